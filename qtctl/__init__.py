@@ -1,0 +1,1 @@
+"""Switch QEMU's trace events on a running guest and read what they say."""

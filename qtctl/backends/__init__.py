@@ -1,0 +1,1 @@
+"""Where QEMU sends events: one module a backend, and how to tell which ones a guest has."""

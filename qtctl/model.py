@@ -1,0 +1,121 @@
+"""Frozen types that the control plane and the data plane share. No I/O, quick to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EventState(StrEnum):
+    """State of a trace event, as QMP spells it (``qapi/trace.json``, QEMU 7.2 to 11.1)."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    UNAVAILABLE = "unavailable"
+
+
+class Backend(StrEnum):
+    """Where QEMU sends trace events (``--enable-trace-backends``)."""
+
+    LOG = "log"
+    SIMPLE = "simple"
+    FTRACE = "ftrace"
+    SYSLOG = "syslog"
+    UST = "ust"
+    DTRACE = "dtrace"
+    NOP = "nop"
+
+
+class Clock(StrEnum):
+    """What ``time_ns`` counts from: Unix time, boot, or when qtctl read the record."""
+
+    REALTIME = "realtime"
+    MONOTONIC = "monotonic"
+    ARRIVAL = "arrival"
+
+
+class Kind(StrEnum):
+    """How an argument is carried: a whole number, an address, or text."""
+
+    INTEGER = "integer"
+    POINTER = "pointer"
+    STRING = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a declaration.
+
+    ``ctype`` is the C type as declared; ``bits`` is its width on a 64-bit host (8 to 64, 64 for
+    types that are not known); ``signed`` tells how the number is read.
+    """
+
+    name: str
+    ctype: str
+    kind: Kind
+    bits: int
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Name, typed arguments and printf format of an event.
+
+    ``format`` has QEMU's macros (``PRIx64``) already expanded and C escapes resolved.
+    ``disabled`` events were compiled out (the ``disable`` property). ``line`` counts from 1 in the
+    file that declares it.
+    """
+
+    name: str
+    arguments: tuple[Argument, ...]
+    format: str
+    disabled: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a QMP server listens: a Unix socket's ``path``, or a TCP ``host`` and ``port``."""
+
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that has a monitor's one connection. ``pid`` is None where it cannot be known."""
+
+    pid: int | None
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})" if self.pid is not None else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One running QEMU process, from what the kernel tells of it; its monitor was not touched.
+
+    ``started`` is the start time in clock ticks since boot (field 22 of ``/proc/PID/stat``), which
+    with the pid names the process even after the pid is reused. ``root`` is the prefix under which
+    this process sees the guest's files (``/proc/PID/root`` in a container, else empty).
+    ``version`` is the first word of QEMU's own version text, or None where its binary cannot be read.
+    """
+
+    pid: int
+    started: int
+    exe: str
+    argv: tuple[str, ...]
+    name: str | None = None
+    version: str | None = None
+    addresses: tuple[Address, ...] = ()
+    cwd: str = "/"
+    root: str = ""
+    uid: int = 0
+    holders: tuple[Holder, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Text for people: tables, colour, escaping. Draws values, owns no session."""
