@@ -1,0 +1,226 @@
+"""What a user may write as TARGET, read without touching anything but the current directory.
+
+Source: ``qemu_chr_parse_compat`` in ``chardev/char.c`` and ``util/qemu-option.c`` for pasted QEMU
+strings, unix(7) for the length of a path; checked against QEMU 7.2, 10.0 and 11.1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import stat
+
+from qtctl.errors import UsageError
+from qtctl.model import Address
+
+UNIX_PATH_MAX = 107
+"""Bytes a Unix socket path may have: ``sun_path`` holds 108 with the closing NUL (unix(7))."""
+
+SUN_PATH_SIZE = 108
+"""Bytes of ``sun_path``; QEMU pads an abstract name to it with ``tight=off``."""
+
+PID_MAX = 4194304
+"""``PID_MAX_LIMIT`` of a 64-bit Linux (proc(5), ``/proc/sys/kernel/pid_max``)."""
+
+_FORMS = "a socket path, HOST:PORT, a pid or a guest's name"
+_ON = frozenset(("on", "yes", "true", "y"))
+_OTHER_FRAMING = ("telnet", "tn3270", "websocket")
+_SOCKET_OPTION_NAMES = (
+    "abstract append backend delay fd host id ipv4 ipv6 keep-alive localaddr localport "
+    "logappend logfile mptcp mux path port reconnect reconnect-ms server telnet tight tls- "
+    "authz tls-creds tn3270 to wait websocket"
+)
+_SOCKET_OPTIONS = frozenset(_SOCKET_OPTION_NAMES.split())
+
+
+def parse_target(text: str) -> Address | int | str:
+    """Return where a TARGET points: an address, a pid, or a guest's name.
+
+    All digits are a pid. Text with a ``/``, ending in ``.sock``, or naming a socket in the current
+    directory is a Unix socket's path. A ``,`` that starts no QEMU option belongs to the path. An
+    abstract socket (``unix:NAME,abstract=on``) has a path that starts with NUL, as in Python's
+    ``socket``. What fits no other form is taken for a name, so names may hold colons and spaces.
+
+    Raises:
+        UsageError: the text is empty, a port or pid is out of range, a path is too long for a Unix
+            socket, or it asks for a framing or transport that QMP clients do not speak.
+    """
+    if not text.strip():
+        raise UsageError("the target is empty", hint=_FORMS)
+    _check_encodable(text)
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in ("telnet", "tn3270", "websocket", "ws", "wss", "http", "https"):
+        raise UsageError(f"{shown(text)}: a monitor on {scheme} is not plain QMP", hint=_FORMS)
+    if colon and scheme == "unix":
+        return _unix(rest, text)
+    if colon and scheme == "tcp":
+        return _tcp(rest.partition(",")[0], text)
+    if text.isascii() and text.isdigit():
+        return _pid(text)
+    if "/" in text or text.endswith(".sock") or _is_socket(text):
+        return unix_address(text)
+    return _host_port(text) or text
+
+
+def unix_address(path: str) -> Address:
+    """Return the address of a Unix socket; a leading NUL makes it an abstract name.
+
+    Raises:
+        UsageError: the path is empty, holds a NUL elsewhere, or is longer than ``UNIX_PATH_MAX``.
+    """
+    _check_encodable(path)
+    size = len(os.fsencode(path))
+    if not path:
+        raise UsageError("the socket path is empty", hint=_FORMS)
+    if path.startswith("\0"):
+        if size > SUN_PATH_SIZE:
+            raise UsageError(f"the abstract socket name has {size} bytes, more than 108")
+        return Address(path=path)
+    if size > UNIX_PATH_MAX:
+        raise UsageError(
+            f"{shown(path)}: the path has {size} bytes, a Unix socket's holds at most "
+            f"{UNIX_PATH_MAX}",
+            hint="a shorter path to it: a symbolic link, or a relative path from its directory",
+        )
+    return Address(path=path)
+
+
+def split_options(text: str, implied: str = "") -> list[tuple[str, str]]:
+    """Split ``key=value,flag,noflag`` as QEMU's ``opts_do_parse`` does.
+
+    ``,,`` in a value is one comma. A first part without ``=`` is the value of ``implied``; a later
+    one is ``on``, or ``off`` with its leading ``no`` removed. Any text gives a result.
+    """
+    pairs: list[tuple[str, str]] = []
+    at = 0
+    while at < len(text):
+        end = _first_of(text, "=,", at)
+        if end < len(text) and text[end] == "=":
+            value, after = _value(text, end + 1)
+            pairs.append((text[at:end], value))
+        elif implied and not pairs:
+            value, after = _value(text, at)
+            pairs.append((implied, value))
+        else:
+            flag, after = text[at:end], end
+            pairs.append((flag[2:], "off") if flag.startswith("no") else (flag, "on"))
+        at = after + 1
+    return pairs
+
+
+def is_on(value: str | None) -> bool:
+    """Tell whether QEMU reads an option's value as true (``qapi_bool_parse``)."""
+    return value in _ON
+
+
+def abstract_path(name: str, *, tight: bool) -> str:
+    """Return an abstract socket's path: NUL, the name, and NULs to the end unless ``tight``."""
+    path = "\0" + name
+    return path if tight else path + "\0" * (SUN_PATH_SIZE - len(os.fsencode(path)))
+
+
+def shown(text: str) -> str:
+    """Return ``text`` quoted for a message, with what would not print escaped."""
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"'{plain}'"
+
+
+def _first_of(text: str, stops: str, at: int) -> int:
+    found = [i for i in (text.find(stop, at) for stop in stops) if i >= 0]
+    return min(found, default=len(text))
+
+
+def _value(text: str, at: int) -> tuple[str, int]:
+    """Return a value that starts at ``at``, and where its closing comma (or the end) is."""
+    parts: list[str] = []
+    while True:
+        end = text.find(",", at)
+        if end < 0:
+            return "".join((*parts, text[at:])), len(text)
+        parts.append(text[at:end])
+        if text[end : end + 2] != ",,":
+            return "".join(parts), end
+        parts.append(",")
+        at = end + 2
+
+
+def _unix(rest: str, text: str) -> Address:
+    if rest.startswith("\0"):
+        return unix_address(rest)
+    pairs = split_options(rest, "path")
+    options = dict(pairs)
+    if "path" not in options or any(key not in _SOCKET_OPTIONS for key, _ in pairs):
+        return unix_address(rest)
+    for key in (*_OTHER_FRAMING, "tls-creds"):
+        if key in options and options[key] != "off":
+            raise UsageError(f"{shown(text)}: a monitor with {key} is not plain QMP")
+    if is_on(options.get("abstract")):
+        return unix_address(abstract_path(options["path"], tight=options.get("tight") != "off"))
+    return unix_address(options["path"])
+
+
+def _tcp(place: str, text: str) -> Address:
+    address = _host_port(place)
+    if address is None:
+        raise UsageError(f"{shown(text)} is not tcp:HOST:PORT", hint="tcp:127.0.0.1:4444")
+    return address
+
+
+def _host_port(text: str) -> Address | None:
+    """Read ``HOST:PORT`` or ``[IPV6]:PORT``; None where the text has another shape."""
+    bracketed = re.fullmatch(r"\[([^\]]*:[^\]]*)\](?::(.*))?", text, re.DOTALL)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+        if not _is_ipv6(host):
+            raise UsageError(f"{shown(text)}: {shown(host)} is not an IPv6 address")
+        return Address(host=host, port=_port(port or "", text))
+    host, colon, port = text.rpartition(":")
+    if ":" in host and (_is_ipv6(text) or _is_ipv6(host)):
+        raise UsageError(f"{shown(text)} is ambiguous", hint=f"[{host or '::1'}]:{port or 4444}")
+    if not colon or not re.fullmatch(r"[\w.-]*", host, re.ASCII):
+        return None
+    if port and not (port.isascii() and port.isdigit()):
+        return None
+    return Address(host=host or "127.0.0.1", port=_port(port, text))
+
+
+def _port(digits: str, text: str) -> int:
+    if not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f"{shown(text)} has no port", hint="HOST:PORT, as in 127.0.0.1:4444")
+    number = int(digits) if len(digits.lstrip("0")) <= 5 else PID_MAX
+    if not 1 <= number <= 65535:
+        raise UsageError(f"{shown(text)}: a port is a number from 1 to 65535")
+    return number
+
+
+def _pid(text: str) -> int:
+    number = int(text) if len(text.lstrip("0")) <= 7 else PID_MAX + 1
+    if not 1 <= number <= PID_MAX:
+        raise UsageError(f"{shown(text)}: a pid is a number from 1 to {PID_MAX}")
+    return number
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - pathlib costs 10 ms to import
+    except (OSError, ValueError):
+        return False
+
+
+def _check_encodable(text: str) -> None:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{shown(text)} cannot be a path or a name here") from error
+    bare = text.removeprefix("unix:")
+    if "\0" in (bare[1:].rstrip("\0") if bare.startswith("\0") else bare):
+        raise UsageError(f"{shown(text)} holds a NUL, which no path or name can")

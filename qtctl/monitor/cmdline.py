@@ -1,0 +1,232 @@
+"""What a QEMU command line says of its monitors, name and output files; no I/O.
+
+Source: ``system/vl.c`` (``lookup_opt``), ``monitor/monitor.c``, ``chardev/char.c`` and
+``qemu-options.hx``; the spellings were tried on QEMU 7.2, 10.0 and 11.1. None of them takes JSON
+for ``-chardev``, ``-mon`` or ``-name``; it is read here all the same where it names a socket.
+``-object monitor-qmp,chardev=ID`` is 11.1's, as text or JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qtctl.errors import UsageError
+from qtctl.model import Address
+from qtctl.monitor.address import abstract_path, is_on, split_options, unix_address
+
+
+@dataclass(frozen=True, slots=True)
+class QemuOptions:
+    """The parts of a QEMU command line that qtctl acts on; paths are as the guest spelled them.
+
+    ``addresses`` are where QMP listens in plain framing, in order; a wildcard host is given as the
+    loopback address. ``descriptors`` are listening QMP sockets that QEMU inherited (``fd=N``, as
+    libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items of the last ``-d``,
+    ``timestamps`` is ``-msg timestamp=on``, ``config_files`` are ``-readconfig``, which may name
+    further monitors.
+    """
+
+    addresses: tuple[Address, ...] = ()
+    descriptors: tuple[int, ...] = ()
+    name: str | None = None
+    log_file: str | None = None
+    log_items: tuple[str, ...] = ()
+    trace_file: str | None = None
+    timestamps: bool = False
+    daemonize: bool = False
+    data_dirs: tuple[str, ...] = ()
+    pid_file: str | None = None
+    chroot: str | None = None
+    run_as: str | None = None
+    config_files: tuple[str, ...] = ()
+
+
+_Pairs = dict[str, str]
+
+
+class _Reader:
+    """Collects options left to right; monitors are joined with their chardevs at the end."""
+
+    def __init__(self) -> None:
+        self.chardevs: dict[str, _Pairs] = {}
+        self.monitors: list[str | _Pairs] = []
+        self.values: dict[str, str] = {}
+        self.data_dirs: list[str] = []
+        self.config_files: list[str] = []
+
+    def chardev(self, value: str) -> None:
+        pairs = _pairs(value, "backend")
+        if "id" in pairs:
+            self.chardevs[pairs["id"]] = pairs
+
+    def mon(self, value: str) -> None:
+        pairs = _pairs(value, "chardev")
+        if pairs.get("mode") == "control" and "chardev" in pairs:
+            self.monitors.append(pairs["chardev"])
+
+    def object(self, value: str) -> None:
+        pairs = _pairs(value, "qom-type")
+        if pairs.get("qom-type") == "monitor-qmp" and "chardev" in pairs:
+            self.monitors.append(pairs["chardev"])
+
+    def qmp(self, value: str) -> None:
+        scheme, _, rest = value.partition(":")
+        if scheme == "chardev":
+            self.monitors.append(rest)
+        elif scheme == "unix":
+            self.monitors.append({"backend": "socket"} | dict(split_options(rest, "path")))
+        elif scheme == "tcp":
+            place, _, options = rest.partition(",")
+            host, _, port = place.partition(":")
+            pairs = {"backend": "socket", "host": host, "port": port}
+            self.monitors.append(pairs | dict(split_options(options)))
+
+    def name(self, value: str) -> None:
+        self._keep("name", dict(split_options(value, "guest")).get("guest"))
+
+    def trace(self, value: str) -> None:
+        self._keep("trace", dict(split_options(value, "enable")).get("file"))
+
+    def msg(self, value: str) -> None:
+        self._keep("timestamp", dict(split_options(value)).get("timestamp"))
+
+    def run_with(self, value: str) -> None:
+        pairs = dict(split_options(value))
+        self._keep("chroot", pairs.get("chroot"))
+        self._keep("runas", pairs.get("user"))
+
+    def _keep(self, key: str, value: str | None) -> None:
+        if value is not None:
+            self.values[key] = value
+
+
+def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
+    """Read a QEMU command line; ``argv[0]`` is the program. Never raises, whatever it holds.
+
+    An option may start with one dash or two. As in QEMU the last ``-D``, ``-d``, ``-trace file=``
+    and ``-name`` count; a QMP socket counts only where QEMU is the server.
+    """
+    reader = _Reader()
+    handlers: dict[str, Callable[[str], None]] = {
+        "chardev": reader.chardev,
+        "mon": reader.mon,
+        "object": reader.object,
+        "qmp": reader.qmp,
+        "qmp-pretty": reader.qmp,
+        "name": reader.name,
+        "trace": reader.trace,
+        "msg": reader.msg,
+        "run-with": reader.run_with,
+        "L": reader.data_dirs.append,
+        "readconfig": reader.config_files.append,
+    }
+    words = iter(argv[1:])
+    for word in words:
+        option = _option_name(word)
+        if option == "daemonize":
+            reader.values[option] = "on"
+        elif option in handlers:
+            handlers[option](next(words, ""))
+        elif option in _PLAIN:
+            reader.values[option] = next(words, "")
+        elif option in _FREE_TEXT:
+            next(words, None)
+    return _options(reader)
+
+
+_PLAIN = frozenset(("D", "d", "pidfile", "chroot", "runas"))
+# Options whose value may be any text at all, even one that looks like an option.
+_FREE_TEXT = frozenset(("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial"))
+
+
+def _option_name(word: str) -> str:
+    if not word.startswith("-"):
+        return ""
+    return word[2:] if word.startswith("--") else word[1:]
+
+
+def _options(reader: _Reader) -> QemuOptions:
+    addresses: list[Address] = []
+    descriptors: list[int] = []
+    for monitor in reader.monitors:
+        pairs = reader.chardevs.get(monitor) if isinstance(monitor, str) else monitor
+        if pairs is None or not _serves_plain_qmp(pairs):
+            continue
+        descriptor = pairs.get("fd", "")
+        address = _address(pairs)
+        if descriptor.isascii() and descriptor.isdigit() and len(descriptor) < 8:
+            descriptors.append(int(descriptor))
+        elif address is not None and address not in addresses:
+            addresses.append(address)
+    values = reader.values
+    return QemuOptions(
+        addresses=tuple(addresses),
+        descriptors=tuple(dict.fromkeys(descriptors)),
+        name=values.get("name"),
+        log_file=values.get("D"),
+        log_items=tuple(item for item in values.get("d", "").split(",") if item),
+        trace_file=values.get("trace"),
+        timestamps=is_on(values.get("timestamp")),
+        daemonize="daemonize" in values,
+        data_dirs=tuple(reader.data_dirs),
+        pid_file=values.get("pidfile"),
+        chroot=values.get("chroot"),
+        run_as=values.get("runas"),
+        config_files=tuple(reader.config_files),
+    )
+
+
+def _serves_plain_qmp(pairs: _Pairs) -> bool:
+    """Tell whether a client that speaks bare QMP may connect: no telnet, WebSocket or TLS."""
+    framed = any(is_on(pairs.get(key)) for key in ("telnet", "tn3270", "websocket"))
+    backend = pairs.get("backend", "socket")
+    return (
+        backend == "socket"
+        and is_on(pairs.get("server"))
+        and not framed
+        and "tls-creds" not in pairs
+    )
+
+
+def _address(pairs: _Pairs) -> Address | None:
+    if "path" in pairs:
+        try:
+            if is_on(pairs.get("abstract")):
+                tight = pairs.get("tight") not in ("off", "no", "false", "n")
+                return unix_address(abstract_path(pairs["path"], tight=tight))
+            return unix_address(pairs["path"])
+        except (UsageError, UnicodeEncodeError):
+            return None  # QEMU refuses such a path too
+    port = pairs.get("port", "")
+    if not (port.isascii() and port.isdigit()) or len(port) > 5 or not 0 < int(port) < 65536:
+        return None
+    host = pairs.get("host", "")
+    loopback = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound
+    return Address(host=loopback.get(host, host), port=int(port))
+
+
+def _pairs(value: str, implied: str) -> _Pairs:
+    """Read ``key=value,...`` or a JSON object, whose innermost scalars become the values."""
+    if not value.startswith("{"):
+        return dict(split_options(value, implied))
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    pairs: _Pairs = {"server": "on"}  # the default of QAPI's ChardevSocket
+    _flatten(document, pairs, depth=0)
+    return pairs
+
+
+def _flatten(document: object, pairs: _Pairs, depth: int) -> None:
+    if not isinstance(document, dict) or depth > 8:
+        return
+    for key, value in document.items():
+        if isinstance(value, bool):
+            pairs[key] = "on" if value else "off"
+        elif isinstance(value, str | int) and key not in ("type", "driver"):
+            pairs["fd" if key == "str" else key] = str(value)
+        elif isinstance(value, dict):
+            _flatten(value, pairs, depth + 1)

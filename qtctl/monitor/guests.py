@@ -1,0 +1,347 @@
+"""Finds running QEMU guests and their monitors from what the kernel tells; connects to nothing.
+
+Source: proc(5). QEMU's version is read from its binary, which holds the text that ``--version``
+prints (``system/vl.c``: ``QEMU emulator version 7.2.22 (Debian ...)``). Checked on QEMU 7.2, 10.0
+and 11.1.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qtctl.errors import ConnectionFailed, UsageError
+from qtctl.model import Address, Guest
+from qtctl.monitor.address import UNIX_PATH_MAX, shown
+from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
+from qtctl.monitor.holders import bound_to, socket_inodes, unix_sockets, unix_sockets_of
+
+_VERSION_TEXT = b"QEMU emulator version "
+_SYSTEM_EMULATOR = re.compile(r"qemu-system-.+|qemu-kvm|kvm")
+_OTHER_TOOLS = re.compile(r"qemu-(img|io|nbd|ga|edid|keymap|.*-helper|storage-daemon)")
+_versions: dict[tuple[int, int, int, int], str | None] = {}
+
+
+def running_guests() -> list[Guest]:
+    """Return the QEMU system emulators that run now, by pid; ``holders`` is left empty.
+
+    A process that goes away meanwhile, a zombie, and what may not be read are passed over. The
+    parent that ``-daemonize`` leaves until its child is ready is no guest. Never raises.
+    """
+    found = [guest for pid in _pids() if (guest := _guest(pid)) is not None]
+    parents = {_status(guest.pid).get("PPid", ""): guest.argv for guest in found}
+    return [guest for guest in found if parents.get(str(guest.pid)) != guest.argv]
+
+
+def guest_by_pid(pid: int) -> Guest:
+    """Return the guest with this pid, reading nothing of other processes.
+
+    Raises:
+        ConnectionFailed: no such process runs, or it is not a QEMU system emulator.
+    """
+    guest = _guest(pid)
+    if guest is not None:
+        return guest
+    if start_ticks(pid) is None or not _status(pid) or _is_dead(pid):
+        raise ConnectionFailed(f"no process has pid {pid}", hint="qtctl ps")
+    name = _status(pid).get("Name", "")
+    raise ConnectionFailed(f"pid {pid} ({shown(name)}) is not a QEMU guest", hint="qtctl ps")
+
+
+def find_guest(target: Address | int | str) -> Guest | None:
+    """Return the guest that a parsed TARGET means, or None where no running one fits.
+
+    A Unix socket's address belongs to the process that listens there, told from the kernel's list
+    of sockets where possible (so two guests started with one path are told apart), else from the
+    command lines. A pid that is no guest gives None.
+
+    Raises:
+        UsageError: two or more running guests have the name.
+    """
+    if isinstance(target, int):
+        return _guest(target)
+    guests = running_guests()
+    if isinstance(target, Address):
+        return _listener(target, guests)
+    named = [guest for guest in guests if guest.name == target]
+    if len(named) > 1:
+        raise UsageError(
+            f"{len(named)} guests are named {shown(target)}:{_listing(named)}", hint=_PICK
+        )
+    return named[0] if named else None
+
+
+def the_only_guest() -> Guest:
+    """Return the one guest that runs.
+
+    Raises:
+        ConnectionFailed: none runs that could be seen.
+        UsageError: several run; the message lists pid, name and address of each.
+    """
+    guests = running_guests()
+    if not guests:
+        raise ConnectionFailed(
+            "no running QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo"
+        )
+    if len(guests) > 1:
+        raise UsageError(f"{len(guests)} guests are running:{_listing(guests)}", hint=_PICK)
+    return guests[0]
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where there is none.
+
+    Field 22 of ``/proc/PID/stat`` (proc(5)); the command in field 2 may hold spaces and brackets.
+    """
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(line[line.rindex(b")") + 2 :].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def same_process(pid: int, started: int) -> bool:
+    """Tell whether the process that had ``pid`` and began at ``started`` ticks still lives.
+
+    A zombie is dead: it serves no monitor any more.
+    """
+    return start_ticks(pid) == started and not _is_dead(pid)
+
+
+def seen_path(guest: Guest, path: str) -> str:
+    """Return where this process finds a file that the guest spelled ``path`` (say for ``-D``).
+
+    Relative paths start at the guest's working directory, or, where a daemonized guest has left it
+    for ``/``, at the one it was started in. The first of these places that exists is given, else
+    the likeliest.
+    """
+    return _existing(_places(guest, path, parse_cmdline(guest.argv)), lambda _: True)
+
+
+_PICK = "qtctl -t PID"
+
+
+def _pids() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+
+
+def _guest(pid: int) -> Guest | None:
+    """Read one process; None for anything but a living QEMU system emulator."""
+    argv = _argv(pid)
+    if not argv:
+        return None  # gone, a zombie, or a kernel thread
+    exe = _link(f"/proc/{pid}/exe")
+    if not _may_be_qemu(exe or argv[0], argv):
+        return None
+    version = _version(pid)
+    if version is None and not _SYSTEM_EMULATOR.fullmatch(_base(exe or argv[0])):
+        return None
+    started = start_ticks(pid)
+    status = _status(pid)
+    if started is None or not status or _is_dead(pid):
+        return None
+    options = parse_cmdline(argv)
+    uids = status.get("Uid", "").split()
+    guest = Guest(
+        pid=pid,
+        started=started,
+        exe=exe or argv[0],
+        argv=argv,
+        name=options.name,
+        version=version,
+        cwd=_link(f"/proc/{pid}/cwd") or "/",
+        root=_root_prefix(pid),
+        uid=int(uids[1]) if len(uids) > 1 else 0,
+    )
+    return _with_addresses(guest, options)
+
+
+def _base(path: str) -> str:
+    return path.removesuffix(" (deleted)").rpartition("/")[2]
+
+
+def _may_be_qemu(exe: str, argv: Sequence[str]) -> bool:
+    """Tell by names alone whether the binary is worth looking into."""
+    base = _base(exe)
+    if _OTHER_TOOLS.fullmatch(base):
+        return False
+    return (
+        _SYSTEM_EMULATOR.fullmatch(base) is not None
+        or "qemu" in base
+        or any(word.lstrip("-") in ("qmp", "chardev", "machine") for word in argv[1:])
+    )
+
+
+def _version(pid: int) -> str | None:
+    """Return the first word of the version text in a process's binary, remembered per file."""
+    try:
+        with Path(f"/proc/{pid}/exe").open("rb") as file:
+            facts = os.fstat(file.fileno())
+            key = (facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size)
+            if key not in _versions:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+                    at = image.find(_VERSION_TEXT)
+                    start = at + len(_VERSION_TEXT)
+                    words = image[start : start + 80].split() if at >= 0 else []
+                    _versions[key] = words[0].decode("ascii", "replace") if words else None
+            return _versions[key]
+    except (OSError, ValueError):
+        return None
+
+
+def _argv(pid: int) -> tuple[str, ...]:
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return (
+        tuple(os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")) if text else ()
+    )
+
+
+def _status(pid: int) -> dict[str, str]:
+    try:
+        text = os.fsdecode(Path(f"/proc/{pid}/status").read_bytes())
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {key: value.strip() for key, _, value in pairs}
+
+
+def _is_dead(pid: int) -> bool:
+    return _status(pid).get("State", "X")[:1] in ("Z", "X")
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - Path would normalise what the kernel says
+    except OSError:
+        return None
+
+
+def _root_prefix(pid: int) -> str:
+    """Return ``/proc/PID/root`` where the process has another root or other mounts than we."""
+    prefix = f"/proc/{pid}/root"
+    try:
+        ours, theirs = Path("/").stat(), Path(f"{prefix}/").stat()
+    except OSError:
+        return ""
+    same_root = (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+    mounts = _link(f"/proc/{pid}/ns/mnt")
+    return "" if same_root and mounts in (None, _link("/proc/self/ns/mnt")) else prefix
+
+
+def _with_addresses(guest: Guest, options: QemuOptions) -> Guest:
+    found = [_seen_address(guest, address, options) for address in options.addresses]
+    if options.descriptors:
+        found += _inherited(guest, options)
+    return replace(guest, addresses=tuple(dict.fromkeys(found)))
+
+
+def _seen_address(guest: Guest, address: Address, options: QemuOptions) -> Address:
+    if address.path is None or address.path.startswith("\0"):
+        return address
+    return Address(path=_existing(_places(guest, address.path, options), stat.S_ISSOCK))
+
+
+def _inherited(guest: Guest, options: QemuOptions) -> list[Address]:
+    """Name the listening sockets that were passed to QEMU as open descriptors."""
+    rows = {row.inode: row for row in unix_sockets_of(guest.pid) if row.listening and row.name}
+    found = []
+    for number in options.descriptors:
+        link = _link(f"/proc/{guest.pid}/fd/{number}") or ""
+        row = rows.get(int(link[8:-1])) if link.startswith("socket:[") else None
+        if row is not None:
+            found.append(_seen_address(guest, Address(path=row.name), options))
+    return found
+
+
+def _places(guest: Guest, path: str, options: QemuOptions) -> list[str]:
+    """List the places where a path of the guest's may lie for us, the likeliest first."""
+    at_cwd = f"/proc/{guest.pid}/cwd/"
+    below = guest.cwd.rstrip("/") + "/"
+    if path.startswith("/"):
+        spellings = [path]
+        # The guest's own view of the file; below its cwd also when the path is too long for us.
+        sure = [guest.root + path] if guest.root else []
+        sure += [at_cwd + path[len(below) :]] if path.startswith(below) else []
+    else:
+        started_in = _environment(guest.pid, "PWD") if options.daemonize else None
+        spellings = [f"{folder.rstrip('/')}/{path}" for folder in (guest.cwd, started_in) if folder]
+        sure = [at_cwd + path]
+        sure += [guest.root + spelling for spelling in spellings] if guest.root else []
+    if guest.root and not options.chroot:  # QEMU with -chroot opens its files before it moves
+        plain = [s for s in spellings if any(_same_file(s, other) for other in sure)]
+        return plain + sure
+    return spellings + sure
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _environment(pid: int, name: str) -> str | None:
+    """Return a variable as the process was started with it."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    start = os.fsencode(name) + b"="
+    return next((os.fsdecode(w.removeprefix(start)) for w in words if w.startswith(start)), None)
+
+
+def _existing(places: Sequence[str], kind: Callable[[int], object]) -> str:
+    """Return the first place that exists, is of that kind, and fits in a socket's address."""
+    for place in places:
+        try:
+            if len(os.fsencode(place)) <= UNIX_PATH_MAX and kind(Path(place).stat().st_mode):
+                return place
+        except (OSError, ValueError):
+            continue
+    return places[0]
+
+
+def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:
+    guests = list(guests)
+    if address.path is None:
+        return next((g for g in guests if any(_same_port(address, a) for a in g.addresses)), None)
+    listening = (entry for entry in unix_sockets() or () if entry.listening)
+    inodes = {entry.inode for entry in bound_to(listening, address.path)}
+    unseen = []
+    for guest in guests:
+        own = socket_inodes(guest.pid)
+        if own is None or not inodes:
+            unseen.append(guest)
+        elif own & inodes:
+            return guest
+    for guest in unseen:
+        paths = [a.path for a in guest.addresses if a.path is not None]
+        if any(path == address.path or _same_file(path, address.path) for path in paths):
+            return guest
+    return None
+
+
+_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
+
+
+def _same_port(one: Address, other: Address) -> bool:
+    if other.path is not None or one.port != other.port:
+        return False
+    return one.host == other.host or {one.host, other.host} <= _LOOPBACK
+
+
+def _listing(guests: Iterable[Guest]) -> str:
+    lines = []
+    for guest in guests:
+        name = shown(guest.name) if guest.name is not None else "(no name)"
+        where = ", ".join(shown(str(address))[1:-1] for address in guest.addresses)
+        lines.append(f"\n  {guest.pid}  {name}  {where or '(no monitor)'}")
+    return "".join(lines)
