@@ -1,0 +1,162 @@
+"""A run of records as columns: what every decoder yields and every sink takes.
+
+No Python object is made for a record unless it is shown: filters and counters work on the columns,
+and arguments are decoded an event at a time, when first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.model import Backend, Clock
+from qtctl.records import kernels
+from qtctl.records.columns import BoolArray, Column, Columns, Int64Array, Record, StringColumn
+from qtctl.records.table import EventTable
+
+__all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
+
+
+class ArgumentReader(Protocol):
+    """Reads the arguments of rows of one event; ``EventTable`` does it for printed text."""
+
+    def read(
+        self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
+    ) -> tuple[dict[str, Column], BoolArray]:
+        """Read data[begin[i]:stop[i]]: a column an argument, and which rows could be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Columns of one length, a row a record, in the order the records came.
+
+    ``event``: int32, index in ``table.names``, -1 for a line of text. ``time_ns``: int64, ns.
+    ``tid``: int32, -1 unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
+    record, of its arguments, and of its end. ``arrived``: where ``time_ns`` is when qtctl read the
+    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows.
+    """
+
+    table: EventTable
+    data: bytes
+    event: NDArray[np.int32]
+    time_ns: NDArray[np.int64]
+    tid: NDArray[np.int32]
+    start: Int64Array
+    begin: Int64Array
+    stop: Int64Array
+    arrived: BoolArray
+    clock: Clock
+    backend: Backend
+    pid: int | None = None
+    reader: ArgumentReader | None = None
+    _cache: dict[int, Columns] = field(default_factory=dict, repr=False)
+    _groups: dict[int, Int64Array] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of events, which ``event`` points into."""
+        return self.table.names
+
+    def groups(self) -> dict[int, Int64Array]:
+        """Rows of each event that occurs, in order (-1: lines of text). Do not change it."""
+        if not self._groups and len(self):
+            counts = np.bincount(self.event + 1)
+            bounds = np.zeros(len(counts) + 1, np.int64)
+            np.cumsum(counts, out=bounds[1:])
+            order = np.empty(len(self), np.int64)
+            event = np.ascontiguousarray(self.event)
+            kernels.group_rows(event.data, bounds[:-1].copy().data, order.data)
+            for group in np.flatnonzero(counts).tolist():
+                self._groups[group - 1] = order[bounds[group] : bounds[group + 1]]
+        return self._groups
+
+    def arguments(self, event: int) -> Columns:
+        """Decode the arguments of all rows of an event, once; no rows where it does not occur."""
+        if event not in self._cache:
+            rows = self.groups().get(event, np.empty(0, np.int64))
+            reader = self.table if self.reader is None else self.reader
+            values, ok = reader.read(self.data, event, self.begin[rows], self.stop[rows])
+            self._cache[event] = Columns(rows, values, ok)
+        return self._cache[event]
+
+    def select(self, rows: NDArray[Any]) -> Batch:
+        """Batch of the rows that ``rows`` (a mask, or indices in any order) picks."""
+        columns = (self.event, self.time_ns, self.tid, self.start, self.begin, self.stop)
+        event, time_ns, tid, start, begin, stop = (column[rows] for column in columns)
+        return Batch(
+            table=self.table,
+            data=self.data,
+            event=event,
+            time_ns=time_ns,
+            tid=tid,
+            start=start,
+            begin=begin,
+            stop=stop,
+            arrived=self.arrived[rows],
+            clock=self.clock,
+            backend=self.backend,
+            pid=self.pid,
+            reader=self.reader,
+        )
+
+    def text(self, row: int) -> str:
+        """Whole line of a row as it came; bytes that are not UTF-8 as surrogate escapes."""
+        return str(self.data[self.start[row] : self.stop[row]], "utf-8", "surrogateescape")
+
+    def raw(self, row: int) -> str:
+        """Text of a row's arguments as it came."""
+        return str(self.data[self.begin[row] : self.stop[row]], "utf-8", "surrogateescape")
+
+    def records(self, rows: NDArray[Any] | None = None) -> Iterator[Record]:
+        """Objects for all rows, or for those that ``rows`` (a mask or indices) picks, in order."""
+        if rows is not None:
+            yield from self.select(rows).records()
+            return
+        times, tids, late = self.time_ns.tolist(), self.tid.tolist(), self.arrived.tolist()
+        made: list[Record | None] = [None] * len(self)
+        clock, backend, pid = self.clock, self.backend, self.pid
+        for event, places in self.groups().items():
+            name = "" if event < 0 else self.names[event]
+            for row, args in zip(places.tolist(), self._dicts(event, len(places)), strict=True):
+                record = Record(
+                    name,
+                    args or {},
+                    times[row],
+                    Clock.ARRIVAL if late[row] else clock,
+                    None if (tid := tids[row]) < 0 else tid,
+                    backend,
+                    pid,
+                )
+                if event < 0:
+                    record.line = self.text(row)
+                elif args is None:
+                    record.raw = self.raw(row)
+                made[row] = record
+        for made_record in made:
+            assert made_record is not None
+            yield made_record
+
+    def _dicts(self, event: int, size: int) -> list[dict[str, int | str] | None]:
+        """Arguments of the event's rows as dicts; None where they could not be read."""
+        if event < 0:
+            return [None] * size
+        columns = self.arguments(event)
+        names = tuple(columns.values)
+        dicts: list[dict[str, int | str] | None]
+        if names:
+            lists = [column.tolist() for column in columns.values.values()]
+            dicts = [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+        else:
+            dicts = [{} for _ in range(size)]
+        if not columns.ok.all():
+            for row in np.flatnonzero(~columns.ok).tolist():
+                dicts[row] = None
+        return dicts

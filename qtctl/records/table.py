@@ -1,0 +1,156 @@
+"""The events of one guest, ready for the kernels: names in a hash table, plans made when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.model import Declaration, Kind
+from qtctl.records import kernels
+from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.printf import Op, Plan, make_plan
+
+__all__ = ["EventTable"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A plan as ``kernels.parse_arguments`` reads it, and where its columns belong."""
+
+    steps: NDArray[np.int64]
+    literals: bytes
+    numbers: int
+    texts: int
+    columns: tuple[tuple[str, int, Kind, bool], ...]
+
+
+def _compile(plan: Plan) -> _Compiled:
+    arguments = plan.declaration.arguments
+    shown = {step.argument for step in plan.steps if step.argument >= 0}
+    numbers = texts = 0
+    columns: dict[int, tuple[str, int, Kind, bool]] = {}
+    for index in sorted(shown):
+        argument = arguments[index]
+        place = texts if argument.kind is Kind.STRING else numbers
+        columns[index] = (argument.name, place, argument.kind, argument.signed)
+        if argument.kind is Kind.STRING:
+            texts += 1
+        else:
+            numbers += 1
+    literals = b""
+    table = np.zeros((len(plan.steps), len(kernels.FIELDS)), np.int64)
+    for row, step in zip(table, plan.steps, strict=True):
+        column, bits, signed = -1, 64, False
+        if step.argument >= 0:
+            argument = arguments[step.argument]
+            column, bits, signed = columns[step.argument][1], argument.bits, argument.signed
+        row[:] = (
+            step.op, len(literals), len(step.text), column, step.base, step.upper, step.least,
+            step.most, step.width, step.zeros, step.loose, step.bits, step.signed, step.only, bits,
+            signed,
+        )  # fmt: skip
+        if step.op is Op.LITERAL:
+            literals += step.text
+    return _Compiled(table, literals, numbers, texts, tuple(columns.values()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventTable:
+    """Names and declarations of a guest's events, numbered in the order of ``names``.
+
+    An event that is known but not declared is an event still: its arguments stay raw text.
+    """
+
+    names: tuple[str, ...]
+    declarations: Mapping[str, Declaration]
+    indices: Mapping[str, int]
+    blob: bytes
+    offsets: NDArray[np.int64]
+    slots: NDArray[np.int32]
+    extra_lines: NDArray[np.int32]
+    longest: int
+    _plans: dict[int, Plan | None] = field(default_factory=dict, repr=False)
+    _compiled: dict[int, _Compiled | None] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def build(
+        cls, names: Iterable[str] | None, declarations: Mapping[str, Declaration]
+    ) -> EventTable:
+        """Build the table of ``names`` (None: every event that is declared)."""
+        chosen = tuple(dict.fromkeys(declarations if names is None else names))
+        encoded = [name.encode("utf-8", "surrogateescape") for name in chosen]
+        offsets = np.zeros(len(encoded) + 1, np.int64)
+        np.cumsum([len(name) for name in encoded], out=offsets[1:])
+        blob = b"".join(encoded)
+        slots = np.full(1 << max(4, (4 * len(encoded)).bit_length()), -1, np.int32)
+        kernels.index_names(blob, offsets.data, slots.data)
+        extra = np.zeros(len(encoded) + 1, np.int32)
+        for index, name in enumerate(chosen):
+            declaration = declarations.get(name)
+            if declaration is not None and "\n" in declaration.format:
+                extra[index] = declaration.format.count("\n")
+        longest = max(map(len, encoded), default=0)
+        indices = {name: index for index, name in enumerate(chosen)}
+        return cls(chosen, declarations, indices, blob, offsets, slots, extra, longest)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def declaration(self, event: int) -> Declaration | None:
+        """Return the declaration of an event; None if it has none."""
+        return self.declarations.get(self.names[event])
+
+    def plan(self, event: int) -> Plan | None:
+        """How the event's text is read back; None without a declaration."""
+        if event not in self._plans:
+            declaration = self.declaration(event)
+            self._plans[event] = None if declaration is None else make_plan(declaration)
+        return self._plans[event]
+
+    def read(
+        self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
+    ) -> tuple[dict[str, Column], BoolArray]:
+        """Read the printed arguments data[begin[i]:stop[i]] of rows of one event.
+
+        Returns a column an argument and a mask of the rows that could be read.
+        """
+        rows = len(begin)
+        compiled = self._compile(event)
+        if compiled is None:
+            return {}, np.zeros(rows, np.bool_)
+        values = np.empty((compiled.numbers, rows), np.uint64)
+        spans = np.empty((2 * compiled.texts, rows), np.int64)
+        ok = np.empty(rows, np.uint8)
+        size = max(1, len(compiled.steps))
+        work, numbers = np.zeros((3, size), np.int64), np.zeros(size, np.uint64)
+        if rows:
+            kernels.parse_arguments(
+                data,
+                compiled.steps.data,
+                compiled.literals,
+                *(a.data for a in (begin, stop, values, spans, ok, work, numbers)),
+            )
+        good = ok.view(np.bool_)
+        if not good.all():
+            values[:, ~good] = 0
+            spans[:, ~good] = 0
+        columns: dict[str, Column] = {}
+        for name, place, kind, signed in compiled.columns:
+            if kind is Kind.STRING:
+                texts = StringColumn.from_spans(data, spans[2 * place], spans[2 * place + 1])
+                columns[name] = texts
+            elif signed:
+                columns[name] = values[place].view(np.int64)
+            else:
+                columns[name] = values[place]
+        return columns, good
+
+    def _compile(self, event: int) -> _Compiled | None:
+        if event not in self._compiled:
+            plan = self.plan(event)
+            usable = plan is not None and plan.invertible
+            self._compiled[event] = _compile(plan) if usable and plan is not None else None
+        return self._compiled[event]
