@@ -1,0 +1,290 @@
+"""Finds the real QEMUs at hand and boots 512-byte guests in them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, Self
+
+PROGRAM = "qemu-system-x86_64"
+
+#: Port I/O for ever: floods ``memory_region_ops_*``.
+FLOOD_CODE = bytes.fromhex("fa e4 64 e6 80 b0 0a e6 70 e4 71 eb f4")
+#: Reads one sector through the BIOS for ever: four ``virtio_*`` events a turn.
+VIRTIO_BLK_CODE = bytes.fromhex(
+    "31 c0 8e c0 bb 00 80 b8 01 02 b9 01 00 ba 80 00 cd 13 e4 64 e6 80 eb ef"
+)
+
+Image = Literal["flood", "virtio-blk"]
+_CODE: dict[Image, bytes] = {"flood": FLOOD_CODE, "virtio-blk": VIRTIO_BLK_CODE}
+
+_POLL_SECONDS = 0.01
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+
+
+#: SeaBIOS does not boot from a virtio disk of a few sectors.
+_DISK_BYTES = 1 << 20
+
+
+def boot_sector(image: Image) -> bytes:
+    """Return the 512 bytes of a boot sector that runs one loop."""
+    return _CODE[image].ljust(510, b"\0") + b"\x55\xaa"
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """One QEMU program that can be started here."""
+
+    label: str
+    command: tuple[str, ...]
+    data_args: tuple[str, ...]
+    root: Path | None
+    version: tuple[int, int, int]
+
+    @property
+    def series(self) -> str:
+        """The release series, such as ``7.2``."""
+        return f"{self.version[0]}.{self.version[1]}"
+
+    def inside(self, path: Path) -> str:
+        """Spell a path of this machine as that QEMU sees it."""
+        return str(path) if self.root is None else f"/{path.relative_to(self.root)}"
+
+
+def _probe(
+    label: str, command: Sequence[str], data_args: Sequence[str] = (), root: Path | None = None
+) -> Qemu | None:
+    try:
+        answer = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", answer)
+    if found is None:
+        return None
+    version = (int(found[1]), int(found[2]), int(found[3]))
+    return Qemu(label, tuple(command), tuple(data_args), root, version)
+
+
+def _folder() -> Path:
+    named = os.environ.get("QTCTL_QEMU_DIR")
+    if named:
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "qtctl-qemu"
+
+
+def _on_path() -> Qemu | None:
+    return _probe("path", [PROGRAM]) if shutil.which(PROGRAM) else None
+
+
+def _unpacked() -> Qemu | None:
+    share = _folder() / "10.0" / "usr" / "share"
+    program = _folder() / "10.0" / "usr" / "bin" / PROGRAM
+    data_args = [part for name in ("qemu", "seabios") for part in ("-L", str(share / name))]
+    return _probe("unpacked", [str(program)], data_args) if program.exists() else None
+
+
+def _rooted() -> Qemu | None:
+    root = (_folder() / "sid").resolve()
+    chroot = shutil.which("chroot", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if os.geteuid() != 0 or chroot is None or not (root / "usr" / "bin" / PROGRAM).exists():
+        return None
+    return _probe("rooted", [chroot, str(root), PROGRAM], root=root)
+
+
+def _built() -> Qemu | None:
+    named = os.environ.get("QTCTL_TEST_QEMU")
+    # A build from a distribution's source has no firmware of its own; QEMU skips what is missing.
+    firmware = [part for name in ("qemu", "seabios") for part in ("-L", f"/usr/share/{name}")]
+    return _probe("built", [named], firmware) if named else None
+
+
+_FINDERS = {"path": _on_path, "unpacked": _unpacked, "rooted": _rooted, "built": _built}
+
+#: Every place a QEMU may be found; tests are parametrised on these, so a missing one is seen.
+LABELS = tuple(_FINDERS)
+
+_WHERE = {
+    "path": f"no {PROGRAM} on PATH",
+    "unpacked": "no 10.0/ in $QTCTL_QEMU_DIR",
+    "rooted": "no sid/ in $QTCTL_QEMU_DIR, or not root",
+    "built": "$QTCTL_TEST_QEMU names no QEMU",
+}
+
+
+@functools.cache
+def find(label: str) -> Qemu | None:
+    """Return the QEMU of a label, or nothing when this machine has none."""
+    return _FINDERS[label]()
+
+
+def at_hand() -> list[Qemu]:
+    """List the real QEMUs this machine can start."""
+    return [qemu for label in LABELS if (qemu := find(label)) is not None]
+
+
+def require(label: str) -> Qemu:
+    """Return a QEMU, or skip the test; in CI the one on PATH must not be missing."""
+    import pytest
+
+    qemu = find(label)
+    if qemu is None:
+        if label == "path" and os.environ.get("CI") == "true":
+            pytest.fail(f"CI must have a QEMU: {_WHERE[label]}")
+        pytest.skip(_WHERE[label])
+    return qemu
+
+
+class RealGuest:
+    """A guest running one of the boot sectors; ends and cleans up with its ``with`` block.
+
+    ``address`` is the QMP socket as this machine sees it, ``directory`` a private folder that
+    QEMU can reach too, ``stderr_path`` where its stderr goes unless ``stderr`` was given.
+    ``{dir}`` in ``extra`` stands for that folder as QEMU spells it; ``defaults`` keeps the
+    default devices (VGA, parallel0).
+    """
+
+    def __init__(
+        self,
+        qemu: Qemu,
+        *,
+        image: Image = "flood",
+        extra: Sequence[str] = (),
+        stderr: int | IO[bytes] | None = None,
+        qmp: bool = True,
+        defaults: bool = False,
+    ) -> None:
+        self.qemu = qemu
+        self.image: Image = image
+        self.extra = tuple(extra)
+        self._stderr = stderr
+        self._qmp = qmp
+        self._defaults = defaults
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The guest's private folder."""
+        assert self._directory is not None, "the guest is not started"
+        return self._directory
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """QEMU itself (a chroot replaces itself by it)."""
+        assert self._process is not None, "the guest is not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """The process id of QEMU."""
+        return self.process.pid
+
+    @property
+    def address(self) -> str:
+        """Path of the QMP socket on this machine."""
+        return str(self.directory / "qmp.sock")
+
+    @property
+    def stderr_path(self) -> Path:
+        """The file that holds QEMU's stderr."""
+        return self.directory / "stderr"
+
+    def inside(self, name: str) -> str:
+        """Spell a file of the private folder as QEMU sees it, for its command line or HMP."""
+        return self.qemu.inside(self.directory / name)
+
+    def arguments(self) -> list[str]:
+        """Return QEMU's whole command line."""
+        qmp = ["-qmp", f"unix:{self.inside('qmp.sock')},server=on,wait=off"] if self._qmp else []
+        return [
+            *self.qemu.command,
+            *self.qemu.data_args,
+            *("-accel", "tcg", "-m", "32"),
+            # Without the default devices SeaBIOS gets to the boot sector in a quarter second.
+            *(() if self._defaults else ("-nodefaults",)),
+            *("-display", "none", "-serial", "none", "-monitor", "none", "-nic", "none"),
+            *("-drive", f"if=virtio,format=raw,readonly=on,file={self.inside('boot.img')}"),
+            *qmp,
+            *(part.replace("{dir}", self.qemu.inside(self.directory)) for part in self.extra),
+        ]
+
+    def start(self) -> None:
+        """Boot, and return once the monitor greets."""
+        base = None if self.qemu.root is None else self.qemu.root / "tmp"
+        self._directory = Path(tempfile.mkdtemp(prefix="qtctl-guest-", dir=base))
+        try:
+            disk = self._directory / "boot.img"
+            disk.write_bytes(boot_sector(self.image))
+            os.truncate(disk, _DISK_BYTES)
+            with self.stderr_path.open("wb") as own:
+                self._process = subprocess.Popen(
+                    self.arguments(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=own if self._stderr is None else self._stderr,
+                )
+            if self._qmp:
+                self._await_greeting()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _await_greeting(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            if self.process.poll() is not None:
+                said = self.stderr_path.read_text(errors="replace")
+                raise RuntimeError(f"{self.qemu.label}: QEMU ended at once: {said.strip()}")
+            with socket.socket(socket.AF_UNIX) as link, link.makefile("rb") as lines:
+                link.settimeout(max(0.1, deadline - time.monotonic()))
+                try:
+                    link.connect(self.address)
+                    if "QMP" in json.loads(lines.readline()):
+                        return
+                except (OSError, ValueError):
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End QEMU, also a stopped one, and remove the guest's files."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.terminate()
+                # A stopped process takes the signal only when it runs again.
+                self._process.send_signal(signal.SIGCONT)
+                try:
+                    self._process.wait(_STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    self._process.kill()
+            self._process.wait()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
