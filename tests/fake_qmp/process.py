@@ -1,0 +1,86 @@
+"""Runs the fake as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+_TOP = Path(__file__).resolve().parent.parent.parent
+_STOP_SECONDS = 5
+
+
+class FakeProcess:
+    """``with FakeProcess("--socket", path, "--qemu", "10.0") as fake: fake.address, fake.pid``.
+
+    ``tell`` reaches the fake beside its monitor, which a client under test holds.
+    """
+
+    def __init__(self, *arguments: str, stderr: int | IO[bytes] | None = None) -> None:
+        self._arguments = arguments
+        self._stderr = stderr
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process."""
+        assert self._process is not None, "the fake is not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self.process.pid
+
+    def tell(self, **message: Any) -> Any:
+        """Send ``emit=[...]``, ``events=N``, ``event="NAME"`` or ``faults=[...]``.
+
+        Returns once it is done: the names of the enabled events and the commands so far.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(message).encode() + b"\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fake_qmp", "--control", *self._arguments],
+            cwd=_TOP,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+        )
+        assert self._process.stdout is not None
+        ready = self._process.stdout.readline().decode().split(maxsplit=1)
+        if len(ready) != 2 or ready[0] != "ready":
+            self.stop()
+            raise RuntimeError("the fake did not start")
+        self.address = ready[1].rstrip("\n")
+        return self
+
+    def stop(self) -> int:
+        """End it and return its exit status."""
+        process = self.process
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return process.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
