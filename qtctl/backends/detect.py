@@ -149,7 +149,7 @@ def _needs_lttng_ust(elf: ELFFile) -> bool:
     from elftools.elf.dynamic import DynamicSegment
 
     return any(
-        tag.needed.startswith("liblttng-ust")
+        str(getattr(tag, "needed", "")).startswith("liblttng-ust")
         for segment in elf.iter_segments("PT_DYNAMIC")
         if isinstance(segment, DynamicSegment)
         for tag in segment.iter_tags("DT_NEEDED")

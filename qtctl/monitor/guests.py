@@ -11,7 +11,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,12 +30,13 @@ _versions: dict[tuple[int, int, int, int], str | None] = {}
 def running_guests() -> list[Guest]:
     """Return the QEMU system emulators that run now, by pid; ``holders`` is left empty.
 
-    A process that goes away meanwhile, a zombie, and what may not be read are passed over. The
-    parent that ``-daemonize`` leaves until its child is ready is no guest. Never raises.
+    A process that goes away meanwhile, a zombie, what may not be read, and a QEMU that only stands
+    beside its own guest (waiting for ``-daemonize``, or for ``async-teardown``) are passed over. An
+    address that another process has taken over (two guests started with one path) is left out.
+    Never raises.
     """
-    found = [guest for pid in _pids() if (guest := _guest(pid)) is not None]
-    parents = {_status(guest.pid).get("PPid", ""): guest.argv for guest in found}
-    return [guest for guest in found if parents.get(str(guest.pid)) != guest.argv]
+    found = {pid: guest for pid in _pids() if (guest := _guest(pid)) is not None}
+    return [guest for guest in found.values() if not _is_bystander(guest, found)]
 
 
 def guest_by_pid(pid: int) -> Guest:
@@ -93,16 +94,39 @@ def the_only_guest() -> Guest:
     return guests[0]
 
 
+def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
+    """Return the process behind a monitor that was connected to; None where it is not seen.
+
+    ``peer_pid`` is the process that began to listen (``SO_PEERCRED``): QEMU itself, unless a manager
+    such as libvirt made the socket for it. A server that is no QEMU is described all the same.
+    """
+    if peer_pid is not None:
+        guest = _guest(peer_pid)
+        if guest is not None:
+            return guest
+    guest = find_guest(address)
+    if guest is not None or peer_pid is None:
+        return guest
+    started = start_ticks(peer_pid)
+    if started is None:
+        return None
+    return Guest(
+        pid=peer_pid,
+        started=started,
+        exe=_link(f"/proc/{peer_pid}/exe") or "",
+        argv=_argv(peer_pid),
+        cwd=_link(f"/proc/{peer_pid}/cwd") or "/",
+        root=_root_prefix(peer_pid),
+        uid=int(_status(peer_pid).get("Uid", "0 0").split()[1]),
+    )
+
+
 def start_ticks(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None where there is none.
 
     Field 22 of ``/proc/PID/stat`` (proc(5)); the command in field 2 may hold spaces and brackets.
     """
-    try:
-        line = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(line[line.rindex(b")") + 2 :].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    return _stat_number(pid, _STARTED)
 
 
 def same_process(pid: int, started: int) -> bool:
@@ -117,13 +141,25 @@ def seen_path(guest: Guest, path: str) -> str:
     """Return where this process finds a file that the guest spelled ``path`` (say for ``-D``).
 
     Relative paths start at the guest's working directory, or, where a daemonized guest has left it
-    for ``/``, at the one it was started in. The first of these places that exists is given, else
-    the likeliest.
+    for ``/``, at the one it was likely started in. The first of these places that exists is given,
+    else the likeliest.
     """
     return _existing(_places(guest, path, parse_cmdline(guest.argv)), lambda _: True)
 
 
 _PICK = "qtctl -t PID"
+
+
+# Fields of /proc/PID/stat, counted from 1 as in proc(5).
+_PARENT, _SESSION, _STARTED = 4, 6, 22
+
+
+def _stat_number(pid: int, field: int) -> int | None:
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(line[line.rindex(b")") + 2 :].split()[field - 3])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _pids() -> list[int]:
@@ -159,6 +195,17 @@ def _guest(pid: int) -> Guest | None:
         uid=int(uids[1]) if len(uids) > 1 else 0,
     )
     return _with_addresses(guest, options)
+
+
+def _is_bystander(guest: Guest, guests: Mapping[int, Guest]) -> bool:
+    parent = guests.get(_stat_number(guest.pid, _PARENT) or 0)
+    if parent is not None and parent.argv == guest.argv:
+        return True
+    # os_daemonize() of os-posix.c: the guest's session leader has ended, the waiting one's has not.
+    twins = any(other.argv == guest.argv for other in guests.values() if other is not guest)
+    if not twins or not parse_cmdline(guest.argv).daemonize:
+        return False
+    return not _is_dead(_stat_number(guest.pid, _SESSION) or 0)
 
 
 def _base(path: str) -> str:
@@ -240,7 +287,22 @@ def _with_addresses(guest: Guest, options: QemuOptions) -> Guest:
     found = [_seen_address(guest, address, options) for address in options.addresses]
     if options.descriptors:
         found += _inherited(guest, options)
-    return replace(guest, addresses=tuple(dict.fromkeys(found)))
+    own = socket_inodes(guest.pid)
+    kept = (a for a in dict.fromkeys(found) if own is None or not _taken_over(a, own))
+    return replace(guest, addresses=tuple(kept))
+
+
+def _taken_over(address: Address, own: frozenset[int]) -> bool:
+    """Tell whether another process listens there: QEMU replaces a socket that it finds in place."""
+    if address.path is None:
+        return False
+    inodes = _listening_at(address.path)
+    return bool(inodes) and not inodes & own
+
+
+def _listening_at(path: str) -> set[int]:
+    listening = (entry for entry in unix_sockets() or () if entry.listening)
+    return {entry.inode for entry in bound_to(listening, path)}
 
 
 def _seen_address(guest: Guest, address: Address, options: QemuOptions) -> Address:
@@ -271,8 +333,8 @@ def _places(guest: Guest, path: str, options: QemuOptions) -> list[str]:
         sure = [guest.root + path] if guest.root else []
         sure += [at_cwd + path[len(below) :]] if path.startswith(below) else []
     else:
-        started_in = _environment(guest.pid, "PWD") if options.daemonize else None
-        spellings = [f"{folder.rstrip('/')}/{path}" for folder in (guest.cwd, started_in) if folder]
+        folders = [guest.cwd, *(_earlier_folders(guest.pid) if options.daemonize else ())]
+        spellings = [f"{folder.rstrip('/')}/{path}" for folder in folders]
         sure = [at_cwd + path]
         sure += [guest.root + spelling for spelling in spellings] if guest.root else []
     if guest.root and not options.chroot:  # QEMU with -chroot opens its files before it moves
@@ -288,14 +350,20 @@ def _same_file(one: str, other: str) -> bool:
         return False
 
 
-def _environment(pid: int, name: str) -> str | None:
-    """Return a variable as the process was started with it."""
+def _earlier_folders(pid: int) -> Iterator[str]:
+    """Guess where a process was started: its ``PWD`` then, and where its open files lie.
+
+    A daemonized QEMU has moved to ``/``, and keeps its ``-pidfile`` and ``-D`` file open.
+    """
     try:
         words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        yield from (os.fsdecode(word[4:]) for word in words if word.startswith(b"PWD=/"))
+        numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names, not paths
     except OSError:
-        return None
-    start = os.fsencode(name) + b"="
-    return next((os.fsdecode(w.removeprefix(start)) for w in words if w.startswith(start)), None)
+        return
+    links = {_link(f"/proc/{pid}/fd/{number}") or "" for number in numbers}
+    folders = {link.rpartition("/")[0] for link in links if link.startswith("/")}
+    yield from sorted(folders - {"/dev", ""})
 
 
 def _existing(places: Sequence[str], kind: Callable[[int], object]) -> str:
@@ -313,8 +381,7 @@ def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:
     guests = list(guests)
     if address.path is None:
         return next((g for g in guests if any(_same_port(address, a) for a in g.addresses)), None)
-    listening = (entry for entry in unix_sockets() or () if entry.listening)
-    inodes = {entry.inode for entry in bound_to(listening, address.path)}
+    inodes = _listening_at(address.path)
     unseen = []
     for guest in guests:
         own = socket_inodes(guest.pid)
@@ -342,6 +409,6 @@ def _listing(guests: Iterable[Guest]) -> str:
     lines = []
     for guest in guests:
         name = shown(guest.name) if guest.name is not None else "(no name)"
-        where = ", ".join(shown(str(address))[1:-1] for address in guest.addresses)
+        where = ", ".join(shown(str(address).rstrip("\0"))[1:-1] for address in guest.addresses)
         lines.append(f"\n  {guest.pid}  {name}  {where or '(no monitor)'}")
     return "".join(lines)

@@ -128,7 +128,8 @@ def same_network(pid: int) -> bool:
 def _unix_holders(path: str, guest: Guest | None) -> tuple[Holder, ...]:
     listed = unix_sockets()
     servers = bound_to((s for s in listed or () if s.connected and s.inode), path)
-    if guest is not None and (listed is None or not same_network(guest.pid)):
+    # An accepted socket lies in its client's network namespace, so a local client is found above.
+    if not servers and guest is not None and (listed is None or not same_network(guest.pid)):
         own = socket_inodes(guest.pid) or frozenset()
         base = path.rpartition("/")[2]
         rows = unix_sockets_of(guest.pid)
