@@ -1,0 +1,204 @@
+"""Which backends a QEMU has: the table of signs, and signs read from small hand-made binaries."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.backends.detect import (
+    Signs,
+    backends_from,
+    signs_of_binary,
+    signs_of_process,
+    undecided,
+)
+from qtctl.model import Backend, Guest
+
+NOTHING = Signs(
+    has_trace_pattern=False,
+    has_trace_file=False,
+    has_trace_marker=False,
+    imports_openlog=False,
+    needs_lttng_ust=False,
+    usdt_provider_qemu=False,
+    trace_marker_fd=False,
+)
+EVERYTHING = Signs(None, None, True, True, True, True, True, True, True)
+SIX = tuple(backend for backend in Backend if backend is not Backend.NOP)
+HELP_LOG = "Log items (comma separated):\nint  show interrupts\n"
+
+
+def test_each_sign_alone() -> None:
+    assert backends_from(NOTHING) == (Backend.NOP,)
+    assert undecided(NOTHING) == ()
+    assert backends_from(EVERYTHING) == SIX
+    assert backends_from(Signs()) == ()
+    assert undecided(Signs()) == SIX
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"),
+    [
+        (Signs(help_log=HELP_LOG + "trace:PATTERN   enable trace events\n"), (Backend.LOG,)),
+        (Signs(help_log=HELP_LOG, has_trace_pattern=True), ()),
+        (Signs(trace_file='Trace file "trace-1" off.\n'), (Backend.SIMPLE,)),
+        (Signs(trace_file=""), (Backend.SIMPLE,)),
+        (Signs(trace_file="unknown command: 'trace-file'\r\n", has_trace_file=True), ()),
+    ],
+)
+def test_what_the_monitor_says_wins(signs: Signs, expected: tuple[Backend, ...]) -> None:
+    assert backends_from(signs) == expected
+    told = Backend.LOG if signs.help_log is not None else Backend.SIMPLE
+    assert told not in undecided(signs)
+
+
+def test_ftrace_needs_its_open_file_but_its_absence_needs_only_the_binary() -> None:
+    assert Backend.FTRACE in undecided(Signs(has_trace_marker=True))
+    assert Backend.FTRACE not in undecided(Signs(has_trace_marker=False))
+    assert backends_from(Signs(has_trace_marker=True, trace_marker_fd=True)) == (Backend.FTRACE,)
+    closed = Signs(has_trace_marker=True, trace_marker_fd=False)
+    assert Backend.FTRACE not in (*backends_from(closed), *undecided(closed))
+
+
+_FLAG = st.none() | st.booleans()
+
+
+@given(st.builds(Signs, st.none() | st.text(), st.none() | st.text(), *[_FLAG] * 7))
+def test_known_undecided_and_nop_never_mix(signs: Signs) -> None:
+    found, open_questions = set(backends_from(signs)), set(undecided(signs))
+    assert not found & open_questions
+    assert (Backend.NOP in found) == (found <= {Backend.NOP} and not open_questions)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 8)
+
+
+def write_elf(
+    *,
+    needed: str = "libc.so.6",
+    symbol: str = "puts",
+    defined: bool = False,
+    provider: str | None = None,
+    order: str = "<",
+    text: bytes = b"",
+) -> bytes:
+    """Return a 64-bit ELF file with one needed library, one dynamic symbol and one SDT probe."""
+    strings = b"\0" + needed.encode() + b"\0" + symbol.encode() + b"\0"
+    symbols = bytes(24) + struct.pack(order + "IBBHQQ", len(needed) + 2, 0x12, 0, defined, 0, 0)
+    dynamic = struct.pack(order + "QQQQ", 1, 1, 0, 0)
+    probe = bytes(24) + f"{provider}\0probe\0args\0".encode()
+    other = bytes(24) + b"libc\0probe\0\0"
+    notes = b"".join(
+        struct.pack(order + "III", 8, len(desc), 3) + b"stapsdt\0" + desc + bytes(-len(desc) % 4)
+        for desc in (other, probe)
+    )
+    names = b"\0.dynstr\0.dynsym\0.dynamic\0.note.stapsdt\0.shstrtab\0"
+    parts = [  # name, type, link, entry size, data
+        (b".dynstr", 3, 0, 0, strings),
+        (b".dynsym", 11, 1, 24, symbols),
+        (b".dynamic", 6, 1, 16, dynamic),
+        (b".note.stapsdt", 7, 0, 0, notes),
+        (b".shstrtab", 3, 0, 0, names),
+    ]
+    if provider is None:
+        del parts[3]
+    body, headers, start = b"", bytes(64), 64 + 56
+    for name, kind, link, size, data in parts:
+        place = (start + len(body), len(data), link, 0, 8, size)
+        headers += struct.pack(order + "IIQQQQIIQQ", names.index(name), kind, 0, 0, *place)
+        body += _padded(data)
+    at = start + len(_padded(strings)) + len(_padded(symbols))
+    segment = struct.pack(order + "IIQQQQQQ", 2, 4, at, 0, 0, len(dynamic), len(dynamic), 8)
+    ident = b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + b"\x01" + bytes(9)
+    counts = (64, 56, 1, 64, len(parts) + 1, len(parts))
+    head = ident + struct.pack(order + "HHIQQQI6H", 3, 62, 1, 0, 64, start + len(body), 0, *counts)
+    return head + segment + body + headers + text
+
+
+def signs_of(data: bytes, folder: Path) -> Signs:
+    path = folder / "binary"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        return signs_of_binary(file)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signs_in_a_binary(tmp_path: Path, order: str) -> None:
+    assert signs_of(write_elf(order=order), tmp_path) == Signs(
+        has_trace_pattern=False,
+        has_trace_file=False,
+        has_trace_marker=False,
+        imports_openlog=False,
+        needs_lttng_ust=False,
+        usdt_provider_qemu=False,
+    )
+    ust = write_elf(needed="liblttng-ust.so.1", order=order)
+    assert signs_of(ust, tmp_path).needs_lttng_ust
+    assert signs_of(write_elf(symbol="openlog", order=order), tmp_path).imports_openlog
+    assert signs_of(write_elf(provider="qemu", order=order), tmp_path).usdt_provider_qemu
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        write_elf(symbol="openlog", defined=True),
+        write_elf(symbol="fopenlog"),
+        write_elf(symbol="openlog2"),
+        write_elf(provider="qemu2"),
+        write_elf(needed="liblttng-ctl.so.0"),
+    ],
+)
+def test_signs_that_only_look_alike(tmp_path: Path, data: bytes) -> None:
+    assert backends_from(signs_of(data, tmp_path)) == (Backend.NOP,) or undecided(
+        signs_of(data, tmp_path)
+    ) == (Backend.FTRACE,)
+
+
+def test_texts_in_a_binary(tmp_path: Path) -> None:
+    signs = signs_of(write_elf(text=b"trace:PATTERN \0trace-file\0%s/trace_marker\0"), tmp_path)
+    assert (signs.has_trace_pattern, signs.has_trace_file, signs.has_trace_marker) == (True,) * 3
+
+
+def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None:
+    whole = write_elf(provider="qemu")
+    for at in range(1, len(whole), 3):
+        signs_of(whole[:at], tmp_path)
+        signs_of(whole[:at] + b"\xff" * 8 + whole[at + 8 :], tmp_path)
+    assert undecided(signs_of(b"#!/bin/sh\n", tmp_path)) == SIX[3:]
+
+
+def guest(pid: int) -> Guest:
+    return Guest(pid=pid, started=0, exe="", argv=())
+
+
+def test_a_process_with_trace_marker_open(tmp_path: Path) -> None:
+    marker = tmp_path / "trace_marker"
+    marker.touch()
+    assert signs_of_process(guest(os.getpid())).trace_marker_fd is False
+    with marker.open("wb"):
+        assert signs_of_process(guest(os.getpid())).trace_marker_fd is True
+
+
+def test_a_process_that_may_not_be_read_leaves_all_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert signs_of_process(guest(4194304)) == Signs()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert signs_of_process(guest(os.getpid())) == Signs()
+
+
+def test_importing_it_costs_nothing() -> None:
+    code = "import sys, qtctl.backends.detect; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not any(name.startswith("elftools") for name in run.stdout.split())
