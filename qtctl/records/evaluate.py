@@ -1,0 +1,310 @@
+"""Compute a checked filter expression over columns, exactly as Python would row by row.
+
+Numbers are whole: for every operation the bounds of operands and result are known beforehand, and
+decide whether int64, uint64 or Python's own integers carry it. So nothing wraps around, and int64
+never meets uint64 in a float. Texts are compared once for each distinct value.
+
+A row where Python would raise (division by zero, a negative shift) is *bad*: it does not match.
+``and``, ``or`` and chains reach an operand only where Python would.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.records.columns import BoolArray, Column, StringColumn
+
+__all__ = ["SHIFT_LIMIT", "evaluate"]
+
+SHIFT_LIMIT = 128
+
+_INT64 = (-(1 << 63), (1 << 63) - 1)
+_UINT64_MAX = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A number a row, or one for all; every row's value is in lo..hi, and none is where bad is."""
+
+    data: int | NDArray[Any]
+    lo: int
+    hi: int
+    bad: BoolArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    data: str | StringColumn
+    bad: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    data: BoolArray
+    bad: BoolArray | None = None
+
+
+_Value: TypeAlias = _Number | _Text | _Truth
+
+_ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
+    ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
+}
+_COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+def evaluate(
+    tree: ast.expr, names: Mapping[str, Column | str | NDArray[np.int32]], rows: int
+) -> BoolArray:
+    """Tell for each of ``rows`` rows if the expression holds.
+
+    ``tree`` was checked by ``filters``; ``names`` has a column of ``rows`` values, or one text for
+    all, for each name in it.
+    """
+    truth = _truth(_Evaluator(names, rows).value(tree), rows)
+    return truth.data if truth.bad is None else truth.data & ~truth.bad
+
+
+class _Evaluator:
+    def __init__(self, names: Mapping[str, Any], rows: int) -> None:
+        self.names = names
+        self.rows = rows
+
+    def value(self, node: ast.expr) -> _Value:
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                return _Text(node.value)
+            assert isinstance(node.value, int)
+            return _Number(int(node.value), int(node.value), int(node.value))
+        if isinstance(node, ast.Name):
+            return self.name(node.id)
+        if isinstance(node, ast.UnaryOp):
+            return self.unary(node)
+        if isinstance(node, ast.BinOp):
+            left, right = _number(self.value(node.left)), _number(self.value(node.right))
+            return _binary(type(node.op), left, right)
+        if isinstance(node, ast.BoolOp):
+            return self.boolean(node)
+        assert isinstance(node, ast.Compare)
+        return self.chain(node)
+
+    def name(self, name: str) -> _Value:
+        column = self.names[name]
+        if isinstance(column, str | StringColumn):
+            return _Text(column)
+        return _Number(column, int(column.min()), int(column.max()))
+
+    def unary(self, node: ast.UnaryOp) -> _Value:
+        value = self.value(node.operand)
+        if isinstance(node.op, ast.Not):
+            truth = _truth(value, self.rows)
+            return _Truth(~truth.data, truth.bad)
+        number = _number(value)
+        if isinstance(node.op, ast.USub):
+            return _binary(ast.Sub, _Number(0, 0, 0), number)
+        if isinstance(node.op, ast.Invert):
+            return _binary(ast.Sub, _Number(-1, -1, -1), number)
+        return number
+
+    def boolean(self, node: ast.BoolOp) -> _Truth:
+        result = _truth(self.value(node.values[0]), self.rows)
+        for operand in node.values[1:]:
+            following = _truth(self.value(operand), self.rows)
+            if isinstance(node.op, ast.And):
+                result = _then(result, following)
+            else:
+                reached = _only_where(following.bad, ~result.data)
+                result = _Truth(result.data | following.data, _either(result.bad, reached))
+        return result
+
+    def chain(self, node: ast.Compare) -> _Truth:
+        left = self.value(node.left)
+        result: _Truth | None = None
+        for op, comparator in zip(node.ops, node.comparators, strict=True):
+            if isinstance(comparator, ast.Tuple | ast.List):
+                link = self.among(left, comparator.elts)
+                if isinstance(op, ast.NotIn):
+                    link = _Truth(~link.data, link.bad)
+            else:
+                right = self.value(comparator)
+                link = _compare(op, left, right, self.rows)
+                left = right
+            result = link if result is None else _then(result, link)
+        assert result is not None
+        return result
+
+    def among(self, left: _Value, items: list[ast.expr]) -> _Truth:
+        # Python makes the whole tuple before it looks: one bad item spoils the row.
+        hit = np.zeros(self.rows, np.bool_)
+        bad = left.bad
+        for item in items:
+            link = _compare(ast.Eq(), left, self.value(item), self.rows)
+            hit |= link.data
+            bad = _either(bad, link.bad)
+        return _Truth(hit, bad)
+
+
+def _then(first: _Truth, second: _Truth) -> _Truth:
+    reached = _only_where(second.bad, first.data)
+    return _Truth(first.data & second.data, _either(first.bad, reached))
+
+
+def _either(one: BoolArray | None, two: BoolArray | None) -> BoolArray | None:
+    if one is None or two is None:
+        return two if one is None else one
+    return one | two
+
+
+def _only_where(bad: BoolArray | None, mask: BoolArray) -> BoolArray | None:
+    return None if bad is None else bad & mask
+
+
+def _truth(value: _Value, rows: int) -> _Truth:
+    if isinstance(value, _Truth):
+        return value
+    if isinstance(value, _Text):
+        return _compare(ast.NotEq(), value, _Text(""), rows)
+    return _compare(ast.NotEq(), value, _Number(0, 0, 0), rows)
+
+
+def _number(value: _Value) -> _Number:
+    if isinstance(value, _Truth):
+        return _Number(value.data.astype(np.int64), 0, 1, value.bad)
+    assert isinstance(value, _Number)
+    return value
+
+
+def _kind(lo: int, hi: int) -> type[Any]:
+    """Type of array that carries every whole number in lo..hi."""
+    if lo >= _INT64[0] and hi <= _INT64[1]:
+        return np.int64
+    return np.uint64 if lo >= 0 and hi <= _UINT64_MAX else object
+
+
+def _carry(number: _Number, kind: type[Any]) -> Any:
+    if isinstance(number.data, int):
+        return number.data if kind is object else kind(number.data)
+    # Python integers come out of astype(object), not NumPy's.
+    return number.data.astype(kind, copy=False)
+
+
+def _compare(op: ast.cmpop, left: _Value, right: _Value, rows: int) -> _Truth:
+    if isinstance(left, _Text) and isinstance(right, _Text):
+        return _Truth(_compare_text(op, left.data, right.data, rows))
+    one, two = _number(left), _number(right)
+    kind = _kind(min(one.lo, two.lo), max(one.hi, two.hi))
+    result = _COMPARE[type(op)](_carry(one, kind), _carry(two, kind))
+    full = np.broadcast_to(np.asarray(result, np.bool_), (rows,))
+    return _Truth(full, _either(one.bad, two.bad))
+
+
+def _compare_text(
+    op: ast.cmpop, left: str | StringColumn, right: str | StringColumn, rows: int
+) -> BoolArray:
+    def holds(one: str, two: str) -> bool:
+        if isinstance(op, ast.In):
+            return one in two
+        if isinstance(op, ast.NotIn):
+            return one not in two
+        return bool(_COMPARE[type(op)](one, two))
+
+    if isinstance(left, str):
+        if isinstance(right, str):
+            return np.full(rows, holds(left, right), np.bool_)
+        found = np.array([holds(left, text) for text in right.uniques], np.bool_)
+        return np.asarray(found[right.codes], np.bool_)
+    if isinstance(right, str):
+        found = np.array([holds(text, right) for text in left.uniques], np.bool_)
+        return np.asarray(found[left.codes], np.bool_)
+    pairs = left.codes.astype(np.int64) * max(1, len(right.uniques)) + right.codes
+    distinct, inverse = np.unique(pairs, return_inverse=True)
+    split = (divmod(pair, len(right.uniques)) for pair in distinct.tolist())
+    found = np.array([holds(left.uniques[a], right.uniques[b]) for a, b in split], np.bool_)
+    return np.asarray(found[inverse.reshape(-1)], np.bool_)
+
+
+def _binary(op: type[ast.operator], left: _Number, right: _Number) -> _Number:
+    bad = _either(left.bad, right.bad)
+    if op in (ast.FloorDiv, ast.Mod):
+        right, wrong = _replace(right, lambda data: data == 0, right.lo <= 0 <= right.hi, 1)
+        bad = _either(bad, wrong)
+    elif op in (ast.LShift, ast.RShift):
+        outside = right.lo < 0 or right.hi > SHIFT_LIMIT
+        right, wrong = _replace(right, lambda data: (data < 0) | (data > SHIFT_LIMIT), outside, 0)
+        right = _Number(right.data, max(0, right.lo), max(0, min(SHIFT_LIMIT, right.hi)))
+        bad = _either(bad, wrong)
+    lo, hi = _bounds(op, left, right)
+    kind = _kind(min(lo, left.lo, right.lo), max(hi, left.hi, right.hi))
+    result = _ARITHMETIC[op](_carry(left, kind), _carry(right, kind))
+    if not isinstance(result, np.ndarray):
+        result = int(result)
+    return _Number(result, lo, hi, bad)
+
+
+def _replace(
+    number: _Number, wrong: Callable[[Any], Any], possible: bool, instead: int
+) -> tuple[_Number, BoolArray | None]:
+    """Put a harmless value where Python would raise; returns where that was."""
+    if not possible:
+        return number, None
+    bad = np.asarray(wrong(number.data), np.bool_)
+    if isinstance(number.data, int):
+        # One value for all rows; a 0-d mask spreads over them.
+        fixed: Any = instead if bad else number.data
+        return _Number(fixed, min(number.lo, instead), max(number.hi, instead)), bad
+    if not bad.any():
+        return number, None
+    data = number.data.copy()
+    data[bad] = instead
+    return _Number(data, min(number.lo, instead), max(number.hi, instead)), bad
+
+
+def _bounds(op: type[ast.operator], left: _Number, right: _Number) -> tuple[int, int]:
+    """Bounds of a result from those of its operands; wide is right, narrow would be wrong."""
+    a, b, c, d = left.lo, left.hi, right.lo, right.hi
+    if op is ast.Add:
+        return a + c, b + d
+    if op is ast.Sub:
+        return a - d, b - c
+    if op is ast.Mult:
+        corners = (a * c, a * d, b * c, b * d)
+        return min(corners), max(corners)
+    if op is ast.FloorDiv:
+        size = max(abs(a), abs(b))
+        return (0 if a >= 0 and c > 0 else -size), size
+    if op is ast.Mod:
+        return min(c, 0), max(d, 0)
+    if op is ast.LShift:
+        corners = (a << c, a << d, b << c, b << d)
+        return min(corners), max(corners)
+    if op is ast.RShift:
+        corners = (a >> c, a >> d, b >> c, b >> d)
+        return min(corners), max(corners)
+    bits = max(abs(number).bit_length() for number in (a, b, c, d))
+    if a >= 0 and c >= 0:
+        return 0, (min(b, d) if op is ast.BitAnd else (1 << bits) - 1)
+    if op is ast.BitAnd and max(a, c) >= 0:
+        return 0, (b if a >= 0 else d)
+    return -(1 << bits), (1 << bits) - 1

@@ -1,0 +1,344 @@
+"""``--where EXPR``: a Python expression over records, read with ``ast`` and never evaluated.
+
+Names are an event's arguments; ``event``, ``tid`` and ``time_ns`` are the record's own, and always
+mean that. An argument whose name is one of these, or a word of Python's (``from``, ``async``), is
+written with an underscore behind it: ``event_``, ``from_``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import keyword
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from qtctl.errors import UsageError
+from qtctl.model import Declaration, Kind
+from qtctl.records.batch import Batch
+from qtctl.records.columns import BoolArray
+from qtctl.records.evaluate import SHIFT_LIMIT, evaluate
+
+__all__ = ["Filter"]
+
+_OWN = {"event": "text", "tid": "number", "time_ns": "number"}
+_LONGEST = 4096
+_DEEPEST = 60
+_MOST_NODES = 400
+_NUMERIC = (
+    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.BitOr, ast.BitXor,
+    ast.LShift, ast.RShift,
+)  # fmt: skip
+_ORDER = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+
+
+class _Mismatch(Exception):
+    """An operation on things that it cannot work on, with the node where it stands."""
+
+    def __init__(self, node: ast.expr, message: str) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A checked filter. ``arguments`` are the names in it that are an event's arguments.
+
+    A record that lacks one of them does not match, whatever the rest says; nor does one on which
+    Python would raise (division by zero, a shift by less than 0 or more than 128). Lines of text
+    never match.
+    """
+
+    text: str
+    arguments: frozenset[str]
+    _tree: ast.expr
+    _fitting: dict[str, Mapping[str, str] | None] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def compile(cls, text: str, declarations: Iterable[Declaration]) -> Filter:
+        """Check ``text`` against the events it is meant for.
+
+        Raises: UsageError, with the column, for what is not an expression of this kind, a name
+        that none of the events has, or operations that fit none of them.
+        """
+        text = " ".join(text.strip().splitlines())
+        tree = _parse(text)
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        used = frozenset(node.id for node in names if node.id not in _OWN)
+        chosen = list(declarations)
+        if not used:
+            try:
+                _type(tree, {})
+            except _Mismatch as mismatch:
+                _fail(text, mismatch.node, str(mismatch), _clash(tree, chosen))
+            return cls(text, used, tree)
+        _check_names(text, [node for node in names if node.id in used], chosen)
+        first: _Mismatch | None = None
+        fits = False
+        for declaration in chosen:
+            resolved = _resolve(used, declaration)
+            if resolved is None:
+                continue
+            try:
+                _type(tree, _types(resolved, declaration))
+            except _Mismatch as mismatch:
+                first = first or mismatch
+            else:
+                fits = True
+                break
+        if not fits:
+            if first is None:
+                together = ", ".join(sorted(used))
+                raise UsageError(f"no single event has all of {together}: nothing could match")
+            _fail(text, first.node, str(first), _clash(tree, chosen))
+        return cls(text, used, tree)
+
+    def mask(self, batch: Batch) -> BoolArray:
+        """Tell for each row of the batch if it matches."""
+        result = np.zeros(len(batch), np.bool_)
+        for event, rows in batch.groups().items():
+            if event >= 0:
+                result[rows] = self._rows(batch, event, rows)
+        return result
+
+    def _rows(self, batch: Batch, event: int, rows: Any) -> BoolArray | bool:
+        declaration = batch.table.declaration(event)
+        resolved: Mapping[str, str] | None = {}
+        names: dict[str, Any] = {"event": batch.names[event]}
+        good: BoolArray | None = None
+        if self.arguments:
+            resolved = None if declaration is None else self._fit(declaration)
+            if resolved is None:
+                return False
+            columns = batch.arguments(event)
+            for name, argument in resolved.items():
+                if argument not in columns.values:
+                    return False
+                names[name] = columns.values[argument]
+            good = columns.ok
+        used = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
+        if "time_ns" in used:
+            names["time_ns"] = batch.time_ns[rows]
+        if "tid" in used:
+            names["tid"] = batch.tid[rows]
+            known = names["tid"] >= 0
+            good = known if good is None else good & known
+        found = evaluate(self._tree, names, len(rows))
+        return found if good is None else found & good
+
+    def _fit(self, declaration: Declaration) -> Mapping[str, str] | None:
+        """Map names to the event's arguments; None if it lacks one or cannot be compared so."""
+        name = declaration.name
+        if name not in self._fitting:
+            resolved = _resolve(self.arguments, declaration)
+            if resolved is not None:
+                try:
+                    _type(self._tree, _types(resolved, declaration))
+                except _Mismatch:
+                    resolved = None
+            self._fitting[name] = resolved
+        return self._fitting[name]
+
+
+def _fail(text: str, at: ast.expr | int, message: str, hint: str = "") -> NoReturn:
+    """Raise with the place shown by a caret under the expression."""
+    if isinstance(at, int):
+        column = at
+    else:
+        # ast counts bytes of UTF-8; people count characters.
+        column = len(text.encode("utf-8", "replace")[: at.col_offset].decode("utf-8", "ignore"))
+    caret = " " * column + "^"
+    raise UsageError(f"{message} (column {column + 1})\n  {text}\n  {caret}", hint=hint)
+
+
+def _parse(text: str) -> ast.expr:
+    if not text:
+        raise UsageError("the filter is empty", hint="--where 'nsectors > 8'")
+    if len(text) > _LONGEST:
+        raise UsageError(f"the filter is longer than {_LONGEST} characters")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        column = min(max((error.offset or 1) - 1, 0), len(text))
+        word = re.match(r"\w*", text[column:])
+        hint = ""
+        if word and keyword.iskeyword(word.group()):
+            hint = f"{word.group()}_ for an argument called {word.group()}"
+        _fail(text, column, f"not an expression: {error.msg}", hint)
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise UsageError(f"not an expression: {error or type(error).__name__}") from None
+    if _check(text, tree, 0) > _MOST_NODES:
+        raise UsageError(f"the filter has more than {_MOST_NODES} parts")
+    return tree
+
+
+def _check(text: str, node: ast.expr, depth: int) -> int:
+    """Refuse whatever filters do not have; returns the number of parts."""
+    if depth > _DEEPEST:
+        _fail(text, node, "nested too deeply")
+    parts: list[ast.expr]
+    match node:
+        case ast.Constant(value=str() | int()) | ast.Name():
+            parts = []
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd() | ast.Invert(), operand=operand):
+            parts = [operand]
+        case ast.BinOp(left=left, right=right) if isinstance(node.op, _NUMERIC):
+            parts = [left, right]
+        case ast.BoolOp(values=values):
+            parts = values
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            parts = [left]
+            for op, right in zip(ops, comparators, strict=True):
+                parts += _comparator(text, op, right, last=right is comparators[-1])
+        case _:
+            _refuse(text, node)
+    return 1 + sum(_check(text, part, depth + 1) for part in parts)
+
+
+def _comparator(text: str, op: ast.cmpop, right: ast.expr, *, last: bool) -> list[ast.expr]:
+    if isinstance(op, ast.Is | ast.IsNot):
+        _fail(text, right, "'is' does not compare values", "== or !=")
+    if isinstance(right, ast.Tuple | ast.List):
+        if not isinstance(op, ast.In | ast.NotIn) or not last:
+            _fail(text, right, "a list goes at the end, after 'in' or 'not in'")
+        return right.elts
+    return [right]
+
+
+def _refuse(text: str, node: ast.expr) -> NoReturn:
+    what = {
+        ast.Call: "a call",
+        ast.Attribute: "an attribute",
+        ast.Subscript: "a subscript",
+        ast.Lambda: "a lambda",
+        ast.JoinedStr: "an f-string",
+        ast.NamedExpr: "an assignment",
+        ast.IfExp: "a condition",
+        ast.Tuple: "a list",
+        ast.List: "a list",
+    }.get(type(node))
+    hint = ""
+    if isinstance(node, ast.Constant):
+        what = f"{node.value!r}"
+    elif isinstance(node, ast.BinOp):
+        what = {ast.Div: "'/'", ast.Pow: "'**'", ast.MatMult: "'@'"}.get(type(node.op))
+        hint = "// divides whole numbers" if what == "'/'" else ""
+    _fail(text, node, f"{what or 'this'} is not part of a filter", hint)
+
+
+def _check_names(text: str, names: list[ast.Name], chosen: list[Declaration]) -> None:
+    known = {argument.name for one in chosen for argument in one.arguments}
+    for node in names:
+        if node.id in known or (node.id.endswith("_") and node.id[:-1] in known):
+            continue
+        near = difflib.get_close_matches(node.id, sorted(known | set(_OWN)), n=4, cutoff=0.5)
+        message = f"no matched event has an argument {node.id!r}"
+        if not near and 0 < len(known) <= 12:
+            near = sorted(known)
+        _fail(text, node, message, ", ".join(near))
+
+
+def _resolve(used: Iterable[str], declaration: Declaration) -> dict[str, str] | None:
+    have = {argument.name for argument in declaration.arguments}
+    resolved: dict[str, str] = {}
+    for name in used:
+        if name in have:
+            resolved[name] = name
+        elif name.endswith("_") and name[:-1] in have:
+            resolved[name] = name[:-1]
+        else:
+            return None
+    return resolved
+
+
+def _types(resolved: Mapping[str, str], declaration: Declaration) -> dict[str, str]:
+    kinds = {argument.name: argument.kind for argument in declaration.arguments}
+    return {
+        name: "text" if kinds[argument] is Kind.STRING else "number"
+        for name, argument in resolved.items()
+    }
+
+
+def _clash(node: ast.expr, chosen: list[Declaration]) -> str:
+    """Hint for those who mean an argument that is called as the record's own fields are."""
+    for inner in ast.walk(node):
+        if not isinstance(inner, ast.Name) or inner.id not in _OWN:
+            continue
+        if any(a.name == inner.id for one in chosen for a in one.arguments):
+            return f"{inner.id}_ for the argument; {inner.id} is the record's own"
+    return ""
+
+
+def _type(node: ast.expr, types: Mapping[str, str]) -> str:
+    """Type of a checked expression: number, text, bool, or either (only good as a condition)."""
+    match node:
+        case ast.Constant(value=value):
+            return "text" if isinstance(value, str) else "number"
+        case ast.Name(id=name):
+            return _OWN.get(name) or types[name]
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            _type(operand, types)
+            return "bool"
+        case ast.UnaryOp(operand=operand):
+            _want_number(operand, types)
+            return "number"
+        case ast.BinOp(left=left, right=right, op=op):
+            _want_number(left, types)
+            _want_number(right, types)
+            if isinstance(op, ast.LShift | ast.RShift):
+                _check_shift(right)
+            return "number"
+        case ast.BoolOp(values=values):
+            kinds = {_type(value, types) for value in values}
+            return "bool" if kinds == {"bool"} else "either"
+        case ast.Compare():
+            _type_chain(node, types)
+            return "bool"
+    raise AssertionError(node)
+
+
+def _check_shift(amount: ast.expr) -> None:
+    negative = isinstance(amount, ast.UnaryOp) and isinstance(amount.op, ast.USub)
+    inner = amount.operand if isinstance(amount, ast.UnaryOp) and negative else amount
+    if not isinstance(inner, ast.Constant) or not isinstance(inner.value, int):
+        return
+    if inner.value > (0 if negative else SHIFT_LIMIT):
+        raise _Mismatch(amount, f"shifts go from 0 to {SHIFT_LIMIT} bits")
+
+
+def _want_number(node: ast.expr, types: Mapping[str, str]) -> None:
+    kind = _type(node, types)
+    if kind not in ("number", "bool"):
+        raise _Mismatch(node, _unfit(kind, "in arithmetic"))
+
+
+def _unfit(kind: str, where: str) -> str:
+    if kind == "either":
+        return f"'and'/'or' of values {where}: compare them first"
+    return f"text {where}"
+
+
+def _type_chain(node: ast.Compare, types: Mapping[str, str]) -> None:
+    left, left_type = node.left, _type(node.left, types)
+    if left_type == "either":
+        raise _Mismatch(left, _unfit(left_type, "in a comparison"))
+    for op, comparator in zip(node.ops, node.comparators, strict=True):
+        members = isinstance(comparator, ast.Tuple | ast.List)
+        for item in (
+            comparator.elts if isinstance(comparator, ast.Tuple | ast.List) else (comparator,)
+        ):
+            kind = _type(item, types)
+            if kind == "either":
+                raise _Mismatch(item, _unfit(kind, "in a comparison"))
+            if (kind == "text") != (left_type == "text"):
+                raise _Mismatch(item, "text and number never compare")
+            if kind != "text" and not members and not isinstance(op, _ORDER):
+                raise _Mismatch(item, "'in' looks for a value in a list, or a text in a text")
+            left_type = kind if not members else left_type

@@ -1,0 +1,62 @@
+"""Records as the JSON objects of schema ``qtctl/1``: keys in their order, nothing more.
+
+``json.dumps`` of these (with its default ``ensure_ascii``) loses nothing: whole integers, and bytes
+that are not UTF-8 as escaped surrogates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtctl.model import Backend
+from qtctl.records.columns import Record
+
+__all__ = ["SCHEMA", "control", "loss", "record", "summary", "text"]
+
+SCHEMA = "qtctl/1"
+
+
+def record(one: Record) -> dict[str, Any]:
+    """Object of a record: an event, or a line of text."""
+    if one.line is not None:
+        return text(one.backend, one.line)
+    result: dict[str, Any] = {
+        "type": "event",
+        "time_ns": one.time_ns,
+        "clock": str(one.clock),
+        "pid": one.pid,
+        "tid": one.tid,
+        "backend": str(one.backend),
+        "name": one.name,
+        "args": one.args,
+    }
+    if one.raw is not None:
+        result["raw"] = one.raw
+    return result
+
+
+def text(backend: Backend, line: str) -> dict[str, Any]:
+    """Object of a line that is not an event."""
+    return {"type": "text", "backend": str(backend), "line": line}
+
+
+def loss(backend: Backend, count: int | None, time_ns: int) -> dict[str, Any]:
+    """Object of a gap seen at ``time_ns``; ``count`` is None where it cannot be known."""
+    return {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
+
+
+def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) -> dict[str, Any]:
+    """Object of a switch that was made: how many events ``action`` changed, and when (Unix, ns)."""
+    return {
+        "type": "control",
+        "action": action,
+        "patterns": list(patterns),
+        "changed": changed,
+        "time_ns": time_ns,
+    }
+
+
+def summary(read: int, shown: int, filtered: int, lost: int) -> dict[str, Any]:
+    """Object that ends a stream; ``read`` is the sum of ``shown`` and ``filtered``."""
+    return {"type": "summary", "read": read, "shown": shown, "filtered": filtered, "lost": lost}

@@ -1,1 +1,0 @@
-"""Text for people: tables, colour, escaping. Draws values, owns no session."""
