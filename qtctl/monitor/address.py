@@ -188,14 +188,19 @@ def _host_port(text: str) -> Address | None:
 def _port(digits: str, text: str) -> int:
     if not (digits.isascii() and digits.isdigit()):
         raise UsageError(f"{shown(text)} has no port", hint="HOST:PORT, as in 127.0.0.1:4444")
-    number = int(digits) if len(digits.lstrip("0")) <= 5 else PID_MAX
+    number = _number(digits)
     if not 1 <= number <= 65535:
         raise UsageError(f"{shown(text)}: a port is a number from 1 to 65535")
     return number
 
 
+def _number(digits: str) -> int:
+    """Read digits; any number too large for a pid or port is as good as another."""
+    return int(digits.lstrip("0")[:8] or "0")
+
+
 def _pid(text: str) -> int:
-    number = int(text) if len(text.lstrip("0")) <= 7 else PID_MAX + 1
+    number = _number(text)
     if not 1 <= number <= PID_MAX:
         raise UsageError(f"{shown(text)}: a pid is a number from 1 to {PID_MAX}")
     return number

@@ -97,8 +97,8 @@ def the_only_guest() -> Guest:
 def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     """Return the process behind a monitor that was connected to; None where it is not seen.
 
-    ``peer_pid`` is the process that began to listen (``SO_PEERCRED``): QEMU itself, unless a manager
-    such as libvirt made the socket for it. A server that is no QEMU is described all the same.
+    ``peer_pid`` is the process that began to listen (``SO_PEERCRED``): QEMU itself, unless a
+    manager such as libvirt made the socket for it. A server that is no QEMU is described all the same.
     """
     if peer_pid is not None:
         guest = _guest(peer_pid)
@@ -301,8 +301,7 @@ def _taken_over(address: Address, own: frozenset[int]) -> bool:
 
 
 def _listening_at(path: str) -> set[int]:
-    listening = (entry for entry in unix_sockets() or () if entry.listening)
-    return {entry.inode for entry in bound_to(listening, path)}
+    return {entry.inode for entry in bound_to(unix_sockets(listening=True) or (), path)}
 
 
 def _seen_address(guest: Guest, address: Address, options: QemuOptions) -> Address:

@@ -54,15 +54,19 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
     return _tcp_holders(address, guest)
 
 
-def unix_sockets() -> list[UnixSocket] | None:
-    """List the Unix sockets of this network namespace by sock_diag(7); None where it is missing."""
+def unix_sockets(*, listening: bool = False) -> list[UnixSocket] | None:
+    """List this network namespace's Unix sockets by sock_diag(7); None where that is missing.
+
+    Either the connected ones or the ``listening`` ones: a busy host has thousands of the former.
+    """
+    states = 1 << (_LISTEN if listening else _ESTABLISHED)
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:
             link.settimeout(1.0)
             request = struct.pack(
                 "=IHHII BBHIIIII",
                 *(40, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0),
-                *(socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, _SHOW_NAME_VFS_PEER, 0, 0),
+                *(socket.AF_UNIX, 0, 0, states, 0, _SHOW_NAME_VFS_PEER, 0, 0),
             )
             link.send(request)
             return list(_dump(link))

@@ -45,6 +45,7 @@ from qtctl.monitor.address import UNIX_PATH_MAX, parse_target, shown, split_opti
         ("tcp:[fe80::1%eth0]:1", Address(host="fe80::1%eth0", port=1)),
         ("1234", 1234),
         ("007", 7),
+        ("0" * 5000 + "7", 7),
         ("debian", "debian"),
         ("my guest", "my guest"),
         ("vm:a", "vm:a"),
