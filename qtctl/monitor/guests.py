@@ -86,9 +86,7 @@ def the_only_guest() -> Guest:
     """
     guests = running_guests()
     if not guests:
-        raise ConnectionFailed(
-            "no running QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo"
-        )
+        raise ConnectionFailed("no QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo")
     if len(guests) > 1:
         raise UsageError(f"{len(guests)} guests are running:{_listing(guests)}", hint=_PICK)
     return guests[0]
@@ -98,7 +96,7 @@ def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     """Return the process behind a monitor that was connected to; None where it is not seen.
 
     ``peer_pid`` is the process that began to listen (``SO_PEERCRED``): QEMU itself, unless a
-    manager such as libvirt made the socket for it. A server that is no QEMU is described all the same.
+    manager such as libvirt made the socket for it. A server that is no QEMU is described too.
     """
     if peer_pid is not None:
         guest = _guest(peer_pid)
@@ -108,17 +106,7 @@ def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     if guest is not None or peer_pid is None:
         return guest
     started = start_ticks(peer_pid)
-    if started is None:
-        return None
-    return Guest(
-        pid=peer_pid,
-        started=started,
-        exe=_link(f"/proc/{peer_pid}/exe") or "",
-        argv=_argv(peer_pid),
-        cwd=_link(f"/proc/{peer_pid}/cwd") or "/",
-        root=_root_prefix(peer_pid),
-        uid=int(_status(peer_pid).get("Uid", "0 0").split()[1]),
-    )
+    return None if started is None else _described(peer_pid, started, _argv(peer_pid))
 
 
 def start_ticks(pid: int) -> int | None:
@@ -178,23 +166,25 @@ def _guest(pid: int) -> Guest | None:
     if version is None and not _SYSTEM_EMULATOR.fullmatch(_base(exe or argv[0])):
         return None
     started = start_ticks(pid)
-    status = _status(pid)
-    if started is None or not status or _is_dead(pid):
+    if started is None or _is_dead(pid):
         return None
     options = parse_cmdline(argv)
-    uids = status.get("Uid", "").split()
-    guest = Guest(
+    guest = _described(pid, started, argv)
+    return _with_addresses(replace(guest, name=options.name, version=version), options)
+
+
+def _described(pid: int, started: int, argv: tuple[str, ...]) -> Guest:
+    """Return what the kernel tells of any process, QEMU or not."""
+    uids = _status(pid).get("Uid", "").split()
+    return Guest(
         pid=pid,
         started=started,
-        exe=exe or argv[0],
+        exe=_link(f"/proc/{pid}/exe") or next(iter(argv), ""),
         argv=argv,
-        name=options.name,
-        version=version,
         cwd=_link(f"/proc/{pid}/cwd") or "/",
         root=_root_prefix(pid),
         uid=int(uids[1]) if len(uids) > 1 else 0,
     )
-    return _with_addresses(guest, options)
 
 
 def _is_bystander(guest: Guest, guests: Mapping[int, Guest]) -> bool:

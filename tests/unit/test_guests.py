@@ -21,6 +21,7 @@ from qtctl.monitor import guests
 from qtctl.monitor.guests import (
     find_guest,
     guest_by_pid,
+    listening_process,
     running_guests,
     same_process,
     seen_path,
@@ -215,6 +216,21 @@ def test_a_socket_that_no_guest_has(stage: Stage) -> None:
     assert find_guest(Address(host="192.0.2.1", port=9)) is None
 
 
+def test_the_process_behind_a_connected_monitor(stage: Stage) -> None:
+    path = str(stage.folder / "q.sock")
+    fd = stage.listen(path).fileno()
+    process = stage.start("-qmp", f"unix:{path},server=on,wait=off", fds=(fd,))
+    guest = guest_by_pid(process.pid)
+    assert listening_process(Address(path=path), process.pid) == guest
+    assert listening_process(Address(path=path), os.getpid()) == guest  # it made the socket only
+    assert listening_process(Address(path="/nowhere"), None) is None
+    assert listening_process(Address(path="/nowhere"), NO_PID) is None
+    stranger = listening_process(Address(path="/nowhere"), os.getpid())
+    assert stranger is not None
+    assert (stranger.pid, stranger.started) == (os.getpid(), start_ticks(os.getpid()))
+    assert (stranger.name, stranger.version, stranger.addresses) == (None, None, ())
+
+
 def test_tcp_is_matched_by_port_and_any_name_of_loopback(stage: Stage) -> None:
     process = stage.start("-qmp", "tcp::1,server=on,wait=off")
     found = find_guest(Address(host="localhost", port=1))
@@ -282,7 +298,7 @@ def test_the_only_guest(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     two = guest_by_pid(stage.start("-qmp", "tcp::1,server=on").pid)
     running: list[Guest] = []
     monkeypatch.setattr(guests, "running_guests", lambda: running)
-    with pytest.raises(ConnectionFailed, match="no running QEMU guest") as none:
+    with pytest.raises(ConnectionFailed, match="no QEMU guest was found") as none:
         the_only_guest()
     assert none.value.hint
     running.append(one)
