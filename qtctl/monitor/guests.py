@@ -207,11 +207,8 @@ def _may_be_qemu(exe: str, argv: Sequence[str]) -> bool:
     base = _base(exe)
     if _OTHER_TOOLS.fullmatch(base):
         return False
-    return (
-        _SYSTEM_EMULATOR.fullmatch(base) is not None
-        or "qemu" in base
-        or any(word.lstrip("-") in ("qmp", "chardev", "machine") for word in argv[1:])
-    )
+    qemus_options = any(word.lstrip("-") in ("qmp", "chardev", "machine") for word in argv[1:])
+    return "qemu" in base or base == "kvm" or qemus_options
 
 
 def _version(pid: int) -> str | None:
