@@ -193,9 +193,8 @@ def _is_bystander(guest: Guest, guests: Mapping[int, Guest]) -> bool:
         return True
     # os_daemonize() of os-posix.c: the guest's session leader has ended, the waiting one's has not.
     twins = any(other.argv == guest.argv for other in guests.values() if other is not guest)
-    if not twins or not parse_cmdline(guest.argv).daemonize:
-        return False
-    return not _is_dead(_stat_number(guest.pid, _SESSION) or 0)
+    daemonizes = twins and parse_cmdline(guest.argv).daemonize
+    return daemonizes and not _is_dead(_stat_number(guest.pid, _SESSION) or 0)
 
 
 def _base(path: str) -> str:
