@@ -84,7 +84,9 @@ class Address:
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+        return (
+            f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Guest:
     ``started`` is the start time in clock ticks since boot (field 22 of ``/proc/PID/stat``), which
     with the pid names the process even after the pid is reused. ``root`` is the prefix under which
     this process sees the guest's files (``/proc/PID/root`` in a container, else empty).
-    ``version`` is the first word of QEMU's own version text, or None where its binary cannot be read.
+    ``version`` is the first word of QEMU's own version text, or None where it cannot be read.
     """
 
     pid: int

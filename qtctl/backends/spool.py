@@ -1,0 +1,133 @@
+"""A private file that QEMU writes and qtctl reads, bounded by punching holes behind the reader.
+
+Truncating a live log loses lines; ``FALLOC_FL_PUNCH_HOLE`` (fallocate(2)) does not. Each reader
+frees what lies well behind it; a keeper process frees the oldest bytes when no reader does, so
+that a stopped or killed qtctl cannot fill the disk. Checked on ext4 with QEMU 7.2 and 10.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtctl.errors import Unsupported
+from qtctl.model import Guest
+
+MIB = 1 << 20
+LIMIT_BYTES = 48 * MIB
+"""Allocated bytes at which the keeper frees the oldest half."""
+FREE_SPACE_BYTES = 128 * MIB
+"""What a file system must have free to be given a spool."""
+
+_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def punch(fd: int, start: int, end: int) -> None:
+    """Free the bytes [start, end) of a file and keep its size.
+
+    Raises:
+        OSError: the file system cannot do it (``EOPNOTSUPP``).
+    """
+    if end > start and _libc.fallocate(fd, _KEEP_SIZE_PUNCH_HOLE, start, end - start):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """``path`` is the file as this process sees it, ``seen`` as the guest does."""
+
+    path: Path
+    seen: str
+
+
+def make_spool(guest: Guest) -> Spool:
+    """Create an empty spool (0600, in a new 0700 folder) where the guest can open it.
+
+    Raises:
+        Unsupported: no folder that the guest can see has room and can punch holes.
+    """
+    tried = []
+    for base in _bases(guest):
+        try:
+            return _make_below(base, guest)
+        except OSError as error:
+            tried.append(f"{base} ({error.strerror or error})")
+    raise Unsupported(
+        f"no place for a spool that guest {guest.pid} can write: {', '.join(tried)}",
+        hint="free 128 MiB there, or start QEMU with -D FILE",
+    )
+
+
+def _bases(guest: Guest) -> list[Path]:
+    """Folders to try, best first. Another user's QEMU cannot enter our own."""
+    if guest.root or guest.uid != os.getuid():
+        return [Path(guest.root + place) for place in ("/var/tmp", "/tmp", "/run")]  # noqa: S108
+    import platformdirs
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR")  # platformdirs would invent one, with a warning
+    return [
+        *([Path(runtime, "qtctl")] if runtime else []),
+        platformdirs.user_cache_path("qtctl"),
+        Path(tempfile.gettempdir()),
+    ]
+
+
+def _make_below(base: Path, guest: Guest) -> Spool:
+    if not guest.root and guest.uid == os.getuid():
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    room = os.statvfs(base)
+    if room.f_bavail * room.f_frsize < FREE_SPACE_BYTES:
+        raise OSError(28, "less than 128 MiB free")
+    folder = Path(tempfile.mkdtemp(prefix="qtctl-spool-", dir=base))
+    try:
+        path = folder / "log"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        try:
+            os.write(fd, b"\0" * 4096)
+            punch(fd, 0, 4096)
+            os.ftruncate(fd, 0)
+            if guest.uid != os.getuid():
+                os.fchown(fd, guest.uid, -1)
+                os.chown(folder, guest.uid, -1)
+        finally:
+            os.close(fd)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Spool(path, str(path).removeprefix(guest.root) if guest.root else str(path))
+
+
+def remove_spool(path: Path) -> None:
+    """Remove a spool and its folder; a guest that still has it open loses nothing of its own."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+
+
+def start_keeper(path: Path, guest_pid: int) -> subprocess.Popen[bytes]:
+    """Start the process that bounds ``path`` until it is removed or the guest ends.
+
+    It outlives this process on purpose: a killed qtctl leaves the guest writing.
+    """
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))),
+            *(str(path), str(guest_pid), str(LIMIT_BYTES)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        close_fds=True,
+    )

@@ -1,0 +1,104 @@
+"""One row per trace backend: what it is, how a QEMU gets it, and whether qtctl can follow it.
+
+Source: ``docs/devel/tracing.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from qtctl.errors import Unsupported, UsageError
+from qtctl.model import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """``follows_qmp``: whether QEMU's event states decide what this backend gets."""
+
+    name: Backend
+    summary: str
+    followed: bool
+    follows_qmp: bool = True
+    instead: str = ""
+
+
+TABLE: dict[Backend, BackendRow] = {
+    row.name: row
+    for row in (
+        BackendRow(Backend.LOG, "lines in QEMU's log", followed=True),
+        BackendRow(
+            Backend.SIMPLE,
+            "a binary file",
+            followed=False,
+            instead="qtctl enable PATTERN, then: qtctl hmp trace-file on",
+        ),
+        BackendRow(
+            Backend.FTRACE,
+            "the kernel's trace buffer",
+            followed=False,
+            instead="qtctl enable PATTERN, then read trace_pipe in tracefs",
+        ),
+        BackendRow(
+            Backend.SYSLOG,
+            "the system log",
+            followed=False,
+            instead="qtctl enable PATTERN, then: journalctl -f _PID=PID",
+        ),
+        BackendRow(
+            Backend.UST,
+            "LTTng-UST tracepoints",
+            followed=False,
+            follows_qmp=False,
+            instead="lttng enable-event -u 'qemu:PATTERN'",
+        ),
+        BackendRow(
+            Backend.DTRACE,
+            "USDT probes",
+            followed=False,
+            follows_qmp=False,
+            instead="bpftrace -p PID -e 'usdt:BINARY:qemu:EVENT { ... }'",
+        ),
+        BackendRow(
+            Backend.NOP,
+            "no tracing at all",
+            followed=False,
+            follows_qmp=False,
+            instead="a QEMU configured with --enable-trace-backends=log",
+        ),
+    )
+}
+
+
+def choose(known: Collection[Backend], asked: str, where: str) -> Backend:
+    """Return the backend to follow. ``asked`` is a backend's name or ``auto``.
+
+    Raises:
+        UsageError: there is no backend of that name.
+        Unsupported: this QEMU does not have it, or qtctl cannot follow what it has.
+    """
+    if asked != "auto" and asked not in TABLE:
+        raise UsageError(f"no backend is called {asked!r}", hint=", ".join(TABLE))
+    has = ", ".join(known)
+    if asked == "auto":
+        usable = [name for name, row in TABLE.items() if row.followed and name in known]
+        if usable:
+            return usable[0]
+        if set(known) <= {Backend.NOP}:
+            raise Unsupported(
+                f"QEMU on {where} was built without tracing (--enable-trace-backends=nop)",
+                hint=TABLE[Backend.NOP].instead,
+            )
+        first = next(name for name in TABLE if name in known)
+        raise Unsupported(
+            f"QEMU on {where} traces to {has}, and qtctl follows only log so far",
+            hint=TABLE[first].instead,
+        )
+    chosen = Backend(asked)
+    if chosen not in known:
+        raise Unsupported(f"QEMU on {where} has no {chosen} backend; it has {has}")
+    if not TABLE[chosen].followed:
+        raise Unsupported(
+            f"qtctl cannot follow the {chosen} backend yet", hint=TABLE[chosen].instead
+        )
+    return chosen

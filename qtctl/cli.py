@@ -1,0 +1,126 @@
+"""The command line: argv in, stdout, stderr and an exit code out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TextIO
+
+from qtctl.commands.context import Context
+from qtctl.commands.parsing import parse
+from qtctl.commands.registry import Command, Result
+from qtctl.commands.table import COMMANDS
+from qtctl.errors import QtctlError
+from qtctl.text.style import escaped, style_for
+from qtctl.version import VERSION
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one qtctl command and return its exit code; errors become one sentence on stderr."""
+    _prepare_outputs()
+    words = list(sys.argv[1:] if argv is None else argv)
+    context = Context(err_style=style_for(sys.stderr, "auto", os.environ))
+    try:
+        row, options = parse(words, COMMANDS, VERSION)
+    except QtctlError as error:
+        return _failed(context, error)
+    except SystemExit as done:
+        return int(done.code or 0)
+    context = Context(
+        target=options.target,
+        events_all=options.events_all,
+        json=options.json,
+        quiet=options.quiet,
+        verbose=options.verbose,
+        out_style=style_for(sys.stdout, options.color, os.environ),
+        err_style=style_for(sys.stderr, options.color, os.environ),
+    )
+    try:
+        return asyncio.run(_run(row, options, context))
+    except QtctlError as error:
+        return _failed(context, error)
+    except BrokenPipeError:
+        return _closed_pipe()
+    except OSError as error:
+        return _failed(context, QtctlError(f"{error.strerror or error}"))
+    except Exception as error:
+        if options.verbose:
+            raise
+        bug = QtctlError(
+            f"this is a bug in qtctl: {type(error).__name__}: {error}",
+            hint="the same with -v, and report what it prints",
+        )
+        return _failed(context, bug)
+
+
+async def _run(row: Command, options: Namespace, context: Context) -> int:
+    """Run a verb; the first signal asks it to stop, a third one does not wait."""
+    task = asyncio.ensure_future(row.run(context, options))
+    caught: list[int] = []
+
+    def on_signal(number: int) -> None:
+        caught.append(number)
+        if len(caught) == 2:
+            context.complain("giving the guest back; once more to leave that to the next run")
+        elif len(caught) > 2:
+            os._exit(128 + number)
+        elif context.stops:
+            context.stop.set()
+        else:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        result = await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        return 128 + caught[0]
+    code = _show(context, result) if isinstance(result, Result) else result
+    return 128 + caught[0] if caught and code == 0 else code
+
+
+def _show(context: Context, result: Result) -> int:
+    if context.json:
+        context.write_document(result.document)
+    else:
+        context.write(result.lines(context.out_style))
+    return result.exit_code
+
+
+def _failed(context: Context, error: QtctlError) -> int:
+    red = context.err_style.paint("qtctl: ", "bad")
+    hint = f"\n  try: {escaped(error.hint)}" if error.hint else ""
+    message = "\n".join(escaped(line) for line in error.message.split("\n"))
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        sys.stderr.write(f"{red}{message}{hint}\n")
+        sys.stderr.flush()
+    return error.exit_code
+
+
+def _closed_pipe() -> int:
+    """Whoever read our output has left: end quietly, and let no later flush complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 0
+
+
+def _prepare_outputs() -> None:
+    """Make stdout and stderr usable whatever the caller closed and whatever the locale is."""
+    for name in ("stdout", "stderr"):
+        stream: TextIO | None = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+            setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,69 @@
+"""What a running verb is given: the global options, its outputs, and the wish to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qtctl.session.attach import Session, attach
+from qtctl.text.style import Style, escaped
+
+
+@dataclass(slots=True)
+class Context:
+    """One call of qtctl.
+
+    ``stop`` is set by the first SIGINT, SIGTERM or SIGHUP while ``stops`` is true; else the running
+    verb is cancelled.
+    """
+
+    target: str | None = None
+    events_all: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    out_style: Style = field(default_factory=Style)
+    err_style: Style = field(default_factory=Style)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stops: bool = False
+
+    def say(self, text: str) -> None:
+        """Tell something on stderr, unless ``-q``."""
+        if not self.quiet:
+            self.complain(text)
+
+    def complain(self, text: str) -> None:
+        """Tell something on stderr that must not be missed."""
+        lines = [escaped(line) for line in text.split("\n")]
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            sys.stderr.write(self.err_style.paint("qtctl: ", "note") + "\n".join(lines) + "\n")
+            sys.stderr.flush()
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Write lines of data to stdout."""
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+
+    def write_document(self, document: Any) -> None:
+        """Write one JSON document to stdout."""
+        indent = 2 if self.out_style.terminal else None
+        self.write([json.dumps(document, indent=indent)])
+
+    @contextlib.asynccontextmanager
+    async def attached(self) -> AsyncIterator[Session]:
+        """Attach to the target; what happens to leases on the way is told."""
+        async with attach(self.target, events_all=self.events_all, say=self.say) as session:
+            if self.verbose:
+                version = ".".join(map(str, session.monitor.version))
+                self.say(f"attached to {session.where}, QEMU {version}")
+            try:
+                yield session
+            finally:
+                for notice in session.notices:
+                    self.say(notice)

@@ -1,0 +1,290 @@
+"""Verbs that look and change nothing: ps, status, doctor."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Result, command
+from qtctl.errors import QtctlError
+from qtctl.model import Backend, EventState, Guest
+from qtctl.session.attach import Session, state_folder
+from qtctl.session.leasing import owner_alive
+from qtctl.text.style import Style, escaped
+from qtctl.text.tables import pairs, table
+from qtctl.version import VERSION
+
+_SHOWN_EVENTS = 12
+
+
+@command(
+    "ps",
+    "list running guests",
+    examples=("qtctl ps", "qtctl ps --json | jq '.guests[].pid'"),
+    details="Asks the kernel only: no monitor is connected to.",
+)
+async def ps(context: Context, options: argparse.Namespace) -> Result:
+    """List running guests."""
+    from qtctl.monitor.guests import running_guests
+
+    guests = [_guest_document(guest) for guest in running_guests()]
+    if not guests:
+        context.say("no running QEMU guest was found; try: qtctl demo")
+    header = ("PID", "NAME", "VERSION", "MONITOR", "HELD BY", "BACKENDS")
+    return Result(
+        {"guests": guests}, lambda style: table(style, header, list(map(_ps_row, guests)))
+    )
+
+
+def _guest_document(guest: Guest) -> dict[str, Any]:
+    from qtctl.backends.detect import backends_from, signs_of_process, undecided
+    from qtctl.monitor.holders import holders
+
+    signs = signs_of_process(guest)
+    return {
+        "pid": guest.pid,
+        "name": guest.name,
+        "version": guest.version,
+        "monitors": [
+            {
+                "address": str(address),
+                "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
+            }
+            for address in guest.addresses
+        ],
+        "backends": [str(backend) for backend in backends_from(signs)],
+        "undecided": [str(backend) for backend in undecided(signs)],
+        "exe": guest.exe,
+    }
+
+
+def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
+    monitors = guest["monitors"]
+    held = {str(_holder(holder)) for monitor in monitors for holder in monitor["holders"]}
+    return (
+        str(guest["pid"]),
+        guest["name"] or "-",
+        guest["version"] or "?",
+        " ".join(monitor["address"] for monitor in monitors) or "none",
+        " ".join(sorted(held)) or "-",
+        ",".join([*guest["backends"], *(f"{name}?" for name in guest["undecided"])]) or "?",
+    )
+
+
+def _holder(holder: dict[str, Any]) -> str:
+    return f"{holder['name']}({holder['pid'] or '?'})"
+
+
+@command(
+    "status",
+    "what is on, who has leases, where output goes",
+    examples=("qtctl status", "qtctl status --json"),
+)
+async def status(context: Context, options: argparse.Namespace) -> Result:
+    """Show one guest's state as far as tracing goes."""
+    async with context.attached() as session:
+        document = await _status(session)
+    return Result(document, lambda style: _status_lines(style, document))
+
+
+async def _status(session: Session) -> dict[str, Any]:
+    run_state = await session.monitor.execute("query-status")
+    backends = await session.backends()
+    states = await session.all_states()
+    target = session.facts.log_target(backends)
+    guest = session.guest
+    return {
+        "address": session.where,
+        "pid": guest and guest.pid,
+        "name": guest and guest.name,
+        "version": ".".join(map(str, session.monitor.version)),
+        "package": session.monitor.package,
+        "run_state": run_state.get("status"),
+        "backends": [str(name) for name in backends.known],
+        "undecided": [str(name) for name in backends.undecided],
+        "log": {"reach": str(target.reach), "target": str(target)},
+        "declarations": session.facts.declarations_path and str(session.facts.declarations_path),
+        "events": {
+            "total": len(states),
+            "enabled": [n for n, state in states.items() if state == EventState.ENABLED],
+            "unavailable": [n for n, state in states.items() if state == EventState.UNAVAILABLE],
+        },
+        "leases": await _leases(session),
+    }
+
+
+async def _leases(session: Session) -> list[dict[str, Any]]:
+    journal = session.leasing.journal
+    if not journal.folder.is_dir():
+        return []
+    async with journal.locked():
+        return [
+            {
+                "pid": lease.owner and lease.owner.pid,
+                "running": lease.owner is not None and owner_alive(lease.owner),
+                "events": sorted(lease.events),
+                "spool": lease.output and lease.output.spool,
+            }
+            for lease in journal.leases()
+        ]
+
+
+def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
+    events = document["events"]
+    enabled = events["enabled"]
+    shown = ", ".join(enabled[:_SHOWN_EVENTS])
+    more = f" and {len(enabled) - _SHOWN_EVENTS} more" if len(enabled) > _SHOWN_EVENTS else ""
+    backends = ", ".join([*document["backends"], *(f"{n} (?)" for n in document["undecided"])])
+    rows = [
+        ("guest", f"{document['name'] or 'unnamed'} (pid {document['pid'] or 'not known'})"),
+        ("monitor", document["address"]),
+        ("version", f"{document['version']} {document['package']}".strip()),
+        ("state", str(document["run_state"])),
+        ("backends", backends),
+        ("log goes to", document["log"]["target"]),
+        ("declarations", document["declarations"] or "none found"),
+        (
+            "events",
+            f"{events['total']}, {len(enabled)} on, {len(events['unavailable'])} unavailable",
+        ),
+        ("on", f"{shown}{more}" if enabled else "none"),
+    ]
+    rows += [("lease", _lease_line(lease)) for lease in document["leases"]]
+    return pairs(style, rows)
+
+
+def _lease_line(lease: dict[str, Any]) -> str:
+    who = "standing, until qtctl restore" if lease["pid"] is None else f"qtctl pid {lease['pid']}"
+    spool = ", and the log in a spool" if lease["spool"] else ""
+    return f"{who}: {len(lease['events'])} events{spool}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing doctor looked at: ``level`` is ok, note or bad; ``mend`` is a command or empty."""
+
+    level: str
+    what: str
+    mend: str = ""
+
+
+@command(
+    "doctor",
+    "find out what stops tracing, with the command that mends it",
+    examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor"),
+    details="Exit code 1 if something is wrong.",
+)
+async def doctor(context: Context, options: argparse.Namespace) -> Result:
+    """Check this machine, then the guest."""
+    findings = [*_machine()]
+    try:
+        async with context.attached() as session:
+            findings += await _guest(session)
+    except QtctlError as error:
+        findings.append(Finding("bad", error.message, error.hint))
+    bad = any(finding.level == "bad" for finding in findings)
+    document = {"findings": [asdict(finding) for finding in findings]}
+    return Result(document, lambda style: _finding_lines(style, findings), int(bad))
+
+
+def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
+    for finding in findings:
+        role = {"ok": "good", "note": "note", "bad": "bad"}[finding.level]
+        yield f"{style.paint(finding.level.ljust(4), role)}  {escaped(finding.what)}"
+        if finding.mend:
+            yield f"      try: {escaped(finding.mend)}"
+
+
+def _machine() -> Iterator[Finding]:
+    from qtctl.records.kernels import COMPILED
+
+    yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
+    if COMPILED:
+        yield Finding("ok", "decoding runs compiled")
+    else:
+        yield Finding(
+            "note",
+            "decoding runs as plain Python, about 100 times slower",
+            "install gcc and the Python headers, then reinstall qtctl",
+        )
+    folder = state_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if os.access(existing, os.W_OK):
+        yield Finding("ok", f"leases are kept in {folder}")
+    else:
+        yield Finding(
+            "bad",
+            f"leases cannot be kept: {existing} is not writable",
+            "set XDG_STATE_HOME to a folder that can be written",
+        )
+
+
+async def _guest(session: Session) -> list[Finding]:
+    version = ".".join(map(str, session.monitor.version))
+    findings = [Finding("ok", f"{session.where} answers: QEMU {version}")]
+    run_state = (await session.monitor.execute("query-status")).get("status")
+    if run_state != "running":
+        findings.append(Finding("note", f"the guest is {run_state}", "qtctl qmp cont"))
+    backends = await session.backends()
+    findings += _backend_findings(session, backends.known, backends.undecided)
+    states = await session.all_states()
+    findings.append(_declared(session, list(states)))
+    enabled = sum(state == EventState.ENABLED for state in states.values())
+    if enabled:
+        leases = await _leases(session)
+        mend = "qtctl restore" if leases else "qtctl list --state enabled"
+        findings.append(Finding("note", f"{enabled} events are on", mend))
+    return findings
+
+
+def _backend_findings(
+    session: Session, known: tuple[Backend, ...], undecided: tuple[Backend, ...]
+) -> Iterator[Finding]:
+    from qtctl.backends.log import Reach
+    from qtctl.backends.table import choose
+    from qtctl.session.facts import Backends
+
+    names = ", ".join(known) or "none that can be seen"
+    try:
+        choose(known, "auto", session.where)
+    except QtctlError as error:
+        yield Finding("bad", f"trace backends: {names}; {error.message}", error.hint)
+        return
+    yield Finding("ok", f"trace backends: {names}")
+    if undecided:
+        yield Finding(
+            "note",
+            f"not known from here: {', '.join(undecided)}",
+            "run qtctl on the guest's own machine, as the user that runs it",
+        )
+    target = session.facts.log_target(Backends(known, undecided))
+    if target.reach is Reach.FILE:
+        yield Finding("ok", f"the log goes to {target}, and can be read there")
+    elif target.reach in (Reach.PER_THREAD, Reach.UNKNOWN):
+        yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")
+    else:
+        yield Finding("ok", f"the log goes to {target}; tail points it at a spool and back")
+
+
+def _declared(session: Session, names: list[str]) -> Finding:
+    path: Path | None = session.facts.declarations_path
+    if path is None:
+        return Finding(
+            "bad",
+            "no trace-events-all was found beside the guest's binary: arguments stay text",
+            "qtctl --events-all FILE, from the same build",
+        )
+    declarations = session.facts.declarations
+    missing = [name for name in names if name not in declarations.by_name]
+    if missing or declarations.errors:
+        what = f"{path} is not of this build: {len(missing)} events of the guest are not in it"
+        if not missing:
+            what = f"{path} has {len(declarations.errors)} lines that could not be read"
+        return Finding("bad", what, "qtctl --events-all FILE, from the same build")
+    return Finding("ok", f"{len(names)} events, all declared in {path}")

@@ -1,0 +1,127 @@
+"""From argv to one verb and its options, made from the command table. Needs no guest."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from qtctl.commands.registry import Command, CommandTable
+from qtctl.commands.values import in_order
+from qtctl.errors import UsageError
+
+_TARGETS = """\
+TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
+(unix:P,server=on,wait=off), a pid, or a guest's -name. Without -t: $QTCTL_TARGET, $QMP_SOCKET,
+else the only guest that runs."""
+_EXIT_CODES = """\
+exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 cannot connect or
+monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.replace(chr(0), "-"), hint=f"{self.prog} --help")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, default: object = argparse.SUPPRESS) -> None:
+    """Add the options that may stand before and behind the verb."""
+
+    def preset(value: object) -> object:
+        return default if default is argparse.SUPPRESS else value
+
+    common = parser.add_argument_group("common options")
+    common.add_argument("-t", "--target", default=preset(None), help="which guest (see qtctl -h)")
+    common.add_argument(
+        "--events-all",
+        metavar="FILE",
+        type=Path,
+        default=preset(None),
+        help="the trace-events-all of this QEMU build, where it is not found by itself",
+    )
+    common.add_argument(
+        "--json", action="store_true", default=preset(False), help="one JSON document"
+    )
+    common.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default=preset("auto"),
+        help="colour on a terminal (auto), always or never",
+    )
+    common.add_argument(
+        "-q", "--quiet", action="store_true", default=preset(False), help="no talk on stderr"
+    )
+    common.add_argument(
+        "-v", "--verbose", action="store_true", default=preset(False), help="more talk on stderr"
+    )
+
+
+def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
+    """Return the parser of everything up to the verb."""
+    width = max(map(len, table.rows))
+    verbs = "\n".join(f"  {row.name:{width}}  {row.summary}" for row in table.rows.values())
+    parser = _Parser(
+        prog="qtctl",
+        usage="qtctl [-t TARGET] VERB ...",
+        description="Switch QEMU's trace events on a running guest and watch what they say.\n\n"
+        f"verbs:\n{verbs}",
+        epilog=f"{_TARGETS}\n\n{_EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
+        formatter_class=_formatter,
+    )
+    _add_common(parser, default=None)
+    parser.add_argument("--version", action="version", version=f"qtctl {version}")
+    parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def verb_parser(row: Command) -> argparse.ArgumentParser:
+    """Return the parser of one verb's own arguments."""
+    examples = "\n".join(f"  {example}" for example in row.examples)
+    parser = _Parser(
+        prog=f"qtctl {row.name}",
+        description=row.summary[:1].upper() + row.summary[1:] + ".",
+        epilog="\n\n".join(filter(None, (row.details, examples and f"examples:\n{examples}"))),
+        formatter_class=_formatter,
+    )
+    for argument in row.arguments:
+        parser.add_argument(*argument.flags, **argument.options)
+    _add_common(parser)
+    return parser
+
+
+def parse(
+    argv: Sequence[str], table: CommandTable, version: str
+) -> tuple[Command, argparse.Namespace]:
+    """Return the verb that argv names and its options.
+
+    Raises:
+        UsageError: argv names no verb, or does not fit it.
+        SystemExit: ``--help`` or ``--version`` was printed.
+    """
+    main = main_parser(table, version)
+    options = main.parse_args(list(argv))
+    if options.verb is None:
+        main.print_help()
+        raise UsageError("a verb is needed", hint="qtctl ps")
+    row = table.rows.get(options.verb)
+    if row is None:
+        similar = difflib.get_close_matches(options.verb, table.rows, n=1)
+        raise UsageError(
+            f"there is no verb {options.verb!r}",
+            hint=f"qtctl {similar[0] if similar else '--help'}",
+        )
+    rest = options.rest
+    del options.rest
+    parser = verb_parser(row)
+    if row.selects:
+        return row, parser.parse_intermixed_args(in_order(rest), namespace=options)
+    return row, parser.parse_args(rest, namespace=options)

@@ -1,0 +1,269 @@
+"""Verbs that follow a guest: tail, wait."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.output import Sink, open_new
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.values import count, duration, selection
+from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
+from qtctl.events.patterns import Selection
+
+if TYPE_CHECKING:
+    from qtctl.records.batch import Batch
+    from qtctl.records.columns import Record
+    from qtctl.session.follow import Counts, Loss, Stream
+    from qtctl.text.rows import RowFormatter
+
+_FLUSH_S = 1.0
+_WHERE = arg(
+    "--where",
+    metavar="EXPR",
+    help="only records for which this Python expression over their arguments holds; "
+    "also: event, tid, time_ns",
+)
+_BACKEND = arg(
+    "--backend", default="auto", metavar="NAME", help="trace backend to read (default: auto)"
+)
+_NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
+_TIME = arg(
+    "--time",
+    choices=("abs", "rel", "delta", "none"),
+    default="abs",
+    help="time of day, since the first record, since the one before, or none",
+)
+
+
+@command(
+    "tail",
+    "switch events on, print what they say, give back on exit",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        _WHERE,
+        _BACKEND,
+        arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
+        arg("--max-events", metavar="N", type=count, help="stop after N records"),
+        _TIME,
+        _NDJSON,
+        arg("--all", action="store_true", help="also lines of the log that are no trace events"),
+        arg("-o", metavar="FILE", dest="out", type=Path, help="write records to a new file"),
+        arg("--strict", action="store_true", help="exit 6 if any record was lost"),
+    ),
+    examples=(
+        "qtctl tail 'virtio_blk_*'",
+        "qtctl tail 'memory_region_ops_*' --where 'size == 4 and addr > 0xfee00000'",
+        "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
+        "qtctl tail",
+    ),
+    details="Without a pattern: follows the events that are on, and switches none.",
+    selects=True,
+)
+async def tail(context: Context, options: argparse.Namespace) -> int:
+    """Follow a guest until told to stop."""
+    if context.json:
+        raise UsageError("tail prints a stream, not one document", hint="--ndjson")
+    chosen = selection(options)
+    fd = open_new(options.out) if options.out else sys.stdout.fileno()
+    context.stops = True
+    async with context.attached() as session:
+        stream = session.follow(
+            chosen,
+            where=options.where,
+            backend=options.backend,
+            text=options.all,
+            limit=options.max_events,
+        )
+        sink = Sink(fd, context.stop.set)
+        try:
+            await _pump(context, options, stream, sink)
+        finally:
+            _sums(context, stream.counts)
+        sink.check()
+    if options.strict and (stream.counts.lost or stream.counts.unknown_losses):
+        raise DataLost(f"{_lost(stream.counts)} lost", hint="a --where or fewer patterns")
+    return 0
+
+
+async def _pump(context: Context, options: argparse.Namespace, stream: Stream, sink: Sink) -> None:
+    """Enter the stream, write what it yields, and leave it when asked to."""
+    writer: _Writer | None = None
+    async with stream:
+        _announce(context, stream)
+        writer = _writer(context, options, stream)
+        await sink.put(lambda: writer.began(stream))
+        stopping = asyncio.ensure_future(_stop_when(context.stop, options.duration, stream))
+        try:
+            async with contextlib.aclosing(aiter(stream)) as items:
+                async for item in items:
+                    if sink.error is not None:
+                        break
+                    await _put(sink, writer, item, context.stop)
+        finally:
+            stopping.cancel()
+            counts = stream.counts
+            await sink.put(lambda: writer.ended(counts))
+    if not await sink.finish(_FLUSH_S if context.stop.is_set() else 5.0):
+        context.complain("the reader of the records has stalled: not all of them were written")
+
+
+async def _put(sink: Sink, writer: _Writer, item: Batch | Loss, stop: asyncio.Event) -> None:
+    """Queue an item; once asked to stop, no longer than a moment."""
+    put = asyncio.ensure_future(sink.put(lambda: writer.lines(item)))
+    if not stop.is_set():
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
+        stopped.cancel()
+    if not put.done():
+        await asyncio.wait({put}, timeout=_FLUSH_S)
+        put.cancel()
+
+
+async def _stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    stream.stop()
+
+
+def _announce(context: Context, stream: Stream) -> None:
+    report = stream.report
+    if report is None:
+        context.say(f"following what is on, from {stream.source}; Ctrl-C ends")
+    else:
+        context.say(
+            f"{len(report.matched)} events on ({len(report.changed)} changed), "
+            f"from {stream.source}; Ctrl-C gives back"
+        )
+        for pattern in report.unmatched:
+            context.say(f"no event matches {pattern!r}")
+    undeclared = stream.undeclared()
+    if undeclared:
+        source = stream.session.facts.declarations_path
+        where = f"are not declared in {source}" if source else "have no trace-events-all"
+        context.say(
+            f"{len(undeclared)} events {where}: their arguments stay text; try: --events-all FILE"
+        )
+
+
+class _Writer:
+    """Turns what a stream yields into lines, as JSON or for people."""
+
+    def __init__(self, formatter: RowFormatter | None) -> None:
+        self._formatter = formatter
+
+    def began(self, stream: Stream) -> Iterator[str]:
+        if self._formatter is None and stream.report is not None:
+            from qtctl.records import schema
+
+            changed = len(stream.report.changed)
+            patterns = str(stream.selection).split()
+            yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
+
+    def lines(self, item: Batch | Loss) -> Iterator[str]:
+        from qtctl.records.batch import Batch
+
+        if isinstance(item, Batch):
+            return self._records(item.records())
+        return iter([self._loss(item)])
+
+    def _records(self, records: Iterable[Record]) -> Iterator[str]:
+        if self._formatter is not None:
+            return map(self._formatter.line, records)
+        from qtctl.records import schema
+
+        return (json.dumps(schema.record(record)) for record in records)
+
+    def one(self, record: Record) -> Iterator[str]:
+        return self._records([record])
+
+    def _loss(self, loss: Loss) -> str:
+        if self._formatter is None:
+            from qtctl.records import schema
+
+            return json.dumps(schema.loss(loss.backend, loss.count, loss.time_ns))
+        how_many = "an unknown number of" if loss.count is None else str(loss.count)
+        return self._formatter.note(f"--- {how_many} records lost here ({loss.backend}) ---")
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        if self._formatter is None:
+            from qtctl.records import schema
+
+            yield json.dumps(
+                schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
+            )
+
+
+def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> _Writer:
+    if options.ndjson:
+        return _Writer(None)
+    from qtctl.text.rows import RowFormatter
+    from qtctl.text.style import Style
+
+    style = Style() if getattr(options, "out", None) else context.out_style
+    return _Writer(RowFormatter(style, options.time, stream.hex_arguments(), stream.picked))
+
+
+def _sums(context: Context, counts: Counts) -> None:
+    lost = f", {_lost(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
+    context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
+
+
+def _lost(counts: Counts) -> str:
+    if not counts.unknown_losses:
+        return f"{counts.lost}"
+    return f"{counts.lost} and {counts.unknown_losses} times an unknown number"
+
+
+@command(
+    "wait",
+    "block until an event happens, print it",
+    arguments=(
+        arg("event", metavar="EVENT", help="event name or pattern", completes="event"),
+        _WHERE,
+        _BACKEND,
+        arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),
+        _TIME,
+        _NDJSON,
+    ),
+    examples=(
+        "qtctl wait virtio_blk_req_complete --where 'status != 0' --timeout 30s",
+        "qtctl wait 'nvme_err_*' && echo happened",
+    ),
+)
+async def wait(context: Context, options: argparse.Namespace) -> Result:
+    """Wait for one record."""
+    async with context.attached() as session:
+        stream = session.follow(
+            Selection.of(options.event), where=options.where, backend=options.backend, limit=1
+        )
+        record: Record | None = None
+        async with stream:
+            _announce(context, stream)
+            try:
+                async with asyncio.timeout(options.timeout):
+                    async with contextlib.aclosing(stream.records()) as records:
+                        record = await anext(records, None)
+            except TimeoutError:
+                raise TimedOut(
+                    f"{options.event} did not happen on {session.where} "
+                    f"within {options.timeout:g} s",
+                    hint="a longer --timeout, or qtctl tail",
+                ) from None
+            writer = _writer(context, options, stream)
+    if record is None:
+        raise QtctlError(f"{options.event} did not happen before the stream ended")
+    from qtctl.records import schema
+
+    found = record
+    return Result(schema.record(found), lambda style: writer.one(found))

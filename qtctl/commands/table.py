@@ -1,0 +1,8 @@
+"""All verbs: importing this module declares them."""
+
+from __future__ import annotations
+
+from qtctl.commands import control, demo, inspect, raw, stream
+from qtctl.commands.registry import COMMANDS
+
+__all__ = ["COMMANDS", "control", "demo", "inspect", "raw", "stream"]

@@ -1,0 +1,117 @@
+"""Reading and switching event states over QMP.
+
+``trace-event-get-state`` and ``trace-event-set-state`` (``qapi/trace.json``), checked on QEMU 7.2,
+10.0, 10.2 and 11.1. The ``vcpu`` argument is never sent: 10.0 and later refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from qtctl.errors import OutcomeUnknown, Refused
+from qtctl.events.patterns import Selection, cover
+from qtctl.model import EventState
+
+States = dict[str, EventState]
+FEW = 8
+"""Up to so many events are read and switched one by one; listing them all takes longer."""
+_SECOND_LOOK_S = 0.5
+
+
+class Qmp(Protocol):
+    """What is needed of a monitor here."""
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None = ..., *, timeout_s: float = ...
+    ) -> Any:
+        """Send one QMP command and return its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReport:
+    """What a switch did, by event name, each list sorted.
+
+    ``matched`` = ``changed`` + ``already`` + ``unavailable`` + ``failed``; ``failed`` read back in
+    the other state. ``unmatched`` are patterns that took in nothing.
+    """
+
+    enable: bool
+    matched: tuple[str, ...]
+    changed: tuple[str, ...]
+    already: tuple[str, ...]
+    unavailable: tuple[str, ...]
+    failed: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> States:
+    """Return the state of every event that ``name`` matches, sorted by name.
+
+    QEMU lists in reverse order of registration. An unknown plain name gives nothing.
+    """
+    try:
+        listed = await qmp.execute("trace-event-get-state", {"name": name}, timeout_s=timeout_s)
+    except Refused:
+        if "*" in name:
+            raise
+        return {}
+    states = {str(entry["name"]): EventState(entry["state"]) for entry in listed}
+    return dict(sorted(states.items()))
+
+
+async def read_named(qmp: Qmp, names: Sequence[str], *, timeout_s: float = 5.0) -> States:
+    """Return the states of ``names``; when there are many, of all events."""
+    if len(names) > FEW:
+        return await read_states(qmp, timeout_s=timeout_s)
+    states: States = {}
+    for name in names:
+        states |= await read_states(qmp, name, timeout_s=timeout_s)
+    return states
+
+
+async def read_selected(qmp: Qmp, selection: Selection) -> States:
+    """Return states that include all that ``selection`` picks, and perhaps more."""
+    if selection.plain:
+        return await read_named(qmp, selection.included)
+    return await read_states(qmp)
+
+
+def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
+    """Sort what ``selection`` picks into what has to change, what is so already and what cannot."""
+    wanted = EventState.ENABLED if enable else EventState.DISABLED
+    matched = sorted(selection.pick(states))
+    return SwitchReport(
+        enable,
+        tuple(matched),
+        tuple(n for n in matched if states[n] not in (wanted, EventState.UNAVAILABLE)),
+        tuple(n for n in matched if states[n] == wanted),
+        tuple(n for n in matched if states[n] == EventState.UNAVAILABLE),
+        unmatched=tuple(selection.unmatched(list(states))),
+    )
+
+
+async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: States) -> None:
+    """Switch ``names`` with few commands; ``states`` are those read before, of all events if many.
+
+    A command without an answer is not tried again: the caller reads the states back.
+
+    Raises:
+        OutcomeUnknown: no answer, and the state could not be read either.
+    """
+    wanted = EventState.ENABLED if enable else EventState.DISABLED
+    patterns: Iterable[str] = names
+    if len(names) > FEW:
+        harmless = [n for n, s in states.items() if s in (wanted, EventState.UNAVAILABLE)]
+        patterns = cover(names, harmless, states)
+    for pattern in patterns:
+        arguments = {"name": pattern, "enable": enable, "ignore-unavailable": True}
+        try:
+            await qmp.execute("trace-event-set-state", arguments)
+        except OutcomeUnknown as unknown:
+            try:
+                await read_states(qmp, pattern, timeout_s=_SECOND_LOOK_S)
+            except Exception:
+                raise unknown from None

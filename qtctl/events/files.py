@@ -1,0 +1,46 @@
+"""QEMU's events files: one pattern a line, ``-`` in front leaves out, ``#`` starts a comment.
+
+Format of ``-trace events=FILE`` (``trace/control.c``, QEMU 7.2 to 11.1). Read kindly: a byte order
+mark, CRLF, blanks around a pattern and comments behind one are accepted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtctl.errors import UsageError
+
+
+def parse_events(text: str) -> list[tuple[bool, str]]:
+    """Return the rules of an events file in order: (taken in or left out, pattern).
+
+    Raises:
+        UsageError: a line is not one pattern, named by its number.
+    """
+    rules = []
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+        pattern = line.split("#", 1)[0].strip()
+        if not pattern:
+            continue
+        include = not pattern.startswith("-")
+        pattern = pattern.removeprefix("-").strip()
+        if not pattern or not pattern.isprintable() or len(pattern.split()) > 1:
+            raise UsageError(f"line {number} is not one pattern: {line.strip()!r}")
+        rules.append((include, pattern))
+    return rules
+
+
+def read_events(path: Path) -> list[tuple[bool, str]]:
+    """Read an events file.
+
+    Raises:
+        UsageError: the file cannot be read, is not text, or a line of it is not one pattern.
+    """
+    try:
+        return parse_events(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}") from error

@@ -1,0 +1,251 @@
+"""What qtctl changed on a guest and how it was before: the journal that gives the guest back.
+
+One folder per guest holds one JSON file per lease. A lease that a running verb holds names that
+process; when it is gone, the next run puts back what it left. A standing lease (``enable``,
+``disable``) names nobody and stays until ``restore``. Files are written and synced before QEMU is
+asked, and a lock per guest orders the qtctl processes that share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qtctl.errors import LeaseError
+
+SCHEMA = 1
+LOCK_TIMEOUT_S = 5.0
+_LOCK_POLL_S = 0.02
+
+
+class Owner(NamedTuple):
+    """Who holds a lease: a process, by pid and start time, and which of its leases this is."""
+
+    pid: int
+    started: int
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event's state before any qtctl touched it (``found``) and the state a lease wants."""
+
+    found: bool
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A log that was pointed at a spool: ``found`` is the HMP ``logfile`` argument that undoes it.
+
+    ``spool`` is the file as this process sees it, in a folder of its own; ``seen`` is the path QEMU
+    was given.
+    """
+
+    found: str
+    spool: str
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Changes made for one owner; None is a standing lease."""
+
+    owner: Owner | None
+    events: Mapping[str, Change] = field(default_factory=dict)
+    output: Output | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.events) or self.output is not None
+
+
+def extend(
+    lease: Lease, changes: Mapping[str, bool], wanted: bool, others: Iterable[Lease]
+) -> Lease:
+    """Return ``lease`` with events added. ``changes`` maps each event to its present state.
+
+    What other leases found counts as found: the state now may be their doing. An event that is
+    wanted as it was found needs no entry, and nobody's doing needs no undoing.
+    """
+    found = {name: change.found for other in others for name, change in other.events.items()}
+    found |= {name: change.found for name, change in lease.events.items()}
+    events = dict(lease.events)
+    for name, now in changes.items():
+        before = found.get(name, now)
+        if before == wanted:
+            events.pop(name, None)
+        else:
+            events[name] = Change(before, wanted)
+    return replace(lease, events=events)
+
+
+def to_give_back(lease: Lease, others: Iterable[Lease], now: Mapping[str, bool]) -> dict[str, bool]:
+    """Return the events to switch when ``lease`` ends, with the state to put back.
+
+    Left alone: what another lease still wants so, what somebody else switched meanwhile (the state
+    now is not what the lease wanted) and what the guest no longer has.
+    """
+    held = {(name, change.wanted) for other in others for name, change in other.events.items()}
+    return {
+        name: change.found
+        for name, change in lease.events.items()
+        if now.get(name) == change.wanted and (name, change.wanted) not in held
+    }
+
+
+class Journal:
+    """The leases on one guest, as files in ``folder`` (made on the first write, mode 0700).
+
+    ``alive`` tells whether an owner still runs. Methods other than :meth:`locked` are to be called
+    with the lock held.
+    """
+
+    def __init__(self, folder: Path, alive: Callable[[Owner], bool]) -> None:
+        self.folder = folder
+        self._alive = alive
+        self.broken: list[Path] = []
+
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Hold the guest's lock.
+
+        Raises:
+            LeaseError: the folder cannot be made, or another qtctl keeps the lock for 5 s.
+        """
+        with _explained(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            deadline = time.monotonic() + LOCK_TIMEOUT_S
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise LeaseError(
+                            f"another qtctl has been switching this guest for {LOCK_TIMEOUT_S:g} s",
+                            hint="qtctl doctor",
+                        ) from None
+                    await asyncio.sleep(_LOCK_POLL_S)
+            yield
+        finally:
+            os.close(handle)
+
+    def leases(self) -> list[Lease]:
+        """Read every lease; a file that cannot be understood is set aside in :attr:`broken`."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                found.append(_from_json(json.loads(path.read_text(encoding="utf-8"))))
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError, AttributeError, OSError):
+                aside = path.with_suffix(f".broken-{time.time_ns()}")
+                with contextlib.suppress(OSError):
+                    path.rename(aside)
+                self.broken.append(aside)
+        return found
+
+    def orphans(self) -> list[Lease]:
+        """Return the leases whose owner is gone without giving back."""
+        return [le for le in self.leases() if le.owner is not None and not self._alive(le.owner)]
+
+    def others(self, owner: Owner | None) -> list[Lease]:
+        """Return the live and the standing leases that are not ``owner``'s."""
+        return [
+            lease
+            for lease in self.leases()
+            if lease.owner != owner and (lease.owner is None or self._alive(lease.owner))
+        ]
+
+    def of(self, owner: Owner | None) -> Lease:
+        """Return ``owner``'s lease, empty if there is none."""
+        return next((le for le in self.leases() if le.owner == owner), Lease(owner))
+
+    def write(self, lease: Lease) -> None:
+        """Put ``lease`` on disk, synced, before it returns; an empty one is removed.
+
+        Raises:
+            LeaseError: it cannot be written (disk full, no permission); the old one still stands.
+        """
+        path = self.folder / _file_name(lease.owner)
+        with _explained(self.folder):
+            if not lease:
+                path.unlink(missing_ok=True)
+                return
+            fresh = path.with_suffix(".new")
+            handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(_to_json(lease), file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                fresh.replace(path)
+            except OSError:
+                fresh.unlink(missing_ok=True)
+                raise
+            _sync_folder(self.folder)
+
+    def forget(self) -> None:
+        """Remove the folder of a guest that has ended."""
+        for path in self.folder.glob("*"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+
+def _file_name(owner: Owner | None) -> str:
+    return "standing.json" if owner is None else "-".join(map(str, owner)) + ".json"
+
+
+def _to_json(lease: Lease) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "owner": lease.owner,
+        "events": {name: [change.found, change.wanted] for name, change in lease.events.items()},
+        "output": lease.output
+        and {
+            "found": lease.output.found,
+            "spool": lease.output.spool,
+            "seen": lease.output.seen,
+        },
+    }
+
+
+def _from_json(document: Any) -> Lease:
+    if document["schema"] != SCHEMA:
+        raise ValueError("another schema")
+    owner, output = document["owner"], document["output"]
+    return Lease(
+        None if owner is None else Owner(*map(int, owner)),
+        {str(name): Change(*map(bool, pair)) for name, pair in document["events"].items()},
+        output and Output(output["found"], output["spool"], output["seen"]),
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LeaseError(
+            f"cannot keep the lease journal in {folder}: {error.strerror}; nothing was switched",
+            hint="set XDG_STATE_HOME to a folder that can be written",
+        ) from error

@@ -1,0 +1,356 @@
+"""The QMP client: one connection, every wait with a deadline, every failure with its root cause.
+
+The only importer of ``qemu.qmp`` (checked with 0.0.6), which has no time-outs of its own, keeps an
+unbounded history of events and hides the cause of a broken link until the next ``disconnect()``.
+Protocol: ``docs/interop/qmp-spec.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
+
+from qemu.qmp import (
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    QMPError,
+)
+from qemu.qmp.error import ProtocolError
+
+from qtctl.errors import (
+    ConnectionFailed,
+    LinkLost,
+    MonitorBusy,
+    OutcomeUnknown,
+    QtctlError,
+    Refused,
+)
+from qtctl.model import Address
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
+EVENT_BACKLOG = 1000
+
+_T = TypeVar("_T")
+
+
+class _RecentEvents(EventListener):
+    """Keeps the last ``EVENT_BACKLOG`` QMP events and counts what fell out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recent: deque[Message] = deque(maxlen=EVENT_BACKLOG)
+        self.dropped = 0
+        self.arrived = asyncio.Event()
+
+    async def put(self, event: Message) -> None:
+        self.dropped += len(self.recent) == EVENT_BACKLOG
+        self.recent.append(event)
+        self.arrived.set()
+
+
+class Monitor:
+    """One negotiated QMP connection. Make it with :func:`connect`, end it with :meth:`close`."""
+
+    def __init__(
+        self,
+        address: Address,
+        client: QMPClient,
+        events: _RecentEvents,
+        sock: socket.socket,
+        patience_s: float,
+    ) -> None:
+        self.address = address
+        self.peer_pid = _peer_pid(sock)
+        self._client = client
+        self._sock = sock
+        self._events = events
+        self._first_timeout_s = patience_s
+        self._stuck = False
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """QEMU's version as it greeted: major, minor, micro."""
+        qemu = self._greeting_version()["qemu"]
+        return qemu["major"], qemu["minor"], qemu["micro"]
+
+    @property
+    def package(self) -> str:
+        """The distribution's own version text from the greeting, or an empty string."""
+        return str(self._greeting_version().get("package") or "")
+
+    def _greeting_version(self) -> Any:
+        greeting = self._client.greeting
+        assert greeting is not None  # negotiated
+        return greeting.QMP.version
+
+    async def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> Any:
+        """Send one QMP command and return its ``return`` value.
+
+        Raises:
+            Refused: QEMU answered with an error; it did nothing.
+            OutcomeUnknown: no answer within ``timeout_s``, or the link broke after the command was
+                sent; QEMU may still apply it.
+        """
+        timeout_s, self._first_timeout_s = min(timeout_s, self._first_timeout_s), timeout_s
+        call = asyncio.ensure_future(
+            self._client.execute(command, dict(arguments) if arguments else None)
+        )
+        try:
+            return await self._within(call, timeout_s, command)
+        except ExecuteError as error:
+            raise Refused(f"QEMU on {self.address} refused {command}: {error}") from error
+        except ExecInterruptedError as error:
+            cause = await self._root_cause(error)
+            raise OutcomeUnknown(
+                f"the link to {self.address} broke during {command}: {cause}",
+                hint="run the command again: it reads the state first",
+            ) from error
+        except (QMPError, OSError) as error:
+            cause = await self._root_cause(error)
+            raise LinkLost(f"lost {self.address}: {cause}") from error
+
+    async def _within(self, call: asyncio.Future[_T], timeout_s: float, command: str) -> _T:
+        try:
+            done, _ = await asyncio.wait({call}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if done:
+            return call.result()
+        call.cancel()
+        self._stuck = True
+        raise OutcomeUnknown(
+            f"no answer to {command} from {self.address} within {timeout_s:.3g} s: "
+            "the outcome is unknown, QEMU may still apply it",
+            hint="qtctl doctor",
+        )
+
+    async def hmp(self, line: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """Run one line of the human monitor; an empty string is success, errors are text."""
+        answer = await self.execute(
+            "human-monitor-command", {"command-line": line}, timeout_s=timeout_s
+        )
+        return str(answer).replace("\r\n", "\n")
+
+    async def next_event(self) -> Mapping[str, object]:
+        """Wait for the next QMP event, oldest first; at most ``EVENT_BACKLOG`` are kept."""
+        while not self._events.recent:
+            self._events.arrived.clear()
+            await self._events.arrived.wait()
+        return self._events.recent.popleft()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the link is gone."""
+        return self._client.runstate.name != "RUNNING"
+
+    async def wait_lost(self) -> str:
+        """Wait until the link is gone and return the root cause in words."""
+        while not self.lost:
+            await self._client.runstate_changed()
+        return await self._root_cause(EOFError())
+
+    async def _root_cause(self, fallback: BaseException) -> str:
+        try:
+            await asyncio.wait_for(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        except (Exception, asyncio.CancelledError) as error:
+            if _cancelled():
+                raise
+            return _in_words(error)
+        return _in_words(fallback)
+
+    async def close(self) -> None:
+        """Hang up within a second; never raises, events that are on stay on."""
+        if not self._stuck:
+            with contextlib.suppress(Exception):
+                await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(Exception):
+            await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        self._sock.close()
+
+
+async def connect(address: Address, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Monitor:
+    """Connect and negotiate, with one attempt and one deadline for all of it.
+
+    Raises:
+        MonitorBusy: the server took the connection and did not greet, as QEMU does while another
+            client is connected, or its backlog is full.
+        ConnectionFailed: nobody listens there, or what listens does not speak QMP.
+    """
+    began = time.monotonic()
+    sock = await _open_socket(address, timeout_s)
+    client, events = _new_client()
+    left_s = max(0.1, timeout_s - (time.monotonic() - began))
+    session = asyncio.ensure_future(client.connect(sock))
+    try:
+        done, _ = await asyncio.wait({session}, timeout=left_s)
+        if not done:
+            raise MonitorBusy(
+                f"{address} took the connection but did not greet within {timeout_s:.3g} s"
+            )
+        with _connect_errors(address):
+            session.result()
+    except BaseException:
+        # Shut the socket first: a cancelled connect() would wait for the peer.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        session.cancel()
+        await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
+        if session.done() and not session.cancelled():
+            session.exception()
+        sock.close()
+        raise
+    spent_s = time.monotonic() - began
+    return Monitor(address, client, events, sock, max(1.0, COMMAND_TIMEOUT_S - spent_s))
+
+
+def _new_client() -> tuple[QMPClient, _RecentEvents]:
+    """Make a client whose default listener, which takes every event, is bounded."""
+    client, events = QMPClient("qtctl"), _RecentEvents()
+    unbounded, client.events = client.events, events
+    client.register_listener(events)
+    client.remove_listener(unbounded)
+    return client, events
+
+
+async def _open_socket(address: Address, timeout_s: float) -> socket.socket:
+    try:
+        if address.path is not None:
+            return _open_unix(address.path)
+        return await _open_tcp(address, timeout_s)
+    except TimeoutError as error:
+        raise ConnectionFailed(f"{address} did not answer within {timeout_s:.3g} s") from error
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise MonitorBusy(f"{address} is in use and its queue of clients is full") from error
+        raise ConnectionFailed(
+            f"cannot connect to {address}: {_why_not(error)}", hint="qtctl ps"
+        ) from error
+
+
+def _open_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(timeout_s):
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        failure: OSError | None = None
+        for family, kind, protocol, _, where in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, where)
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+    raise failure or OSError(errno.EHOSTUNREACH, "no address")
+
+
+def _why_not(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return "no such socket"
+        case errno.ECONNREFUSED:
+            return "nobody listens there (a stale socket, or the guest is gone)"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied (try as the user that runs the guest)"
+        case errno.ENOTSOCK:
+            return "not a socket"
+        case errno.EPROTOTYPE:
+            return "a socket, but not a stream socket"
+        case _:
+            return error.strerror or str(error)
+
+
+@contextlib.contextmanager
+def _connect_errors(address: Address) -> Iterator[None]:
+    """Turn what ``QMPClient.connect`` raises into a :class:`ConnectionFailed` with its cause."""
+    try:
+        yield
+    except QtctlError:
+        raise
+    except Exception as error:
+        cause = getattr(error, "exc", None) or error
+        raise ConnectionFailed(
+            f"{address} does not speak QMP: {_in_words(cause)}",
+            hint="check that this is a QMP socket (-qmp), not HMP (-monitor) or a console",
+        ) from error
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, EOFError):
+        return "the other side closed the connection"
+    if isinstance(error, RecursionError):
+        return "it sent JSON that is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it sent bytes that are not UTF-8"
+    if isinstance(error, (TimeoutError, asyncio.CancelledError)):
+        return "it does not answer"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the connection was reset"
+    if isinstance(error, ValueError) and "limit" in str(error):
+        return "it sent a line of more than 10 MiB"
+    if isinstance(error, ProtocolError):
+        return f"it broke the protocol ({_one_line(error.error_message)})"
+    return _one_line(str(error)) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return first if len(first) <= 200 else first[:197] + "..."
+
+
+def _peer_pid(sock: socket.socket) -> int | None:
+    """Process that listens on a Unix socket (``SO_PEERCRED``); None for TCP, or if not visible."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(raw[:4], "little", signed=True) or None
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _deadline(work: Coroutine[Any, Any, object], timeout_s: float) -> None:
+    """Run ``work`` for at most ``timeout_s`` without waiting for its cancellation to finish."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=timeout_s)
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()

@@ -1,0 +1,233 @@
+"""Attaching to a guest: which one, through which monitor, and the session that owns it all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
+from qtctl.events.control import States, SwitchReport, read_selected, read_states
+from qtctl.events.leases import Journal, Owner
+from qtctl.events.patterns import Selection
+from qtctl.model import Address, EventState, Guest
+from qtctl.monitor.address import parse_target
+from qtctl.monitor.client import Monitor, connect
+from qtctl.monitor.guests import find_guest, listening_process, same_process, the_only_guest
+from qtctl.monitor.holders import holders
+from qtctl.session.facts import Backends, Facts
+from qtctl.session.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
+
+if TYPE_CHECKING:
+    from qtctl.session.follow import Stream
+
+TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
+
+
+class Session:
+    """An attached guest. Make it with :func:`attach`; leaving that gives back what was leased."""
+
+    def __init__(
+        self, monitor: Monitor, guest: Guest | None, facts: Facts, journal: Journal
+    ) -> None:
+        self.monitor = monitor
+        self.guest = guest
+        self.facts = facts
+        self.leasing = Leasing(monitor, guest, journal)
+        self.notices: list[str] = []
+        self._backends: Backends | None = None
+
+    @property
+    def where(self) -> str:
+        """The monitor's address, as messages name this guest."""
+        return str(self.monitor.address)
+
+    async def list(self, *patterns: str) -> dict[str, EventState]:
+        """Return the states of the events that ``patterns`` match (default: all), by name."""
+        selection = Selection.of(*(patterns or ("*",)))
+        states: States = await read_selected(self.monitor, selection)
+        return {name: states[name] for name in sorted(selection.pick(states))}
+
+    async def enable(self, *patterns: str) -> SwitchReport:
+        """Switch events on until they are changed again; see :meth:`Leasing.switch`."""
+        return await self.leasing.switch(None, Selection.of(*patterns), True)
+
+    async def disable(self, *patterns: str) -> SwitchReport:
+        """Switch events off until they are changed again; see :meth:`Leasing.switch`."""
+        return await self.leasing.switch(None, Selection.of(*patterns), False)
+
+    @contextlib.asynccontextmanager
+    async def switched(
+        self, selection: Selection, enable: bool = True
+    ) -> AsyncIterator[SwitchReport]:
+        """Switch events for the length of the block; then put them back as found."""
+        owner = new_owner()
+        try:
+            yield await self.leasing.switch(owner, selection, enable)
+        finally:
+            await self.end(owner)
+
+    def follow(self, selection: Selection | None = None, **options: Any) -> Stream:
+        """Return a stream of what the guest says; see :class:`qtctl.session.follow.Stream`."""
+        from qtctl.session.follow import Stream
+
+        return Stream(self, selection or Selection(), **options)
+
+    def guest_ended(self) -> bool:
+        """Tell whether the guest's process is gone, as far as that can be seen."""
+        return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
+
+    async def reconnect(self) -> None:
+        """Connect once more after the link was lost, to give the guest back.
+
+        Raises:
+            ConnectionFailed: it does not answer; leases stay in the journal.
+        """
+        fresh = await connect(self.monitor.address)
+        await self.monitor.close()
+        self.monitor = self.leasing.monitor = fresh
+
+    async def end(self, owner: Owner) -> GivenBack:
+        """End a lease over the link, over a new one, or not at all if the guest has ended."""
+        if self.guest_ended():
+            forget(self.leasing.journal)
+            return GivenBack()
+        try:
+            if self.monitor.lost:
+                await self.reconnect()
+            given = await self.leasing.give_back(owner)
+        except QtctlError as failure:
+            note = f"could not give the guest back: {failure.message}; the next qtctl run will"
+            given = GivenBack(notes=(note,))
+        self.notices += given.notes
+        return given
+
+    async def restore(self) -> GivenBack:
+        """Put back everything qtctl switched and no running qtctl still needs."""
+        return await self.leasing.restore()
+
+    async def backends(self) -> Backends:
+        """Return the guest's trace backends, asked once a session."""
+        if self._backends is None:
+            self._backends = await self.facts.backends(self.monitor)
+        return self._backends
+
+    async def all_states(self) -> States:
+        """Return the state of every event of the guest, by name."""
+        return await read_states(self.monitor)
+
+
+@contextlib.asynccontextmanager
+async def attach(
+    target: str | None = None,
+    *,
+    events_all: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> AsyncIterator[Session]:
+    """Attach to a guest: find it, connect, and give back what a killed run left on it.
+
+    ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
+    else the only guest running. ``say`` is told what was given back.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running and none is named.
+        ConnectionFailed: no guest or no monitor; MonitorBusy where another client holds it.
+    """
+    address, guest = resolve(target)
+    monitor = await _connect(address, guest)
+    guest, key = _identify(monitor, guest)
+    journal = Journal(state_folder() / key, owner_alive)
+    session = Session(monitor, guest, Facts(guest, events_all), journal)
+    try:
+        _prune(state_folder())
+        for notice in await session.leasing.recover():
+            say(notice)
+        yield session
+    finally:
+        await session.monitor.close()
+
+
+def resolve(target: str | None) -> tuple[Address, Guest | None]:
+    """Return the address a TARGET means, and the guest where finding it told.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running.
+        ConnectionFailed: no such guest, or it has no QMP monitor.
+    """
+    chosen = target or next((v for name in TARGET_VARIABLES if (v := os.environ.get(name))), None)
+    parsed = parse_target(chosen) if chosen else None
+    if isinstance(parsed, Address):
+        return parsed, None
+    guest = the_only_guest() if parsed is None else find_guest(parsed)
+    if guest is None:
+        raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
+    if not guest.addresses:
+        raise ConnectionFailed(
+            f"guest {guest.pid} has no QMP monitor that can be connected to",
+            hint="start QEMU with -qmp unix:PATH,server=on,wait=off",
+        )
+    free = [address for address in guest.addresses if not holders(address, guest)]
+    return (free or list(guest.addresses))[0], guest
+
+
+async def _connect(address: Address, guest: Guest | None) -> Monitor:
+    try:
+        return await connect(address)
+    except MonitorBusy as busy:
+        raise _busy(address, guest or find_guest(address), busy) from busy
+
+
+def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
+    """Tell a held monitor from a stopped or a dead one, and name who holds it."""
+    if guest is not None and _is_stopped(guest.pid):
+        return ConnectionFailed(
+            f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
+            hint=f"kill -CONT {guest.pid}",
+        )
+    held = [h for h in holders(address, guest) if h.pid != os.getpid()]
+    if held:
+        return MonitorBusy(
+            f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
+            hint="end that client, or give QEMU a second -qmp socket",
+        )
+    return MonitorBusy(
+        f"{busy.message}: another client may hold it, or QEMU hangs",
+        hint="end the other client, or give QEMU a second -qmp socket",
+    )
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
+    return False
+
+
+def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, str]:
+    """Return the guest behind a monitor and the name of its journal's folder."""
+    if guest is None:
+        guest = listening_process(monitor.address, monitor.peer_pid)
+    if guest is None:
+        return None, "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    return guest, f"{boot}-{guest.pid}-{guest.started}"
+
+
+def state_folder() -> Path:
+    """Return the folder that holds one folder of leases per guest."""
+    import platformdirs
+
+    return platformdirs.user_state_path("qtctl") / "leases"
+
+
+def _prune(folder: Path) -> None:
+    """Forget guests that have ended: nothing of them is left to give back."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        for entry in folder.iterdir():
+            match = re.fullmatch(r"([0-9a-f]{8})-(\d+)-(\d+)", entry.name)
+            if match and (match[1] != boot or not same_process(int(match[2]), int(match[3]))):
+                forget(Journal(entry, owner_alive))

@@ -1,0 +1,125 @@
+"""What is known of one guest beyond its monitor: declarations, log target, backends.
+
+Everything is read when it is first asked for, and most of it without touching the guest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.errors import UsageError
+from qtctl.model import Backend, Declaration, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
+
+if TYPE_CHECKING:
+    from qtctl.backends.detect import Signs
+    from qtctl.backends.log import LogTarget
+    from qtctl.events.declarations import Declarations
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Backends a guest has, and those that could not be decided from here."""
+
+    known: tuple[Backend, ...]
+    undecided: tuple[Backend, ...]
+
+
+class Facts:
+    """Facts of the guest behind ``monitor``; ``guest`` is None where its process is not seen."""
+
+    def __init__(self, guest: Guest | None, events_all: Path | None = None) -> None:
+        self.guest = guest
+        self._events_all = events_all
+
+    @cached_property
+    def options(self) -> QemuOptions:
+        """What the guest's command line says."""
+        return parse_cmdline(self.guest.argv if self.guest else ())
+
+    @cached_property
+    def declarations_path(self) -> Path | None:
+        """The ``trace-events-all`` that belongs to the guest's binary, or None.
+
+        Searched: ``--events-all``; QEMU's ``-L`` folders; ``share/qemu`` beside the binary's
+        folder; a build tree (``trace/trace-events-all`` beside the binary).
+        """
+        if self._events_all is not None:
+            return self._events_all
+        guest = self.guest
+        if guest is None:
+            return None
+        binary = Path(guest.exe.removesuffix(" (deleted)"))
+        prefix, folder = binary.parent.parent, binary.parent
+        places = [
+            *(Path(guest.cwd, place) for place in self.options.data_dirs),
+            prefix / "share/qemu",
+            folder / "trace",
+            folder / "share/qemu",
+            folder,
+        ]
+        found = (Path(f"{guest.root}{place}") / "trace-events-all" for place in places)
+        return next((path for path in found if path.is_file()), None)
+
+    @cached_property
+    def declarations_text(self) -> str | None:
+        """Text of the declarations file, or None where there is none.
+
+        Raises:
+            UsageError: the file given cannot be read as text.
+        """
+        path = self.declarations_path
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the declarations in {path}: {error}") from error
+
+    @cached_property
+    def declarations(self) -> Declarations:
+        """All declarations that could be found; empty where there is no file."""
+        from qtctl.events.declarations import parse_declarations
+
+        return parse_declarations(self.declarations_text or "")
+
+    def declaration(self, name: str) -> Declaration | None:
+        """Find one event's declaration without parsing all the others."""
+        from qtctl.events.declarations import declaration_of
+
+        text = self.declarations_text
+        return None if text is None else declaration_of(text, name)
+
+    def log_target(self, backends: Backends) -> LogTarget:
+        """Where the log goes at this moment."""
+        from qtctl.backends.log import find_log
+
+        options = self.options
+        log_file = options.log_file
+        if options.trace_file and Backend.SIMPLE not in backends.known:
+            log_file = (
+                options.trace_file
+            )  # trace/control.c: it moves the log where simple is absent
+        return find_log(self.guest, log_file, options.daemonize, "tid" in options.log_items)
+
+    @cached_property
+    def signs(self) -> Signs:
+        """Signs of backends in the guest's process and binary."""
+        from qtctl.backends.detect import Signs, signs_of_process
+
+        return signs_of_process(self.guest) if self.guest else Signs()
+
+    async def backends(self, monitor: Monitor) -> Backends:
+        """Find the backends from the process's signs and two questions to the human monitor."""
+        from qtctl.backends.detect import backends_from, undecided
+
+        signs = replace(
+            self.signs,
+            help_log=await monitor.hmp("help log"),
+            trace_file=await monitor.hmp("trace-file"),
+        )
+        return Backends(backends_from(signs), undecided(signs))

@@ -1,0 +1,274 @@
+"""Following a guest: events switched on for a while, and what it says, as batches of records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.backends.table import choose
+from qtctl.errors import LinkLost
+from qtctl.events.control import SwitchReport
+from qtctl.events.patterns import Selection
+from qtctl.model import Backend, Declaration
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Record
+from qtctl.records.filters import Filter
+from qtctl.records.printf import hex_arguments
+from qtctl.records.table import EventTable
+from qtctl.session.leasing import new_owner, nothing_matched
+from qtctl.session.logfeed import LogFeed, Loss, open_log
+
+if TYPE_CHECKING:
+    from qtctl.session.attach import Session
+
+SMALL_BYTES = 1 << 18
+_SETTLE_S = 0.01
+_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
+
+    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
+    """
+
+    read: int = 0
+    shown: int = 0
+    filtered: int = 0
+    lost: int = 0
+    unknown_losses: int = 0
+
+
+class Stream:
+    """Follows a guest inside ``async with``; iterate it for batches and losses.
+
+    Entering checks ``where`` against the declarations of what ``selection`` picks, opens the
+    backend's output and then switches the events on; leaving gives all of it back. Without a
+    selection it shows what is on and switches nothing. ``limit`` ends it after so many shown
+    records; ``text`` shows lines that are no events, too.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        selection: Selection,
+        *,
+        where: str | None = None,
+        backend: str = "auto",
+        text: bool = False,
+        limit: int | None = None,
+    ) -> None:
+        self.session = session
+        self.counts = Counts()
+        self.source = ""
+        self.backend = Backend.LOG
+        self.picked: list[str] = []
+        self.began_ns = 0
+        self.report: SwitchReport | None = None
+        self.selection = selection
+        self._where = where
+        self._asked = backend
+        self._text = text
+        self._limit = limit
+        self._owner = new_owner()
+        self._feed: LogFeed | None = None
+        self._filter: Filter | None = None
+        self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._stop = asyncio.Event()
+        self._link_error = ""
+
+    async def __aenter__(self) -> Self:
+        """Check, open, switch; see the class.
+
+        Raises:
+            NothingMatched: the selection picks no event.
+            UsageError: ``where`` is wrong or names no argument of the picked events.
+            Unsupported: the backend's output cannot be followed.
+        """
+        names = list(await self.session.all_states())
+        self.picked = self.selection.pick(names) if self.selection else names
+        if not self.picked:
+            raise nothing_matched(self.selection, names, self.session.where)
+        self.backend = choose(
+            (await self.session.backends()).known, self._asked, self.session.where
+        )
+        table, self._filter = await asyncio.to_thread(self._prepare, names)
+        try:
+            self._feed, self.source = await open_log(self.session, self._owner, table)
+            if self.selection:
+                self.report = await self.session.leasing.switch(self._owner, self.selection, True)
+            self.began_ns = time.time_ns()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    def _prepare(self, names: list[str]) -> tuple[EventTable, Filter | None]:
+        declared = self.session.facts.declarations.by_name
+        table = EventTable.build(names, declared)
+        picked = set(self.picked)
+        self._wanted = np.fromiter((name in picked for name in table.names), np.bool_, len(table))
+        if self._where is None:
+            return table, None
+        known: list[Declaration] = [declared[name] for name in self.picked if name in declared]
+        return table, Filter.compile(self._where, known)
+
+    def undeclared(self) -> list[str]:
+        """Return the picked events whose arguments stay text, for want of a declaration."""
+        declared = self.session.facts.declarations.by_name
+        return [name for name in self.picked if name not in declared]
+
+    def hex_arguments(self) -> dict[str, frozenset[str]]:
+        """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
+        declared = self.session.facts.declarations.by_name
+        return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
+
+    def stop(self) -> None:
+        """Ask the stream to end: events go off, and what was logged until then is still read."""
+        self._stop.set()
+
+    async def __aiter__(self) -> AsyncGenerator[Batch | Loss]:
+        """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
+
+        Raises:
+            LinkLost: the monitor went away; what was logged until then has been yielded.
+        """
+        assert self._feed is not None
+        lost = asyncio.ensure_future(self.session.monitor.wait_lost())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            while not lost.done() and not stopped.done():
+                before = self._feed.offset
+                for item in await asyncio.to_thread(self._step):
+                    yield item
+                    if self._full():
+                        return
+                if self._feed.offset - before >= SMALL_BYTES:
+                    continue
+                pause = _SETTLE_S if self._feed.offset > before else 0.0
+                for loss in await self._idle(lost, stopped, pause):
+                    yield loss
+            if lost.done():
+                self._link_error = lost.result()
+            else:
+                await self.session.leasing.release_events(self._owner)
+            async for item in self._rest():
+                yield item
+        finally:
+            for task in (lost, stopped):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        if self._link_error:
+            raise LinkLost(
+                f"lost {self.session.where}: {self._link_error}",
+                hint="qtctl ps tells whether the guest still runs",
+            )
+
+    async def _rest(self) -> AsyncGenerator[Batch | Loss]:
+        """Yield what was logged before the events went off."""
+        assert self._feed is not None
+        end = self._feed.end()
+        while self._feed.offset < end and not self._full():
+            for item in await asyncio.to_thread(self._step):
+                yield item
+                if self._full():
+                    return
+        for rest in self._feed.finish():
+            shown = self._account(rest)
+            if shown is not None:
+                yield shown
+
+    async def _idle(
+        self, lost: asyncio.Future[str], stopped: asyncio.Future[Literal[True]], pause_s: float
+    ) -> list[Loss]:
+        """Wait for more to read, for the link to go, or to be stopped."""
+        assert self._feed is not None
+        ends: set[asyncio.Future[Any]] = {lost, stopped}
+        if pause_s:
+            await asyncio.wait(ends, timeout=pause_s, return_when="FIRST_COMPLETED")
+            return []
+        more = asyncio.ensure_future(self._feed.wait(_WAIT_S))
+        try:
+            await asyncio.wait({*ends, more}, return_when="FIRST_COMPLETED")
+            losses = more.result() if more.done() else []
+        finally:
+            if not more.done():
+                more.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await more
+        for loss in losses:
+            self._account(loss)
+        return losses
+
+    def _step(self) -> list[Batch | Loss]:
+        """Read, decode and filter once; runs in a thread."""
+        assert self._feed is not None
+        shown = map(self._account, self._feed.read())
+        return [item for item in shown if item is not None]
+
+    def _account(self, item: Batch | Loss) -> Batch | Loss | None:
+        """Count a batch or loss; return what of it is shown."""
+        counts = self.counts
+        if isinstance(item, Loss):
+            counts.lost += item.count or 0
+            counts.unknown_losses += item.count is None
+            return item
+        if self._full():
+            return None
+        rows = np.flatnonzero(self._mask(item))
+        read = len(item)
+        if self._limit is not None and len(rows) >= self._limit - counts.shown:
+            rows = rows[: self._limit - counts.shown]
+            read = int(rows[-1]) + 1
+        counts.read += read
+        counts.shown += len(rows)
+        counts.filtered += read - len(rows)
+        return item.select(rows) if len(rows) else None
+
+    def _mask(self, batch: Batch) -> NDArray[np.bool_]:
+        event = batch.event
+        is_text = event < 0
+        mask = self._wanted[event] & ~is_text  # -1 picks the last name; masked again
+        if self._filter is not None:
+            mask &= self._filter.mask(batch)
+        return mask | is_text if self._text else mask
+
+    def _full(self) -> bool:
+        return self._limit is not None and self.counts.shown >= self._limit
+
+    async def records(self) -> AsyncGenerator[Record]:
+        """Yield the shown records one by one; losses are counted in :attr:`counts`."""
+        async for item in self:
+            if isinstance(item, Batch):
+                for record in item.records():
+                    yield record
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give back the events and the log target."""
+        await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            await self.session.end(self._owner)
+        finally:
+            if self._feed is not None:
+                self._feed.close()
+                self._feed = None
+
+
+__all__ = ["Counts", "Loss", "Stream"]

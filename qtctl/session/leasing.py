@@ -1,0 +1,216 @@
+"""Switching events so that the guest can be given back: journal, then QEMU, then read back."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qtctl.errors import NothingMatched, QtctlError
+from qtctl.events.control import (
+    States,
+    SwitchReport,
+    plan,
+    read_named,
+    read_selected,
+    read_states,
+    set_states,
+)
+from qtctl.events.leases import Journal, Lease, Output, Owner, extend, to_give_back
+from qtctl.events.patterns import Selection, near
+from qtctl.model import EventState, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.monitor.guests import same_process, start_ticks
+
+_serials = itertools.count(1)
+
+
+def new_owner() -> Owner:
+    """Return an owner for a lease of this process."""
+    return Owner(os.getpid(), start_ticks(os.getpid()) or 0, next(_serials))
+
+
+def owner_alive(owner: Owner) -> bool:
+    """Tell whether the process that holds a lease still runs."""
+    return same_process(owner.pid, owner.started)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What giving back a lease did: events put back, events left to others, notes for people."""
+
+    events: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Leasing:
+    """Leases on one guest, over its monitor and its journal."""
+
+    def __init__(self, monitor: Monitor, guest: Guest | None, journal: Journal) -> None:
+        self.monitor = monitor
+        self._guest = guest
+        self.journal = journal
+
+    async def recover(self) -> list[str]:
+        """Give back what killed runs left behind; return one sentence for each."""
+        if not self.journal.folder.is_dir():
+            return []
+        notices = []
+        async with self.journal.locked():
+            for orphan in self.journal.orphans():
+                given = await self._end(orphan)
+                said = f"gave back {_count(given.events)} that qtctl pid {_pid(orphan)} left on"
+                notices += [said, *given.notes]
+        notices += [
+            f"the lease journal {path} could not be understood: what it held was not put back"
+            for path in self.journal.broken
+        ]
+        self.journal.broken.clear()
+        return notices
+
+    async def switch(
+        self, owner: Owner | None, selection: Selection, enable: bool, *, dry_run: bool = False
+    ) -> SwitchReport:
+        """Switch what ``selection`` picks; journal, set, read back.
+
+        Events that a lease of somebody else already switched are held by ``owner`` as well.
+
+        Raises:
+            NothingMatched: no event is picked; the guest was not touched.
+            LeaseError: the journal cannot be written; the guest was not touched.
+            OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
+        """
+        if dry_run:
+            return replace(await self._plan(selection, enable), dry_run=True)
+        async with self.journal.locked():
+            states = await read_selected(self.monitor, selection)
+            report = await self._planned(states, selection, enable)
+            lease, others = self.journal.of(owner), self.journal.others(owner)
+            now = {name: states[name] == EventState.ENABLED for name in report.matched}
+            for name in report.unavailable:
+                del now[name]
+            extended = extend(lease, now, enable, others)
+            if extended != lease:
+                self.journal.write(extended)
+            if not report.changed:
+                return report
+            await set_states(self.monitor, report.changed, enable, states)
+            after = await read_named(self.monitor, report.changed)
+        wanted = EventState.ENABLED if enable else EventState.DISABLED
+        failed = tuple(name for name in report.changed if after.get(name) != wanted)
+        changed = tuple(name for name in report.changed if name not in failed)
+        return replace(report, changed=changed, failed=failed)
+
+    async def _plan(self, selection: Selection, enable: bool) -> SwitchReport:
+        states = await read_selected(self.monitor, selection)
+        return await self._planned(states, selection, enable)
+
+    async def _planned(self, states: States, selection: Selection, enable: bool) -> SwitchReport:
+        report = plan(states, selection, enable)
+        if report.matched:
+            return report
+        names = list(await read_states(self.monitor) if selection.plain else states)
+        raise nothing_matched(selection, names, str(self.monitor.address))
+
+    async def hold_output(self, owner: Owner, output: Output) -> None:
+        """Put on disk that the log is about to be pointed at a spool, or that one is shared."""
+        async with self.journal.locked():
+            self.journal.write(replace(self.journal.of(owner), output=output))
+
+    async def shared_output(self, inode: tuple[int, int]) -> Output | None:
+        """Return the spool of a running qtctl that is the file with this device and inode."""
+        async with self.journal.locked():
+            for lease in self.journal.others(None):
+                with contextlib.suppress(OSError):
+                    if lease.output:
+                        state = Path(lease.output.spool).stat()
+                        if (state.st_dev, state.st_ino) == inode:
+                            return lease.output
+        return None
+
+    async def give_back(self, owner: Owner) -> GivenBack:
+        """End ``owner``'s lease: events first, then the log; what others still want stays."""
+        async with self.journal.locked():
+            lease = self.journal.of(owner)
+            return await self._end(lease) if lease else GivenBack()
+
+    async def release_events(self, owner: Owner) -> GivenBack:
+        """Put the events of ``owner``'s lease back and keep its log where it is, to be read out."""
+        async with self.journal.locked():
+            lease = self.journal.of(owner)
+            if not lease.events:
+                return GivenBack()
+            given = await self._end(replace(lease, output=None))
+            if lease.output:
+                self.journal.write(replace(lease, events={}))
+            return given
+
+    async def restore(self) -> GivenBack:
+        """End every lease that no running process holds, standing ones included."""
+        given = GivenBack()
+        async with self.journal.locked():
+            for lease in self.journal.leases():
+                if lease.owner is None or not owner_alive(lease.owner):
+                    ended = await self._end(lease)
+                    given = GivenBack(
+                        given.events + ended.events,
+                        given.left + ended.left,
+                        given.notes + ended.notes,
+                    )
+        return given
+
+    async def _end(self, lease: Lease) -> GivenBack:
+        others = self.journal.others(lease.owner)
+        back: dict[str, bool] = {}
+        if lease.events:
+            states = await read_named(self.monitor, list(lease.events))
+            now = {name: state == EventState.ENABLED for name, state in states.items()}
+            back = to_give_back(lease, others, now)
+            for value in (False, True):
+                names = [name for name, wanted in back.items() if wanted == value]
+                await set_states(self.monitor, names, value, states)
+        notes = await self._end_output(lease.output, others) if lease.output else ()
+        self.journal.write(Lease(lease.owner))
+        left = tuple(sorted(set(lease.events) - set(back)))
+        return GivenBack(tuple(sorted(back)), left, tuple(notes))
+
+    async def _end_output(self, output: Output, others: Iterable[Lease]) -> list[str]:
+        if any(other.output and other.output.spool == output.spool for other in others):
+            return []
+        from qtctl.backends.log import put_back
+        from qtctl.backends.spool import remove_spool
+
+        note = await put_back(self.monitor, self._guest, output.found, Path(output.spool))
+        remove_spool(Path(output.spool))
+        return [note] if note else []
+
+
+def forget(journal: Journal) -> None:
+    """Drop the leases and spools of a guest that has ended: nothing is left to give back."""
+    for lease in journal.leases():
+        if lease.output:
+            from qtctl.backends.spool import remove_spool
+
+            remove_spool(Path(lease.output.spool))
+    journal.forget()
+
+
+def nothing_matched(selection: Selection, names: list[str], where: str) -> QtctlError:
+    """Return the error for a selection that picks none of ``names``, with near names."""
+    included = selection.included
+    wanted = ", ".join(repr(pattern) for pattern in included)
+    similar = [name for pattern in included for name in near(pattern, names)][:3]
+    hint = " or ".join(similar) if similar else "qtctl list"
+    return NothingMatched(f"no event matches {wanted or 'this'} on {where}", hint=hint)
+
+
+def _count(events: tuple[str, ...]) -> str:
+    return f"{len(events)} event{'s' * (len(events) != 1)}"
+
+
+def _pid(lease: Lease) -> int:
+    return lease.owner.pid if lease.owner else 0

@@ -1,0 +1,1 @@
+"""Text for people: escaping, colour, tables and record lines. Pure formatting, no I/O."""

@@ -1,0 +1,70 @@
+"""Text that is safe on a terminal: control characters escaped, colour only where it is wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TextIO
+
+# C0, DEL, C1, line separators, direction controls, and bytes that were not UTF-8 (surrogates).
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escaped(text: str) -> str:
+    """Return ``text`` with every character that could steer a terminal shown as an escape."""
+    return text if text.isprintable() else _UNSAFE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    number = ord(char)
+    if char in _SHORT:
+        return _SHORT[char]
+    if 0xDC80 <= number <= 0xDCFF:  # surrogateescape: the byte that was read
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How to write for one output: ``width`` in columns (0: not a terminal), colour or none."""
+
+    width: int = 0
+    colour: bool = False
+
+    @property
+    def terminal(self) -> bool:
+        """Whether people look at this output, so that aligned tables make sense."""
+        return self.width > 0
+
+    def paint(self, text: str, role: str) -> str:
+        """Return ``text`` in the colour of ``role`` (see ``ROLES``), or as it is."""
+        return f"\x1b[{ROLES[role]}m{text}\x1b[0m" if self.colour and text else text
+
+
+ROLES: Mapping[str, str] = {
+    "event": "1;36",
+    "time": "2",
+    "key": "33",
+    "good": "32",
+    "bad": "31",
+    "note": "35",
+    "faint": "2",
+}
+
+
+def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
+    """Decide how to write to ``stream``. ``choice`` is ``--color``: auto, always or never.
+
+    ``NO_COLOR`` (https://no-color.org) and ``TERM=dumb`` switch colour off in auto.
+    """
+    import shutil
+
+    terminal = stream.isatty()
+    plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
+    colour = choice == "always" or (choice == "auto" and terminal and not plain)
+    return Style(max(1, shutil.get_terminal_size().columns) if terminal else 0, colour)
