@@ -1,1 +1,95 @@
-"""Switch QEMU's trace events on a running guest and read what they say."""
+"""Switch QEMU's trace events on a running guest and read what they say.
+
+    async with qtctl.attach("unix:/run/vm.sock") as guest:
+        async with guest.follow("virtio_blk_*", where="nsectors > 8") as stream:
+            async for record in stream.records():
+                print(record.name, record.args)
+
+Everything public is here; ``docs/api.md`` has a runnable example.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtctl.errors import (
+    ConnectionFailed,
+    DataLost,
+    LeaseError,
+    LinkLost,
+    MonitorBusy,
+    NothingMatched,
+    OutcomeUnknown,
+    QtctlError,
+    Refused,
+    TimedOut,
+    Unsupported,
+    UsageError,
+)
+from qtctl.model import Address, Argument, Backend, Clock, Declaration, EventState, Guest, Holder
+from qtctl.version import VERSION as __version__  # noqa: N811
+
+if TYPE_CHECKING:
+    from qtctl.events.control import SwitchReport
+    from qtctl.events.patterns import Selection
+    from qtctl.monitor.guests import running_guests
+    from qtctl.records.batch import Batch
+    from qtctl.records.columns import Record
+    from qtctl.session.attach import Session, attach
+    from qtctl.session.follow import Counts, Loss, Stream
+
+_LAZY = {
+    "Batch": "qtctl.records.batch",
+    "Counts": "qtctl.session.follow",
+    "Loss": "qtctl.session.follow",
+    "Record": "qtctl.records.columns",
+    "Selection": "qtctl.events.patterns",
+    "Session": "qtctl.session.attach",
+    "Stream": "qtctl.session.follow",
+    "SwitchReport": "qtctl.events.control",
+    "attach": "qtctl.session.attach",
+    "running_guests": "qtctl.monitor.guests",
+}
+
+__all__ = [
+    "Address",
+    "Argument",
+    "Backend",
+    "Batch",
+    "Clock",
+    "ConnectionFailed",
+    "Counts",
+    "DataLost",
+    "Declaration",
+    "EventState",
+    "Guest",
+    "Holder",
+    "LeaseError",
+    "LinkLost",
+    "Loss",
+    "MonitorBusy",
+    "NothingMatched",
+    "OutcomeUnknown",
+    "QtctlError",
+    "Record",
+    "Refused",
+    "Selection",
+    "Session",
+    "Stream",
+    "SwitchReport",
+    "TimedOut",
+    "Unsupported",
+    "UsageError",
+    "__version__",
+    "attach",
+    "running_guests",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `qtctl enable` must not wait for NumPy.
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'qtctl' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
 from qtctl.events.control import States, SwitchReport, read_selected, read_states
@@ -70,11 +70,28 @@ class Session:
         finally:
             await self.end(owner)
 
-    def follow(self, selection: Selection | None = None, **options: Any) -> Stream:
-        """Return a stream of what the guest says; see :class:`qtctl.session.follow.Stream`."""
+    def follow(
+        self,
+        *patterns: str | Selection,
+        where: str | None = None,
+        backend: str = "auto",
+        text: bool = False,
+        limit: int | None = None,
+    ) -> Stream:
+        """Return a stream of what the guest says, to enter with ``async with``.
+
+        ``patterns`` are switched on while it is entered; without any it shows what is on. A
+        :class:`Selection` can leave out as well. The rest is told at :class:`Stream`.
+        """
         from qtctl.session.follow import Stream
 
-        return Stream(self, selection or Selection(), **options)
+        rules = [
+            rule
+            for pattern in patterns
+            for rule in (Selection.of(pattern) if isinstance(pattern, str) else pattern).rules
+        ]
+        chosen = Selection(tuple(rules))
+        return Stream(self, chosen, where=where, backend=backend, text=text, limit=limit)
 
     def guest_ended(self) -> bool:
         """Tell whether the guest's process is gone, as far as that can be seen."""
