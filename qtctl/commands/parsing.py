@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -114,6 +113,8 @@ def parse(
         raise UsageError("a verb is needed", hint="qtctl ps")
     row = table.rows.get(options.verb)
     if row is None:
+        import difflib
+
         similar = difflib.get_close_matches(options.verb, table.rows, n=1)
         raise UsageError(
             f"there is no verb {options.verb!r}",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from os.path import commonprefix
 
 
 def is_pattern(text: str) -> bool:
@@ -104,7 +105,7 @@ def cover(targets: Iterable[str], harmless: Iterable[str], names: Iterable[str])
         if len(hits) <= 1:
             patterns.extend(hits)
         elif allowed.issuperset(group):
-            patterns.append(f"{group[0][:depth]}*")
+            patterns.append(f"{commonprefix((group[0], group[-1]))}*")
         else:
             start = low
             for index in range(low + 1, high + 1):

@@ -1,0 +1,92 @@
+"""The layout is what the folder list says: imports point down, and light parts stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "qtctl"
+
+# A room may import from its own and from lower numbers; rooms of one number do not know each other.
+FLOORS = {
+    "errors": 0,
+    "version": 0,
+    "model": 1,
+    "monitor": 2,
+    "events": 2,
+    "backends": 2,
+    "records": 2,
+    "text": 3,
+    "session": 4,
+    "commands": 5,
+    "cli": 6,
+    "__main__": 7,
+    "__init__": 7,
+}
+
+
+def imports() -> list[tuple[str, str, str]]:
+    """Return (file, room, imported room) for every import of qtctl inside qtctl."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+                if node.module == "qtctl":
+                    names = [f"qtctl.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            found += [
+                (str(path.relative_to(PACKAGE)), parts[0], name.split(".")[1])
+                for name in names
+                if name.startswith("qtctl.")
+            ]
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__pycache__", "py"} == set(FLOORS)
+
+
+def test_imports_point_down() -> None:
+    wrong = [
+        f"{file}: {room} imports {other}"
+        for file, room, other in imports()
+        if room != other and FLOORS[room] <= FLOORS[other]
+    ]
+    assert wrong == []
+    assert len(imports()) > 50
+
+
+def test_only_the_client_imports_qemu_qmp() -> None:
+    users = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if any(
+            isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qemu")
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+    assert users == ["monitor/client.py"]
+
+
+@pytest.mark.parametrize("heavy", ["numpy", "psutil", "elftools", "asyncinotify", "difflib"])
+def test_control_verbs_start_without_heavy_parts(heavy: str) -> None:
+    code = f"import sys, qtctl.cli; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_there() -> None:
+    import qtctl
+
+    for name in qtctl.__all__:
+        assert getattr(qtctl, name) is not None
+    with pytest.raises(AttributeError):
+        _ = qtctl.nothing_of_this_name
