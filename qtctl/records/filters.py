@@ -166,7 +166,8 @@ def _parse(text: str) -> ast.expr:
             warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        column = min(max((error.offset or 1) - 1, 0), len(text))
+        # Offset 0 or None: the text ended too soon.
+        column = min(error.offset - 1, len(text)) if error.offset else len(text)
         word = re.match(r"\w*", text[column:])
         hint = ""
         if word and keyword.iskeyword(word.group()):

@@ -166,6 +166,7 @@ def _digits(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _days(year: cython.longlong, month: cython.longlong, day: cython.longlong) -> cython.longlong:
@@ -179,6 +180,7 @@ def _days(year: cython.longlong, month: cython.longlong, day: cython.longlong) -
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _iso_prefix(
@@ -225,6 +227,7 @@ def _iso_prefix(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _tid_prefix(
@@ -389,6 +392,7 @@ def split_lines(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _more_lines(
@@ -563,6 +567,7 @@ def _digit(byte: cython.int, base: cython.int, upper: cython.int) -> cython.int:
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _integer(
@@ -613,6 +618,7 @@ def _integer(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _pointer(
@@ -647,6 +653,7 @@ def _pointer(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _text_end(
@@ -766,6 +773,7 @@ def _store(
 
 
 @cython.cfunc
+@cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
 def _read_row(
