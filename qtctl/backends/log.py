@@ -213,9 +213,11 @@ async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) ->
     """
     if guest is not None and not has_open(guest.pid, spool):
         return ""
-    if undo == "/dev/stderr" and guest is not None and not _pipe_has_reader(guest.pid):
-        undo = "/dev/null"  # opening a pipe that nobody reads would hang QEMU
-    ways = [undo, "/proc/self/fd/2", "/dev/null"] if undo == "/dev/stderr" else [undo]
+    ways = [undo]
+    if undo == "/dev/stderr":
+        # Opening a FIFO that nobody reads would hang QEMU.
+        opens = guest is None or _stderr_opens(guest.pid)
+        ways = [undo, "/proc/self/fd/2", "/dev/null"] if opens else ["/dev/null"]
     answer = ""
     for way in ways:
         answer = (await monitor.hmp(f"logfile {quoted(way)}")).strip()
@@ -228,7 +230,7 @@ async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) ->
     return ""
 
 
-def _pipe_has_reader(pid: int) -> bool:
+def _stderr_opens(pid: int) -> bool:
     try:
         if not stat.S_ISFIFO(os.stat(f"/proc/{pid}/fd/2").st_mode):  # noqa: PTH116
             return True

@@ -105,7 +105,7 @@ def cover(targets: Iterable[str], harmless: Iterable[str], names: Iterable[str])
         if len(hits) <= 1:
             patterns.extend(hits)
         elif allowed.issuperset(group):
-            patterns.append(f"{commonprefix((group[0], group[-1]))}*")
+            patterns.append(f"{commonprefix((group[0], group[-1]))}*")  # noqa: RUF071
         else:
             start = low
             for index in range(low + 1, high + 1):

@@ -1,0 +1,263 @@
+"""Where a process's log goes is told from its open files; spools are private and bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qtctl.backends.log import LogTarget, Reach, find_log, has_open, put_back, quoted, redirect
+from qtctl.backends.spool import MIB, make_spool, punch, remove_spool, start_keeper
+from qtctl.errors import Unsupported
+from qtctl.model import Guest
+
+# Opens write-only what its arguments name, as fopen(path, "w") does, and stays until stdin ends.
+_PROGRAM = """
+import os, sys
+for path in sys.argv[1:]:
+    if not path.startswith("-"):
+        os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def until(condition: Callable[[], object], seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def running(
+    *words: str, stderr: Any = subprocess.DEVNULL, cwd: Path | None = None
+) -> Iterator[Guest]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd=cwd,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        argv = tuple(words)
+        yield Guest(process.pid, 0, sys.executable, argv, cwd=str(cwd or "/"), uid=os.getuid())
+    finally:
+        process.stdin.close()
+        process.wait(5)
+        process.stdout.close()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def target(guest: Guest, log_file: str | None = None, daemonized: bool = False) -> LogTarget:
+    return find_log(guest, log_file, daemonized, False)
+
+
+def test_the_file_of_d_is_found_even_renamed_deleted_or_relative(tmp_path: Path) -> None:
+    path = tmp_path / "q.log"
+    with running(str(path)) as guest:
+        found = target(guest, str(path))
+        assert (found.reach, found.path) == (Reach.FILE, str(path))
+        path.rename(tmp_path / "q.log.1")
+        assert target(guest, str(path)).path == str(tmp_path / "q.log.1")
+        (tmp_path / "q.log.1").unlink()
+        deleted = target(guest, str(path))
+        assert deleted.reach is Reach.FILE
+        assert "(deleted)" in deleted.path
+    with running("r%d.log", cwd=tmp_path) as guest:
+        (tmp_path / "r%d.log").rename(tmp_path / f"r{guest.pid}.log")
+        assert target(guest, "r%d.log").path == str(tmp_path / f"r{guest.pid}.log")
+
+
+def test_a_device_s_output_file_is_not_the_log(tmp_path: Path) -> None:
+    serial = tmp_path / "serial.txt"
+    with running(str(serial)) as guest:
+        assert target(guest).reach is Reach.NULL
+    with running(str(serial), str(tmp_path / "q.log")) as guest:
+        assert target(guest, str(tmp_path / "q.log")).path == str(tmp_path / "q.log")
+
+
+def test_stderr_on_a_file_is_read_there(tmp_path: Path) -> None:
+    with (tmp_path / "err").open("wb") as err, running(stderr=err) as guest:
+        found = target(guest)
+        assert (found.reach, found.fd) == (Reach.FILE, 2)
+
+
+def test_stderr_that_cannot_be_read(tmp_path: Path) -> None:
+    with running() as guest:
+        assert target(guest) == LogTarget(Reach.NULL, "/dev/null", undo="/dev/null")
+        daemon = target(guest, daemonized=True)
+        assert daemon == LogTarget(Reach.NOWHERE, undo="/dev/null")
+        assert "daemonized" in str(daemon)
+    with running(stderr=subprocess.PIPE) as guest:
+        assert target(guest).reach is Reach.PIPE
+        assert target(guest).undo == "/dev/stderr"
+    ours, theirs = socket.socketpair()
+    with ours, theirs, running(stderr=theirs) as guest:
+        assert target(guest).reach is Reach.SOCKET
+    leader, follower = pty.openpty()
+    try:
+        with running(stderr=follower) as guest:
+            assert target(guest).reach is Reach.TERMINAL
+            assert "/dev/pts/" in str(target(guest))
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+def test_what_cannot_be_seen_is_said() -> None:
+    assert find_log(None, None, False, False).reach is Reach.UNKNOWN
+    assert find_log(None, "x", False, True).reach is Reach.PER_THREAD
+    gone = Guest(2**22 + 5, 0, "", ())
+    assert target(gone).reach is Reach.UNKNOWN
+
+
+class Recorder:
+    """A human monitor that notes its lines; ``answers`` are used up first."""
+
+    def __init__(self, *answers: str) -> None:
+        self.lines: list[str] = []
+        self.answers = list(answers)
+
+    async def hmp(self, line: str) -> str:
+        self.lines.append(line)
+        return self.answers.pop(0) if self.answers else ""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def myself() -> Guest:
+    return Guest(os.getpid(), 0, sys.executable, (), uid=os.getuid())
+
+
+def test_a_spool_is_private_and_leaves_nothing_behind(cache: Path) -> None:
+    spool = make_spool(myself())
+    assert str(spool.path) == spool.seen
+    assert spool.path.is_relative_to(cache)
+    assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(spool.path.parent.stat().st_mode) == 0o700
+    assert spool.path.stat().st_size == 0
+    remove_spool(spool.path)
+    assert not spool.path.parent.exists()
+    remove_spool(spool.path)  # twice is no error
+
+
+async def test_a_redirect_that_fails_puts_the_log_back(cache: Path) -> None:
+    spool = make_spool(myself())
+    pipe = LogTarget(Reach.PIPE, "stderr, a pipe", undo="/dev/null")
+    with spool.path.open():  # the "guest" has it open, as after a failure QEMU might
+        monitor = Recorder("Error opening logfile: Permission denied")
+        with pytest.raises(Unsupported, match="Permission denied"):
+            await redirect(monitor, myself(), pipe, spool)
+        assert monitor.lines == [f"logfile {quoted(spool.seen)}", 'logfile "/dev/null"']
+    remove_spool(spool.path)
+
+
+async def test_a_redirect_is_verified_not_trusted(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qtctl.backends.log._VERIFY_TIMEOUT_S", 0.05)
+    spool = make_spool(myself())
+    with pytest.raises(Unsupported, match="did not open it"):
+        await redirect(Recorder(), myself(), LogTarget(Reach.NULL, undo="/dev/null"), spool)
+    remove_spool(spool.path)
+
+
+async def test_putting_back_says_what_it_could_not_do(cache: Path) -> None:
+    spool = make_spool(myself())
+    with spool.path.open():
+        assert has_open(os.getpid(), spool.path)
+        note = await put_back(Recorder("no", "no"), None, "/dev/stderr", spool.path)
+        assert note == "the log now goes to /dev/null"
+        note = await put_back(Recorder("no", "no", "never"), None, "/dev/stderr", spool.path)
+        assert note == "the log now goes nowhere: never"
+    # Somebody else moved the log meanwhile: it is left alone.
+    monitor = Recorder()
+    assert await put_back(monitor, myself(), "/dev/null", spool.path) == ""
+    assert monitor.lines == []
+    remove_spool(spool.path)
+
+
+async def test_qemu_is_never_given_a_fifo_without_a_reader(cache: Path, tmp_path: Path) -> None:
+    # Opening one for writing waits for a reader; an anonymous pipe opens at once (pipe(7)).
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "fifo", os.O_WRONLY)
+    spool = make_spool(myself())
+    with running(str(spool.path), stderr=writer) as guest:
+        monitor = Recorder()
+        await put_back(monitor, guest, "/dev/stderr", spool.path)
+        assert monitor.lines == ['logfile "/dev/stderr"']
+        os.close(reader)
+        monitor = Recorder()
+        await put_back(monitor, guest, "/dev/stderr", spool.path)
+        assert monitor.lines == ['logfile "/dev/null"']
+    os.close(writer)
+    remove_spool(spool.path)
+
+
+def test_hmp_paths_are_quoted() -> None:
+    assert quoted('/a b/"c"\\d') == '"/a b/\\"c\\"\\\\d"'
+
+
+def test_the_keeper_bounds_a_spool_that_nobody_reads(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qtctl.backends.spool.LIMIT_BYTES", 4 * MIB)
+    spool = make_spool(myself())
+    keeper = start_keeper(spool.path, os.getpid())
+    try:
+        with spool.path.open("ab") as file:
+            file.write(b"x" * (9 * MIB))
+            file.flush()
+            until(lambda: spool.path.stat().st_blocks * 512 <= 4 * MIB)
+            assert spool.path.stat().st_size == 9 * MIB
+        remove_spool(spool.path)
+        assert keeper.wait(5) == 0
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def test_the_keeper_cleans_up_behind_a_guest_that_ended(cache: Path) -> None:
+    with running() as guest:
+        spool = make_spool(guest)
+        keeper = start_keeper(spool.path, guest.pid)
+        try:
+            until(lambda: has_open(keeper.pid, spool.path))
+        except AssertionError:
+            keeper.kill()
+            raise
+    assert keeper.wait(5) == 0
+    assert not spool.path.parent.exists()
+
+
+def test_punching_keeps_the_size(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 16384)
+    with path.open("r+b") as file:
+        punch(file.fileno(), 0, 8192)
+        punch(file.fileno(), 8192, 8192)  # nothing to do
+        assert file.read() == b"\0" * 8192 + b"x" * 8192
+    with path.open("rb") as file, pytest.raises(OSError, match="Bad file descriptor"):
+        punch(file.fileno(), 0, 4096)
