@@ -157,6 +157,7 @@ def test_the_simple_file_begins_with_every_event_name(which: str, tmp_path: Path
             row["name"] for row in asker.ask(call("trace-event-get-state", name="*"))[0]["return"]
         ]
         assert say(asker, f"trace-file set {guest.folder}/t.bin") == ""
+        assert say(asker, "trace-file") == f'Trace file "{guest.folder}/t.bin" off.\r\n'
         assert say(asker, "trace-file on") == ""
         path = guest.directory / "t.bin"
         eventually(lambda: _mappings(path) == names[::-1], "every name is in the file")

@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from . import FakeProcess, FakeQmp, declarations, patterns, wire
@@ -39,6 +39,7 @@ def test_the_cutter_gives_whole_objects_however_they_arrive(words: list[str], si
 
 
 @given(st.text())
+@example("\x7f\\\u00e9")
 def test_replies_are_ascii_and_say_the_same(text: str) -> None:
     data = wire.dump({"return": text})
     assert data.isascii()
@@ -108,6 +109,14 @@ def test_it_takes_qemus_spelling_and_removes_its_socket(tmp_path: Path) -> None:
         assert fake.address == str(path)
         assert path.is_socket()
     assert not path.exists()
+
+
+async def test_help_log_has_no_trace_item_without_the_log_backend() -> None:
+    for backends in ("log", "simple"):
+        async with FakeQmp(qemu="11.1", backends=[backends]) as fake, connect(fake) as client:
+            await client.negotiate()
+            client.send("human-monitor-command", **{"command-line": "help log"})
+            assert ("trace:" in (await client.message())["return"]) == (backends == "log")
 
 
 def test_it_shares_no_code_with_what_it_tests() -> None:
