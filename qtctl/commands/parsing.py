@@ -77,8 +77,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
     )
     _add_common(parser, default=None)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
-    parser.add_argument("verb", nargs="?", help=argparse.SUPPRESS)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
@@ -108,9 +107,10 @@ def parse(
     """
     main = main_parser(table, version)
     options = main.parse_args(list(argv))
-    if options.verb is None:
-        main.print_help()
-        raise UsageError("a verb is needed", hint="qtctl ps")
+    if not options.words:
+        raise UsageError("a verb is needed", hint="qtctl --help")
+    options.verb, *rest = options.words
+    del options.words
     row = table.rows.get(options.verb)
     if row is None:
         import difflib
@@ -120,8 +120,6 @@ def parse(
             f"there is no verb {options.verb!r}",
             hint=f"qtctl {similar[0] if similar else '--help'}",
         )
-    rest = options.rest
-    del options.rest
     parser = verb_parser(row)
     if row.selects:
         return row, parser.parse_intermixed_args(in_order(rest), namespace=options)

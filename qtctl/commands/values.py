@@ -43,7 +43,7 @@ def in_order(argv: Sequence[str]) -> list[str]:
             words += [EXCLUDED + w[1:] if w.startswith("-") else w for w in rest]
         elif word == "--except":
             pattern = next(rest, None)
-            if pattern is None:
+            if pattern is None or pattern.startswith("-"):
                 raise UsageError("--except needs a pattern", hint="--except 'virtio_gpu*'")
             words.append(EXCLUDED + pattern)
         elif word.startswith("--except="):

@@ -1,0 +1,160 @@
+"""One row a verb: the command line, its help and its documentation agree with the table."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.commands.parsing import main_parser, parse, verb_parser
+from qtctl.commands.table import COMMANDS
+from qtctl.commands.values import EXCLUDED, count, duration, in_order, selection
+from qtctl.errors import UsageError
+
+VERBS = list(COMMANDS.rows)
+README = Path(__file__).parents[2] / "README.md"
+
+
+def options(*argv: str) -> argparse.Namespace:
+    return parse(argv, COMMANDS, "0")[1]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_helps_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        options(verb, "--help")
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    row = COMMANDS.rows[verb]
+    assert row.examples
+    assert all(example in shown for example in row.examples)
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "example", [example for row in COMMANDS.rows.values() for example in row.examples]
+)
+def test_every_example_parses(example: str) -> None:
+    words = shlex.split(example.split(" | ")[0].split(" && ")[0])
+    assert words[0] == "qtctl"
+    assert options(*words[1:]).verb in VERBS
+
+
+def test_the_help_and_the_readme_name_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    main_parser(COMMANDS, "0").print_help()
+    shown = capsys.readouterr().out
+    readme = README.read_text()
+    for verb in VERBS:
+        assert f"\n  {verb} " in shown
+        assert f"`{verb}" in readme, f"README.md does not tell of {verb}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_redefines_a_common_option(verb: str) -> None:
+    verb_parser(COMMANDS.rows[verb])  # argparse refuses two options of one name
+
+
+def test_common_options_stand_before_or_behind_the_verb() -> None:
+    before = options("-t", "x", "--json", "list")
+    behind = options("list", "-t", "x", "--json")
+    assert before == behind
+    assert (before.target, before.json, before.quiet) == ("x", True, False)
+
+
+def rules(*argv: str) -> list[tuple[bool, str]]:
+    return list(selection(options(*argv)).rules)
+
+
+def test_patterns_keep_their_order() -> None:
+    expected = [(True, "a*"), (False, "ab*"), (True, "abc")]
+    assert rules("list", "a*", "--except", "ab*", "abc") == expected
+    assert rules("list", "a*", "--except=ab*", "abc") == expected
+    assert rules("tail", "--", "a*", "-ab*", "abc") == expected
+    assert rules("enable", "--for", "2s", "a*", "--except", "ab*", "--dry-run", "abc") == expected
+
+
+def test_an_events_file_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_text("virtio_*\n-virtio_gpu*\n")
+    assert rules("enable", "usb_*", "--file", str(path)) == [
+        (True, "virtio_*"),
+        (False, "virtio_gpu*"),
+        (True, "usb_*"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("nosuch",),
+        ("list", "--nosuch"),
+        ("list", "--state", "on"),
+        ("list", ""),
+        ("list", "--except"),
+        ("list", "--except", "x"),
+        ("enable", "--for", "soon", "x"),
+        ("enable", "--for", "0s", "x"),
+        ("enable", "--file", "/nonexistent/file"),
+        ("tail", "--max-events", "0"),
+        ("tail", "--max-events", "-1"),
+        ("tail", "--time", "never"),
+        ("info",),
+        ("wait",),
+        ("wait", "a", "b"),
+        ("qmp",),
+        ("ps", "x"),
+        ("--color", "blue", "ps"),
+    ],
+)
+def test_what_cannot_be_right_is_a_usage_error(
+    argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        selection(options(*argv))
+    assert caught.value.exit_code == 2
+    assert caught.value.message
+    assert "\0" not in str(caught.value)
+
+
+def test_a_misspelt_verb_names_the_near_one() -> None:
+    with pytest.raises(UsageError) as caught:
+        options("enble", "x")
+    assert caught.value.hint == "qtctl enable"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("10", 10), ("10s", 10), ("1.5s", 1.5), ("2m", 120), ("1h", 3600)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@given(st.text())
+def test_any_text_is_a_value_or_a_refusal(text: str) -> None:
+    for read in (duration, count):
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            assert read(text) > 0
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b*", "--except", "c", "--", "-d", "--except=e"]), max_size=6)
+)
+def test_rewriting_argv_loses_no_word(words: list[str]) -> None:
+    try:
+        rewritten = in_order(words)
+    except UsageError:
+        assert any(a == "--except" for a, b in pairwise([*words, "-"]) if b.startswith("-"))
+        return
+    head = words[: words.index("--")] if "--" in words else words
+    markers = head.count("--except") + ("--" in words)
+    assert len(rewritten) == len(words) - markers
+    assert all(not word.startswith("--") for word in rewritten if word != "--")
+    assert [w for w in rewritten if w.startswith(EXCLUDED)] or "--except" not in head

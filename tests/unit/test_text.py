@@ -1,0 +1,138 @@
+"""What people see is safe, aligned on terminals only, and loses nothing off them."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.model import Backend, Clock
+from qtctl.records.columns import Record
+from qtctl.text.rows import RowFormatter
+from qtctl.text.style import Style, escaped, style_for
+from qtctl.text.tables import cut, pairs, table
+
+PIPE, TERMINAL, COLOUR = Style(), Style(80), Style(80, True)
+DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u202e\ud800-\udfff]")
+
+
+@given(st.text(st.characters(codec=None)))
+def test_no_control_character_survives(text: str) -> None:
+    assert not DANGEROUS.search(escaped(text))
+
+
+@pytest.mark.parametrize("number", [*range(0x20), *range(0x7F, 0xA0)])
+def test_every_control_byte_is_shown(number: int) -> None:
+    shown = escaped(f"a{chr(number)}b")
+    assert shown.isprintable()
+    assert shown != "ab"
+
+
+def test_escapes_read_well() -> None:
+    assert escaped("plain ünï 漢") == "plain ünï 漢"
+    assert escaped("\x1b[31m\n\t\x9b") == "\\x1b[31m\\n\\t\\x9b"
+    assert escaped(b"\xff".decode("utf-8", "surrogateescape")) == "\\xff"
+    assert escaped("\u202e") == "\\u202e"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "choice", "env", "colour"),
+    [
+        (Terminal(), "auto", {}, True),
+        (Terminal(), "auto", {"NO_COLOR": "1"}, False),
+        (Terminal(), "auto", {"NO_COLOR": ""}, True),
+        (Terminal(), "auto", {"TERM": "dumb"}, False),
+        (Terminal(), "always", {"NO_COLOR": "1"}, True),
+        (Terminal(), "never", {}, False),
+        (io.StringIO(), "auto", {}, False),
+        (io.StringIO(), "always", {}, True),
+    ],
+)
+def test_colour_follows_the_choice_then_the_surroundings(
+    stream: io.StringIO, choice: str, env: dict[str, str], colour: bool
+) -> None:
+    assert style_for(stream, choice, env).colour is colour
+
+
+def test_tables_are_for_terminals() -> None:
+    rows = [("a", "enabled"), ("long_name\x1b", "x")]
+    assert list(table(TERMINAL, ("EVENT", "STATE"), rows)) == [
+        "EVENT          STATE",
+        "a              enabled",
+        "long_name\\x1b  x",
+    ]
+    assert list(table(PIPE, ("EVENT", "STATE"), rows)) == ["a\tenabled", "long_name\\x1b\tx"]
+    assert list(table(TERMINAL, ("EVENT",), [])) == []
+    assert list(table(Style(6), ("E",), [("abcdefgh",)])) == ["E", "abcde…"]
+    assert [cut("abc", width) for width in (1, 2, 3)] == ["…", "a…", "abc"]
+
+
+def test_pairs_are_never_cut() -> None:
+    assert list(pairs(Style(3), [("k", "a long value"), ("key", "v")])) == [
+        "k    a long value",
+        "key  v",
+    ]
+    assert list(pairs(PIPE, [("k", "v\n")])) == ["k\tv\\n"]
+
+
+def record(**changes: object) -> Record:
+    values: dict[str, object] = {
+        "name": "virtio_blk_handle_read",
+        "args": {"vdev": 0x55A1, "sector": -1, "name": "rtc\x1b"},
+        "time_ns": 1_795_383_301_240_151_000,
+        "clock": Clock.REALTIME,
+        "tid": 7,
+        "backend": Backend.LOG,
+        "pid": 5,
+    }
+    return Record(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def formatter(style: Style = PIPE, times: str = "none") -> RowFormatter:
+    return RowFormatter(
+        style, times, {"virtio_blk_handle_read": frozenset({"vdev"})}, ["virtio_blk_handle_read"]
+    )
+
+
+def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
+    assert formatter().line(record()) == (
+        "7 virtio_blk_handle_read vdev=0x55a1 sector=-1 name='rtc\\x1b'"
+    )
+    assert formatter().line(record(tid=None, args={})) == "virtio_blk_handle_read"
+    assert formatter().line(record(raw="odd\x07 text", args={})).endswith("odd\\x07 text")
+
+
+def test_a_line_of_text_stands_alone() -> None:
+    text = Record("", {}, 0, Clock.ARRIVAL, None, Backend.LOG, 5)
+    text.line = "IN: \x1b[2J"
+    assert formatter(times="abs").line(text) == "IN: \\x1b[2J"
+
+
+def test_colour_wraps_and_does_not_replace() -> None:
+    line = formatter(COLOUR).line(record())
+    assert "\x1b[" in line
+    assert re.sub(r"\x1b\[[0-9;]*m", "", line) == formatter(TERMINAL).line(record())
+
+
+def test_times() -> None:
+    first, second = record(), record(time_ns=record().time_ns + 1_500_000)
+    third = record(time_ns=record().time_ns - 1_000)
+
+    def shown(times: str) -> list[str]:
+        rows = formatter(times=times)
+        return [rows.line(one).split(" ")[0] for one in (first, second, third)]
+
+    assert shown("rel") == ["+0.000000", "+0.001500", "-0.000001"]
+    assert shown("delta") == ["+0.000000", "+0.001500", "-0.001501"]
+    assert [text[8:] for text in shown("abs")] == [".240151", ".241651", ".240150"]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}", shown("abs")[0])
+    odd = formatter(times="abs").line(record(clock=Clock.MONOTONIC, time_ns=12_000_001_000))
+    assert odd.startswith("12.000001 ")
