@@ -1,0 +1,73 @@
+"""Runs benchmarks by name, each in a process of its own: ``python -m benchmarks [NAME...]``."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.common import facts
+
+
+class Row(NamedTuple):
+    """What a benchmark measures, and the arguments that make it a matter of seconds."""
+
+    summary: str
+    quick: tuple[str, ...]
+
+
+BENCHMARKS = {
+    "decode": Row(
+        "log text to columns, against grep and awk", ("--megabytes", "16", "--seconds", "0.3")
+    ),
+    "enable": Row("qtctl enable, against a bare qemu.qmp script", ("--pairs", "10")),
+    "latency": Row(
+        "from a record in the log to a line of output, against tail -F; idle CPU",
+        ("--records", "50", "--idle", "3"),
+    ),
+    "flood": Row(
+        "a guest that floods its log: lines counted, memory, disk, CPU, guest speed",
+        ("--seconds", "5", "--pairs", "1"),
+    ),
+    "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
+}
+
+
+def main() -> int:
+    """Run what was named; the exit code is 1 if any of it failed or broke a limit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Benchmarks of qtctl, each against a peer in the same run.",
+        epilog="benchmarks:\n"
+        + "\n".join(f"  {name:9} {row.summary}" for name, row in BENCHMARKS.items())
+        + "\n\npython -m benchmarks.NAME --help tells the options of one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(unknown)}")
+    print("\n".join(facts()))
+    failed = []
+    for name in options.names or BENCHMARKS:
+        row = BENCHMARKS[name]
+        print(f"\n== {name}: {row.summary}", flush=True)
+        command = [
+            sys.executable,
+            "-m",
+            f"benchmarks.{name}",
+            *(row.quick if options.quick else ()),
+        ]
+        if subprocess.run(command, cwd=Path(__file__).parent.parent, check=False).returncode:
+            failed.append(name)
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What benchmarks share: the machine's facts, a private home, QMP by hand, watched processes."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import psutil
+
+from tests.qemus import Qemu, find
+
+MIB = 1 << 20
+Output = int | IO[bytes] | None
+#: qtctl as users start it, by the interpreter that runs the benchmark.
+_SCRIPT = Path(sys.executable).with_name("qtctl")
+QTCTL: tuple[str, ...] = (str(_SCRIPT),) if _SCRIPT.exists() else (sys.executable, "-m", "qtctl")
+
+
+def facts() -> list[str]:
+    """Describe the machine, for figures to be read with."""
+    model = "unknown CPU"
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    qemu = find("path")
+    return [
+        f"date: {datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        f"cores: {os.cpu_count()} x {model}",
+        f"kernel: {platform.system()} {platform.release()}",
+        f"Python: {platform.python_version()}",
+        f"QEMU: {'.'.join(map(str, qemu.version)) if qemu else 'none on PATH'}",
+        f"load when begun: {os.getloadavg()[0]:.1f}",
+    ]
+
+
+def the_qemu() -> Qemu:
+    """Return the QEMU on PATH, which benchmarks drive; end the program where there is none."""
+    qemu = find("path")
+    if qemu is None:
+        sys.exit("this benchmark needs qemu-system-x86_64 on PATH")
+    return qemu
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """Return the value below which ``part`` of ``values`` lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) -> bool:
+    """Wait until ``condition`` holds, at most ``seconds``; tell whether it does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True
+
+
+class Home:
+    """A private place for everything qtctl keeps: leases, spools, caches."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="qtctl-bench-")
+        self.path = Path(self._folder.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._folder.cleanup()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment for qtctl: this place, and byte code cached as for any user."""
+        changed = {
+            "XDG_STATE_HOME": str(self.path / "state"),
+            "XDG_CACHE_HOME": str(self.path / "cache"),
+            "XDG_RUNTIME_DIR": str(self.path / "run"),
+        }
+        (self.path / "run").mkdir(mode=0o700, exist_ok=True)
+        dropped = ("PYTHONDONTWRITEBYTECODE", "QTCTL_TARGET", "QMP_SOCKET")
+        return {k: v for k, v in os.environ.items() if k not in dropped} | changed
+
+    def leases(self) -> list[Path]:
+        """Return the lease files there are."""
+        return sorted(self.path.glob("state/qtctl/leases/*/*.json"))
+
+    def spools(self) -> list[Path]:
+        """Return the folders of spools there are."""
+        return sorted(self.path.glob("*/qtctl/qtctl-spool-*"))
+
+
+class Qmp:
+    """One QMP connection, by hand: shares no code with what is measured."""
+
+    def __init__(self, path: str) -> None:
+        self._link = socket.socket(socket.AF_UNIX)
+        self._link.settimeout(10)
+        self._link.connect(path)
+        self._lines = self._link.makefile("rb")
+        self._lines.readline()
+        self.run("qmp_capabilities")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lines.close()
+        self._link.close()
+
+    def run(self, command: str, **arguments: Any) -> Any:
+        """Run a command and return what it returns."""
+        message = json.dumps({"execute": command, "arguments": arguments})
+        self._link.sendall(message.encode() + b"\n")
+        while True:
+            answer = json.loads(self._lines.readline())
+            if "error" in answer:
+                raise RuntimeError(answer["error"]["desc"])
+            if "return" in answer:
+                return answer["return"]
+
+    def hmp(self, line: str) -> None:
+        """Run a line of the human monitor that says nothing when all is well."""
+        said = self.run("human-monitor-command", **{"command-line": line})
+        if said.strip():
+            raise RuntimeError(said)
+
+    def switch(self, pattern: str, enable: bool) -> None:
+        """Switch events."""
+        self.run("trace-event-set-state", name=pattern, enable=enable)
+
+    def enabled(self) -> set[str]:
+        """Return the names of the events that are on."""
+        states = self.run("trace-event-get-state", name="*")
+        return {event["name"] for event in states if event["state"] == "enabled"}
+
+
+def open_files(pid: int) -> set[str]:
+    """Return what a process has open, as its descriptors' links say."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(entry.readlink()))
+    return found
+
+
+def keepers(guest_pid: int) -> list[int]:
+    """Return the processes that bound a spool of this guest."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if str(guest_pid) in words and any(word.endswith("keeper.py") for word in words):
+                found.append(process.pid)
+    return found
+
+
+@contextlib.contextmanager
+def qtctl(
+    home: Home, address: str, *words: str, stdout: Output = None, stderr: Output = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run qtctl on a guest for the length of the block; what still runs then is interrupted."""
+    process = subprocess.Popen(
+        [*QTCTL, "-t", address, *words],
+        env=home.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+    )
+    try:
+        yield process
+    finally:
+        end(process)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> int:
+    """Ask a process to stop, insist after 10 s, and return its exit status."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+class Usage:
+    """What a process uses: CPU time, and the highest memory its kernel has seen."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self._status = Path(f"/proc/{pid}/status")
+        self.peak_rss = 0
+        self.cpu = 0.0
+
+    def sample(self) -> None:
+        """Look once; a process that has ended keeps its last figures."""
+        with contextlib.suppress(psutil.Error, OSError, IndexError):
+            times = self._process.cpu_times()
+            self.cpu = max(self.cpu, times.user + times.system)
+            text = self._status.read_text()
+            self.peak_rss = max(self.peak_rss, int(text.split("VmHWM:", 1)[1].split()[0]) * 1024)

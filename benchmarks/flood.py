@@ -1,0 +1,322 @@
+"""A real guest floods its log and qtctl follows: every line counted, and what it costs.
+
+    python -m benchmarks.flood [--seconds 60] [--pairs 5] [--pattern 'memory_region_ops_*']
+
+``written`` is counted beside qtctl and shares no code with it: newlines in the log file between
+where it ended before the run and after it, or in the spool by a reader of its own, which frees
+nothing. It must be what qtctl has read and lost together. Guest speed is how fast the log grows,
+with QEMU writing to a file in the same place alone and followed, by turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.common import MIB, Home, Qmp, Usage, keepers, open_files, poll, qtctl, the_qemu
+from tests.qemus import RealGuest
+
+Place = Literal["spool", "file"]
+
+PATTERN = "memory_region_ops_*"
+#: The guest's clock chip says "update in progress": once in a while.
+FEW = "addr == 0x71 and value & 0x80"
+RSS_LIMIT = 200 * MIB
+SPOOL_LIMIT = 64 * MIB
+SPEED_LIMIT = 0.02
+
+_READ = MIB
+_LOOK_S = 0.002
+_SETTLE_S = 0.5
+
+
+def booted(place: Place) -> RealGuest:
+    """Return a guest to start: one that logs to a plain file, or one whose log needs a spool."""
+    if place == "file":
+        return RealGuest(the_qemu(), extra=["-D", "{dir}/log"])
+    return RealGuest(the_qemu(), stderr=subprocess.DEVNULL)
+
+
+class LineCounter:
+    """Counts the newlines of a file that is being written, and watches it grow.
+
+    ``blind`` says that it fell behind what qtctl had freed, so that its count proves nothing.
+    """
+
+    def __init__(self, path: str, offset: int) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._began_at = self._offset = self._size = offset
+        self.lines = 0
+        self.blind = False
+        self.peak_bytes = 0
+        self.first = self.last = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """How much was written."""
+        return self._size - self._began_at
+
+    @property
+    def seconds(self) -> float:
+        """How long it was written to."""
+        return self.last - self.first
+
+    def look(self) -> None:
+        """Note how long the file is and how much of the disk it takes."""
+        state = os.fstat(self._fd)
+        if state.st_size != self._size:
+            self._size, self.last = state.st_size, time.monotonic()
+            self.first = self.first or self.last
+        self.peak_bytes = max(self.peak_bytes, state.st_blocks * 512)
+
+    def count(self) -> None:
+        """Count what has come since the last call."""
+        self.look()
+        while data := os.pread(self._fd, _READ, self._offset):
+            self._offset += len(data)
+            self.lines += data.count(b"\n")
+            self.blind |= b"\0" in data
+            self.look()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def spool_of(pid: int) -> str | None:
+    """Return a path to the spool that a guest has open."""
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if "/qtctl-spool-" in str(entry.readlink()):
+                    return str(entry)
+    return None
+
+
+@dataclass
+class Run:
+    """One run of ``qtctl tail``: what it said, what was counted beside it, what it took.
+
+    ``blind``: the count beside it fell behind, and proves nothing either way.
+    """
+
+    place: Place
+    seconds: float = 0.0
+    written: int = 0
+    written_bytes: int = 0
+    read: int = 0
+    shown: int = 0
+    filtered: int = 0
+    lost: int = 0
+    unknown_gaps: int = 0
+    peak_rss: int = 0
+    peak_spool: int = 0
+    cpu: float = 0.0
+    blind: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: {self.seconds:.1f} s, {self.written / self.seconds:,.0f} lines/s, "
+            f"{self.written_bytes / self.seconds / 1e6:.0f} MB/s\n"
+            f"  written {self.written:,}, read {self.read:,}, lost {self.lost:,}; "
+            f"shown {self.shown:,}, filtered {self.filtered:,}\n"
+            f"  peak RSS {self.peak_rss / MIB:.0f} MiB, peak spool "
+            f"{self.peak_spool / MIB:.0f} MiB, {self.cpu / self.seconds:.2f} s of CPU a second"
+        )
+
+
+def follow(
+    guest: RealGuest,
+    home: Home,
+    place: Place,
+    seconds: float,
+    *,
+    pattern: str = PATTERN,
+    where: str | None = FEW,
+) -> Run:
+    """Follow a guest for ``seconds`` and hold qtctl to what was counted beside it."""
+    run = Run(place)
+    files = open_files(guest.pid)
+    with Qmp(guest.address) as monitor:
+        states = monitor.enabled()
+    log = guest.directory / "log"
+    counter = LineCounter(str(log), log.stat().st_size) if place == "file" else None
+    words = ["tail", pattern, "--ndjson", "--duration", f"{seconds}s"]
+    words += ["--where", where] if where is not None else []
+    out, said = home.path / "out", home.path / "said"
+    with (
+        out.open("wb") as stdout,
+        said.open("wb") as stderr,
+        qtctl(home, guest.address, *words, stdout=stdout, stderr=stderr) as process,
+    ):
+        usage, cpu_before = Usage(process.pid), 0.0
+        while process.poll() is None:
+            usage.sample()
+            if counter is None and (path := spool_of(guest.pid)):
+                counter = LineCounter(path, 0)
+            if counter is not None:
+                counter.look() if place == "file" else counter.count()
+                cpu_before = cpu_before if counter.first else usage.cpu
+            time.sleep(_LOOK_S)
+    if process.returncode or counter is None:
+        raise RuntimeError(f"qtctl tail ended with {process.returncode}: {said.read_text()}")
+    counter.count()
+    counter.close()
+    _sums(run, out)
+    run.seconds, run.cpu = counter.seconds, usage.cpu - cpu_before
+    run.written, run.written_bytes, run.blind = counter.lines, counter.bytes, counter.blind
+    run.peak_rss = usage.peak_rss
+    run.peak_spool = counter.peak_bytes if place == "spool" else 0
+    run.problems = [*_broken(run), *_left_behind(guest, home, files, states)]
+    return run
+
+
+def _sums(run: Run, out: Path) -> None:
+    """Add up what qtctl printed."""
+    events = losses = 0
+    summary = None
+    with out.open() as lines:
+        for line in lines:
+            record = json.loads(line)
+            kind = record["type"]
+            events += kind == "event"
+            if kind == "loss":
+                run.unknown_gaps += record["count"] is None
+                losses += record["count"] or 0
+            if kind == "summary":
+                summary = record
+    if summary is None:
+        run.problems.append("no summary was printed")
+        return
+    run.read, run.shown, run.filtered, run.lost = (
+        summary[name] for name in ("read", "shown", "filtered", "lost")
+    )
+    if (events, losses) != (run.shown, run.lost):
+        run.problems.append(
+            f"printed {events:,} events and {losses:,} lost, summed up "
+            f"{run.shown:,} and {run.lost:,}"
+        )
+
+
+def _broken(run: Run) -> list[str]:
+    """Return the limits that a run broke, in words."""
+    checks = {
+        "read is not shown + filtered": run.read != run.shown + run.filtered,
+        "written is not read + lost": not run.blind and run.written != run.read + run.lost,
+        "losses of unknown size": run.unknown_gaps > 0,
+        "nothing was written": not run.written,
+        "lines of a plain file were lost": run.place == "file" and run.lost > 0,
+        "RSS is above 200 MB": run.peak_rss > RSS_LIMIT,
+        "the spool is above 64 MiB": run.peak_spool > SPOOL_LIMIT,
+    }
+    return [*run.problems, *(text for text, broken in checks.items() if broken)]
+
+
+def _left_behind(guest: RealGuest, home: Home, files: set[str], states: set[str]) -> list[str]:
+    """Return what is not as it was before qtctl came, in words."""
+    with Qmp(guest.address) as monitor:
+        on = monitor.enabled() ^ states
+    moved = open_files(guest.pid) ^ files
+    checks = {
+        f"events are not as found: {', '.join(sorted(on)[:3])}": bool(on),
+        f"open files are not as found: {', '.join(sorted(moved))}": bool(moved),
+        "a lease is left": bool(home.leases()),
+        "a spool is left": bool(home.spools()),
+        "a keeper is left": not poll(lambda: not keepers(guest.pid), 2),
+    }
+    return [text for text, broken in checks.items() if broken]
+
+
+def speeds(
+    guest: RealGuest, home: Home, place: Place, seconds: float, pairs: int
+) -> list[tuple[float, float]]:
+    """Return how fast the guest logs, in MB/s: alone and followed, by turns."""
+    found = []
+    for turn in range(pairs):
+        alone = _alone(guest, home, place, seconds)
+        followed = _followed(guest, home, place, seconds)
+        found.append((alone, followed))
+        print(f"  pair {turn + 1}: alone {alone:.1f} MB/s, followed {followed:.1f}", flush=True)
+    return found
+
+
+def _alone(guest: RealGuest, home: Home, place: Place, seconds: float) -> float:
+    own = home.path / "alone"
+    with Qmp(guest.address) as monitor:
+        if place == "spool":
+            monitor.hmp(f"logfile {own}")
+        monitor.switch(PATTERN, True)
+        rate = _growth(own if place == "spool" else guest.directory / "log", seconds)
+        monitor.switch(PATTERN, False)
+        if place == "spool":
+            monitor.hmp("logfile /dev/null")
+    own.unlink(missing_ok=True)
+    return rate
+
+
+def _followed(guest: RealGuest, home: Home, place: Place, seconds: float) -> float:
+    words = ("tail", PATTERN, "--where", FEW, "-q")
+    with qtctl(home, guest.address, *words, stdout=subprocess.DEVNULL):
+        log = guest.directory / "log"
+        if place == "spool" and not poll(lambda: spool_of(guest.pid) is not None, 20):
+            raise RuntimeError("qtctl made no spool")
+        path = Path(spool_of(guest.pid) or "") if place == "spool" else log
+        return _growth(path, seconds)
+
+
+def _growth(path: Path, seconds: float) -> float:
+    """Return how fast a file grows, in MB/s, once it does."""
+    before = path.stat().st_size
+    if not poll(lambda: path.stat().st_size > before, 20):
+        raise RuntimeError(f"nothing is written to {path}")
+    time.sleep(_SETTLE_S)
+    size, began = path.stat().st_size, time.monotonic()
+    time.sleep(seconds)
+    return (path.stat().st_size - size) / (time.monotonic() - began) / 1e6
+
+
+def main() -> int:
+    """Run all of it and print; the exit code is 1 if a limit is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each counted run")
+    parser.add_argument("--pairs", type=int, default=5, help="of guest speed, alone and followed")
+    parser.add_argument("--pattern", default=PATTERN, help="what to switch on in counted runs")
+    options = parser.parse_args()
+    problems = []
+    places: tuple[Place, ...] = ("spool", "file")
+    runs: tuple[tuple[Place, float, str, str | None], ...] = (
+        *((place, options.seconds, options.pattern, FEW) for place in places),
+        # Everything is shown, more than can be: what is skipped must be counted right.
+        ("spool", min(options.seconds, 10.0), PATTERN, None),
+    )
+    for place, seconds, pattern, where in runs:
+        with Home() as home, booted(place) as guest:
+            run = follow(guest, home, place, seconds, pattern=pattern, where=where)
+        print(f"{pattern} {f'--where {where!r}' if where else '(all shown)'}\n{run}")
+        if run.blind:
+            run.problems.append("the count beside qtctl fell behind: once more, with less to do")
+        problems += [f"{place}: {problem}" for problem in run.problems]
+        sys.stdout.flush()
+    for place in places:
+        print(f"guest speed, {place}:")
+        with Home() as home, booted(place) as guest:
+            rates = speeds(guest, home, place, min(5.0, options.seconds), options.pairs)
+        ratio = statistics.median(b for _, b in rates) / statistics.median(a for a, _ in rates)
+        print(f"  followed / alone: {ratio:.3f} (ratio of medians; goal {1 - SPEED_LIMIT:.2f})")
+    for problem in problems:
+        print(f"BROKEN: {problem}", file=sys.stderr)
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
