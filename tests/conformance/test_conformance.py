@@ -73,6 +73,14 @@ def backends_of(address: str) -> str:
     return ",".join(found or ["nop"])
 
 
+def loosen_the_end(answers: list[Any]) -> list[Any]:
+    """Forget the order within the answers to ``system_reset`` and ``quit``.
+
+    QEMU's main loop acts on both some time after the command, so their events may come later.
+    """
+    return [*answers[:-2], sorted(answers[-2] + answers[-1], key=unordered)]
+
+
 @pytest.mark.qemu
 @pytest.mark.parametrize("label", qemus.LABELS)
 def test_the_fake_answers_as_the_real_qemu(label: str, tmp_path: Path) -> None:
@@ -85,4 +93,4 @@ def test_the_fake_answers_as_the_real_qemu(label: str, tmp_path: Path) -> None:
         wanted = normal(ask_all(real.address, asked, folder), folder)
     with fake(tmp_path, series, backends) as guest:
         got = normal(ask_all(guest.address, asked, str(tmp_path)), str(tmp_path))
-    compare(asked, wanted, got)
+    compare(asked[:-1], loosen_the_end(wanted), loosen_the_end(got))
