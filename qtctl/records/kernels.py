@@ -9,7 +9,7 @@ Line forms are those of QEMU 7.2 to 11.1: ``name args``, ``TID@SEC.USEC:name arg
 ``2026-11-22T21:37:32.295065Z name args`` (the fraction is absent on a whole second, as GLib's
 g_date_time_format_iso8601 leaves it out).
 """
-# ruff: noqa: SIM102
+# ruff: noqa: SIM102, SIM108
 
 import cython
 
@@ -23,6 +23,13 @@ _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
 _PRIME = cython.declare(cython.ulonglong, 0x100000001B3)
 _BASIS = cython.declare(cython.ulonglong, 0xCBF29CE484222325)
+# Value of every byte as a digit (255: none): looked up, since which digit comes next cannot be
+# predicted, and a wrong guess costs the processor more than the rest of the number.
+_LOWER_TABLE = bytes(b"0123456789abcdef".find(byte) & 255 for byte in range(256))
+_UPPER_TABLE = bytes(b"0123456789ABCDEF".find(byte) & 255 for byte in range(256))
+cython.declare(_LOWER=cython.p_uchar, _UPPER=cython.p_uchar)
+_LOWER = _LOWER_TABLE
+_UPPER = _UPPER_TABLE
 _LAST_SECOND = cython.declare(cython.longlong, 9223372035)
 
 # Columns of a plan's table, one row a step (see ``batch.compile_plan``).
@@ -51,7 +58,7 @@ FIELDS = (
 @cython.nogil
 @cython.exceptval(check=False)
 def _find(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     byte: cython.int,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
@@ -60,9 +67,8 @@ def _find(
     if start >= end:
         return -1
     if cython.compiled:
-        base = cython.cast(cython.p_uchar, cython.address(data[0]))
-        hit = cython.cast(cython.p_uchar, memchr(base + start, byte, end - start))
-        return -1 if hit == cython.NULL else hit - base
+        hit = cython.cast(cython.p_uchar, memchr(data + start, byte, end - start))
+        return -1 if hit == cython.NULL else hit - data
     return data.find(byte, start, end)
 
 
@@ -71,9 +77,9 @@ def _find(
 @cython.nogil
 @cython.exceptval(check=False)
 def _same(
-    one: cython.const[cython.uchar][::1],
+    one: cython.p_uchar,
     at: cython.Py_ssize_t,
-    two: cython.const[cython.uchar][::1],
+    two: cython.p_uchar,
     to: cython.Py_ssize_t,
     size: cython.Py_ssize_t,
 ) -> cython.bint:
@@ -81,7 +87,7 @@ def _same(
     if size == 0:
         return True
     if cython.compiled:
-        return memcmp(cython.address(one[at]), cython.address(two[to]), size) == 0
+        return memcmp(one + at, two + to, size) == 0
     return one[at : at + size] == two[to : to + size]
 
 
@@ -90,7 +96,7 @@ def _same(
 @cython.nogil
 @cython.exceptval(check=False)
 def _hash(
-    data: cython.const[cython.uchar][::1], start: cython.Py_ssize_t, end: cython.Py_ssize_t
+    data: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.ulonglong:
     """Hash data[start:end]. Two lanes, so the processor works on both at once."""
     one: cython.ulonglong = _BASIS
@@ -113,10 +119,15 @@ def index_names(
 
     Name i is blob[offsets[i]:offsets[i+1]]; of two equal names the first wins.
     """
+    text: cython.p_uchar
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(blob[0]))
+    else:
+        text = blob
     size: cython.ulonglong = len(slots)
     i: cython.Py_ssize_t
     for i in range(len(offsets) - 1):
-        slot: cython.ulonglong = _hash(blob, offsets[i], offsets[i + 1]) & (size - 1)
+        slot: cython.ulonglong = _hash(text, offsets[i], offsets[i + 1]) & (size - 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & (size - 1)
         slots[slot] = i
@@ -127,12 +138,12 @@ def index_names(
 @cython.nogil
 @cython.exceptval(check=False)
 def _lookup(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    blob: cython.const[cython.uchar][::1],
-    offsets: cython.longlong[::1],
-    slots: cython.int[::1],
+    blob: cython.p_uchar,
+    offsets: cython.p_longlong,
+    slots: cython.p_int,
     mask: cython.ulonglong,
 ) -> cython.int:
     """Index of the name data[start:end], or -1."""
@@ -152,7 +163,7 @@ def _lookup(
 @cython.nogil
 @cython.exceptval(check=False)
 def _digits(
-    data: cython.const[cython.uchar][::1], start: cython.Py_ssize_t, size: cython.Py_ssize_t
+    data: cython.p_uchar, start: cython.Py_ssize_t, size: cython.Py_ssize_t
 ) -> cython.longlong:
     """Read ``size`` decimal digits (the range lies inside), or -1."""
     value: cython.longlong = 0
@@ -184,10 +195,10 @@ def _days(year: cython.longlong, month: cython.longlong, day: cython.longlong) -
 @cython.nogil
 @cython.exceptval(check=False)
 def _iso_prefix(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    stamp: cython.longlong[::1],
+    stamp: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Read an ISO 8601 prefix: where the name starts, or -1. Sets stamp[0]; stamp[2:4] caches."""
     if end - start < 21 or data[start + 4] != 45 or data[start + 7] != 45:
@@ -231,10 +242,10 @@ def _iso_prefix(
 @cython.nogil
 @cython.exceptval(check=False)
 def _tid_prefix(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    stamp: cython.longlong[::1],
+    stamp: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Read a ``TID@SEC.USEC:`` prefix: where the name starts, or -1. Sets stamp[0] and stamp[1]."""
     at: cython.Py_ssize_t = start
@@ -269,10 +280,10 @@ def _tid_prefix(
 @cython.nogil
 @cython.exceptval(check=False)
 def _prefix(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    stamp: cython.longlong[::1],
+    stamp: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Skip a line's time prefix if it has one; sets stamp[0] and stamp[1] (-1: unknown)."""
     stamp[0] = -1
@@ -290,7 +301,7 @@ def _prefix(
 @cython.nogil
 @cython.exceptval(check=False)
 def _name_end(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
     longest: cython.Py_ssize_t,
@@ -310,7 +321,7 @@ def _name_end(
 @cython.nogil
 @cython.exceptval(check=False)
 def _line_end(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     at: cython.Py_ssize_t,
     size: cython.Py_ssize_t,
     limit: cython.Py_ssize_t,
@@ -353,31 +364,55 @@ def split_lines(
     ``final`` an unfinished record at the end is left unconsumed. A line of more than ``limit``
     bytes becomes text rows of that size, wherever the chunks were cut.
     """
+    text: cython.p_uchar
+    names: cython.p_uchar
+    edges: cython.p_longlong
+    table: cython.p_int
+    clock: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        names = cython.cast(cython.p_uchar, cython.address(blob[0]))
+        edges = cython.cast(cython.p_longlong, cython.address(offsets[0]))
+        table = cython.cast(cython.p_int, cython.address(slots[0]))
+        clock = cython.cast(cython.p_longlong, cython.address(stamp[0]))
+    else:
+        text, names, edges, table, clock = data, blob, offsets, slots, stamp
     size: cython.Py_ssize_t = len(data)
     mask: cython.ulonglong = len(slots) - 1
     room: cython.Py_ssize_t = len(event)
     row: cython.Py_ssize_t = 0
     with cython.nogil:
         while at < size and row < room:
-            end: cython.Py_ssize_t = _line_end(data, at, size, limit, final)
+            end: cython.Py_ssize_t = _line_end(text, at, size, limit, final)
             if end == -1:
                 break
             name: cython.int = -1
             first: cython.Py_ssize_t = at
-            stamp[0] = -1
-            stamp[1] = -1
-            if end >= 0 and stamp[4] < 0:
-                first = _prefix(data, at, end, stamp)
-                word: cython.Py_ssize_t = _name_end(data, first, end, longest)
+            clock[0] = -1
+            clock[1] = -1
+            if end >= 0 and clock[4] < 0:
+                first = _prefix(text, at, end, clock)
+                word: cython.Py_ssize_t = _name_end(text, first, end, longest)
                 if word > first:
-                    name = _lookup(data, first, word, blob, offsets, slots, mask)
+                    name = _lookup(text, first, word, names, edges, table, mask)
                 if name >= 0:
                     first = word + 1 if word < end else end
-            time_ns[row] = stamp[0]
-            tid[row] = cython.cast(cython.int, stamp[1])
+            time_ns[row] = clock[0]
+            tid[row] = cython.cast(cython.int, clock[1])
             if name >= 0 and extra[name] > 0:
                 end = _more_lines(
-                    data, end, size, extra[name], blob, offsets, slots, longest, stamp, final, limit
+                    text,
+                    end,
+                    size,
+                    extra[name],
+                    names,
+                    edges,
+                    table,
+                    longest,
+                    clock,
+                    final,
+                    limit,
+                    mask,
                 )
                 if end < 0:
                     break
@@ -385,7 +420,7 @@ def split_lines(
             start[row] = at
             begin[row] = first
             stop[row] = at + limit if end == -2 else end
-            stamp[4] = 1 if end == -2 else -1
+            clock[4] = 1 if end == -2 else -1
             row += 1
             at = stop[row - 1] + (0 if end == -2 else 1)
     return row, at if at < size else size
@@ -396,17 +431,18 @@ def split_lines(
 @cython.nogil
 @cython.exceptval(check=False)
 def _more_lines(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     end: cython.Py_ssize_t,
     size: cython.Py_ssize_t,
     count: cython.int,
-    blob: cython.const[cython.uchar][::1],
-    offsets: cython.longlong[::1],
-    slots: cython.int[::1],
+    blob: cython.p_uchar,
+    offsets: cython.p_longlong,
+    slots: cython.p_int,
     longest: cython.Py_ssize_t,
-    stamp: cython.longlong[::1],
+    stamp: cython.p_longlong,
     final: cython.bint,
     limit: cython.Py_ssize_t,
+    mask: cython.ulonglong,
 ) -> cython.Py_ssize_t:
     """End of a record with ``count`` further lines; -1 where more bytes are needed to tell.
 
@@ -423,7 +459,7 @@ def _more_lines(
         first: cython.Py_ssize_t = _prefix(data, at, stop, stamp)
         word: cython.Py_ssize_t = _name_end(data, first, stop, longest)
         if word > first:
-            if _lookup(data, first, word, blob, offsets, slots, len(slots) - 1) >= 0:
+            if _lookup(data, first, word, blob, offsets, slots, mask) >= 0:
                 return end
         end = stop
     return end
@@ -459,6 +495,15 @@ def factorize(
     ``slots`` is a power of two above the number of rows, all -1. ``codes[i]`` gets the number of
     row i's text, ``firsts[code]`` the first row that has it.
     """
+    text: cython.p_uchar
+    heads: cython.p_longlong
+    tails: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        heads = cython.cast(cython.p_longlong, cython.address(starts[0]))
+        tails = cython.cast(cython.p_longlong, cython.address(stops[0]))
+    else:
+        text, heads, tails = data, starts, stops
     rows: cython.Py_ssize_t = len(starts)
     mask: cython.ulonglong = len(slots) - 1
     count: cython.int = 0
@@ -469,12 +514,12 @@ def factorize(
             start: cython.Py_ssize_t = starts[row]
             size: cython.Py_ssize_t = stops[row] - start
             # Neighbours mostly have the same text.
-            if last >= 0 and _is_text(data, start, size, starts, stops, firsts[last]):
+            if last >= 0 and _is_text(text, start, size, heads, tails, firsts[last]):
                 codes[row] = last
                 continue
-            slot: cython.ulonglong = _hash(data, start, start + size) & mask
+            slot: cython.ulonglong = _hash(text, start, start + size) & mask
             code: cython.int = slots[slot]
-            while code >= 0 and not _is_text(data, start, size, starts, stops, firsts[code]):
+            while code >= 0 and not _is_text(text, start, size, heads, tails, firsts[code]):
                 slot = (slot + 1) & mask
                 code = slots[slot]
             if code < 0:
@@ -492,11 +537,11 @@ def factorize(
 @cython.nogil
 @cython.exceptval(check=False)
 def _is_text(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     start: cython.Py_ssize_t,
     size: cython.Py_ssize_t,
-    starts: cython.longlong[::1],
-    stops: cython.longlong[::1],
+    starts: cython.p_longlong,
+    stops: cython.p_longlong,
     row: cython.longlong,
 ) -> cython.bint:
     """Tell if data[start:start+size] is the text of ``row``."""
@@ -515,14 +560,14 @@ def _is_text(
 @cython.nogil
 @cython.exceptval(check=False)
 def _narrow(
-    plan: cython.longlong[:, ::1],
+    plan: cython.p_longlong,
     step: cython.Py_ssize_t,
     size: cython.ulonglong,
     negative: cython.bint,
-    numbers: cython.ulonglong[::1],
+    numbers: cython.p_ulonglong,
 ) -> cython.bint:
     """Turn a printed number into the argument's 64-bit pattern; False if C could not print it."""
-    bits: cython.longlong = plan[step, 11]
+    bits: cython.longlong = plan[step * 16 + 11]
     printed: cython.ulonglong = _MASK >> (64 - bits)
     top: cython.ulonglong = _ONE << (bits - 1)
     value: cython.ulonglong = size
@@ -530,18 +575,18 @@ def _narrow(
         if size > top or size == 0:
             return False
         value = (_MASK - size + 1) & _MASK
-    elif plan[step, 12]:
+    elif plan[step * 16 + 12]:
         if size >= top:
             return False
     elif size > printed:
         return False
-    own: cython.longlong = plan[step, 14]
+    own: cython.longlong = plan[step * 16 + 14]
     if own < 64 and own <= bits:
         # What C passes to printf is the argument, extended: undo that, and see that it was so.
         shown: cython.ulonglong = value & printed
         low: cython.ulonglong = _MASK >> (64 - own)
         value &= low
-        if plan[step, 15] and value >> (own - 1):
+        if plan[step * 16 + 15] and value >> (own - 1):
             value |= _MASK ^ low
         if (value & printed) != shown:
             return False
@@ -553,51 +598,34 @@ def _narrow(
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _digit(byte: cython.int, base: cython.int, upper: cython.int) -> cython.int:
-    """Value of a digit in ``base`` (8, 10, 16), or -1."""
-    digit: cython.int = byte - 48
-    if digit < 0:
-        return -1
-    if digit < 10:
-        return digit if digit < base else -1
-    if base != 16:
-        return -1
-    digit = byte - (65 if upper else 97)
-    return digit + 10 if digit >= 0 and digit < 6 else -1
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _integer(
-    data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
+    data: cython.p_uchar,
+    plan: cython.p_longlong,
     step: cython.Py_ssize_t,
     pos: cython.Py_ssize_t,
     limit: cython.Py_ssize_t,
-    numbers: cython.ulonglong[::1],
+    numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
     """Read the longest number at ``pos`` that ends at ``limit`` or before: its end, or -1."""
-    base: cython.int = cython.cast(cython.int, plan[step, 4])
-    upper: cython.int = cython.cast(cython.int, plan[step, 5])
-    width: cython.longlong = plan[step, 8]
-    zeros: cython.longlong = plan[step, 9]
-    loose: cython.longlong = plan[step, 10]
+    base: cython.int = cython.cast(cython.int, plan[step * 16 + 4])
+    digits: cython.p_uchar = _UPPER if plan[step * 16 + 5] else _LOWER
+    width: cython.longlong = plan[step * 16 + 8]
+    zeros: cython.longlong = plan[step * 16 + 9]
+    loose: cython.longlong = plan[step * 16 + 10]
     at: cython.Py_ssize_t = pos
     if loose or (width and not zeros):
         while at < limit and data[at] == 32 and (loose or at - pos < width):
             at += 1
     pads: cython.Py_ssize_t = at - pos
     negative: cython.bint = False
-    if plan[step, 12] and at < limit and data[at] == 45:
+    if plan[step * 16 + 12] and at < limit and data[at] == 45:
         negative = True
         at += 1
     first: cython.Py_ssize_t = at
     size: cython.ulonglong = 0
-    while at < limit and at - first < plan[step, 7]:
-        digit: cython.int = _digit(data[at], base, upper)
-        if digit < 0:
+    while at < limit and at - first < plan[step * 16 + 7]:
+        digit: cython.int = digits[data[at]]
+        if digit >= base:
             break
         if at - first >= 16 and size > (_MASK - digit) // base:
             return -1
@@ -607,7 +635,7 @@ def _integer(
     if count == 0:
         return -1
     if not loose:
-        least: cython.longlong = plan[step, 6]
+        least: cython.longlong = plan[step * 16 + 6]
         if zeros and width - negative > least:
             least = width - negative
         if count < least or (count > least and data[first] == 48):
@@ -622,11 +650,11 @@ def _integer(
 @cython.nogil
 @cython.exceptval(check=False)
 def _pointer(
-    data: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
     step: cython.Py_ssize_t,
     pos: cython.Py_ssize_t,
     limit: cython.Py_ssize_t,
-    numbers: cython.ulonglong[::1],
+    numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
     """Read ``0x...`` or ``(nil)`` at ``pos``: its end, or -1."""
     if limit - pos < 3:
@@ -635,8 +663,8 @@ def _pointer(
     at: cython.Py_ssize_t = pos + 2
     if data[pos] == 48 and data[pos + 1] == 120:
         while at < limit and at - pos < 18:
-            digit: cython.int = _digit(data[at], 16, 0)
-            if digit < 0:
+            digit: cython.int = _LOWER[data[at]]
+            if digit > 15:
                 break
             value = (value << 4) | digit
             at += 1
@@ -657,31 +685,32 @@ def _pointer(
 @cython.nogil
 @cython.exceptval(check=False)
 def _text_end(
-    data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
-    literals: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
+    plan: cython.p_longlong,
+    steps: cython.Py_ssize_t,
+    literals: cython.p_uchar,
     step: cython.Py_ssize_t,
     pos: cython.Py_ssize_t,
     last: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    work: cython.longlong[:, ::1],
+    work: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Next place after ``last`` (-1: the first) where the text at ``pos`` may end, or -1."""
-    least: cython.Py_ssize_t = pos + plan[step, 8]
+    least: cython.Py_ssize_t = pos + plan[step * 16 + 8]
     following: cython.Py_ssize_t = step + 1
-    if following == plan.shape[0]:
+    if following == steps:
         return end if end >= least else -1
     at: cython.Py_ssize_t = last + 1 if last >= least else least
-    if plan[following, 0] != 0:
+    if plan[following * 16 + 0] != 0:
         return at if at <= end else -1
-    offset: cython.Py_ssize_t = plan[following, 1]
-    size: cython.Py_ssize_t = plan[following, 2]
-    if plan[step, 13]:
+    offset: cython.Py_ssize_t = plan[following * 16 + 1]
+    size: cython.Py_ssize_t = plan[following * 16 + 2]
+    if plan[step * 16 + 13]:
         return end - size if end - size >= at else -1
     while at + size <= end:
         hit: cython.Py_ssize_t = _find(data, literals[offset], at, end - size + 1)
-        work[2, 0] -= 1 + (end - at if hit < 0 else hit - at)
-        if hit < 0 or work[2, 0] < 0:
+        work[0] -= 1 + (end - at if hit < 0 else hit - at)
+        if hit < 0 or work[0] < 0:
             return -1
         if _same(data, hit, literals, offset, size):
             return hit
@@ -694,31 +723,32 @@ def _text_end(
 @cython.nogil
 @cython.exceptval(check=False)
 def _candidate(
-    data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
-    literals: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
+    plan: cython.p_longlong,
+    steps: cython.Py_ssize_t,
+    literals: cython.p_uchar,
     step: cython.Py_ssize_t,
     pos: cython.Py_ssize_t,
     last: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
-    work: cython.longlong[:, ::1],
-    numbers: cython.ulonglong[::1],
+    work: cython.p_longlong,
+    numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
     """Where the step at ``pos`` ends: its first way, or the one after ``last``; -1 if none."""
-    op: cython.longlong = plan[step, 0]
+    op: cython.longlong = plan[step * 16 + 0]
     size: cython.Py_ssize_t
     if op == 0:
-        size = plan[step, 2]
-        if end - pos < size or not _same(data, pos, literals, plan[step, 1], size):
+        size = plan[step * 16 + 2]
+        if end - pos < size or not _same(data, pos, literals, plan[step * 16 + 1], size):
             return -1
         return pos + size
     if op == 4:
-        return _text_end(data, plan, literals, step, pos, last, end, work)
+        return _text_end(data, plan, steps, literals, step, pos, last, end, work)
     if op == 3:
         if pos >= end:
             return -1
         numbers[step] = data[pos]
-        if plan[step, 15] and plan[step, 14] == 8 and data[pos] >= 128:
+        if plan[step * 16 + 15] and plan[step * 16 + 14] == 8 and data[pos] >= 128:
             numbers[step] = _MASK - 255 + data[pos]
         return pos + 1
     # Numbers are tried from the longest down.
@@ -729,13 +759,13 @@ def _candidate(
             at = _integer(data, plan, step, pos, limit, numbers)
         else:
             at = _pointer(data, step, pos, limit, numbers)
-        if at >= 0 or plan[step, 13]:
+        if at >= 0 or plan[step * 16 + 13]:
             return at
         if limit > pos + 96:
             limit = pos + 96
         limit -= 1
-        work[2, 0] -= 8
-        if work[2, 0] < 0:
+        work[0] -= 8
+        if work[0] < 0:
             return -1
     return -1
 
@@ -745,30 +775,32 @@ def _candidate(
 @cython.nogil
 @cython.exceptval(check=False)
 def _store(
-    data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
+    data: cython.p_uchar,
+    plan: cython.p_longlong,
+    steps: cython.Py_ssize_t,
     begin: cython.Py_ssize_t,
     row: cython.Py_ssize_t,
-    work: cython.longlong[:, ::1],
-    numbers: cython.ulonglong[::1],
-    values: cython.ulonglong[:, ::1],
-    spans: cython.longlong[:, ::1],
+    rows: cython.Py_ssize_t,
+    work: cython.p_longlong,
+    numbers: cython.p_ulonglong,
+    values: cython.p_ulonglong,
+    spans: cython.p_longlong,
 ) -> cython.void:
     """Copy what the steps found to the row's place in the columns."""
     step: cython.Py_ssize_t
     at: cython.Py_ssize_t = begin
-    for step in range(plan.shape[0]):
-        column: cython.Py_ssize_t = plan[step, 3]
-        end: cython.Py_ssize_t = work[0, step]
-        if plan[step, 0] == 4:
+    for step in range(steps):
+        column: cython.Py_ssize_t = plan[step * 16 + 3]
+        end: cython.Py_ssize_t = work[1 + step]
+        if plan[step * 16 + 0] == 4:
             # A text as wide as its field may have been padded.
-            if plan[step, 8] and end - at == plan[step, 8]:
+            if plan[step * 16 + 8] and end - at == plan[step * 16 + 8]:
                 while at < end and data[at] == 32:
                     at += 1
-            spans[2 * column, row] = at
-            spans[2 * column + 1, row] = end
+            spans[2 * column * rows + row] = at
+            spans[(2 * column + 1) * rows + row] = end
         elif column >= 0:
-            values[column, row] = numbers[step]
+            values[column * rows + row] = numbers[step]
         at = end
 
 
@@ -777,76 +809,104 @@ def _store(
 @cython.nogil
 @cython.exceptval(check=False)
 def _read_row(
-    data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
-    literals: cython.const[cython.uchar][::1],
+    data: cython.p_uchar,
+    plan: cython.p_longlong,
+    steps: cython.Py_ssize_t,
+    literals: cython.p_uchar,
     begin: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
     row: cython.Py_ssize_t,
-    work: cython.longlong[:, ::1],
-    numbers: cython.ulonglong[::1],
-    values: cython.ulonglong[:, ::1],
-    spans: cython.longlong[:, ::1],
+    rows: cython.Py_ssize_t,
+    work: cython.p_longlong,
+    numbers: cython.p_ulonglong,
+    values: cython.p_ulonglong,
+    spans: cython.p_longlong,
 ) -> cython.bint:
-    """Read one row; True if there is exactly one way to. work: ends, choices, [effort left]."""
-    steps: cython.Py_ssize_t = plan.shape[0]
+    """Read one row; True if there is exactly one way to. work: effort left, ends, choices."""
     step: cython.Py_ssize_t = 0
     choices: cython.Py_ssize_t = 0
     found: cython.int = 0
     last: cython.Py_ssize_t = -1
-    work[2, 0] = 64 * (end - begin) + 1024
+    work[0] = 64 * (end - begin) + 1024
     while True:
-        pos: cython.Py_ssize_t = begin if step == 0 else work[0, step - 1]
+        pos: cython.Py_ssize_t = begin if step == 0 else work[step]
         if step == steps:
             if pos == end:
                 if found:
                     return False
                 found = 1
-                _store(data, plan, begin, row, work, numbers, values, spans)
+                _store(data, plan, steps, begin, row, rows, work, numbers, values, spans)
             at: cython.Py_ssize_t = -1
         else:
-            at = _candidate(data, plan, literals, step, pos, last, end, work, numbers)
+            at = _candidate(data, plan, steps, literals, step, pos, last, end, work, numbers)
             if at >= 0:
-                if last < 0 and not plan[step, 13]:
-                    work[1, choices] = step
+                if last < 0 and not plan[step * 16 + 13]:
+                    work[1 + steps + choices] = step
                     choices += 1
-                work[0, step] = at
+                work[1 + step] = at
                 step += 1
                 last = -1
                 continue
             if last >= 0:
                 choices -= 1
-        if work[2, 0] < 0:
+        if work[0] < 0:
             return False
         if choices == 0:
             return found == 1
-        step = work[1, choices - 1]
-        last = work[0, step]
+        step = work[steps + choices]
+        last = work[1 + step]
 
 
 def parse_arguments(
     data: cython.const[cython.uchar][::1],
-    plan: cython.longlong[:, ::1],
+    plan: cython.longlong[::1],
     literals: cython.const[cython.uchar][::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
-    values: cython.ulonglong[:, ::1],
-    spans: cython.longlong[:, ::1],
+    values: cython.ulonglong[::1],
+    spans: cython.longlong[::1],
     ok: cython.uchar[::1],
-    work: cython.longlong[:, ::1],
+    work: cython.longlong[::1],
     numbers: cython.ulonglong[::1],
 ) -> None:
     """Read the arguments data[begin[i]:stop[i]] of every row of one event.
 
-    ``values`` (integer columns, rows) gets 64-bit patterns, ``spans`` (2 x text columns, rows) the
-    offsets where each text starts and ends; ``ok[i]`` is 1 if there is exactly one way to read
-    row i, else its values mean nothing. Work per row is bounded by its length. ``work`` (3, steps)
-    and ``numbers`` (steps) are scratch.
+    ``values`` (integer columns x rows) gets 64-bit patterns, ``spans`` (2 x text columns x rows)
+    the offsets where each text starts and ends, both flat; ``ok[i]`` is 1 if there is exactly one
+    way to read row i, else its values mean nothing. Work per row is bounded by its length.
+    ``work`` (1 + 2 x steps) and ``numbers`` (steps) are scratch.
     """
+    text: cython.p_uchar
+    table: cython.p_longlong
+    fixed: cython.p_uchar
+    places: cython.p_longlong
+    found: cython.p_ulonglong
+    out: cython.p_ulonglong
+    edges: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        table = cython.cast(cython.p_longlong, cython.address(plan[0]))
+        fixed = cython.cast(cython.p_uchar, cython.address(literals[0]))
+        places = cython.cast(cython.p_longlong, cython.address(work[0]))
+        found = cython.cast(cython.p_ulonglong, cython.address(numbers[0]))
+        out = cython.cast(cython.p_ulonglong, cython.address(values[0]))
+        edges = cython.cast(cython.p_longlong, cython.address(spans[0]))
+    else:
+        text, table, fixed, places, found, out, edges = (
+            data,
+            plan,
+            literals,
+            work,
+            numbers,
+            values,
+            spans,
+        )
+    steps: cython.Py_ssize_t = len(plan) // 16
     rows: cython.Py_ssize_t = len(begin)
     row: cython.Py_ssize_t
     with cython.nogil:
         for row in range(rows):
             ok[row] = _read_row(
-                data, plan, literals, begin[row], stop[row], row, work, numbers, values, spans
-            )
+                text, table, steps, fixed, begin[row], stop[row], row, rows, places, found, out,
+                edges,
+            )  # fmt: skip

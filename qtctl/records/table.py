@@ -125,13 +125,17 @@ class EventTable:
         spans = np.empty((2 * compiled.texts, rows), np.int64)
         ok = np.empty(rows, np.uint8)
         size = max(1, len(compiled.steps))
-        work, numbers = np.zeros((3, size), np.int64), np.zeros(size, np.uint64)
+        work, numbers = np.zeros(1 + 2 * size, np.int64), np.zeros(size, np.uint64)
         if rows:
             kernels.parse_arguments(
                 data,
-                compiled.steps.data,
+                compiled.steps.reshape(-1).data,
                 compiled.literals,
-                *(a.data for a in (begin, stop, values, spans, ok, work, numbers)),
+                begin.data,
+                stop.data,
+                values.reshape(-1).data,
+                spans.reshape(-1).data,
+                *(scratch.data for scratch in (ok, work, numbers)),
             )
         good = ok.view(np.bool_)
         if not good.all():
