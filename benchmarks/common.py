@@ -160,13 +160,13 @@ class Qmp:
 
 
 def open_files(pid: int) -> set[str]:
-    """Return what a process has open, as its descriptors' links say."""
+    """Return what a process has open but sockets, as its descriptors' links say."""
     found = set()
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 found.add(str(entry.readlink()))
-    return found
+    return {name for name in found if not name.startswith("socket:")}
 
 
 def keepers(guest_pid: int) -> list[int]:

@@ -44,6 +44,7 @@ class GrowingFile:
         self._spool = spool
         self._punched = 0
         self._resync = False
+        self._skipped: list[bytes | Gap] = []
         self.offset = os.fstat(self._fd).st_size if offset is None else offset
         self._inotify = Inotify()
         self._path = Path(f"/proc/self/fd/{self._fd}")
@@ -51,7 +52,7 @@ class GrowingFile:
     def read(self) -> list[bytes | Gap]:
         """Return what was appended, at most 2 MiB, with gaps at their place; empty: nothing new."""
         size = os.fstat(self._fd).st_size
-        items: list[bytes | Gap] = []
+        items, self._skipped = self._skipped, []
         if size < self.offset:  # truncated by somebody else
             items.append(Gap(None))
             self.offset, self._punched = 0, 0
@@ -68,6 +69,14 @@ class GrowingFile:
         if self._spool:
             self._free()
         return items
+
+    def keep_up(self) -> None:
+        """Count, for the next :meth:`read`, what has fallen too far behind in a spool.
+
+        For a reader that has no time to read, lest the keeper free lines that nobody counted.
+        """
+        if self._spool:
+            self._skipped += self._skip(os.fstat(self._fd).st_size)
 
     def _skip(self, size: int) -> list[bytes | Gap]:
         """Step over a hole somebody else punched, or over what is too far behind to decode."""
@@ -100,7 +109,12 @@ class GrowingFile:
             lines += data.count(b"\n", 0, last)
             self.offset += last
             self._free()
-        return [head, Gap(lines)] if head else []
+        if not head:
+            return []
+        if self._resync:  # the rest of a line whose begin is lost already
+            self._resync = False
+            return [Gap(lines)]
+        return [head, Gap(lines)]
 
     def _free(self) -> None:
         end = (self.offset - KEEP_BEHIND_BYTES) & -_PAGE

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SMALL_BYTES = 1 << 18
 _SETTLE_S = 0.01
 _WAIT_S = 1.0
+_KEEP_UP_S = 0.05
 
 
 @dataclass(slots=True)
@@ -149,7 +150,8 @@ class Stream:
             while not lost.done() and not stopped.done():
                 before = self._feed.offset
                 for item in await asyncio.to_thread(self._step):
-                    yield item
+                    async with self._kept_up():
+                        yield item
                     if self._full():
                         return
                 if self._feed.offset - before >= SMALL_BYTES:
@@ -173,6 +175,26 @@ class Stream:
                 f"lost {self.session.where}: {self._link_error}",
                 hint="qtctl ps tells whether the guest still runs",
             )
+
+    @contextlib.asynccontextmanager
+    async def _kept_up(self) -> AsyncGenerator[None]:
+        """Go on counting what falls too far behind, however long the block takes."""
+        feed, done = self._feed, asyncio.Event()
+        assert feed is not None
+
+        async def keep_up() -> None:
+            while not done.is_set():
+                try:
+                    await asyncio.wait_for(done.wait(), _KEEP_UP_S)
+                except TimeoutError:
+                    await asyncio.to_thread(feed.keep_up)
+
+        task = asyncio.ensure_future(keep_up())
+        try:
+            yield
+        finally:
+            done.set()
+            await task
 
     async def _rest(self) -> AsyncGenerator[Batch | Loss]:
         """Yield what was logged before the events went off."""

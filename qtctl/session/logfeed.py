@@ -59,6 +59,10 @@ class LogFeed:
                     out.append(batch)
         return out
 
+    def keep_up(self) -> None:
+        """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
+        self._source.keep_up()
+
     def finish(self) -> list[Batch | Loss]:
         """Return a line that was begun and never ended."""
         return [*self._flushed(time.time_ns())]
