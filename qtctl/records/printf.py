@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from qtctl.model import Argument, Declaration, Kind
 
-__all__ = ["Op", "Plan", "Step", "make_plan", "render"]
+__all__ = ["Op", "Plan", "Step", "hex_arguments", "make_plan", "render"]
 
 _CONVERSION = re.compile(
     r"%(?P<flags>[-+ #0']*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
@@ -80,7 +80,7 @@ class Plan:
     reason: str = ""
 
 
-class _NotInvertible(Exception):  # noqa: N818  (control flow inside this module)
+class _NotInvertible(Exception):
     """Carries the reason why a format has no inverse."""
 
 
@@ -274,3 +274,11 @@ def _render_one(head: str, length: str | None, letter: str, value: int | str) ->
     else:
         raise ValueError(f"conversion %{letter} is not used by trace events")
     return result.decode("utf-8", "surrogateescape")
+
+
+def hex_arguments(declaration: Declaration) -> frozenset[str]:
+    """Return the arguments that QEMU itself prints in hex: addresses, and what has ``%x``."""
+    steps = make_plan(declaration).steps
+    shown = {s.argument for s in steps if s.op is Op.POINTER or s.base == 16}
+    pointers = {a.name for a in declaration.arguments if a.kind is Kind.POINTER}
+    return frozenset(pointers | {declaration.arguments[index].name for index in shown})
