@@ -25,6 +25,8 @@ from qemu.qmp import (
     QMPError,
 )
 from qemu.qmp.error import ProtocolError
+from qemu.qmp.message import DeserializationError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from qtctl.errors import (
     ConnectionFailed,
@@ -39,7 +41,10 @@ from qtctl.model import Address
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
+STUCK_TIMEOUT_S = 0.5
+"""How long a command may take on a link where an earlier one went unanswered."""
 EVENT_BACKLOG = 1000
+_SHOWN_BYTES = 60
 
 _T = TypeVar("_T")
 
@@ -75,7 +80,7 @@ class Monitor:
         self._client = client
         self._sock = sock
         self._events = events
-        self._first_timeout_s = patience_s
+        self._patience_s = patience_s
         self._stuck = False
 
     @property
@@ -108,7 +113,7 @@ class Monitor:
             OutcomeUnknown: no answer within ``timeout_s``, or the link broke after the command was
                 sent; QEMU may still apply it.
         """
-        timeout_s, self._first_timeout_s = min(timeout_s, self._first_timeout_s), timeout_s
+        timeout_s = min(timeout_s, self._patience_s)
         call = asyncio.ensure_future(
             self._client.execute(command, dict(arguments) if arguments else None)
         )
@@ -133,9 +138,11 @@ class Monitor:
             call.cancel()
             raise
         if done:
+            self._patience_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
             return call.result()
         call.cancel()
-        self._stuck = True
+        # Or a verb would wait for each of its commands again.
+        self._stuck, self._patience_s = True, STUCK_TIMEOUT_S
         raise OutcomeUnknown(
             f"no answer to {command} from {self.address} within {timeout_s:.3g} s: "
             "the outcome is unknown, QEMU may still apply it",
@@ -323,6 +330,16 @@ def _in_words(error: BaseException) -> str:
         return "the connection was reset"
     if isinstance(error, ValueError) and "limit" in str(error):
         return "it sent a line of more than 10 MiB"
+    if isinstance(error, NegotiationError) and isinstance(error.exc, AssertionError):
+        return "it refused to negotiate"
+    if isinstance(error, GreetingError) and not isinstance(error.exc, ProtocolError):
+        return "it greeted with JSON that is not QMP's"
+    if isinstance(error, GreetingError | NegotiationError):
+        return _in_words(error.exc)
+    if isinstance(error, DeserializationError):
+        if not error.raw.endswith(b"\n"):
+            return "the other side closed the connection in the middle of a message"
+        return f"it sent what is not JSON: {error.raw[:_SHOWN_BYTES]!r}"
     if isinstance(error, ProtocolError):
         return f"it broke the protocol ({_one_line(error.error_message)})"
     return _one_line(str(error)) or type(error).__name__
