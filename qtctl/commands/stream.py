@@ -147,6 +147,8 @@ def _announce(context: Context, stream: Stream) -> None:
         )
         for pattern in report.unmatched:
             context.say(f"no event matches {pattern!r}")
+        if report.failed:
+            context.complain(f"{len(report.failed)} events read back as not enabled")
     undeclared = stream.undeclared()
     if undeclared:
         source = stream.session.facts.declarations_path

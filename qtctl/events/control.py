@@ -99,18 +99,22 @@ async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: State
     A command without an answer is not tried again: the caller reads the states back.
 
     Raises:
-        OutcomeUnknown: no answer, and the state could not be read either.
+        OutcomeUnknown: no answer, and the state could not be read either; or no answer twice.
     """
     wanted = EventState.ENABLED if enable else EventState.DISABLED
     patterns: Iterable[str] = names
     if len(names) > FEW:
         harmless = [n for n, s in states.items() if s in (wanted, EventState.UNAVAILABLE)]
         patterns = cover(names, harmless, states)
+    unanswered = 0
     for pattern in patterns:
         arguments = {"name": pattern, "enable": enable, "ignore-unavailable": True}
         try:
             await qmp.execute("trace-event-set-state", arguments)
         except OutcomeUnknown as unknown:
+            unanswered += 1
+            if unanswered > 1:
+                raise
             try:
                 await read_states(qmp, pattern, timeout_s=_SECOND_LOOK_S)
             except Exception:
