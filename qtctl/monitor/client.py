@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
+import stat
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterator, Mapping
@@ -250,7 +252,7 @@ async def _open_socket(address: Address, timeout_s: float) -> socket.socket:
         if error.errno == errno.EAGAIN:
             raise MonitorBusy(f"{address} is in use and its queue of clients is full") from error
         raise ConnectionFailed(
-            f"cannot connect to {address}: {_why_not(error)}", hint="qtctl ps"
+            f"cannot connect to {address}: {_why_not(error, address.path)}", hint="qtctl ps"
         ) from error
 
 
@@ -286,8 +288,10 @@ async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:
     raise failure or OSError(errno.EHOSTUNREACH, "no address")
 
 
-def _why_not(error: OSError) -> str:
+def _why_not(error: OSError, path: str | None) -> str:
     match error.errno:
+        case errno.ECONNREFUSED if path is not None and _is_no_socket(path):
+            return "not a socket"  # the kernel refuses a plain file as it does a dead socket
         case errno.ENOENT:
             return "no such socket"
         case errno.ECONNREFUSED:
@@ -300,6 +304,12 @@ def _why_not(error: OSError) -> str:
             return "a socket, but not a stream socket"
         case _:
             return error.strerror or str(error)
+
+
+def _is_no_socket(path: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return not stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - no import of pathlib
+    return False
 
 
 @contextlib.contextmanager
