@@ -12,24 +12,35 @@ import time
 POLL_S = 0.1
 
 
-def keep(path: str, guest_pid: int, limit_bytes: int) -> None:
-    """Free the oldest bytes of ``path`` whenever more than ``limit_bytes`` are allocated."""
+def keep(path: str, guest_pid: int, limit_bytes: int) -> int:
+    """Detach, then free the oldest bytes of ``path`` whenever too many are allocated.
+
+    Returns the exit code of the process that was started; the keeper itself goes on.
+    """
+    # By descriptor: the path of a guest in a container leads nowhere once that guest has ended.
+    folder, name = os.path.split(path)
+    place, folder_name = os.path.split(folder)
+    outer = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    inner = os.open(folder_name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=outer)
+    fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=inner)
+    if os.fork():
+        return 0
     libc = ctypes.CDLL(None)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     while os.fstat(fd).st_nlink:
         if not os.path.exists(f"/proc/{guest_pid}"):  # noqa: PTH110
-            os.unlink(path)  # noqa: PTH108
-            os.rmdir(os.path.dirname(path))  # noqa: PTH106, PTH120
-            return
+            os.unlink(name, dir_fd=inner)
+            os.rmdir(folder_name, dir_fd=outer)
+            break
         state = os.fstat(fd)
         if state.st_blocks * 512 > limit_bytes:
             libc.fallocate(fd, 0x01 | 0x02, 0, max(0, state.st_size - limit_bytes // 2) & ~4095)
         time.sleep(POLL_S)
+    return 0
 
 
 if __name__ == "__main__":
     try:
-        keep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        sys.exit(keep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
     except OSError:
         sys.exit(1)

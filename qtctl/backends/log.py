@@ -78,6 +78,11 @@ class _Open:
     def is_file(self) -> bool:
         return stat.S_ISREG(self.mode)
 
+    @property
+    def is_log_file(self) -> bool:
+        # The ftrace backend's trace_marker looks like a plain file that is written only.
+        return self.is_file and self.write_only and not self.path.endswith("/trace_marker")
+
 
 def find_log(
     guest: Guest | None, log_file: str | None, daemonized: bool, per_thread: bool
@@ -108,7 +113,7 @@ def find_log(
 
 def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> _Open | None:
     """Pick the descriptor ``util/log.c`` made: write-only, a plain file, not a device's output."""
-    files = [entry for entry in opened if entry.fd > 2 and entry.is_file and entry.write_only]
+    files = [entry for entry in opened if entry.fd > 2 and entry.is_log_file]
     if log_file:
         path = Path(guest.cwd, log_file.replace("%d", str(guest.pid)))
         for entry in files:

@@ -115,19 +115,25 @@ def remove_spool(path: Path) -> None:
         path.parent.rmdir()
 
 
-def start_keeper(path: Path, guest_pid: int) -> subprocess.Popen[bytes]:
+def start_keeper(path: Path, guest_pid: int) -> None:
     """Start the process that bounds ``path`` until it is removed or the guest ends.
 
-    It outlives this process on purpose: a killed qtctl leaves the guest writing.
+    It detaches itself, for it outlives this process on purpose: a killed qtctl leaves the guest
+    writing. Returns when it runs.
+
+    Raises:
+        OSError: it could not be started.
     """
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))),
-            *(str(path), str(guest_pid), str(LIMIT_BYTES)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        close_fds=True,
-    )
+    program = Path(__file__).with_name("keeper.py")
+    command = [sys.executable, "-I", "-S", str(program), str(path), str(guest_pid)]
+    try:
+        subprocess.run(
+            [*command, str(LIMIT_BYTES)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        raise OSError(f"the keeper of {path} ended with code {error.returncode}") from error

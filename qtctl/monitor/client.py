@@ -47,6 +47,7 @@ STUCK_TIMEOUT_S = 0.5
 """How long a command may take on a link where an earlier one went unanswered."""
 EVENT_BACKLOG = 1000
 _SHOWN_BYTES = 60
+_QUEUE_POLL_S = 0.02
 
 _T = TypeVar("_T")
 
@@ -244,7 +245,7 @@ def _new_client() -> tuple[QMPClient, _RecentEvents]:
 async def _open_socket(address: Address, timeout_s: float) -> socket.socket:
     try:
         if address.path is not None:
-            return _open_unix(address.path)
+            return await _open_unix(address.path, timeout_s)
         return await _open_tcp(address, timeout_s)
     except TimeoutError as error:
         raise ConnectionFailed(f"{address} did not answer within {timeout_s:.3g} s") from error
@@ -256,15 +257,24 @@ async def _open_socket(address: Address, timeout_s: float) -> socket.socket:
         ) from error
 
 
-def _open_unix(path: str) -> socket.socket:
+async def _open_unix(path: str, timeout_s: float) -> socket.socket:
+    """Connect; a full queue of clients is waited for, which takes no place in it."""
+    deadline = time.monotonic() + timeout_s
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:
-        sock.connect(path)
-    except OSError:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_QUEUE_POLL_S)
+            else:
+                return sock
+    except BaseException:
         sock.close()
         raise
-    return sock
 
 
 async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:

@@ -5,6 +5,7 @@ Everything is read when it is first asked for, and most of it without touching t
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from qtctl.errors import UsageError
 from qtctl.model import Backend, Declaration, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
+from qtctl.monitor.guests import seen_path
 
 if TYPE_CHECKING:
     from qtctl.backends.detect import Signs
@@ -54,15 +56,14 @@ class Facts:
         if guest is None:
             return None
         binary = Path(guest.exe.removesuffix(" (deleted)"))
-        prefix, folder = binary.parent.parent, binary.parent
-        places = [
-            *(Path(guest.cwd, place) for place in self.options.data_dirs),
-            prefix / "share/qemu",
-            folder / "trace",
-            folder / "share/qemu",
-            folder,
+        # The kernel spells the binary of a chroot as we see it, of a container as that does.
+        root = "" if _same_file(binary, Path(f"/proc/{guest.pid}/exe")) else guest.root
+        beside = ("../share/qemu", "trace", "share/qemu", ".")
+        folders = [
+            *(seen_path(guest, folder) for folder in self.options.data_dirs),
+            *(f"{root}{os.path.normpath(binary.parent / place)}" for place in beside),
         ]
-        found = (Path(f"{guest.root}{place}") / "trace-events-all" for place in places)
+        found = (Path(folder, "trace-events-all") for folder in folders)
         return next((path for path in found if path.is_file()), None)
 
     @cached_property
@@ -123,3 +124,10 @@ class Facts:
             trace_file=await monitor.hmp("trace-file"),
         )
         return Backends(backends_from(signs), undecided(signs))
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -146,8 +146,8 @@ async def open_log(session: Session, owner: Owner, table: EventTable) -> tuple[L
     await session.leasing.hold_output(owner, Output(target.undo, str(spool.path), spool.seen))
     source = GrowingFile(spool.path, offset=0, spool=True)
     try:
+        await asyncio.to_thread(start_keeper, spool.path, guest.pid)
         await redirect(session.monitor, guest, target, spool)
-        start_keeper(spool.path, guest.pid)
     except (QtctlError, OSError):
         source.close()
         raise

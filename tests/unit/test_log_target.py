@@ -220,36 +220,46 @@ def test_hmp_paths_are_quoted() -> None:
     assert quoted('/a b/"c"\\d') == '"/a b/\\"c\\"\\\\d"'
 
 
+def keepers(spool: Path) -> list[int]:
+    """Return the processes that keep a spool."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(spool) in (entry / "cmdline").read_text().split("\0"):
+                found.append(int(entry.name))
+    return found
+
+
 def test_the_keeper_bounds_a_spool_that_nobody_reads(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qtctl.backends.spool.LIMIT_BYTES", 4 * MIB)
     spool = make_spool(myself())
-    keeper = start_keeper(spool.path, os.getpid())
+    start_keeper(spool.path, os.getpid())
+    [keeper] = keepers(spool.path)
     try:
         with spool.path.open("ab") as file:
             file.write(b"x" * (9 * MIB))
             file.flush()
             until(lambda: spool.path.stat().st_blocks * 512 <= 4 * MIB)
             assert spool.path.stat().st_size == 9 * MIB
-        remove_spool(spool.path)
-        assert keeper.wait(5) == 0
     finally:
-        keeper.kill()
-        keeper.wait()
+        remove_spool(spool.path)
+    until(lambda: not Path(f"/proc/{keeper}").exists())
 
 
 def test_the_keeper_cleans_up_behind_a_guest_that_ended(cache: Path) -> None:
     with running() as guest:
         spool = make_spool(guest)
-        keeper = start_keeper(spool.path, guest.pid)
-        try:
-            until(lambda: has_open(keeper.pid, spool.path))
-        except AssertionError:
-            keeper.kill()
-            raise
-    assert keeper.wait(5) == 0
+        start_keeper(spool.path, guest.pid)
+        assert len(keepers(spool.path)) == 1
+    until(lambda: not keepers(spool.path))
     assert not spool.path.parent.exists()
+
+
+def test_a_keeper_that_cannot_start_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="keeper"):
+        start_keeper(tmp_path / "absent", os.getpid())
 
 
 def test_punching_keeps_the_size(tmp_path: Path) -> None:
