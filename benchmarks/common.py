@@ -24,6 +24,8 @@ from tests.qemus import Qemu, find
 
 MIB = 1 << 20
 Output = int | IO[bytes] | None
+#: QEMU closes a log some 50 ms after it was pointed elsewhere.
+CLOSING_S = 2.0
 #: qtctl as users start it, by the interpreter that runs the benchmark.
 _SCRIPT = Path(sys.executable).with_name("qtctl")
 QTCTL: tuple[str, ...] = (str(_SCRIPT),) if _SCRIPT.exists() else (sys.executable, "-m", "qtctl")
@@ -129,6 +131,10 @@ class Qmp:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._lines.close()
         self._link.close()
 

@@ -22,7 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.common import MIB, Home, Qmp, Usage, keepers, open_files, poll, qtctl, the_qemu
+from benchmarks.common import (
+    CLOSING_S,
+    MIB,
+    Home,
+    Qmp,
+    Usage,
+    keepers,
+    open_files,
+    poll,
+    qtctl,
+    the_qemu,
+)
 from tests.qemus import RealGuest
 
 Place = Literal["spool", "file"]
@@ -226,6 +237,7 @@ def _left_behind(guest: RealGuest, home: Home, files: set[str], states: set[str]
     """Return what is not as it was before qtctl came, in words."""
     with Qmp(guest.address) as monitor:
         on = monitor.enabled() ^ states
+    poll(lambda: open_files(guest.pid) == files, CLOSING_S)
     moved = open_files(guest.pid) ^ files
     checks = {
         f"events are not as found: {', '.join(sorted(on)[:3])}": bool(on),
