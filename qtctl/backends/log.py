@@ -113,7 +113,7 @@ def find_log(
 
 def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> _Open | None:
     """Pick the descriptor ``util/log.c`` made: write-only, a plain file, not a device's output."""
-    files = [entry for entry in opened if entry.fd > 2 and entry.is_log_file]
+    files = [e for e in opened if e.fd > 2 and e.is_log_file and not _given_up(e)]
     if log_file:
         path = Path(guest.cwd, log_file.replace("%d", str(guest.pid)))
         for entry in files:
@@ -123,6 +123,12 @@ def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> 
     spoken = [word for word in guest.argv if word != log_file]
     free = [entry for entry in files if not any(Path(entry.path).name in word for word in spoken)]
     return max(free, key=lambda entry: entry.fd, default=None)
+
+
+def _given_up(entry: _Open) -> bool:
+    """Tell whether this is a removed spool: QEMU closes a log some 50 ms after ``logfile``."""
+    path = Path(entry.path)
+    return path.name.endswith(" (deleted)") and path.parent.name.startswith("qtctl-spool-")
 
 
 def _same(guest: Guest, path: Path, entry: _Open) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +52,10 @@ class Spool:
     seen: str
 
 
-def make_spool(guest: Guest) -> Spool:
+def make_spool(guest: Guest, planned: Callable[[Spool], None] = lambda spool: None) -> Spool:
     """Create an empty spool (0600, in a new 0700 folder) where the guest can open it.
+
+    ``planned`` is told of each attempt before anything is created, so that it can be journalled.
 
     Raises:
         Unsupported: no folder that the guest can see has room and can punch holes.
@@ -59,7 +63,7 @@ def make_spool(guest: Guest) -> Spool:
     tried = []
     for base in _bases(guest):
         try:
-            return _make_below(base, guest)
+            return _make_below(base, guest, planned)
         except OSError as error:
             tried.append(f"{base} ({error.strerror or error})")
     raise Unsupported(
@@ -82,15 +86,18 @@ def _bases(guest: Guest) -> list[Path]:
     ]
 
 
-def _make_below(base: Path, guest: Guest) -> Spool:
+def _make_below(base: Path, guest: Guest, planned: Callable[[Spool], None]) -> Spool:
     if not guest.root and guest.uid == os.getuid():
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
     room = os.statvfs(base)
     if room.f_bavail * room.f_frsize < FREE_SPACE_BYTES:
         raise OSError(28, "less than 128 MiB free")
-    folder = Path(tempfile.mkdtemp(prefix="qtctl-spool-", dir=base))
+    folder = base / f"qtctl-spool-{secrets.token_hex(6)}"
+    path = folder / "log"
+    spool = Spool(path, str(path).removeprefix(guest.root) if guest.root else str(path))
+    planned(spool)
+    folder.mkdir(mode=0o700)
     try:
-        path = folder / "log"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o600)
         try:
@@ -105,7 +112,7 @@ def _make_below(base: Path, guest: Guest) -> Spool:
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Spool(path, str(path).removeprefix(guest.root) if guest.root else str(path))
+    return spool
 
 
 def remove_spool(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.backends.growing import Gap, GrowingFile
 from qtctl.backends.log import LogTarget, Reach, has_inode, redirect, refusal
-from qtctl.backends.spool import make_spool, start_keeper
+from qtctl.backends.spool import Spool, make_spool, start_keeper
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.events.leases import Output, Owner
 from qtctl.model import Backend
@@ -142,8 +142,14 @@ async def open_log(session: Session, owner: Owner, table: EventTable) -> tuple[L
         await session.leasing.hold_output(owner, shared)
         source = GrowingFile(shared.spool, offset=end, spool=True)
         return LogFeed(session, source, decoder), "the spool of another qtctl"
-    spool = await asyncio.to_thread(make_spool, guest)
-    await session.leasing.hold_output(owner, Output(target.undo, str(spool.path), spool.seen))
+    loop = asyncio.get_running_loop()
+
+    def journal(planned: Spool) -> None:
+        output = Output(target.undo, str(planned.path), planned.seen)
+        held = session.leasing.hold_output(owner, output)
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    spool = await asyncio.to_thread(make_spool, guest, journal)
     source = GrowingFile(spool.path, offset=0, spool=True)
     try:
         await asyncio.to_thread(start_keeper, spool.path, guest.pid)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from qtctl.backends.log import LogTarget, Reach, find_log, has_open, put_back, quoted, redirect
-from qtctl.backends.spool import MIB, make_spool, punch, remove_spool, start_keeper
+from qtctl.backends.spool import MIB, Spool, make_spool, punch, remove_spool, start_keeper
 from qtctl.errors import Unsupported
 from qtctl.model import Guest
 
@@ -271,3 +271,24 @@ def test_punching_keeps_the_size(tmp_path: Path) -> None:
         assert file.read() == b"\0" * 8192 + b"x" * 8192
     with path.open("rb") as file, pytest.raises(OSError, match="Bad file descriptor"):
         punch(file.fileno(), 0, 4096)
+
+
+def test_a_spool_is_told_of_before_anything_is_made() -> None:
+    told: list[Spool] = []
+
+    def planned(spool: Spool) -> None:
+        assert not spool.path.parent.exists()
+        told.append(spool)
+
+    spool = make_spool(myself(), planned)
+    assert told == [spool]
+    assert spool.path.exists()
+    remove_spool(spool.path)
+
+
+def test_a_removed_spool_that_is_still_open_is_not_the_log() -> None:
+    spool = make_spool(myself())
+    with spool.path.open("ab"):
+        assert find_log(myself(), None, False, False).path == str(spool.path)
+        remove_spool(spool.path)
+        assert find_log(myself(), None, False, False).path != f"{spool.path} (deleted)"
