@@ -16,7 +16,7 @@ from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, Result
 from qtctl.commands.table import COMMANDS
 from qtctl.errors import QtctlError
-from qtctl.text.style import escaped, style_for
+from qtctl.text.style import escaped, shortened, style_for
 from qtctl.version import VERSION
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -100,7 +100,7 @@ def _show(context: Context, result: Result) -> int:
 def _failed(context: Context, error: QtctlError) -> int:
     red = context.err_style.paint("qtctl: ", "bad")
     hint = f"\n  try: {escaped(error.hint)}" if error.hint else ""
-    message = "\n".join(escaped(line) for line in error.message.split("\n"))
+    message = "\n".join(escaped(shortened(line)) for line in error.message.split("\n"))
     with contextlib.suppress(BrokenPipeError, ValueError):
         sys.stderr.write(f"{red}{message}{hint}\n")
         sys.stderr.flush()
