@@ -19,7 +19,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 def duration(text: str) -> float:
     """Read ``500ms``, ``10s``, ``10``, ``2m`` or ``1h`` as seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
-    if not match or not float(match[1]):
+    if not match or not 0 < float(match[1]) < float("inf"):
         raise argparse.ArgumentTypeError(f"not a duration: {text!r} (say 500ms, 10s, 2m or 1h)")
     return float(match[1]) * _UNITS_S[match[2]]
 
@@ -60,6 +60,9 @@ def selection(options: argparse.Namespace) -> Selection:
         UsageError: an empty pattern, only exclusions, or an events file that cannot be read.
     """
     rules = list(read_events(options.file)) if getattr(options, "file", None) else []
+    if getattr(options, "file", None) and not rules:
+        # Without a pattern tail follows whatever is on, which nobody means by an empty file.
+        raise UsageError(f"{options.file} names no event")
     for word in options.patterns:
         include = not word.startswith(EXCLUDED)
         pattern = word.removeprefix(EXCLUDED)
