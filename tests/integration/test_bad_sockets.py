@@ -139,8 +139,8 @@ def test_the_holder_left_meanwhile(qtctl: Qtctl, fake: FakeProcess) -> None:
 
 def _sockets(pid: int) -> int:
     with contextlib.suppress(OSError):
-        links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        return sum(link.startswith("socket:") for link in links)
+        links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        return sum(str(link).startswith("socket:") for link in links)
     return 0
 
 
