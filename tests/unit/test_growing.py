@@ -154,3 +154,40 @@ def test_a_reader_that_lags_counts_exactly(
         assert counted > 0
     finally:
         source.close()
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.tuples(st.integers(1, 6000), st.booleans()), max_size=6))
+def test_a_reader_without_time_still_counts_in_the_right_place(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, turns: list[tuple[int, bool]]
+) -> None:
+    """Between reads, keep_up counts; what is delivered stays whole lines, in order."""
+    monkeypatch.setattr(growing, "MAX_LAG_BYTES", 3000)
+    monkeypatch.setattr(growing, "KEEP_BEHIND_BYTES", 1000)
+    monkeypatch.setattr(growing, "CHUNK_BYTES", 700)
+    lines = [b"%d" % i for i in range(3000)]
+    whole = b"\n".join(lines) + b"\n"
+    spool.write_bytes(b"")
+    source = GrowingFile(spool, offset=0, spool=True)
+    found: list[bytes | Gap] = []
+    try:
+        for size, reads in [*turns, (len(whole), True)]:
+            written = spool.stat().st_size
+            append(spool, whole[written : written + size])
+            source.keep_up()
+            found += source.read() if reads else []
+        while items := source.read():
+            found += items
+    finally:
+        source.close()
+    expected, rest = 0, b""
+    for item in found:
+        if isinstance(item, Gap):
+            assert not rest
+            assert item.lines is not None
+            expected += item.lines
+        else:
+            *ended, rest = (rest + item).split(b"\n")
+            assert ended == lines[expected : expected + len(ended)]
+            expected += len(ended)
+    assert expected == len(lines)
