@@ -16,7 +16,7 @@ from qtctl.errors import QtctlError
 from qtctl.model import Backend, EventState, Guest
 from qtctl.session.attach import Session, state_folder
 from qtctl.session.leasing import owner_alive
-from qtctl.text.style import Style, escaped
+from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import pairs, table
 from qtctl.version import VERSION
 
@@ -162,7 +162,7 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
 def _lease_line(lease: dict[str, Any]) -> str:
     who = "standing, until qtctl restore" if lease["pid"] is None else f"qtctl pid {lease['pid']}"
     spool = ", and the log in a spool" if lease["spool"] else ""
-    return f"{who}: {len(lease['events'])} events{spool}"
+    return f"{who}: {counted(len(lease['events']), 'event')}{spool}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ async def _guest(session: Session) -> list[Finding]:
     if enabled:
         leases = await _leases(session)
         mend = "qtctl restore" if leases else "qtctl list --state enabled"
-        findings.append(Finding("note", f"{enabled} events are on", mend))
+        findings.append(Finding("note", f"{counted(enabled, 'event')} on", mend))
     return findings
 
 

@@ -18,6 +18,7 @@ from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
 from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
 from qtctl.events.patterns import Selection
+from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.records.batch import Batch
@@ -142,20 +143,19 @@ def _announce(context: Context, stream: Stream) -> None:
         context.say(f"following what is on, from {stream.source}; Ctrl-C ends")
     else:
         context.say(
-            f"{len(report.matched)} events on ({len(report.changed)} changed), "
+            f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed), "
             f"from {stream.source}; Ctrl-C gives back"
         )
         for pattern in report.unmatched:
             context.say(f"no event matches {pattern!r}")
         if report.failed:
-            context.complain(f"{len(report.failed)} events read back as not enabled")
+            context.complain(f"{counted(len(report.failed), 'event')} read back as not enabled")
     undeclared = stream.undeclared()
     if undeclared:
         source = stream.session.facts.declarations_path
-        where = f"are not declared in {source}" if source else "have no trace-events-all"
-        context.say(
-            f"{len(undeclared)} events {where}: their arguments stay text; try: --events-all FILE"
-        )
+        where = f"not declared in {source}" if source else "without a trace-events-all"
+        events = counted(len(undeclared), "event")
+        context.say(f"{events} {where}: arguments stay text; try: --events-all FILE")
 
 
 class _Writer:
@@ -169,7 +169,7 @@ class _Writer:
             from qtctl.records import schema
 
             changed = len(stream.report.changed)
-            patterns = str(stream.selection).split()
+            patterns = stream.selection.words()
             yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
 
     def lines(self, item: Batch | Loss) -> Iterator[str]:

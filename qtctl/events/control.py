@@ -103,7 +103,7 @@ async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: State
     """
     wanted = EventState.ENABLED if enable else EventState.DISABLED
     patterns: Iterable[str] = names
-    if len(names) > FEW:
+    if len(states) > FEW:  # all of them are known, so patterns are safe, and switch at one stroke
         harmless = [n for n, s in states.items() if s in (wanted, EventState.UNAVAILABLE)]
         patterns = cover(names, harmless, states)
     unanswered = 0

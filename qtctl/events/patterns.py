@@ -71,8 +71,9 @@ class Selection:
         """Return the patterns that take in nothing among ``names``."""
         return [p for p in self.included if not any(map(matcher(p), names))]
 
-    def __str__(self) -> str:
-        return " ".join(pattern if include else f"-{pattern}" for include, pattern in self.rules)
+    def words(self) -> list[str]:
+        """Return the rules as an events file spells them: ``-`` in front leaves out."""
+        return [pattern if include else f"-{pattern}" for include, pattern in self.rules]
 
 
 def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:
