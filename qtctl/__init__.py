@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
     from qtctl.session.attach import Session, attach
-    from qtctl.session.follow import Counts, Loss, Stream
+    from qtctl.session.feeds.base import Loss
+    from qtctl.session.follow import Counts, Stream
 
 _LAZY = {
     "Batch": "qtctl.records.batch",
     "Counts": "qtctl.session.follow",
-    "Loss": "qtctl.session.follow",
+    "Loss": "qtctl.session.feeds.base",
     "Record": "qtctl.records.columns",
     "Selection": "qtctl.events.patterns",
     "Session": "qtctl.session.attach",

@@ -129,7 +129,7 @@ async def _leases(session: Session) -> list[dict[str, Any]]:
                 "pid": lease.owner and lease.owner.pid,
                 "running": lease.owner is not None and owner_alive(lease.owner),
                 "events": sorted(lease.events),
-                "spool": lease.output and lease.output.spool,
+                "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
             }
             for lease in journal.leases()
         ]
@@ -161,8 +161,8 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
 
 def _lease_line(lease: dict[str, Any]) -> str:
     who = "standing, until qtctl restore" if lease["pid"] is None else f"qtctl pid {lease['pid']}"
-    spool = ", and the log in a spool" if lease["spool"] else ""
-    return f"{who}: {counted(len(lease['events']), 'event')}{spool}"
+    held = "".join(f", {resource['kind']}" for resource in lease["resources"])
+    return f"{who}: {counted(len(lease['events']), 'event')}{held}"
 
 
 @dataclass(frozen=True, slots=True)

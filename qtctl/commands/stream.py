@@ -23,7 +23,8 @@ from qtctl.text.style import counted
 if TYPE_CHECKING:
     from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
-    from qtctl.session.follow import Counts, Loss, Stream
+    from qtctl.session.feeds.base import Loss
+    from qtctl.session.follow import Counts, Stream
     from qtctl.text.rows import RowFormatter
 
 _FLUSH_S = 1.0

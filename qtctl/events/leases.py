@@ -43,16 +43,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A log that was pointed at a spool: ``found`` is the HMP ``logfile`` argument that undoes it.
+class Resource:
+    """Something beside events that was made or moved for a guest: a log target, a tracer's session.
 
-    ``spool`` is the file as this process sees it, in a folder of its own; ``seen`` is the path QEMU
-    was given.
+    ``kind`` names the backend that knows how to end it, ``facts`` are what that needs. Leases with
+    equal resources share them; the last one ends them.
     """
 
-    found: str
-    spool: str
-    seen: str
+    kind: str
+    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,10 @@ class Lease:
 
     owner: Owner | None
     events: Mapping[str, Change] = field(default_factory=dict)
-    output: Output | None = None
+    resources: tuple[Resource, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.events) or self.output is not None
+        return bool(self.events) or bool(self.resources)
 
 
 def extend(
@@ -148,7 +147,7 @@ class Journal:
                 found.append(_from_json(json.loads(path.read_text(encoding="utf-8"))))
             except FileNotFoundError:
                 continue
-            except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
                 aside = path.with_suffix(f".broken-{time.time_ns()}")
                 with contextlib.suppress(OSError):
                     path.rename(aside)
@@ -212,24 +211,23 @@ def _to_json(lease: Lease) -> dict[str, Any]:
         "schema": SCHEMA,
         "owner": lease.owner,
         "events": {name: [change.found, change.wanted] for name, change in lease.events.items()},
-        "output": lease.output
-        and {
-            "found": lease.output.found,
-            "spool": lease.output.spool,
-            "seen": lease.output.seen,
-        },
+        "resources": [{"kind": one.kind, "facts": dict(one.facts)} for one in lease.resources],
     }
 
 
 def _from_json(document: Any) -> Lease:
     if document["schema"] != SCHEMA:
         raise ValueError("another schema")
-    owner, output = document["owner"], document["output"]
+    owner = document["owner"]
     return Lease(
         None if owner is None else Owner(*map(int, owner)),
         {str(name): Change(*map(bool, pair)) for name, pair in document["events"].items()},
-        output and Output(output["found"], output["spool"], output["seen"]),
+        tuple(_resource(one["kind"], one["facts"]) for one in document["resources"]),
     )
+
+
+def _resource(kind: object, facts: Mapping[object, object]) -> Resource:
+    return Resource(str(kind), {str(key): str(value) for key, value in facts.items()})
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,14 +23,17 @@ from qtctl.records.columns import Record
 from qtctl.records.filters import Filter
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
+from qtctl.session.feeds.base import Feed, Loss
+from qtctl.session.feeds.table import open_feed
 from qtctl.session.leasing import new_owner, nothing_matched
-from qtctl.session.logfeed import LogFeed, Loss, open_log
 
 if TYPE_CHECKING:
     from qtctl.session.attach import Session
 
 SMALL_BYTES = 1 << 18
 _SETTLE_S = 0.01
+_SETTLE_LIMIT_S = 1.0
+"""How long a feed may say nothing before what it still owes is given up."""
 _WAIT_S = 1.0
 _KEEP_UP_S = 0.05
 
@@ -70,7 +73,6 @@ class Stream:
     ) -> None:
         self.session = session
         self.counts = Counts()
-        self.source = ""
         self.backend = Backend.LOG
         self.picked: list[str] = []
         self.began_ns = 0
@@ -81,7 +83,7 @@ class Stream:
         self._text = text
         self._limit = limit
         self._owner = new_owner()
-        self._feed: LogFeed | None = None
+        self._feed: Feed | None = None
         self._filter: Filter | None = None
         self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._stop = asyncio.Event()
@@ -104,7 +106,7 @@ class Stream:
         )
         table, self._filter = await asyncio.to_thread(self._prepare, names)
         try:
-            self._feed, self.source = await open_log(self.session, self._owner, table)
+            self._feed = await open_feed(self.backend, self.session, self._owner, table)
             if self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
@@ -122,6 +124,11 @@ class Stream:
             return table, None
         known: list[Declaration] = [declared[name] for name in self.picked if name in declared]
         return table, Filter.compile(self._where, known)
+
+    @property
+    def source(self) -> str:
+        """Where the records are read, in words."""
+        return self._feed.source if self._feed is not None else "nowhere"
 
     def undeclared(self) -> list[str]:
         """Return the picked events whose arguments stay text, for want of a declaration."""
@@ -148,17 +155,17 @@ class Stream:
         stopped = asyncio.ensure_future(self._stop.wait())
         try:
             while not lost.done() and not stopped.done():
-                before = self._feed.offset
+                before = self._feed.taken
                 for item in await asyncio.to_thread(self._step):
                     async with self._kept_up():
                         yield item
                     if self._full():
                         return
-                if self._feed.offset - before >= SMALL_BYTES:
+                if self._feed.taken - before >= SMALL_BYTES:
                     continue
-                pause = _SETTLE_S if self._feed.offset > before else 0.0
-                for loss in await self._idle(lost, stopped, pause):
-                    yield loss
+                pause = _SETTLE_S if self._feed.taken > before else 0.0
+                for item in await self._idle(lost, stopped, pause):
+                    yield item
             if lost.done():
                 self._link_error = lost.result()
             else:
@@ -197,14 +204,21 @@ class Stream:
             await task
 
     async def _rest(self) -> AsyncGenerator[Batch | Loss]:
-        """Yield what was logged before the events went off."""
+        """Yield what was said before the events went off."""
         assert self._feed is not None
-        end = self._feed.end()
-        while self._feed.offset < end and not self._full():
+        await self._feed.settle()
+        quiet_s = 0.0
+        while not self._feed.settled() and not self._full() and quiet_s < _SETTLE_LIMIT_S:
+            before = self._feed.taken
             for item in await asyncio.to_thread(self._step):
                 yield item
                 if self._full():
                     return
+            if self._feed.taken == before:
+                quiet_s += _SETTLE_S
+                await asyncio.sleep(_SETTLE_S)
+            else:
+                quiet_s = 0.0
         for rest in self._feed.finish():
             shown = self._account(rest)
             if shown is not None:
@@ -212,7 +226,7 @@ class Stream:
 
     async def _idle(
         self, lost: asyncio.Future[str], stopped: asyncio.Future[Literal[True]], pause_s: float
-    ) -> list[Loss]:
+    ) -> list[Batch | Loss]:
         """Wait for more to read, for the link to go, or to be stopped."""
         assert self._feed is not None
         ends: set[asyncio.Future[Any]] = {lost, stopped}
@@ -222,15 +236,14 @@ class Stream:
         more = asyncio.ensure_future(self._feed.wait(_WAIT_S))
         try:
             await asyncio.wait({*ends, more}, return_when="FIRST_COMPLETED")
-            losses = more.result() if more.done() else []
+            items = more.result() if more.done() else []
         finally:
             if not more.done():
                 more.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await more
-        for loss in losses:
-            self._account(loss)
-        return losses
+        shown = map(self._account, items)
+        return [item for item in shown if item is not None]
 
     def _step(self) -> list[Batch | Loss]:
         """Read, decode and filter once; runs in a thread."""
@@ -289,7 +302,7 @@ class Stream:
             await self.session.end(self._owner)
         finally:
             if self._feed is not None:
-                self._feed.close()
+                await self._feed.close()
                 self._feed = None
 
 

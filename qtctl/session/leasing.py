@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from qtctl.errors import NothingMatched, QtctlError
 from qtctl.events.control import (
@@ -19,11 +16,12 @@ from qtctl.events.control import (
     read_states,
     set_states,
 )
-from qtctl.events.leases import Journal, Lease, Output, Owner, extend, to_give_back
+from qtctl.events.leases import Journal, Lease, Owner, Resource, extend, to_give_back
 from qtctl.events.patterns import Selection, near
 from qtctl.model import EventState, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.guests import same_process, start_ticks
+from qtctl.session.resources import discard_resource, end_resource
 
 _serials = itertools.count(1)
 
@@ -116,38 +114,34 @@ class Leasing:
         names = list(await read_states(self.monitor) if selection.plain else states)
         raise nothing_matched(selection, names, str(self.monitor.address))
 
-    async def hold_output(self, owner: Owner, output: Output) -> None:
-        """Put on disk that the log is about to be pointed at a spool, or that one is shared."""
-        async with self.journal.locked():
-            self.journal.write(replace(self.journal.of(owner), output=output))
+    async def hold(self, owner: Owner, resource: Resource) -> None:
+        """Put on disk that ``resource`` is about to be made, or that one is shared.
 
-    async def shared_output(self, inode: tuple[int, int]) -> Output | None:
-        """Return the spool of a running qtctl that is the file with this device and inode."""
+        A resource of the same kind that ``owner`` held before is taken to be replaced.
+        """
         async with self.journal.locked():
-            for lease in self.journal.others(None):
-                with contextlib.suppress(OSError):
-                    if lease.output:
-                        state = Path(lease.output.spool).stat()
-                        if (state.st_dev, state.st_ino) == inode:
-                            return lease.output
-        return None
+            lease = self.journal.of(owner)
+            others = tuple(one for one in lease.resources if one.kind != resource.kind)
+            self.journal.write(replace(lease, resources=(*others, resource)))
+
+    async def held(self, kind: str) -> list[Resource]:
+        """Return the resources of a kind that running qtctls hold on this guest."""
+        if not self.journal.folder.is_dir():
+            return []
+        async with self.journal.locked():
+            leases = self.journal.others(None)
+        return [one for lease in leases for one in lease.resources if one.kind == kind]
 
     async def give_back(self, owner: Owner) -> GivenBack:
-        """End ``owner``'s lease: events first, then the log; what others still want stays."""
+        """End ``owner``'s lease: events first, then the rest; what others still want stays."""
         async with self.journal.locked():
             lease = self.journal.of(owner)
             return await self._end(lease) if lease else GivenBack()
 
     async def release_events(self, owner: Owner) -> GivenBack:
-        """Put the events of ``owner``'s lease back and keep its log where it is, to be read out."""
+        """Put the events of ``owner``'s lease back and keep its resources, to be read out."""
         async with self.journal.locked():
-            lease = self.journal.of(owner)
-            if not lease.events:
-                return GivenBack()
-            given = await self._end(replace(lease, output=None))
-            if lease.output:
-                self.journal.write(replace(lease, events={}))
-            return given
+            return await self._end(self.journal.of(owner), keep=True)
 
     async def restore(self) -> GivenBack:
         """End every lease that no running process holds, standing ones included."""
@@ -163,7 +157,7 @@ class Leasing:
                     )
         return given
 
-    async def _end(self, lease: Lease) -> GivenBack:
+    async def _end(self, lease: Lease, *, keep: bool = False) -> GivenBack:
         others = self.journal.others(lease.owner)
         back: dict[str, bool] = {}
         if lease.events:
@@ -173,29 +167,25 @@ class Leasing:
             for value in (False, True):
                 names = [name for name, wanted in back.items() if wanted == value]
                 await set_states(self.monitor, names, value, states)
-        notes = await self._end_output(lease.output, others) if lease.output else ()
-        self.journal.write(Lease(lease.owner))
         left = tuple(sorted(set(lease.events) - set(back)))
-        return GivenBack(tuple(sorted(back)), left, tuple(notes))
-
-    async def _end_output(self, output: Output, others: Iterable[Lease]) -> list[str]:
-        if any(other.output and other.output.spool == output.spool for other in others):
-            return []
-        from qtctl.backends.log import put_back
-        from qtctl.backends.spool import remove_spool
-
-        note = await put_back(self.monitor, self._guest, output.found, Path(output.spool))
-        remove_spool(Path(output.spool))
-        return [note] if note else []
+        if keep:
+            self.journal.write(replace(lease, events={}))
+            return GivenBack(tuple(sorted(back)), left)
+        shared = [resource for other in others for resource in other.resources]
+        notes = [
+            await end_resource(resource, self.monitor, self._guest)
+            for resource in reversed(lease.resources)
+            if resource not in shared
+        ]
+        self.journal.write(Lease(lease.owner))
+        return GivenBack(tuple(sorted(back)), left, tuple(filter(None, notes)))
 
 
 def forget(journal: Journal) -> None:
-    """Drop the leases and spools of a guest that has ended: nothing is left to give back."""
+    """Drop the leases of a guest that has ended, and what was made for them outside of it."""
     for lease in journal.leases():
-        if lease.output:
-            from qtctl.backends.spool import remove_spool
-
-            remove_spool(Path(lease.output.spool))
+        for resource in lease.resources:
+            discard_resource(resource)
     journal.forget()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qtctl.errors import LeaseError
 from qtctl.events import leases as leases_module
-from qtctl.events.leases import Change, Journal, Lease, Output, Owner, extend, to_give_back
+from qtctl.events.leases import Change, Journal, Lease, Owner, Resource, extend, to_give_back
 
 ME, OTHER = Owner(10, 1, 1), Owner(20, 2, 1)
 
@@ -75,7 +75,11 @@ def journal(tmp_path: Path) -> Journal:
 
 
 async def test_a_lease_comes_back_from_disk_as_it_was(journal: Journal) -> None:
-    whole = Lease(ME, {"a": Change(False, True)}, Output("/dev/stderr", "/run/x/log", "/x/log"))
+    whole = Lease(
+        ME,
+        {"a": Change(False, True)},
+        (Resource("log", {"undo": "/dev/stderr", "spool": "/run/x/log"}),),
+    )
     async with journal.locked():
         journal.write(whole)
         journal.write(lease(None, b=(True, False)))

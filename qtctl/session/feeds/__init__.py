@@ -1,0 +1,1 @@
+"""Feeds: for each backend, the source and the decoder joined, and what they hold on a guest."""

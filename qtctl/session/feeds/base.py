@@ -1,0 +1,60 @@
+"""What a stream needs of a backend, whichever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from qtctl.model import Backend
+from qtctl.records.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that were not delivered: how many (None: cannot be known), and when it was seen.
+
+    ``time_ns`` is Unix time in ns.
+    """
+
+    backend: Backend
+    count: int | None
+    time_ns: int
+
+
+Items = list[Batch | Loss]
+
+
+class Feed(Protocol):
+    """What one guest says through one backend.
+
+    ``read``, ``keep_up`` and ``finish`` block shortly and are called in a thread, one at a time.
+    """
+
+    @property
+    def source(self) -> str:
+        """Where it reads, in words."""
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded, losses at their place."""
+
+    def keep_up(self) -> None:
+        """Count what falls too far behind while the records are not taken."""
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait until there is more to read, for at most ``timeout_s``; return what that showed."""
+
+    async def settle(self) -> None:
+        """Be told that the events are off: have what was said until now handed over."""
+
+    def settled(self) -> bool:
+        """Tell whether all that was said before :meth:`settle` has been read."""
+
+    def finish(self) -> Items:
+        """Return what was begun and never ended; nothing is read after this."""
+
+    async def close(self) -> None:
+        """Close what was opened here; what the lease holds is ended with the lease."""
