@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.backends.table import choose
+from qtctl.backends.table import TABLE, choose
 from qtctl.errors import LinkLost
 from qtctl.events.control import SwitchReport
 from qtctl.events.patterns import Selection
@@ -23,7 +23,7 @@ from qtctl.records.columns import Record
 from qtctl.records.filters import Filter
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Feed, Loss
+from qtctl.session.feeds.base import Feed, Loss, Request
 from qtctl.session.feeds.table import open_feed
 from qtctl.session.leasing import new_owner, nothing_matched
 
@@ -106,8 +106,12 @@ class Stream:
         )
         table, self._filter = await asyncio.to_thread(self._prepare, names)
         try:
-            self._feed = await open_feed(self.backend, self.session, self._owner, table)
-            if self.selection:
+            request = Request(self.session, self._owner, table, tuple(self.picked))
+            self._feed = await open_feed(self.backend, request)
+            if not TABLE[self.backend].follows_qmp:
+                picked = tuple(sorted(self.picked))
+                self.report = SwitchReport(True, picked, picked, (), ())
+            elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
         except BaseException:

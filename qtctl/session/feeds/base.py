@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from qtctl.events.leases import Owner
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
+from qtctl.records.table import EventTable
+
+if TYPE_CHECKING:
+    from qtctl.session.attach import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,21 @@ class Loss:
 
 
 Items = list[Batch | Loss]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a feed is opened for.
+
+    ``owner`` holds what is made for it. ``picked`` are the events wanted: where QEMU's own states do
+    not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are switched on
+    once the feed is open.
+    """
+
+    session: Session
+    owner: Owner
+    table: EventTable
+    picked: Sequence[str]
 
 
 class Feed(Protocol):

@@ -12,13 +12,12 @@ from qtctl.backends.growing import Gap, GrowingFile
 from qtctl.backends.log import LogTarget, Reach, has_inode, put_back, redirect, refusal
 from qtctl.backends.spool import Spool, make_spool, remove_spool, start_keeper
 from qtctl.errors import QtctlError, Unsupported
-from qtctl.events.leases import Owner, Resource
+from qtctl.events.leases import Resource
 from qtctl.model import Backend, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.records.batch import Batch
 from qtctl.records.logtext import LogDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Items, Loss
+from qtctl.session.feeds.base import Items, Loss, Request
 
 if TYPE_CHECKING:
     from qtctl.session.attach import Session
@@ -110,19 +109,20 @@ def _open_target(pid: int, target: LogTarget) -> GrowingFile:
     return GrowingFile(f"/proc/{pid}/fd/{target.fd}")
 
 
-async def open_feed(session: Session, owner: Owner, table: EventTable) -> LogFeed:
+async def open_feed(request: Request) -> LogFeed:
     """Start reading the guest's log from its present end, redirecting it where it can't be read.
 
-    A redirection is in the journal, under ``owner``, before QEMU is asked.
+    A redirection is in the journal, under the owner, before QEMU is asked.
 
     Raises:
         Unsupported: the log can neither be read nor redirected; it is as it was.
     """
+    session, owner = request.session, request.owner
     guest = session.guest
     target = session.facts.log_target(await session.backends())
     if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD):
         raise refusal(target)
-    decoder = LogDecoder(table, pid=guest.pid)
+    decoder = LogDecoder(request.table, pid=guest.pid)
     if target.reach is Reach.FILE:
         try:
             file = _open_target(guest.pid, target)
