@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -166,12 +167,13 @@ class Qmp:
 
 
 def open_files(pid: int) -> set[str]:
-    """Return what a process has open but sockets, as its descriptors' links say."""
+    """Return what a process has open to write to, but sockets, as its descriptors' links say."""
     found = set()
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                found.add(str(entry.readlink()))
+                if entry.lstat().st_mode & stat.S_IWUSR:
+                    found.add(str(entry.readlink()))
     return {name for name in found if not name.startswith("socket:")}
 
 
