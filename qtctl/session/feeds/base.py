@@ -34,9 +34,9 @@ Items = list[Batch | Loss]
 class Request:
     """What a feed is opened for.
 
-    ``owner`` holds what is made for it. ``picked`` are the events wanted: where QEMU's own states do
-    not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are switched on
-    once the feed is open.
+    ``owner`` holds what is made for it. ``picked`` are the events wanted: where QEMU's own states
+    do not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are switched
+    on once the feed is open.
     """
 
     session: Session
