@@ -196,7 +196,9 @@ async def doctor(context: Context, options: argparse.Namespace) -> Result:
 def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
     for finding in findings:
         role = {"ok": "good", "note": "note", "bad": "bad"}[finding.level]
-        yield f"{style.paint(finding.level.ljust(4), role)}  {escaped(finding.what)}"
+        first, *more = map(escaped, finding.what.split("\n"))
+        yield f"{style.paint(finding.level.ljust(4), role)}  {first}"
+        yield from (f"      {line}" for line in more)
         if finding.mend:
             yield f"      try: {escaped(finding.mend)}"
 
