@@ -31,6 +31,9 @@ BENCHMARKS = {
         "a guest that floods its log: lines counted, memory, disk, CPU, guest speed",
         ("--seconds", "5", "--pairs", "1"),
     ),
+    "cost": Row(
+        "what tracing costs a guest, for each backend", ("--seconds", "1", "--only", "log")
+    ),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 

@@ -27,8 +27,17 @@ VIRTIO_BLK_CODE = bytes.fromhex(
     "31 c0 8e c0 bb 00 80 b8 01 02 b9 01 00 ba 80 00 cd 13 e4 64 e6 80 eb ef"
 )
 
-Image = Literal["flood", "virtio-blk"]
-_CODE: dict[Image, bytes] = {"flood": FLOOD_CODE, "virtio-blk": VIRTIO_BLK_CODE}
+#: Port I/O for ever, two a turn; counts the turns in the 32-bit word at ``COUNTER``:
+#: cli; xor ax,ax; mov ds,ax; again: in al,64h; out 80h,al; add dword [COUNTER],1; jmp again.
+COUNTING_CODE = bytes.fromhex("fa 31 c0 8e d8 e4 64 e6 80 66 83 06 00 70 01 eb f4")
+COUNTER = 0x7000
+
+Image = Literal["flood", "virtio-blk", "counting"]
+_CODE: dict[Image, bytes] = {
+    "flood": FLOOD_CODE,
+    "virtio-blk": VIRTIO_BLK_CODE,
+    "counting": COUNTING_CODE,
+}
 
 _POLL_SECONDS = 0.01
 _START_SECONDS = 20.0
