@@ -8,12 +8,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Sink, open_new
+from qtctl.commands.output import Formatter, Sink, open_new
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
 from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
@@ -109,20 +110,19 @@ async def _pump(context: Context, options: argparse.Namespace, stream: Stream, s
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
-                    if sink.error is not None:
+                    lines = partial(writer.lines, item)
+                    if sink.error is not None or not await _put(sink, lines, context.stop):
                         break
-                    await _put(sink, writer, item, context.stop)
         finally:
             stopping.cancel()
-            counts = stream.counts
-            await sink.put(lambda: writer.ended(counts))
+            await _put(sink, partial(writer.ended, stream.counts), context.stop)
     if not await sink.finish(_FLUSH_S if context.stop.is_set() else 5.0):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-async def _put(sink: Sink, writer: _Writer, item: Batch | Loss, stop: asyncio.Event) -> None:
-    """Queue an item; once asked to stop, no longer than a moment."""
-    put = asyncio.ensure_future(sink.put(lambda: writer.lines(item)))
+async def _put(sink: Sink, lines: Formatter, stop: asyncio.Event) -> bool:
+    """Queue lines; once asked to stop, wait no longer than a moment. Tell whether they are."""
+    put = asyncio.ensure_future(sink.put(lines))
     if not stop.is_set():
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
@@ -130,12 +130,16 @@ async def _put(sink: Sink, writer: _Writer, item: Batch | Loss, stop: asyncio.Ev
     if not put.done():
         await asyncio.wait({put}, timeout=_FLUSH_S)
         put.cancel()
+    return put.done()
 
 
 async def _stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
     stream.stop()
+    # A reader that has stalled keeps the stream from coming to it. It tries again, and tells.
+    with contextlib.suppress(QtctlError):
+        await stream.release()
 
 
 def _announce(context: Context, stream: Stream) -> None:

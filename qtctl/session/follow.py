@@ -148,6 +148,10 @@ class Stream:
         """Ask the stream to end: events go off, and what was logged until then is still read."""
         self._stop.set()
 
+    async def release(self) -> None:
+        """Put the events back now, also while nobody takes what the stream yields."""
+        await self.session.leasing.release_events(self._owner)
+
     async def __aiter__(self) -> AsyncGenerator[Batch | Loss]:
         """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
 
