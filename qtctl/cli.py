@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import signal
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _closed_pipe()
     except OSError as error:
+        _closed_pipe()
         return _failed(context, QtctlError(f"{error.strerror or error}"))
     except Exception as error:
         if options.verbose:
@@ -101,7 +103,7 @@ def _failed(context: Context, error: QtctlError) -> int:
     red = context.err_style.paint("qtctl: ", "bad")
     hint = f"\n  try: {escaped(error.hint)}" if error.hint else ""
     message = "\n".join(escaped(shortened(line)) for line in error.message.split("\n"))
-    with contextlib.suppress(BrokenPipeError, ValueError):
+    with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{red}{message}{hint}\n")
         sys.stderr.flush()
     return error.exit_code
@@ -109,14 +111,28 @@ def _failed(context: Context, error: QtctlError) -> int:
 
 def _closed_pipe() -> int:
     """Whoever read our output has left: end quietly, and let no later flush complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    _abandon(sys.stdout)
     return 0
+
+
+def _abandon(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _settle_stderr() -> None:
+    """Give up what stderr would not take: the interpreter would end with code 120 for it."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            _abandon(sys.stderr)
 
 
 def _prepare_outputs() -> None:
     """Make stdout and stderr usable whatever the caller closed and whatever the locale is."""
+    atexit.register(_settle_stderr)
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:

@@ -41,7 +41,7 @@ class Context:
     def complain(self, text: str) -> None:
         """Tell something on stderr that must not be missed."""
         lines = [escaped(line) for line in text.split("\n")]
-        with contextlib.suppress(BrokenPipeError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(self.err_style.paint("qtctl: ", "note") + "\n".join(lines) + "\n")
             sys.stderr.flush()
 
