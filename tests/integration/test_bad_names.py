@@ -160,8 +160,7 @@ def test_options_that_cannot_be_right(qtctl: Qtctl, fake: FakeProcess, folder: P
     ]
     check(qtctl, fake, rows)
     assert there.read_text() == "mine"
-    ran = qtctl().said(2, "a verb is needed")
-    assert "verbs:" in ran.out
+    qtctl().said(2, "a verb is needed")
 
 
 def test_a_wrong_declarations_file(qtctl: Qtctl, fake: FakeProcess, folder: Path) -> None:
