@@ -21,6 +21,8 @@ KEEP_BEHIND_BYTES = 8 * MIB
 """What a reader leaves behind itself in a spool, for another reader of the same spool."""
 MAX_LAG_BYTES = 28 * MIB
 """How far a reader of a spool may fall behind before it counts lines instead of decoding them."""
+BUSY_LAG_BYTES = 16 * MIB
+"""The same for a reader whose output is busy: it will not catch up, and is slow to be run."""
 _PAGE = 4096
 _INOTIFY_BACKSTOP_S = 1.0
 
@@ -57,7 +59,7 @@ class GrowingFile:
             items.append(Gap(None))
             self.offset, self._punched = 0, 0
         if self._spool:
-            items += self._skip(size)
+            items += self._skip(size, MAX_LAG_BYTES)
         data = os.pread(self._fd, min(CHUNK_BYTES, size - self.offset), self.offset)
         self.offset += len(data)
         if self._resync and data:
@@ -76,9 +78,9 @@ class GrowingFile:
         For a reader that has no time to read, lest the keeper free lines that nobody counted.
         """
         if self._spool:
-            self._skipped += self._skip(os.fstat(self._fd).st_size)
+            self._skipped += self._skip(os.fstat(self._fd).st_size, BUSY_LAG_BYTES)
 
-    def _skip(self, size: int) -> list[bytes | Gap]:
+    def _skip(self, size: int, allowed: int) -> list[bytes | Gap]:
         """Step over a hole somebody else punched, or over what is too far behind to decode."""
         if size == self.offset:
             return []
@@ -89,7 +91,7 @@ class GrowingFile:
         if data_at > self.offset:
             self.offset, self._resync = data_at, True
             return [Gap(None)]
-        if size - self.offset <= MAX_LAG_BYTES:
+        if size - self.offset <= allowed:
             return []
         return self._count_lines_until(size - KEEP_BEHIND_BYTES)
 
@@ -98,7 +100,9 @@ class GrowingFile:
         head = b""
         lines = 0
         while self.offset < target:
-            data = os.pread(self._fd, CHUNK_BYTES, self.offset)
+            # In few, large steps: each has to win the interpreter's lock back from the output.
+            size = max(CHUNK_BYTES, min(4 * CHUNK_BYTES, target - self.offset))
+            data = os.pread(self._fd, size, self.offset)
             if not head:
                 begun = data.find(b"\n") + 1
                 head = data[:begun]

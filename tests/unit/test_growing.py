@@ -163,6 +163,7 @@ def test_a_reader_without_time_still_counts_in_the_right_place(
 ) -> None:
     """Between reads, keep_up counts; what is delivered stays whole lines, in order."""
     monkeypatch.setattr(growing, "MAX_LAG_BYTES", 3000)
+    monkeypatch.setattr(growing, "BUSY_LAG_BYTES", 2000)
     monkeypatch.setattr(growing, "KEEP_BEHIND_BYTES", 1000)
     monkeypatch.setattr(growing, "CHUNK_BYTES", 700)
     lines = [b"%d" % i for i in range(3000)]
