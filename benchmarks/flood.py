@@ -28,6 +28,7 @@ from benchmarks.common import (
     Home,
     Qmp,
     Usage,
+    first_in_line,
     keepers,
     open_files,
     poll,
@@ -172,6 +173,7 @@ def follow(
         out.open("wb") as stdout,
         said.open("wb") as stderr,
         qtctl(home, guest.address, *words, stdout=stdout, stderr=stderr) as process,
+        first_in_line(),
     ):
         usage, cpu_before = Usage(process.pid), 0.0
         while process.poll() is None:
