@@ -1,6 +1,8 @@
-"""Compile the one module that walks bytes; qtctl is right, only slower, where that fails."""
+"""Compile the modules that walk bytes; qtctl is right, only slower, where that fails."""
 
 from setuptools import Extension, setup
+
+KERNELS = ("kernels", "simplekernels")
 
 try:
     from Cython.Build import cythonize
@@ -10,11 +12,12 @@ else:
     modules = cythonize(
         [
             Extension(
-                "qtctl.records.kernels",
-                ["qtctl/records/kernels.py"],
+                f"qtctl.records.{name}",
+                [f"qtctl/records/{name}.py"],
                 optional=True,
                 extra_compile_args=["-O3"],
             )
+            for name in KERNELS
         ],
         language_level=3,
         build_dir="build/cython",

@@ -38,7 +38,8 @@ class Batch:
     ``event``: int32, index in ``table.names``, -1 for a line of text. ``time_ns``: int64, ns.
     ``tid``: int32, -1 unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
     record, of its arguments, and of its end. ``arrived``: where ``time_ns`` is when qtctl read the
-    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows.
+    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows. ``binary`` data is
+    shown in hex where it is shown raw.
     """
 
     table: EventTable
@@ -54,6 +55,7 @@ class Batch:
     backend: Backend
     pid: int | None = None
     reader: ArgumentReader | None = None
+    binary: bool = False
     _cache: dict[int, Columns] = field(default_factory=dict, repr=False)
     _groups: dict[int, Int64Array] = field(default_factory=dict, repr=False)
 
@@ -105,15 +107,20 @@ class Batch:
             backend=self.backend,
             pid=self.pid,
             reader=self.reader,
+            binary=self.binary,
         )
 
     def text(self, row: int) -> str:
         """Whole line of a row as it came; bytes that are not UTF-8 as surrogate escapes."""
-        return str(self.data[self.start[row] : self.stop[row]], "utf-8", "surrogateescape")
+        return self._shown(int(self.start[row]), int(self.stop[row]))
 
     def raw(self, row: int) -> str:
         """Text of a row's arguments as it came."""
-        return str(self.data[self.begin[row] : self.stop[row]], "utf-8", "surrogateescape")
+        return self._shown(int(self.begin[row]), int(self.stop[row]))
+
+    def _shown(self, begin: int, stop: int) -> str:
+        data = self.data[begin:stop]
+        return data.hex() if self.binary else str(data, "utf-8", "surrogateescape")
 
     def records(self, rows: NDArray[Any] | None = None) -> Iterator[Record]:
         """Objects for all rows, or for those that ``rows`` (a mask or indices) picks, in order."""

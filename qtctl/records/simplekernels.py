@@ -1,0 +1,299 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loops over the binary records of QEMU's simple backend: find them, read their arguments.
+
+Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
+``simpletrace.py`` is the only caller. Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2;
+everything is in host byte order and nothing is aligned.
+"""
+# ruff: noqa: SIM108
+
+import sys
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcpy
+
+COMPILED: bool = cython.compiled
+
+# Why ``walk`` stopped; the numbers are shared with ``simpletrace.py``.
+MORE, FULL, MAPPING, HEADER, DROPPED, BAD = range(6)
+
+_BYTEORDER = sys.byteorder
+_ONES = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
+_DROPPED_ID = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFE)
+_MAGIC = cython.declare(cython.ulonglong, 0xF2B177CB0AA429B4)
+_ONE = cython.declare(cython.ulonglong, 1)
+_LATEST = cython.declare(cython.ulonglong, 1 << 62)
+# A record has at most ten arguments, of which QEMU cuts texts at 512 bytes.
+_LONGEST = cython.declare(cython.ulonglong, 16384)
+_IDS = cython.declare(cython.ulonglong, 65536)
+_NAME = cython.declare(cython.ulonglong, 256)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _u64(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
+    if cython.compiled:
+        value = cython.declare(cython.ulonglong)
+        memcpy(cython.address(value), data + at, 8)
+        return value
+    return int.from_bytes(data[at : at + 8], _BYTEORDER)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
+    if cython.compiled:
+        value = cython.declare(cython.uint)
+        memcpy(cython.address(value), data + at, 4)
+        return value
+    return int.from_bytes(data[at : at + 4], _BYTEORDER)
+
+
+def walk(
+    data: cython.const[cython.uchar][::1],
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    ids: cython.int[::1],
+    pid: cython.longlong[::1],
+    event: cython.int[::1],
+    time_ns: cython.longlong[::1],
+    start: cython.longlong[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+) -> tuple[int, int, int]:
+    """Put the events of data[at:end] into the columns until something else comes.
+
+    ``ids`` maps QEMU's event ids to rows of the table (-1: a name it lacks, -2: no mapping seen).
+    ``pid[0]`` is the process that writes; -1 takes that of the first record. Returns how many
+    events there were, where the walk stopped, and why.
+    """
+    if at >= end:
+        return 0, at, MORE
+    text: cython.p_uchar
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+    else:
+        text = data
+    rows: cython.Py_ssize_t = 0
+    room: cython.Py_ssize_t = len(event)
+    known: cython.ulonglong = len(ids)
+    why: cython.int = MORE
+    kind: cython.ulonglong
+    code: cython.ulonglong
+    moment: cython.ulonglong
+    size: cython.ulonglong
+    writer: cython.longlong
+    index: cython.int
+    while end - at >= 8:
+        if rows == room:
+            why = FULL
+            break
+        kind = _u64(text, at)
+        if kind != _ONE:
+            why = MAPPING if kind == 0 else HEADER if kind == _ONES else BAD
+            break
+        if end - at < 32:
+            break
+        code = _u64(text, at + 8)
+        moment = _u64(text, at + 16)
+        size = _u32(text, at + 24)
+        writer = _u32(text, at + 28)
+        index = ids[code] if code < known else -2
+        if size < 24 or size > _LONGEST or moment >= _LATEST:
+            why = BAD
+            break
+        if writer != pid[0]:
+            if pid[0] >= 0 or (index == -2 and code != _DROPPED_ID):
+                why = BAD
+                break
+            pid[0] = writer
+        if code == _DROPPED_ID:
+            if size != 32:
+                why = BAD
+                break
+            if end - at < 40:
+                break
+            why = DROPPED
+            break
+        if end - at - 8 < cython.cast(cython.longlong, size):
+            break
+        event[rows] = index if index >= 0 else -1
+        time_ns[rows] = moment
+        start[rows] = at
+        begin[rows] = at + 32
+        at += 8 + cython.cast(cython.longlong, size)
+        stop[rows] = at
+        rows += 1
+    return rows, at, why
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_word(byte: cython.int) -> cython.bint:
+    return 48 <= byte <= 57 or 65 <= byte <= 90 or byte == 95 or 97 <= byte <= 122
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _head(
+    text: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    ids: cython.p_int,
+    known: cython.ulonglong,
+) -> cython.int:
+    """Tell if a record may begin at ``at``: 0 no, 1 yes, 2 too few bytes to tell."""
+    if end - at < 8:
+        return 2
+    kind: cython.ulonglong = _u64(text, at)
+    if kind == _ONES:
+        if end - at < 16:
+            return 2
+        return 1 if _u64(text, at + 8) == _MAGIC else 0
+    if kind > _ONE:
+        return 0
+    size: cython.ulonglong
+    code: cython.ulonglong
+    i: cython.Py_ssize_t
+    if kind == 0:
+        if end - at < 20:
+            return 2
+        code = _u64(text, at + 8)
+        size = _u32(text, at + 16)
+        if code >= _IDS or size == 0 or size > _NAME:
+            return 0
+        for i in range(at + 20, min(end, at + 20 + cython.cast(cython.longlong, size))):
+            if not _is_word(text[i]):
+                return 0
+        return 1 if at + 20 + cython.cast(cython.longlong, size) <= end else 2
+    if end - at < 32:
+        return 2
+    code = _u64(text, at + 8)
+    size = _u32(text, at + 24)
+    if _u64(text, at + 16) >= _LATEST or size > _LONGEST:
+        return 0
+    if code == _DROPPED_ID:
+        return 1 if size == 32 else 0
+    return 1 if size >= 24 and code < known and ids[code] > -2 else 0
+
+
+def resync(
+    data: cython.const[cython.uchar][::1],
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    ids: cython.int[::1],
+    pid: cython.longlong,
+    final: cython.bint,
+) -> tuple[int, bool]:
+    """Find the first place in data[at:end] where records go on; tells if one was found.
+
+    A header, a mapping, an event of process ``pid``, or an event followed by another of the same
+    process. Without one, it returns the first place that more bytes might prove (``final``: none).
+    """
+    if at >= end:
+        return end, False
+    text: cython.p_uchar
+    table: cython.p_int
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        table = cython.address(ids[0])
+    else:
+        text, table = data, ids
+    known: cython.ulonglong = len(ids)
+    sure: cython.int
+    after: cython.Py_ssize_t
+    writer: cython.longlong
+    place: cython.Py_ssize_t
+    for place in range(at, end):
+        sure = _head(text, place, end, table, known)
+        if sure == 0:
+            continue
+        if sure == 1:
+            if _u64(text, place) != _ONE:
+                return place, True
+            writer = _u32(text, place + 28)
+            if writer == pid:
+                return place, True
+            after = place + 8 + cython.cast(cython.longlong, _u32(text, place + 24))
+            if after < end:
+                sure = _head(text, after, end, table, known)
+                if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
+                    return place, True
+                if sure != 2:
+                    continue
+        if not final:
+            return place, False
+    return end, False
+
+
+def read_arguments(
+    data: cython.const[cython.uchar][::1],
+    fields: cython.longlong[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    values: cython.ulonglong[::1],
+    spans: cython.longlong[::1],
+    ok: cython.uchar[::1],
+) -> None:
+    """Read the arguments data[begin[i]:stop[i]] of rows of one event.
+
+    ``fields`` has three numbers an argument: bits (0: a text), whether it is signed, and its
+    column. Column c of row i is values[c * rows + i]; a text takes two columns of ``spans``. A row
+    that is not exactly these arguments is not ``ok``.
+    """
+    rows: cython.Py_ssize_t = len(begin)
+    if rows == 0:
+        return
+    text: cython.p_uchar
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+    else:
+        text = data
+    count: cython.Py_ssize_t = len(fields) // 3
+    i: cython.Py_ssize_t
+    j: cython.Py_ssize_t
+    at: cython.Py_ssize_t
+    to: cython.Py_ssize_t
+    column: cython.Py_ssize_t
+    size: cython.longlong
+    bits: cython.longlong
+    value: cython.ulonglong
+    top: cython.ulonglong
+    for i in range(rows):
+        at = begin[i]
+        to = stop[i]
+        j = 0
+        while j < count:
+            bits = fields[3 * j]
+            column = fields[3 * j + 2]
+            if bits == 0:
+                if to - at < 4:
+                    break
+                size = _u32(text, at)
+                if size > to - at - 4:
+                    break
+                spans[2 * column * rows + i] = at + 4
+                at += 4 + size
+                spans[(2 * column + 1) * rows + i] = at
+            else:
+                if to - at < 8:
+                    break
+                value = _u64(text, at)
+                at += 8
+                if bits < 64:
+                    top = _ONE << bits
+                    value &= top - 1
+                    if fields[3 * j + 1] and value >> (bits - 1):
+                        value |= _ONES ^ (top - 1)
+                values[column * rows + i] = value
+            j += 1
+        ok[i] = j == count and at == to

@@ -1,0 +1,36 @@
+# Types of simplekernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+MORE: Final[int]
+FULL: Final[int]
+MAPPING: Final[int]
+HEADER: Final[int]
+DROPPED: Final[int]
+BAD: Final[int]
+
+def walk(
+    data: bytes,
+    at: int,
+    end: int,
+    ids: memoryview,
+    pid: memoryview,
+    event: memoryview,
+    time_ns: memoryview,
+    start: memoryview,
+    begin: memoryview,
+    stop: memoryview,
+) -> tuple[int, int, int]: ...
+def resync(
+    data: bytes, at: int, end: int, ids: memoryview, pid: int, final: bool
+) -> tuple[int, bool]: ...
+def read_arguments(
+    data: bytes,
+    fields: memoryview,
+    begin: memoryview,
+    stop: memoryview,
+    values: memoryview,
+    spans: memoryview,
+    ok: memoryview,
+) -> None: ...
