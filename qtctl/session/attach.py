@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from qtctl.session.follow import Stream
 
 TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
+_ENDING_S = 0.5
+_ENDING_POLL_S = 0.02
 
 
 class Session:
@@ -77,6 +81,7 @@ class Session:
         backend: str = "auto",
         text: bool = False,
         limit: int | None = None,
+        kernel: Sequence[str] = (),
     ) -> Stream:
         """Return a stream of what the guest says, to enter with ``async with``.
 
@@ -91,11 +96,22 @@ class Session:
             for rule in (Selection.of(pattern) if isinstance(pattern, str) else pattern).rules
         ]
         chosen = Selection(tuple(rules))
-        return Stream(self, chosen, where=where, backend=backend, text=text, limit=limit)
+        return Stream(
+            self, chosen, where=where, backend=backend, text=text, limit=limit, kernel=kernel
+        )
 
     def guest_ended(self) -> bool:
         """Tell whether the guest's process is gone, as far as that can be seen."""
         return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
+
+    async def _ends_soon(self) -> bool:
+        """Tell whether the guest ends: its monitor goes before its process does."""
+        deadline = time.monotonic() + _ENDING_S
+        while not self.guest_ended():
+            if self.guest is None or time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_ENDING_POLL_S)
+        return True
 
     async def reconnect(self) -> None:
         """Connect once more after the link was lost, to give the guest back.
@@ -117,6 +133,9 @@ class Session:
                 await self.reconnect()
             given = await self.leasing.give_back(owner)
         except QtctlError as failure:
+            if self.monitor.lost and await self._ends_soon():
+                forget(self.leasing.journal)
+                return GivenBack()
             note = f"could not give the guest back: {failure.message}; the next qtctl run will"
             given = GivenBack(notes=(note,))
         self.notices += given.notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.table import TABLE, choose
-from qtctl.errors import LinkLost
+from qtctl.errors import LinkLost, UsageError
 from qtctl.events.control import SwitchReport
 from qtctl.events.patterns import Selection
 from qtctl.model import Backend, Declaration
@@ -59,6 +59,7 @@ class Stream:
     backend's output and then switches the events on; leaving gives all of it back. Without a
     selection it shows what is on and switches nothing. ``limit`` ends it after so many shown
     records; ``text`` shows lines that are no events, too.
+    ``kernel`` are patterns of kernel events to show among them (ftrace only).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Stream:
         backend: str = "auto",
         text: bool = False,
         limit: int | None = None,
+        kernel: Sequence[str] = (),
     ) -> None:
         self.session = session
         self.counts = Counts()
@@ -82,11 +84,14 @@ class Stream:
         self._asked = backend
         self._text = text
         self._limit = limit
+        self._kernel_patterns = kernel
+        self._kernel: list[str] = []
         self._owner = new_owner()
         self._feed: Feed | None = None
         self._filter: Filter | None = None
         self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._stop = asyncio.Event()
+        self._giving = asyncio.Lock()
         self._link_error = ""
 
     async def __aenter__(self) -> Self:
@@ -101,15 +106,18 @@ class Stream:
         self.picked = self.selection.pick(names) if self.selection else names
         if not self.picked:
             raise nothing_matched(self.selection, names, self.session.where)
+        if self._kernel_patterns:
+            self._kernel = await asyncio.to_thread(self._kernel_events)
         self.backend = choose(
             (await self.session.backends()).known, self._asked, self.session.where
         )
         table, self._filter = await asyncio.to_thread(self._prepare, names)
         try:
-            request = Request(self.session, self._owner, table, tuple(self.picked))
+            picked = tuple(self.picked)
+            request = Request(self.session, self._owner, table, picked, self._kernel)
             self._feed = await open_feed(self.backend, request)
             if not TABLE[self.backend].follows_qmp:
-                picked = tuple(sorted(self.picked))
+                picked = tuple(sorted(picked))
                 self.report = SwitchReport(True, picked, picked, (), ())
             elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
@@ -119,10 +127,21 @@ class Stream:
             raise
         return self
 
+    def _kernel_events(self) -> list[str]:
+        from qtctl.session.feeds.ftrace import kernel_names
+
+        if self._asked not in ("auto", Backend.FTRACE):
+            raise UsageError(
+                f"kernel events come with the ftrace backend, not with {self._asked}",
+                hint="--backend ftrace",
+            )
+        self._asked = Backend.FTRACE
+        return kernel_names(self._kernel_patterns)
+
     def _prepare(self, names: list[str]) -> tuple[EventTable, Filter | None]:
         declared = self.session.facts.declarations.by_name
-        table = EventTable.build(names, declared)
-        picked = set(self.picked)
+        table = EventTable.build([*names, *self._kernel], declared)
+        picked = {*self.picked, *self._kernel}
         self._wanted = np.fromiter((name in picked for name in table.names), np.bool_, len(table))
         if self._where is None:
             return table, None
@@ -150,7 +169,8 @@ class Stream:
 
     async def release(self) -> None:
         """Put the events back now, also while nobody takes what the stream yields."""
-        await self.session.leasing.release_events(self._owner)
+        async with self._giving:  # or two of us would wait for the guest's own lock
+            await self.session.leasing.release_events(self._owner)
 
     async def __aiter__(self) -> AsyncGenerator[Batch | Loss]:
         """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
@@ -177,7 +197,7 @@ class Stream:
             if lost.done():
                 self._link_error = lost.result()
             else:
-                await self.session.leasing.release_events(self._owner)
+                await self.release()
             async for item in self._rest():
                 yield item
         finally:
@@ -307,7 +327,8 @@ class Stream:
 
     async def _leave(self) -> None:
         try:
-            await self.session.end(self._owner)
+            async with self._giving:
+                await self.session.end(self._owner)
         finally:
             if self._feed is not None:
                 await self._feed.close()
