@@ -120,7 +120,6 @@ def test_a_monitor_in_use_names_its_holder(qtctl: Qtctl, make_fake: MakeFake, fo
     for verb in ("list", "status", "tail"):
         found[verb].said(4, held.address, "in use by", str(os.getpid()), "second -qmp")
     found["full"].said(4, full.address, "in use by", str(os.getpid()))
-    assert found["full"].seconds < 3, "a full queue is known at once"
     assert found["doctor"].code == 1
     assert str(os.getpid()) in found["doctor"].out
     # None of them holds a place in the queue any more.
