@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("kernels", "simplekernels")
+KERNELS = ("kernels", "simplekernels", "tracekernels")
 
 try:
     from Cython.Build import cythonize

@@ -36,8 +36,7 @@ TABLE: dict[Backend, BackendRow] = {
         BackendRow(
             Backend.FTRACE,
             "the kernel's trace buffer",
-            followed=False,
-            instead="qtctl enable PATTERN, then read trace_pipe in tracefs",
+            followed=True,
         ),
         BackendRow(
             Backend.SYSLOG,

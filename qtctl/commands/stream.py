@@ -60,6 +60,13 @@ _TIME = arg(
         arg("--max-events", metavar="N", type=count, help="stop after N records"),
         _TIME,
         _NDJSON,
+        arg(
+            "--kernel",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="also these events of the kernel, such as 'kvm:*' (ftrace backend, as root)",
+        ),
         arg("--all", action="store_true", help="also lines of the log that are no trace events"),
         arg("-o", metavar="FILE", dest="out", type=Path, help="write records to a new file"),
         arg("--strict", action="store_true", help="exit 6 if any record was lost"),
@@ -87,6 +94,7 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
             backend=options.backend,
             text=options.all,
             limit=options.max_events,
+            kernel=options.kernel,
         )
         sink = Sink(fd, context.stop.set)
         try:

@@ -465,6 +465,50 @@ def _more_lines(
     return end
 
 
+def match_names(
+    data: cython.const[cython.uchar][::1],
+    blob: cython.const[cython.uchar][::1],
+    offsets: cython.longlong[::1],
+    slots: cython.int[::1],
+    longest: cython.Py_ssize_t,
+    start: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    event: cython.int[::1],
+    begin: cython.longlong[::1],
+) -> None:
+    """Look up the first word of each text data[start[i]:stop[i]] among the names.
+
+    ``event[i]`` gets the index of the name, or -1; ``begin[i]`` where its arguments begin, or
+    start[i].
+    """
+    text: cython.p_uchar
+    names: cython.p_uchar
+    edges: cython.p_longlong
+    table: cython.p_int
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        names = cython.cast(cython.p_uchar, cython.address(blob[0]))
+        edges = cython.cast(cython.p_longlong, cython.address(offsets[0]))
+        table = cython.cast(cython.p_int, cython.address(slots[0]))
+    else:
+        text, names, edges, table = data, blob, offsets, slots
+    mask: cython.ulonglong = len(slots) - 1
+    row: cython.Py_ssize_t
+    rows: cython.Py_ssize_t = len(start)
+    with cython.nogil:
+        for row in range(rows):
+            first: cython.Py_ssize_t = start[row]
+            end: cython.Py_ssize_t = stop[row]
+            word: cython.Py_ssize_t = _name_end(text, first, end, longest)
+            name: cython.int = -1
+            if word > first:
+                name = _lookup(text, first, word, names, edges, table, mask)
+            event[row] = name
+            begin[row] = first
+            if name >= 0:
+                begin[row] = word + 1 if word < end else end
+
+
 def group_rows(
     event: cython.int[::1], heads: cython.longlong[::1], order: cython.longlong[::1]
 ) -> None:

@@ -24,6 +24,17 @@ def split_lines(
     at: int,
     limit: int,
 ) -> tuple[int, int]: ...
+def match_names(
+    data: bytes,
+    blob: bytes,
+    offsets: memoryview,
+    slots: memoryview,
+    longest: int,
+    start: memoryview,
+    stop: memoryview,
+    event: memoryview,
+    begin: memoryview,
+) -> None: ...
 def group_rows(event: memoryview, heads: memoryview, order: memoryview) -> None: ...
 def factorize(
     data: bytes,

@@ -10,7 +10,7 @@ from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
 # Loaded when needed only: most verbs end nothing.
-_KINDS = {"log": "qtctl.session.feeds.log"}
+_KINDS = {"log": "qtctl.session.feeds.log", "tracefs": "qtctl.session.feeds.ftrace"}
 
 
 class _Ender(Protocol):

@@ -36,13 +36,14 @@ class Request:
 
     ``owner`` holds what is made for it. ``picked`` are the events wanted: where QEMU's own states
     do not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are switched
-    on once the feed is open.
+    on once the feed is open. ``kernel`` are the kernel's (``kvm:kvm_exit``), for ftrace.
     """
 
     session: Session
     owner: Owner
     table: EventTable
     picked: Sequence[str]
+    kernel: Sequence[str] = ()
 
 
 class Feed(Protocol):

@@ -8,7 +8,10 @@ from typing import Protocol, cast
 from qtctl.model import Backend
 from qtctl.session.feeds.base import Feed, Request
 
-_MODULES = {Backend.LOG: "qtctl.session.feeds.log"}
+_MODULES = {
+    Backend.LOG: "qtctl.session.feeds.log",
+    Backend.FTRACE: "qtctl.session.feeds.ftrace",
+}
 
 
 class _Opener(Protocol):

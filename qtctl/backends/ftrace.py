@@ -1,0 +1,272 @@
+"""The ftrace backend: finding tracefs, a private instance of it, and reading its trace_pipe.
+
+Source: Documentation/trace/ftrace.rst and kernel/trace/trace.c of Linux, 6.1 to 6.18. QEMU opens
+the one global ``trace_marker`` (trace/ftrace.c of QEMU); an instance with ``copy_trace_marker``
+gets a copy of what is written there, in a buffer, with a clock and options of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from qtctl.errors import Unsupported
+
+__all__ = [
+    "TracePipe",
+    "find_tracefs",
+    "has_private",
+    "kernel_events",
+    "make_instance",
+    "owner_of",
+    "realtime_offset_ns",
+    "remove_instance",
+]
+
+PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+TOTAL_KIB = 32 << 10
+"""Kernel memory of an instance, shared out over the processors."""
+_LEAST_KIB = 1 << 10
+_READ_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 20
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+# Instances inherit the options of the global buffer, whatever somebody made of them.
+_OPTIONS = {
+    **dict.fromkeys(("context-info", "irq-info", "overwrite", "markers", "event-fork"), "1"),
+    **dict.fromkeys(("bin", "hex", "raw", "verbose", "latency-format", "block", "annotate"), "0"),
+    **dict.fromkeys(("sym-addr", "sym-offset", "stacktrace", "userstacktrace"), "0"),
+    "record-tgid": "1",
+}
+# The kernel notes which process a thread is of only while some event is on. This one is, with a
+# filter that nothing passes.
+_TGID_EVENT = "events/sched/sched_process_exit"
+
+
+def find_tracefs() -> Path:
+    """Return where tracefs is mounted, readable for this process.
+
+    Raises:
+        Unsupported: it is not mounted, or closed to this user; says how to get it.
+    """
+    closed = ""
+    for place in PLACES:
+        try:
+            os.stat(place / "trace_marker")  # noqa: PTH116 - Path.exists hides the reason
+            os.listdir(place / "instances")  # noqa: PTH208
+        except PermissionError:
+            closed = closed or str(place)
+        except OSError:
+            continue
+        else:
+            return place
+    if closed:
+        raise Unsupported(
+            f"the ftrace backend writes to tracefs at {closed}, which only root may read",
+            hint="run qtctl as root (sudo)",
+        )
+    if "tracefs" not in Path("/proc/filesystems").read_text():
+        raise Unsupported(
+            "this kernel has no tracefs (CONFIG_TRACING), where the ftrace backend writes",
+            hint="another backend: --backend NAME",
+        )
+    raise Unsupported(
+        "tracefs, where the ftrace backend writes, is not mounted",
+        hint=f"mount -t tracefs nodev {PLACES[0]} (as root), then start QEMU anew",
+    )
+
+
+def check_namespace() -> None:
+    """Insist that thread ids mean to the kernel's tracer what they mean here.
+
+    Raises:
+        Unsupported: this process is in a pid namespace of its own.
+    """
+    with contextlib.suppress(OSError):
+        if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:  # noqa: PTH115
+            raise Unsupported(
+                "in a container the threads of the guest cannot be told in the kernel's trace",
+                hint="run qtctl on the host",
+            )
+
+
+def has_private(root: Path) -> bool:
+    """Tell whether instances get copies of what is written to trace_marker (Linux 6.x)."""
+    return (root / "options/copy_trace_marker").exists()
+
+
+def kernel_events(root: Path) -> list[str]:
+    """List the kernel's events as ``SYSTEM:EVENT``."""
+    return (root / "available_events").read_text().split()
+
+
+def per_cpu_kib() -> int:
+    """Return the size of the buffer of one processor, in KiB."""
+    return max(_LEAST_KIB, TOTAL_KIB // (os.cpu_count() or 1))
+
+
+def make_instance(folder: Path, pid: int, events: Iterable[str] = ()) -> None:
+    """Make and set up the instance at ``folder``; ``events`` are the kernel's, of guest ``pid``.
+
+    Raises:
+        Unsupported: the kernel refuses; what was made is removed again.
+    """
+    try:
+        folder.mkdir()
+        _set_up(folder, pid, events)
+    except OSError as error:
+        remove_instance(folder)
+        raise Unsupported(
+            f"cannot set up the tracefs instance {folder}: {error.filename or ''} {error.strerror}",
+            hint="run qtctl as root; dmesg may tell more",
+        ) from error
+
+
+def _set_up(folder: Path, pid: int, events: Iterable[str]) -> None:
+    _write(folder / "trace_clock", "mono")
+    _write(folder / "buffer_size_kb", str(per_cpu_kib()))
+    with contextlib.suppress(OSError):  # Linux 5.0; wakes a reader for any record
+        _write(folder / "buffer_percent", "0")
+    for option, value in _OPTIONS.items():
+        with contextlib.suppress(OSError):
+            _write(folder / "options" / option, value)
+    with contextlib.suppress(OSError):
+        _write(folder / _TGID_EVENT / "filter", "common_pid < 0")
+        _write(folder / _TGID_EVENT / "enable", "1")
+    chosen = list(events)
+    if chosen:
+        _watch_threads(folder, pid)
+    for name in chosen:
+        event = folder / "events" / name.replace(":", "/", 1)
+        if name.replace(":", "/", 1) == _TGID_EVENT.removeprefix("events/"):
+            _write(event / "filter", "0")
+        _write(event / "enable", "1")
+    _write(folder / "tracing_on", "1")
+    _write(folder / "options/copy_trace_marker", "1")
+
+
+def _watch_threads(folder: Path, pid: int) -> None:
+    """Have kernel events of the guest's threads only, of those to come as well (event-fork)."""
+    known: set[str] = set()
+    while fresh := set(os.listdir(f"/proc/{pid}/task")) - known:  # noqa: PTH208
+        handle = os.open(folder / "set_event_pid", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            for thread in fresh:
+                os.write(handle, thread.encode())
+        finally:
+            os.close(handle)
+        known |= fresh
+
+
+def remove_instance(folder: Path) -> str:
+    """Remove an instance; return what could not be removed, in words, or ''."""
+    with contextlib.suppress(OSError):
+        _write(folder / "tracing_on", "0")
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        used = " by another process" if error.errno == errno.EBUSY else ""
+        return f"the tracefs instance {folder} stays ({error.strerror}{used}): rmdir {folder}"
+    return ""
+
+
+def _write(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, text.encode())
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(handle)
+
+
+def realtime_offset_ns() -> int:
+    """Return Unix time minus CLOCK_MONOTONIC (the buffer clock ``mono``), in ns, to about 1 us."""
+    tries = []
+    for _ in range(5):
+        before = time.monotonic_ns()
+        now = time.time_ns()
+        after = time.monotonic_ns()
+        tries.append((after - before, now - (before + after) // 2))
+    return min(tries)[1]
+
+
+def owner_of(thread: int) -> int | None:
+    """Return the process that a thread is of, or None where it is gone."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        text = Path(f"/proc/{thread}/status").read_text(errors="replace")
+        return int(text.split("\nTgid:", 1)[1].split(None, 1)[0])
+    return None
+
+
+class TracePipe:
+    """The read end of a buffer: the instance's, or the global one where ``folder`` is tracefs.
+
+    Raises:
+        Unsupported: another process reads it already, or it may not be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dry = False
+        self.taken = 0
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            self._fd = os.open(folder / "trace_pipe", flags)
+        except OSError as error:
+            busy = error.errno == errno.EBUSY
+            raise Unsupported(
+                f"cannot read {folder}/trace_pipe: "
+                + ("another process reads it" if busy else str(error.strerror)),
+                hint="end the other tracer" if busy else "run qtctl as root",
+            ) from error
+
+    def fileno(self) -> int:
+        """Return the descriptor, to wait for; -1 once closed."""
+        return self._fd
+
+    def read(self) -> bytes:
+        """Return whole lines, about 1 MiB at most; ``dry`` tells whether that was all."""
+        parts: list[bytes] = []
+        size = 0
+        self.dry = False
+        while size < CHUNK_BYTES:
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                data = b""
+            if not data:  # nothing, or nothing more with tracing off
+                self.dry = True
+                break
+            parts.append(data)
+            size += len(data)
+        self.taken += size
+        return b"".join(parts)
+
+    def uncounted(self) -> int:
+        """Return how many records the kernel dropped without a line in the text."""
+        lost = 0
+        for path in self.folder.glob("per_cpu/cpu*/stats"):
+            with contextlib.suppress(OSError, ValueError):
+                for line in path.read_text().splitlines():
+                    name, _, value = line.partition(":")
+                    if name in ("commit overrun", "dropped events"):
+                        lost += int(value)
+        return lost
+
+    def stop(self) -> None:
+        """Take no more records; what is in the buffer can still be read."""
+        with contextlib.suppress(OSError):
+            _write(self.folder / "tracing_on", "0")
+
+    def close(self) -> None:
+        """Close it; an instance cannot be removed before."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

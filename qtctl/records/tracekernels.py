@@ -1,0 +1,259 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loop that walks the kernel's ``trace_pipe``: line heads, continuation lines, losses.
+
+Cython in pure-Python mode, as ``kernels.py``. The forms are those of the kernel's
+``trace_print_context`` and ``print_trace_line`` (kernel/trace/trace_output.c and trace.c, 6.1 to
+6.18): ``COMM-TID (TGID) [CPU] FLAGS SEC.USEC: WORD: TEXT``, COMM padded to 16 bytes, so its dash
+stands in one place whatever the name holds; and ``CPU:n [LOST m EVENTS]``.
+"""
+# ruff: noqa: SIM110
+
+import cython
+
+COMPILED: bool = cython.compiled
+
+#: Kinds of rows: a line without a head, a write to trace_marker, another event, a loss.
+PLAIN, MARK, EVENT, LOST = 0, 1, 2, 3
+_MARK_KIND = cython.declare(cython.int, 1)
+_EVENT_KIND = cython.declare(cython.int, 2)
+_LOST_KIND = cython.declare(cython.int, 3)
+
+_COMM = cython.declare(cython.Py_ssize_t, 16)
+_LAST_SECOND = cython.declare(cython.longlong, 9223372035)
+_LAST_COUNT = cython.declare(cython.longlong, 1000000000000000000)
+_MARK_BYTES = b"tracing_mark_write"
+_LOST_BYTES = b" [LOST "
+_EVENTS_BYTES = b"EVENTS]"
+cython.declare(_MARK=cython.p_uchar, _LOST=cython.p_uchar, _EVENTS=cython.p_uchar)
+_MARK = _MARK_BYTES
+_LOST = _LOST_BYTES
+_EVENTS = _EVENTS_BYTES
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _starts(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    text: cython.p_uchar,
+    size: cython.Py_ssize_t,
+) -> cython.bint:
+    """Tell if data[at:end] starts with the ``size`` bytes of ``text``."""
+    if end - at < size:
+        return False
+    i: cython.Py_ssize_t
+    for i in range(size):
+        if data[at + i] != text[i]:
+            return False
+    return True
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _blanks(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Skip blanks."""
+    while at < end and data[at] == 32:
+        at += 1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _number(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    limit: cython.longlong,
+    into: cython.p_longlong,
+    slot: cython.int,
+) -> cython.Py_ssize_t:
+    """Read a decimal number of at most ``limit`` into into[slot]: where it ends, or -1."""
+    value: cython.longlong = 0
+    first: cython.Py_ssize_t = at
+    while at < end and data[at] >= 48 and data[at] <= 57:
+        value = value * 10 + (data[at] - 48)
+        if value > limit:
+            return -1
+        at += 1
+    into[slot] = value
+    return -1 if at == first else at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _lost(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
+) -> cython.bint:
+    """Read a loss line; head[2] gets how many, or -1 where the kernel does not know."""
+    if end - at < 5 or data[at] != 67 or data[at + 1] != 80 or data[at + 2] != 85:
+        return False
+    if data[at + 3] != 58:
+        return False
+    at = _number(data, at + 4, end, 0x7FFFFFFF, head, 2)
+    if at < 0 or not _starts(data, at, end, _LOST, 7):
+        return False
+    at += 7
+    head[2] = -1
+    if data[at] >= 48 and data[at] <= 57:
+        at = _number(data, at, end, _LAST_COUNT, head, 2)
+        if at < 0 or at >= end or data[at] != 32:
+            return False
+        at += 1
+    return end - at == 7 and _starts(data, at, end, _EVENTS, 7)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _stamp(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read ``SEC.USEC: `` or ``COUNT: ``; head[2] gets ns, or -1 for a count. -1: neither."""
+    at = _number(data, at, end, _LAST_COUNT, head, 2)
+    if at < 0 or at >= end:
+        return -1
+    if data[at] == 46:
+        seconds: cython.longlong = head[2]
+        first: cython.Py_ssize_t = at + 1
+        at = _number(data, first, end, 999999, head, 2)
+        if at < 0 or at - first != 6 or seconds > _LAST_SECOND:
+            return -1
+        head[2] = seconds * 1000000000 + head[2] * 1000
+    else:
+        head[2] = -1
+    if at + 1 >= end or data[at] != 58 or data[at + 1] != 32:
+        return -1
+    return at + 2
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _head(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read a line's head: where its word begins, or -1. head: tid, tgid (-1 unknown), time."""
+    at += _COMM
+    if at >= end or data[at] != 45:
+        return -1
+    at = _number(data, at + 1, end, 0x7FFFFFFF, head, 0)
+    if at < 0 or at >= end or data[at] != 32:
+        return -1
+    at = _blanks(data, at, end)
+    head[1] = -1
+    if at < end and data[at] == 40:
+        at = _blanks(data, at + 1, end)
+        if at < end and data[at] == 45:
+            while at < end and data[at] == 45:
+                at += 1
+        else:
+            at = _number(data, at, end, 0x7FFFFFFF, head, 1)
+        if at < 0 or at >= end or data[at] != 41:
+            return -1
+        at = _blanks(data, at + 1, end)
+    if at >= end or data[at] != 91:
+        return -1
+    at = _number(data, at + 1, end, 0x7FFFFFFF, head, 2)
+    if at < 0 or at + 1 >= end or data[at] != 93 or data[at + 1] != 32:
+        return -1
+    at = _blanks(data, at + 2, end)
+    if at < end and (data[at] < 48 or data[at] > 57):  # irq and preemption flags
+        while at < end and data[at] != 32:
+            at += 1
+        at = _blanks(data, at, end)
+    return _stamp(data, at, end, head)
+
+
+def split_trace(
+    data: cython.const[cython.uchar][::1],
+    state: cython.longlong[::1],
+    final: cython.bint,
+    kind: cython.int[::1],
+    tid: cython.int[::1],
+    tgid: cython.int[::1],
+    time_ns: cython.longlong[::1],
+    start: cython.longlong[::1],
+    word: cython.longlong[::1],
+    first: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    at: cython.Py_ssize_t,
+    limit: cython.Py_ssize_t,
+) -> tuple:
+    """Split data[at:] into lines; returns (rows written, offset reached).
+
+    A row gets: its kind; tid and tgid, or -1; the time in ns of the buffer's clock, or -1 (of a
+    loss: how many, or -1); the offsets of the line, of the word that says what it is, of the text
+    behind that word, and of the line's end. ``state`` is scratch of four, state[3] kept between
+    calls and started at 0: whether a line beyond ``limit`` is being passed on in pieces.
+    """
+    text: cython.p_uchar
+    head: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        head = cython.cast(cython.p_longlong, cython.address(state[0]))
+    else:
+        text, head = data, state
+    size: cython.Py_ssize_t = len(data)
+    room: cython.Py_ssize_t = len(kind)
+    row: cython.Py_ssize_t = 0
+    with cython.nogil:
+        while at < size and row < room:
+            bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
+            end: cython.Py_ssize_t = at
+            while end < bound and text[end] != 10:
+                end += 1
+            whole: cython.bint = end < bound
+            if not whole:
+                if size - at > limit:
+                    end = at + limit
+                elif not final:
+                    break
+            kind[row] = 0
+            tid[row] = -1
+            tgid[row] = -1
+            time_ns[row] = -1
+            start[row] = at
+            word[row] = at
+            first[row] = at
+            stop[row] = end
+            if head[3] == 0 and (whole or size - at <= limit):
+                if _lost(text, at, end, head):
+                    kind[row] = _LOST_KIND
+                    time_ns[row] = head[2]
+                else:
+                    begin: cython.Py_ssize_t = _head(text, at, end, head)
+                    if begin >= 0:
+                        mark: cython.bint = _starts(text, begin, end, _MARK, 18)
+                        kind[row] = _MARK_KIND if mark else _EVENT_KIND
+                        tid[row] = cython.cast(cython.int, head[0])
+                        tgid[row] = cython.cast(cython.int, head[1])
+                        time_ns[row] = head[2]
+                        word[row] = begin
+                        while begin < end and text[begin] != 58 and text[begin] != 32:
+                            begin += 1
+                        if begin < end and text[begin] == 58:
+                            begin += 1
+                            if begin < end and text[begin] == 32:
+                                begin += 1
+                            first[row] = begin
+                        else:  # no event has such a line
+                            first[row] = word[row]
+            head[3] = 0 if whole else 1
+            row += 1
+            at = end + 1 if whole else end
+        if final:
+            head[3] = 0
+    return row, at if at < size else size

@@ -1,0 +1,228 @@
+"""The trace_pipe decoder: captured text, losses, threads, every way of cutting it, hostile text."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qtctl.model import Clock, Declaration
+from qtctl.records import tracekernels, tracepipe
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.tracepipe import Missed, TraceDecoder
+from tests.samples import capture, declarations
+
+CAPTURE = "qemu-7.2-ftrace-trace_pipe-with-kvm.txt"
+GUEST, THREADS = 30300, {30300: 30300, 30307: 30300, 30308: 30300, 7: 7}
+KERNEL = {"kvm_pio": "kvm:kvm_pio", "kvm_fpu": "kvm:kvm_fpu"}
+TWO_LINES = Declaration("two_lines", (), "one\ntwo")
+OFFSET = 1_700_000_000_000_000_000
+
+
+@cache
+def table() -> EventTable:
+    known = declarations("7.2").by_name
+    return EventTable.build(
+        [*known, "two_lines", *KERNEL.values()], {**known, "two_lines": TWO_LINES}
+    )
+
+
+@cache
+def interpreted() -> ModuleType:
+    path = Path(tracekernels.__file__).parent / "tracekernels.py"
+    loader = importlib.machinery.SourceFileLoader("tracekernels_interpreted", str(path))
+    spec = importlib.util.spec_from_loader("tracekernels_interpreted", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["as installed", "interpreted"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "interpreted":
+        monkeypatch.setattr(tracepipe, "tracekernels", interpreted())
+    yield
+
+
+def decoder(
+    owner_of: Callable[[int], int | None] = THREADS.get, line_limit: int = 1 << 16
+) -> TraceDecoder:
+    return TraceDecoder(table(), pid=GUEST, owner_of=owner_of, kernel=KERNEL, line_limit=line_limit)
+
+
+def rows(items: list[Batch | Missed]) -> list[object]:
+    out: list[object] = []
+    for item in items:
+        if isinstance(item, Missed):
+            out.append(("lost", item.count))
+        else:
+            for record in item.records():
+                clock, args = record.clock, tuple(record.args.items())
+                text = record.raw if record.raw is not None else record.line
+                time = record.time_ns if clock is not Clock.ARRIVAL else 0
+                out.append((record.name, args, time, record.tid, clock, text))
+    return out
+
+
+def decode(data: bytes, cuts: list[int] | None = None, **options: int) -> list[object]:
+    reader = decoder(**options)  # type: ignore[arg-type]
+    edges = [0, *sorted(cut for cut in cuts or [] if cut < len(data)), len(data)]
+    found: list[object] = []
+    for one, two in pairwise(edges):
+        found += rows(reader.feed(data[one:two], offset_ns=OFFSET, now_ns=5))
+    found += rows(reader.flush(offset_ns=OFFSET, now_ns=5))
+    assert reader.pending_bytes == 0
+    return found
+
+
+def line(text: str, tid: int = 30300, tgid: str = "", comm: str = "qemu-system-x86") -> bytes:
+    return comm.encode().rjust(16) + f"-{tid:<7} {tgid}[000] ...1.  3183.115907: {text}\n".encode()
+
+
+def mark(text: str, **more: object) -> bytes:
+    return line(f"tracing_mark_write: {text}", **more)  # type: ignore[arg-type]
+
+
+def names(found: list[object]) -> list[object]:
+    return [item[0] for item in found if isinstance(item, tuple)]
+
+
+def test_a_captured_trace_gives_every_mark_kernel_event_and_loss() -> None:
+    found = decode(capture(CAPTURE))
+    told = names(found)
+    assert told.count("lost") == 30
+    assert sum(item[1] for item in found if isinstance(item, tuple) and item[0] == "lost") == 67088
+    assert (told.count("kvm:kvm_pio"), told.count("kvm:kvm_fpu")) == (19, 44)
+    marks = [n for n in told if n not in ("lost", "", "kvm:kvm_pio", "kvm:kvm_fpu")]
+    assert len(marks) == 230
+    assert found[told.index("virtio_blk_handle_read")] == (
+        "virtio_blk_handle_read",
+        (("vdev", 0x55FEB8CB7E80), ("req", 0x55FEB80B28C0), ("sector", 0), ("nsectors", 1)),
+        OFFSET + 3183_115950_000,
+        30300,
+        Clock.REALTIME,
+        None,
+    )
+
+
+def test_the_loss_stands_at_its_place() -> None:
+    data = mark("virtio_blk_req_complete vdev 0x1 req 0x2 status 0")
+    found = decode(data + b"CPU:1 [LOST 673 EVENTS]\n" + data + b"CPU:0 [LOST EVENTS]\n")
+    assert names(found) == ["virtio_blk_req_complete", "lost", "virtio_blk_req_complete", "lost"]
+    assert found[1::2] == [("lost", 673), ("lost", None)]
+
+
+@pytest.mark.parametrize("comm", ["<...>", "CPU 0/TCG", "a-7 (99) [000]", "-1-2-3", "wörker", ""])
+def test_a_thread_may_be_called_anything(comm: str) -> None:
+    [found] = decode(mark("virtio_notify vdev 0x1 vq 0x2", comm=comm))
+    assert isinstance(found, tuple)
+    assert (found[0], found[3]) == ("virtio_notify", 30300)
+
+
+def test_only_this_guests_records() -> None:
+    text = "virtio_notify vdev 0x1 vq 0x2"
+    asked: list[int] = []
+
+    def owner_of(thread: int) -> int | None:
+        asked.append(thread)
+        return THREADS.get(thread)
+
+    data = b"".join(
+        (
+            mark(text, tid=30307, tgid="(  30300) "),
+            mark(text, tid=99, tgid="(     98) "),
+            mark(text, tid=30307, tgid="(-------) "),
+            mark(text, tid=7, tgid="(-------) "),
+            mark(text, tid=7),
+            mark("not an event", tid=7),
+            b"of another line by line\n",
+            mark(text, tid=4242),
+            mark("what is gone", tid=4242),
+        )
+    )
+    found = rows(decoder(owner_of).feed(data, offset_ns=0, now_ns=1))
+    assert names(found) == ["virtio_notify", "virtio_notify", "lost"]
+    assert found[-1] == ("lost", 1)
+    assert asked == [7, 4242, 30307]
+
+
+def test_what_is_no_event_stays_text() -> None:
+    data = mark("hello there") + b"and more\n\n" + line("softirq_raise: vec=1")
+    found = decode(data)
+    assert names(found) == [""] * 4
+    assert [item[5] for item in found[1:3] if isinstance(item, tuple)] == ["and more", ""]
+    assert {item[3] for item in found if isinstance(item, tuple)} == {30300}
+
+
+def test_an_event_of_two_lines_is_one_record() -> None:
+    data = (
+        mark("two_lines one\ntwo") + mark("two_lines one") + mark("virtio_notify vdev 0x1 vq 0x2")
+    )
+    found = decode(data)
+    assert names(found) == ["two_lines", "two_lines", "virtio_notify"]
+    assert isinstance(found[1], tuple) and found[1][5] == "one"
+
+
+def test_a_clock_that_is_not_known_gives_the_arrival() -> None:
+    reader = TraceDecoder(table(), pid=GUEST, owner_of=THREADS.get, timed=False)
+    [item] = reader.feed(mark("virtio_notify vdev 0x1 vq 0x2"), offset_ns=9, now_ns=77)
+    assert isinstance(item, Batch)
+    assert [(r.time_ns, r.clock) for r in item.records()] == [(77, Clock.ARRIVAL)]
+    counted = mark("virtio_notify vdev 0x1 vq 0x2").replace(b"3183.115907", b"123456")
+    [found] = decode(counted)
+    assert isinstance(found, tuple) and found[4] is Clock.ARRIVAL
+
+
+def test_a_record_cut_anywhere_is_never_another_record() -> None:
+    data = mark("virtio_blk_req_complete vdev 0x1 req 0x2 status 0")
+    for end in range(len(data) - 1):
+        for found in decode(data[:end]):
+            assert isinstance(found, tuple)
+            assert found[0] in ("", "virtio_blk_req_complete")
+            assert found[0] == "" or found[1] == () or end >= len(data) - 2
+
+
+SEEDS = st.sampled_from(
+    [
+        mark("virtio_notify vdev 0x1 vq 0x2"),
+        mark("virtio_notify vdev 0x1 vq 0x2", tgid="(  30300) "),
+        mark("virtio_notify", tid=7),
+        mark("two_lines one\ntwo"),
+        mark("two_lines one"),
+        line("kvm_pio: pio_read at 0x64 size 1 count 1 val 0x1c"),
+        line("kvm_other: x"),
+        b"CPU:1 [LOST 673 EVENTS]\n",
+        b"CPU:1 [LOST EVENTS]\n",
+        b"loose\n",
+        b"\n",
+        b"x" * 90 + b"\n",
+        b"CPU:1 [LOST 6",
+    ]
+)
+TEXTS = st.lists(st.one_of(SEEDS, st.binary(max_size=40)), max_size=12).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 900), max_size=8), st.sampled_from([64, 100, 1 << 16]))
+def test_any_cutting_gives_the_same(data: bytes, cuts: list[int], limit: int) -> None:
+    whole = decode(data, line_limit=limit)
+    assert decode(data, cuts, line_limit=limit) == whole
+    assert decode(data, list(range(len(data))), line_limit=limit) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_hostile_bytes_never_raise(data: st.DataObject) -> None:
+    text = bytearray(capture(CAPTURE)[-4000:])
+    for _ in range(data.draw(st.integers(1, 30))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    decode(bytes(text))
