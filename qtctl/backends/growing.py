@@ -41,10 +41,15 @@ class GrowingFile:
     lags skips whole lines, which are counted.
     """
 
+    _head = 0
+    """Bytes at the begin of a spool that are never freed."""
+    _always_seeks = False
+    """Whether holes are stepped over in any file, not only in a spool."""
+
     def __init__(self, path: str | Path, *, offset: int | None = None, spool: bool = False) -> None:
         self._fd = os.open(path, (os.O_RDWR if spool else os.O_RDONLY) | os.O_CLOEXEC)
         self._spool = spool
-        self._punched = 0
+        self._punched = self._head
         self._resync = False
         self._skipped: list[bytes | Gap] = []
         self.offset = os.fstat(self._fd).st_size if offset is None else offset
@@ -57,8 +62,8 @@ class GrowingFile:
         items, self._skipped = self._skipped, []
         if size < self.offset:  # truncated by somebody else
             items.append(Gap(None))
-            self.offset, self._punched = 0, 0
-        if self._spool:
+            self.offset, self._punched = 0, self._head
+        if self._spool or self._always_seeks:
             items += self._skip(size, MAX_LAG_BYTES)
         data = os.pread(self._fd, min(CHUNK_BYTES, size - self.offset), self.offset)
         self.offset += len(data)

@@ -1,7 +1,7 @@
-"""Keep one spool bounded: ``keeper.py SPOOL GUEST_PID LIMIT_BYTES``. Runs as a process of its own.
+"""Keep one spool bounded: ``keeper.py SPOOL GUEST_PID LIMIT_BYTES HEAD_BYTES``.
 
-Imports nothing of qtctl, so that it starts fast and stays small. It ends when the spool is removed
-or the guest is gone; then a spool that was left behind is removed too.
+Runs as a process of its own. Imports nothing of qtctl, so that it starts fast and stays small. It
+ends when the spool is removed or the guest is gone; then a spool that was left behind is removed.
 """
 
 import ctypes
@@ -12,8 +12,10 @@ import time
 POLL_S = 0.1
 
 
-def keep(path: str, guest_pid: int, limit_bytes: int) -> int:
+def keep(path: str, guest_pid: int, limit_bytes: int, head_bytes: int) -> int:
     """Detach, then free the oldest bytes of ``path`` whenever too many are allocated.
+
+    The first ``head_bytes`` are left, whatever is freed behind them.
 
     Returns the exit code of the process that was started; the keeper itself goes on.
     """
@@ -34,13 +36,14 @@ def keep(path: str, guest_pid: int, limit_bytes: int) -> int:
             break
         state = os.fstat(fd)
         if state.st_blocks * 512 > limit_bytes:
-            libc.fallocate(fd, 0x01 | 0x02, 0, max(0, state.st_size - limit_bytes // 2) & ~4095)
+            end = (state.st_size - limit_bytes // 2) & ~4095
+            libc.fallocate(fd, 0x01 | 0x02, head_bytes, max(0, end - head_bytes))
         time.sleep(POLL_S)
     return 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(keep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+        sys.exit(keep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
     except OSError:
         sys.exit(1)

@@ -122,8 +122,10 @@ def remove_spool(path: Path) -> None:
         path.parent.rmdir()
 
 
-def start_keeper(path: Path, guest_pid: int) -> None:
+def start_keeper(path: Path, guest_pid: int, *, head: int = 0) -> None:
     """Start the process that bounds ``path`` until it is removed or the guest ends.
+
+    Of the file's first ``head`` bytes it frees none.
 
     It detaches itself, for it outlives this process on purpose: a killed qtctl leaves the guest
     writing. Returns when it runs.
@@ -135,7 +137,7 @@ def start_keeper(path: Path, guest_pid: int) -> None:
     command = [sys.executable, "-I", "-S", str(program), str(path), str(guest_pid)]
     try:
         subprocess.run(
-            [*command, str(LIMIT_BYTES)],
+            [*command, str(LIMIT_BYTES), str(head)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -27,12 +27,7 @@ TABLE: dict[Backend, BackendRow] = {
     row.name: row
     for row in (
         BackendRow(Backend.LOG, "lines in QEMU's log", followed=True),
-        BackendRow(
-            Backend.SIMPLE,
-            "a binary file",
-            followed=False,
-            instead="qtctl enable PATTERN, then: qtctl hmp trace-file on",
-        ),
+        BackendRow(Backend.SIMPLE, "a binary file", followed=True),
         BackendRow(
             Backend.FTRACE,
             "the kernel's trace buffer",

@@ -38,8 +38,8 @@ class Batch:
     ``event``: int32, index in ``table.names``, -1 for a line of text. ``time_ns``: int64, ns.
     ``tid``: int32, -1 unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
     record, of its arguments, and of its end. ``arrived``: where ``time_ns`` is when qtctl read the
-    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows. ``binary`` data is
-    shown in hex where it is shown raw.
+    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows. ``binary``
+    data is shown in hex where it is shown raw.
     """
 
     table: EventTable

@@ -10,7 +10,11 @@ from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
 # Loaded when needed only: most verbs end nothing.
-_KINDS = {"log": "qtctl.session.feeds.log", "tracefs": "qtctl.session.feeds.ftrace"}
+_KINDS = {
+    "log": "qtctl.session.feeds.log",
+    "tracefs": "qtctl.session.feeds.ftrace",
+    "simple": "qtctl.session.feeds.simple",
+}
 
 
 class _Ender(Protocol):

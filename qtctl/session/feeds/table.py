@@ -10,6 +10,7 @@ from qtctl.session.feeds.base import Feed, Request
 
 _MODULES = {
     Backend.LOG: "qtctl.session.feeds.log",
+    Backend.SIMPLE: "qtctl.session.feeds.simple",
     Backend.FTRACE: "qtctl.session.feeds.ftrace",
 }
 
