@@ -100,7 +100,8 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
         try:
             await _pump(context, options, stream, sink)
         finally:
-            _sums(context, stream.counts)
+            if stream.began_ns:
+                _sums(context, stream.counts)
         sink.check()
     if options.strict and (stream.counts.lost or stream.counts.unknown_losses):
         raise DataLost(f"{_lost(stream.counts)} lost", hint="a --where or fewer patterns")

@@ -6,7 +6,7 @@ import itertools
 import os
 from dataclasses import dataclass, replace
 
-from qtctl.errors import NothingMatched, QtctlError
+from qtctl.errors import NothingMatched, QtctlError, Refused
 from qtctl.events.control import (
     States,
     SwitchReport,
@@ -61,8 +61,7 @@ class Leasing:
         async with self.journal.locked():
             for orphan in self.journal.orphans():
                 given = await self._end(orphan)
-                said = f"gave back {_count(given.events)} that qtctl pid {_pid(orphan)} left on"
-                notices += [said, *given.notes]
+                notices += [_recovered(orphan, given), *given.notes]
         notices += [
             f"the lease journal {path} could not be understood: what it held was not put back"
             for path in self.journal.broken
@@ -80,6 +79,7 @@ class Leasing:
         Raises:
             NothingMatched: no event is picked; the guest was not touched.
             LeaseError: the journal cannot be written; the guest was not touched.
+            Refused: QEMU would not; the lease holds what was switched before that.
             OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
         """
         if dry_run:
@@ -96,10 +96,21 @@ class Leasing:
                 self.journal.write(extended)
             if not report.changed:
                 return report
-            await set_states(self.monitor, report.changed, enable, states)
-            after = await read_named(self.monitor, report.changed)
-        wanted = EventState.ENABLED if enable else EventState.DISABLED
+            try:
+                await set_states(self.monitor, report.changed, enable, states)
+            except Refused:
+                await self._settle(extended, report)
+                raise
+            return await self._settle(extended, report)
+
+    async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
+        """Read back what a switch did, and let the lease hold no more than that."""
+        after = await read_named(self.monitor, report.changed)
+        wanted = EventState.ENABLED if report.enable else EventState.DISABLED
         failed = tuple(name for name in report.changed if after.get(name) != wanted)
+        if failed:
+            events = {name: one for name, one in lease.events.items() if name not in failed}
+            self.journal.write(replace(lease, events=events))
         changed = tuple(name for name in report.changed if name not in failed)
         return replace(report, changed=changed, failed=failed)
 
@@ -198,9 +209,10 @@ def nothing_matched(selection: Selection, names: list[str], where: str) -> Qtctl
     return NothingMatched(f"no event matches {wanted or 'this'} on {where}", hint=hint)
 
 
-def _count(events: tuple[str, ...]) -> str:
-    return f"{len(events)} event{'s' * (len(events) != 1)}"
-
-
-def _pid(lease: Lease) -> int:
-    return lease.owner.pid if lease.owner else 0
+def _recovered(lease: Lease, given: GivenBack) -> str:
+    """Say what a killed run had left and was given back."""
+    count = len(given.events)
+    parts = [f"{count} event{'s' * (count != 1)}"] if count or not lease.resources else []
+    parts += [f"its {resource.kind}" for resource in lease.resources]
+    pid = lease.owner.pid if lease.owner else 0
+    return f"gave back {' and '.join(parts)} that qtctl pid {pid} left"

@@ -279,7 +279,7 @@ def test_after_sigkill_the_next_verb_gives_back_and_says_so(
         running.wrote(b"virtio_blk_req_complete")
         running.signal(signal.SIGKILL)
         assert running.finish(None).code == -signal.SIGKILL
-        ran = run("-t", guest.address, "status", "--json").said(0, "gave back", "left on")
+        ran = run("-t", guest.address, "status", "--json").said(0, "gave back", "that qtctl pid")
         status = json.loads(ran.out)
         assert status["events"]["enabled"] == []
         assert status["leases"] == []
