@@ -16,6 +16,8 @@ from qtctl.backends.ftrace import per_cpu_kib
 from qtctl.errors import Unsupported
 
 _SETTINGS = ("buffer_size_kb", "tracing_on")
+_ROUNDED_KIB = 64
+"""By how much the kernel may make a buffer larger than asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,11 @@ def prepare(found: Shared) -> None:
             ) from error
 
 
+def _is_set(name: str, now: str, wanted: str) -> bool:
+    slack = _ROUNDED_KIB if name == "buffer_size_kb" else 0
+    return 0 <= int(now) - int(wanted) <= slack
+
+
 def put_back(facts: Mapping[str, str]) -> str:
     """Put back the settings that are still as qtctl set them; return what could not be."""
     notes = []
@@ -103,7 +110,7 @@ def put_back(facts: Mapping[str, str]) -> str:
         path = Path(facts["shared"], name)
         before = facts.get(f"{name}_before")
         try:
-            if before is not None and _read(path) == facts[f"{name}_set"]:
+            if before is not None and _is_set(name, _read(path), facts[f"{name}_set"]):
                 path.write_text(before)
         except OSError as error:
             notes.append(f"{path} was {before} and could not be put back: {error.strerror}")

@@ -1,0 +1,382 @@
+"""The ftrace backend on the machine's own tracefs: a writer plays QEMU, then a real QEMU does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+import qtctl
+from qtctl.backends import ftrace, ftraceshared
+from qtctl.backends.ftrace import TracePipe
+from qtctl.errors import Unsupported
+from qtctl.events.leases import Resource
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.columns import Record
+from qtctl.records.tracepipe import TraceDecoder
+from qtctl.session.feeds import ftrace as feeds
+from qtctl.session.feeds.base import Items, Loss
+from qtctl.session.feeds.ftrace import FtraceFeed
+from tests.qemus import RealGuest, require
+from tests.running import Qtctl, eventually
+from tests.samples import declarations
+
+PLACE = Path("/sys/kernel/tracing")
+WRITER = """
+import os, sys, time
+marker = os.open(sys.argv[1], os.O_WRONLY)
+at = 0
+for line in sys.stdin:
+    count = int(line)
+    before = time.time_ns()
+    for at in range(at, at + count):
+        os.write(marker, b"virtio_notify vdev 0x1 vq 0x%x" % (at + 1))
+    at += 1
+    print(before, time.time_ns(), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def tracefs() -> Iterator[Path]:
+    """Mount tracefs where that is needed and possible, and unmount it again."""
+    mounted = False
+    if os.geteuid() == 0 and not (PLACE / "trace_marker").exists():
+        command = ["mount", "-t", "tracefs", "nodev", str(PLACE)]
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        try:
+            root = ftrace.find_tracefs()
+        except Unsupported as reason:
+            pytest.skip(str(reason))
+        yield root
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(PLACE)], check=True)
+
+
+@pytest.fixture
+def private(tracefs: Path) -> Path:
+    if not ftrace.has_private(tracefs):
+        pytest.skip("this kernel has no copy_trace_marker")
+    return tracefs
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as qtctl_command:
+        yield qtctl_command
+
+
+class Writer:
+    """A process that writes events to trace_marker as QEMU does, when told to."""
+
+    def __init__(self, root: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(root / "trace_marker")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+
+    def begin(self, count: int) -> None:
+        assert self._process.stdin is not None
+        print(count, file=self._process.stdin, flush=True)
+
+    def end(self) -> tuple[int, int]:
+        """Return when the first and the last record were written, in ns of Unix time."""
+        assert self._process.stdout is not None
+        before, after = self._process.stdout.readline().split()
+        return int(before), int(after)
+
+    def write(self, count: int = 1) -> tuple[int, int]:
+        self.begin(count)
+        return self.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._process:
+            self._process.kill()
+
+
+class Following:
+    """A feed on an instance of the test's own, or on the shared buffer."""
+
+    def __init__(self, root: Path, pid: int, kernel: tuple[str, ...] = ()) -> None:
+        self.folder = root / "instances" / f"qtctl-test-{os.getpid()}-{pid}"
+        ftrace.make_instance(self.folder, pid, kernel)
+        known = declarations("7.2").by_name
+        decoder = TraceDecoder(
+            EventTable.build([*known, *kernel], known),
+            pid=pid,
+            owner_of=ftrace.owner_of,
+            kernel={name.partition(":")[2]: name for name in kernel},
+        )
+        self.feed = FtraceFeed(TracePipe(self.folder), decoder, "a test", True)
+
+    async def rest(self) -> Items:
+        """Read what was written until now."""
+        found: Items = []
+        await self.feed.settle()
+        while not self.feed.settled():
+            found += self.feed.read()
+        return found + self.feed.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.feed._pipe.close()
+        assert ftrace.remove_instance(self.folder) == ""
+        assert not self.folder.exists()
+
+
+def records(items: Items) -> list[Record]:
+    return [record for item in items if isinstance(item, Batch) for record in item.records()]
+
+
+def lost(items: Items) -> int:
+    return sum(item.count or 0 for item in items if isinstance(item, Loss))
+
+
+async def test_a_record_comes_within_100_ms_with_its_time(private: Path) -> None:
+    with Writer(private) as writer, Following(private, writer.pid) as following:
+        assert following.feed.read() == []
+        for number in range(1, 11):
+            waiting = asyncio.ensure_future(following.feed.wait(5.0))
+            await asyncio.sleep(0)
+            before, after = await asyncio.to_thread(writer.write)
+            await waiting
+            [record] = records(following.feed.read())
+            assert time.time_ns() - after < 100e6
+            assert record.args == {"vdev": 1, "vq": number}
+            # The kernel prints microseconds; the offset between the clocks is measured.
+            assert before - 100_000 <= record.time_ns <= after + 100_000
+            assert (record.pid, record.tid) == (writer.pid, writer.pid)
+
+
+async def test_only_the_guests_own_records(private: Path) -> None:
+    with (
+        Writer(private) as writer,
+        Writer(private) as other,
+        Following(private, writer.pid) as following,
+    ):
+        other.begin(500)
+        writer.write(500)
+        other.end()
+        found = await following.rest()
+    assert [record.args["vq"] for record in records(found)] == list(range(1, 501))
+    assert lost(found) == 0
+
+
+async def test_a_process_that_has_ended_is_still_told_from_others(private: Path) -> None:
+    with Writer(private) as writer, Following(private, writer.pid) as following:
+        with Writer(private) as other:
+            other.write(3)
+            writer.write(3)
+        found = await following.rest()
+    assert [record.args["vq"] for record in records(found)] == [1, 2, 3]
+
+
+async def test_read_and_lost_are_what_was_written(private: Path) -> None:
+    produced = 600_000
+    with Writer(private) as writer, Following(private, writer.pid) as following:
+        writer.begin(produced)  # nobody reads until all is written
+        await asyncio.to_thread(writer.end)
+        found = await following.rest()
+    read = sum(len(item) for item in found if isinstance(item, Batch))
+    assert read + lost(found) == produced
+    assert lost(found) > 0
+    at = 0
+    for item in found:
+        if isinstance(item, Loss):
+            at += item.count or 0
+            continue
+        # One writer on one processor at a time: a record's number is its place.
+        values: Any = item.arguments(int(item.event[0])).values["vq"]
+        at += len(values)
+        if os.cpu_count() == 1:
+            assert int(values[-1]) == at
+    assert at == produced
+
+
+async def test_kernel_events_stand_between_the_marks(private: Path) -> None:
+    events = ("sched:sched_switch",)
+    with Writer(private) as writer, Following(private, writer.pid, events) as following:
+        for _ in range(20):
+            writer.write()
+        found = await following.rest()
+    seen = [record.name for record in records(found)]
+    assert seen.count("virtio_notify") == 20
+    assert seen.count("sched:sched_switch") > 10
+    about = [r.raw or "" for r in records(found) if r.name == "sched:sched_switch"]
+    assert all(f"_pid={writer.pid} " in text for text in about)
+    times = [record.time_ns for record in records(found)]
+    assert times == sorted(times)
+
+
+def test_an_event_the_kernel_refuses_leaves_no_instance(private: Path) -> None:
+    folder = private / "instances" / f"qtctl-test-{os.getpid()}-refused"
+    with pytest.raises(Unsupported, match="no_such"):
+        ftrace.make_instance(folder, os.getpid(), ["sched:no_such"])
+    assert not folder.exists()
+
+
+async def test_an_instance_in_use_stays_and_is_named(private: Path) -> None:
+    folder = private / "instances" / f"qtctl-test-{os.getpid()}-used"
+    ftrace.make_instance(folder, os.getpid())
+    pipe = TracePipe(folder)
+    with pytest.raises(Unsupported, match="another process reads it"):
+        TracePipe(folder)
+    note = feeds._end(Resource("tracefs", {"instance": str(folder)}))
+    assert f"rmdir {folder}" in note
+    pipe.close()
+    feeds.discard(Resource("tracefs", {"instance": str(folder)}))
+    assert not folder.exists()
+    assert feeds._end(Resource("tracefs", {"instance": str(folder)})) == ""
+
+
+def test_the_shared_buffer_gets_its_settings_back(tracefs: Path) -> None:
+    before = {n: (tracefs / n).read_text() for n in ("buffer_size_kb", "tracing_on")}
+    found = ftraceshared.find(tracefs, own=-1)
+    try:
+        ftraceshared.prepare(found)
+        assert (tracefs / "tracing_on").read_text() == "1\n"
+        assert int((tracefs / "buffer_size_kb").read_text()) >= ftrace.per_cpu_kib()
+    finally:
+        assert ftraceshared.put_back(found.facts()) == ""
+    assert (tracefs / "tracing_on").read_text() == before["tracing_on"]
+    assert ftraceshared.find(tracefs, own=-1).before == found.before
+    assert ftraceshared.put_back(found.facts()) == ""
+
+
+async def test_the_shared_buffer_is_followed_where_there_is_no_other_way(
+    tracefs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STATE_HOME", "CACHE_HOME", "RUNTIME_DIR"):
+        monkeypatch.setenv(f"XDG_{name}", str(tmp_path))
+    monkeypatch.setattr(ftrace, "has_private", lambda root: False)
+    before = ftraceshared.find(tracefs, own=-1)
+    with RealGuest(require("built"), image="virtio-blk", stderr=subprocess.DEVNULL) as guest:
+        async with qtctl.attach(guest.address) as session:
+            with pytest.raises(Unsupported, match="no copy_trace_marker"):
+                async with session.follow("virtio_*", kernel=["sched:*"]):
+                    pass
+            async with session.follow("virtio_blk_*", backend="ftrace", limit=50) as stream:
+                with pytest.raises(Unsupported, match=r"reads .*trace_pipe"):
+                    ftraceshared.find(tracefs, own=-1)
+                found = [record async for record in stream.records()]
+            assert any("everybody shares" in note for note in session.notices)
+    assert len(found) == 50
+    assert {record.tid for record in found}
+    assert ftraceshared.find(tracefs, own=-1).before == before.before
+
+
+@pytest.fixture
+def guest(private: Path) -> Iterator[RealGuest]:
+    qemu = require("built")
+    extra = ["-D", "{dir}/own.log", "-qmp", "unix:{dir}/second.sock,server=on,wait=off"]
+    with RealGuest(qemu, image="virtio-blk", extra=extra) as started:
+        yield started
+
+
+def instances(root: Path) -> list[str]:
+    return [path.name for path in (root / "instances").iterdir() if path.name.startswith("qtctl-")]
+
+
+def told(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.qemu
+def test_a_real_guest_read_and_lost_are_what_its_log_has(
+    guest: RealGuest, run: Qtctl, private: Path
+) -> None:
+    words = ("tail", "--backend", "ftrace", "virtio_*", "memory_region_ops_*", "--ndjson")
+    ran = run("-t", guest.address, *words, "--duration", "1s", limit=None).said(0, "tracefs")
+    found = told(ran.out)
+    logged = (guest.directory / "own.log").read_text().splitlines()
+    summary = found[-1]
+    assert summary["read"] + summary["lost"] == len(logged)
+    assert summary["read"] > 1000
+    events = [record for record in found if record["type"] == "event"]
+    assert {record["pid"] for record in events} == {guest.pid}
+    assert all(record["args"] and "raw" not in record for record in events)
+    assert instances(private) == []
+
+
+@pytest.mark.qemu
+def test_after_sigkill_the_next_verb_removes_the_instance(
+    guest: RealGuest, run: Qtctl, private: Path
+) -> None:
+    running = run.start("-t", guest.address, "tail", "--backend", "ftrace", "virtio_*")
+    running.wrote(b"virtio_blk_req_complete")
+    [name] = [n for n in instances(private) if n.startswith(f"qtctl-{running.pid}-")]
+    running.signal(signal.SIGKILL)
+    running.finish(None)
+    assert name in instances(private)
+    run("-t", guest.address, "status").said(0, "gave back")
+    assert name not in instances(private)
+    assert run.leases() == []
+
+
+@pytest.mark.qemu
+def test_a_guest_that_ended_takes_its_instance_along(
+    guest: RealGuest, run: Qtctl, private: Path
+) -> None:
+    running = run.start("-t", guest.address, "tail", "--backend", "ftrace", "virtio_*")
+    running.wrote(b"virtio_blk_req_complete")
+    running.signal(signal.SIGKILL)
+    running.finish(None)
+    guest.process.kill()
+    guest.process.wait()
+    with RealGuest(guest.qemu) as another:
+        run("-t", another.address, "status").said(0)
+    eventually(lambda: f"qtctl-{running.pid}-1" not in instances(private), "it is removed")
+
+
+@pytest.mark.qemu
+def test_two_at_once_have_an_instance_each(guest: RealGuest, run: Qtctl, private: Path) -> None:
+    words = ("tail", "--backend", "ftrace", "virtio_blk_*")
+    one = run.start("-t", guest.address, *words)
+    one.wrote(b"virtio_blk_req_complete")
+    two = run.start("-t", str(guest.directory / "second.sock"), *words, "--kernel", "sched:*")
+    two.wrote(b"sched:sched_switch")
+    two.wrote(b"virtio_blk_req_complete")
+    one.signal(signal.SIGINT)
+    assert one.finish(None).code == 130
+    seen = len(two.out)
+    eventually(lambda: len(two.out) > seen + 2000, "the other one goes on")
+    two.signal(signal.SIGTERM)
+    assert two.finish(None).code == 143
+    assert instances(private) == []
+
+
+@pytest.mark.qemu
+def test_kernel_patterns_that_cannot_be(guest: RealGuest, run: Qtctl, private: Path) -> None:
+    target = ("-t", guest.address, "tail", "virtio_*", "--duration", "1s")
+    run(*target, "--kernel", "kvm:kvm_exitt").said(3, "no kernel event", "kvm:kvm_exit")
+    run(*target, "--kernel", "kvm:*", "--backend", "log").said(2, "ftrace backend")
+    assert instances(private) == []
