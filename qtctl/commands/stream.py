@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import sys
-from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,33 +15,26 @@ from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.output import Formatter, Sink, open_new
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
+from qtctl.commands.writing import (
+    NDJSON,
+    TIME,
+    WHERE,
+    Writer,
+    lost_words,
+    make_writer,
+    say_sums,
+)
 from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
-    from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
-    from qtctl.session.feeds.base import Loss
-    from qtctl.session.follow import Counts, Stream
-    from qtctl.text.rows import RowFormatter
+    from qtctl.session.follow import Stream
 
 _FLUSH_S = 1.0
-_WHERE = arg(
-    "--where",
-    metavar="EXPR",
-    help="only records for which this Python expression over their arguments holds; "
-    "also: event, tid, time_ns",
-)
 _BACKEND = arg(
     "--backend", default="auto", metavar="NAME", help="trace backend to read (default: auto)"
-)
-_NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
-_TIME = arg(
-    "--time",
-    choices=("abs", "rel", "delta", "none"),
-    default="abs",
-    help="time of day, since the first record, since the one before, or none",
 )
 
 
@@ -54,12 +45,12 @@ _TIME = arg(
         PATTERNS,
         EXCEPT,
         FILE,
-        _WHERE,
+        WHERE,
         _BACKEND,
         arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
         arg("--max-events", metavar="N", type=count, help="stop after N records"),
-        _TIME,
-        _NDJSON,
+        TIME,
+        NDJSON,
         arg(
             "--kernel",
             action="append",
@@ -101,16 +92,16 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
             await _pump(context, options, stream, sink)
         finally:
             if stream.began_ns:
-                _sums(context, stream.counts)
+                say_sums(context, stream.counts)
         sink.check()
     if options.strict and (stream.counts.lost or stream.counts.unknown_losses):
-        raise DataLost(f"{_lost(stream.counts)} lost", hint="a --where or fewer patterns")
+        raise DataLost(f"{lost_words(stream.counts)} lost", hint="a --where or fewer patterns")
     return 0
 
 
 async def _pump(context: Context, options: argparse.Namespace, stream: Stream, sink: Sink) -> None:
     """Enter the stream, write what it yields, and leave it when asked to."""
-    writer: _Writer | None = None
+    writer: Writer | None = None
     async with stream:
         _announce(context, stream)
         writer = _writer(context, options, stream)
@@ -172,73 +163,13 @@ def _announce(context: Context, stream: Stream) -> None:
         context.say(f"{events} {where}: arguments stay text; try: --events-all FILE")
 
 
-class _Writer:
-    """Turns what a stream yields into lines, as JSON or for people."""
-
-    def __init__(self, formatter: RowFormatter | None) -> None:
-        self._formatter = formatter
-
-    def began(self, stream: Stream) -> Iterator[str]:
-        if self._formatter is None and stream.report is not None:
-            from qtctl.records import schema
-
-            changed = len(stream.report.changed)
-            patterns = stream.selection.words()
-            yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
-
-    def lines(self, item: Batch | Loss) -> Iterator[str]:
-        from qtctl.records.batch import Batch
-
-        if isinstance(item, Batch):
-            return self._records(item.records())
-        return iter([self._loss(item)])
-
-    def _records(self, records: Iterable[Record]) -> Iterator[str]:
-        if self._formatter is not None:
-            return map(self._formatter.line, records)
-        from qtctl.records import schema
-
-        return (json.dumps(schema.record(record)) for record in records)
-
-    def one(self, record: Record) -> Iterator[str]:
-        return self._records([record])
-
-    def _loss(self, loss: Loss) -> str:
-        if self._formatter is None:
-            from qtctl.records import schema
-
-            return json.dumps(schema.loss(loss.backend, loss.count, loss.time_ns))
-        how_many = "an unknown number of" if loss.count is None else str(loss.count)
-        return self._formatter.note(f"--- {how_many} records lost here ({loss.backend}) ---")
-
-    def ended(self, counts: Counts) -> Iterator[str]:
-        if self._formatter is None:
-            from qtctl.records import schema
-
-            yield json.dumps(
-                schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
-            )
-
-
-def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> _Writer:
+def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Writer:
     if options.ndjson:
-        return _Writer(None)
-    from qtctl.text.rows import RowFormatter
+        return Writer(None)
     from qtctl.text.style import Style
 
     style = Style() if getattr(options, "out", None) else context.out_style
-    return _Writer(RowFormatter(style, options.time, stream.hex_arguments(), stream.picked))
-
-
-def _sums(context: Context, counts: Counts) -> None:
-    lost = f", {_lost(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
-    context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
-
-
-def _lost(counts: Counts) -> str:
-    if not counts.unknown_losses:
-        return f"{counts.lost}"
-    return f"{counts.lost} and {counts.unknown_losses} times an unknown number"
+    return make_writer(style, options.time, stream.hex_arguments(), stream.picked)
 
 
 @command(
@@ -246,11 +177,11 @@ def _lost(counts: Counts) -> str:
     "block until an event happens, print it",
     arguments=(
         arg("event", metavar="EVENT", help="event name or pattern", completes="event"),
-        _WHERE,
+        WHERE,
         _BACKEND,
         arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),
-        _TIME,
-        _NDJSON,
+        TIME,
+        NDJSON,
     ),
     examples=(
         "qtctl wait virtio_blk_req_complete --where 'status != 0' --timeout 30s",

@@ -6,26 +6,22 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from qtctl.backends.table import TABLE, choose
 from qtctl.errors import LinkLost, UsageError
 from qtctl.events.control import SwitchReport
 from qtctl.events.patterns import Selection
-from qtctl.model import Backend, Declaration
+from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.filters import Filter
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Feed, Loss, Request
 from qtctl.session.feeds.table import open_feed
 from qtctl.session.leasing import new_owner, nothing_matched
+from qtctl.session.sieve import Counts, Sieve
 
 if TYPE_CHECKING:
     from qtctl.session.attach import Session
@@ -36,20 +32,6 @@ _SETTLE_LIMIT_S = 1.0
 """How long a feed may say nothing before what it still owes is given up."""
 _WAIT_S = 1.0
 _KEEP_UP_S = 0.05
-
-
-@dataclass(slots=True)
-class Counts:
-    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
-
-    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
-    """
-
-    read: int = 0
-    shown: int = 0
-    filtered: int = 0
-    lost: int = 0
-    unknown_losses: int = 0
 
 
 class Stream:
@@ -74,7 +56,8 @@ class Stream:
         kernel: Sequence[str] = (),
     ) -> None:
         self.session = session
-        self.counts = Counts()
+        self._sieve = Sieve(text=text, limit=limit)
+        self.counts = self._sieve.counts
         self.backend = Backend.LOG
         self.picked: list[str] = []
         self.began_ns = 0
@@ -82,14 +65,10 @@ class Stream:
         self.selection = selection
         self._where = where
         self._asked = backend
-        self._text = text
-        self._limit = limit
         self._kernel_patterns = kernel
         self._kernel: list[str] = []
         self._owner = new_owner()
         self._feed: Feed | None = None
-        self._filter: Filter | None = None
-        self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._stop = asyncio.Event()
         self._giving = asyncio.Lock()
         self._link_error = ""
@@ -111,7 +90,7 @@ class Stream:
         self.backend = choose(
             (await self.session.backends()).known, self._asked, self.session.where
         )
-        table, self._filter = await asyncio.to_thread(self._prepare, names)
+        table = await asyncio.to_thread(self._prepare, names)
         try:
             picked = tuple(self.picked)
             request = Request(self.session, self._owner, table, picked, self._kernel)
@@ -138,15 +117,11 @@ class Stream:
         self._asked = Backend.FTRACE
         return kernel_names(self._kernel_patterns)
 
-    def _prepare(self, names: list[str]) -> tuple[EventTable, Filter | None]:
+    def _prepare(self, names: list[str]) -> EventTable:
         declared = self.session.facts.declarations.by_name
         table = EventTable.build([*names, *self._kernel], declared)
-        picked = {*self.picked, *self._kernel}
-        self._wanted = np.fromiter((name in picked for name in table.names), np.bool_, len(table))
-        if self._where is None:
-            return table, None
-        known: list[Declaration] = [declared[name] for name in self.picked if name in declared]
-        return table, Filter.compile(self._where, known)
+        self._sieve.pick(table, [*self.picked, *self._kernel], self._where)
+        return table
 
     @property
     def source(self) -> str:
@@ -187,7 +162,7 @@ class Stream:
                 for item in await asyncio.to_thread(self._step):
                     async with self._kept_up():
                         yield item
-                    if self._full():
+                    if self._sieve.full():
                         return
                 if self._feed.taken - before >= SMALL_BYTES:
                     continue
@@ -236,11 +211,11 @@ class Stream:
         assert self._feed is not None
         await self._feed.settle()
         quiet_s = 0.0
-        while not self._feed.settled() and not self._full() and quiet_s < _SETTLE_LIMIT_S:
+        while not self._feed.settled() and not self._sieve.full() and quiet_s < _SETTLE_LIMIT_S:
             before = self._feed.taken
             for item in await asyncio.to_thread(self._step):
                 yield item
-                if self._full():
+                if self._sieve.full():
                     return
             if self._feed.taken == before:
                 quiet_s += _SETTLE_S
@@ -248,7 +223,7 @@ class Stream:
             else:
                 quiet_s = 0.0
         for rest in self._feed.finish():
-            shown = self._account(rest)
+            shown = self._sieve.take(rest)
             if shown is not None:
                 yield shown
 
@@ -270,44 +245,14 @@ class Stream:
                 more.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await more
-        shown = map(self._account, items)
+        shown = map(self._sieve.take, items)
         return [item for item in shown if item is not None]
 
     def _step(self) -> list[Batch | Loss]:
         """Read, decode and filter once; runs in a thread."""
         assert self._feed is not None
-        shown = map(self._account, self._feed.read())
+        shown = map(self._sieve.take, self._feed.read())
         return [item for item in shown if item is not None]
-
-    def _account(self, item: Batch | Loss) -> Batch | Loss | None:
-        """Count a batch or loss; return what of it is shown."""
-        counts = self.counts
-        if isinstance(item, Loss):
-            counts.lost += item.count or 0
-            counts.unknown_losses += item.count is None
-            return item
-        if self._full():
-            return None
-        rows = np.flatnonzero(self._mask(item))
-        read = len(item)
-        if self._limit is not None and len(rows) >= self._limit - counts.shown:
-            rows = rows[: self._limit - counts.shown]
-            read = int(rows[-1]) + 1
-        counts.read += read
-        counts.shown += len(rows)
-        counts.filtered += read - len(rows)
-        return item.select(rows) if len(rows) else None
-
-    def _mask(self, batch: Batch) -> NDArray[np.bool_]:
-        event = batch.event
-        is_text = event < 0
-        mask = self._wanted[event] & ~is_text  # -1 picks the last name; masked again
-        if self._filter is not None:
-            mask &= self._filter.mask(batch)
-        return mask | is_text if self._text else mask
-
-    def _full(self) -> bool:
-        return self._limit is not None and self.counts.shown >= self._limit
 
     async def records(self) -> AsyncGenerator[Record]:
         """Yield the shown records one by one; losses are counted in :attr:`counts`."""

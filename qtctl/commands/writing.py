@@ -1,0 +1,109 @@
+"""What stream verbs print: records, losses and sums, as JSON or for people; and their options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import arg
+
+if TYPE_CHECKING:
+    from qtctl.records.batch import Batch
+    from qtctl.records.columns import Record
+    from qtctl.session.feeds.base import Loss
+    from qtctl.session.follow import Stream
+    from qtctl.session.sieve import Counts
+    from qtctl.text.rows import RowFormatter
+    from qtctl.text.style import Style
+
+WHERE = arg(
+    "--where",
+    metavar="EXPR",
+    help="only records for which this Python expression over their arguments holds; "
+    "also: event, tid, time_ns",
+)
+NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
+TIME = arg(
+    "--time",
+    choices=("abs", "rel", "delta", "none"),
+    default="abs",
+    help="time of day, since the first record, since the one before, or none",
+)
+
+
+class Writer:
+    """Turns what a stream yields into lines, as JSON or for people."""
+
+    def __init__(self, formatter: RowFormatter | None) -> None:
+        self._formatter = formatter
+
+    def began(self, stream: Stream) -> Iterator[str]:
+        """Yield what tells that events were switched on."""
+        if self._formatter is None and stream.report is not None:
+            from qtctl.records import schema
+
+            changed = len(stream.report.changed)
+            patterns = stream.selection.words()
+            yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
+
+    def lines(self, item: Batch | Loss) -> Iterator[str]:
+        """Yield the lines of a batch or a loss."""
+        from qtctl.records.batch import Batch
+
+        if isinstance(item, Batch):
+            return self._records(item.records())
+        return iter([self._loss(item)])
+
+    def _records(self, records: Iterable[Record]) -> Iterator[str]:
+        if self._formatter is not None:
+            return map(self._formatter.line, records)
+        from qtctl.records import schema
+
+        return (json.dumps(schema.record(record)) for record in records)
+
+    def one(self, record: Record) -> Iterator[str]:
+        """Yield the line of one record."""
+        return self._records([record])
+
+    def _loss(self, loss: Loss) -> str:
+        if self._formatter is None:
+            from qtctl.records import schema
+
+            return json.dumps(schema.loss(loss.backend, loss.count, loss.time_ns))
+        how_many = "an unknown number of" if loss.count is None else str(loss.count)
+        return self._formatter.note(f"--- {how_many} records lost here ({loss.backend}) ---")
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the sums that end a stream."""
+        if self._formatter is None:
+            from qtctl.records import schema
+
+            yield json.dumps(
+                schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
+            )
+
+
+def make_writer(
+    style: Style | None, times: str, in_hex: Mapping[str, frozenset[str]], names: Sequence[str]
+) -> Writer:
+    """Return a writer for people, or of JSON where there is no style; see ``RowFormatter``."""
+    if style is None:
+        return Writer(None)
+    from qtctl.text.rows import RowFormatter
+
+    return Writer(RowFormatter(style, times, in_hex, names))
+
+
+def say_sums(context: Context, counts: Counts) -> None:
+    """Tell the sums of a stream on stderr."""
+    lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
+    context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
+
+
+def lost_words(counts: Counts) -> str:
+    """Return how many records were lost, in words."""
+    if not counts.unknown_losses:
+        return f"{counts.lost}"
+    return f"{counts.lost} and {counts.unknown_losses} times an unknown number"

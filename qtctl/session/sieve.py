@@ -1,0 +1,86 @@
+"""What of a run of records is shown, and the sums of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.records.batch import Batch
+from qtctl.records.filters import Filter
+from qtctl.records.table import EventTable
+from qtctl.session.feeds.base import Loss
+
+
+@dataclass(slots=True)
+class Counts:
+    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
+
+    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
+    """
+
+    read: int = 0
+    shown: int = 0
+    filtered: int = 0
+    lost: int = 0
+    unknown_losses: int = 0
+
+
+class Sieve:
+    """Lets through the picked events that a filter holds for, at most ``limit``, and counts.
+
+    ``text`` lets lines that are no events through, too. Everything is filtered until it is told
+    with :meth:`pick` what is wanted.
+    """
+
+    def __init__(self, *, text: bool, limit: int | None) -> None:
+        self.counts = Counts()
+        self._text = text
+        self._limit = limit
+        self._filter: Filter | None = None
+        self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
+
+    def pick(self, table: EventTable, picked: Collection[str], where: str | None) -> None:
+        """Say which events of ``table`` are wanted, and the filter on their arguments.
+
+        Raises:
+            UsageError: ``where`` is wrong or names no argument of the picked events.
+        """
+        chosen = set(picked)
+        self._wanted = np.fromiter((name in chosen for name in table.names), np.bool_, len(table))
+        if where is not None:
+            declared = table.declarations
+            self._filter = Filter.compile(where, [declared[n] for n in picked if n in declared])
+
+    def take(self, item: Batch | Loss) -> Batch | Loss | None:
+        """Count a batch or loss; return what of it is shown."""
+        counts = self.counts
+        if isinstance(item, Loss):
+            counts.lost += item.count or 0
+            counts.unknown_losses += item.count is None
+            return item
+        if self.full():
+            return None
+        rows = np.flatnonzero(self._mask(item))
+        read = len(item)
+        if self._limit is not None and len(rows) >= self._limit - counts.shown:
+            rows = rows[: self._limit - counts.shown]
+            read = int(rows[-1]) + 1
+        counts.read += read
+        counts.shown += len(rows)
+        counts.filtered += read - len(rows)
+        return item.select(rows) if len(rows) else None
+
+    def _mask(self, batch: Batch) -> NDArray[np.bool_]:
+        event = batch.event
+        is_text = event < 0
+        mask = self._wanted[event] & ~is_text  # -1 picks the last name; masked again
+        if self._filter is not None:
+            mask &= self._filter.mask(batch)
+        return mask | is_text if self._text else mask
+
+    def full(self) -> bool:
+        """Tell whether the limit is reached."""
+        return self._limit is not None and self.counts.shown >= self._limit
