@@ -13,6 +13,7 @@ import pytest
 
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl
+from tests.samples import capture
 
 pytestmark = pytest.mark.qemu
 
@@ -47,6 +48,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     script = home / "bin" / "qtctl"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m qtctl "$@"\n')
     script.chmod(0o755)
+    (home / "trace-4711").write_bytes(capture("qemu-7.2-simple-v4.bin"))
     extra = ["-name", "vm1", "-msg", "timestamp=on"]
     null = subprocess.DEVNULL
     with (
@@ -54,7 +56,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         RealGuest(require("path"), image="virtio-blk", extra=extra, stderr=null) as guest,
     ):
         path = f"{home / 'bin'}:{os.environ['PATH']}"
-        yield qtctl.environment({"PATH": path, "QTCTL_TARGET": guest.address})
+        yield qtctl.environment({"PATH": path, "QTCTL_TARGET": guest.address, "PWD": str(home)})
 
 
 @pytest.mark.parametrize(("line", "shown"), examples())
@@ -62,7 +64,14 @@ def test_every_readme_example_answers_as_shown(
     command: dict[str, str], line: str, shown: str
 ) -> None:
     ran = subprocess.run(
-        line, shell=True, env=command, capture_output=True, text=True, timeout=20, check=False
+        line,
+        shell=True,
+        cwd=command["PWD"],
+        env=command,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     expected, got = shape(shown), shape(ran.stdout)
