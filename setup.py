@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("kernels", "simplekernels", "tracekernels")
+KERNELS = ("kernels", "simplekernels", "tracekernels", "lttngkernels")
 
 try:
     from Cython.Build import cythonize

@@ -42,7 +42,7 @@ TABLE: dict[Backend, BackendRow] = {
         BackendRow(
             Backend.UST,
             "LTTng-UST tracepoints",
-            followed=False,
+            followed=True,
             follows_qmp=False,
             instead="lttng enable-event -u 'qemu:PATTERN'",
         ),

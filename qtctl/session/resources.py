@@ -12,6 +12,7 @@ from qtctl.monitor.client import Monitor
 # Loaded when needed only: most verbs end nothing.
 _KINDS = {
     "log": "qtctl.session.feeds.log",
+    "lttng": "qtctl.session.feeds.ust",
     "tracefs": "qtctl.session.feeds.ftrace",
     "simple": "qtctl.session.feeds.simple",
 }

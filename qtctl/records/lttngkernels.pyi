@@ -1,0 +1,31 @@
+# Types of lttngkernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+FIELDS: Final[tuple[str, ...]]
+
+def split_records(
+    data: bytes,
+    name: memoryview,
+    name_stop: memoryview,
+    time_ns: memoryview,
+    tid: memoryview,
+    start: memoryview,
+    begin: memoryview,
+    stop: memoryview,
+    scratch: memoryview,
+    at: int,
+) -> tuple[int, int]: ...
+def parse_fields(
+    data: bytes,
+    table: memoryview,
+    names: bytes,
+    begin: memoryview,
+    stop: memoryview,
+    number: memoryview,
+    values: memoryview,
+    spans: memoryview,
+    escaped: memoryview,
+    ok: memoryview,
+) -> None: ...
