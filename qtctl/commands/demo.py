@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qtctl.commands.context import Context
-from qtctl.commands.registry import arg, command
+from qtctl.commands.parsing import verb_parser
+from qtctl.commands.registry import COMMANDS, arg, command
 from qtctl.commands.stream import tail
 from qtctl.commands.values import count, duration
 from qtctl.errors import Unsupported
@@ -45,18 +46,9 @@ async def demo(context: Context, options: argparse.Namespace) -> int:
         async with _guest(binary, Path(folder)) as socket_path:
             context.say(f"booted a guest that reads its disk for ever, QMP on {socket_path}")
             context.say(f"$ qtctl -t {socket_path} tail {' '.join(map(repr, _EVENTS))}")
-            settings = argparse.Namespace(
-                verb="tail",
-                patterns=_EVENTS,
-                file=None,
-                where=None,
-                backend="auto",
-                all=False,
-                time="abs",
-                out=None,
-                strict=False,
-                **{key: getattr(options, key) for key in ("duration", "max_events", "ndjson")},
-            )
+            settings = verb_parser(COMMANDS.rows["tail"]).parse_args(_EVENTS)
+            for shared in ("duration", "max_events", "ndjson"):
+                setattr(settings, shared, getattr(options, shared))
             code = await tail(replace(context, target=str(socket_path)), settings)
     context.say("the guest is gone; try this on one of yours: qtctl ps")
     assert isinstance(code, int)
