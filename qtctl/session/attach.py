@@ -223,7 +223,8 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
             f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
             hint=f"kill -CONT {guest.pid}",
         )
-    held = [h for h in holders(address, guest) if h.pid != os.getpid()]
+    # Our own end, just closed, may still be a connection of nobody's.
+    held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
     if held:
         return MonitorBusy(
             f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
