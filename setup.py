@@ -2,7 +2,7 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("kernels", "simplekernels", "tracekernels", "lttngkernels")
+KERNELS = ("kernels", "simplekernels", "tracekernels", "lttngkernels", "syslogkernels")
 
 try:
     from Cython.Build import cythonize

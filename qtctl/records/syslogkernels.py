@@ -1,0 +1,358 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loop that walks lines of the system log: time, host, program, pid.
+
+Cython in pure-Python mode, as ``kernels.py``. The forms, with MESSAGE behind each:
+``<30>Nov 22 21:39:36 PROG[PID]: `` (what syslog(3) of glibc sends), ``Nov 22 21:39:36 HOST
+PROG[PID]: `` and ``2026-11-22T21:37:32.295065+00:00 HOST PROG[PID]: `` (the two file formats of
+rsyslog 8), ``1795391511.853284 HOST PROG[PID]: `` (journalctl -o short-unix of systemd 252).
+"""
+# ruff: noqa: SIM110
+
+import cython
+
+COMPILED: bool = cython.compiled
+
+#: Kinds of rows: a line without a head, of the guest, of others, of a log daemon, a squashed one.
+PLAIN, MINE, OTHER, DAEMON, REPEATED = 0, 1, 2, 3, 4
+_MINE_KIND = cython.declare(cython.int, 1)
+_OTHER_KIND = cython.declare(cython.int, 2)
+_DAEMON_KIND = cython.declare(cython.int, 3)
+_REPEATED_KIND = cython.declare(cython.int, 4)
+
+_LAST_SECOND = cython.declare(cython.longlong, 9223372035)
+_MONTHS_BYTES = b"JanFebMarAprMayJunJulAugSepOctNovDec"
+_REPEATED_BYTES = b"message repeated "
+_TIMES_BYTES = b" times: ["
+_RSYSLOGD_BYTES = b"rsyslogd"
+_JOURNALD_BYTES = b"systemd-journal"
+cython.declare(
+    _MONTHS=cython.p_uchar,
+    _REPEATED=cython.p_uchar,
+    _TIMES=cython.p_uchar,
+    _RSYSLOGD=cython.p_uchar,
+    _JOURNALD=cython.p_uchar,
+)
+_MONTHS = _MONTHS_BYTES
+_REPEATED = _REPEATED_BYTES
+_TIMES = _TIMES_BYTES
+_RSYSLOGD = _RSYSLOGD_BYTES
+_JOURNALD = _JOURNALD_BYTES
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _starts(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    text: cython.p_uchar,
+    size: cython.Py_ssize_t,
+) -> cython.bint:
+    """Tell if data[at:end] starts with the ``size`` bytes of ``text``."""
+    if end - at < size:
+        return False
+    i: cython.Py_ssize_t
+    for i in range(size):
+        if data[at + i] != text[i]:
+            return False
+    return True
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _fixed(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, size: cython.int
+) -> cython.longlong:
+    """Read ``size`` digits, or -1; a blank may stand for a leading zero."""
+    if at + size > end:
+        return -1
+    value: cython.longlong = 0
+    i: cython.Py_ssize_t
+    for i in range(at, at + size):
+        if data[i] == 32 and i == at and size == 2:
+            continue
+        if data[i] < 48 or data[i] > 57:
+            return -1
+        value = value * 10 + (data[i] - 48)
+    return value
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _clock(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
+    """Read ``HH:MM:SS`` as seconds of the day, or -1."""
+    if at + 8 > end or data[at + 2] != 58 or data[at + 5] != 58:
+        return -1
+    hour: cython.longlong = _fixed(data, at, end, 2)
+    minute: cython.longlong = _fixed(data, at + 3, end, 2)
+    second: cython.longlong = _fixed(data, at + 6, end, 2)
+    if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 60:
+        return -1
+    return (hour * 60 + minute) * 60 + second
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _month_day(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read ``Nov 22 21:39:36 ``: where it ends, or -1. out[0]: -2 less month, day and second."""
+    if at + 16 > end or data[at + 3] != 32 or data[at + 6] != 32 or data[at + 15] != 32:
+        return -1
+    month: cython.longlong = -1
+    i: cython.int
+    for i in range(12):
+        if _starts(data, at, end, _MONTHS + i * 3 if cython.compiled else _MONTHS[i * 3 :], 3):
+            month = i + 1
+    day: cython.longlong = _fixed(data, at + 4, end, 2)
+    second: cython.longlong = _clock(data, at + 7, end)
+    if month < 1 or day < 1 or day > 31 or second < 0:
+        return -1
+    out[0] = -2 - ((month * 32 + day) * 131072 + second)
+    return at + 16
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _fraction(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Add an optional ``.123456`` to out[0], in ns; where it ends."""
+    if at < end and data[at] == 46:
+        at += 1
+        unit: cython.longlong = 100000000
+        while at < end and unit > 0 and data[at] >= 48 and data[at] <= 57:
+            out[0] += (data[at] - 48) * unit
+            unit //= 10
+            at += 1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _iso(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read ``2026-11-22T21:37:32.295065+00:00 ``: where it ends, or -1. out[0]: Unix ns."""
+    if at + 21 > end or data[at + 4] != 45 or data[at + 7] != 45 or data[at + 10] != 84:
+        return -1
+    year: cython.longlong = _fixed(data, at, end, 4)
+    month: cython.longlong = _fixed(data, at + 5, end, 2)
+    day: cython.longlong = _fixed(data, at + 8, end, 2)
+    second: cython.longlong = _clock(data, at + 11, end)
+    if year < 1971 or year > 2261 or month < 1 or month > 12 or day < 1 or day > 31 or second < 0:
+        return -1
+    if month <= 2:
+        year -= 1
+        month += 12
+    days: cython.longlong = 365 * year + year // 4 - year // 100 + year // 400
+    days += (153 * month - 457) // 5 + day - 719469
+    out[0] = (days * 86400 + second) * 1000000000
+    at = _fraction(data, at + 19, end, out)
+    if at + 6 < end and (data[at] == 43 or data[at] == 45) and data[at + 3] == 58:
+        hours: cython.longlong = _fixed(data, at + 1, end, 2)
+        minutes: cython.longlong = _fixed(data, at + 4, end, 2)
+        if hours < 0 or minutes < 0:
+            return -1
+        shift: cython.longlong = (hours * 60 + minutes) * 60 * 1000000000
+        out[0] += -shift if data[at] == 43 else shift
+        at += 6
+    elif at < end and data[at] == 90:
+        at += 1
+    else:
+        return -1
+    return at + 1 if at < end and data[at] == 32 else -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _unix(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read ``1795391511.853284 ``: where it ends, or -1. out[0]: Unix ns."""
+    seconds: cython.longlong = 0
+    while at < end and data[at] >= 48 and data[at] <= 57:
+        seconds = seconds * 10 + (data[at] - 48)
+        if seconds > _LAST_SECOND:
+            return -1
+        at += 1
+    if at >= end or data[at] != 46:
+        return -1
+    out[0] = seconds * 1000000000
+    at = _fraction(data, at, end, out)
+    return at + 1 if at < end and data[at] == 32 else -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _head(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read a line's head: where its message begins, or -1. out: time, pid or -1, program."""
+    first: cython.Py_ssize_t = at
+    raw: cython.bint = False
+    if at < end and data[at] == 60:
+        while at < end and at - first < 5 and data[at] != 62:
+            at += 1
+        if at >= end or data[at] != 62:
+            return -1
+        at += 1
+        first = at
+        raw = True
+    if at >= end:
+        return -1
+    if data[at] >= 48 and data[at] <= 57:
+        at = _iso(data, first, end, out)
+        if at < 0:
+            at = _unix(data, first, end, out)
+    else:
+        at = _month_day(data, at, end, out)
+    if at < 0:
+        return -1
+    if not raw:  # the host, one word
+        first = at
+        while at < end and data[at] != 32:
+            at += 1
+        if at == first or at >= end:
+            return -1
+        at += 1
+    out[2] = at
+    out[1] = -1
+    first = at
+    # A program's name may hold blanks, but neither brackets nor a colon.
+    while at < end and data[at] != 91 and data[at] != 58:
+        at += 1
+    if at == first or at >= end:
+        return -1
+    if data[at] == 91:
+        at += 1
+        pid: cython.longlong = 0
+        first = at
+        while at < end and data[at] >= 48 and data[at] <= 57:
+            pid = pid * 10 + (data[at] - 48)
+            if pid > 0x7FFFFFFF:
+                return -1
+            at += 1
+        if at == first or at >= end or data[at] != 93:
+            return -1
+        out[1] = pid
+        at += 1
+    if at >= end or data[at] != 58:
+        return -1
+    at += 1
+    return at + 1 if at < end and data[at] == 32 else at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _repeats(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
+) -> cython.Py_ssize_t:
+    """Read ``message repeated N times: [ TEXT]``: where TEXT begins, or -1. out[3]: N."""
+    if not _starts(data, at, end, _REPEATED, 17) or data[end - 1] != 93:
+        return -1
+    at += 17
+    first: cython.Py_ssize_t = at
+    out[3] = 0
+    while at < end and at - first < 18 and data[at] >= 48 and data[at] <= 57:
+        out[3] = out[3] * 10 + (data[at] - 48)
+        at += 1
+    if at == first or not _starts(data, at, end, _TIMES, 9):
+        return -1
+    at += 9
+    return at + 1 if data[at] == 32 else at
+
+
+def split_syslog(
+    data: cython.const[cython.uchar][::1],
+    pid: cython.longlong,
+    state: cython.longlong[::1],
+    final: cython.bint,
+    kind: cython.int[::1],
+    time_ns: cython.longlong[::1],
+    count: cython.longlong[::1],
+    start: cython.longlong[::1],
+    first: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    at: cython.Py_ssize_t,
+    limit: cython.Py_ssize_t,
+) -> tuple:
+    """Split data[at:] into lines; returns (rows written, offset reached).
+
+    A row gets: its kind; the time: Unix ns, or -1, or -2 less (32 * month + day) * 2^17 + second of
+    the day, in local time of a year that is not said; how often the message came; the offsets of
+    the line, of the message and of its end. ``pid`` is the guest's. ``state`` is scratch of five,
+    state[4] kept between calls and started at 0: whether a line beyond ``limit`` is being passed on
+    in pieces.
+    """
+    text: cython.p_uchar
+    head: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        head = cython.cast(cython.p_longlong, cython.address(state[0]))
+    else:
+        text, head = data, state
+    size: cython.Py_ssize_t = len(data)
+    room: cython.Py_ssize_t = len(kind)
+    row: cython.Py_ssize_t = 0
+    with cython.nogil:
+        while at < size and row < room:
+            bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
+            end: cython.Py_ssize_t = at
+            while end < bound and text[end] != 10:
+                end += 1
+            whole: cython.bint = end < bound
+            if not whole:
+                if size - at > limit:
+                    end = at + limit
+                elif not final:
+                    break
+            kind[row] = 0
+            time_ns[row] = -1
+            count[row] = 1
+            start[row] = at
+            first[row] = at
+            stop[row] = end
+            if head[4] == 0 and (whole or size - at <= limit):
+                begin: cython.Py_ssize_t = _head(text, at, end, head)
+                if begin >= 0:
+                    time_ns[row] = head[0]
+                    first[row] = begin
+                    if head[1] == pid:
+                        kind[row] = _MINE_KIND
+                        begin = _repeats(text, begin, end, head)
+                        if begin >= 0:
+                            kind[row] = _REPEATED_KIND
+                            count[row] = head[3]
+                            first[row] = begin
+                            stop[row] = end - 1
+                    elif _starts(text, head[2], end, _RSYSLOGD, 8) or _starts(
+                        text, head[2], end, _JOURNALD, 15
+                    ):
+                        kind[row] = _DAEMON_KIND
+                    else:
+                        kind[row] = _OTHER_KIND
+            head[4] = 0 if whole else 1
+            row += 1
+            at = end + 1 if whole else end
+        if final:
+            head[4] = 0
+    return row, at if at < size else size

@@ -1,0 +1,220 @@
+"""The syslog decoder: captured lines, each daemon's forms and notices, cuts, hostile text."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import time
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qtctl.model import Clock
+from qtctl.records import syslogkernels, sysloglines
+from qtctl.records.batch import Batch
+from qtctl.records.sysloglines import REPEAT_LIMIT, SyslogDecoder
+from qtctl.records.tracepipe import Missed
+from tests.samples import capture, event_table
+
+CAPTURE = "qemu-7.2-syslog-datagrams.txt"
+PID, NOW = 30513, 1_795_400_000_000_000_000
+EVENT = "virtio_notify vdev 0x1 vq 0x2"
+HOST = "2026-11-22T21:37:32.295065+00:00 host "
+MINE = f"{HOST}qemu-system-x86_64[{PID}]: "
+
+
+@cache
+def interpreted() -> ModuleType:
+    path = Path(syslogkernels.__file__).parent / "syslogkernels.py"
+    loader = importlib.machinery.SourceFileLoader("syslogkernels_interpreted", str(path))
+    spec = importlib.util.spec_from_loader("syslogkernels_interpreted", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["as installed", "interpreted"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "interpreted":
+        monkeypatch.setattr(sysloglines, "syslogkernels", interpreted())
+    yield
+
+
+def decoder(line_limit: int = 1 << 16) -> SyslogDecoder:
+    return SyslogDecoder(event_table("7.2"), pid=PID, unit="guest.scope", line_limit=line_limit)
+
+
+def rows(items: list[Batch | Missed]) -> list[tuple[object, ...]]:
+    out: list[tuple[object, ...]] = []
+    for item in items:
+        if isinstance(item, Missed):
+            out.append(("lost", item.count))
+            continue
+        for record in item.records():
+            moment = record.time_ns if record.clock is not Clock.ARRIVAL else 0
+            text = record.raw if record.raw is not None else record.line
+            out.append((record.name, tuple(record.args.items()), moment, record.clock, text))
+    return out
+
+
+def decode(data: bytes, cuts: list[int] | None = None, line_limit: int = 1 << 16) -> list[object]:
+    reader = decoder(line_limit)
+    edges = [0, *sorted(cut for cut in cuts or [] if cut < len(data)), len(data)]
+    found: list[object] = []
+    for one, two in pairwise(edges):
+        found += rows(reader.feed(data[one:two], now_ns=NOW))
+    found += rows(reader.flush(now_ns=NOW))
+    assert reader.pending_bytes == 0
+    return found
+
+
+def told(text: str) -> list[tuple[object, ...]]:
+    return rows(decoder().feed(text.encode("utf-8", "surrogateescape"), now_ns=NOW))
+
+
+def test_captured_datagrams_are_all_read() -> None:
+    data = capture(CAPTURE)
+    found = rows(decoder().feed(data, now_ns=NOW))
+    assert len(found) == data.count(b"\n")
+    assert all(name and args and text is None for name, args, _, _, text in found)
+    local = time.strptime("2026 Nov 22 21:39:36", "%Y %b %d %H:%M:%S")
+    assert found[0] == (
+        "virtio_queue_notify",
+        (("vdev", 0x5653B3AD1A70), ("n", 0), ("vq", 0x7F55918AC010)),
+        int(time.mktime(local)) * 10**9,
+        Clock.REALTIME,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "moment"),
+    [
+        ("2026-11-22T21:37:32.295065+00:00 host ", 1795383452_295065_000),
+        ("2026-11-22T22:37:32.295065+01:00 host ", 1795383452_295065_000),
+        ("2026-11-22T16:07:32-05:30 host ", 1795383452_000000_000),
+        ("2026-11-22T21:37:32Z host ", 1795383452_000000_000),
+        ("1795383452.295065 host ", 1795383452_295065_000),
+    ],
+)
+def test_every_form_has_its_time(head: str, moment: int) -> None:
+    [found] = told(f"{head}qemu-system-x86_64[{PID}]: {EVENT}\n")
+    assert found[:4] == ("virtio_notify", (("vdev", 1), ("vq", 2)), moment, Clock.REALTIME)
+
+
+def test_a_year_is_inferred_across_its_end() -> None:
+    january = int(time.mktime((2027, 1, 1, 0, 0, 5, 0, 0, -1)))
+    line = f"Dec 31 23:59:58 host qemu[{PID}]: {EVENT}\n".encode()
+    [item] = decoder().feed(line, now_ns=january * 10**9)
+    assert isinstance(item, Batch)
+    assert item.time_ns.tolist() == [(january - 7) * 10**9]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{HOST}qemu-system-x86_64[{PID + 1}]: {EVENT}",
+        f"{HOST}qemu-system-x86_64[{PID}1]: {EVENT}",
+        f"{HOST}cron: {EVENT}",
+        f"{HOST}evil[1]: x qemu-system-x86_64[{PID}]: {EVENT}",
+    ],
+)
+def test_other_programs_are_not_shown(line: str) -> None:
+    assert told(f"{line}\n  and its second line\n") == []
+
+
+def test_what_is_no_event_stays_text_with_its_second_line() -> None:
+    found = told(f"{MINE}terminating on signal 15\n      more\n")
+    assert [row[4] for row in found] == [f"{MINE}terminating on signal 15", "      more"]
+    assert [row[0] for row in found] == ["", ""]
+
+
+def test_squashed_repeats_are_records_again() -> None:
+    found = told(f"{MINE}{EVENT}\n{MINE}message repeated 4 times: [ {EVENT}]\n")
+    assert len(found) == 5
+    assert len(set(found)) == 1
+    assert found[0][0] == "virtio_notify"
+
+
+def test_repeats_beyond_measure_are_counted() -> None:
+    more = told(f"{MINE}message repeated {10**17} times: [ {EVENT}]\n")
+    assert len(more) == REPEAT_LIMIT + 1
+    assert more[-1] == ("lost", 10**17 - REPEAT_LIMIT)
+    assert told(f"{MINE}message repeated 0 times: [ {EVENT}]\n") == []
+    odd = told(f"{MINE}message repeated x times: [ {EVENT}]\n")
+    assert [row[0] for row in odd] == [""]
+
+
+def test_a_rate_limit_of_rsyslog_is_a_loss_at_its_place() -> None:
+    begins = f"{HOST}rsyslogd: imuxsock[pid: {PID}, name: /usr/bin/qemu] from <host:qemu>: "
+    begins += "begin to drop messages due to rate-limiting\n"
+    lost = f"{HOST}rsyslogd: imuxsock[pid: {PID}, name: /usr/bin/qemu]: 800 messages lost due to "
+    lost += "rate-limiting (200 allowed within 2 seconds)\n"
+    reader = decoder()
+    found = rows(reader.feed(f"{MINE}{EVENT}\n{begins}".encode(), now_ns=NOW))
+    assert [row[0] for row in found] == ["virtio_notify"]
+    assert [reader.dropping] == [True]
+    found = rows(reader.feed(f"{lost}{MINE}{EVENT}\n".encode(), now_ns=NOW))
+    assert found[0] == ("lost", 800)
+    assert found[1][0] == "virtio_notify"
+    assert [reader.dropping] == [False]
+    assert told(lost.replace(str(PID), "1")) == []
+    # A guest cannot report losses itself.
+    assert [row[0] for row in told(f"{MINE}rsyslogd: {lost}")] == [""]
+
+
+def test_a_rate_limit_of_journald_counts_for_the_unit() -> None:
+    said = "1795383452.295065 host systemd-journald[99]: Suppressed 4711 messages from "
+    assert told(f"{said}guest.scope\n") == [("lost", 4711)]
+    assert told(f"{said}other.service\n") == []
+
+
+def test_a_line_cut_anywhere_is_never_another_record() -> None:
+    data = f"{MINE}virtio_blk_req_complete vdev 0x1 req 0x2 status 0".encode()
+    for end in range(len(data)):
+        for row in decode(data[:end]):
+            assert isinstance(row, tuple)
+            assert row[0] in ("", "virtio_blk_req_complete")
+            assert row[1] == ()
+
+
+SEEDS = st.sampled_from(
+    [
+        f"{MINE}{EVENT}\n",
+        f"{MINE}message repeated 3 times: [ {EVENT}]\n",
+        f"{MINE}hello\n",
+        f"{HOST}other[1]: {EVENT}\n",
+        f"{HOST}rsyslogd: imuxsock[pid: {PID}, name: q]: 8 messages lost due to rate-limiting (1\n",
+        f"Nov 22 21:39:36 qemu[{PID}]: {EVENT}\n",
+        f"<30>Nov  2 21:39:36 qemu[{PID}]: {EVENT}\n",
+        "   continued\n",
+        "\n",
+        "x" * 120 + "\n",
+        "Nov 22 21:3",
+    ]
+).map(str.encode)
+TEXTS = st.lists(st.one_of(SEEDS, st.binary(max_size=40)), max_size=12).map(b"".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 900), max_size=8), st.sampled_from([64, 110, 1 << 16]))
+def test_any_cutting_gives_the_same(data: bytes, cuts: list[int], limit: int) -> None:
+    whole = decode(data, line_limit=limit)
+    assert decode(data, cuts, limit) == whole
+    assert decode(data, list(range(len(data))), limit) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_hostile_bytes_never_raise(data: st.DataObject) -> None:
+    text = bytearray(capture(CAPTURE)[:3000])
+    for _ in range(data.draw(st.integers(1, 30))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    decode(bytes(text))
