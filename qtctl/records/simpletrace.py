@@ -99,7 +99,7 @@ def _mapping(data: bytes, at: int) -> tuple[int, str, int] | None:
     if kind or code >= _IDS or not 0 < size <= 256:
         return None
     name = data[at + _MAPPING.size : at + _MAPPING.size + size]
-    if not _NAME.fullmatch(name):
+    if name and not _NAME.fullmatch(name):
         return None
     if len(name) < size:
         return 0, "", at
@@ -212,7 +212,7 @@ class SimpleDecoder:
             if after == at and not final:
                 break
             # What makes no sense as an event may yet do so as one of another process.
-            at = after if after > at else self._garbled(data, at, rows, why == kernels.BAD)
+            at = after if after > at else self._garbled(data, at, why == kernels.BAD)
         self._close(data)
         return at
 
@@ -232,18 +232,8 @@ class SimpleDecoder:
         if size and self.first_unread is None:
             self.first_unread = self.position + at
 
-    def _garbled(self, data: bytes, at: int, rows: int, again: bool) -> int:
+    def _garbled(self, data: bytes, at: int, again: bool) -> int:
         """Note a hole at ``at``; return where to look on, which is there only if ``again``."""
-        if rows:
-            last = int(self._parts[-1][2][-1])
-            inside, found = kernels.resync(
-                data, last + _FIXED_BYTES, at, self._ids.data, int(self._pid[0]), True
-            )
-            if found:  # the record before was cut, and another begins in it: a full disk does that
-                self._parts[-1] = tuple(column[:-1] for column in self._parts[-1])
-                self.records -= 1
-                self._unreadable(last, inside - last)
-                again, at = True, inside
         self._close(data)
         self._items.append(Hole(None, self.position + at))
         self._synced = False
@@ -280,6 +270,7 @@ class SimpleDecoder:
             return at
         if _HEADER.unpack_from(data, at) != (_ONES, _MAGIC, _VERSION):
             return -1
+        self._close(data)
         self._ids[:] = _UNSEEN
         self._pid[0] = -1
         self.mapped.clear()

@@ -1,0 +1,124 @@
+"""Mutate real files of the simple backend and hold the decoder to what must always be true.
+
+    python -m tests.fuzz.fuzz_simple --minutes 5 [--seed N]
+
+Nothing is raised, whatever the bytes; the same bytes in other chunks give the same records; each
+byte belongs to one record at most; a decoder keeps no more than one unfinished record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.simpletrace import Hole, SimpleDecoder, read_names
+from tests.samples import capture, declarations
+
+_VERSIONS = ("7.2", "10.2")
+_LONGEST_PENDING = 1 << 15
+_SHORT = 24_000
+
+
+def seeds() -> list[tuple[EventTable, bytes, int]]:
+    """Return (table, bytes, where the names end) of each capture, shortened."""
+    found = []
+    for version in _VERSIONS:
+        data = capture(f"qemu-{version}-simple-v4.bin")
+        names = read_names(data)
+        begin = 24 + sum(20 + len(name) for name in names)
+        table = EventTable.build(names, declarations(version).by_name)
+        found.append((table, data[: begin + _SHORT], begin))
+    return found
+
+
+def mutated(data: bytes, begin: int, rng: random.Random) -> bytes:
+    """Change a few things; mostly behind the names, which are long and dull."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(0 if rng.random() < 0.1 else begin, len(out) + 1)
+        size = rng.choice((1, 2, 4, 8, 33, 500, 9000))
+        match rng.randrange(7):
+            case 0:
+                out[at : at + size] = rng.randbytes(size)
+            case 1:
+                del out[at : at + size]
+            case 2:
+                out[at:at] = bytes(size)
+            case 3:
+                out[at:at] = out[begin : begin + size]
+            case 4:
+                out[at : at + 1] = bytes([rng.choice((0, 1, 0x7F, 0x80, 0xFF))])
+            case 5:
+                out[at:at] = out[:24]
+            case _:
+                del out[at + rng.randrange(200) :]
+        if len(out) < begin:
+            return bytes(out)
+    return bytes(out)
+
+
+def run(table: EventTable, data: bytes, cuts: list[int]) -> list[object]:
+    """Decode in chunks and check; return what must not depend on the chunks."""
+    decoder = SimpleDecoder(table)
+    seen: list[object] = []
+    taken = 0
+    for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        items = decoder.feed(data[begin:end])
+        taken += check(items, seen)
+        assert decoder.pending_bytes < _LONGEST_PENDING
+        assert decoder.position + decoder.pending_bytes == end
+    taken += check(decoder.flush(), seen)
+    assert decoder.position == len(data)
+    assert taken + decoder.unread <= len(data)
+    return [*seen, decoder.records, decoder.unread, decoder.first_unread]
+
+
+def check(items: list[Batch | Hole], seen: list[object]) -> int:
+    """Check batches and note their records; return how many bytes these take."""
+    taken = 0
+    for item in items:
+        if isinstance(item, Hole):
+            seen.append((item.count, item.at))
+            continue
+        assert (item.begin >= item.start).all()
+        assert (item.stop >= item.begin).all()
+        assert (item.start[1:] >= item.stop[:-1]).all()
+        assert item.stop[-1] <= len(item.data)
+        assert (item.time_ns >= 0).all()
+        taken += int((item.stop - item.start).sum())
+        for record in item.records():
+            seen.append((record.name, record.time_ns, record.pid, repr(record.args), record.raw))
+    return taken
+
+
+def main() -> int:
+    """Fuzz for a while; print the seed of a failure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=None, help="run this one only")
+    options = parser.parse_args()
+    samples = seeds()
+    first = time.time_ns() if options.seed is None else options.seed
+    deadline = time.monotonic() + 60 * options.minutes
+    rounds = 0
+    while rounds == 0 or (options.seed is None and time.monotonic() < deadline):
+        seed = first + rounds
+        rng = random.Random(seed)
+        table, data, begin = rng.choice(samples)
+        bad = mutated(data, begin, rng)
+        cuts = sorted(rng.randrange(len(bad) + 1) for _ in range(rng.randint(1, 8)))
+        try:
+            assert run(table, bad, []) == run(table, bad, cuts)
+        except Exception:
+            print(f"seed {seed} fails: --seed {seed}", file=sys.stderr)
+            raise
+        rounds += 1
+    print(f"{rounds} rounds, none failed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

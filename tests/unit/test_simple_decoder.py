@@ -1,0 +1,275 @@
+"""Files of the simple backend: real ones, cut ones, garbled ones and hostile ones."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import struct
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qtctl.errors import QtctlError
+from qtctl.events.declarations import parse_declarations
+from qtctl.model import Backend, Clock
+from qtctl.records import simplearguments, simplekernels, simpletrace
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.simpletrace import Hole, SimpleDecoder, check_header, is_simple, read_names
+from tests.samples import capture, declarations
+from tests.simplefiles import dropped, event, header, mapping, plainly
+
+DECLARED = parse_declarations(
+    'few(int8_t a, uint16_t b, const char *s, void *p) "%d %u %s %p"\n'
+    'none(void) ""\n'
+    'text(const char *one, const char *two) "%s %s"\n'
+).by_name
+BEGIN = header() + mapping(0, "few") + mapping(1, "none") + mapping(2, "text") + mapping(3, "odd")
+FEW = event(0, 10, -5, 70000, b"hi", 2**63)
+THREE = BEGIN + FEW + event(1, 20) + event(2, 30, b"", "é".encode())
+
+
+@cache
+def interpreted() -> ModuleType:
+    path = Path(simplekernels.__file__).parent / "simplekernels.py"
+    loader = importlib.machinery.SourceFileLoader("simplekernels_interpreted", str(path))
+    spec = importlib.util.spec_from_loader("simplekernels_interpreted", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    assert not module.COMPILED
+    return module
+
+
+def table() -> EventTable:
+    return EventTable.build(["few", "none", "text", "odd"], DECLARED)
+
+
+def shown(items: list[Batch | Hole]) -> list[Any]:
+    """Return records and holes in order, as plain values that do not depend on chunks."""
+    out: list[Any] = []
+    for item in items:
+        if isinstance(item, Hole):
+            out.append((item.count, item.at, item.time_ns))
+        else:
+            records = item.records()
+            out += [(r.name, r.time_ns, r.pid, r.args, r.raw, r.line) for r in records]
+    return out
+
+
+def decoded(data: bytes, *cuts: int) -> tuple[list[Any], SimpleDecoder]:
+    decoder = SimpleDecoder(table())
+    out: list[Any] = []
+    for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        out += shown(decoder.feed(data[begin:end]))
+    out += shown(decoder.flush())
+    assert decoder.position == len(data)
+    assert not decoder.pending_bytes
+    return out, decoder
+
+
+RECORDS: list[Any] = [
+    ("few", 10, 4711, {"a": -5, "b": 70000 & 0xFFFF, "s": "hi", "p": 2**63}, None, None),
+    ("none", 20, 4711, {}, None, None),
+    ("text", 30, 4711, {"one": "", "two": "é"}, None, None),
+]
+
+
+@pytest.mark.parametrize(("version", "lost"), [("7.2", 0), ("10.2", 12539)])
+def test_real_files_are_read_whole(version: str, lost: int) -> None:
+    data = capture(f"qemu-{version}-simple-v4.bin")
+    check_header(data, "it")
+    names = read_names(data)
+    assert len(names) > 4000
+    decoder = SimpleDecoder(EventTable.build(names, declarations(version).by_name))
+    items = decoder.feed(data) + decoder.flush()
+    assert sum(item.count or 0 for item in items if isinstance(item, Hole)) == lost
+    batches = [item for item in items if isinstance(item, Batch)]
+    for batch in batches:
+        assert (batch.clock, batch.backend) == (Clock.MONOTONIC, Backend.SIMPLE)
+        assert all(batch.arguments(event).ok.all() for event in batch.groups())
+    got = [(r.name, r.time_ns, r.pid) for batch in batches for r in batch.records()]
+    expected = [row for row in plainly(data) if row[0] != "dropped"]
+    assert got == [row[:3] for row in expected]
+    assert (decoder.unread, decoder.records) == (0, len(expected))
+
+
+def test_arguments_of_a_real_file_are_what_the_bytes_say() -> None:
+    data = capture("qemu-7.2-simple-v4.bin")
+    decoder = SimpleDecoder(EventTable.build(read_names(data), declarations("7.2").by_name))
+    [batch] = decoder.feed(data)
+    assert isinstance(batch, Batch)
+    rows = zip(batch.records(), plainly(data), strict=True)
+    checked = 0
+    for record, (name, _, _, arguments) in rows:
+        if name == "virtio_blk_handle_read":
+            assert tuple(record.args.values()) == struct.unpack("=QQQQ", arguments)
+            checked += 1
+    assert checked > 500
+
+
+def test_three_records() -> None:
+    assert decoded(THREE)[0] == RECORDS
+
+
+def test_a_file_cut_at_each_byte_gives_every_whole_record() -> None:
+    ends = [len(BEGIN), len(BEGIN + FEW), len(BEGIN + FEW) + 32, len(THREE)]
+    for size in range(len(BEGIN), len(THREE) + 1):
+        out, decoder = decoded(THREE[:size])
+        whole = sum(end <= size for end in ends) - 1
+        assert out[:whole] == RECORDS[:whole]
+        if size in ends:
+            assert (len(out), decoder.unread) == (whole, 0)
+        else:
+            assert out[whole:] == [(None, ends[whole], None)]
+            assert (decoder.unread, decoder.first_unread) == (size - ends[whole], ends[whole])
+
+
+@given(cuts=st.lists(st.integers(0, len(THREE)), max_size=12).map(sorted))
+def test_chunks_do_not_matter(cuts: list[int]) -> None:
+    assert decoded(THREE, *cuts)[0] == RECORDS
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.just(FEW),
+        st.just(event(1, 20)),
+        st.builds(lambda n: dropped(n, 15), st.integers(0, 2**64 - 1)),
+        st.just(event(3, 40, 7)),
+        st.just(event(9, 50, 7)),
+        st.just(event(1, 60, pid=5)),
+        st.just(event(0, 70)),
+        st.just(BEGIN),
+        st.just(mapping(7, "more")),
+        st.just(b"\0" * 100),
+        st.binary(max_size=60),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(pieces=PIECES, data=st.data())
+def test_garbage_never_raises_and_chunks_do_not_matter(pieces: list[bytes], data: Any) -> None:
+    whole = BEGIN + b"".join(pieces)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    one, first = decoded(whole)
+    two, second = decoded(whole, *cuts)
+    assert one == two
+    assert (first.records, first.unread, first.first_unread) == (
+        second.records,
+        second.unread,
+        second.first_unread,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces=PIECES)
+def test_kernels_agree_compiled_and_interpreted(pieces: list[bytes]) -> None:
+    whole = BEGIN + b"".join(pieces)
+    one = decoded(whole)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (simpletrace, simplearguments):
+            patch.setattr(module, "kernels", interpreted())
+        assert decoded(whole)[0] == one
+
+
+@pytest.mark.parametrize("garbage", [b"\0" * 5000, b"\0" * 7, b"\xff" * 333, b"hello", FEW[:20]])
+def test_records_behind_garbage_are_found(garbage: bytes) -> None:
+    out, decoder = decoded(BEGIN + FEW + garbage + FEW + event(1, 20))
+    found = [row for row in out if row[0] is not None]
+    assert found[0] == RECORDS[0]
+    assert found[-1] == RECORDS[1]
+    assert out[1][0] is None
+    assert decoder.unread > 0
+
+
+def test_what_follows_a_record_that_a_full_disk_cut_is_found() -> None:
+    out, decoder = decoded(BEGIN + FEW[:-3] + FEW + FEW)
+    assert [row[0] for row in out] == ["few", None, "few"]
+    assert decoder.unread == len(FEW) - 3
+
+
+def test_drops_are_at_their_place() -> None:
+    out, _ = decoded(BEGIN + FEW + dropped(12, 15) + event(1, 20))
+    assert out == [RECORDS[0], (12, len(BEGIN + FEW), 15), RECORDS[1]]
+
+
+def test_what_contradicts_its_declaration_stays_hex() -> None:
+    out, decoder = decoded(BEGIN + event(1, 20, 255) + event(2, 30, b"abc") + event(3, 40, 1))
+    number = struct.pack("=Q", 255).hex()
+    assert [row[4] for row in out] == [
+        number,
+        (struct.pack("=I", 3) + b"abc").hex(),
+        struct.pack("=Q", 1).hex(),
+    ]
+    assert decoder.unread == 0
+
+
+def test_numbers_without_a_name_stay_records() -> None:
+    data = BEGIN + FEW + event(9, 20, 1) + mapping(9, "none") + event(9, 30)
+    out, _ = decoded(data)
+    assert [row[0] for row in out] == ["few", "", "none"]
+    assert out[1][5] == event(9, 20, 1).hex()
+
+
+def test_a_file_that_begins_anew_has_its_own_numbers_and_process() -> None:
+    again = header() + mapping(0, "none") + event(0, 5, pid=1)
+    out, decoder = decoded(THREE + again)
+    assert out == [*RECORDS, ("none", 5, 1, {}, None, None)]
+    assert decoder.unread == 0
+
+
+def test_reading_from_the_middle_of_a_record() -> None:
+    decoder = SimpleDecoder(table())
+    decoder.preload(BEGIN + FEW, 1000)
+    out = shown(decoder.feed(FEW[11:] + FEW + event(1, 20)) + decoder.flush())
+    assert out == RECORDS[:2]
+    assert decoder.unread == 0
+
+
+def test_what_is_skipped_is_counted() -> None:
+    decoder = SimpleDecoder(table())
+    decoder.feed(BEGIN + FEW[:20])
+    assert shown(decoder.skip(FEW[20:] + FEW * 9 + dropped(5, 1) + FEW[:7]))[0][0] == 10
+    decoder.lose(5000)
+    assert shown(decoder.feed(FEW + event(1, 20))) == RECORDS[:2]
+
+
+def test_a_batch_can_be_moved_in_time() -> None:
+    [batch] = SimpleDecoder(table(), clock=Clock.REALTIME).feed(THREE, offset_ns=1000)
+    assert isinstance(batch, Batch)
+    assert batch.time_ns.tolist() == [1010, 1020, 1030]
+    assert not batch.arrived.any()
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=400))
+def test_any_bytes_at_all(data: bytes) -> None:
+    decoder = SimpleDecoder(table())
+    decoder.feed(data)
+    decoder.skip(data)
+    decoder.flush()
+    read_names(data)
+    is_simple(data)
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (header(3), "version 3"),
+        (header(0), "version 0"),
+        (header(2**40), "version"),
+        (struct.pack("=Q", 2**64 - 1) + header()[15:7:-1] + header()[:15:-1], "byte order"),
+        (header()[:20], "ends in its header"),
+        (b"", "is no file"),
+        (b"hello " * 9, "is no file"),
+    ],
+)
+def test_other_headers_are_refused_by_name(head: bytes, says: str) -> None:
+    with pytest.raises(QtctlError, match=says):
+        check_header(head, "t")
