@@ -36,8 +36,7 @@ TABLE: dict[Backend, BackendRow] = {
         BackendRow(
             Backend.SYSLOG,
             "the system log",
-            followed=False,
-            instead="qtctl enable PATTERN, then: journalctl -f _PID=PID",
+            followed=True,
         ),
         BackendRow(
             Backend.UST,
@@ -64,8 +63,10 @@ TABLE: dict[Backend, BackendRow] = {
 }
 
 
-def choose(known: Collection[Backend], asked: str, where: str) -> Backend:
-    """Return the backend to follow. ``asked`` is a backend's name or ``auto``.
+def candidates(known: Collection[Backend], asked: str, where: str) -> list[Backend]:
+    """Return the backends to try, best first. ``asked`` is a backend's name or ``auto``.
+
+    ``auto`` means those that this QEMU has, the cheapest for the guest first (the table's order).
 
     Raises:
         UsageError: there is no backend of that name.
@@ -73,26 +74,18 @@ def choose(known: Collection[Backend], asked: str, where: str) -> Backend:
     """
     if asked != "auto" and asked not in TABLE:
         raise UsageError(f"no backend is called {asked!r}", hint=", ".join(TABLE))
-    has = ", ".join(known)
-    if asked == "auto":
-        usable = [name for name, row in TABLE.items() if row.followed and name in known]
-        if usable:
-            return usable[0]
-        if set(known) <= {Backend.NOP}:
-            raise Unsupported(
-                f"QEMU on {where} was built without tracing (--enable-trace-backends=nop)",
-                hint=TABLE[Backend.NOP].instead,
-            )
-        first = next(name for name in TABLE if name in known)
+    if set(known) <= {Backend.NOP}:
         raise Unsupported(
-            f"QEMU on {where} traces to {has}, and qtctl follows only log so far",
-            hint=TABLE[first].instead,
+            f"QEMU on {where} was built without tracing (--enable-trace-backends=nop)",
+            hint=TABLE[Backend.NOP].instead,
         )
-    chosen = Backend(asked)
-    if chosen not in known:
-        raise Unsupported(f"QEMU on {where} has no {chosen} backend; it has {has}")
-    if not TABLE[chosen].followed:
+    if asked != "auto" and asked not in known:
+        raise Unsupported(f"QEMU on {where} has no {asked} backend; it has {', '.join(known)}")
+    wanted = [name for name in TABLE if name in known and asked in ("auto", name)]
+    usable = [name for name in wanted if TABLE[name].followed]
+    if not usable:
         raise Unsupported(
-            f"qtctl cannot follow the {chosen} backend yet", hint=TABLE[chosen].instead
+            f"qtctl cannot follow {', '.join(wanted)} yet, which QEMU on {where} traces to",
+            hint=TABLE[wanted[0]].instead,
         )
-    return chosen
+    return usable

@@ -249,12 +249,12 @@ def _backend_findings(
     session: Session, known: tuple[Backend, ...], undecided: tuple[Backend, ...]
 ) -> Iterator[Finding]:
     from qtctl.backends.log import Reach
-    from qtctl.backends.table import choose
+    from qtctl.backends.table import candidates
     from qtctl.session.facts import Backends
 
     names = ", ".join(known) or "none that can be seen"
     try:
-        choose(known, "auto", session.where)
+        candidates(known, "auto", session.where)
     except QtctlError as error:
         yield Finding("bad", f"trace backends: {names}; {error.message}", error.hint)
         return

@@ -143,6 +143,10 @@ async def _stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream)
 
 
 def _announce(context: Context, stream: Stream) -> None:
+    for backend, why in stream.passed_over.items():
+        context.say(f"not by {backend}: {why}")
+    if stream.choices > 1:
+        context.say(f"by {stream.backend}: of what can be followed here the cheapest for the guest")
     report = stream.report
     if report is None:
         context.say(f"following what is on, from {stream.source}; Ctrl-C ends")

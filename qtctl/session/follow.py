@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from qtctl.backends.table import TABLE, choose
-from qtctl.errors import LinkLost, UsageError
+from qtctl.backends.table import TABLE, candidates
+from qtctl.errors import LinkLost, Unsupported, UsageError
 from qtctl.events.control import SwitchReport
 from qtctl.events.patterns import Selection
 from qtctl.model import Backend
@@ -59,6 +59,8 @@ class Stream:
         self._sieve = Sieve(text=text, limit=limit)
         self.counts = self._sieve.counts
         self.backend = Backend.LOG
+        self.choices = 0
+        self.passed_over: dict[Backend, str] = {}
         self.picked: list[str] = []
         self.began_ns = 0
         self.report: SwitchReport | None = None
@@ -87,14 +89,14 @@ class Stream:
             raise nothing_matched(self.selection, names, self.session.where)
         if self._kernel_patterns:
             self._kernel = await asyncio.to_thread(self._kernel_events)
-        self.backend = choose(
-            (await self.session.backends()).known, self._asked, self.session.where
-        )
+        known = (await self.session.backends()).known
+        wanted = candidates(known, self._asked, self.session.where)
+        self.choices = len(wanted)
         table = await asyncio.to_thread(self._prepare, names)
+        picked = tuple(self.picked)
         try:
-            picked = tuple(self.picked)
             request = Request(self.session, self._owner, table, picked, self._kernel)
-            self._feed = await open_feed(self.backend, request)
+            self._feed = await self._open(wanted, request)
             if not TABLE[self.backend].follows_qmp:
                 picked = tuple(sorted(picked))
                 self.report = SwitchReport(True, picked, picked, (), ())
@@ -105,6 +107,19 @@ class Stream:
             await self._leave()
             raise
         return self
+
+    async def _open(self, wanted: list[Backend], request: Request) -> Feed:
+        """Open the first backend that can be; what stopped a cheaper one is kept to be told."""
+        for backend in wanted:
+            self.backend = backend
+            try:
+                return await open_feed(backend, request)
+            except Unsupported as error:
+                if backend is wanted[-1]:
+                    raise
+                self.passed_over[backend] = error.message
+                await self.session.end(self._owner)
+        raise AssertionError("no backend was wanted")
 
     def _kernel_events(self) -> list[str]:
         from qtctl.session.feeds.ftrace import kernel_names
