@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -120,8 +121,7 @@ def sessions() -> int:
         NoDaemon: none runs.
         Unsupported: it does not answer.
     """
-    said = lttng("list")
-    return sum(line.lstrip().split(".")[0].isdigit() for line in said.splitlines())
+    return len(re.findall(r"^\s*\d+\) ", lttng("list"), re.M))
 
 
 def start_session_daemon(folder: Path) -> None:

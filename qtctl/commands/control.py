@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import duration, selection
@@ -170,6 +171,7 @@ async def _switch(context: Context, options: argparse.Namespace, on: bool) -> Re
     if not chosen:
         raise UsageError(f"{options.verb} needs a PATTERN or --file", hint="qtctl list")
     async with context.attached() as session:
+        await _say_who_ignores(context, session)
         if options.seconds is None or options.dry_run:
             report = await session.leasing.switch(None, chosen, on, dry_run=options.dry_run)
             return _report(context, report)
@@ -178,6 +180,17 @@ async def _switch(context: Context, options: argparse.Namespace, on: bool) -> Re
             context.say(f"{len(report.changed)} changed, for {options.seconds:g} s")
             await _pass_time(context, session, options.seconds)
         return _report(context, report)
+
+
+async def _say_who_ignores(context: Context, session: Session) -> None:
+    """Say where QMP's states decide nothing; costs next to nothing where they do."""
+    if session.guest is None or not may_have_tracers(session.guest.pid):
+        return
+    known = (await session.backends()).known
+    note = states_note(known)
+    if note:
+        everywhere = len(ignore_states(known)) == len(known)
+        (context.complain if everywhere else context.say)(note)
 
 
 async def _pass_time(context: Context, session: Session, seconds: float) -> None:

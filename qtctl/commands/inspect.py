@@ -99,6 +99,8 @@ async def _status(session: Session) -> dict[str, Any]:
     states = await session.all_states()
     target = session.facts.log_target(backends)
     guest = session.guest
+    from qtctl.backends.tracers import states_note
+
     return {
         "address": session.where,
         "pid": guest and guest.pid,
@@ -108,6 +110,7 @@ async def _status(session: Session) -> dict[str, Any]:
         "run_state": run_state.get("status"),
         "backends": [str(name) for name in backends.known],
         "undecided": [str(name) for name in backends.undecided],
+        "states_note": states_note(backends.known),
         "log": {"reach": str(target.reach), "target": str(target)},
         "declarations": session.facts.declarations_path and str(session.facts.declarations_path),
         "events": {
@@ -155,6 +158,8 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
         ),
         ("on", f"{shown}{more}" if enabled else "none"),
     ]
+    if document["states_note"]:
+        rows.append(("note", document["states_note"]))
     rows += [("lease", _lease_line(lease)) for lease in document["leases"]]
     return pairs(style, rows)
 

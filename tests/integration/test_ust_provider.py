@@ -1,0 +1,285 @@
+"""Real LTTng with a C provider of our own in QEMU's place: exact counts, times, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from qtctl.backends import lttng, lttngdaemons
+from qtctl.errors import LinkLost, Unsupported
+from qtctl.events.declarations import parse_declarations
+from qtctl.events.leases import Owner, Resource
+from qtctl.model import Guest
+from qtctl.monitor.guests import start_ticks
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Record
+from qtctl.records.table import EventTable
+from qtctl.session.attach import Session
+from qtctl.session.feeds import ust
+from qtctl.session.feeds.base import Items, Loss, Request
+from tests.running import TOP
+
+DECLARED = """
+own_count(uint64_t n) "%"PRIu64
+own_clock(uint64_t ns) "%"PRIu64
+own_text(void *dev, const char *name, int ret) "%p %s %d"
+own_nothing(void) ""
+"""
+TABLE = EventTable.build(None, parse_declarations(DECLARED).by_name)
+SOURCES = TOP / "tests" / "provider"
+LIMIT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the provider."""
+    for tool in ("gcc", "lttng", "lttng-sessiond", "lttng-relayd", "babeltrace2"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    out = tmp_path_factory.mktemp("provider") / "provider"
+    words = ["gcc", "-O1", f"-I{SOURCES}", "-o", str(out), str(SOURCES / "ust.c"), "-llttng-ust"]
+    built = subprocess.run(
+        [*words, "-ldl"], capture_output=True, text=True, timeout=60, check=False
+    )
+    if "lttng/tracepoint.h: No such file" in built.stderr:
+        pytest.skip("liblttng-ust-dev is not installed")
+    assert built.returncode == 0, built.stderr
+    return out
+
+
+class Provider:
+    """The program, running."""
+
+    def __init__(self, program: Path) -> None:
+        self.process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+
+    @property
+    def guest(self) -> Guest:
+        """It, as qtctl would see a guest."""
+        pid = self.process.pid
+        return Guest(pid, start_ticks(pid) or 0, "provider", (), uid=os.getuid())
+
+    def tell(self, words: str) -> None:
+        """Have it emit, and wait until it has."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{words}\n".encode())
+        assert self.process.stdout.readline() == b"done\n"
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def provider(program: Path) -> Iterator[Provider]:
+    running = Provider(program)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+class Held:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.resource: Resource | None = None
+
+    async def hold(self, owner: Owner, resource: Resource) -> None:
+        self.resource = resource
+
+
+def left_over(held: Held) -> list[str]:
+    """Name what is left of a session."""
+    assert held.resource is not None
+    folder = held.resource.facts["folder"]
+    left = [folder] if Path(folder).exists() else []
+    names = ("lttng-relayd", "lttng-sessiond", "babeltrace2")
+    return left + [name for name in names if lttngdaemons.marked(folder, name)]
+
+
+@contextlib.asynccontextmanager
+async def opened(provider: Provider, *picked: str) -> AsyncIterator[tuple[ust.UstFeed, Held]]:
+    """Follow events of the provider; nothing may be left behind."""
+    held = Held()
+    session = SimpleNamespace(guest=provider.guest, leasing=held)
+    request = Request(cast(Session, session), Owner(os.getpid(), 0, 1), TABLE, picked)
+    feed: ust.UstFeed | None = None
+    try:
+        feed = await ust.open_feed(request)
+        yield feed, held
+    finally:
+        if held.resource is not None:
+            ust.discard(held.resource)
+        if feed is not None:
+            await feed.close()
+    assert left_over(held) == []
+
+
+async def some(feed: ust.UstFeed) -> Items:
+    """Wait once and read."""
+    await feed.wait(0.5)
+    return feed.read()
+
+
+async def rest(feed: ust.UstFeed) -> Items:
+    """Stop recording and read out."""
+    await feed.settle()
+    items: Items = []
+    deadline = time.monotonic() + LIMIT_S
+    while not feed.settled():
+        assert time.monotonic() < deadline
+        items += await some(feed)
+    return items + feed.finish()
+
+
+def records(items: Items) -> list[Record]:
+    return [record for item in items if isinstance(item, Batch) for record in item.records()]
+
+
+async def test_every_byte_and_number_arrives(provider: Provider) -> None:
+    async with opened(provider, "own_text", "own_nothing") as (feed, _):
+        provider.tell("texts")
+        items = await rest(feed)
+    first, second, third = records(items)
+    everything = bytes(range(1, 256)).decode("utf-8", "surrogateescape")
+    assert first.args == {"dev": 2**64 - 1, "name": everything, "ret": -1}
+    nasty = 'x", y = "z\\n \n[1.000000002] qemu:own_count: { 0 }, {'
+    assert second.args == {"dev": 0, "name": nasty, "ret": 7}
+    assert (third.name, third.args, third.raw) == ("own_nothing", {}, None)
+    assert {r.tid for r in (first, second, third)} == {provider.process.pid}
+
+
+async def test_only_what_was_picked_of_this_process_is_recorded(
+    provider: Provider, program: Path
+) -> None:
+    other = Provider(program)
+    try:
+        async with opened(provider, "own_count", "own_text", "own_nothing") as (feed, _):
+            for one in (other, provider):
+                for words in ("texts", "clock", "count 3"):
+                    one.tell(words)
+            found = records(await rest(feed))
+    finally:
+        other.stop()
+    assert [r.name for r in found] == ["own_text", "own_text", "own_nothing", *3 * ["own_count"]]
+    assert {r.tid for r in found} == {provider.process.pid}
+
+
+@pytest.mark.parametrize("produced", [1000, 600_000])
+async def test_delivered_and_lost_add_up_to_produced(provider: Provider, produced: int) -> None:
+    async with opened(provider, "own_count") as (feed, _):
+        items: Items = []
+        telling = asyncio.ensure_future(asyncio.to_thread(provider.tell, f"count {produced}"))
+        while not telling.done():
+            items += await some(feed)
+        items += await rest(feed)
+    delivered = sum(len(item) for item in items if isinstance(item, Batch))
+    losses = [item.count for item in items if isinstance(item, Loss)]
+    assert None not in losses
+    assert delivered + sum(count or 0 for count in losses) == produced
+    assert delivered > 0
+    seen = [r.args["n"] for r in records(items)]
+    assert seen == sorted(set(seen)), "in order, none twice"
+
+
+async def test_a_record_reaches_the_reader_soon(provider: Provider) -> None:
+    late: list[float] = []
+    async with opened(provider, "own_clock") as (feed, _):
+        for _ in range(20):
+            provider.tell("clock")
+            found: list[Record] = []
+            deadline = time.monotonic() + LIMIT_S
+            while not found:
+                assert time.monotonic() < deadline
+                found = records(await some(feed))
+            late.append(time.time() - int(found[0].args["ns"]) / 1e9)
+    late.sort()
+    print("latency ms", [round(seconds * 1000) for seconds in late])
+    assert late[len(late) // 2] < 0.1
+
+
+async def test_two_at_once_see_the_same_and_end_apart(provider: Provider) -> None:
+    async with opened(provider, "own_count") as (one, _):
+        async with opened(provider, "own_count") as (two, _):
+            provider.tell("count 10")
+            assert len(records(await rest(two))) == 10
+        provider.tell("count 5")
+        items = await rest(one)
+        assert [r.args["n"] for r in records(items)] == [*range(10), *range(5)], items
+
+
+@pytest.mark.parametrize("name", ["lttng-relayd", "babeltrace2"])
+async def test_a_daemon_that_dies_is_told(provider: Provider, name: str) -> None:
+    async with opened(provider, "own_count") as (feed, held):
+        assert held.resource is not None
+        pids = lttngdaemons.marked(held.resource.facts["folder"], name)
+        for pid in pids or [feed._live.reader.pid]:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + LIMIT_S
+        with pytest.raises(LinkLost, match="LTTng's live session of guest"):
+            while True:
+                assert time.monotonic() < deadline
+                await some(feed)
+
+
+async def test_a_session_daemon_of_ours_that_dies_is_told(provider: Provider) -> None:
+    async with opened(provider, "own_count") as (feed, held):
+        assert held.resource is not None
+        pids = lttngdaemons.marked(held.resource.facts["folder"], "lttng-sessiond")
+        if not pids:
+            pytest.skip("a session daemon ran before the test, and is not the test's to kill")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + LIMIT_S
+        with pytest.raises(LinkLost, match="LTTng's live session of guest"):
+            while True:
+                assert time.monotonic() < deadline
+                await some(feed)
+
+
+async def test_a_process_that_is_no_provider_is_refused(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lttng, "_REGISTER_TIMEOUT_S", 0.5)
+    ourselves = Guest(os.getpid(), 0, "pytest", ())
+    stranger = cast(Provider, SimpleNamespace(guest=ourselves))
+    with pytest.raises(Unsupported, match="has not registered"):
+        async with opened(stranger, "own_count"):
+            pass
+
+
+@pytest.mark.parametrize("name", ["lttng", "lttng-relayd", "babeltrace2"])
+async def test_a_missing_program_is_named(
+    provider: Provider, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda word: None if word == name else found(word))
+    with pytest.raises(Unsupported, match=f"{name} is not installed"):
+        async with opened(provider, "own_count"):
+            pass
+
+
+async def test_the_end_of_the_process_loses_nothing(provider: Provider) -> None:
+    async with opened(provider, "own_count") as (feed, _):
+        provider.tell("count 100")
+        provider.stop()
+        assert len(records(await rest(feed))) == 100
