@@ -12,6 +12,7 @@ _MODULES = {
     Backend.LOG: "qtctl.session.feeds.log",
     Backend.SIMPLE: "qtctl.session.feeds.simple",
     Backend.FTRACE: "qtctl.session.feeds.ftrace",
+    Backend.SYSLOG: "qtctl.session.feeds.syslog",
     Backend.UST: "qtctl.session.feeds.ust",
 }
 
