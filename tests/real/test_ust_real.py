@@ -1,0 +1,142 @@
+"""The ust backend on a real QEMU that has it: follow, leave out, give back, also after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qtctl.backends.lttngdaemons import MARK, marked
+from tests.qemus import Qemu, RealGuest, require
+from tests.running import Qtctl, eventually
+
+pytestmark = pytest.mark.qemu
+
+ROUND = ["virtio_blk_handle_read", "virtio_blk_rw_complete", "virtio_blk_req_complete"]
+#: A guest whose session daemon went away looks for the next one only every 5 s.
+LIMIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def qemu() -> Qemu:
+    found = require("built")
+    if not Path("/sys/kernel/tracing/trace_marker").exists():
+        pytest.skip("a QEMU with ftrace does not start where tracefs is not mounted")
+    for tool in ("lttng", "lttng-sessiond", "lttng-relayd", "babeltrace2"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    return found
+
+
+@pytest.fixture
+def guest(qemu: Qemu) -> Iterator[RealGuest]:
+    extra = ["-qmp", "unix:{dir}/second.sock,server=on,wait=off"]
+    with RealGuest(qemu, image="virtio-blk", extra=extra) as running:
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as qtctl_command:
+        yield qtctl_command
+
+
+def tail(guest: RealGuest, *words: str) -> tuple[str, ...]:
+    return ("-t", guest.address, "tail", *words, "--backend", "ust", "--ndjson")
+
+
+def left_over() -> list[str]:
+    """Name what a qtctl left of its session; its daemons bear its mark, its folder is theirs."""
+    folders = [str(path) for path in Path("/tmp").glob(f"{MARK}*")]
+    names = ("lttng-relayd", "lttng-sessiond")
+    return folders + [name for name in names for folder in folders if marked(folder, name)]
+
+
+def test_it_follows_what_is_picked_and_gives_back(guest: RealGuest, run: Qtctl) -> None:
+    words = ("virtio_blk_*", "virtio_queue_notify", "--except", "virtio_queue_n*")
+    ran = run(*tail(guest, *words, "--max-events", "300"), limit=LIMIT_S).said(0)
+    found = [json.loads(text) for text in ran.out.splitlines()]
+    events = [one for one in found if one["type"] == "event"]
+    assert len(events) == 300
+    names = [one["name"] for one in events]
+    assert set(names) == set(ROUND)
+    start = names.index(ROUND[0])
+    assert names[start : start + 270] == ROUND * 90
+    read = events[start]
+    assert read["args"]["nsectors"] == 1
+    assert read["args"]["vdev"] > 1 << 32
+    assert (read["pid"], read["backend"], read["clock"]) == (guest.pid, "ust", "realtime")
+    assert found[-1] == {
+        "type": "summary", "read": 300, "shown": 300, "filtered": 0, "lost": 0
+    }  # fmt: skip
+    assert left_over() == []
+    assert run.leases() == []
+    listed = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
+    assert json.loads(listed.out)["events"] == [], "QEMU's own states are not touched"
+
+
+def test_everything_at_once_adds_up(guest: RealGuest, run: Qtctl) -> None:
+    words = ("*", "--duration", "500ms", "--where", "event == 'virtio_blk_handle_read'")
+    ran = run(*tail(guest, *words), limit=LIMIT_S).said(0)
+    found = [json.loads(text) for text in ran.out.splitlines()]
+    summary = found[-1]
+    lost = [one["count"] for one in found if one["type"] == "loss"]
+    assert summary["read"] == summary["shown"] + summary["filtered"]
+    assert summary["shown"] == sum(one["type"] == "event" for one in found) > 0
+    assert summary["lost"] == sum(count for count in lost if count is not None)
+    assert left_over() == []
+
+
+def test_what_a_killed_run_left_is_ended_by_the_next(guest: RealGuest, run: Qtctl) -> None:
+    running = run.start(*tail(guest, "virtio_blk_*"))
+    running.wrote(b"virtio_blk_req_complete")
+    assert left_over()
+    running.signal(signal.SIGKILL)
+    running.finish(LIMIT_S)
+    run("-t", guest.address, "status", limit=LIMIT_S).said(0)
+    assert left_over() == []
+    assert run.leases() == []
+
+
+def test_sigterm_ends_it_in_good_order(guest: RealGuest, run: Qtctl) -> None:
+    running = run.start(*tail(guest, "virtio_blk_*"))
+    running.wrote(b"virtio_blk_req_complete")
+    running.signal(signal.SIGTERM)
+    ran = running.finish(LIMIT_S)
+    assert json.loads(ran.out.splitlines()[-1])["type"] == "summary"
+    assert left_over() == []
+
+
+def test_two_at_once_end_apart(guest: RealGuest, run: Qtctl) -> None:
+    one = run.start(*tail(guest, "virtio_blk_*"))
+    one.wrote(b"virtio_blk_req_complete")
+    second = str(guest.directory / "second.sock")
+    words = ("tail", "virtio_queue_notify", "--backend", "ust", "--max-events", "5", "--ndjson")
+    other = run("-t", second, *words, limit=LIMIT_S).said(0)
+    assert other.out.count('"virtio_queue_notify"') == 6
+    before = len(one.out)
+    eventually(lambda: len(one.out) > before, "the first goes on")
+    one.signal(signal.SIGINT)
+    one.finish(LIMIT_S)
+    assert b"virtio_queue_notify" not in one.out
+    assert left_over() == []
+
+
+def test_a_guest_that_is_killed_is_told(guest: RealGuest, run: Qtctl) -> None:
+    running = run.start(*tail(guest, "virtio_blk_*"))
+    running.wrote(b"virtio_blk_req_complete")
+    guest.process.kill()
+    running.finish(LIMIT_S).said(5, "lost")
+    assert left_over() == []
+
+
+def test_switching_says_what_qmp_cannot_do(guest: RealGuest, run: Qtctl) -> None:
+    said = "do not look at these states: events there fire whenever a tracer is attached"
+    run("-t", guest.address, "enable", "virtio_blk_handle_read", "--dry-run").said(0, said)
+    status = run("-t", guest.address, "status", "--json").said(0)
+    assert said in json.loads(status.out)["states_note"]
+    assert said in run("-t", guest.address, "status").said(0).out
