@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemus import Qemu, RealGuest, require
-from tests.running import Qtctl, eventually
+from tests.running import Qtctl, eventually, stopped
 from tests.simplefiles import plainly
 
 pytestmark = pytest.mark.qemu
@@ -191,6 +191,22 @@ def test_after_a_kill_the_next_run_puts_it_back(qemu: Qemu, run: Qtctl) -> None:
         assert len(run.spools()) == 1
         run("-t", guest.address, "status").said(0, "gave back")
         assert hmp(guest, run, "trace-file") == before
+        nothing_is_left(run)
+
+
+def test_a_stopped_guest_is_waited_for(qemu: Qemu, run: Qtctl) -> None:
+    """Longer than a command may take: the flush that was not answered is no reason to end."""
+    with RealGuest(qemu, image="virtio-blk") as guest:
+        tail = ("tail", "virtio_queue_notify", "--backend", "simple", "--ndjson")
+        running = run.start("-t", guest.address, *tail)
+        eventually(more(running.out, 3), "events before")
+        with stopped(guest.pid):
+            deadline = time.monotonic() + 7
+            eventually(lambda: running.ended or time.monotonic() > deadline, "time passes")
+            assert not running.ended, bytes(running.err)
+        eventually(more(running.out, 3), "events after")
+        running.signal(signal.SIGTERM)
+        assert running.finish(None).code == 143
         nothing_is_left(run)
 
 

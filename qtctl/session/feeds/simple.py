@@ -22,7 +22,7 @@ from qtctl.backends.simple import (
     refusal,
 )
 from qtctl.backends.spool import Spool, make_spool, remove_spool, start_keeper
-from qtctl.errors import QtctlError, Unsupported
+from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
 from qtctl.events.leases import Resource
 from qtctl.model import Backend, Clock, Guest
 from qtctl.monitor.client import Monitor
@@ -128,8 +128,9 @@ class SimpleFeed:
         pause_s = self._flusher.tick(self._file.offset + self._file.behind())
         await self._file.wait(min(timeout_s, pause_s))
         if not self._file.behind() and time.monotonic() - self._checked > _RECHECK_S:
+            with contextlib.suppress(OutcomeUnknown, LinkLost):  # the stream sees to the link
+                await self._check()
             self._checked = time.monotonic()
-            await self._check()
         return []
 
     async def _check(self) -> None:
@@ -138,8 +139,8 @@ class SimpleFeed:
         if guest is None:
             return
         if has_inode(guest.pid, self._file.inode()):
-            if self._spool and self._file.room() < _NO_ROOM_BYTES:
-                self._tell("the disk of the spool is full: QEMU loses records without a word")
+            if self._file.room(root=guest.uid == 0) < _NO_ROOM_BYTES:
+                self._tell("the disk of the trace file is full: QEMU loses records without a word")
             return
         found = find_file(guest, await read_status(self._session.monitor))
         if self._file.behind():
@@ -205,8 +206,10 @@ class _Flusher:
         """Flush if it is time, given the file's size now; return how long to wait at most, in s."""
         now = time.monotonic()
         if self._task is not None and self._task.done():
-            self._task.result()  # raises what went wrong
-            self._task = None
+            task, self._task = self._task, None
+            # A guest that was stopped answers later; a link that was lost is the stream's to tell.
+            with contextlib.suppress(OutcomeUnknown, LinkLost):
+                task.result()
         if now >= self._due:
             grown = size - self._size
             self._size = size
