@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -39,9 +39,22 @@ def guest(qemu: Qemu) -> Iterator[RealGuest]:
         yield running
 
 
+class OwnTemp(Qtctl):
+    """A qtctl whose LTTng folders lie in its own home, apart from those of others."""
+
+    def environment(self, env: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        return {**super().environment(env), "TMPDIR": str(self.home)}
+
+    def left_over(self) -> list[str]:
+        """Name what it left of a session: its daemons bear its folder's name."""
+        folders = [str(path) for path in self.home.glob(f"{MARK}*")]
+        names = ("lttng-relayd", "lttng-sessiond")
+        return folders + [name for name in names if marked(str(self.home), name)]
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
+def run(tmp_path: Path) -> Iterator[OwnTemp]:
+    with OwnTemp(tmp_path / "home") as qtctl_command:
         yield qtctl_command
 
 
@@ -49,14 +62,7 @@ def tail(guest: RealGuest, *words: str) -> tuple[str, ...]:
     return ("-t", guest.address, "tail", *words, "--backend", "ust", "--ndjson")
 
 
-def left_over() -> list[str]:
-    """Name what a qtctl left of its session; its daemons bear its mark, its folder is theirs."""
-    folders = [str(path) for path in Path("/tmp").glob(f"{MARK}*")]
-    names = ("lttng-relayd", "lttng-sessiond")
-    return folders + [name for name in names for folder in folders if marked(folder, name)]
-
-
-def test_it_follows_what_is_picked_and_gives_back(guest: RealGuest, run: Qtctl) -> None:
+def test_it_follows_what_is_picked_and_gives_back(guest: RealGuest, run: OwnTemp) -> None:
     words = ("virtio_blk_*", "virtio_queue_notify", "--except", "virtio_queue_n*")
     ran = run(*tail(guest, *words, "--max-events", "300"), limit=LIMIT_S).said(0)
     found = [json.loads(text) for text in ran.out.splitlines()]
@@ -73,13 +79,13 @@ def test_it_follows_what_is_picked_and_gives_back(guest: RealGuest, run: Qtctl) 
     assert found[-1] == {
         "type": "summary", "read": 300, "shown": 300, "filtered": 0, "lost": 0
     }  # fmt: skip
-    assert left_over() == []
+    assert run.left_over() == []
     assert run.leases() == []
     listed = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
     assert json.loads(listed.out)["events"] == [], "QEMU's own states are not touched"
 
 
-def test_everything_at_once_adds_up(guest: RealGuest, run: Qtctl) -> None:
+def test_everything_at_once_adds_up(guest: RealGuest, run: OwnTemp) -> None:
     words = ("*", "--duration", "500ms", "--where", "event == 'virtio_blk_handle_read'")
     ran = run(*tail(guest, *words), limit=LIMIT_S).said(0)
     found = [json.loads(text) for text in ran.out.splitlines()]
@@ -88,30 +94,30 @@ def test_everything_at_once_adds_up(guest: RealGuest, run: Qtctl) -> None:
     assert summary["read"] == summary["shown"] + summary["filtered"]
     assert summary["shown"] == sum(one["type"] == "event" for one in found) > 0
     assert summary["lost"] == sum(count for count in lost if count is not None)
-    assert left_over() == []
+    assert run.left_over() == []
 
 
-def test_what_a_killed_run_left_is_ended_by_the_next(guest: RealGuest, run: Qtctl) -> None:
+def test_what_a_killed_run_left_is_ended_by_the_next(guest: RealGuest, run: OwnTemp) -> None:
     running = run.start(*tail(guest, "virtio_blk_*"))
     running.wrote(b"virtio_blk_req_complete")
-    assert left_over()
+    assert run.left_over()
     running.signal(signal.SIGKILL)
     running.finish(LIMIT_S)
     run("-t", guest.address, "status", limit=LIMIT_S).said(0)
-    assert left_over() == []
+    assert run.left_over() == []
     assert run.leases() == []
 
 
-def test_sigterm_ends_it_in_good_order(guest: RealGuest, run: Qtctl) -> None:
+def test_sigterm_ends_it_in_good_order(guest: RealGuest, run: OwnTemp) -> None:
     running = run.start(*tail(guest, "virtio_blk_*"))
     running.wrote(b"virtio_blk_req_complete")
     running.signal(signal.SIGTERM)
     ran = running.finish(LIMIT_S)
     assert json.loads(ran.out.splitlines()[-1])["type"] == "summary"
-    assert left_over() == []
+    assert run.left_over() == []
 
 
-def test_two_at_once_end_apart(guest: RealGuest, run: Qtctl) -> None:
+def test_two_at_once_end_apart(guest: RealGuest, run: OwnTemp) -> None:
     one = run.start(*tail(guest, "virtio_blk_*"))
     one.wrote(b"virtio_blk_req_complete")
     second = str(guest.directory / "second.sock")
@@ -123,18 +129,18 @@ def test_two_at_once_end_apart(guest: RealGuest, run: Qtctl) -> None:
     one.signal(signal.SIGINT)
     one.finish(LIMIT_S)
     assert b"virtio_queue_notify" not in one.out
-    assert left_over() == []
+    assert run.left_over() == []
 
 
-def test_a_guest_that_is_killed_is_told(guest: RealGuest, run: Qtctl) -> None:
+def test_a_guest_that_is_killed_is_told(guest: RealGuest, run: OwnTemp) -> None:
     running = run.start(*tail(guest, "virtio_blk_*"))
     running.wrote(b"virtio_blk_req_complete")
     guest.process.kill()
     running.finish(LIMIT_S).said(5, "lost")
-    assert left_over() == []
+    assert run.left_over() == []
 
 
-def test_switching_says_what_qmp_cannot_do(guest: RealGuest, run: Qtctl) -> None:
+def test_switching_says_what_qmp_cannot_do(guest: RealGuest, run: OwnTemp) -> None:
     said = "do not look at these states: events there fire whenever a tracer is attached"
     run("-t", guest.address, "enable", "virtio_blk_handle_read", "--dry-run").said(0, said)
     status = run("-t", guest.address, "status", "--json").said(0)
