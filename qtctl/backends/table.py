@@ -63,13 +63,16 @@ TABLE: dict[Backend, BackendRow] = {
 }
 
 
-def candidates(known: Collection[Backend], asked: str, where: str) -> list[Backend]:
+def candidates(
+    known: Collection[Backend], asked: str, where: str, *, named: bool = True
+) -> list[Backend]:
     """Return the backends to try, best first. ``asked`` is a backend's name or ``auto``.
 
     ``auto`` means those that this QEMU has, the cheapest for the guest first (the table's order).
+    ``named`` tells that events are named: without, what is on is followed, and that only QMP knows.
 
     Raises:
-        UsageError: there is no backend of that name.
+        UsageError: there is no backend of that name, or it needs events to be named.
         Unsupported: this QEMU does not have it, or qtctl cannot follow what it has.
     """
     if asked != "auto" and asked not in TABLE:
@@ -87,5 +90,11 @@ def candidates(known: Collection[Backend], asked: str, where: str) -> list[Backe
         raise Unsupported(
             f"qtctl cannot follow {', '.join(wanted)} yet, which QEMU on {where} traces to",
             hint=TABLE[wanted[0]].instead,
+        )
+    usable = [name for name in usable if named or TABLE[name].follows_qmp]
+    if not usable:
+        raise UsageError(
+            f"{', '.join(wanted)} says nothing until a tracer is told which events",
+            hint="qtctl tail PATTERN",
         )
     return usable

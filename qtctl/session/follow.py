@@ -90,7 +90,8 @@ class Stream:
         if self._kernel_patterns:
             self._kernel = await asyncio.to_thread(self._kernel_events)
         known = (await self.session.backends()).known
-        wanted = candidates(known, self._asked, self.session.where)
+        named = bool(self.selection)
+        wanted = candidates(known, self._asked, self.session.where, named=named)
         self.choices = len(wanted)
         table = await asyncio.to_thread(self._prepare, names)
         picked = tuple(self.picked)

@@ -22,6 +22,14 @@ def test_auto_takes_what_there_is_in_the_table_s_order() -> None:
     assert candidates([Backend.LOG, Backend.SIMPLE], "simple", "here") == [Backend.SIMPLE]
 
 
+def test_what_is_on_is_known_to_qmp_only() -> None:
+    everything = [Backend.LOG, Backend.UST]
+    assert candidates(everything, "auto", "here", named=False) == [Backend.LOG]
+    with pytest.raises(UsageError, match="ust says nothing until") as caught:
+        candidates(everything, "ust", "here", named=False)
+    assert caught.value.hint == "qtctl tail PATTERN"
+
+
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(UsageError, match="no backend is called 'lgo'"):
         candidates([Backend.LOG], "lgo", "here")
