@@ -40,6 +40,9 @@ _SUBBUFFERS = 8
 _REGISTER_TIMEOUT_S = 8.0
 """A process that lost its session daemon looks for another only every 5 s (lttng-ust 2.13)."""
 _ATTACH_TIMEOUT_S = 8.0
+STOP_TIMEOUT_S = 5.0
+"""How long stopping and ending a session may take before its daemon is given up."""
+_ASK_TIMEOUT_S = 2.0
 _POLL_S = 0.02
 _CHUNK = 100
 _CHANNEL = "qtctl"
@@ -233,8 +236,8 @@ def stop(name: str) -> int | None:
     None where that is not known: the daemon is gone, or hangs.
     """
     try:
-        said = lttng("stop", name)
-        lttng("destroy", "--no-wait", name)
+        said = lttng("stop", name, timeout_s=STOP_TIMEOUT_S)
+        lttng("destroy", "--no-wait", name, timeout_s=STOP_TIMEOUT_S)
     except QtctlError:
         return None
     match = re.search(r"(\d+) events? (?:was|were) discarded", said)
@@ -251,35 +254,37 @@ def end_session(facts: Mapping[str, str]) -> str:
     note = ""
     with daemons.one_at_a_time():
         try:
-            lttng("destroy", name)
+            lttng("destroy", name, timeout_s=STOP_TIMEOUT_S)
         except NoDaemon:
             pass
         except QtctlError as error:
             if "not found" not in error.message:
                 note = f"the LTTng session {name} could not be ended: {error.message}"
         daemons.end_marked(str(folder), "lttng-relayd")
-        _end_idle_daemon(force=bool(note))
+        _end_idle_daemon(hung=bool(note))
     shutil.rmtree(folder, ignore_errors=True)
     return note if note and _runs() else ""
 
 
 def _runs() -> bool:
     try:
-        daemons.sessions()
+        daemons.sessions(timeout_s=_ASK_TIMEOUT_S)
     except NoDaemon:
         return False
     except QtctlError:
-        return True
+        pass
     return True
 
 
-def _end_idle_daemon(*, force: bool) -> None:
-    """End the session daemon that a qtctl started, if no session is left; a hung one by force."""
+def _end_idle_daemon(*, hung: bool) -> None:
+    """End the session daemon that a qtctl started, if no session is left or it hangs."""
     if not daemons.marked(MARK, "lttng-sessiond"):
         return
     try:
-        idle = daemons.sessions() == 0
+        idle = daemons.sessions(timeout_s=_ASK_TIMEOUT_S) == 0
+    except NoDaemon:
+        idle = True  # it runs and does not listen
     except QtctlError:
-        idle = force
+        idle = hung
     if idle:
         daemons.end_marked(MARK, "lttng-sessiond")

@@ -184,8 +184,13 @@ async def test_only_what_was_picked_of_this_process_is_recorded(
     assert {r.tid for r in found} == {provider.process.pid}
 
 
-@pytest.mark.parametrize("produced", [1000, 600_000])
-async def test_delivered_and_lost_add_up_to_produced(provider: Provider, produced: int) -> None:
+@pytest.mark.parametrize(("produced", "small"), [(1000, False), (600_000, False), (600_000, True)])
+async def test_delivered_and_lost_add_up_to_produced(
+    provider: Provider, produced: int, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if small:  # a ring that the provider fills faster than it is emptied
+        monkeypatch.setattr(lttng, "_SUBBUFFER_BYTES", 1 << 14)
+        monkeypatch.setattr(lttng, "_SUBBUFFERS", 2)
     async with opened(provider, "own_count") as (feed, _):
         items: Items = []
         telling = asyncio.ensure_future(asyncio.to_thread(provider.tell, f"count {produced}"))
@@ -197,6 +202,8 @@ async def test_delivered_and_lost_add_up_to_produced(provider: Provider, produce
     assert None not in losses
     assert delivered + sum(count or 0 for count in losses) == produced
     assert delivered > 0
+    assert bool(losses) or not small
+    print(f"produced {produced}, delivered {delivered}, lost in {len(losses)} places")
     seen = [r.args["n"] for r in records(items)]
     assert seen == sorted(set(seen)), "in order, none twice"
 
@@ -254,6 +261,23 @@ async def test_a_session_daemon_of_ours_that_dies_is_told(provider: Provider) ->
             while True:
                 assert time.monotonic() < deadline
                 await some(feed)
+
+
+async def test_a_session_daemon_of_ours_that_hangs_is_ended(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(provider, "own_count") as (feed, held):
+        assert held.resource is not None
+        pids = lttngdaemons.marked(held.resource.facts["folder"], "lttng-sessiond")
+        if not pids:
+            pytest.skip("a session daemon ran before the test, and is not the test's to stop")
+        monkeypatch.setattr(lttng, "STOP_TIMEOUT_S", 0.3)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await feed.settle()
+        [loss] = feed.finish()
+        assert isinstance(loss, Loss)
+        assert loss.count is None
 
 
 async def test_a_process_that_is_no_provider_is_refused(

@@ -22,6 +22,7 @@ from qtctl.events.patterns import matcher
 from qtctl.model import Backend
 from qtctl.session.attach import Session
 from qtctl.session.feeds.ust import tracer_patterns
+from tests.running import eventually
 
 NAMES = [f"{device}_{part}" for device in ("virtio", "virtio_gpu", "usb") for part in "abcdef"]
 
@@ -155,7 +156,7 @@ def test_only_marked_processes_are_found_and_ended(tmp_path: Path) -> None:
     ours = subprocess.Popen(["sleep", "60", "60"])
     marked = subprocess.Popen(["bash", "-c", "read line", mark], stdin=subprocess.PIPE)
     try:
-        assert lttngdaemons.marked(mark, "bash") == [marked.pid]
+        eventually(lambda: lttngdaemons.marked(mark, "bash") == [marked.pid], "it is found")
         lttngdaemons.end_marked(mark, "bash")
         assert marked.wait(5) != 0
         assert ours.poll() is None
