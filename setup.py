@@ -2,7 +2,14 @@
 
 from setuptools import Extension, setup
 
-KERNELS = ("kernels", "simplekernels", "tracekernels", "lttngkernels", "syslogkernels")
+KERNELS = (
+    "kernels",
+    "simplekernels",
+    "tracekernels",
+    "lttngkernels",
+    "syslogkernels",
+    "bpfkernels",
+)
 
 try:
     from Cython.Build import cythonize

@@ -48,7 +48,7 @@ TABLE: dict[Backend, BackendRow] = {
         BackendRow(
             Backend.DTRACE,
             "USDT probes",
-            followed=False,
+            followed=True,
             follows_qmp=False,
             instead="bpftrace -p PID -e 'usdt:BINARY:qemu:EVENT { ... }'",
         ),

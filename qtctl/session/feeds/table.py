@@ -14,6 +14,7 @@ _MODULES = {
     Backend.FTRACE: "qtctl.session.feeds.ftrace",
     Backend.SYSLOG: "qtctl.session.feeds.syslog",
     Backend.UST: "qtctl.session.feeds.ust",
+    Backend.DTRACE: "qtctl.session.feeds.dtrace",
 }
 
 
