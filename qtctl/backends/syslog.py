@@ -13,26 +13,20 @@ import re
 import secrets
 import socket
 import stat
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.errors import Unsupported
 
-__all__ = ["Daemon", "Journal", "find_daemon", "find_file", "send_mark", "unit_of"]
+__all__ = ["Daemon", "find_daemon", "find_file", "send_mark", "unit_of"]
 
 SOCKET = "/dev/log"
 WELL_KNOWN = ("/var/log/syslog", "/var/log/daemon.log", "/var/log/messages")
 _JOURNAL_SOCKET = re.compile(r"/run/systemd/journal(?:\.([^/]+))?/dev-log")
-_DROPPED_ID = "a596d6fe7bfa4994828e72309e95d61e"
-"""SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald says how much it suppressed."""
 FOUND_TIMEOUT_S = 3.0
 _POLL_S = 0.01
-_READ_BYTES = 1 << 16
-_CHUNK_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 20
-_END_S = 2.0
 _START = "start rsyslog or systemd-journald (systemctl start rsyslog)"
 
 
@@ -180,106 +174,3 @@ def unit_of(pid: int) -> str:
             if last.endswith((".service", ".scope")):
                 return last
     return ""
-
-
-class Journal:
-    """What the journal gets from one process, followed by a ``journalctl`` of our own."""
-
-    def __init__(self, daemon: Daemon, pid: int) -> None:
-        self.taken = 0
-        self.dry = False
-        self._rest = b""
-        command = ["journalctl", "--follow", "--lines=0", "--output=short-unix", "--all"]
-        command += ["--no-pager", "--quiet"]
-        if daemon.namespace:
-            command.append(f"--namespace={daemon.namespace}")
-        command += [f"_PID={pid}", "+", f"_PID={os.getpid()}", "+", f"MESSAGE_ID={_DROPPED_ID}"]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        except OSError as error:
-            raise Unsupported(
-                f"the journal cannot be read: journalctl: {error.strerror}",
-                hint="install systemd's journalctl",
-            ) from error
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
-
-    def await_mark(self) -> None:
-        """Wait until the journal shows a message of ours, so that none is missed from then on.
-
-        Raises:
-            Unsupported: it does not.
-        """
-        deadline = time.monotonic() + FOUND_TIMEOUT_S
-        sent, marks = 0.0, []
-        seen = b""
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if time.monotonic() - sent > FOUND_TIMEOUT_S / 10:  # journalctl may start late
-                marks.append(send_mark().encode())
-                sent = time.monotonic()
-            seen = (seen + self._take())[-_TAIL_BYTES:]
-            if any(mark in seen for mark in marks):
-                self._rest = seen
-                return
-            time.sleep(_POLL_S)
-        ended = self._process.poll() is not None
-        said = self._said() if ended else "journald took a message and does not show it"
-        self.close()
-        raise Unsupported(
-            f"the journal cannot be followed: {said}",
-            hint="run qtctl as root or in group systemd-journal; journald.conf: Storage=",
-        )
-
-    def _said(self) -> str:
-        assert self._process.stderr is not None
-        text = self._process.stderr.read(1 << 12).decode(errors="replace").strip()
-        return text or f"journalctl ended with {self._process.returncode}"
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
-
-    def ended(self) -> bool:
-        """Tell whether journalctl has ended."""
-        return self._process.poll() is not None
-
-    def read(self) -> bytes:
-        """Return what came, about 1 MiB at most; ``dry`` tells whether that was all."""
-        data, self._rest = self._rest, b""
-        data += self._take()
-        self.taken += len(data)
-        return data
-
-    def _take(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        self.dry = False
-        while size < _CHUNK_BYTES:
-            try:
-                data = os.read(self.fileno(), _READ_BYTES)
-            except BlockingIOError:
-                data = b""
-            if not data:
-                self.dry = True
-                break
-            parts.append(data)
-            size += len(data)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """End journalctl."""
-        self._process.terminate()
-        try:
-            self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()

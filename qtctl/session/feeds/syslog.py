@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from qtctl.backends import syslog
 from qtctl.backends.growing import Gap, GrowingFile
-from qtctl.backends.syslog import Daemon, Journal
+from qtctl.backends.journal import Journal
+from qtctl.backends.syslog import Daemon
 from qtctl.errors import Unsupported
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from qtctl.session.attach import Session
 
 _RECHECK_S = 1.0
+_LOOK_S = 0.05
 
 
 class SyslogFeed:
@@ -73,7 +75,7 @@ class SyslogFeed:
 
     def _check(self) -> Items:
         lost: Items = [Loss(Backend.SYSLOG, None, time.time_ns())]
-        if not self._daemon.alive() or self._from.broken():
+        if not self._daemon.alive():
             if not self._gone:
                 self._gone = True
                 self._session.notices.append(
@@ -117,7 +119,7 @@ class SyslogFeed:
         return items
 
     async def close(self) -> None:
-        """Close what is read, and end journalctl."""
+        """Close what is read."""
         await asyncio.to_thread(self._from.close)
 
 
@@ -158,15 +160,12 @@ class _FileSource:
             self._file.close()
             self._file = fresh
 
-    def broken(self) -> bool:
-        return False
-
     def close(self) -> None:
         self._file.close()
 
 
 class _JournalSource:
-    """The journal, through journalctl."""
+    """The journal, which is looked at again and again: journald is slow to tell."""
 
     def __init__(self, journal: Journal) -> None:
         self.taken = 0
@@ -184,28 +183,15 @@ class _JournalSource:
         return not self._journal.dry
 
     async def wait(self, timeout_s: float) -> None:
-        if self.more():
-            return
-        if self._journal.ended():  # its pipe is readable for ever
-            await asyncio.sleep(timeout_s)
-            return
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_reader(self._journal.fileno(), ready.set)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_s)
-        finally:
-            loop.remove_reader(self._journal.fileno())
+        end = time.monotonic() + timeout_s
+        while not self._journal.pending() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
     def moved(self) -> bool:
         return False
 
     def renew(self) -> None:
         pass
-
-    def broken(self) -> bool:
-        return self._journal.ended()
 
     def close(self) -> None:
         self._journal.close()
@@ -217,12 +203,8 @@ _Source = _FileSource | _JournalSource
 def _open_source(daemon: Daemon, pid: int) -> _Source:
     if not daemon.journald:
         return _FileSource(syslog.find_file(daemon), daemon)
-    journal = Journal(daemon, pid)
-    try:
-        journal.await_mark()
-    except BaseException:
-        journal.close()
-        raise
+    journal = Journal(pid, daemon.namespace)
+    journal.await_mark(syslog.send_mark, syslog.FOUND_TIMEOUT_S)
     return _JournalSource(journal)
 
 
