@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,31 @@ def test_a_file_in_use_is_followed_and_every_record_of_a_flood_is_accounted_for(
     assert summary["read"] == sum(row[0] != "dropped" for row in rows) > 1000
     lost = (int.from_bytes(row[3], "little") for row in rows if row[0] == "dropped")
     assert summary["lost"] == sum(lost)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: needs root")
+def test_a_full_disk_is_told(qemu: Qemu, run: Qtctl, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        with RealGuest(qemu) as guest:
+            hmp(guest, run, f"trace-file set {small}/t")
+            hmp(guest, run, "trace-file on")
+            words = ("tail", "memory_region_ops_*", "--backend", "simple", "--ndjson")
+            running = run.start("-t", guest.address, *words)
+            running.wrote(b'"type": "loss", "backend": "simple", "count": null')
+            running.signal(signal.SIGTERM)
+            ran = running.finish(None)
+            assert "is full" in ran.err
+            nothing_is_left(run)
+            cut = run("replay", f"{small}/t", "--ndjson", limit=None)
+        assert len(events(cut.out)) > 1000
+        assert cut.code in (0, 1)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_dev_null_is_given_back_and_stays_on(qemu: Qemu, run: Qtctl) -> None:

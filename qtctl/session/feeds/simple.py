@@ -128,23 +128,24 @@ class SimpleFeed:
         pause_s = self._flusher.tick(self._file.offset + self._file.behind())
         await self._file.wait(min(timeout_s, pause_s))
         if not self._file.behind() and time.monotonic() - self._checked > _RECHECK_S:
-            with contextlib.suppress(OutcomeUnknown, LinkLost):  # the stream sees to the link
-                await self._check()
             self._checked = time.monotonic()
+            with contextlib.suppress(OutcomeUnknown, LinkLost):  # the stream sees to the link
+                return await self._check()
         return []
 
-    async def _check(self) -> None:
-        """See that the guest still writes where we read."""
+    async def _check(self) -> Items:
+        """See that the guest still writes where we read, and can."""
         guest = self._session.guest
         if guest is None:
-            return
+            return []
         if has_inode(guest.pid, self._file.inode()):
-            if self._file.room(root=guest.uid == 0) < _NO_ROOM_BYTES:
-                self._tell("the disk of the trace file is full: QEMU loses records without a word")
-            return
+            full = "the disk of the trace file is full: QEMU loses records without a word"
+            if self._file.room(root=guest.uid == 0) < _NO_ROOM_BYTES and self._tell(full):
+                return [Loss(Backend.SIMPLE, None, time.time_ns())]
+            return []
         found = find_file(guest, await read_status(self._session.monitor))
         if self._file.behind():
-            return
+            return []
         if found.reach is Reach.OFF:
             self._tell("somebody switched the trace file off: nothing comes until it is on again")
         elif found.reach is Reach.FILE:
@@ -155,11 +156,15 @@ class SimpleFeed:
                 self._file, self._spool, self.source = file, False, found.name
                 self._decoder.lose(0)
                 self._tell(f"the trace moved to {found.name}")
+        return []
 
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
+    def _tell(self, text: str) -> bool:
+        """Tell something once; returns whether this was that time."""
+        new = text not in self._told
+        if new:
             self._told.add(text)
             self._session.notices.append(text)
+        return new
 
     async def close(self) -> None:
         """Close the file; where the trace goes is not changed here."""
