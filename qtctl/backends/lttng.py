@@ -168,11 +168,20 @@ def _await_registered(guest: Guest) -> None:
     """Wait until the guest has registered, which it does also with a daemon that starts later."""
     pids = {str(guest.pid), str(_inner_pid(guest.pid))}
     deadline = time.monotonic() + _REGISTER_TIMEOUT_S
-    while pids.isdisjoint(re.findall(r"^PID: (\d+) ", lttng("list", "--userspace"), re.M)):
+    while True:
+        failure = ""
+        try:
+            said = lttng("list", "--userspace")
+            if not pids.isdisjoint(re.findall(r"^PID: (\d+) ", said, re.M)):
+                return
+        except NoDaemon:
+            raise
+        except Unsupported as error:  # as when some process ends while it is asked
+            failure = f" ({error.message})"
         if time.monotonic() > deadline:
             raise Unsupported(
                 f"guest {guest.pid} (user {guest.uid}) has not registered with the LTTng session "
-                f"daemon of user {os.getuid()}",
+                f"daemon of user {os.getuid()}{failure}",
                 hint="run qtctl as the guest's user or root; lttng list -u shows who registered",
             )
         time.sleep(10 * _POLL_S)

@@ -84,8 +84,8 @@ def lttng(*words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
     if ran.returncode:
         if _NO_DAEMON in said:
             raise NoDaemon(f"{what}: no session daemon runs", hint="lttng-sessiond --daemonize")
-        lines = [line.removeprefix("Error: ") for line in said.splitlines() if "rror" in line]
-        told = (lines or said.split("\n"))[0].strip() or f"code {ran.returncode}"
+        lines = ran.stderr.decode("utf-8", "replace").splitlines()
+        told = lines[0].removeprefix("Error: ").strip() if lines else f"code {ran.returncode}"
         raise Unsupported(f"{what} failed: {told}", hint="lttng list; lttng-sessiond -v tells more")
     return said
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import re
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
+from qtctl.records import lttngkernels, lttngtext
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.lttngtext import LINE_LIMIT, Discarded, LttngDecoder
@@ -239,3 +245,30 @@ def test_hostile_bytes_never_raise_and_nothing_is_thrown_away(
     records, _ = decoded(data, table=event_table("7.2"))
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
     assert len(records) == lines
+
+
+@cache
+def interpreted() -> ModuleType:
+    """Load ``lttngkernels.py`` from its source, whatever was compiled beside it."""
+    path = Path(lttngkernels.__file__).parent / "lttngkernels.py"
+    loader = importlib.machinery.SourceFileLoader("lttngkernels_interpreted", str(path))
+    spec = importlib.util.spec_from_loader("lttngkernels_interpreted", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    assert not module.COMPILED
+    return module
+
+
+@given(st.lists(PIECES | st.binary(max_size=30), max_size=12), st.integers(0, 3000))
+def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
+    if not lttngkernels.COMPILED:
+        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
+    data = b"".join(pieces)[:cut] + live_text()[:600]
+    table = event_table("7.2")
+    compiled, _ = decoded(data, table=table)
+    whole, _ = decoded(b"".join(pieces))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lttngtext, "lttngkernels", interpreted())
+        assert decoded(data, table=table)[0] == compiled
+        assert decoded(b"".join(pieces))[0] == whole
