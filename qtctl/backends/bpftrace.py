@@ -41,12 +41,15 @@ _ATTACHED = b"__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 _LIMITS = ("MAX_PROBES", "MAX_BPF_PROGS", "NODE_MAX")
 _HINT = "QEMU's qemu-trace-stap, with SystemTap, or another backend: qtctl tail --backend NAME"
 _SIZES = {"1": "uint8", "2": "uint16", "4": "uint32", "8": "uint64"}
+_LETTERS = ("a", "b", "c", "d")
 _REGISTERS = {
-    "rax": "ax", "rbx": "bx", "rcx": "cx", "rdx": "dx", "rsi": "si", "rdi": "di", "rbp": "bp",
-    "rsp": "sp", **{f"r{number}": f"r{number}" for number in range(8, 16)},
-    "eax": "ax", "ebx": "bx", "ecx": "cx", "edx": "dx", "esi": "si", "edi": "di", "ebp": "bp",
-    **{f"r{number}d": f"r{number}" for number in range(8, 16)},
-}  # fmt: skip
+    **{f"{wide}{x}x": f"{x}x" for x in _LETTERS for wide in ("r", "e", "")},
+    **{f"{x}l": f"{x}x" for x in _LETTERS},
+    **{f"{wide}{x}": x for x in ("si", "di", "bp", "sp") for wide in ("r", "e", "")},
+    **{f"{x}l": x for x in ("si", "di", "bp", "sp")},
+    **{f"r{n}{part}": f"r{n}" for n in range(8, 16) for part in ("", "d", "w", "b")},
+}
+"""All of x86_64's names of registers, and bpftrace's."""
 
 
 @dataclass(frozen=True, slots=True)

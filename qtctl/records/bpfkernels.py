@@ -239,9 +239,13 @@ def _unescaped(
             elif byte == 102:
                 byte = 12
             elif byte == 117:
-                skip = 2
-                if end - at >= 8 and data[at] == 102 and data[at + 1] == 102:
-                    skip = 6
+                skip = 0
+                while skip < 6 and at + skip < end and data[at + skip] == 102:
+                    skip += 1
+                if skip != 6:
+                    skip = 2
+                    if end - at < 2 or data[at] != 48 or data[at + 1] != 48:
+                        return -1
                 if end - at < skip + 2:
                     return -1
                 if _nibble(data[at + skip]) < 0 or _nibble(data[at + skip + 1]) < 0:
