@@ -32,11 +32,20 @@ VIRTIO_BLK_CODE = bytes.fromhex(
 COUNTING_CODE = bytes.fromhex("fa 31 c0 8e d8 e4 64 e6 80 66 83 06 00 70 01 eb f4")
 COUNTER = 0x7000
 
-Image = Literal["flood", "virtio-blk", "counting"]
+#: Reads one sector after the other, so that no ``virtio_blk_handle_read`` is like another:
+#: xor ax,ax; mov ds,ax; again: mov dl,80h; mov si,packet; mov ah,42h; int 13h;
+#: inc dword [packet + 8]; jmp again; packet: one sector to 0:8000h, from sector 0.
+SECTORS_CODE = bytes.fromhex(
+    "31 c0 8e d8 b2 80 be 14 7c b4 42 cd 13 66 ff 06 1c 7c eb f0"
+    "10 00 01 00 00 80 00 00 00 00 00 00 00 00 00 00"
+)
+
+Image = Literal["flood", "virtio-blk", "counting", "sectors"]
 _CODE: dict[Image, bytes] = {
     "flood": FLOOD_CODE,
     "virtio-blk": VIRTIO_BLK_CODE,
     "counting": COUNTING_CODE,
+    "sectors": SECTORS_CODE,
 }
 
 _POLL_SECONDS = 0.01
@@ -44,8 +53,8 @@ _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 
 
-#: SeaBIOS does not boot from a virtio disk of a few sectors.
-_DISK_BYTES = 1 << 20
+#: SeaBIOS does not boot from a virtio disk of a few sectors. A file with a hole takes no room.
+_DISK_BYTES = 1 << 30
 
 
 def boot_sector(image: Image) -> bytes:

@@ -1,0 +1,122 @@
+"""One run of a guest, followed through all six backends at once, says the same six times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import qtctl
+from qtctl import Backend, EventState, Record, Session
+from tests.qemus import RealGuest, require
+from tests.real.test_syslog_real import SOCKET, Rsyslog
+
+pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
+
+BACKENDS: list[Backend] = [backend for backend in Backend if backend is not Backend.NOP]
+# The guest reads one sector after the other, so every read can be told from the others.
+EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
+COMMON = 400
+"""Records that all backends must have in one unbroken run."""
+
+
+async def collect(
+    session: Session, backend: Backend, records: list[Record], on: asyncio.Event, off: asyncio.Event
+) -> None:
+    """Follow one backend into ``records`` until ``off``; set ``on`` once it follows."""
+    stream = session.follow(*EVENTS, backend=backend)
+    async with stream:
+        on.set()
+        stopping = asyncio.ensure_future(off.wait())
+        stopping.add_done_callback(lambda _: stream.stop())
+        async for record in stream.records():
+            records.append(record)
+        await stopping
+    assert stream.counts.lost == stream.counts.unknown_losses == 0, (backend, stream.counts)
+
+
+async def until(condition: Callable[[], bool], tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for ``condition``; a task that failed meanwhile fails the test with its own error."""
+    async with asyncio.timeout(60):
+        while not condition():
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await asyncio.sleep(0.01)
+
+
+def key(record: Record) -> tuple[str, tuple[tuple[str, int | str], ...]]:
+    assert record.raw is None, record
+    return record.name, tuple(record.args.items())
+
+
+def unbroken(sequences: dict[Backend, list[Record]]) -> dict[Backend, list[Record]]:
+    """Cut each sequence to the run between the first and the last record that all have."""
+    keys = {backend: [key(r) for r in records] for backend, records in sequences.items()}
+    unique = [
+        {one for one in found if one[0] == "virtio_blk_handle_read"} for found in keys.values()
+    ]
+    shared = set.intersection(*unique)
+    cut = {}
+    for backend, found in keys.items():
+        places = [index for index, one in enumerate(found) if one in shared]
+        assert places, f"{backend} shares nothing: {len(found)} records"
+        cut[backend] = sequences[backend][places[0] : places[-1] + 1]
+    return cut
+
+
+@pytest.fixture
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("STATE_HOME", "CACHE_HOME", "RUNTIME_DIR"):
+        folder = tmp_path / name.lower()
+        folder.mkdir(mode=0o700)
+        monkeypatch.setenv(f"XDG_{name}", str(folder))
+    return tmp_path
+
+
+@pytest.fixture
+def system_log(tmp_path: Path) -> Iterator[None]:
+    """Have somebody serve /dev/log; a machine's own daemon will do as well."""
+    if SOCKET.exists():
+        yield
+        return
+    with Rsyslog(tmp_path, 'SysSock.RateLimit.Interval="0"'):
+        yield
+
+
+async def test_six_backends_say_the_same(own_folders: Path, system_log: None) -> None:
+    qemu = require("built")
+    on, off = {backend: asyncio.Event() for backend in BACKENDS}, asyncio.Event()
+    sequences: dict[Backend, list[Record]] = {backend: [] for backend in BACKENDS}
+    with RealGuest(qemu, image="sectors", extra=["-msg", "timestamp=on"]) as guest:
+        async with qtctl.attach(guest.address) as session:
+            known = (await session.backends()).known
+            if set(known) != set(BACKENDS):
+                pytest.skip(f"this QEMU has only {', '.join(known)}")
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(collect(session, b, sequences[b], on[b], off))
+                    for b in BACKENDS
+                ]
+                await until(lambda: all(event.is_set() for event in on.values()), tasks)
+                enough = {backend: len(found) + 1000 for backend, found in sequences.items()}
+                await until(lambda: all(len(sequences[b]) > enough[b] for b in BACKENDS), tasks)
+                off.set()
+            assert EventState.ENABLED not in (await session.list()).values()
+    cut = unbroken(sequences)
+    expected = [key(record) for record in cut[Backend.LOG]]
+    assert len(expected) > COMMON
+    for backend, records in cut.items():
+        got = [key(record) for record in records]
+        assert got == expected, f"{backend} differs from log"
+    for backend, records in cut.items():
+        slack_ns = 2_000_000_000 if backend is Backend.SYSLOG else 50_000_000
+        pairs = zip(records, cut[Backend.LOG], strict=True)
+        apart_ns = [abs(record.time_ns - other.time_ns) for record, other in pairs]
+        assert max(apart_ns) < slack_ns, (backend, max(apart_ns))
+        print(
+            f"{backend:7} {len(records)} records as log has them, {len(sequences[backend])} in all, "
+            f"clocks {sorted(apart_ns)[len(apart_ns) // 2] / 1e6:.3f} ms apart (median)"
+        )
