@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from qtctl.records.table import EventTable
 from qtctl.session.attach import Session
 from qtctl.session.feeds import dtrace
 from qtctl.session.feeds.base import Items, Loss, Request
+from tests import needs
 from tests.running import TOP, eventually
 
 DECLARED = """
@@ -49,15 +49,14 @@ LIMIT_S = 30.0
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the provider, where bpftrace works."""
-    for tool in ("gcc", "bpftrace"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    needs.program("gcc", "gcc")
+    needs.program("bpftrace", "bpftrace")
     if os.geteuid() != 0:
         pytest.skip("bpftrace needs root")
     if not Path("/usr/include/sys/sdt.h").exists() and not list(
         Path("/usr/include").glob("*/sys/sdt.h")
     ):
-        pytest.skip("sys/sdt.h (systemtap-sdt-dev) is not installed")
+        needs.packaged("sys/sdt.h", "systemtap-sdt-dev")
     tried = subprocess.run(
         ["bpftrace", "-e", "BEGIN { exit(); }"],
         capture_output=True,

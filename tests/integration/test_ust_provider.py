@@ -28,6 +28,7 @@ from qtctl.records.table import EventTable
 from qtctl.session.attach import Session
 from qtctl.session.feeds import ust
 from qtctl.session.feeds.base import Items, Loss, Request
+from tests import needs
 from tests.running import TOP
 
 DECLARED = """
@@ -44,16 +45,15 @@ LIMIT_S = 20.0
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the provider."""
-    for tool in ("gcc", "lttng", "lttng-sessiond", "lttng-relayd", "babeltrace2"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
+    needs.program("gcc", "gcc")
+    needs.lttng()
     out = tmp_path_factory.mktemp("provider") / "provider"
     words = ["gcc", "-O1", f"-I{SOURCES}", "-o", str(out), str(SOURCES / "ust.c"), "-llttng-ust"]
     built = subprocess.run(
         [*words, "-ldl"], capture_output=True, text=True, timeout=60, check=False
     )
     if "lttng/tracepoint.h: No such file" in built.stderr:
-        pytest.skip("liblttng-ust-dev is not installed")
+        needs.packaged("lttng/tracepoint.h", "liblttng-ust-dev")
     assert built.returncode == 0, built.stderr
     return out
 

@@ -18,18 +18,9 @@ from qtctl.backends.detect import backends_from, signs_of_process, undecided
 from qtctl.model import Address, Backend, Guest, Holder
 from qtctl.monitor.guests import find_guest, guest_by_pid, running_guests, same_process
 from qtctl.monitor.holders import holders, process_name
-from tests.qemus import LABELS, Qemu, RealGuest, require
+from tests.qemus import LABELS, RealGuest, require
 
 pytestmark = pytest.mark.qemu
-
-
-def startable(label: str) -> Qemu:
-    """Return a QEMU that starts here: one with the ftrace backend ends at once without tracefs."""
-    qemu = require(label)
-    mounts = Path("/proc/self/mounts").read_text()
-    if label == "built" and " tracefs " not in mounts:
-        pytest.skip("the QEMU in $QTCTL_TEST_QEMU may have ftrace, and tracefs is not mounted")
-    return qemu
 
 
 def connected(path: str) -> socket.socket:
@@ -53,7 +44,7 @@ def eventually(found: tuple[Holder, ...], address: Address, guest: Guest) -> Non
 
 @pytest.mark.parametrize("label", LABELS)
 def test_a_guest_is_found_with_its_monitor_and_holder(label: str) -> None:
-    qemu = startable(label)
+    qemu = require(label)
     with RealGuest(qemu, extra=["-name", f"guest=qtctl {label},debug-threads=on"]) as real:
         guest = guest_by_pid(real.pid)
         assert guest in running_guests()
@@ -88,7 +79,7 @@ def test_distribution_builds_have_the_log_backend_only(label: str) -> None:
 
 
 def test_every_backend_that_was_built_in_is_seen() -> None:
-    qemu = startable("built")
+    qemu = require("built")
     config = Path(qemu.command[0]).parent / "config-host.h"
     if not config.exists():
         pytest.skip("the QEMU in $QTCTL_TEST_QEMU is not in its build folder")

@@ -26,6 +26,7 @@ from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.session.feeds.base import Items, Loss, Request
 from qtctl.session.feeds.syslog import SyslogFeed, open_feed
+from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually
 from tests.samples import declarations
@@ -96,8 +97,7 @@ class Rsyslog:
 
 @pytest.fixture
 def rsyslog(tmp_path: Path) -> Callable[..., Rsyslog]:
-    if shutil.which("rsyslogd") is None:
-        pytest.skip("no rsyslogd on PATH")
+    needs.program("rsyslogd", "rsyslog")
     return lambda *module, before="": Rsyslog(tmp_path, *module, before=before)
 
 

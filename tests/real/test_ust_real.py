@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qtctl.backends.lttngdaemons import MARK, marked
+from tests import needs
 from tests.qemus import Qemu, RealGuest, require
 from tests.running import Qtctl, eventually
 
@@ -23,13 +23,8 @@ LIMIT_S = 30.0
 
 @pytest.fixture(scope="module")
 def qemu() -> Qemu:
-    found = require("built")
-    if not Path("/sys/kernel/tracing/trace_marker").exists():
-        pytest.skip("a QEMU with ftrace does not start where tracefs is not mounted")
-    for tool in ("lttng", "lttng-sessiond", "lttng-relayd", "babeltrace2"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    return found
+    needs.lttng()
+    return require("built")
 
 
 @pytest.fixture

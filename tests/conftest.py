@@ -1,0 +1,26 @@
+"""What the whole test run has in common."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.needs import TRACEFS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mounted_tracefs() -> Iterator[None]:
+    """Mount tracefs where that takes no more than being root, and leave the machine as it was."""
+    mount = ["mount", "-t", "tracefs", "nodev", str(TRACEFS)]
+    mounted = (
+        os.geteuid() == 0
+        and TRACEFS.is_dir()
+        and not (TRACEFS / "trace_marker").exists()
+        and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    )
+    yield
+    if mounted:
+        subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
