@@ -163,8 +163,7 @@ def _watch_threads(folder: Path, pid: int) -> None:
 
 def remove_instance(folder: Path) -> str:
     """Remove an instance; return what could not be removed, in words, or ''."""
-    with contextlib.suppress(OSError):
-        _write(folder / "tracing_on", "0")
+    _stop(folder)
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -173,6 +172,17 @@ def remove_instance(folder: Path) -> str:
         used = " by another process" if error.errno == errno.EBUSY else ""
         return f"the tracefs instance {folder} stays ({error.strerror}{used}): rmdir {folder}"
     return ""
+
+
+def _stop(folder: Path) -> None:
+    """Take no more records.
+
+    Copies first: where one instance that takes them is off, the kernel gives up on the write and
+    the instances behind it get nothing (write_marker_to_buffer in trace.c, 6.18).
+    """
+    for name in ("options/copy_trace_marker", "tracing_on"):
+        with contextlib.suppress(OSError):
+            _write(folder / name, "0")
 
 
 def _write(path: Path, text: str) -> None:
@@ -262,8 +272,7 @@ class TracePipe:
 
     def stop(self) -> None:
         """Take no more records; what is in the buffer can still be read."""
-        with contextlib.suppress(OSError):
-            _write(self.folder / "tracing_on", "0")
+        _stop(self.folder)
 
     def close(self) -> None:
         """Close it; an instance cannot be removed before."""

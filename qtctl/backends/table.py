@@ -63,6 +63,10 @@ TABLE: dict[Backend, BackendRow] = {
 }
 
 
+# It is told from an open trace_marker; without the right to open that, QEMU writes nowhere.
+_MISSING = {"ftrace": "if it was built with ftrace: start it as root, with tracefs mounted"}
+
+
 def candidates(
     known: Collection[Backend], asked: str, where: str, *, named: bool = True
 ) -> list[Backend]:
@@ -83,7 +87,10 @@ def candidates(
             hint=TABLE[Backend.NOP].instead,
         )
     if asked != "auto" and asked not in known:
-        raise Unsupported(f"QEMU on {where} has no {asked} backend; it has {', '.join(known)}")
+        raise Unsupported(
+            f"QEMU on {where} has no {asked} backend; it has {', '.join(known)}",
+            hint=_MISSING.get(asked, ""),
+        )
     wanted = [name for name in TABLE if name in known and asked in ("auto", name)]
     usable = [name for name in wanted if TABLE[name].followed]
     if not usable:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -237,6 +238,19 @@ async def test_kernel_events_stand_between_the_marks(private: Path) -> None:
     assert times == sorted(times)
 
 
+async def test_one_that_has_stopped_takes_nothing_from_another(private: Path) -> None:
+    with Writer(private) as writer, Writer(private) as other:
+        with Following(private, other.pid) as first, Following(private, writer.pid) as second:
+            await first.feed.settle()
+            await asyncio.to_thread(writer.write, 5)
+            found = await second.rest()
+        assert len(records(found)) == 5
+        with Following(private, writer.pid) as first, Following(private, other.pid) as second:
+            await second.feed.settle()
+            await asyncio.to_thread(writer.write, 5)
+            assert len(records(await first.rest())) == 5
+
+
 def test_an_event_the_kernel_refuses_leaves_no_instance(private: Path) -> None:
     folder = private / "instances" / f"qtctl-test-{os.getpid()}-refused"
     with pytest.raises(Unsupported, match="no_such"):
@@ -371,6 +385,35 @@ def test_two_at_once_have_an_instance_each(guest: RealGuest, run: Qtctl, private
     eventually(lambda: len(two.out) > seen + 2000, "the other one goes on")
     two.signal(signal.SIGTERM)
     assert two.finish(None).code == 143
+    assert instances(private) == []
+
+
+class KvmGuest(RealGuest):
+    """A guest under KVM, whose vCPU makes events of the kernel."""
+
+    def arguments(self) -> list[str]:
+        return ["kvm" if part == "tcg" else part for part in super().arguments()]
+
+
+@pytest.mark.qemu
+def test_kvm_stands_on_the_same_time_line(run: Qtctl, private: Path) -> None:
+    if not os.access("/dev/kvm", os.W_OK):
+        pytest.skip("no /dev/kvm here")
+    with KvmGuest(require("built"), image="virtio-blk", stderr=subprocess.DEVNULL) as guest:
+        words = ("tail", "virtio_blk_*", "--kernel", "kvm:kvm_pio", "--ndjson")
+        running = run.start("-t", guest.address, *words)
+        running.wrote(b'"kvm:kvm_pio"')
+        running.wrote(b'"virtio_blk_req_complete"')
+        threads = {int(path.name) for path in Path(f"/proc/{guest.pid}/task").iterdir()}
+        running.signal(signal.SIGINT)
+        ran = running.finish(None)
+    events = [record for record in told(ran.out) if record["type"] == "event"]
+    of_kvm = [record for record in events if record["name"] == "kvm:kvm_pio"]
+    assert all(record["raw"].startswith("pio_") for record in of_kvm)
+    assert {record["tid"] for record in of_kvm} <= threads
+    # Processors are merged as they are read: a record may come a moment late, no more.
+    times = [record["time_ns"] for record in events]
+    assert all(two - one > -50_000_000 for one, two in pairwise(times))
     assert instances(private) == []
 
 

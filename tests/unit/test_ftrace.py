@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from qtctl.backends import ftrace
+from qtctl.backends.table import candidates
 from qtctl.errors import Unsupported
+from qtctl.model import Backend
 
 
 def tracefs(folder: Path) -> Path:
@@ -56,6 +58,12 @@ def test_in_a_pid_namespace_threads_mean_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "readlink", lambda path: "pid:[4026532000]")
     with pytest.raises(Unsupported, match="container"):
         ftrace.check_namespace()
+
+
+def test_a_qemu_that_could_not_open_the_marker_is_told_how() -> None:
+    with pytest.raises(Unsupported, match="no ftrace backend; it has log") as raised:
+        candidates([Backend.LOG], "ftrace", "unix:/qmp")
+    assert "as root" in raised.value.hint
 
 
 def test_clocks_differ_by_what_the_system_says() -> None:
