@@ -16,7 +16,8 @@ from tests.unit.test_bpf_decoder import MARK, decoded, decoder_of, escaped, line
 
 _TOKENS = (
     b" ", b"\\", b"\\u", b"\\uffffff", b'"', b"\n", b"~", b"0", b"f" * 17, b"{", MARK, b"\0",
-    b"\xff",    b'{"type": "printf", "data": "', b'\\n"}', b"}}", b'{"type": "lost_events", "data": ',
+    b"\xff", b'{"type": "printf", "data": "', b'\\n"}', b"}}",
+    b'{"type": "lost_events", "data": ',
 )  # fmt: skip
 
 
