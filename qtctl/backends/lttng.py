@@ -270,7 +270,7 @@ def end_session(facts: Mapping[str, str]) -> str:
             if "not found" not in error.message:
                 note = f"the LTTng session {name} could not be ended: {error.message}"
         daemons.end_marked(str(folder), "lttng-relayd")
-        _end_idle_daemon(hung=bool(note))
+        _end_idle_daemon(name, hung=bool(note))
     shutil.rmtree(folder, ignore_errors=True)
     return note if note and _runs() else ""
 
@@ -285,12 +285,12 @@ def _runs() -> bool:
     return True
 
 
-def _end_idle_daemon(*, hung: bool) -> None:
-    """End the session daemon that a qtctl started, if no session is left or it hangs."""
+def _end_idle_daemon(name: str, *, hung: bool) -> None:
+    """End a session daemon that a qtctl started, if it hangs or has no session but ``name``."""
     if not daemons.marked(MARK, "lttng-sessiond"):
         return
     try:
-        idle = daemons.sessions(timeout_s=_ASK_TIMEOUT_S) == 0
+        idle = set(daemons.sessions(timeout_s=_ASK_TIMEOUT_S)) <= {name}
     except NoDaemon:
         idle = True  # it runs and does not listen
     except QtctlError:

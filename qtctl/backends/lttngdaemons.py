@@ -114,14 +114,14 @@ def one_at_a_time() -> Iterator[None]:
             os.close(handle)
 
 
-def sessions(timeout_s: float = COMMAND_TIMEOUT_S) -> int:
-    """Count the recording sessions of the session daemon.
+def sessions(timeout_s: float = COMMAND_TIMEOUT_S) -> list[str]:
+    """Return the names of the recording sessions of the session daemon.
 
     Raises:
         NoDaemon: none runs.
         Unsupported: it does not answer.
     """
-    return len(re.findall(r"^\s*\d+\) ", lttng("list", timeout_s=timeout_s), re.M))
+    return re.findall(r"^\s*\d+\) (\S+)", lttng("list", timeout_s=timeout_s), re.M)
 
 
 def start_session_daemon(folder: Path) -> None:

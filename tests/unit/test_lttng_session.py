@@ -122,11 +122,11 @@ def test_a_daemon_that_hangs_is_given_up(says: Callable[[str], None]) -> None:
         lttngdaemons.lttng("list", timeout_s=0.2)
 
 
-def test_sessions_are_counted(says: Callable[[str], None]) -> None:
+def test_sessions_are_named(says: Callable[[str], None]) -> None:
     says("printf 'Available recording sessions:\\n  1) a [active]\\n    Trace output: /x\\n\\n'")
-    assert lttngdaemons.sessions() == 1
+    assert lttngdaemons.sessions() == ["a"]
     says("echo 'Currently no available recording session'")
-    assert lttngdaemons.sessions() == 0
+    assert lttngdaemons.sessions() == []
 
 
 @pytest.mark.parametrize(
