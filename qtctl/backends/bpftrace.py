@@ -229,18 +229,25 @@ class Tracer:
         finally:
             loop.remove_reader(self._fd)
 
-    async def close(self) -> None:
-        """End it. The kernel takes the probes away and counts the semaphores down."""
+    async def close(self) -> bool:
+        """End it; tell whether the kernel has taken all its probes away by now.
+
+        It does so whatever happens, but a probe can take it a tenth of a second and more.
+        """
+        if self.process.stdout is None:
+            return True
         if self.process.poll() is None:
-            # Asked nicely it would detach one by one, a tenth of a second each.
             self.process.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + _END_S + _PROBE_S * self.probes
+        deadline = time.monotonic() + _END_S
         while self.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-            self.process.stdout = None
-            os.close(self._said)
+        self.process.stdout.close()
+        self.process.stdout = None
+        os.close(self._said)
+        gone = self.process.returncode is not None
+        if not gone:  # nobody waits for it any more, which Popen would complain of
+            self.process.returncode = -signal.SIGKILL
+        return gone
 
 
 def start(program: str, pid: int, probes: int, environment: Mapping[str, str]) -> Tracer:

@@ -195,6 +195,7 @@ async def test_delivered_and_lost_add_up_to_produced(
         items += await rest(feed)
     delivered = [r.args["n"] for r in records(items)]
     lost = sum(item.count or 0 for item in items if isinstance(item, Loss))
+    print(f"{produced} produced, {len(delivered)} delivered, {lost} reported lost")
     assert len(delivered) + lost == produced
     assert (lost > 0) == stalled
     assert delivered == sorted(delivered)

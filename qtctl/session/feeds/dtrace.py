@@ -88,7 +88,11 @@ class DtraceFeed:
 
     async def close(self) -> None:
         """End bpftrace; the kernel takes its probes away."""
-        await self._tracer.close()
+        if not await self._tracer.close():
+            count = self._tracer.probes
+            self._session.notices.append(
+                f"bpftrace has ended; the kernel goes on removing its {count} probes by itself"
+            )
 
 
 async def open_feed(request: Request) -> DtraceFeed:
