@@ -66,13 +66,12 @@ def test_tail_shows_typed_records_and_leaves_qmp_s_states_alone(
     guest: RealGuest, run: Qtctl
 ) -> None:
     words = ("virtio_blk_handle_read", "virtio_blk_req_complete", "virtio_queue_notify")
-    ran = run("-t", guest.address, "tail", *words, *DTRACE, "--max-events", "300", limit=None)
+    ran = run("-t", guest.address, "tail", *words, *DTRACE, "--duration", "2s", limit=None)
     records = parsed(ran.said(0).out)
     events = [record for record in records if record["type"] == "event"]
     assert {event["name"] for event in events} == set(words)
-    assert records[-1] == {
-        "type": "summary", "read": 300, "shown": 300, "filtered": 0, "lost": 0
-    }  # fmt: skip
+    assert records[-1]["type"] == "summary"
+    assert records[-1]["read"] == records[-1]["shown"] == len(events) > 300
     for event in events:
         assert (event["backend"], event["clock"], event["pid"]) == ("dtrace", "realtime", guest.pid)
         assert "raw" not in event
