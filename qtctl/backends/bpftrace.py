@@ -152,9 +152,11 @@ def program_for(events: Sequence[Traced], binary: str, mark: str) -> str:
     """Write the program: a line an event, its numbers in hex, ``mark`` between two texts.
 
     Four times a second each CPU gives a sign of life. The kernel tells of lost records only before
-    the next one that has room, and this makes sure that there is one.
+    the next one that has room, and this makes sure that there is one. The signs are numbered, for
+    the kernel's count includes those of them that found no room.
     """
-    lines = ['profile:hz:4 { printf("~ %llx %x\\n", nsecs, cpu); }']
+    sign = 'printf("~ %llx %x %llx\\n", nsecs, cpu, @signs[cpu]);'
+    lines = [f"profile:hz:4 {{ @signs[cpu] = @signs[cpu] + 1; {sign} }}", "END { clear(@signs); }"]
     for event in events:
         numbers = " %llx" * (len(event.expressions) - event.texts)
         texts = mark.join(["%s"] * event.texts)

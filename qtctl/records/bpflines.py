@@ -6,6 +6,7 @@ are the same. Checked on bpftrace 0.17 (``src/output.cpp`` for the form of its l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,6 +25,9 @@ __all__ = ["LINE_LIMIT", "BpfArguments", "BpfDecoder", "Dropped"]
 
 LINE_LIMIT = 1 << 16
 _ROWS = 1 << 14
+_NUMBER = re.compile(rb"[0-9a-f]{1,12}")
+_ABSENT_LIMIT = 1 << 20
+"""Signs of life that a CPU can have lost between two: 2^20 are three days."""
 _KINDS = (np.int32, np.int64, np.int32, np.int64, np.int64, np.int64)
 
 _Columns: TypeAlias = tuple[NDArray[Any], ...]
@@ -101,7 +105,8 @@ class BpfDecoder:
     """Turns bpftrace's lines into batches; keeps at most one unfinished line.
 
     ``offset_ns`` added to bpftrace's ``nsecs`` is Unix time. ``alive`` tells when, by bpftrace's
-    own clock, each CPU last had all its records delivered.
+    own clock, each CPU last had all its records delivered. A loss is told once each CPU has given
+    its next numbered sign of life, for only then is it known how many signs are among the lost.
     """
 
     table: EventTable
@@ -110,6 +115,10 @@ class BpfDecoder:
     pid: int | None = None
     alive: dict[int, int] = field(default_factory=dict)
     _carry: bytes = b""
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _lost: int = 0
+    _lost_signs: int = 0
+    _awaited: set[int] = field(default_factory=set)
 
     @property
     def pending_bytes(self) -> int:
@@ -132,24 +141,51 @@ class BpfDecoder:
     def flush(self, *, now_ns: int) -> list[Batch | Dropped]:
         """Decode what is left as if the text ended here; the decoder starts anew after it."""
         rest, self._carry = self._carry, b""
-        return self._decoded(rest + b"\n", now_ns) if rest else []
+        out = self._decoded(rest + b"\n", now_ns) if rest else []
+        return [*out, *self._told()]
 
     def _decoded(self, data: bytes, now_ns: int) -> list[Batch | Dropped]:
-        event, *others = self._columns(data)
+        columns = self._columns(data)
+        event, time_ns, cpu, _, begin, stop = columns
+        kept = np.flatnonzero((event != ALIVE) & (event != LOST))
         out: list[Batch | Dropped] = []
-        signs = np.flatnonzero(event == ALIVE)
-        last_of_cpu = dict(zip(others[1][signs].tolist(), others[0][signs].tolist(), strict=True))
-        self.alive |= last_of_cpu
         before = 0
-        for row in [*np.flatnonzero(event == LOST).tolist(), len(event)]:
-            part = slice(before, row)
-            keep = np.flatnonzero(event[part] != ALIVE) + before
-            if len(keep):
-                out.append(self._batch(data, (event, *others), keep, now_ns))
-            if row < len(event):
-                out.append(Dropped(int(others[0][row])))
-            before = row + 1
+        for row in np.flatnonzero((event == ALIVE) | (event == LOST)).tolist():
+            if event[row] == LOST:
+                self._lost += int(time_ns[row])
+                self._awaited = set(self._numbers)
+                continue
+            self._sign(int(cpu[row]), int(time_ns[row]), data[begin[row] : stop[row]])
+            told = [] if self._awaited else self._told()
+            if told:
+                place = int(np.searchsorted(kept, row))
+                if place > before:
+                    out.append(self._batch(data, columns, kept[before:place], now_ns))
+                out += told
+                before = place
+        if len(kept) > before:
+            out.append(self._batch(data, columns, kept[before:], now_ns))
         return out
+
+    def _sign(self, cpu: int, time_ns: int, text: bytes) -> None:
+        """Take note of a CPU's sign of life, and of those before it that never came."""
+        self.alive[cpu] = time_ns
+        self._awaited.discard(cpu)
+        if not _NUMBER.fullmatch(text):
+            return
+        number = int(text, 16)
+        absent = number - self._numbers.get(cpu, 0) - 1
+        if 0 <= absent < _ABSENT_LIMIT:
+            self._lost_signs += absent
+        self._numbers[cpu] = number
+
+    def _told(self) -> list[Batch | Dropped]:
+        """Return what is known to be lost, without the signs of life among it."""
+        own = min(self._lost, self._lost_signs)
+        count, self._lost = self._lost - own, 0
+        self._lost_signs -= own
+        self._awaited = set()
+        return [Dropped(count)] if count else []
 
     def _columns(self, data: bytes) -> _Columns:
         parts: list[_Columns] = []

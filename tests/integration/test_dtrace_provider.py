@@ -182,7 +182,6 @@ async def test_delivered_and_lost_add_up_to_produced(
 ) -> None:
     monkeypatch.setattr(bpftrace, "_BUFFER_PAGES", 64)
     async with opened(provider, "own_count") as feed:
-        began = time.monotonic()
         tracer = feed._tracer.process
         if stalled:
             os.kill(tracer.pid, signal.SIGSTOP)
@@ -197,9 +196,7 @@ async def test_delivered_and_lost_add_up_to_produced(
     delivered = [r.args["n"] for r in records(items)]
     lost = sum(item.count or 0 for item in items if isinstance(item, Loss))
     print(f"{produced} produced, {len(delivered)} delivered, {lost} reported lost")
-    # The kernel counts signs of life that found no room, too: four a second and processor.
-    own = 4 * (os.cpu_count() or 1) * int(time.monotonic() - began + 1) if lost else 0
-    assert produced <= len(delivered) + lost <= produced + own
+    assert len(delivered) + lost == produced
     assert (lost > 0) == stalled
     assert delivered == sorted(delivered)
 

@@ -132,6 +132,17 @@ def test_losses_are_told_at_their_place_and_signs_of_life_are_no_records() -> No
     assert decoder.alive == {1: 0x4F}
 
 
+def test_a_loss_is_told_without_the_signs_of_life_among_it() -> None:
+    """Both CPUs must have spoken before it is known how many of their signs were lost."""
+    parts = [line(b"~ 10 0 1"), line(b"~ 10 1 1"), line(b"2 11 1"), lost(10), line(b"2 12 1")]
+    parts += [line(b"~ 13 0 4"), line(b"2 14 1"), line(b"~ 15 1 3"), line(b"2 16 1"), lost(2)]
+    found = decoded(b"".join(parts))
+    kinds = [item.count if isinstance(item, Dropped) else item.time_ns - OFFSET for item in found]
+    assert kinds == [0x11, 0x12, 0x14, 10 - 2 - 1, 0x16, 2]
+    only_signs = decoded(line(b"~ 1 0 1") + lost(3) + line(b"~ 2 0 5") + line(b"2 3 1"))
+    assert [type(item) for item in only_signs] == [Record]
+
+
 def test_a_batch_is_in_the_order_of_time() -> None:
     found = decoded(line(b"2 5 1") + line(b"2 7 1") + line(b"2 4 2") + line(b"2 6 2"))
     assert [item.time_ns - OFFSET for item in found if isinstance(item, Record)] == [4, 5, 6, 7]
@@ -199,6 +210,8 @@ PIECES = st.one_of(
     ),
     st.builds(lost, st.integers(0, 2**64)),
     st.just(line(b"~ 5 1")),
+    st.just(line(b"~ 6 1 3")),
+    st.just(line(b"~ 6 1 zz")),
 )
 
 

@@ -29,7 +29,7 @@ def test_numbers_come_first_and_texts_last() -> None:
     pair = Traced(2, "own_pair", ("str(arg0)", "str(arg1)"), 2)
     assert event is not None
     text = program_for([event, nothing, pair], "/proc/1/exe", " |x| ")
-    assert text.splitlines()[1:] == [
+    assert text.splitlines()[2:] == [
         'usdt:/proc/1/exe:qemu:own_text { printf("1f %llx %x %llx %llx %s\\n", nsecs, tid, arg0, '
         "arg2, str(arg1)); }",
         'usdt:/proc/1/exe:qemu:own_nothing { printf("1 %llx %x\\n", nsecs, tid); }',
