@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ _READ_BYTES = 1 << 18
 _START_S = 10.0
 _PROBE_S = 1.0
 _END_S = 2.0
+_WAKE_S = 0.6
 _POLL_S = 0.02
 _ATTACHED = b"__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 _LIMITS = ("MAX_PROBES", "MAX_BPF_PROGS", "NODE_MAX")
@@ -164,6 +167,20 @@ def program_for(events: Sequence[Traced], binary: str, mark: str) -> str:
         values = ", ".join(("nsecs", "tid", *event.expressions))
         lines.append(f'usdt:{binary}:qemu:{event.name} {{ printf("{form}\\n", {values}); }}')
     return "\n".join(lines) + "\n"
+
+
+def wake(cpus: Sequence[int]) -> None:
+    """Keep idle CPUs busy for a moment, in threads: an idle one gives no sign of life."""
+
+    def busy(cpu: int) -> None:
+        with contextlib.suppress(OSError):  # taken offline, or away from us
+            os.sched_setaffinity(0, {cpu})
+            until = time.monotonic() + _WAKE_S
+            while time.monotonic() < until:
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # lets other threads run
+
+    for cpu in cpus:
+        threading.Thread(target=busy, args=(cpu,), daemon=True, name="qtctl-wake").start()
 
 
 class Tracer:

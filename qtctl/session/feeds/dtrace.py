@@ -16,6 +16,7 @@ from qtctl.session.feeds.base import Items, Loss, Request
 
 _NAMES = 5
 _SETTLE_S = 2.0
+_LATELY_NS = 400_000_000
 
 
 class DtraceFeed:
@@ -72,6 +73,9 @@ class DtraceFeed:
         """Note the time: each CPU's next sign of life comes after all that happened before."""
         self._settle_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._deadline = time.monotonic() + _SETTLE_S
+        lately_ns = self._settle_ns - _LATELY_NS
+        idle = [c for c in os.sched_getaffinity(0) if self._decoder.alive.get(c, 0) < lately_ns]
+        bpftrace.wake(idle)
 
     def settled(self) -> bool:
         """Tell whether every CPU has handed over what it had."""
