@@ -262,3 +262,21 @@ def test_a_single_record_reaches_the_reader_soon(qemu: Qemu, run: Qtctl) -> None
         running.finish(None)
     # The time includes the end of the process that asked: the best one tells of qtctl.
     assert min(took) < 0.3, took
+
+
+def test_what_was_dropped_before_is_not_ours(qemu: Qemu, run: Qtctl) -> None:
+    """With the file off the ring overflows, and QEMU tells of it once the file is on."""
+    extra = list(SECOND)
+    with RealGuest(qemu, image="flood", extra=extra, stderr=subprocess.DEVNULL) as guest:
+        second = str(guest.directory / "second.sock")
+        run("-t", second, "hmp", "logfile /dev/null").said(0)
+        run("-t", second, "hmp", "trace-event memory_region_ops_* on").said(0)
+        eventually(lambda: cpu_seconds(guest.pid) > 1, "the ring has overflowed")
+        run("-t", second, "hmp", "trace-event memory_region_ops_* off").said(0)
+        words = ("tail", "virtio_blk_*", "--backend", "simple", "--duration", "1s", "--strict")
+        run("-t", guest.address, *words, limit=None).said(0, "0 lost")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

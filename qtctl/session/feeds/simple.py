@@ -41,6 +41,8 @@ _FLOWING_BYTES = 64 << 10
 _RECHECK_S = 2.0
 _CLOCK_STEP_NS = 1_000_000
 _NO_ROOM_BYTES = 1 << 20
+_QUIET_S = 0.03
+_QUIET_TURNS = 16
 
 
 class SimpleFeed:
@@ -107,6 +109,20 @@ class SimpleFeed:
             else:
                 out += _losses(self._decoder.feed(item, offset_ns=self._clock.offset_ns()))
         return out
+
+    async def pass_over_old(self) -> None:
+        """Pass over what QEMU had kept, or dropped, while its file was off: not of our time."""
+        end = 0
+        for _ in range(_QUIET_TURNS):  # QEMU writes it from a thread of its own
+            await asyncio.sleep(_QUIET_S)
+            before, end = end, self._file.offset + self._file.behind()
+            if end == before:
+                break
+        while self._file.offset < end:
+            before = self._file.offset
+            await asyncio.to_thread(self._pass)
+            if self._file.offset == before:
+                break
 
     def finish(self) -> Items:
         """Return what a guest that has ended left half written."""
@@ -310,14 +326,17 @@ async def _redirected(
 
     spool = await asyncio.to_thread(make_spool, guest, journal)
     file = GrowingRecords(spool.path, offset=0, spool=True)
+    was = "was off" if found.reach is Reach.OFF else f"was {found.name}"
+    feed = SimpleFeed(session, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
         await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=HEAD_BYTES)
         await redirect(session.monitor, guest, found, spool)
+        await flush(session.monitor)
+        await feed.pass_over_old()
     except (QtctlError, OSError):
         file.close()
         raise
-    was = "was off" if found.reach is Reach.OFF else f"was {found.name}"
-    return SimpleFeed(session, file, decoder, f"a spool (the trace file {was})", spool=True)
+    return feed
 
 
 def _is_file(path: str, inode: tuple[int, int]) -> bool:
