@@ -151,7 +151,9 @@ def test_info_has_types_of_this_very_build(qemu: Qemu, run: Qtctl) -> None:
 
 
 def tail(run: Qtctl, guest: RealGuest, *words: str) -> list[dict[str, Any]]:
-    ran = run("-t", guest.address, "tail", *words, "--ndjson", limit=None).said(0)
+    ran = run("-t", guest.address, "tail", "--backend", "log", *words, "--ndjson", limit=None).said(
+        0
+    )
     return [json.loads(line) for line in ran.out.splitlines()]
 
 
@@ -226,7 +228,9 @@ def test_a_user_s_own_log_is_followed_and_never_touched(qemu: Qemu, run: Qtctl) 
         log = guest.directory / "own.log"
         eventually(lambda: log.exists() and log.stat().st_size, "something is logged")
         before, inode = log.read_bytes(), log.stat().st_ino
-        running = run.start("-t", guest.address, "tail", "virtio_blk_*", "--all", "--ndjson")
+        running = run.start(
+            "-t", guest.address, "tail", "--backend", "log", "virtio_blk_*", "--all", "--ndjson"
+        )
         running.wrote(b"virtio_blk_req_complete")
         run("-t", str(guest.directory / "second.sock"), "qmp", "system_reset").said(0)
         running.wrote(b'"line": "EAX=')
@@ -257,7 +261,18 @@ def test_a_daemonized_guest_logs_nowhere_before_and_after(run: Qtctl, tmp_path: 
     try:
         stderr = Path(f"/proc/{pid}/fd/2")
         assert str(stderr.readlink()) == "/dev/null"
-        ran = run("-t", str(socket), "tail", "qmp_*", "--duration", "300ms", "--ndjson", limit=None)
+        ran = run(
+            "-t",
+            str(socket),
+            "tail",
+            "--backend",
+            "log",
+            "qmp_*",
+            "--duration",
+            "300ms",
+            "--ndjson",
+            limit=None,
+        )
         assert "nowhere (daemonized without -D)" in ran.said(0).err
         assert str(stderr.readlink()) == "/dev/null"
         assert run.spools() == []
@@ -272,7 +287,7 @@ def test_after_sigkill_the_next_verb_gives_back_and_says_so(
     qemu: Qemu, run: Qtctl, stderr: str
 ) -> None:
     with RealGuest(qemu, image="virtio-blk", stderr=STDERR[stderr]) as guest:
-        running = run.start("-t", guest.address, "tail", "virtio_*")
+        running = run.start("-t", guest.address, "tail", "--backend", "log", "virtio_*")
         running.wrote(b"virtio_blk_req_complete")
         running.signal(signal.SIGKILL)
         assert running.finish(None).code == -signal.SIGKILL
@@ -291,9 +306,17 @@ def test_two_on_one_guest_keep_what_the_other_needs(run: Qtctl) -> None:
     null = subprocess.DEVNULL
     with RealGuest(require("path"), image="virtio-blk", extra=second, stderr=null) as guest:
         other = str(guest.directory / "second.sock")
-        one = run.start("-t", guest.address, "tail", "virtio_blk_*")
+        one = run.start("-t", guest.address, "tail", "--backend", "log", "virtio_blk_*")
         one.wrote(b"virtio_blk_req_complete")
-        two = run.start("-t", other, "tail", "virtio_blk_req_complete", "virtio_queue_notify")
+        two = run.start(
+            "-t",
+            other,
+            "tail",
+            "--backend",
+            "log",
+            "virtio_blk_req_complete",
+            "virtio_queue_notify",
+        )
         two.said("the spool of another qtctl")
         two.wrote(b"virtio_queue_notify")
         one.signal(signal.SIGINT)
@@ -311,7 +334,7 @@ def test_what_somebody_else_switches_meanwhile_stays(run: Qtctl) -> None:
     second = ["-qmp", "unix:{dir}/second.sock,server=on,wait=off"]
     with RealGuest(require("path"), image="virtio-blk", extra=second) as guest:
         other = str(guest.directory / "second.sock")
-        running = run.start("-t", guest.address, "tail", "virtio_blk_*")
+        running = run.start("-t", guest.address, "tail", "--backend", "log", "virtio_blk_*")
         running.wrote(b"virtio_blk_req_complete")
         run("-t", other, "hmp", "trace-event virtio_blk_handle_read off").said(0)
         run("-t", other, "hmp", "trace-event virtio_queue_notify on").said(0)
@@ -326,7 +349,7 @@ def test_what_somebody_else_switches_meanwhile_stays(run: Qtctl) -> None:
 def test_a_guest_that_ends_ends_the_tail(run: Qtctl) -> None:
     null = subprocess.DEVNULL
     with RealGuest(require("path"), image="virtio-blk", stderr=null) as guest:
-        running = run.start("-t", guest.address, "tail", "virtio_*", "--ndjson")
+        running = run.start("-t", guest.address, "tail", "--backend", "log", "virtio_*", "--ndjson")
         running.wrote(b"virtio_blk_req_complete")
         guest.process.kill()
         ran = running.finish(None).said(5, "lost unix:", "closed the connection")
