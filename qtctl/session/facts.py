@@ -47,8 +47,8 @@ class Facts:
     def declarations_path(self) -> Path | None:
         """The ``trace-events-all`` that belongs to the guest's binary, or None.
 
-        Searched: ``--events-all``; QEMU's ``-L`` folders; ``share/qemu`` beside the binary's
-        folder; a build tree (``trace/trace-events-all`` beside the binary).
+        Searched: ``--events-all``; a build tree (``trace/`` beside the binary); ``share/qemu``
+        beside the binary's folder; QEMU's ``-L`` folders, which may be another build's.
         """
         if self._events_all is not None:
             return self._events_all
@@ -58,10 +58,10 @@ class Facts:
         binary = Path(guest.exe.removesuffix(" (deleted)"))
         # The kernel spells the binary of a chroot as we see it, of a container as that does.
         root = "" if _same_file(binary, Path(f"/proc/{guest.pid}/exe")) else guest.root
-        beside = ("../share/qemu", "trace", "share/qemu", ".")
+        beside = ("trace", "../share/qemu", "share/qemu", ".")
         folders = [
-            *(seen_path(guest, folder) for folder in self.options.data_dirs),
             *(f"{root}{os.path.normpath(binary.parent / place)}" for place in beside),
+            *(seen_path(guest, folder) for folder in self.options.data_dirs),
         ]
         found = (Path(folder, "trace-events-all") for folder in folders)
         return next((path for path in found if path.is_file()), None)
