@@ -14,7 +14,6 @@ import os
 import socket
 import stat
 import time
-from collections import deque
 from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -45,26 +44,17 @@ COMMAND_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 STUCK_TIMEOUT_S = 0.5
 """How long a command may take on a link where an earlier one went unanswered."""
-EVENT_BACKLOG = 1000
 _SHOWN_BYTES = 60
 _QUEUE_POLL_S = 0.02
 
 _T = TypeVar("_T")
 
 
-class _RecentEvents(EventListener):
-    """Keeps the last ``EVENT_BACKLOG`` QMP events and counts what fell out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.recent: deque[Message] = deque(maxlen=EVENT_BACKLOG)
-        self.dropped = 0
-        self.arrived = asyncio.Event()
+class _NoEvents(EventListener):
+    """Keeps no QMP event: nothing here waits for one, and the default listener keeps them all."""
 
     async def put(self, event: Message) -> None:
-        self.dropped += len(self.recent) == EVENT_BACKLOG
-        self.recent.append(event)
-        self.arrived.set()
+        """Drop it."""
 
 
 class Monitor:
@@ -74,7 +64,6 @@ class Monitor:
         self,
         address: Address,
         client: QMPClient,
-        events: _RecentEvents,
         sock: socket.socket,
         patience_s: float,
     ) -> None:
@@ -82,7 +71,6 @@ class Monitor:
         self.peer_pid = _peer_pid(sock)
         self._client = client
         self._sock = sock
-        self._events = events
         self._patience_s = patience_s
         self._stuck = False
 
@@ -159,13 +147,6 @@ class Monitor:
         )
         return str(answer).replace("\r\n", "\n")
 
-    async def next_event(self) -> Mapping[str, object]:
-        """Wait for the next QMP event, oldest first; at most ``EVENT_BACKLOG`` are kept."""
-        while not self._events.recent:
-            self._events.arrived.clear()
-            await self._events.arrived.wait()
-        return self._events.recent.popleft()
-
     @property
     def lost(self) -> bool:
         """Whether the link is gone."""
@@ -208,7 +189,7 @@ async def connect(address: Address, *, timeout_s: float = CONNECT_TIMEOUT_S) -> 
     """
     began = time.monotonic()
     sock = await _open_socket(address, timeout_s)
-    client, events = _new_client()
+    client = _new_client()
     left_s = max(0.1, timeout_s - (time.monotonic() - began))
     session = asyncio.ensure_future(client.connect(sock))
     try:
@@ -230,16 +211,15 @@ async def connect(address: Address, *, timeout_s: float = CONNECT_TIMEOUT_S) -> 
         sock.close()
         raise
     spent_s = time.monotonic() - began
-    return Monitor(address, client, events, sock, max(1.0, COMMAND_TIMEOUT_S - spent_s))
+    return Monitor(address, client, sock, max(1.0, COMMAND_TIMEOUT_S - spent_s))
 
 
-def _new_client() -> tuple[QMPClient, _RecentEvents]:
-    """Make a client whose default listener, which takes every event, is bounded."""
-    client, events = QMPClient("qtctl"), _RecentEvents()
-    unbounded, client.events = client.events, events
-    client.register_listener(events)
+def _new_client() -> QMPClient:
+    """Make a client without the default listener, whose history of events has no bound."""
+    client = QMPClient("qtctl")
+    unbounded, client.events = client.events, _NoEvents()
     client.remove_listener(unbounded)
-    return client, events
+    return client
 
 
 async def _open_socket(address: Address, timeout_s: float) -> socket.socket:

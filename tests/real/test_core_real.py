@@ -34,16 +34,6 @@ def run(tmp_path: Path) -> Iterator[Qtctl]:
         yield qtctl_command
 
 
-@pytest.fixture
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep what the library itself writes inside the test."""
-    for name in ("STATE_HOME", "CACHE_HOME", "RUNTIME_DIR"):
-        folder = tmp_path / name.lower()
-        folder.mkdir(mode=0o700)
-        monkeypatch.setenv(f"XDG_{name}", str(folder))
-    return tmp_path
-
-
 def enabled(guest: RealGuest, run: Qtctl) -> list[str]:
     ran = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
     return [event["name"] for event in json.loads(ran.out)["events"]]

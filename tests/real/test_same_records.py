@@ -68,15 +68,6 @@ def unbroken(sequences: dict[Backend, list[Record]]) -> dict[Backend, list[Recor
 
 
 @pytest.fixture
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("STATE_HOME", "CACHE_HOME", "RUNTIME_DIR"):
-        folder = tmp_path / name.lower()
-        folder.mkdir(mode=0o700)
-        monkeypatch.setenv(f"XDG_{name}", str(folder))
-    return tmp_path
-
-
-@pytest.fixture
 def system_log(tmp_path: Path) -> Iterator[None]:
     """Have somebody serve /dev/log; a machine's own daemon will do as well."""
     if SOCKET.exists():
