@@ -15,9 +15,9 @@ from typing import TextIO
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, Result
-from qtctl.commands.table import COMMANDS
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped, shortened, style_for
+from qtctl.ui.table import COMMANDS
 from qtctl.version import VERSION
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

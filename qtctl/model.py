@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 
 class EventState(StrEnum):
@@ -71,6 +73,37 @@ class Declaration:
     format: str
     disabled: bool = False
     line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEvent:
+    """A QMP event: the guest stopped, was reset, panicked. ``time_ns``: Unix time by QEMU."""
+
+    name: str
+    data: Mapping[str, Any]
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A note that somebody put into the stream. ``time_ns``: Unix time."""
+
+    text: str
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A switch that was made: ``action`` is enable or disable. ``time_ns``: Unix time."""
+
+    action: str
+    patterns: tuple[str, ...]
+    changed: int
+    time_ns: int
+
+
+News: TypeAlias = GuestEvent | Mark | Control
+"""What a stream tells beside records."""
 
 
 @dataclass(frozen=True, slots=True)

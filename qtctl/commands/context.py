@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qtctl.events.leases import Owner
 from qtctl.session.attach import Session, attach
 from qtctl.text.style import Style, escaped
+
+if TYPE_CHECKING:
+    from qtctl.commands.output import Output
 
 
 @dataclass(slots=True)
@@ -20,7 +24,8 @@ class Context:
     """One call of qtctl.
 
     ``stop`` is set by the first SIGINT, SIGTERM or SIGHUP while ``stops`` is true; else the running
-    verb is cancelled.
+    verb is cancelled. ``owner`` holds what ``enable`` and ``disable`` switch: nobody on the command
+    line, where it stands until ``restore``; a console, which gives it back when it is left.
     """
 
     target: str | None = None
@@ -32,6 +37,7 @@ class Context:
     err_style: Style = field(default_factory=Style)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stops: bool = False
+    owner: Owner | None = None
 
     def say(self, text: str) -> None:
         """Tell something on stderr, unless ``-q``."""
@@ -54,6 +60,16 @@ class Context:
         """Write one JSON document to stdout."""
         indent = 2 if self.out_style.terminal else None
         self.write([json.dumps(document, indent=indent)])
+
+    def output(self, path: Path | None, failed: Callable[[], None]) -> Output:
+        """Return where a stream's records go: a new file at ``path``, else where data goes.
+
+        Raises:
+            UsageError: the file exists or cannot be created.
+        """
+        from qtctl.commands.output import Sink, open_new
+
+        return Sink(open_new(path) if path else sys.stdout.fileno(), failed)
 
     @contextlib.asynccontextmanager
     async def attached(self) -> AsyncIterator[Session]:

@@ -173,7 +173,9 @@ async def _switch(context: Context, options: argparse.Namespace, on: bool) -> Re
     async with context.attached() as session:
         await _say_who_ignores(context, session)
         if options.seconds is None or options.dry_run:
-            report = await session.leasing.switch(None, chosen, on, dry_run=options.dry_run)
+            report = await session.leasing.switch(
+                context.owner, chosen, on, dry_run=options.dry_run
+            )
             return _report(context, report)
         context.stops = True
         async with session.switched(chosen, on) as report:

@@ -13,6 +13,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from qtctl.errors import QtctlError, UsageError
 
@@ -21,6 +22,24 @@ _PIECE = 512
 """Records that become text at once."""
 
 Formatter = Callable[[], Iterable[str]]
+
+
+class Output(Protocol):
+    """Where the lines of a stream go."""
+
+    error: OSError | None
+
+    async def put(self, lines: Formatter, rows: int = 1) -> None:
+        """Take lines to be made and shown, in order; waits while there is no room.
+
+        ``rows`` says how many ``lines`` will yield.
+        """
+
+    async def finish(self, timeout_s: float) -> bool:
+        """Wait until all is shown, at most ``timeout_s``; tell whether it is."""
+
+    def check(self) -> None:
+        """Raise what showing failed with, other than a reader that left."""
 
 
 def open_new(path: Path) -> int:
@@ -75,7 +94,7 @@ class Sink:
             self.error = error
             self._failed()
 
-    async def put(self, lines: Formatter) -> None:
+    async def put(self, lines: Formatter, rows: int = 1) -> None:
         """Queue lines to be made and written; waits while the queue is full."""
         await self._room.acquire()
         self._pending += 1

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Sink, open_new
+from qtctl.commands.output import Output
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, make_writer, say_sums
+from qtctl.commands.writing import NDJSON, TIME, WHERE, count_rows, make_writer, say_sums
 from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
@@ -70,20 +70,21 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
         limit=options.max_events,
     )
     with contextlib.closing(trace):
-        fd = open_new(options.out) if options.out else sys.stdout.fileno()
         context.stops = True
+        output = context.output(options.out, context.stop.set)
         for note in trace.notes:
             context.say(note)
-        sink = Sink(fd, context.stop.set)
-        await _print(context, options, trace, sink)
+        await _print(context, options, trace, output)
         say_sums(context, trace.counts)
-        sink.check()
+        output.check()
     if trace.problem:
         raise QtctlError(trace.problem)
     return 0
 
 
-async def _print(context: Context, options: argparse.Namespace, trace: Replay, sink: Sink) -> None:
+async def _print(
+    context: Context, options: argparse.Namespace, trace: Replay, output: Output
+) -> None:
     """Write all that is shown, until the end or until told to stop."""
     style = None
     if not options.ndjson:
@@ -96,18 +97,20 @@ async def _print(context: Context, options: argparse.Namespace, trace: Replay, s
     try:
         while not stopped.done() and (items := await asyncio.to_thread(trace.step)) is not None:
             for item in items:
-                put = asyncio.ensure_future(sink.put(partial(writer.lines, item)))
+                put = asyncio.ensure_future(
+                    output.put(partial(writer.lines, item), count_rows(item))
+                )
                 await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
                 if not put.done():
                     put.cancel()
                     break
             progress.tell()
         if not stopped.done():
-            await sink.put(partial(writer.ended, trace.counts))
+            await output.put(partial(writer.ended, trace.counts))
     finally:
         progress.clear()
         stopped.cancel()
-    if not await sink.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):
+    if not await output.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Formatter, Sink, open_new
+from qtctl.commands.output import Formatter, Output
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
 from qtctl.commands.writing import (
@@ -20,6 +19,7 @@ from qtctl.commands.writing import (
     TIME,
     WHERE,
     Writer,
+    count_rows,
     lost_words,
     make_writer,
     say_sums,
@@ -76,8 +76,8 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
     if context.json:
         raise UsageError("tail prints a stream, not one document", hint="--ndjson")
     chosen = selection(options)
-    fd = open_new(options.out) if options.out else sys.stdout.fileno()
     context.stops = True
+    output = context.output(options.out, context.stop.set)
     async with context.attached() as session:
         stream = session.follow(
             chosen,
@@ -87,42 +87,45 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
             limit=options.max_events,
             kernel=options.kernel,
         )
-        sink = Sink(fd, context.stop.set)
         try:
-            await _pump(context, options, stream, sink)
+            await _pump(context, options, stream, output)
         finally:
             if stream.began_ns:
                 say_sums(context, stream.counts)
-        sink.check()
+        output.check()
     if options.strict and (stream.counts.lost or stream.counts.unknown_losses):
         raise DataLost(f"{lost_words(stream.counts)} lost", hint="a --where or fewer patterns")
     return 0
 
 
-async def _pump(context: Context, options: argparse.Namespace, stream: Stream, sink: Sink) -> None:
+async def _pump(
+    context: Context, options: argparse.Namespace, stream: Stream, output: Output
+) -> None:
     """Enter the stream, write what it yields, and leave it when asked to."""
     writer: Writer | None = None
     async with stream:
         _announce(context, stream)
         writer = _writer(context, options, stream)
-        await sink.put(lambda: writer.began(stream))
+        await output.put(lambda: writer.began(stream))
         stopping = asyncio.ensure_future(_stop_when(context.stop, options.duration, stream))
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
-                    lines = partial(writer.lines, item)
-                    if sink.error is not None or not await _put(sink, lines, context.stop):
+                    lines, rows = partial(writer.lines, item), count_rows(item)
+                    if output.error is not None or not await _put(
+                        output, lines, context.stop, rows
+                    ):
                         break
         finally:
             stopping.cancel()
-            await _put(sink, partial(writer.ended, stream.counts), context.stop)
-    if not await sink.finish(_FLUSH_S if context.stop.is_set() else 5.0):
+            await _put(output, partial(writer.ended, stream.counts), context.stop)
+    if not await output.finish(_FLUSH_S if context.stop.is_set() else 5.0):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-async def _put(sink: Sink, lines: Formatter, stop: asyncio.Event) -> bool:
+async def _put(output: Output, lines: Formatter, stop: asyncio.Event, rows: int = 1) -> bool:
     """Queue lines; once asked to stop, wait no longer than a moment. Tell whether they are."""
-    put = asyncio.ensure_future(sink.put(lines))
+    put = asyncio.ensure_future(output.put(lines, rows))
     if not stop.is_set():
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")

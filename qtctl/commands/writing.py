@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import arg
+from qtctl.model import Control, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
-    from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
-    from qtctl.session.feeds.base import Loss
+    from qtctl.session.feeds.base import Item, Loss
     from qtctl.session.follow import Stream
     from qtctl.session.sieve import Counts
     from qtctl.text.rows import RowFormatter
@@ -48,13 +48,16 @@ class Writer:
             patterns = stream.selection.words()
             yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
 
-    def lines(self, item: Batch | Loss) -> Iterator[str]:
-        """Yield the lines of a batch or a loss."""
+    def lines(self, item: Item) -> Iterator[str]:
+        """Yield the lines of what a stream yielded."""
         from qtctl.records.batch import Batch
+        from qtctl.session.feeds.base import Loss
 
         if isinstance(item, Batch):
             return self._records(item.records())
-        return iter([self._loss(item)])
+        if isinstance(item, Loss):
+            return iter([self._loss(item)])
+        return iter([self._news(item)])
 
     def _records(self, records: Iterable[Record]) -> Iterator[str]:
         if self._formatter is not None:
@@ -75,6 +78,23 @@ class Writer:
         how_many = "an unknown number of" if loss.count is None else str(loss.count)
         return self._formatter.note(f"--- {how_many} records lost here ({loss.backend}) ---")
 
+    def _news(self, news: News) -> str:
+        from qtctl.records import schema
+
+        match news:
+            case GuestEvent(name, data, time_ns):
+                document = schema.guest(name, data, time_ns)
+                told = " ".join([name, *(f"{key}={value}" for key, value in data.items())])
+            case Mark(text, time_ns):
+                document = schema.mark(text, time_ns)
+                told = f"mark: {text}"
+            case Control(action, patterns, changed, time_ns):
+                document = schema.control(action, patterns, changed, time_ns)
+                told = f"{action} {' '.join(patterns)}: {changed} changed"
+        if self._formatter is None:
+            return json.dumps(document)
+        return self._formatter.note(f"--- {told} ---")
+
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the sums that end a stream."""
         if self._formatter is None:
@@ -83,6 +103,13 @@ class Writer:
             yield json.dumps(
                 schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
             )
+
+
+def count_rows(item: Item) -> int:
+    """Return how many lines an item of a stream makes."""
+    from qtctl.records.batch import Batch
+
+    return len(item) if isinstance(item, Batch) else 1
 
 
 def make_writer(

@@ -6,13 +6,13 @@ that are not UTF-8 as escaped surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qtctl.model import Backend
 from qtctl.records.columns import Record
 
-__all__ = ["SCHEMA", "control", "loss", "record", "summary", "text"]
+__all__ = ["SCHEMA", "control", "guest", "loss", "mark", "record", "summary", "text"]
 
 SCHEMA = "qtctl/1"
 
@@ -55,6 +55,16 @@ def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) ->
         "changed": changed,
         "time_ns": time_ns,
     }
+
+
+def mark(words: str, time_ns: int) -> dict[str, Any]:
+    """Object of a note that was put into the stream at ``time_ns`` (Unix, ns)."""
+    return {"type": "mark", "text": words, "time_ns": time_ns}
+
+
+def guest(name: str, data: Mapping[str, Any], time_ns: int) -> dict[str, Any]:
+    """Object of a QMP event of the guest, with what QEMU says of it, at ``time_ns`` (Unix, ns)."""
+    return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
 
 
 def summary(read: int, shown: int, filtered: int, lost: int) -> dict[str, Any]:

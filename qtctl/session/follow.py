@@ -18,7 +18,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Feed, Loss, Request
+from qtctl.session.feeds.base import Feed, Item, Loss, Request
 from qtctl.session.feeds.table import open_feed
 from qtctl.session.leasing import new_owner, nothing_matched
 from qtctl.session.sieve import Counts, Sieve
@@ -163,7 +163,7 @@ class Stream:
         async with self._giving:  # or two of us would wait for the guest's own lock
             await self.session.leasing.release_events(self._owner)
 
-    async def __aiter__(self) -> AsyncGenerator[Batch | Loss]:
+    async def __aiter__(self) -> AsyncGenerator[Item]:
         """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
 
         Raises:

@@ -23,9 +23,10 @@ FLOORS = {
     "text": 3,
     "session": 4,
     "commands": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "ui": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 8,
 }
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from qtctl.events.leases import Owner
-from qtctl.model import Backend
+from qtctl.model import Backend, News
 from qtctl.records.batch import Batch
 from qtctl.records.table import EventTable
 
@@ -28,6 +28,8 @@ class Loss:
 
 
 Items = list[Batch | Loss]
+Item: TypeAlias = Batch | Loss | News
+"""What a stream yields."""
 
 
 @dataclass(frozen=True, slots=True)

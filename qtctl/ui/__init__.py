@@ -1,0 +1,1 @@
+"""Consoles: they draw what the verbs and the session give them, and own no session."""
