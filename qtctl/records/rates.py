@@ -1,0 +1,302 @@
+"""Rates of records by event, by thread or by the value of an argument: counts on columns.
+
+A batch costs a few array operations and one look-up for each distinct value in it, at most
+``GROUPS`` of them, so neither time nor memory depends on what the guest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Int64Array, StringColumn
+
+__all__ = ["HISTORY_S", "OTHERS", "SORTS", "Key", "Rate", "Rates", "Snapshot", "Sort"]
+
+GROUPS = 1024
+"""How many values are told apart; the rarest are counted together."""
+HISTORY_S = 60
+_STEP_S = 0.25
+_STEPS = 5
+"""The last second and what has passed of the step that is now."""
+_LONGEST = 200
+"""Characters of a text that tell it from others."""
+
+Key: TypeAlias = int | str | None
+"""What records are grouped by: event name, thread id, argument. None: a record has none."""
+Sort: TypeAlias = Literal["rate", "bytes", "name", "total"]
+SORTS: tuple[Sort, ...] = ("rate", "bytes", "name", "total")
+
+
+class _Others:
+    """The key of all groups that are not told apart."""
+
+    def __repr__(self) -> str:
+        return "OTHERS"
+
+
+OTHERS = _Others()
+_Group: TypeAlias = tuple[list[Key | _Others], Int64Array, Int64Array]
+"""Keys, and how many records and bytes each of them has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One group: records and bytes a second over the last second, and since counting began.
+
+    ``history`` has the records of each of the last ``HISTORY_S`` seconds, oldest first; the last
+    one is the second that is now. Bytes are the records' own, as the backend wrote them.
+    """
+
+    key: Key | _Others
+    per_s: float
+    bytes_per_s: float
+    total: int
+    total_bytes: int
+    history: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The groups in the order asked for, those left out as one (None: there are none), the sum."""
+
+    rows: tuple[Rate, ...]
+    others: Rate | None
+    whole: Rate
+
+
+class _Ring:
+    """Counts of groups in the last few time slots of ``step_s`` each."""
+
+    def __init__(self, slots: int, step_s: float, now_s: float) -> None:
+        self._step_s = step_s
+        self._slots = slots
+        self._now = int(now_s / step_s)
+        self._values = np.zeros((slots, GROUPS + 1), np.int64)
+
+    def advance(self, now_s: float) -> None:
+        """Go on to the slot that is now, and forget what is too old. Time never goes back."""
+        now = max(self._now, int(now_s / self._step_s))
+        passed = min(now - self._now, self._slots)
+        self._values[np.arange(now - passed + 1, now + 1) % self._slots] = 0
+        self._now = now
+
+    def add(self, values: Int64Array) -> None:
+        """Add a value for each group to the slot that is now."""
+        self._values[self._now % self._slots] += values
+
+    def fold(self, places: Int64Array) -> None:
+        """Make some groups part of the others."""
+        _fold(self._values, places)
+
+    def sums(self) -> Int64Array:
+        """Sum over all slots, for each group."""
+        sums: Int64Array = self._values.sum(axis=0)
+        return sums
+
+    def history(self) -> Int64Array:
+        """All slots, oldest first."""
+        order = np.arange(self._now + 1, self._now + 1 + self._slots) % self._slots
+        return self._values[order]
+
+    def began_s(self) -> float:
+        """Time at which the oldest slot began."""
+        return (self._now - self._slots + 1) * self._step_s
+
+
+class Rates:
+    """Counts what :meth:`take` is given, by ``by``: event, tid, or an argument's name.
+
+    ``now_s`` is the time by one steady clock, in seconds, everywhere. A record without the
+    argument has the key None. Lines of text are not counted, and texts that differ only behind
+    their first ``_LONGEST`` characters are taken for one.
+
+    At most ``GROUPS`` keys are told apart. Once they are many, the rarest of the last minute
+    become part of the others, and start anew when they are seen again.
+    """
+
+    def __init__(self, now_s: float, by: str = "event") -> None:
+        self.by = by
+        self._began_s = now_s
+        self._places: dict[Key, int] = {}
+        self._free = list(range(GROUPS))
+        self._counts = _Ring(_STEPS, _STEP_S, now_s)
+        self._bytes = _Ring(_STEPS, _STEP_S, now_s)
+        self._minute = _Ring(HISTORY_S, 1.0, now_s)
+        self._totals = np.zeros((2, GROUPS + 1), np.int64)
+
+    def take(self, batch: Batch, now_s: float) -> None:
+        """Count a batch that came at ``now_s``."""
+        self._advance(now_s)
+        if len(self._free) < GROUPS // 4:
+            self._make_room()
+        for keys, counts, sizes in self._groups(batch):
+            places = [self._place(key) for key in keys]
+            more = _sums(places, counts, GROUPS + 1), _sums(places, sizes, GROUPS + 1)
+            self._counts.add(more[0])
+            self._minute.add(more[0])
+            self._bytes.add(more[1])
+            self._totals += more
+
+    def _advance(self, now_s: float) -> None:
+        for ring in (self._counts, self._bytes, self._minute):
+            ring.advance(now_s)
+
+    def _place(self, key: Key | _Others) -> int:
+        if isinstance(key, _Others):
+            return GROUPS
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = self._free.pop() if self._free else GROUPS
+            if place == GROUPS:
+                del self._places[key]
+        return place
+
+    def _make_room(self) -> None:
+        """Make the rarer half of the groups part of the others."""
+        recent = self._minute.sums()[:GROUPS]
+        recent[self._free] = np.iinfo(np.int64).max
+        gone = np.argsort(recent, kind="stable")[: GROUPS // 2]
+        for ring in (self._counts, self._bytes, self._minute):
+            ring.fold(gone)
+        _fold(self._totals, gone)
+        dropped = set(gone.tolist())
+        self._places = {key: at for key, at in self._places.items() if at not in dropped}
+        self._free += dropped
+
+    def _groups(self, batch: Batch) -> Iterator[_Group]:
+        size = batch.stop - batch.start
+        if self.by not in ("event", "tid"):
+            for event, rows in batch.groups().items():
+                if event >= 0:
+                    yield from _by_argument(batch, event, self.by, size[rows])
+            return
+        events = batch.event >= 0
+        if self.by == "event":
+            yield _by_code(batch.event[events], batch.names, size[events])
+        else:
+            keys, counts, sizes = _by_number(batch.tid[events], size[events])
+            yield [None if key == -1 else key for key in keys], counts, sizes
+
+    def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
+        """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
+        self._advance(now_s)
+        span_s = max(_STEP_S, now_s - max(self._began_s, self._counts.began_s()))
+        numbers = _Numbers(
+            self._counts.sums() / span_s,
+            self._bytes.sums() / span_s,
+            self._totals[0],
+            self._totals[1],
+            self._minute.history(),
+        )
+        keys = sorted(self._places, key=_name_order)
+        if sort != "name":
+            column = {
+                "rate": numbers.per_s,
+                "bytes": numbers.bytes_per_s,
+                "total": numbers.total,
+            }[sort]
+            values = column.tolist()
+            total = numbers.total.tolist()  # what is quiet now stays in an order, too
+            keys.sort(key=lambda key: (-values[at := self._places[key]], -total[at]))
+        shown = keys if limit is None else keys[:limit]
+        rows = tuple(numbers.rate(key, [self._places[key]]) for key in shown)
+        rest = [GROUPS, *(self._places[key] for key in keys[len(shown) :])]
+        others = numbers.rate(OTHERS, rest)
+        whole = numbers.rate(OTHERS, list(range(GROUPS + 1)))
+        return Snapshot(rows, others if others.total else None, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What is known of each group."""
+
+    per_s: NDArray[np.float64]
+    bytes_per_s: NDArray[np.float64]
+    total: Int64Array
+    total_bytes: Int64Array
+    history: Int64Array
+
+    def rate(self, key: Key | _Others, places: list[int]) -> Rate:
+        """Sum up some groups as one."""
+        return Rate(
+            key,
+            float(self.per_s[places].sum()),
+            float(self.bytes_per_s[places].sum()),
+            int(self.total[places].sum()),
+            int(self.total_bytes[places].sum()),
+            tuple(self.history[:, places].sum(axis=1).tolist()),
+        )
+
+
+def _name_order(key: Key) -> tuple[int, int, str]:
+    """Order keys: numbers, then texts, then none."""
+    if key is None:
+        return 2, 0, ""
+    return (1, 0, key) if isinstance(key, str) else (0, key, "")
+
+
+def _fold(values: Int64Array, places: Int64Array) -> None:
+    values[:, GROUPS] += values[:, places].sum(axis=1)
+    values[:, places] = 0
+
+
+def _sums(places: Any, values: Int64Array, size: int) -> Int64Array:
+    """Sum up values by place; exact, for no sum comes near 2^53."""
+    return np.bincount(places, values, size).astype(np.int64)
+
+
+def _by_argument(batch: Batch, event: int, name: str, size: Int64Array) -> Iterator[_Group]:
+    """Group the rows of one event, ``size`` bytes each, by an argument."""
+    declaration = batch.table.declaration(event)
+    arguments = () if declaration is None else [one.name for one in declaration.arguments]
+    # As in filters: event_ is the argument where event is the record's own.
+    name = name if name in arguments else name.removesuffix("_")
+    columns = batch.arguments(event) if name in arguments else None
+    column = None if columns is None else columns.values.get(name)
+    if columns is None or column is None:
+        yield [None], np.array([len(size)]), np.array([size.sum()])
+        return
+    good = columns.ok
+    if not good.all():
+        yield [None], np.array([len(size) - good.sum()]), np.array([size[~good].sum()])
+    if isinstance(column, StringColumn):
+        taken = column.take(good)
+        yield _by_code(taken.codes, taken.uniques, size[good])
+    else:
+        yield _by_number(column[good], size[good])
+
+
+def _by_code(codes: NDArray[np.int32], texts: Sequence[str], size: Int64Array) -> _Group:
+    """Group rows by a text that a code stands for."""
+    keys, counts, sizes = _most(np.arange(len(texts)), codes, size)
+    return [key if key is OTHERS else texts[key][:_LONGEST] for key in keys], counts, sizes
+
+
+def _by_number(values: NDArray[Any], size: Int64Array) -> _Group:
+    """Group rows by a number."""
+    uniques = np.unique(values)
+    return _most(uniques, np.searchsorted(uniques, values), size)
+
+
+def _most(
+    values: NDArray[Any], codes: NDArray[Any], size: Int64Array
+) -> tuple[list[Any], Int64Array, Int64Array]:
+    """Tell the most frequent values apart, so that no batch costs more than that."""
+    counts = np.bincount(codes, minlength=len(values))
+    sizes = _sums(codes, size, len(values))
+    seen = np.flatnonzero(counts)
+    if len(seen) <= GROUPS:
+        return values[seen].tolist(), counts[seen], sizes[seen]
+    seen = seen[np.argsort(-counts[seen], kind="stable")]
+    top, rest = seen[:GROUPS], seen[GROUPS:]
+    return (
+        [*values[top].tolist(), OTHERS],
+        np.append(counts[top], counts[rest].sum()),
+        np.append(sizes[top], sizes[rest].sum()),
+    )
