@@ -9,6 +9,7 @@ KERNELS = (
     "lttngkernels",
     "syslogkernels",
     "bpfkernels",
+    "pairkernels",
 )
 
 try:

@@ -42,11 +42,11 @@ def capture(name: str) -> bytes:
 
 
 @cache
-def interpreted() -> ModuleType:
-    """Load ``kernels.py`` from its source, whatever was compiled beside it."""
-    path = Path(kernels.__file__).parent / "kernels.py"
-    loader = importlib.machinery.SourceFileLoader("kernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("kernels_interpreted", loader)
+def interpreted(name: str = "kernels") -> ModuleType:
+    """Load a module of ``records`` from its source, whatever was compiled beside it."""
+    path = Path(kernels.__file__).parent / f"{name}.py"
+    loader = importlib.machinery.SourceFileLoader(f"{name}_interpreted", str(path))
+    spec = importlib.util.spec_from_loader(f"{name}_interpreted", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)

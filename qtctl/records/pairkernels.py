@@ -1,0 +1,142 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loop that finds the START of each END: a table of open starts, by key.
+
+Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
+``pairs.py`` is the only caller.
+
+The table is open-addressed with linear probing, and what follows a start that ends moves up, so a
+long run leaves nothing behind.
+"""
+
+import cython
+
+COMPILED: bool = cython.compiled
+
+# What a row is; the numbers are shared with ``pairs.py``. A row may be both.
+START, END = 1, 2
+
+_MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
+_GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _home(key: cython.ulonglong, mask: cython.ulonglong) -> cython.ulonglong:
+    """Slot where the search for a key begins; pointers differ in their middle bits."""
+    spread: cython.ulonglong = (key * _GOLDEN) & _MASK
+    return (spread >> 32) & mask
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _find(
+    key: cython.ulonglong, used: cython.p_uchar, keys: cython.p_ulonglong, mask: cython.ulonglong
+) -> cython.ulonglong:
+    """Slot that holds the key, or the free one where it belongs."""
+    slot: cython.ulonglong = _home(key, mask)
+    while used[slot] and keys[slot] != key:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _free(
+    slot: cython.ulonglong,
+    used: cython.p_uchar,
+    keys: cython.p_ulonglong,
+    times: cython.p_longlong,
+    tags: cython.p_int,
+    mask: cython.ulonglong,
+) -> cython.void:
+    """Empty a slot, and move up what could else no longer be found."""
+    hole: cython.ulonglong = slot
+    probe: cython.ulonglong = (slot + 1) & mask
+    while used[probe]:
+        if ((probe - _home(keys[probe], mask)) & mask) >= ((probe - hole) & mask):
+            keys[hole] = keys[probe]
+            times[hole] = times[probe]
+            tags[hole] = tags[probe]
+            hole = probe
+        probe = (probe + 1) & mask
+    used[hole] = 0
+
+
+def match(
+    role: cython.uchar[::1],
+    key: cython.ulonglong[::1],
+    time_ns: cython.longlong[::1],
+    tag: cython.int[::1],
+    used: cython.uchar[::1],
+    keys: cython.ulonglong[::1],
+    times: cython.longlong[::1],
+    tags: cython.int[::1],
+    tally: cython.longlong[::1],
+    begins: cython.longlong[::1],
+    marks: cython.int[::1],
+    ends: cython.longlong[::1],
+    at: cython.Py_ssize_t,
+    room: cython.longlong,
+) -> cython.Py_ssize_t:
+    """Go through the rows from ``at`` on until ``room`` starts are open; return the row reached.
+
+    ``used``, ``keys``, ``times`` and ``tags`` are the table of open starts (a power of two above
+    ``room``). ``tally`` counts: starts that are open, pairs found since row 0, starts whose key was
+    used anew before they ended, ends without a start. Pair i gets the start's time and tag in
+    begins[i] and marks[i], and the end's row in ends[i]. A row that is both ends what is open and
+    starts anew; it is no end without a start.
+    """
+    full: cython.p_uchar
+    known: cython.p_ulonglong
+    clocks: cython.p_longlong
+    notes: cython.p_int
+    if cython.compiled:
+        full = cython.cast(cython.p_uchar, cython.address(used[0]))
+        known = cython.cast(cython.p_ulonglong, cython.address(keys[0]))
+        clocks = cython.cast(cython.p_longlong, cython.address(times[0]))
+        notes = cython.cast(cython.p_int, cython.address(tags[0]))
+    else:
+        full, known, clocks, notes = used, keys, times, tags
+    mask: cython.ulonglong = len(used) - 1
+    rows: cython.Py_ssize_t = len(role)
+    open_: cython.longlong = tally[0]
+    found: cython.longlong = tally[1]
+    kind: cython.int
+    slot: cython.ulonglong
+    with cython.nogil:
+        while at < rows and open_ < room:
+            kind = role[at]
+            if kind == 0:
+                at += 1
+                continue
+            slot = _find(key[at], full, known, mask)
+            if kind & 2:
+                if full[slot]:
+                    begins[found] = clocks[slot]
+                    marks[found] = notes[slot]
+                    ends[found] = at
+                    found += 1
+                    if kind == 2:
+                        _free(slot, full, known, clocks, notes, mask)
+                        open_ -= 1
+                elif kind == 2:
+                    tally[3] += 1
+            elif full[slot]:
+                tally[2] += 1
+            if kind & 1:
+                if full[slot] == 0:
+                    full[slot] = 1
+                    known[slot] = key[at]
+                    open_ += 1
+                clocks[slot] = time_ns[at]
+                notes[slot] = tag[at]
+            at += 1
+    tally[0] = open_
+    tally[1] = found
+    return at

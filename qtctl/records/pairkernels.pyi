@@ -1,0 +1,24 @@
+# Types of pairkernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+START: Final[int]
+END: Final[int]
+
+def match(
+    role: memoryview,
+    key: memoryview,
+    time_ns: memoryview,
+    tag: memoryview,
+    used: memoryview,
+    keys: memoryview,
+    times: memoryview,
+    tags: memoryview,
+    tally: memoryview,
+    begins: memoryview,
+    marks: memoryview,
+    ends: memoryview,
+    at: int,
+    room: int,
+) -> int: ...
