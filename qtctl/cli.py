@@ -15,8 +15,8 @@ from typing import TextIO
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, Result
-from qtctl.errors import QtctlError
-from qtctl.text.style import escaped, shortened, style_for
+from qtctl.errors import QtctlError, unexpected
+from qtctl.text.style import style_for
 from qtctl.ui.table import COMMANDS
 from qtctl.version import VERSION
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         row, options = parse(words, COMMANDS, VERSION)
     except QtctlError as error:
-        return _failed(context, error)
+        return context.fail(error)
     except SystemExit as done:
         return int(done.code or 0)
     context = Context(
@@ -46,20 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(_run(row, options, context))
     except QtctlError as error:
-        return _failed(context, error)
+        return context.fail(error)
     except BrokenPipeError:
         return _closed_pipe()
     except OSError as error:
         _closed_pipe()
-        return _failed(context, QtctlError(f"{error.strerror or error}"))
+        return context.fail(unexpected(error))
     except Exception as error:
         if options.verbose:
             raise
-        bug = QtctlError(
-            f"this is a bug in qtctl: {type(error).__name__}: {error}",
-            hint="the same with -v, and report what it prints",
-        )
-        return _failed(context, bug)
+        return context.fail(unexpected(error))
 
 
 async def _run(row: Command, options: Namespace, context: Context) -> int:
@@ -68,6 +64,9 @@ async def _run(row: Command, options: Namespace, context: Context) -> int:
     caught: list[int] = []
 
     def on_signal(number: int) -> None:
+        if number == signal.SIGINT and context.interrupt is not None:
+            context.interrupt()
+            return
         caught.append(number)
         if len(caught) == 2:
             context.complain("giving the guest back; once more to leave that to the next run")
@@ -87,26 +86,8 @@ async def _run(row: Command, options: Namespace, context: Context) -> int:
         if not caught:
             raise
         return 128 + caught[0]
-    code = _show(context, result) if isinstance(result, Result) else result
+    code = context.show(result) if isinstance(result, Result) else result
     return 128 + caught[0] if caught and code == 0 else code
-
-
-def _show(context: Context, result: Result) -> int:
-    if context.json:
-        context.write_document(result.document)
-    else:
-        context.write(result.lines(context.out_style))
-    return result.exit_code
-
-
-def _failed(context: Context, error: QtctlError) -> int:
-    red = context.err_style.paint("qtctl: ", "bad")
-    hint = f"\n  try: {escaped(error.hint)}" if error.hint else ""
-    message = "\n".join(escaped(shortened(line)) for line in error.message.split("\n"))
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{red}{message}{hint}\n")
-        sys.stderr.flush()
-    return error.exit_code
 
 
 def _closed_pipe() -> int:

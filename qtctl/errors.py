@@ -68,6 +68,16 @@ class OutcomeUnknown(QtctlError):
     exit_code = 5
 
 
+def unexpected(error: Exception) -> QtctlError:
+    """Return what tells people of an exception that no one worded for them."""
+    if isinstance(error, OSError):
+        return QtctlError(error.strerror or str(error))
+    return QtctlError(
+        f"this is a bug in qtctl: {type(error).__name__}: {error}",
+        hint="the same with -v, and report what it prints",
+    )
+
+
 class DataLost(QtctlError):
     """Records were lost, each loss already reported at its place."""
 

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtctl.commands.registry import Result
+from qtctl.errors import QtctlError
 from qtctl.events.leases import Owner
 from qtctl.session.attach import Session, attach
-from qtctl.text.style import Style, escaped
+from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:
     from qtctl.commands.output import Output
@@ -24,8 +26,9 @@ class Context:
     """One call of qtctl.
 
     ``stop`` is set by the first SIGINT, SIGTERM or SIGHUP while ``stops`` is true; else the running
-    verb is cancelled. ``owner`` holds what ``enable`` and ``disable`` switch: nobody on the command
-    line, where it stands until ``restore``; a console, which gives it back when it is left.
+    verb is cancelled. ``interrupt`` is what SIGINT does instead, in a console that outlives it.
+    ``owner`` holds what ``enable`` and ``disable`` switch: nobody on the command line, where it
+    stands until ``restore``; a console, which gives it back when it is left.
     """
 
     target: str | None = None
@@ -37,6 +40,7 @@ class Context:
     err_style: Style = field(default_factory=Style)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     stops: bool = False
+    interrupt: Callable[[], None] | None = None
     owner: Owner | None = None
 
     def say(self, text: str) -> None:
@@ -46,9 +50,22 @@ class Context:
 
     def complain(self, text: str) -> None:
         """Tell something on stderr that must not be missed."""
-        lines = [escaped(line) for line in text.split("\n")]
+        self._talk("note", text.split("\n"))
+
+    def fail(self, error: QtctlError) -> int:
+        """Tell an error on stderr, with what to try next; return its exit code."""
+        hint = [f"  try: {error.hint}"] if error.hint else []
+        self._talk("bad", [*map(shortened, error.message.split("\n")), *hint])
+        return error.exit_code
+
+    def _talk(self, role: str, lines: Sequence[str]) -> None:
+        first, *more = map(escaped, lines)
+        self.talk([self.err_style.paint("qtctl: ", role) + first, *more])
+
+    def talk(self, lines: Iterable[str]) -> None:
+        """Write lines that are safe to print to stderr."""
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(self.err_style.paint("qtctl: ", "note") + "\n".join(lines) + "\n")
+            sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.stderr.flush()
 
     def write(self, lines: Iterable[str]) -> None:
@@ -60,6 +77,14 @@ class Context:
         """Write one JSON document to stdout."""
         indent = 2 if self.out_style.terminal else None
         self.write([json.dumps(document, indent=indent)])
+
+    def show(self, result: Result) -> int:
+        """Write what a one-shot verb found, as asked for; return its exit code."""
+        if self.json:
+            self.write_document(result.document)
+        else:
+            self.write(result.lines(self.out_style))
+        return result.exit_code
 
     def output(self, path: Path | None, failed: Callable[[], None]) -> Output:
         """Return where a stream's records go: a new file at ``path``, else where data goes.

@@ -21,7 +21,8 @@ _QUEUED = 4
 _PIECE = 512
 """Records that become text at once."""
 
-Formatter = Callable[[], Iterable[str]]
+Formatter = Callable[[int], Iterable[str]]
+"""Makes the lines of the first so many records: of no more than are shown."""
 
 
 class Output(Protocol):
@@ -29,10 +30,11 @@ class Output(Protocol):
 
     error: OSError | None
 
-    async def put(self, lines: Formatter, rows: int = 1) -> None:
+    async def put(self, lines: Formatter, records: int = 0) -> None:
         """Take lines to be made and shown, in order; waits while there is no room.
 
-        ``rows`` says how many ``lines`` will yield.
+        ``records`` says of how many: an output for the eye may show fewer, and tells that it did.
+        0 is for a line that is no record, which is always shown.
         """
 
     async def finish(self, timeout_s: float) -> bool:
@@ -68,7 +70,7 @@ class Sink:
         self._room = asyncio.Semaphore(_QUEUED)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._queue: queue.SimpleQueue[Formatter] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Formatter, int]] = queue.SimpleQueue()
         self._pending = 0
         self.error: OSError | None = None
         self._watched = self._watch_reader()
@@ -94,20 +96,20 @@ class Sink:
             self.error = error
             self._failed()
 
-    async def put(self, lines: Formatter, rows: int = 1) -> None:
+    async def put(self, lines: Formatter, records: int = 0) -> None:
         """Queue lines to be made and written; waits while the queue is full."""
         await self._room.acquire()
         self._pending += 1
         self._idle.clear()
-        self._queue.put(lines)
+        self._queue.put((lines, records))
 
     def _run(self) -> None:
         while True:
-            lines = self._queue.get()
+            lines, records = self._queue.get()
             error: OSError | None = None
             try:
                 if self.error is None:
-                    self._write(lines())
+                    self._write(lines(records))
             except OSError as failure:
                 error = failure
             try:

@@ -97,9 +97,9 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
 
 
 def parse(
-    argv: Sequence[str], table: CommandTable, version: str
+    argv: Sequence[str], table: CommandTable, version: str, *, alone: str = ""
 ) -> tuple[Command, argparse.Namespace]:
-    """Return the verb that argv names and its options.
+    """Return the verb that argv names and its options; ``alone`` is the verb where it names none.
 
     Raises:
         UsageError: argv names no verb, or does not fit it.
@@ -107,6 +107,8 @@ def parse(
     """
     main = main_parser(table, version)
     options = main.parse_args(list(argv))
+    if alone and not options.words:
+        options.words = [alone]
     if not options.words:
         raise UsageError("a verb is needed", hint="qtctl --help")
     options.verb, *rest = options.words

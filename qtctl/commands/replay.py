@@ -16,7 +16,7 @@ from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.output import Output
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, count_rows, make_writer, say_sums
+from qtctl.commands.writing import NDJSON, TIME, WHERE, count_records, make_writer, say_sums
 from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def _print(
         while not stopped.done() and (items := await asyncio.to_thread(trace.step)) is not None:
             for item in items:
                 put = asyncio.ensure_future(
-                    output.put(partial(writer.lines, item), count_rows(item))
+                    output.put(partial(writer.lines, item), count_records(item))
                 )
                 await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
                 if not put.done():
@@ -106,7 +106,7 @@ async def _print(
                     break
             progress.tell()
         if not stopped.done():
-            await output.put(partial(writer.ended, trace.counts))
+            await output.put(lambda _: writer.ended(trace.counts))
     finally:
         progress.clear()
         stopped.cancel()

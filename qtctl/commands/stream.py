@@ -19,7 +19,7 @@ from qtctl.commands.writing import (
     TIME,
     WHERE,
     Writer,
-    count_rows,
+    count_records,
     lost_words,
     make_writer,
     say_sums,
@@ -106,26 +106,26 @@ async def _pump(
     async with stream:
         _announce(context, stream)
         writer = _writer(context, options, stream)
-        await output.put(lambda: writer.began(stream))
+        await output.put(lambda _: writer.began(stream))
         stopping = asyncio.ensure_future(_stop_when(context.stop, options.duration, stream))
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
-                    lines, rows = partial(writer.lines, item), count_rows(item)
+                    lines, records = partial(writer.lines, item), count_records(item)
                     if output.error is not None or not await _put(
-                        output, lines, context.stop, rows
+                        output, lines, context.stop, records
                     ):
                         break
         finally:
             stopping.cancel()
-            await _put(output, partial(writer.ended, stream.counts), context.stop)
+            await _put(output, lambda _: writer.ended(stream.counts), context.stop)
     if not await output.finish(_FLUSH_S if context.stop.is_set() else 5.0):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-async def _put(output: Output, lines: Formatter, stop: asyncio.Event, rows: int = 1) -> bool:
+async def _put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
     """Queue lines; once asked to stop, wait no longer than a moment. Tell whether they are."""
-    put = asyncio.ensure_future(output.put(lines, rows))
+    put = asyncio.ensure_future(output.put(lines, records))
     if not stop.is_set():
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")

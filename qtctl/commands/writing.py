@@ -48,13 +48,13 @@ class Writer:
             patterns = stream.selection.words()
             yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
 
-    def lines(self, item: Item) -> Iterator[str]:
-        """Yield the lines of what a stream yielded."""
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of what a stream yielded, of a batch of its first ``records``."""
         from qtctl.records.batch import Batch
         from qtctl.session.feeds.base import Loss
 
         if isinstance(item, Batch):
-            return self._records(item.records())
+            return self._records(item.first(records).records())
         if isinstance(item, Loss):
             return iter([self._loss(item)])
         return iter([self._news(item)])
@@ -105,11 +105,11 @@ class Writer:
             )
 
 
-def count_rows(item: Item) -> int:
-    """Return how many lines an item of a stream makes."""
+def count_records(item: Item) -> int:
+    """Return how many records an item of a stream holds."""
     from qtctl.records.batch import Batch
 
-    return len(item) if isinstance(item, Batch) else 1
+    return len(item) if isinstance(item, Batch) else 0
 
 
 def make_writer(

@@ -89,6 +89,10 @@ class Batch:
             self._cache[event] = Columns(rows, values, ok)
         return self._cache[event]
 
+    def first(self, count: int) -> Batch:
+        """Batch of the first ``count`` rows; this one if it has no more."""
+        return self if count >= len(self) else self.select(np.arange(count))
+
     def select(self, rows: NDArray[Any]) -> Batch:
         """Batch of the rows that ``rows`` (a mask, or indices in any order) picks."""
         columns = (self.event, self.time_ns, self.tid, self.start, self.begin, self.stop)

@@ -32,7 +32,10 @@ _ENDING_POLL_S = 0.02
 
 
 class Session:
-    """An attached guest. Make it with :func:`attach`; leaving that gives back what was leased."""
+    """An attached guest. Make it with :func:`attach`; leaving that gives back what was leased.
+
+    ``streams`` are those that follow it now; ``on_streams`` is called when one comes or goes.
+    """
 
     def __init__(
         self, monitor: Monitor, guest: Guest | None, facts: Facts, journal: Journal
@@ -42,6 +45,8 @@ class Session:
         self.facts = facts
         self.leasing = Leasing(monitor, guest, journal)
         self.notices: list[str] = []
+        self.streams: list[Stream] = []
+        self.on_streams: Callable[[], None] = lambda: None
         self._backends: Backends | None = None
 
     @property
@@ -99,6 +104,12 @@ class Session:
         return Stream(
             self, chosen, where=where, backend=backend, text=text, limit=limit, kernel=kernel
         )
+
+    def following(self, stream: Stream, now: bool) -> None:
+        """Be told by a stream that it follows the guest now, or no more."""
+        if now != (stream in self.streams):
+            (self.streams.append if now else self.streams.remove)(stream)
+            self.on_streams()
 
     def guest_ended(self) -> bool:
         """Tell whether the guest's process is gone, as far as that can be seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -104,6 +104,7 @@ class Stream:
             elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
+            self.session.following(self, True)
         except BaseException:
             await self._leave()
             raise
@@ -153,6 +154,10 @@ class Stream:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
         declared = self.session.facts.declarations.by_name
         return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Show these events no more, and others again; they count as filtered."""
+        self._sieve.leave_out(names)
 
     def stop(self) -> None:
         """Ask the stream to end: events go off, and what was logged until then is still read."""
@@ -287,6 +292,7 @@ class Stream:
         await self._leave()
 
     async def _leave(self) -> None:
+        self.session.following(self, False)
         try:
             async with self._giving:
                 await self.session.end(self._owner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ class Sieve:
         self._text = text
         self._limit = limit
         self._filter: Filter | None = None
+        self._names: Sequence[str] = ()
+        self._picked: Collection[str] = ()
         self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
 
     def pick(self, table: EventTable, picked: Collection[str], where: str | None) -> None:
@@ -48,11 +50,16 @@ class Sieve:
         Raises:
             UsageError: ``where`` is wrong or names no argument of the picked events.
         """
-        chosen = set(picked)
-        self._wanted = np.fromiter((name in chosen for name in table.names), np.bool_, len(table))
+        self._names, self._picked = table.names, set(picked)
+        self.leave_out(())
         if where is not None:
             declared = table.declarations
             self._filter = Filter.compile(where, [declared[n] for n in picked if n in declared])
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Filter these of the picked events from now on, and no others that were left out."""
+        wanted = set(self._picked).difference(names)
+        self._wanted = np.fromiter((n in wanted for n in self._names), np.bool_, len(self._names))
 
     def take(self, item: Batch | Loss) -> Batch | Loss | None:
         """Count a batch or loss; return what of it is shown."""
