@@ -1,0 +1,206 @@
+"""How whole numbers are distributed: percentiles and histograms from counts in narrow buckets.
+
+Memory does not depend on how many numbers there are. A bucket is 2**-precision of its numbers wide
+(small numbers have their own), as in HdrHistogram; sums, least and greatest are exact. Buckets end
+at powers of two, and so do the bars of both histograms, whose counts are therefore exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.records.columns import Int64Array
+
+__all__ = ["Bar", "Distribution", "linear_bars", "log2_bars"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """How many numbers are at least ``low`` and below ``high``."""
+
+    low: int
+    high: int
+    count: int
+
+
+class Distribution:
+    """Numbers of groups 0, 1, 2 ...; each is signed or unsigned, of up to 64 bits.
+
+    ``precision`` 7 tells numbers apart to 0.8 %, at 60 KB a group (twice that with numbers < 0).
+    """
+
+    def __init__(self, precision: int = 7) -> None:
+        self._precision = precision
+        self._size = (65 - precision) << precision
+        self._positive = np.zeros((0, self._size), np.int64)
+        self._negative = np.zeros((0, self._size), np.int64)
+        self._sums: list[int] = []
+        self._least: list[int] = []
+        self._most: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def add(self, values: NDArray[Any], groups: NDArray[np.int32] | None = None) -> None:
+        """Count ``values`` (int64 or uint64), each in its group (default: all in group 0)."""
+        if not len(values):
+            return
+        if groups is None:
+            self._add_group(0, values)
+        elif (low := int(groups.min())) == int(groups.max()):
+            self._add_group(low, values)
+        else:
+            order = np.argsort(groups, kind="stable")
+            used, begins = np.unique(groups[order], return_index=True)
+            for group, chosen in zip(used.tolist(), np.split(order, begins[1:]), strict=True):
+                self._add_group(group, values[chosen])
+
+    def _add_group(self, group: int, values: NDArray[Any]) -> None:
+        while len(self._sums) <= group:
+            self._sums.append(0)
+            self._least.append(1 << 64)
+            self._most.append(-(1 << 64))
+        self._sums[group] += _sum(values)
+        least, most = int(values.min()), int(values.max())
+        self._least[group] = min(self._least[group], least)
+        self._most[group] = max(self._most[group], most)
+        if least < 0:
+            below = values < 0
+            self._negative = _with_row(self._negative, group)
+            self._count(~values[below], self._negative[group])
+            values = values[~below]
+        self._positive = _with_row(self._positive, group)
+        self._count(values, self._positive[group])
+
+    def _count(self, values: NDArray[Any], row: Int64Array) -> None:
+        """Count numbers >= 0 in the buckets of a row."""
+        size = values.astype(np.uint64, copy=False)
+        # Above 2**53 the float may round up to the next power of two.
+        bits = np.frexp(size.astype(np.float64))[1]
+        shift = np.maximum(bits - (self._precision + 1), 0)
+        top = size >> shift.astype(np.uint64)
+        low = (shift > 0) & (top < (1 << self._precision))
+        if low.any():
+            shift -= low
+            top = size >> shift.astype(np.uint64)
+        bucket = (shift.astype(np.int64) << self._precision) + top.view(np.int64)
+        counts = np.bincount(bucket)
+        row[: len(counts)] += counts
+
+    def count(self, group: int = 0) -> int:
+        """How many numbers a group has."""
+        return sum(int(half[group].sum()) for half in self._halves(group))
+
+    def mean(self, group: int = 0) -> float:
+        """Return the mean of a group that has numbers."""
+        return self._sums[group] / self.count(group)
+
+    def least(self, group: int = 0) -> int:
+        """Return the least number of a group that has some."""
+        return self._least[group]
+
+    def most(self, group: int = 0) -> int:
+        """Return the greatest number of a group that has some."""
+        return self._most[group]
+
+    def percentiles(self, shares: Sequence[float], group: int = 0) -> list[int]:
+        """Return for each share (0 to 1) the number that so many are at or below.
+
+        It is the middle of a bucket, within 2**-(precision + 1) of the number itself.
+        """
+        lows, highs, counts = self._filled(group)
+        ranks = np.cumsum(counts)
+        found = []
+        for share in shares:
+            place = int(np.searchsorted(ranks, max(1, np.ceil(share * ranks[-1]))))
+            middle = (lows[place] + highs[place] - 1) // 2
+            found.append(min(max(middle, self._least[group]), self._most[group]))
+        return found
+
+    def _halves(self, group: int) -> list[Int64Array]:
+        return [half for half in (self._negative, self._positive) if group < len(half)]
+
+    def _filled(self, group: int) -> tuple[list[int], list[int], list[int]]:
+        """Return low end, high end (exclusive) and count of each bucket in use, in order."""
+        lows: list[int] = []
+        highs: list[int] = []
+        counts: list[int] = []
+        for half in (self._negative, self._positive):
+            if group >= len(half):
+                continue
+            places = np.flatnonzero(half[group])
+            ends = [self._ends(place) for place in places.tolist()]
+            held = half[group][places].tolist()
+            if half is self._negative:
+                ends = [(-high, -low) for low, high in reversed(ends)]
+                held.reverse()
+            lows += [low for low, _ in ends]
+            highs += [high for _, high in ends]
+            counts += held
+        return lows, highs, counts
+
+    def _ends(self, bucket: int) -> tuple[int, int]:
+        shift = max(0, (bucket >> self._precision) - 1)
+        low = (bucket - (shift << self._precision)) << shift
+        return low, low + (1 << shift)
+
+    def filled(self, group: int = 0) -> list[Bar]:
+        """Return the buckets of a group that hold numbers, in order."""
+        return [Bar(*row) for row in zip(*self._filled(group), strict=True)]
+
+
+def _with_row(table: Int64Array, row: int) -> Int64Array:
+    if row < len(table):
+        return table
+    more = np.zeros((max(row + 1, 2 * len(table)), table.shape[1]), np.int64)
+    more[: len(table)] = table
+    return more
+
+
+def _sum(values: NDArray[Any]) -> int:
+    """Add up without wrapping around: the halves of 64 bits apart."""
+    high, low = values >> values.dtype.type(32), values & values.dtype.type(0xFFFFFFFF)
+    return (int(high.sum()) << 32) + int(low.sum())
+
+
+def log2_bars(filled: Sequence[Bar]) -> list[Bar]:
+    """Return bars from each power of two to the next, without gaps; 0 has its own."""
+    counts: dict[int, int] = {}
+    for bar in filled:
+        place = bar.low.bit_length() if bar.low >= 0 else -((~(bar.high - 1)).bit_length() + 1)
+        counts[place] = counts.get(place, 0) + bar.count
+    if not counts:
+        return []
+    return [Bar(*_log2_ends(place), counts.get(place, 0)) for place in _between(counts)]
+
+
+def _between(places: dict[int, int]) -> range:
+    return range(min(places), max(places) + 1)
+
+
+def _log2_ends(place: int) -> tuple[int, int]:
+    """Return the ends of a bar: 0 is 0; 1 is 1, 2 is 2..3; -1 is -1, -2 is -2, -3 is -4..-3."""
+    if place < 0:
+        low, high = _log2_ends(-place - 1)
+        return -high, -low
+    return (0, 1) if place == 0 else (1 << (place - 1), 1 << place)
+
+
+def linear_bars(filled: Sequence[Bar], most: int = 20) -> list[Bar]:
+    """Return at most ``most`` + 1 bars of one width, a power of two, without gaps."""
+    if not filled:
+        return []
+    low, high = filled[0].low, filled[-1].high
+    width = max(bar.high - bar.low for bar in filled)
+    while (high - low) > most * width:
+        width *= 2
+    counts: dict[int, int] = {}
+    for bar in filled:
+        place = bar.low // width
+        counts[place] = counts.get(place, 0) + bar.count
+    return [Bar(n * width, (n + 1) * width, counts.get(n, 0)) for n in _between(counts)]
