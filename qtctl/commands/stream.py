@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qtctl.session.follow import Stream
 
 _FLUSH_S = 1.0
-_BACKEND = arg(
+BACKEND = arg(
     "--backend", default="auto", metavar="NAME", help="trace backend to read (default: auto)"
 )
 
@@ -46,7 +46,7 @@ _BACKEND = arg(
         EXCEPT,
         FILE,
         WHERE,
-        _BACKEND,
+        BACKEND,
         arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
         arg("--max-events", metavar="N", type=count, help="stop after N records"),
         TIME,
@@ -104,10 +104,10 @@ async def _pump(
     """Enter the stream, write what it yields, and leave it when asked to."""
     writer: Writer | None = None
     async with stream:
-        _announce(context, stream)
+        announce(context, stream)
         writer = _writer(context, options, stream)
         await output.put(lambda _: writer.began(stream))
-        stopping = asyncio.ensure_future(_stop_when(context.stop, options.duration, stream))
+        stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
@@ -136,7 +136,8 @@ async def _put(output: Output, lines: Formatter, stop: asyncio.Event, records: i
     return put.done()
 
 
-async def _stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream) -> None:
+async def stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream) -> None:
+    """Stop a stream when told to, or after so many seconds, whatever its reader does."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
     stream.stop()
@@ -145,7 +146,8 @@ async def _stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream)
         await stream.release()
 
 
-def _announce(context: Context, stream: Stream) -> None:
+def announce(context: Context, stream: Stream) -> None:
+    """Tell on stderr what an entered stream follows, and what it lacks."""
     for backend, why in stream.passed_over.items():
         context.say(f"not by {backend}: {why}")
     if stream.choices > 1:
@@ -185,7 +187,7 @@ def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Wr
     arguments=(
         arg("event", metavar="EVENT", help="event name or pattern", completes="event"),
         WHERE,
-        _BACKEND,
+        BACKEND,
         arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),
         TIME,
         NDJSON,
@@ -203,7 +205,7 @@ async def wait(context: Context, options: argparse.Namespace) -> Result:
         )
         record: Record | None = None
         async with stream:
-            _announce(context, stream)
+            announce(context, stream)
             try:
                 async with asyncio.timeout(options.timeout):
                     async with contextlib.aclosing(stream.records()) as records:

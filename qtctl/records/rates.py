@@ -21,9 +21,8 @@ __all__ = ["HISTORY_S", "OTHERS", "SORTS", "Key", "Rate", "Rates", "Snapshot", "
 GROUPS = 1024
 """How many values are told apart; the rarest are counted together."""
 HISTORY_S = 60
-_STEP_S = 0.25
 _STEPS = 5
-"""The last second and what has passed of the step that is now."""
+"""Steps of a quarter of the window: four, and what has passed of the one that is now."""
 _LONGEST = 200
 """Characters of a text that tell it from others."""
 
@@ -47,7 +46,7 @@ _Group: TypeAlias = tuple[list[Key | _Others], Int64Array, Int64Array]
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One group: records and bytes a second over the last second, and since counting began.
+    """One group: records and bytes a second over the window, and in all since counting began.
 
     ``history`` has the records of each of the last ``HISTORY_S`` seconds, oldest first; the last
     one is the second that is now. Bytes are the records' own, as the backend wrote them.
@@ -112,7 +111,8 @@ class _Ring:
 class Rates:
     """Counts what :meth:`take` is given, by ``by``: event, tid, or an argument's name.
 
-    ``now_s`` is the time by one steady clock, in seconds, everywhere. A record without the
+    Rates are over the last ``window_s`` seconds, or since it was made if that is less. ``now_s`` is
+    the time by one steady clock, in seconds, everywhere. A record without the
     argument has the key None. Lines of text are not counted, and texts that differ only behind
     their first ``_LONGEST`` characters are taken for one.
 
@@ -120,13 +120,14 @@ class Rates:
     become part of the others, and start anew when they are seen again.
     """
 
-    def __init__(self, now_s: float, by: str = "event") -> None:
+    def __init__(self, now_s: float, by: str = "event", window_s: float = 1.0) -> None:
         self.by = by
         self._began_s = now_s
         self._places: dict[Key, int] = {}
         self._free = list(range(GROUPS))
-        self._counts = _Ring(_STEPS, _STEP_S, now_s)
-        self._bytes = _Ring(_STEPS, _STEP_S, now_s)
+        self._step_s = window_s / (_STEPS - 1)
+        self._counts = _Ring(_STEPS, self._step_s, now_s)
+        self._bytes = _Ring(_STEPS, self._step_s, now_s)
         self._minute = _Ring(HISTORY_S, 1.0, now_s)
         self._totals = np.zeros((2, GROUPS + 1), np.int64)
 
@@ -186,7 +187,7 @@ class Rates:
     def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
         """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
         self._advance(now_s)
-        span_s = max(_STEP_S, now_s - max(self._began_s, self._counts.began_s()))
+        span_s = max(self._step_s, now_s - max(self._began_s, self._counts.began_s()))
         numbers = _Numbers(
             self._counts.sums() / span_s,
             self._bytes.sums() / span_s,

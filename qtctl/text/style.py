@@ -42,10 +42,14 @@ def shortened(text: str, limit: int = 1000) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to write for one output: ``width`` in columns (0: not a terminal), colour or none."""
+    """How to write for one output: ``width`` in columns (0: not a terminal), colour or none.
+
+    ``unicode`` tells whether bars and the like may be drawn with more than ASCII.
+    """
 
     width: int = 0
     colour: bool = False
+    unicode: bool = True
 
     @property
     def terminal(self) -> bool:
@@ -78,4 +82,11 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
     terminal = stream.isatty()
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     colour = choice == "always" or (choice == "auto" and terminal and not plain)
-    return Style(max(1, shutil.get_terminal_size().columns) if terminal else 0, colour)
+    width = max(1, shutil.get_terminal_size().columns) if terminal else 0
+    return Style(width, colour, not terminal or _speaks_utf8(env))
+
+
+def _speaks_utf8(env: Mapping[str, str]) -> bool:
+    """Tell whether a terminal takes UTF-8: Python itself writes it in the C locale, too."""
+    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    return "utf" in locale.lower()

@@ -160,3 +160,11 @@ def test_a_text_without_end_takes_bounded_room() -> None:
     [row] = rates.snapshot(0.0).rows
     assert isinstance(row.key, str)
     assert (len(row.key), row.total) == (200, 2)
+
+
+def test_a_window_may_be_longer_than_a_second() -> None:
+    rates = Rates(0.0, window_s=10.0)
+    for second in range(21):
+        rates.take(batch_of(["wide 1"] * 100), float(second))
+    assert rates.snapshot(20.0).whole.per_s == pytest.approx(110)  # those of 10.0 to 20.0
+    assert rates.snapshot(29.9).whole.per_s == pytest.approx(300 / 12.4)  # from 17.5 on

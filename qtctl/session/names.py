@@ -1,0 +1,143 @@
+"""Names for numbers: which thread of the guest a thread id is, and what a pointer points to.
+
+QMP knows vCPUs (``query-cpus-fast``), iothreads (``query-iothreads``) and virtio devices
+(``x-query-virtio``, since QEMU 7.2), but tells no address of anything (checked on 7.2, 10.0 and
+11.1: neither QOM nor ``info qtree`` or ``info mtree`` print one). So pointers get a name where
+
+- a record itself carries it: ``memory_region_ops_read`` the region's, ``qdev_reset`` the type;
+- an event of a virtio device (``virtio_blk_*``) carries its ``vdev`` and the machine has only one
+  device of that kind. That pointer is then known in all events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtctl.errors import QtctlError
+
+if TYPE_CHECKING:
+    from qtctl.model import Guest
+    from qtctl.monitor.client import Monitor
+    from qtctl.records.batch import Batch
+
+_LEARNED = 4096
+"""How many pointers are remembered."""
+_NAMED_BY = {"mr": ("name",), "obj": ("objtype", "type"), "dev": ("name",)}
+"""A pointer argument, and the arguments of the same event that say what it points to."""
+_VIRTIO = re.compile(r"virtio_([a-z]+)_")
+
+
+class Names:
+    """What is known of one guest's threads and devices; make it with :meth:`ask`."""
+
+    def __init__(
+        self, threads: dict[int, str], virtio: Sequence[tuple[str, str]], guest: Guest | None
+    ) -> None:
+        self._threads = threads
+        self._virtio = virtio
+        self._guest = guest
+        self._pointers: dict[int, str] = {}
+
+    @classmethod
+    async def ask(cls, monitor: Monitor, guest: Guest | None) -> Names:
+        """Ask the monitor; what it does not tell stays without a name. Changes nothing."""
+        threads: dict[int, str] = {}
+        if guest is not None:
+            threads[_own_pid(guest.pid)] = "main"
+        for cpu in await _asked(monitor, "query-cpus-fast"):
+            threads[cpu.get("thread-id", -1)] = f"vCPU {cpu.get('cpu-index')}"
+        for one in await _asked(monitor, "query-iothreads"):
+            threads[one.get("thread-id", -1)] = f"iothread {one.get('id')}"
+        devices = await _asked(monitor, "x-query-virtio")
+        virtio = [(str(one.get("name")), _short_path(str(one.get("path")))) for one in devices]
+        return cls(threads, virtio, guest)
+
+    def thread(self, tid: int) -> str:
+        """Return what a thread is, or an empty string."""
+        if tid not in self._threads and len(self._threads) < _LEARNED:
+            self._threads[tid] = self._by_kernel(tid)
+        return self._threads.get(tid, "")
+
+    def _by_kernel(self, tid: int) -> str:
+        """Return the name a thread of QEMU's gave itself (``worker``; see ``debug-threads``)."""
+        if self._guest is None or _own_pid(self._guest.pid) != self._guest.pid:
+            return ""
+        folder = Path(f"/proc/{self._guest.pid}/task")
+        try:
+            name = (folder / str(tid) / "comm").read_text(errors="replace").strip()
+            main = (folder / str(self._guest.pid) / "comm").read_text(errors="replace").strip()
+        except OSError:
+            return ""
+        return name if name != main else ""
+
+    def pointer(self, address: int) -> str:
+        """Return what an address points to, as far as :meth:`learn` has seen, or nothing."""
+        return self._pointers.get(address, "")
+
+    def learn(self, batch: Batch, argument: str) -> None:
+        """Learn what an argument's pointers in a batch point to; costs nothing for other ones."""
+        if argument not in _NAMED_BY and argument != "vdev":
+            return
+        for event in batch.groups():
+            declaration = None if event < 0 else batch.table.declaration(event)
+            if declaration is None or len(self._pointers) >= _LEARNED:
+                continue
+            have = {one.name for one in declaration.arguments}
+            if argument not in have:
+                continue
+            if argument == "vdev":
+                self._learn_virtio(batch, event)
+            elif named_by := have.intersection(_NAMED_BY[argument]):
+                self._learn_pairs(batch, event, argument, min(named_by))
+
+    def _learn_virtio(self, batch: Batch, event: int) -> None:
+        kind = _VIRTIO.match(batch.names[event])
+        wanted = f"virtio-{kind[1]}" if kind else ""
+        paths = [path for name, path in self._virtio if name == wanted]
+        if len(self._virtio) == 1:
+            paths = [self._virtio[0][1]]
+        if len(paths) != 1:
+            return
+        columns = batch.arguments(event)
+        good, column = columns.ok.nonzero()[0], columns.values.get("vdev")
+        if len(good) and column is not None:
+            self._pointers[int(column.take(good[:1]).tolist()[0])] = paths[0]
+
+    def _learn_pairs(self, batch: Batch, event: int, pointer: str, name: str) -> None:
+        import numpy as np
+
+        columns = batch.arguments(event)
+        good, values = columns.ok.nonzero()[0], columns.values
+        addresses = values.get(pointer)
+        if isinstance(addresses, np.ndarray) and name in values:
+            distinct, first = np.unique(addresses[good], return_index=True)
+            room = _LEARNED - len(self._pointers)
+            texts = values[name].take(good).take(first[:room]).tolist()
+            self._pointers.update(zip(distinct[:room].tolist(), map(str, texts), strict=True))
+
+
+async def _asked(monitor: Monitor, command: str) -> list[dict[str, Any]]:
+    """Return the objects a query answers with; none where it is not known."""
+    try:
+        answer = await monitor.execute(command)
+    except QtctlError:
+        return []
+    return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
+
+
+def _short_path(path: str) -> str:
+    """Return a device's id where its user gave it one, else its QOM path."""
+    path = path.removesuffix("/virtio-backend")
+    return path.removeprefix("/machine/peripheral/")
+
+
+def _own_pid(pid: int) -> int:
+    """Return a process's id as it knows itself: another one inside a container."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.split("NSpid:", 1)[1].split("\n", 1)[0].split()[-1])
+    except (OSError, IndexError, ValueError):
+        return pid
