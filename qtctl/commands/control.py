@@ -24,7 +24,7 @@ PATTERNS = arg(
     "patterns",
     nargs="*",
     metavar="PATTERN",
-    help="event name, or pattern with * as QEMU matches it",
+    help="event name, pattern with * as QEMU matches it, or @SET (see qtctl sets)",
     completes="event",
 )
 EXCEPT = arg(
@@ -70,7 +70,7 @@ _SWITCH = (
         ),
     ),
     examples=(
-        "qtctl list 'virtio_blk_*'",
+        "qtctl list 'virtio_blk_*' @run-state",
         "qtctl list --state enabled",
         "qtctl list --json | jq -r '.events[].name'",
     ),

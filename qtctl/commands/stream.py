@@ -64,6 +64,7 @@ BACKEND = arg(
     ),
     examples=(
         "qtctl tail 'virtio_blk_*'",
+        "qtctl tail @migration @qmp",
         "qtctl tail 'memory_region_ops_*' --where 'size == 4 and addr > 0xfee00000'",
         "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
         "qtctl tail",
@@ -185,7 +186,7 @@ def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Wr
     "wait",
     "block until an event happens, print it",
     arguments=(
-        arg("event", metavar="EVENT", help="event name or pattern", completes="event"),
+        arg("event", metavar="EVENT", help="event name, pattern or @SET", completes="event"),
         WHERE,
         BACKEND,
         arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),

@@ -1,7 +1,8 @@
 """QEMU's events files: one pattern a line, ``-`` in front leaves out, ``#`` starts a comment.
 
 Format of ``-trace events=FILE`` (``trace/control.c``, QEMU 7.2 to 11.1). Read kindly: a byte order
-mark, CRLF, blanks around a pattern and comments behind one are accepted.
+mark, CRLF, blanks around a pattern and comments behind one are accepted. ``@NAME`` (a named set,
+``events/sets.py``) is qtctl's own.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtctl.errors import UsageError
+from qtctl.events.patterns import Rule
 
 
-def parse_events(text: str) -> list[tuple[bool, str]]:
+def parse_events(text: str) -> list[Rule]:
     """Return the rules of an events file in order: (taken in or left out, pattern).
 
     Raises:
@@ -30,7 +32,7 @@ def parse_events(text: str) -> list[tuple[bool, str]]:
     return rules
 
 
-def read_events(path: Path) -> list[tuple[bool, str]]:
+def read_events(path: Path) -> list[Rule]:
     """Read an events file.
 
     Raises:

@@ -8,10 +8,19 @@ Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from os.path import commonprefix
+from typing import TypeAlias
+
+Rule: TypeAlias = tuple[bool, str]
+"""Take in (true) or leave out what a pattern matches; ``@NAME`` matches what that set selects."""
+
+
+def set_name(text: str) -> str | None:
+    """Return the name of the event set that ``text`` stands for, None where it is a pattern."""
+    return text[1:] if text.startswith("@") else None
 
 
 def is_pattern(text: str) -> bool:
@@ -40,9 +49,24 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Patterns in order, each taking in or leaving out; the last that matches a name decides."""
+    """Patterns in order, each taking in or leaving out; the last that matches a name decides.
 
-    rules: tuple[tuple[bool, str], ...] = ()
+    ``sets`` holds what each named set in ``rules`` selects; those that are not given are read when
+    the selection is made.
+
+    Raises:
+        UsageError: there is no such set, or it cannot be read.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    sets: Mapping[str, Selection] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = {name for _, pattern in self.rules if (name := set_name(pattern)) is not None}
+        if not named <= self.sets.keys():
+            from qtctl.events.sets import members
+
+            object.__setattr__(self, "sets", {name: members(name) for name in named})
 
     @classmethod
     def of(cls, *patterns: str) -> Selection:
@@ -60,20 +84,27 @@ class Selection:
     @property
     def plain(self) -> bool:
         """Whether only plain names are taken in and none left out."""
-        return all(include and not is_pattern(pattern) for include, pattern in self.rules)
+        return not self.sets and all(inc and not is_pattern(pattern) for inc, pattern in self.rules)
 
     def pick(self, names: Iterable[str]) -> list[str]:
         """Return the names selected, in the order given."""
-        tests = [(include, matcher(pattern)) for include, pattern in reversed(self.rules)]
-        return [name for name in names if next((inc for inc, test in tests if test(name)), False)]
+        return list(filter(self._test(), names))
 
     def unmatched(self, names: Sequence[str]) -> list[str]:
         """Return the patterns that take in nothing among ``names``."""
-        return [p for p in self.included if not any(map(matcher(p), names))]
+        return [p for p in self.included if not any(map(self._matcher(p), names))]
 
     def words(self) -> list[str]:
         """Return the rules as an events file spells them: ``-`` in front leaves out."""
         return [pattern if include else f"-{pattern}" for include, pattern in self.rules]
+
+    def _test(self) -> Callable[[str], bool]:
+        tests = [(include, self._matcher(pattern)) for include, pattern in reversed(self.rules)]
+        return lambda name: next((include for include, test in tests if test(name)), False)
+
+    def _matcher(self, pattern: str) -> Callable[[str], bool]:
+        name = set_name(pattern)
+        return matcher(pattern) if name is None else self.sets[name]._test()
 
 
 def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:

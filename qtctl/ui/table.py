@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtctl.commands import control, demo, inspect, raw, replay, stream
+from qtctl.commands import control, demo, inspect, raw, replay, sets, stream
 from qtctl.commands.registry import COMMANDS
 
-__all__ = ["COMMANDS", "control", "demo", "inspect", "raw", "replay", "stream"]
+__all__ = ["COMMANDS", "control", "demo", "inspect", "raw", "replay", "sets", "stream"]

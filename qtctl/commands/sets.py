@@ -1,0 +1,99 @@
+"""The verb sets: named lists of patterns, to see, to hand to QEMU and to write."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.values import selection
+from qtctl.errors import UsageError
+from qtctl.events import sets as event_sets
+from qtctl.events.patterns import Selection
+from qtctl.text.style import counted, escaped
+from qtctl.text.tables import table
+
+
+@command(
+    "sets",
+    "list event sets, print one as an events file, save your own",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        arg("--save", metavar="NAME", help="write your own set of that name from the patterns"),
+        arg("--force", action="store_true", help="with --save: replace the set you had"),
+    ),
+    examples=(
+        "qtctl sets",
+        "qtctl sets virtio-blk > blk.events && qemu-system-x86_64 -trace events=blk.events",
+        "qtctl tail @virtio-blk @run-state --except @virtio",
+        "qtctl sets --save my-disk @virtio-blk 'bdrv_*' --except bdrv_lock_medium",
+    ),
+    details=(
+        "@NAME may stand wherever a PATTERN may, in events files and in other sets as well.\n"
+        "Your own are events files, NAME.events in $XDG_CONFIG_HOME/qtctl/sets; they win over\n"
+        "those that come with qtctl."
+    ),
+    selects=True,
+)
+async def sets(context: Context, options: argparse.Namespace) -> Result:
+    """List the sets, print some, or save one."""
+    if options.save is not None:
+        return _save(options)
+    if options.force:
+        raise UsageError("--force replaces a set that is saved", hint="--save NAME PATTERN...")
+    if options.file:
+        raise UsageError("--file names what is saved", hint="qtctl sets --save NAME --file EVENTS")
+    if options.patterns:
+        return _print(selection(options))
+    return _list(context)
+
+
+def _list(context: Context) -> Result:
+    """List what can be read; a file that cannot be is told of and spoils only the exit code."""
+    found, broken = [], 0
+    for name in event_sets.names():
+        try:
+            found.append(event_sets.read_set(name))
+        except UsageError as error:
+            context.complain(str(error))
+            broken = 1
+    rows = [
+        (f"@{one.name}", str(len(one.rules)), "own" if one.own else "shipped", one.about)
+        for one in found
+    ]
+    header = ("SET", "PATTERNS", "FROM", "WHAT IT SHOWS")
+    document = {"sets": list(map(_document, found))}
+    return Result(document, lambda style: table(style, header, rows), broken)
+
+
+def _document(found: event_sets.EventSet) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "patterns": Selection(found.rules).words(),
+        "own": found.own,
+        "path": str(found.path),
+        "about": found.about,
+    }
+
+
+def _save(options: argparse.Namespace) -> Result:
+    chosen = selection(options)
+    if not chosen:
+        raise UsageError("a set needs a PATTERN or --file", hint="qtctl sets --save NAME PATTERN")
+    name = options.save.removeprefix("@")
+    path = event_sets.save(name, chosen.rules, replace=options.force)
+    text = f"@{name}: {counted(len(chosen.rules), 'pattern')} in {path}"
+    document = {"name": name, "path": str(path), "patterns": chosen.words()}
+    return Result(document, lambda style: [escaped(text)])
+
+
+def _print(chosen: Selection) -> Result:
+    """Print sets as one events file that QEMU reads; the words are their names, with @ or not."""
+    named = Selection(tuple((inc, f"@{word.removeprefix('@')}") for inc, word in chosen.rules))
+    words = Selection(tuple(event_sets.flat(named))).words()
+    lines = [f"# {' '.join(named.words())}, by qtctl sets", *words]
+    return Result({"patterns": words}, lambda style: map(escaped, lines))

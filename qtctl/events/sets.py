@@ -1,0 +1,152 @@
+"""Named event sets: ``@virtio-blk`` stands for the patterns of an events file of that name.
+
+A set is an events file as QEMU reads it (``events/files.py``). Shipped ones lie in ``sets/`` beside
+this module and were checked on the declarations of QEMU 7.2, 10.2 and 11.1; the user's own lie in
+``$XDG_CONFIG_HOME/qtctl/sets`` and win. QEMU's own names never start with ``@``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtctl.errors import UsageError
+from qtctl.events.files import read_events
+from qtctl.events.patterns import Rule, Selection, near, set_name
+
+_SHIPPED = Path(__file__).parent / "sets"
+_SUFFIX = ".events"
+_NAME = re.compile(r"[\w-][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class EventSet:
+    """A set that was found: its rules as written, and what its first comment says of it."""
+
+    name: str
+    path: Path
+    own: bool
+    about: str
+    rules: tuple[Rule, ...]
+
+
+def own_folder() -> Path:
+    """Return the folder of the user's own sets."""
+    import platformdirs
+
+    return platformdirs.user_config_path("qtctl") / "sets"
+
+
+def own_path(name: str) -> Path:
+    """Return where the user's own set of a name lies.
+
+    Raises:
+        UsageError: no set can have that name.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name an event set: letters, digits, - _ and . can",
+            hint="qtctl sets --save my-disk 'virtio_blk_*'",
+        )
+    return own_folder() / f"{name}{_SUFFIX}"
+
+
+def names() -> list[str]:
+    """Return the names of all sets, sorted."""
+    paths = [*_SHIPPED.glob(f"*{_SUFFIX}"), *own_folder().glob(f"*{_SUFFIX}")]
+    return sorted({path.name.removesuffix(_SUFFIX) for path in paths})
+
+
+def read_set(name: str) -> EventSet:
+    """Read a set's file, the user's own before a shipped one.
+
+    Raises:
+        UsageError: there is no such set, or its file is not an events file.
+    """
+    own = own_path(name)
+    path = own if own.exists() else _SHIPPED / own.name
+    if not path.exists():
+        similar = [f"@{found}" for found in near(name, names())]
+        raise UsageError(
+            f"there is no event set @{name}", hint=" or ".join(similar) or "qtctl sets"
+        )
+    return EventSet(name, path, path == own, _about(path), tuple(read_events(path)))
+
+
+def members(name: str, above: Sequence[str] = ()) -> Selection:
+    """Return what a set selects, with the sets that it names itself; ``above`` are those around it.
+
+    Raises:
+        UsageError: one of the sets is missing or cannot be read, or a set contains itself.
+    """
+    if name in above:
+        chain = " contains ".join(f"@{one}" for one in (*above[above.index(name) :], name))
+        raise UsageError(f"an event set contains itself: {chain}")
+    rules = read_set(name).rules
+    inner = {found for _, pattern in rules if (found := set_name(pattern)) is not None}
+    return Selection(rules, {one: members(one, (*above, name)) for one in inner})
+
+
+def flat(selection: Selection) -> list[Rule]:
+    """Return rules without sets that select the same, as QEMU itself can read them.
+
+    Raises:
+        UsageError: a set that leaves something out stands where QEMU, which reads an events file
+            from top to bottom, would leave that out of what stands before it as well.
+    """
+    rules: list[Rule] = []
+    for include, pattern in selection.rules:
+        name = set_name(pattern)
+        if name is None:
+            rules.append((include, pattern))
+            continue
+        inner = flat(selection.sets[name])
+        leaves_out = not all(taken for taken, _ in inner)
+        if leaves_out and (not include or any(taken for taken, _ in rules)):
+            raise UsageError(
+                f"@{name} leaves out events, so QEMU can read it only as the first line of a set",
+                hint=f"put @{name} first, or its patterns in its place",
+            )
+        rules += inner if include else [(False, each) for _, each in inner]
+    return rules
+
+
+def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
+    """Write the user's own set; return its file.
+
+    Raises:
+        UsageError: no set can have that name, the set would contain itself, there is one already
+            and ``replace`` is false, or it cannot be written.
+    """
+    path = own_path(name)
+    selection = Selection(tuple(rules))
+    _refuse_itself(name, selection)
+    text = "".join(f"{word}\n" for word in selection.words())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} exists", hint=f"qtctl sets --save {name} --force ...") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _refuse_itself(name: str, selection: Selection) -> None:
+    if name in selection.sets:
+        raise UsageError(f"@{name} would contain itself", hint="another name")
+    for inner in selection.sets.values():
+        _refuse_itself(name, inner)
+
+
+def _about(path: Path) -> str:
+    """Return the first line of a file where that is a comment."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline().removeprefix("\ufeff").strip()
+    except OSError:
+        return ""
+    return first.lstrip("# ") if first.startswith("#") else ""
