@@ -10,6 +10,7 @@ KERNELS = (
     "syslogkernels",
     "bpfkernels",
     "pairkernels",
+    "storekernels",
 )
 
 try:

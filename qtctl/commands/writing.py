@@ -51,13 +51,10 @@ class Writer:
     def lines(self, item: Item, records: int) -> Iterator[str]:
         """Yield the lines of what a stream yielded, of a batch of its first ``records``."""
         from qtctl.records.batch import Batch
-        from qtctl.session.feeds.base import Loss
 
         if isinstance(item, Batch):
             return self._records(item.first(records).records())
-        if isinstance(item, Loss):
-            return iter([self._loss(item)])
-        return iter([self._news(item)])
+        return iter([self._note(item)])
 
     def _records(self, records: Iterable[Record]) -> Iterator[str]:
         if self._formatter is not None:
@@ -70,30 +67,12 @@ class Writer:
         """Yield the line of one record."""
         return self._records([record])
 
-    def _loss(self, loss: Loss) -> str:
+    def _note(self, item: Loss | News) -> str:
         if self._formatter is None:
-            from qtctl.records import schema
+            from qtctl.session.notes import to_object
 
-            return json.dumps(schema.loss(loss.backend, loss.count, loss.time_ns))
-        how_many = "an unknown number of" if loss.count is None else str(loss.count)
-        return self._formatter.note(f"--- {how_many} records lost here ({loss.backend}) ---")
-
-    def _news(self, news: News) -> str:
-        from qtctl.records import schema
-
-        match news:
-            case GuestEvent(name, data, time_ns):
-                document = schema.guest(name, data, time_ns)
-                told = " ".join([name, *(f"{key}={value}" for key, value in data.items())])
-            case Mark(text, time_ns):
-                document = schema.mark(text, time_ns)
-                told = f"mark: {text}"
-            case Control(action, patterns, changed, time_ns):
-                document = schema.control(action, patterns, changed, time_ns)
-                told = f"{action} {' '.join(patterns)}: {changed} changed"
-        if self._formatter is None:
-            return json.dumps(document)
-        return self._formatter.note(f"--- {told} ---")
+            return json.dumps(to_object(item))
+        return self._formatter.note(f"--- {_words(item)} ---")
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the sums that end a stream."""
@@ -103,6 +82,19 @@ class Writer:
             yield json.dumps(
                 schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
             )
+
+
+def _words(item: Loss | News) -> str:
+    """Say a loss or news to people."""
+    match item:
+        case GuestEvent(name, data):
+            return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
+        case Mark(text):
+            return f"mark: {text}"
+        case Control(action, patterns, changed):
+            return f"{action} {' '.join(patterns)}: {changed} changed"
+    how_many = "an unknown number of" if item.count is None else str(item.count)
+    return f"{how_many} records lost here ({item.backend})"
 
 
 def count_records(item: Item) -> int:

@@ -1,0 +1,86 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loops that lay out the bytes of many records for compression, and put them back.
+
+Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
+``packing.py`` is the only caller.
+"""
+
+import cython
+
+COMPILED: bool = cython.compiled
+
+
+def lay_out(
+    data: cython.const[cython.uchar][::1],
+    begin: cython.longlong[::1],
+    size: cython.longlong[::1],
+    order: cython.longlong[::1],
+    bounds: cython.longlong[::1],
+    longest: cython.Py_ssize_t,
+    out: cython.uchar[::1],
+) -> None:
+    """Copy the rows' bytes to ``out``, group by group.
+
+    Row i is data[begin[i] : begin[i] + size[i]]; group g has the rows order[bounds[g] :
+    bounds[g + 1]]. Rows of less than ``longest`` bytes, which are of one size in their group, go
+    out byte column by byte column; longer ones one behind the other.
+    """
+    group: cython.Py_ssize_t
+    row: cython.Py_ssize_t
+    at: cython.Py_ssize_t = 0
+    column: cython.Py_ssize_t
+    with cython.nogil:
+        for group in range(len(bounds) - 1):
+            first: cython.Py_ssize_t = bounds[group]
+            rows: cython.Py_ssize_t = bounds[group + 1] - first
+            width: cython.Py_ssize_t = size[order[first]]
+            if width < longest:
+                for row in range(rows):
+                    source: cython.Py_ssize_t = begin[order[first + row]]
+                    for column in range(width):
+                        out[at + column * rows + row] = data[source + column]
+                at += rows * width
+                continue
+            for row in range(rows):
+                source = begin[order[first + row]]
+                width = size[order[first + row]]
+                for column in range(width):
+                    out[at + column] = data[source + column]
+                at += width
+
+
+def put_back(
+    laid: cython.const[cython.uchar][::1],
+    size: cython.longlong[::1],
+    order: cython.longlong[::1],
+    bounds: cython.longlong[::1],
+    longest: cython.Py_ssize_t,
+    begin: cython.longlong[::1],
+    out: cython.uchar[::1],
+) -> None:
+    """Undo :func:`lay_out`: the rows one behind the other in ``out``, group by group.
+
+    ``begin[i]`` gets the place of row i. The sizes add up to the bytes of ``laid`` and ``out``.
+    """
+    group: cython.Py_ssize_t
+    row: cython.Py_ssize_t
+    at: cython.Py_ssize_t = 0
+    column: cython.Py_ssize_t
+    with cython.nogil:
+        for group in range(len(bounds) - 1):
+            first: cython.Py_ssize_t = bounds[group]
+            rows: cython.Py_ssize_t = bounds[group + 1] - first
+            width: cython.Py_ssize_t = size[order[first]]
+            if width < longest:
+                for row in range(rows):
+                    begin[order[first + row]] = at + row * width
+                    for column in range(width):
+                        out[at + row * width + column] = laid[at + column * rows + row]
+                at += rows * width
+                continue
+            for row in range(rows):
+                begin[order[first + row]] = at
+                width = size[order[first + row]]
+                for column in range(width):
+                    out[at + column] = laid[at + column]
+                at += width

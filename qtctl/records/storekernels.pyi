@@ -1,0 +1,24 @@
+# Types of storekernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+
+def lay_out(
+    data: bytes,
+    begin: memoryview,
+    size: memoryview,
+    order: memoryview,
+    bounds: memoryview,
+    longest: int,
+    out: memoryview,
+) -> None: ...
+def put_back(
+    laid: bytes,
+    size: memoryview,
+    order: memoryview,
+    bounds: memoryview,
+    longest: int,
+    begin: memoryview,
+    out: memoryview,
+) -> None: ...

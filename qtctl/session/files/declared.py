@@ -1,0 +1,48 @@
+"""Which declarations belong to a file that has none of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from qtctl.errors import UsageError
+from qtctl.events.declarations import Declarations, parse_declarations
+
+
+def read_declarations(path: Path) -> Declarations:
+    """Read a ``trace-events-all``.
+
+    Raises:
+        UsageError: it cannot be read as text.
+    """
+    try:
+        return parse_declarations(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the declarations in {path}: {error}") from error
+
+
+def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, int, Path | None]:
+    """Return the declarations of the installed QEMU that score best, their score, and where.
+
+    Those that score nothing are no declarations.
+    """
+    best: tuple[Declarations, int, Path | None] = Declarations({}), 0, None
+    for path in _installed():
+        try:
+            found = read_declarations(path)
+        except UsageError:
+            continue
+        points = score(found)
+        if points > best[1]:
+            best = found, points, path
+    return best
+
+
+def _installed() -> list[Path]:
+    """Return the trace-events-all of the QEMUs that are installed here."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    places = [Path(folder).parent / "share/qemu" for folder in folders if folder]
+    places += [Path("/usr/share/qemu"), Path("/usr/local/share/qemu")]
+    paths = (place / "trace-events-all" for place in dict.fromkeys(places))
+    return [path for path in paths if path.is_file()]
