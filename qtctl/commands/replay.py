@@ -29,9 +29,9 @@ _WRITE_S = 60.0
 
 @command(
     "replay",
-    "print the records of a file: a simple trace, or saved log text",
+    "print the records of a file: a recording, a simple trace, or saved log text",
     arguments=(
-        arg("path", metavar="TRACE", type=Path, help="file of the simple backend, or a log"),
+        arg("path", metavar="TRACE", type=Path, help="a recording, a file of the simple backend, or a log"),
         PATTERNS,
         EXCEPT,
         FILE,
@@ -48,8 +48,8 @@ _WRITE_S = 60.0
         "qtctl replay qemu.log --events-all trace-events-all --ndjson",
     ),
     details=(
-        "Needs no guest. Declarations come from --events-all, else from the installed QEMU whose\n"
-        "events fit the file best. Exit 1 if part of the file cannot be read; the rest is printed."
+        "Needs no guest. A recording has its declarations in it; those of other files come from\n"
+        "--events-all, else from the installed QEMU whose events fit best. Exit 1 if part of the file cannot be read; the rest is printed."
     ),
     selects=True,
 )

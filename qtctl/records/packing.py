@@ -23,6 +23,7 @@ __all__ = ["Rows", "pack", "unpack"]
 _LONG = 1024
 """Rows of at least so many bytes are not laid out by columns."""
 _THOUSAND = 1000
+_MOST_ROWS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +120,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
         ValueError, KeyError, TypeError, OverflowError: the bytes do not make sense.
     """
     count, total = int(facts["rows"]), int(facts["bytes"])
-    if count < 1 or total < 0:
+    if not 0 < count <= _MOST_ROWS or total < 0:
         raise ValueError(f"{count} rows of {total} bytes")
     columns = {}
     for name in ("event", "time", "tid", "arrived", "size"):

@@ -65,7 +65,7 @@ class Stream:
         self.began_ns = 0
         self.report: SwitchReport | None = None
         self.selection = selection
-        self._where = where
+        self.where = where
         self._asked = backend
         self._kernel_patterns = kernel
         self._kernel: list[str] = []
@@ -137,7 +137,7 @@ class Stream:
     def _prepare(self, names: list[str]) -> EventTable:
         declared = self.session.facts.declarations.by_name
         table = EventTable.build([*names, *self._kernel], declared)
-        self._sieve.pick(table, [*self.picked, *self._kernel], self._where)
+        self._sieve.pick(table, [*self.picked, *self._kernel], self.where)
         return table
 
     @property

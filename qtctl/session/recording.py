@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.errors import QtctlError
+from qtctl.model import Declaration
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.chunks import Chunk, ChunkKind, header, trailer
@@ -98,14 +99,13 @@ class RecordingWriter:
 class Recorder(ABC):
     """Makes chunks of what it is given. Its methods block; call them from any thread.
 
-    ``events`` are those that may occur, known by ``stream``'s declarations: a reader is told of
-    those that did not, too.
+    ``events`` are those that may occur, with the declarations there are of them: a reader is told
+    of those that did not, too.
     """
 
-    def __init__(self, stream: Stream) -> None:
-        declared = stream.session.facts.declarations.by_name
+    def __init__(self, events: Iterable[str], declared: Mapping[str, Declaration]) -> None:
         self._names = NameBook()
-        for name in stream.picked:
+        for name in events:
             self._names.enter(name, declared.get(name))
         self._maker = DataMaker(self._names)
         self._lock = threading.Lock()
@@ -143,8 +143,13 @@ class Recorder(ABC):
 class FileRecorder(Recorder):
     """Writes all to one file, as it comes."""
 
-    def __init__(self, stream: Stream, writer: RecordingWriter) -> None:
-        super().__init__(stream)
+    def __init__(
+        self,
+        writer: RecordingWriter,
+        events: Iterable[str],
+        declared: Mapping[str, Declaration],
+    ) -> None:
+        super().__init__(events, declared)
         self._writer = writer
 
     def _keep(self, chunk: Chunk) -> None:
@@ -166,9 +171,14 @@ class RingRecorder(Recorder):
     """
 
     def __init__(
-        self, stream: Stream, *, limit_bytes: int | None = None, limit_s: float | None = None
+        self,
+        events: Iterable[str],
+        declared: Mapping[str, Declaration],
+        *,
+        limit_bytes: int | None = None,
+        limit_s: float | None = None,
     ) -> None:
-        super().__init__(stream)
+        super().__init__(events, declared)
         self._limit_bytes = limit_bytes
         self._limit_s = limit_s
         self._chunks: deque[tuple[float, Chunk]] = deque()

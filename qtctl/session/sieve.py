@@ -42,7 +42,7 @@ class Sieve:
         self._filter: Filter | None = None
         self._names: Sequence[str] = ()
         self._picked: Collection[str] = ()
-        self._wanted: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._wanted: NDArray[np.bool_] = np.zeros(1, np.bool_)
 
     def pick(self, table: EventTable, picked: Collection[str], where: str | None) -> None:
         """Say which events of ``table`` are wanted, and the filter on their arguments.
@@ -59,7 +59,8 @@ class Sieve:
     def leave_out(self, names: Collection[str]) -> None:
         """Filter these of the picked events from now on, and no others that were left out."""
         wanted = set(self._picked).difference(names)
-        self._wanted = np.fromiter((n in wanted for n in self._names), np.bool_, len(self._names))
+        # Lines of text, event -1, find the last place: they are no picked event.
+        self._wanted = np.array([*(name in wanted for name in self._names), False], np.bool_)
 
     def take(self, item: Batch | Loss) -> Batch | Loss | None:
         """Count a batch or loss; return what of it is shown."""
@@ -81,12 +82,10 @@ class Sieve:
         return item.select(rows) if len(rows) else None
 
     def _mask(self, batch: Batch) -> NDArray[np.bool_]:
-        event = batch.event
-        is_text = event < 0
-        mask = self._wanted[event] & ~is_text  # -1 picks the last name; masked again
+        mask = self._wanted[batch.event]
         if self._filter is not None:
             mask &= self._filter.mask(batch)
-        return mask | is_text if self._text else mask
+        return mask | (batch.event < 0) if self._text else mask
 
     def full(self) -> bool:
         """Tell whether the limit is reached."""

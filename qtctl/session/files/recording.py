@@ -54,7 +54,7 @@ class RecordingFile:
             if kind == ChunkKind.FACTS:
                 self.facts = _object(raw)
                 continue
-            for name, declaration in read_names(raw):
+            for name, declaration in _names(raw) or ():
                 names.append(name)
                 if declaration is not None:
                     declared[name] = declaration
@@ -69,6 +69,7 @@ class RecordingFile:
         """Return what FACTS and NAMES hold, by the index at the end; nothing without one."""
         size = end_chunk_bytes(self._file.at(self._file.size - TRAILER_BYTES, TRAILER_BYTES))
         index = _object(self._content(self._file.size - TRAILER_BYTES - size)[1]) if size else {}
+        self._summary = index.get("summary")
         places = index.get("chunks")
         if not isinstance(places, list):
             return []
@@ -80,7 +81,7 @@ class RecordingFile:
         found = []
         at = self._next_head(HEADER_BYTES)
         while at >= 0:
-            head = read_head(self._file.at(at, HEAD_BYTES))
+            head = self._head(at)
             assert head is not None
             if head.kind in (ChunkKind.FACTS, ChunkKind.NAMES):
                 kind, raw = self._content(at)
@@ -91,18 +92,21 @@ class RecordingFile:
 
     def _content(self, at: int) -> tuple[int, bytes]:
         """Return the kind and content of the chunk at ``at``; no content if it is damaged."""
-        head = read_head(self._file.at(at, HEAD_BYTES)) if at >= 0 else None
+        head = self._head(at) if at >= 0 else None
         if head is None or at + HEAD_BYTES + head.stored > self._file.size:
             return 0, b""
         return head.kind, content(head, self._file.at(at + HEAD_BYTES, head.stored)) or b""
 
+    def _head(self, at: int) -> Head | None:
+        """Return the head at ``at``, if one stands there in the file as it was when opened."""
+        return read_head(self._file.at(at, min(HEAD_BYTES, self._file.size - at)))
+
     def _next_head(self, at: int) -> int:
         """Return where the next head stands from ``at`` on, or -1."""
         while at < self._file.size:
-            data = self._file.at(at, HEAD_BYTES)
-            if read_head(data) is not None:
+            if self._head(at) is not None:
                 return at
-            data += self._file.at(at + len(data), CHUNK_BYTES)
+            data = self._file.at(at, min(CHUNK_BYTES, self._file.size - at))
             found = find_head(data, 0)
             if found >= 0:
                 return at + found
@@ -124,7 +128,7 @@ class RecordingFile:
         """Read one chunk; return what it holds, None at the end."""
         if self._ended:
             return None
-        head = read_head(self._file.at(self._at, HEAD_BYTES))
+        head = self._head(self._at) if self._at < self._file.size else None
         if head is None:
             return self._skip()
         end = self._at + HEAD_BYTES + head.stored
@@ -143,8 +147,10 @@ class RecordingFile:
         if head.kind == ChunkKind.END:
             self._ended = self._whole = True
             rest = self._file.size - self._at - HEAD_BYTES - head.stored
-            if rest != TRAILER_BYTES:
+            if rest > TRAILER_BYTES:
                 self._lose(self._file.size - rest, self._file.size, None)
+        if head.kind == ChunkKind.NAMES and _names(raw) is None:
+            return None
         if head.kind != ChunkKind.DATA:
             return []
         items: list[Item] = []
@@ -199,6 +205,13 @@ class RecordingFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
+    try:
+        return read_names(raw)
+    except ValueError:
+        return None
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:

@@ -1,0 +1,222 @@
+"""Recordings give back what was recorded: every column, byte and note, in its order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qtctl.model import Backend, Control, GuestEvent, Mark
+from qtctl.records import packing, storekernels
+from qtctl.records.batch import Batch
+from qtctl.records.bpflines import BpfArguments, BpfDecoder
+from qtctl.records.logtext import LogDecoder
+from qtctl.records.lttngtext import LttngDecoder
+from qtctl.records.packing import Rows, pack, unpack
+from qtctl.records.simpletrace import SimpleDecoder
+from qtctl.records.sysloglines import SyslogDecoder
+from qtctl.session.feeds.base import Item, Loss
+from tests.recordings import objects, read, write
+from tests.samples import capture, declarations, event_table, interpreted
+
+KERNELS = ["as they are", "interpreted"]
+NOW_NS = 1_700_000_000_000_000_000
+
+
+@pytest.fixture(params=KERNELS)
+def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    chosen = storekernels if request.param == KERNELS[0] else interpreted("storekernels")
+    monkeypatch.setattr(packing, "storekernels", chosen)
+    return chosen
+
+
+I64 = st.integers(-(2**63), 2**63 - 1)
+I32 = st.integers(-(2**31), 2**31 - 1)
+ROW = st.tuples(
+    st.integers(-1, 5000), I64, I32, st.booleans(), st.binary(max_size=30) | st.just(b"x" * 1500)
+)
+
+
+def rows_of(rows: list[tuple[int, int, int, bool, bytes]]) -> Rows:
+    event, time_ns, tid, arrived, texts = zip(*rows, strict=True)
+    size = np.array([len(text) for text in texts], np.int64)
+    # As in a batch, other bytes stand before and between.
+    data = b"".join(b"." * (n % 3) + text for n, text in enumerate(texts))
+    skipped = np.cumsum([n % 3 for n in range(len(texts))])
+    return Rows.cut(
+        np.array(event, np.int32),
+        np.array(time_ns, np.int64),
+        np.array(tid, np.int32),
+        np.array(arrived, np.bool_),
+        np.cumsum(size) - size + skipped,
+        size,
+        data,
+    )
+
+
+def plain(rows: Rows) -> list[tuple[int, int, int, bool, bytes]]:
+    texts = [rows.data[a : a + n] for a, n in zip(rows.begin, rows.size, strict=True)]
+    columns = (rows.event, rows.time_ns, rows.tid, rows.arrived)
+    return list(zip(*(c.tolist() for c in columns), texts, strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=3))
+def test_rows_come_back_as_they_were(parts: list[list[tuple[int, int, int, bool, bytes]]]) -> None:
+    whole = [row for part in parts for row in part]
+    for kernels in (storekernels, interpreted("storekernels")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(packing, "storekernels", kernels)
+            joined = Rows.joined([rows_of(part) for part in parts])
+            assert plain(joined) == whole
+            facts, packed = pack(joined)
+            facts = json.loads(json.dumps(facts))
+            back, end = unpack(facts, b"before" + packed + b"behind", 6)
+            assert end == 6 + len(packed)
+            assert plain(back) == whole
+
+
+def test_what_makes_no_sense_is_refused(module: ModuleType) -> None:
+    facts, packed = pack(rows_of([(3, 5, 7, False, b"abc"), (3, 6, 7, True, b"de")]))
+    wrong: list[dict[str, object]] = [
+        {"rows": 0},
+        {"rows": 10**12},
+        {"bytes": -1},
+        {"bytes": 4},
+        {"bytes": 6},
+        {"event": [-2, 0]},
+        {"event": [2**40, 0]},
+        {"size": [-1, 0]},
+        {"size": [2**62, 0]},
+        {"size": [0, 9]},
+        {"time": [0, -1]},
+        {"tid": [None, 1]},
+        {"arrived": 7},
+        {"first_ns": 2**70},
+    ]
+    for change in wrong:
+        with pytest.raises((ValueError, KeyError, TypeError, OverflowError)):
+            unpack({**facts, **change}, packed, 0)
+    with pytest.raises(ValueError, match="missing"):
+        unpack(facts, packed[:-1], 0)
+
+
+def simple_items(version: str) -> Iterator[Item]:
+    decoder = SimpleDecoder(event_table(version))
+    for item in decoder.feed(capture(f"qemu-{version}-simple-v4.bin")):
+        if isinstance(item, Batch):
+            yield item
+        else:
+            yield Loss(Backend.SIMPLE, item.count, item.time_ns or 0)
+
+
+def log_items(name: str, version: str) -> Iterator[Item]:
+    decoder = LogDecoder(event_table(version), pid=4711)
+    data = capture(name)
+    for at in range(0, len(data), 50_000):
+        yield decoder.feed(data[at : at + 50_000], now_ns=NOW_NS + at)
+    yield decoder.flush(now_ns=NOW_NS)
+
+
+def lttng_items() -> Iterator[Item]:
+    decoder = LttngDecoder(event_table("7.2"), pid=1)
+    for item in decoder.feed(capture("qemu-7.2-ust-babeltrace2.txt"), now_ns=NOW_NS):
+        yield item if isinstance(item, Batch) else Loss(Backend.UST, item.count, item.time_ns)
+
+
+def bpf_items() -> Iterator[Item]:
+    table, mark = event_table("7.2"), b" |mark| "
+    numbers = {n: d.arguments for n in range(len(table)) if (d := table.declaration(n))}
+    decoder = BpfDecoder(table, BpfArguments(numbers, mark), 0, 1)
+    names = ("virtio_blk_req_complete", "memory_region_ops_read", "virtio_blk_req_complete")
+    rest = (b"5 6 0", b"1 5 70 ff 1 rtc-\\uffffffff" + mark, b"no number")
+    for number, (name, text) in enumerate(zip(names, rest, strict=True)):
+        line = b"%d %x 6ee %s" % (table.indices[name], 1000 * number, text)
+        data = b'{"type": "printf", "data": "%s\\n"}\n' % line
+        yield from (i for i in decoder.feed(data, now_ns=NOW_NS) if isinstance(i, Batch))
+
+
+def syslog_items() -> Iterator[Item]:
+    data = capture("qemu-7.2-syslog-datagrams.txt")
+    for item in SyslogDecoder(event_table("7.2"), pid=30513).feed(data, now_ns=NOW_NS):
+        if isinstance(item, Batch):
+            yield item
+
+
+CAPTURES = {
+    "simple 7.2": lambda: simple_items("7.2"),
+    "simple 10.2": lambda: simple_items("10.2"),
+    "log 7.2": lambda: log_items("qemu-7.2-log-timestamp.txt", "7.2"),
+    "log 10.2": lambda: log_items("qemu-10.2-log-timestamp.txt", "10.2"),
+    "log 11.1": lambda: log_items("qemu-11.1-log-timestamp.txt", "11.1"),
+    "log mixed": lambda: log_items("qemu-7.2-log-plain-mixed-with-d-output.txt", "7.2"),
+    "ust": lttng_items,
+    "dtrace": bpf_items,
+    "syslog": syslog_items,
+}
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_captures_come_back_as_they_were(name: str, tmp_path: Path) -> None:
+    version = next((v for v in ("10.2", "11.1") if v in name), "7.2")
+    items = list(CAPTURES[name]())
+    write(tmp_path / "a", items, declarations(version).by_name)
+    back, replay = read(tmp_path / "a")
+    assert not replay.problem
+    expected = objects(items)
+    assert objects(back) == expected
+    assert replay.counts.read == sum(len(item) for item in items if isinstance(item, Batch)) > 0
+    assert replay.counts.lost == sum(i.count or 0 for i in items if isinstance(i, Loss))
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.2"])
+def test_a_recording_is_far_smaller_than_the_simple_file(version: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", simple_items(version), declarations(version).by_name)
+    size = len(capture(f"qemu-{version}-simple-v4.bin"))
+    assert (tmp_path / "a").stat().st_size < 0.06 * size
+
+
+def test_notes_stay_at_their_place(tmp_path: Path) -> None:
+    batches = [b for b in log_items("qemu-7.2-log-timestamp.txt", "7.2") if isinstance(b, Batch)]
+    notes: list[Item] = [
+        Control("enable", ("virtio_*", "-virtio_gpu*"), 61, NOW_NS),
+        GuestEvent("STOP", {"a": [1, {"b": None}]}, NOW_NS + 1),
+        Mark("vor dem Reset \x1b[31m \udcff", NOW_NS + 2),
+        Loss(Backend.LOG, None, NOW_NS + 3),
+        Loss(Backend.SIMPLE, 2**40, NOW_NS + 4),
+    ]
+    items = [one for pair in zip(notes, batches[:5], strict=True) for one in pair]
+    write(tmp_path / "a", items, {})
+    assert objects(read(tmp_path / "a")[0]) == objects(items)
+
+
+def test_filters_views_and_declarations_work_as_on_other_files(tmp_path: Path) -> None:
+    declared = declarations("7.2").by_name
+    write(tmp_path / "a", simple_items("7.2"), declared, names=["virtio_blk_req_complete"])
+    from qtctl.events.patterns import Selection
+
+    items, replay = read(
+        tmp_path / "a",
+        selection=Selection.of("memory_region_ops_*"),
+        where="size == 1 and addr == 0x70",
+        limit=3,
+        text=False,
+    )
+    records = [r for batch in items if isinstance(batch, Batch) for r in batch.records()]
+    assert len(records) == replay.counts.shown == 3
+    assert all(r.args["addr"] == 0x70 for r in records)
+    assert "virtio_blk_req_complete" in replay.table.names
+    assert replay.table.declarations["virtio_blk_req_complete"] == declared[
+        "virtio_blk_req_complete"
+    ].__class__(
+        "virtio_blk_req_complete",
+        declared["virtio_blk_req_complete"].arguments,
+        declared["virtio_blk_req_complete"].format,
+    )
+    assert any("vm1 (pid 4711, QEMU 7.2.22)" in note for note in replay.notes)
