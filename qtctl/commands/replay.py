@@ -31,7 +31,7 @@ _WRITE_S = 60.0
     "replay",
     "print the records of a file: a recording, a simple trace, or saved log text",
     arguments=(
-        arg("path", metavar="TRACE", type=Path, help="a recording, a file of the simple backend, or a log"),
+        arg("path", metavar="FILE", type=Path, help="a recording, a simple trace, or a log"),
         PATTERNS,
         EXCEPT,
         FILE,
@@ -49,7 +49,8 @@ _WRITE_S = 60.0
     ),
     details=(
         "Needs no guest. A recording has its declarations in it; those of other files come from\n"
-        "--events-all, else from the installed QEMU whose events fit best. Exit 1 if part of the file cannot be read; the rest is printed."
+        "--events-all, else from the installed QEMU whose events fit best. Exit 1 if part of\n"
+        "the file cannot be read; the rest is printed."
     ),
     selects=True,
 )
