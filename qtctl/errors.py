@@ -2,6 +2,7 @@
 
 QtctlError                      exit code
  +-- UsageError                 2    a pattern, filter, option or target that cannot be right
+ |    +-- TooBroad              2    more than half of the guest's events, and nobody agreed to it
  +-- NothingMatched             3    no event of the guest has such a name
  +-- ConnectionFailed           4    no monitor could be reached
  |    +-- MonitorBusy           4    another client holds the monitor
@@ -38,6 +39,10 @@ class UsageError(QtctlError):
     """The call cannot be right, whatever the guest says; nothing was sent to it."""
 
     exit_code = 2
+
+
+class TooBroad(UsageError):
+    """More than half of the guest's events would be switched on; nothing was switched."""
 
 
 class NothingMatched(QtctlError):

@@ -68,6 +68,24 @@ class Context:
             sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.stderr.flush()
 
+    async def confirm(self, question: str) -> bool:
+        """Ask for a yes on the terminal. Anything else is a no, and so is nobody to ask."""
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            return False
+        loop = asyncio.get_running_loop()
+        answered = asyncio.Event()
+        sys.stderr.write(f"{self.err_style.paint('qtctl: ', 'note')}{escaped(question)} [y/N] ")
+        sys.stderr.flush()
+        # A thread that waits for a line would keep the process from ending on Ctrl-C.
+        loop.add_reader(sys.stdin.fileno(), answered.set)
+        stops, self.stops = self.stops, False
+        try:
+            await answered.wait()
+        finally:
+            self.stops = stops
+            loop.remove_reader(sys.stdin.fileno())
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def write(self, lines: Iterable[str]) -> None:
         """Write lines of data to stdout."""
         sys.stdout.writelines(f"{line}\n" for line in lines)

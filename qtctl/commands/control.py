@@ -11,7 +11,7 @@ from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import duration, selection
-from qtctl.errors import LinkLost, UsageError
+from qtctl.errors import LinkLost, TooBroad, UsageError
 from qtctl.events.control import SwitchReport, read_selected, read_states
 from qtctl.events.patterns import Selection
 from qtctl.model import Argument, Declaration, EventState
@@ -138,7 +138,15 @@ def _info_lines(
 @command(
     "enable",
     "switch events on until they are changed again",
-    arguments=_SWITCH,
+    arguments=(
+        *_SWITCH,
+        arg(
+            "-y",
+            "--yes",
+            action="store_true",
+            help="do not ask before more than half of the guest's events are switched on",
+        ),
+    ),
     examples=(
         "qtctl enable virtio_blk_handle_read",
         "qtctl enable 'virtio_*' --except 'virtio_gpu*'",
@@ -150,6 +158,11 @@ def _info_lines(
 )
 async def enable(context: Context, options: argparse.Namespace) -> Result:
     """Switch events on."""
+    try:
+        return await _switch(context, options, True, agreed=options.yes)
+    except TooBroad as broad:
+        if not await context.confirm(f"{broad.message}; switch them on?"):
+            raise
     return await _switch(context, options, True)
 
 
@@ -166,7 +179,9 @@ async def disable(context: Context, options: argparse.Namespace) -> Result:
     return await _switch(context, options, False)
 
 
-async def _switch(context: Context, options: argparse.Namespace, on: bool) -> Result:
+async def _switch(
+    context: Context, options: argparse.Namespace, on: bool, *, agreed: bool = True
+) -> Result:
     chosen = selection(options)
     if not chosen:
         raise UsageError(f"{options.verb} needs a PATTERN or --file", hint="qtctl list")
@@ -174,11 +189,11 @@ async def _switch(context: Context, options: argparse.Namespace, on: bool) -> Re
         await _say_who_ignores(context, session)
         if options.seconds is None or options.dry_run:
             report = await session.leasing.switch(
-                context.owner, chosen, on, dry_run=options.dry_run
+                context.owner, chosen, on, dry_run=options.dry_run, agreed=agreed
             )
             return _report(context, report)
         context.stops = True
-        async with session.switched(chosen, on) as report:
+        async with session.switched(chosen, on, agreed=agreed) as report:
             context.say(f"{len(report.changed)} changed, for {options.seconds:g} s")
             await _pass_time(context, session, options.seconds)
         return _report(context, report)

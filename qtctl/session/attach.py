@@ -70,12 +70,12 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def switched(
-        self, selection: Selection, enable: bool = True
+        self, selection: Selection, enable: bool = True, *, agreed: bool = True
     ) -> AsyncIterator[SwitchReport]:
         """Switch events for the length of the block; then put them back as found."""
         owner = new_owner()
         try:
-            yield await self.leasing.switch(owner, selection, enable)
+            yield await self.leasing.switch(owner, selection, enable, agreed=agreed)
         finally:
             await self.end(owner)
 

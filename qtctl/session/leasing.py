@@ -6,7 +6,7 @@ import itertools
 import os
 from dataclasses import dataclass, replace
 
-from qtctl.errors import NothingMatched, QtctlError, Refused
+from qtctl.errors import NothingMatched, QtctlError, Refused, TooBroad
 from qtctl.events.control import (
     States,
     SwitchReport,
@@ -70,7 +70,13 @@ class Leasing:
         return notices
 
     async def switch(
-        self, owner: Owner | None, selection: Selection, enable: bool, *, dry_run: bool = False
+        self,
+        owner: Owner | None,
+        selection: Selection,
+        enable: bool,
+        *,
+        dry_run: bool = False,
+        agreed: bool = True,
     ) -> SwitchReport:
         """Switch what ``selection`` picks; journal, set, read back.
 
@@ -78,6 +84,8 @@ class Leasing:
 
         Raises:
             NothingMatched: no event is picked; the guest was not touched.
+            TooBroad: more than half of all events are picked to be switched on, and ``agreed`` is
+                false; the guest was not touched.
             LeaseError: the journal cannot be written; the guest was not touched.
             Refused: QEMU would not; the lease holds what was switched before that.
             OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
@@ -87,6 +95,8 @@ class Leasing:
         async with self.journal.locked():
             states = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
+            if enable and not agreed:
+                self._refuse_most(selection, len(report.matched), len(states))
             lease, others = self.journal.of(owner), self.journal.others(owner)
             now = {name: states[name] == EventState.ENABLED for name in report.matched}
             for name in report.unavailable:
@@ -124,6 +134,16 @@ class Leasing:
             return report
         names = list(await read_states(self.monitor) if selection.plain else states)
         raise nothing_matched(selection, names, str(self.monitor.address))
+
+    def _refuse_most(self, selection: Selection, picked: int, known: int) -> None:
+        # Where only plain names are picked, few others were read.
+        if selection.plain or picked * 2 <= known:
+            return
+        words = " ".join(repr(word) for word in selection.words())
+        raise TooBroad(
+            f"{words} takes in {picked} of the {known} events of {self.monitor.address}",
+            hint="--yes, or fewer patterns",
+        )
 
     async def hold(self, owner: Owner, resource: Resource) -> None:
         """Put on disk that ``resource`` is about to be made, or that one is shared.
