@@ -93,7 +93,7 @@ async def _print(
 
         style = Style() if options.out else context.out_style
     writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
-    progress = _Progress(context, trace)
+    progress = Progress(context, trace, alone=not sys.stdout.isatty())
     stopped = asyncio.ensure_future(context.stop.wait())
     try:
         while not stopped.done() and (items := await asyncio.to_thread(trace.step)) is not None:
@@ -115,11 +115,11 @@ async def _print(
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-class _Progress:
-    """How much of a long file is read, on a terminal that shows nothing else."""
+class Progress:
+    """How much of a long file is read, on a terminal that shows nothing else (``alone``)."""
 
-    def __init__(self, context: Context, trace: Replay) -> None:
-        self._shows = context.err_style.terminal and not context.quiet and not sys.stdout.isatty()
+    def __init__(self, context: Context, trace: Replay, *, alone: bool) -> None:
+        self._shows = context.err_style.terminal and not context.quiet and alone
         self._trace = trace
         self._due = time.monotonic() + _PROGRESS_S
         self._shown = False

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qtctl.records.columns import Int64Array
 
-__all__ = ["Bar", "Distribution", "linear_bars", "log2_bars"]
+__all__ = ["Bar", "Distribution", "Spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,66 +92,94 @@ class Distribution:
         counts = np.bincount(bucket)
         row[: len(counts)] += counts
 
-    def count(self, group: int = 0) -> int:
-        """How many numbers a group has."""
-        return sum(int(half[group].sum()) for half in self._halves(group))
-
-    def mean(self, group: int = 0) -> float:
-        """Return the mean of a group that has numbers."""
-        return self._sums[group] / self.count(group)
-
-    def least(self, group: int = 0) -> int:
-        """Return the least number of a group that has some."""
-        return self._least[group]
-
-    def most(self, group: int = 0) -> int:
-        """Return the greatest number of a group that has some."""
-        return self._most[group]
-
-    def percentiles(self, shares: Sequence[float], group: int = 0) -> list[int]:
-        """Return for each share (0 to 1) the number that so many are at or below.
-
-        It is the middle of a bucket, within 2**-(precision + 1) of the number itself.
-        """
-        lows, highs, counts = self._filled(group)
-        ranks = np.cumsum(counts)
-        found = []
-        for share in shares:
-            place = int(np.searchsorted(ranks, max(1, np.ceil(share * ranks[-1]))))
-            middle = (lows[place] + highs[place] - 1) // 2
-            found.append(min(max(middle, self._least[group]), self._most[group]))
-        return found
-
-    def _halves(self, group: int) -> list[Int64Array]:
-        return [half for half in (self._negative, self._positive) if group < len(half)]
-
-    def _filled(self, group: int) -> tuple[list[int], list[int], list[int]]:
-        """Return low end, high end (exclusive) and count of each bucket in use, in order."""
-        lows: list[int] = []
-        highs: list[int] = []
-        counts: list[int] = []
+    def spread(self, group: int | None = None) -> Spread:
+        """Return what is known of a group's numbers now, or of all (None)."""
+        groups = range(len(self)) if group is None else range(group, min(group + 1, len(self)))
+        bars: list[Bar] = []
         for half in (self._negative, self._positive):
-            if group >= len(half):
-                continue
-            places = np.flatnonzero(half[group])
-            ends = [self._ends(place) for place in places.tolist()]
-            held = half[group][places].tolist()
+            counts = half[groups.start : groups.stop].sum(axis=0)
+            places = np.flatnonzero(counts)
+            ends = zip(map(self._ends, places.tolist()), counts[places].tolist(), strict=True)
             if half is self._negative:
-                ends = [(-high, -low) for low, high in reversed(ends)]
-                held.reverse()
-            lows += [low for low, _ in ends]
-            highs += [high for _, high in ends]
-            counts += held
-        return lows, highs, counts
+                bars += reversed([Bar(-high, -low, count) for (low, high), count in ends])
+            else:
+                bars += [Bar(low, high, count) for (low, high), count in ends]
+        return Spread(
+            tuple(bars),
+            sum(bar.count for bar in bars),
+            sum(self._sums[one] for one in groups),
+            min((self._least[one] for one in groups), default=0),
+            max((self._most[one] for one in groups), default=0),
+        )
 
     def _ends(self, bucket: int) -> tuple[int, int]:
         shift = max(0, (bucket >> self._precision) - 1)
         low = (bucket - (shift << self._precision)) << shift
         return low, low + (1 << shift)
 
-    def filled(self, group: int = 0) -> list[Bar]:
-        """Return the buckets of a group that hold numbers, in order."""
-        return [Bar(*row) for row in zip(*self._filled(group), strict=True)]
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Numbers as the buckets that hold them, in order; the rest is exact.
+
+    Without numbers (``count`` 0) ``least`` and ``most`` mean nothing.
+    """
+
+    bars: tuple[Bar, ...]
+    count: int
+    total: int
+    least: int
+    most: int
+
+    @property
+    def mean(self) -> float:
+        """The mean; there must be numbers."""
+        return self.total / self.count
+
+    def percentiles(self, shares: Sequence[float]) -> list[int]:
+        """Return for each share (0 to 1) the number that so many are at or below.
+
+        It is the middle of a bucket: within 2**-(precision + 1) of the number itself.
+        """
+        ranks = np.cumsum([bar.count for bar in self.bars])
+        found = []
+        for share in shares:
+            bar = self.bars[int(np.searchsorted(ranks, max(1, np.ceil(share * self.count))))]
+            found.append(min(max((bar.low + bar.high - 1) // 2, self.least), self.most))
+        return found
+
+    def log2(self) -> list[Bar]:
+        """Return bars from each power of two to the next, without gaps; 0 has its own."""
+        counts: dict[int, int] = {}
+        for bar in self.bars:
+            place = bar.low.bit_length() if bar.low >= 0 else -1 - (-bar.high).bit_length()
+            counts[place] = counts.get(place, 0) + bar.count
+        return [Bar(*_log2_ends(place), counts.get(place, 0)) for place in _without_gaps(counts)]
+
+    def linear(self, most: int = 20) -> list[Bar]:
+        """Return at most ``most`` + 1 bars of one width, a power of two, without gaps."""
+        if not self.bars:
+            return []
+        width = max(bar.high - bar.low for bar in self.bars)
+        while self.bars[-1].high - self.bars[0].low > most * width:
+            width *= 2
+        counts: dict[int, int] = {}
+        for bar in self.bars:
+            place = bar.low // width
+            counts[place] = counts.get(place, 0) + bar.count
+        return [Bar(n * width, (n + 1) * width, counts.get(n, 0)) for n in _without_gaps(counts)]
+
+
+def _without_gaps(places: dict[int, int]) -> range:
+    return range(min(places), max(places) + 1) if places else range(0)
+
+
+def _log2_ends(place: int) -> tuple[int, int]:
+    """Return the ends of a bar: 0 is 0; 1 is 1, 2 is 2..3; -1 is -1, -2 is -2, -3 is -4..-3."""
+    if place < 0:
+        low, high = _log2_ends(-place - 1)
+        return -high, -low
+    return (0, 1) if place == 0 else (1 << (place - 1), 1 << place)
 
 
 def _with_row(table: Int64Array, row: int) -> Int64Array:
@@ -166,41 +194,3 @@ def _sum(values: NDArray[Any]) -> int:
     """Add up without wrapping around: the halves of 64 bits apart."""
     high, low = values >> values.dtype.type(32), values & values.dtype.type(0xFFFFFFFF)
     return (int(high.sum()) << 32) + int(low.sum())
-
-
-def log2_bars(filled: Sequence[Bar]) -> list[Bar]:
-    """Return bars from each power of two to the next, without gaps; 0 has its own."""
-    counts: dict[int, int] = {}
-    for bar in filled:
-        place = bar.low.bit_length() if bar.low >= 0 else -((~(bar.high - 1)).bit_length() + 1)
-        counts[place] = counts.get(place, 0) + bar.count
-    if not counts:
-        return []
-    return [Bar(*_log2_ends(place), counts.get(place, 0)) for place in _between(counts)]
-
-
-def _between(places: dict[int, int]) -> range:
-    return range(min(places), max(places) + 1)
-
-
-def _log2_ends(place: int) -> tuple[int, int]:
-    """Return the ends of a bar: 0 is 0; 1 is 1, 2 is 2..3; -1 is -1, -2 is -2, -3 is -4..-3."""
-    if place < 0:
-        low, high = _log2_ends(-place - 1)
-        return -high, -low
-    return (0, 1) if place == 0 else (1 << (place - 1), 1 << place)
-
-
-def linear_bars(filled: Sequence[Bar], most: int = 20) -> list[Bar]:
-    """Return at most ``most`` + 1 bars of one width, a power of two, without gaps."""
-    if not filled:
-        return []
-    low, high = filled[0].low, filled[-1].high
-    width = max(bar.high - bar.low for bar in filled)
-    while (high - low) > most * width:
-        width *= 2
-    counts: dict[int, int] = {}
-    for bar in filled:
-        place = bar.low // width
-        counts[place] = counts.get(place, 0) + bar.count
-    return [Bar(n * width, (n + 1) * width, counts.get(n, 0)) for n in _between(counts)]

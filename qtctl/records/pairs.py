@@ -73,7 +73,7 @@ class Pairing:
     """Pairs the events ``starts`` with ``ends`` of a stream of batches by the arguments ``key``.
 
     An event that is both ends what is open and starts anew. Numbers are compared as 64 bits;
-    several arguments, or a text, by a 64-bit hash of them.
+    several arguments, or a text, by a 64-bit hash of them. ``counts`` may be of a pairing before.
     """
 
     def __init__(
@@ -84,8 +84,9 @@ class Pairing:
         key: Sequence[str],
         *,
         limit: int = _OPEN_LIMIT,
+        counts: PairCounts | None = None,
     ) -> None:
-        self.counts = PairCounts()
+        self.counts = PairCounts() if counts is None else counts
         self._key = tuple(key)
         # One more than there are events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)

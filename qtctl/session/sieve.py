@@ -79,6 +79,8 @@ class Sieve:
         counts.read += read
         counts.shown += len(rows)
         counts.filtered += read - len(rows)
+        if len(rows) == len(item):
+            return item if len(item) else None
         return item.select(rows) if len(rows) else None
 
     def _mask(self, batch: Batch) -> NDArray[np.bool_]:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from qtctl.commands import control, demo, inspect, raw, replay, sets, stream
+from qtctl.commands import control, demo, inspect, latency, raw, replay, sets, stream
 from qtctl.commands.registry import COMMANDS
 
-__all__ = ["COMMANDS", "control", "demo", "inspect", "raw", "replay", "sets", "stream"]
+__all__ = [
+    "COMMANDS",
+    "control",
+    "demo",
+    "inspect",
+    "latency",
+    "raw",
+    "replay",
+    "sets",
+    "stream",
+]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.records.columns import StringColumn
-from qtctl.records.distribution import Bar, Distribution, linear_bars, log2_bars
+from qtctl.records.distribution import Bar, Distribution
 from qtctl.records.groups import Groups
 
 SIGNED = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-300, 300)
@@ -30,20 +30,22 @@ def test_as_a_sorted_list_says(
         found.add(np.array(part, kind))
     values = sorted(values)
     assert len(found) == 1
-    assert found.count() == len(values)
-    assert (found.least(), found.most()) == (values[0], values[-1])
-    assert found.mean() == sum(values) / len(values)
+    spread = found.spread()
+    assert spread == found.spread(0)
+    assert spread.count == len(values)
+    assert (spread.least, spread.most) == (values[0], values[-1])
+    assert spread.mean == sum(values) / len(values)
     shares = [0, 0.01, 0.5, 0.9, 0.99, 1]
-    for share, got in zip(shares, found.percentiles(shares), strict=True):
+    for share, got in zip(shares, spread.percentiles(shares), strict=True):
         exact = values[max(1, math.ceil(share * len(values))) - 1]
         assert abs(got - exact) <= abs(exact) / 2**precision
-    for bars in (found.filled(), log2_bars(found.filled()), linear_bars(found.filled())):
+    for bars in (spread.bars, spread.log2(), spread.linear()):
         assert sum(bar.count for bar in bars) == len(values)
         for bar in bars:
             assert bar.count == sum(bar.low <= value < bar.high for value in values)
-    for bars in (log2_bars(found.filled()), linear_bars(found.filled())):
+    for bars in (spread.log2(), spread.linear()):
         assert all(one.high == two.low for one, two in pairwise(bars))
-    assert len(linear_bars(found.filled())) <= 21
+    assert len(spread.linear()) <= 21
 
 
 @given(
@@ -55,27 +57,31 @@ def test_groups_are_kept_apart(rows: list[tuple[int, int]]) -> None:
     found.add(values, np.array([group for group, _ in rows], np.int32))
     for group in range(4):
         own = [value for which, value in rows if which == group]
-        assert (found.count(group) if group < len(found) else 0) == len(own)
+        spread = found.spread(group)
+        assert spread.count == len(own)
         if own:
-            assert (found.least(group), found.most(group)) == (min(own), max(own))
-            assert sum(bar.count for bar in found.filled(group)) == len(own)
+            assert (spread.least, spread.most, spread.total) == (min(own), max(own), sum(own))
+    assert found.spread().count == len(rows)
+    assert found.spread().total == sum(value for _, value in rows)
 
 
 def test_the_bars_of_a_log2_histogram() -> None:
     found = Distribution()
     found.add(np.array([-5, -1, 0, 1, 3, 9], np.int64))
-    bars = log2_bars(found.filled())
+    bars = found.spread().log2()
     assert [(bar.low, bar.high, bar.count) for bar in bars] == [
         (-8, -4, 1), (-4, -2, 0), (-2, -1, 0), (-1, 0, 1), (0, 1, 1), (1, 2, 1), (2, 4, 1),
         (4, 8, 0), (8, 16, 1),
     ]  # fmt: skip
-    assert log2_bars([]) == linear_bars([]) == []
+    nothing = Distribution().spread()
+    assert nothing.log2() == nothing.linear() == []
+    assert nothing.count == 0
 
 
 def test_linear_bars_have_one_width() -> None:
     found = Distribution(14)
     found.add(np.arange(1000, 1100))
-    bars = linear_bars(found.filled(), most=10)
+    bars = found.spread().linear(most=10)
     assert bars[0] == Bar(992, 1008, 8)
     assert {bar.high - bar.low for bar in bars} == {16}
 

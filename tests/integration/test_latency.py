@@ -1,0 +1,145 @@
+"""``qtctl latency``, on files and on a fake guest that logs what the test writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.fake_qmp import FakeProcess
+from tests.running import Qtctl
+from tests.samples import capture
+from tests.simplefiles import dropped, event, header, mapping
+
+READ, DONE = "virtio_blk_handle_read", "virtio_blk_req_complete"
+VERB = ("latency", READ, DONE)
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    path = tmp_path / "trace"
+    path.write_bytes(capture("qemu-7.2-simple-v4.bin"))
+    return str(path)
+
+
+def read(req: int, vdev: int = 1) -> bytes:
+    return b"%s vdev %#x req %#x sector 0 nsectors 1\n" % (READ.encode(), vdev, req)
+
+
+def done(req: int, vdev: int = 1) -> bytes:
+    return b"%s vdev %#x req %#x status 0\n" % (DONE.encode(), vdev, req)
+
+
+def test_a_real_file(qtctl: Qtctl, trace: str, declared: Path) -> None:
+    words = (*VERB, "--from", trace, "--events-all", str(declared))
+    ran = qtctl(*words, "--json").said(0, "pairs have the same vdev and req", "0 lost")
+    found = json.loads(ran.out)
+    assert found["count"] == 806
+    assert found["key"] == ["vdev", "req"]
+    assert found["start"] == [READ]
+    assert sum(count for _, _, count in found["histogram"]) == 806
+    assert found["p50"] <= found["p90"] <= found["p99"] <= found["max"]
+    assert (found["in_flight"], found["unpaired"], found["lost"]) == (0, 0, 0)
+    by_device = json.loads(qtctl(*words, "--json", "--by", "vdev", "--key", "req").said(0).out)
+    [group] = by_device["groups"]
+    assert group["count"] == 806
+    lines = qtctl(*words, "--by", "vdev").said(0).out.splitlines()
+    assert lines[0].startswith(f"{group['value']:#x}\t806\t")
+    assert lines[1].startswith("all\t806\t")
+    few = qtctl(*words, "--where", "sector == 0", "--json").said(0)
+    assert 0 < json.loads(few.out)["count"] <= 806
+
+
+def test_losses_in_a_file_are_not_paired_over(qtctl: Qtctl, tmp_path: Path) -> None:
+    known = tmp_path / "all"
+    known.write_text('begin(void *req) "%p"\nend(void *req) "%p"\n')
+    path = tmp_path / "trace"
+    content = event(0, 10, 1) + event(0, 20, 2) + event(1, 25, 2) + dropped(5, 30)
+    content += event(1, 90, 1) + event(0, 100, 3)
+    path.write_bytes(header() + mapping(0, "begin") + mapping(1, "end") + content)
+    words = ("--from", str(path), "--events-all", str(known))
+    ran = qtctl("latency", "begin", "end", *words, "--json").said(0, "5 lost")
+    found = json.loads(ran.out)
+    assert (found["count"], found["max"], found["mean"]) == (1, 5, 5.0)
+    assert (found["dropped"], found["unpaired"], found["in_flight"]) == (1, 1, 1)
+    assert found["lost"] == 5
+    shown = qtctl("latency", "begin", "end", *words).said(0).out
+    assert "open at a loss\t1\n" in shown
+    # A cut file: what could be measured is shown, and then the file's problem is told.
+    path.write_bytes(path.read_bytes()[:-3])
+    ran = qtctl("latency", "begin", "end", *words, "--json").said(1, "cut off")
+    assert json.loads(ran.out)["in_flight"] == 0
+
+
+def test_no_pair_at_all(qtctl: Qtctl, trace: str, declared: Path) -> None:
+    words = ("--from", trace, "--events-all", str(declared))
+    ran = qtctl("latency", "virtio_blk_handle_write", DONE, *words).said(0)
+    assert ran.out.startswith("count\t0\np50\t-\n")
+    ran = qtctl("latency", "virtio_blk_handle_write", DONE, *words, "--json", "--by", "vdev")
+    assert json.loads(ran.said(0).out)["p50"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ((READ, "nothing_of_this"), 3, "no event matches 'nothing_of_this'"),
+        (("nvme_submit_command", "nvme_complete_command"), 2, "share s, q_index, cid"),
+        (("qmp_enter_stop", "qmp_exit_stop"), 2, "--key tid"),
+        ((READ, DONE, "--key", "sector"), 2, "no argument 'sector'"),
+        ((READ, DONE, "--key", "req,"), 2, "not arguments"),
+        ((READ, DONE, "--by", "colour"), 2, "neither every START nor every END"),
+        ((READ, DONE, "--where", "colour == 1"), 2, "colour"),
+        ((READ, DONE, "--duration", "1s"), 2, "for a guest"),
+    ],
+)
+def test_what_cannot_be_right(
+    qtctl: Qtctl, trace: str, declared: Path, words: tuple[str, ...], code: int, says: str
+) -> None:
+    ran = qtctl("latency", *words, "--from", trace, "--events-all", str(declared))
+    assert ran.said(code, says).out == ""
+
+
+def test_live_until_it_is_told_to_stop(
+    qtctl: Qtctl, fake: FakeProcess, folder: Path, declared: Path
+) -> None:
+    words = ("-t", fake.address, *VERB, "--events-all", str(declared), "--json")
+    running = qtctl.start(*words)
+    running.said("pairs have the same")
+    assert fake.tell()["enabled"] == [READ, DONE]
+    with (folder / "qmp.log").open("ab", buffering=0) as log:
+        for content in (read(1), b"noise\n", read(2), done(1), done(3), read(2)):
+            log.write(content)
+    running.signal(signal.SIGINT)
+    ran = running.finish()
+    assert ran.code == 130, ran
+    found = json.loads(ran.out)
+    assert (found["count"], found["in_flight"]) == (1, 1)
+    assert (found["unpaired"], found["reused"]) == (1, 1)
+    assert "came again before their END" in ran.err
+    assert "times are those at which qtctl read the records" in ran.err
+    assert not fake.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def test_mistakes_switch_nothing(qtctl: Qtctl, fake: FakeProcess, declared: Path) -> None:
+    words = ("-t", fake.address, *VERB, "--events-all", str(declared))
+    qtctl(*words, "--key", "sector").said(2, "no argument")
+    qtctl(*words, "--where", "nope").said(2, "nope")
+    assert "trace-event-set-state" not in json.dumps(fake.tell()["commands"])
+
+
+def test_what_was_found_is_shown_when_the_guest_ends(
+    qtctl: Qtctl, fake: FakeProcess, folder: Path, declared: Path
+) -> None:
+    words = ("-t", fake.address, *VERB, "--events-all", str(declared), "--json")
+    running = qtctl.start(*words)
+    running.said("pairs have the same")
+    with (folder / "qmp.log").open("ab", buffering=0) as log:
+        log.write(read(1) + done(1))
+    os.kill(fake.pid, signal.SIGTERM)
+    ran = running.finish()
+    assert ran.code == 5, ran
+    assert json.loads(ran.out)["count"] == 1
