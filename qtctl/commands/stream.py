@@ -113,18 +113,18 @@ async def _pump(
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
                     lines, records = partial(writer.lines, item), count_records(item)
-                    if output.error is not None or not await _put(
+                    if output.error is not None or not await put(
                         output, lines, context.stop, records
                     ):
                         break
         finally:
             stopping.cancel()
-            await _put(output, lambda _: writer.ended(stream.counts), context.stop)
+            await put(output, lambda _: writer.ended(stream.counts), context.stop)
     if not await output.finish(_FLUSH_S if context.stop.is_set() else 5.0):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-async def _put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
+async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
     """Queue lines; once asked to stop, wait no longer than a moment. Tell whether they are."""
     put = asyncio.ensure_future(output.put(lines, records))
     if not stop.is_set():

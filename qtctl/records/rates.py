@@ -187,7 +187,7 @@ class Rates:
     def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
         """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
         self._advance(now_s)
-        span_s = max(self._step_s, now_s - max(self._began_s, self._counts.began_s()))
+        span_s = max(self._step_s / 5, now_s - max(self._began_s, self._counts.began_s()))
         numbers = _Numbers(
             self._counts.sums() / span_s,
             self._bytes.sums() / span_s,

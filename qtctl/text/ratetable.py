@@ -75,7 +75,7 @@ def _aligned(
         unicode = style.unicode
         shown.append(
             (
-                "LAST MINUTE".rjust(spark)[-spark:],
+                "LAST MINUTE" if spark > 10 else "MINUTE",
                 spark,
                 lambda rate: sparkline(rate.history, spark, unicode=unicode),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtctl.commands import control, demo, inspect, latency, raw, replay, sets, stream
 from qtctl.commands.registry import COMMANDS
+from qtctl.ui import pane, top
 
 __all__ = [
     "COMMANDS",
@@ -11,8 +12,10 @@ __all__ = [
     "demo",
     "inspect",
     "latency",
+    "pane",
     "raw",
     "replay",
     "sets",
     "stream",
+    "top",
 ]

@@ -1,0 +1,111 @@
+"""The verb pane: a view of a guest in a tmux pane beside the work, or here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.values import selection
+from qtctl.errors import UsageError
+from qtctl.events.patterns import Selection
+from qtctl.session.attach import Session
+from qtctl.ui.tmux import SIDES, here, split
+from qtctl.ui.top import VIEWED, has_a_screen
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,3}|[1-9]\d?%", text):
+        raise argparse.ArgumentTypeError(f"not a size: {text!r} (columns or rows, or 1% to 99%)")
+    return text
+
+
+@command(
+    "pane",
+    "watch a guest in a tmux pane beside your work",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        *VIEWED,
+        arg(
+            "--view",
+            choices=("stream", "top"),
+            default="stream",
+            help="begin with the records (default), or with their rates",
+        ),
+        *(
+            arg(f"--{side}", dest="side", action="store_const", const=side, help=f"{side} of here")
+            for side in SIDES
+        ),
+        arg(
+            "--size",
+            metavar="SIZE",
+            type=_size,
+            default="40%",
+            help="columns or rows of the pane, or per cent (default: 40%%)",
+        ),
+        arg("--here", action="store_true", help="show it in this terminal, without tmux"),
+    ),
+    examples=(
+        "qtctl pane",
+        "qtctl pane 'virtio_blk_*' --bottom --size 15",
+        "qtctl pane --view top --left",
+        "qtctl pane 'virtio_*' --where 'status != 0' --here",
+    ),
+    details="""\
+Splits the current tmux window and leaves the focus where it is; prints the new pane's id. Without a
+pattern it shows what is on: `qtctl enable` and `qtctl mark` in any other pane show up in it. Keys:
+space pauses, f filters, / searches, arrows scroll back, t switches to the rates, c clears, h tells
+of all keys, q leaves. Closing the pane gives the guest back. Outside tmux: --here, in a second
+terminal.""",
+    selects=True,
+)
+async def pane(context: Context, options: argparse.Namespace) -> Result | int:
+    """Split the window, or show the view."""
+    chosen = selection(options)
+    if options.here:
+        if not has_a_screen(context):
+            raise UsageError("a view needs a terminal for itself", hint="qtctl tail")
+        from qtctl.ui.view import view
+
+        return await view(context, options, chosen, options.view)
+    place = here(os.environ)
+    if place is None:
+        raise UsageError(
+            "not inside tmux ($TMUX and $TMUX_PANE are not set): there is no window to split",
+            hint="qtctl pane --here in a second terminal, or start tmux first",
+        )
+    async with context.attached() as session:
+        from qtctl.ui.rating import check_by
+
+        await check_by(session, chosen, options.by)
+        command = [sys.executable, "-m", "qtctl", *_words(context, options, chosen, session)]
+    made = await asyncio.to_thread(
+        split, place, command, side=options.side or "right", size=options.size, env=os.environ
+    )
+    return Result({"pane": made}, lambda style: [made])
+
+
+def _words(
+    context: Context, options: argparse.Namespace, chosen: Selection, session: Session
+) -> list[str]:
+    """Return the call that shows the view in the new pane."""
+    words = ["-t", session.where, "pane", "--here", "--view", options.view]
+    if context.events_all is not None:
+        words += ["--events-all", str(context.events_all.resolve())]
+    for name in ("where", "backend", "by", "sort", "time"):
+        if (value := getattr(options, name)) is not None:
+            words.append(f"--{name}={value}")
+    for name in ("interval", "duration"):
+        if (seconds := getattr(options, name)) is not None:
+            words.append(f"--{name}={seconds:f}s")
+    if options.strict:
+        words.append("--strict")
+    rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
+    return [*words, "--", *rules]

@@ -1,0 +1,120 @@
+"""What top counts of a stream, and the words for it: shared by the live view and by scripts."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from qtctl.errors import UsageError
+from qtctl.events.patterns import Selection, near
+from qtctl.records.batch import Batch
+from qtctl.records.rates import Key, Rate, Rates, Snapshot, Sort
+from qtctl.session.names import Names
+from qtctl.text.ratetable import share
+
+if TYPE_CHECKING:
+    from qtctl.session.attach import Session
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.follow import Stream
+
+
+class Rating:
+    """Counts the records of one stream by ``by``: event, tid, or an argument's name."""
+
+    def __init__(self, stream: Stream, names: Names, by: str, window_s: float = 1.0) -> None:
+        self._in_hex = stream.hex_arguments()
+        self._names = names
+        self._window_s = window_s
+        self.group_by(by)
+
+    def group_by(self, by: str) -> None:
+        """Count by something else; begins anew."""
+        self.by = by
+        self._rates = Rates(time.monotonic(), by, self._window_s)
+        self._hex = False
+
+    def take(self, item: Item) -> None:
+        """Count what the stream yielded; only batches of records count."""
+        if isinstance(item, Batch):
+            self._rates.take(item, time.monotonic())
+            if self.by not in ("event", "tid"):
+                self._hex = self._hex or self._prints_hex(item)
+                self._names.learn(item, self.by)
+
+    def _prints_hex(self, batch: Batch) -> bool:
+        """Tell whether QEMU prints what is counted by in hex, in an event that occurred."""
+        names = (batch.names[event] for event in batch.groups() if event >= 0)
+        spelt = {self.by, self.by.removesuffix("_")}
+        return any(not spelt.isdisjoint(self._in_hex.get(name, ())) for name in names)
+
+    def snapshot(self, sort: Sort, limit: int | None = None) -> Snapshot:
+        """Return the rates now; see :meth:`Rates.snapshot`."""
+        return self._rates.snapshot(time.monotonic(), sort, limit)
+
+    @property
+    def title(self) -> str:
+        """Head of the column of names."""
+        return {"tid": "THREAD"}.get(self.by, self.by.upper())
+
+    def name(self, key: Key) -> str:
+        """Return what QMP or the records call a thread or a pointer, or an empty string."""
+        if isinstance(key, int) and self.by == "tid":
+            return self._names.thread(key)
+        return self._names.pointer(key) if isinstance(key, int) and self._hex else ""
+
+    def label(self, key: Key) -> str:
+        """Return a group in words."""
+        if key is None:
+            return f"(no {'thread' if self.by == 'tid' else self.by})"
+        shown = f"{key:#x}" if isinstance(key, int) and self._hex else str(key)
+        if isinstance(key, str) and self.by != "event":
+            shown = f"'{key}'"
+        return " ".join(filter(None, (shown, self.name(key))))
+
+    def document(self, snapshot: Snapshot, time_ns: int) -> dict[str, Any]:
+        """Return the object of a snapshot, of schema ``qtctl/1``."""
+
+        def row(rate: Rate) -> dict[str, Any]:
+            return {
+                "per_s": round(rate.per_s, 3),
+                "bytes_per_s": round(rate.bytes_per_s, 3),
+                "share": round(share(rate, snapshot) / 100, 5),
+                "total": rate.total,
+                "total_bytes": rate.total_bytes,
+            }
+
+        named = [(rate.key, rate) for rate in snapshot.rows]
+        return {
+            "type": "top",
+            "time_ns": time_ns,
+            "window_s": self._window_s,
+            "by": self.by,
+            "rows": [
+                {"key": key, "name": self.name(key), **row(rate)}  # type: ignore[arg-type]
+                for key, rate in named
+            ],
+            "others": snapshot.others and row(snapshot.others),
+            "whole": row(snapshot.whole),
+        }
+
+
+async def check_by(session: Session, selection: Selection, by: str) -> None:
+    """See that records can be grouped by ``by``.
+
+    Raises:
+        UsageError: no selected event has such an argument.
+    """
+    if by in ("event", "tid"):
+        return
+    states = await session.all_states()
+    declared = session.facts.declarations.by_name
+    picked = selection.pick(states) if selection else list(states)
+    arguments = {
+        one.name for name in picked if name in declared for one in declared[name].arguments
+    }
+    if picked and not arguments.intersection((by, by.removesuffix("_"))):
+        similar = near(by, ["event", "tid", *sorted(arguments)])[:3]
+        raise UsageError(
+            f"no selected event has an argument {by!r} to group by",
+            hint=" or ".join(f"--by {name}" for name in similar or ("event", "tid")),
+        )

@@ -1,0 +1,96 @@
+"""The last lines of a stream: paused, scrolled, searched, and those of them that are shown. Pure.
+
+Lines are safe to print and may hold colour; what is looked for is looked for in their text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+LINES = 5000
+_LONGEST = 2000
+_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+def plain(line: str) -> str:
+    """Return a line without its colours."""
+    return _COLOUR.sub("", line)
+
+
+class Scrollback:
+    """Holds the last ``LINES`` lines; while it is frozen, what is shown stays as it is.
+
+    ``only`` shows no line without this text.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._frozen: Sequence[str] | None = None
+        self._below = 0
+        self.only = ""
+        self.paused = False
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Add lines at the end; also while nothing moves."""
+        self._lines.extend(_bounded(line) for line in lines)
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._lines.clear()
+        self._frozen = [] if self.paused else None
+        self._below = 0
+
+    def pause(self, paused: bool) -> None:
+        """Freeze what is shown, or go on with the newest lines."""
+        self.paused = paused
+        self._below = 0
+        self._frozen = tuple(self._lines) if paused else None
+
+    @property
+    def scrolled(self) -> bool:
+        """Whether older lines than the newest are shown."""
+        return self._below > 0
+
+    def scroll(self, up: int) -> None:
+        """Go ``up`` lines towards the older ones, or down where it is negative."""
+        if self._frozen is None and up > 0:
+            self._frozen = tuple(self._lines)
+        self._below = min(max(0, self._below + up), max(0, len(self._shown()) - 1))
+        if not self._below and not self.paused:
+            self._frozen = None
+
+    def find(self, text: str, up: bool = True) -> bool:
+        """Go to the nearest line with ``text`` above the lowest shown one, or below it."""
+        shown = self._shown()
+        here = len(shown) - 1 - self._below
+        places = range(here - 1, -1, -1) if up else range(here + 1, len(shown))
+        for place in places:
+            if text.lower() in plain(shown[place]).lower():
+                self.scroll(here - place)
+                return True
+        return False
+
+    def window(self, rows: int, width: int) -> list[str]:
+        """Return the lines that fit on ``rows`` rows of ``width`` columns, folded."""
+        shown = self._shown()
+        end = len(shown) - self._below
+        begin, left = end, rows
+        while begin > 0:
+            left -= max(1, -(-len(plain(shown[begin - 1])) // width))
+            if left < 0:
+                break
+            begin -= 1
+        return list(shown[begin:end] or shown[max(0, end - 1) : end])
+
+    def _shown(self) -> Sequence[str]:
+        lines = self._lines if self._frozen is None else self._frozen
+        if not self.only:
+            return tuple(lines) if isinstance(lines, deque) else lines
+        wanted = self.only.lower()
+        return [line for line in lines if wanted in plain(line).lower()]
+
+
+def _bounded(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{plain(line)[:_LONGEST]} ..."

@@ -1,0 +1,182 @@
+"""The verb top: which events come how often, live on a terminal, as a table or JSON elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.output import Output
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.stream import BACKEND, announce, put, stop_when
+from qtctl.commands.values import count, duration, selection
+from qtctl.commands.writing import NDJSON, TIME, WHERE, Writer, count_records, lost_words, say_sums
+from qtctl.errors import DataLost
+from qtctl.text.ratetable import rate_table
+
+if TYPE_CHECKING:
+    from qtctl.records.rates import Snapshot
+    from qtctl.session.follow import Stream
+    from qtctl.ui.rating import Rating
+
+_SORTS = ("rate", "bytes", "name", "total")
+_FLUSH_S = 5.0
+BY = arg(
+    "--by",
+    default="event",
+    metavar="WHAT",
+    help="count by event (default), by tid, or by the value of an argument (--by size)",
+    completes="argument",
+)
+VIEWED = (
+    WHERE,
+    BACKEND,
+    BY,
+    arg("--sort", choices=_SORTS, default="rate", help="order of the rates (default: rate)"),
+    arg(
+        "--interval",
+        metavar="TIME",
+        type=duration,
+        default=1.0,
+        help="rates are over this long (default: 1s)",
+    ),
+    arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
+    TIME,
+    arg("--strict", action="store_true", help="exit 6 if any record was lost"),
+)
+"""Options of whatever shows a view."""
+
+
+@command(
+    "top",
+    "live rates: which events come how often, by thread or argument",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        *VIEWED,
+        arg("--limit", metavar="N", type=count, help="only the first N rows, the rest as one"),
+        arg("--once", action="store_true", help="one table after one interval"),
+        NDJSON,
+    ),
+    examples=(
+        "qtctl top 'virtio_*'",
+        "qtctl top 'memory_region_ops_*' --by size --where 'size > 1'",
+        "qtctl top 'memory_region_ops_*' --by mr --once",
+        "qtctl top --by tid --once --json | jq '.rows[0]'",
+        "qtctl top 'virtio_*' --ndjson --interval 5s --duration 1m",
+    ),
+    details="""\
+Without a pattern: counts the events that are on, and switches none.
+A live view needs a terminal; elsewhere, and in the prompt, it is as with --once. Keys: s sorts by
+the next column, b counts by something else, t shows the records themselves, h tells of all keys.
+Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in all.""",
+    selects=True,
+)
+async def top(context: Context, options: argparse.Namespace) -> Result | int:
+    """Count a guest's records."""
+    from qtctl.session.names import Names
+    from qtctl.ui.rating import Rating, check_by
+
+    chosen = selection(options)
+    context.stops = True
+    if not (options.once or context.json or options.ndjson) and has_a_screen(context):
+        from qtctl.ui.view import view
+
+        return await view(context, options, chosen, "top")
+    output = None
+    if options.ndjson and not options.once:
+        output = context.output(None, context.stop.set)
+    async with context.attached() as session:
+        await check_by(session, chosen, options.by)
+        names = await Names.ask(session.monitor, session.guest)
+        stream = session.follow(chosen, where=options.where, backend=options.backend)
+        try:
+            async with stream:
+                announce(context, stream)
+                rating = Rating(stream, names, options.by, options.interval)
+                snapshot = await _count(context, options, stream, rating, output)
+        finally:
+            if stream.began_ns:
+                say_sums(context, stream.counts)
+    if output is not None:
+        output.check()
+    lost = stream.counts.lost or stream.counts.unknown_losses
+    if options.strict and lost:
+        raise DataLost(f"{lost_words(stream.counts)} lost", hint="a --where or fewer patterns")
+    if output is not None:
+        return 0
+    document = rating.document(snapshot, time.time_ns())
+    if options.ndjson:
+        return Result(document, lambda style: _line(document, 0))
+    return Result(
+        document, lambda style: rate_table(style, snapshot, rating.label, title=rating.title)
+    )
+
+
+def has_a_screen(context: Context) -> bool:
+    """Tell whether there is a terminal that the verb has for itself."""
+    capable = os.environ.get("TERM", "dumb") != "dumb"
+    return capable and context.out_style.terminal and sys.stdin.isatty() and context.owner is None
+
+
+async def _count(
+    context: Context,
+    options: argparse.Namespace,
+    stream: Stream,
+    rating: Rating,
+    output: Output | None,
+) -> Snapshot:
+    """Count until told to stop, and tell of it every interval; without an output, count one.
+
+    Returns the last rates.
+    """
+    seconds = options.duration if output is not None else None
+    stopping = asyncio.ensure_future(stop_when(context.stop, seconds, stream))
+    taking = asyncio.ensure_future(_take(context, stream, rating, output))
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    try:
+        while not taking.done():
+            due += options.interval
+            await asyncio.wait({taking}, timeout=due - loop.time())
+            snapshot = rating.snapshot(options.sort, options.limit)
+            if output is None:
+                stream.stop()
+                break
+            if not taking.done() and not context.stop.is_set():
+                document = rating.document(snapshot, time.time_ns())
+                await put(output, partial(_line, document), context.stop)
+        await taking
+    finally:
+        stopping.cancel()
+        taking.cancel()
+        await asyncio.gather(stopping, taking, return_exceptions=True)
+        if output is not None:
+            await put(output, lambda _: Writer(None).ended(stream.counts), context.stop)
+            await output.finish(_FLUSH_S)
+    return snapshot
+
+
+def _line(document: dict[str, Any], _: int) -> list[str]:
+    return [json.dumps(document)]
+
+
+async def _take(context: Context, stream: Stream, rating: Rating, output: Output | None) -> None:
+    """Count what the stream yields; what is no record goes to the output at its place."""
+    writer = Writer(None)
+    if output is not None:
+        await put(output, lambda _: writer.began(stream), context.stop)
+    async with contextlib.aclosing(aiter(stream)) as items:
+        async for item in items:
+            rating.take(item)
+            if output is not None and not count_records(item):
+                await put(output, partial(writer.lines, item), context.stop)

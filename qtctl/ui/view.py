@@ -1,0 +1,326 @@
+"""The full-screen view of one guest: the records of its events as they come, or their rates.
+
+``qtctl pane`` shows it beside the work, ``qtctl top`` in the terminal itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Literal, TypeAlias
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import (
+    ANSI,
+    AnyFormattedText,
+    StyleAndTextTuples,
+    to_formatted_text,
+)
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
+from prompt_toolkit.layout.controls import FormattedTextControl
+from prompt_toolkit.widgets import TextArea
+
+from qtctl.commands.context import Context
+from qtctl.commands.stream import stop_when
+from qtctl.commands.writing import lost_words, say_sums
+from qtctl.errors import DataLost, QtctlError
+from qtctl.events.patterns import Selection
+from qtctl.records.rates import SORTS, Sort
+from qtctl.text.figures import short
+from qtctl.text.ratetable import rate_table
+from qtctl.text.style import Style, escaped
+from qtctl.ui.rating import check_by
+from qtctl.ui.scrollback import Scrollback
+from qtctl.ui.watch import Watch, WatchContext
+
+Shown: TypeAlias = Literal["stream", "top"]
+
+_TICK_S = 0.5
+_REDRAW_S = 0.05
+_KEYS = (
+    ("space p", "pause: rows stay, counters go on"),
+    ("t Tab", "switch between records and rates"),
+    ("f", "filter: records for which an expression holds"),
+    ("&", "only rows with a text"),
+    ("/ n N", "search upwards, again, downwards"),
+    ("Up PgUp Home", "scroll back (also k g)"),
+    ("End", "go on with the newest (also G)"),
+    ("s b", "rates: next sort column, count by ..."),
+    ("c", "clear"),
+    ("h ?", "this help"),
+    ("q Ctrl-C", "leave and give the guest back"),
+)
+
+
+class View:
+    """Draws a watch and takes keys; :meth:`run` shows it until it is left."""
+
+    def __init__(self, style: Style, shown: Shown, sort: Sort) -> None:
+        self.rows = Scrollback()
+        self.watch: Watch
+        self._style = style
+        self._shown = shown
+        self._sort = sort
+        self._table: list[str] = []
+        self._note = ""
+        self._helping = False
+        self._search = ""
+        self._asked: tuple[str, Callable[[str], None]] | None = None
+        self._input = TextArea(
+            height=1, multiline=False, prompt=self._question, accept_handler=self._answered
+        )
+        self._app = self._application()
+
+    def _application(self) -> Application[None]:
+        asking = Condition(lambda: self._asked is not None)
+        foot = Window(FormattedTextControl(self._foot), height=1)
+        body = Window(FormattedTextControl(self._body), wrap_lines=True, always_hide_cursor=True)
+        lines = [
+            Window(FormattedTextControl(self._bar), height=1, style="reverse"),
+            body,
+            ConditionalContainer(self._input, asking),
+            ConditionalContainer(foot, ~asking),
+        ]
+        return Application(
+            Layout(HSplit(lines), focused_element=self._input),
+            key_bindings=self._keys(asking),
+            full_screen=True,
+            min_redraw_interval=_REDRAW_S,
+            terminal_size_polling_interval=None,
+        )
+
+    def draw(self, lines: Iterable[str]) -> None:
+        """Add lines of the stream; they are shown soon."""
+        self.rows.add(lines)
+        self._app.invalidate()
+
+    async def run(self) -> None:
+        """Show the view until it is left, or until the terminal is gone."""
+        ticking = asyncio.ensure_future(self._tick())
+        try:
+            await self._app.run_async(handle_sigint=False, set_exception_handler=False)
+        except (EOFError, OSError):
+            pass  # the terminal went away with its pane: there is nobody to tell
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+
+    def leave(self) -> None:
+        """End :meth:`run`."""
+        if self._app.is_running and not self._app.is_done:
+            self._app.exit()
+
+    def say(self, note: str) -> None:
+        """Show a note at the foot."""
+        self._note = note
+        self._app.invalidate()
+
+    async def _tick(self) -> None:
+        """Draw anew what changes by itself: rates, and counts that no row tells of."""
+        before: object = None
+        while True:
+            if not self.rows.paused:
+                self._table = self._tabulate() if self._shown == "top" else []
+            now = self._bar(), self._table
+            if now != before:
+                self._app.invalidate()
+            before = now
+            await asyncio.sleep(_TICK_S)
+
+    # What is drawn, from top to bottom.
+
+    def _bar(self) -> str:
+        session, counts = self.watch.session, self.watch.stream.counts
+        name = session.guest and (session.guest.name or str(session.guest.pid))
+        parts = [escaped(name or session.where)]
+        if self.rows.paused or self.rows.scrolled:
+            parts.append("PAUSED" if self.rows.paused else "BACK")
+        parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
+        lost = lost_words(counts) if counts.lost or counts.unknown_losses else "0"
+        parts += [f"{counts.read:,} read", f"{lost} lost"]
+        if self.watch.filter is not None:
+            parts.append(f"where {escaped(self.watch.filter.text)}")
+        if self.rows.only:
+            parts.append(f"only {escaped(self.rows.only)!r}")
+        return self._drawable("  ".join(parts))
+
+    def _body(self) -> StyleAndTextTuples:
+        rows, width = self._size()
+        if self._helping:
+            lines = [f"{keys:13} {what}" for keys, what in _KEYS][:rows]
+        elif self._shown == "top":
+            lines = self._table[:rows]
+        else:
+            lines = self.rows.window(rows, width)
+        found: StyleAndTextTuples = []
+        for number, line in enumerate(lines):
+            found += to_formatted_text(ANSI(self._drawable(line if not number else f"\n{line}")))
+        return found
+
+    def _foot(self) -> StyleAndTextTuples:
+        return [("" if self._note else "fg:ansibrightblack", self._note or "h: help, q: quit")]
+
+    def _size(self) -> tuple[int, int]:
+        """Rows and columns of the body."""
+        size = self._app.output.get_size()
+        return max(1, size.rows - 2), max(1, size.columns)
+
+    def _drawable(self, line: str) -> str:
+        return line if self._style.unicode else line.encode("ascii", "replace").decode()
+
+    def _tabulate(self) -> list[str]:
+        """Return the table of rates as it is now."""
+        rows, width = self._size()
+        rating = self.watch.rating
+        snapshot = rating.snapshot(self._sort, max(1, rows - 2))
+        style = Style(width, self._style.colour, self._style.unicode)
+        title = f"{rating.title} (by {self._sort})"
+        return list(rate_table(style, snapshot, rating.label, title=title))
+
+    # Keys, and questions at the foot.
+
+    def _keys(self, asking: Condition) -> KeyBindings:
+        bindings = KeyBindings()
+
+        def on(*keys: str) -> Callable[[Callable[[], None]], None]:
+            def bind(act: Callable[[], None]) -> None:
+                def run(event: KeyPressEvent) -> None:
+                    self._note = ""
+                    act()
+
+                for key in keys:
+                    bindings.add(key, filter=~asking, eager=True)(run)
+
+            return bind
+
+        def page() -> int:
+            return max(1, self._size()[0] - 1)
+
+        on("q", "c-c")(self.leave)
+        on("space", "p")(lambda: self.rows.pause(not self.rows.paused))
+        on("t", "tab")(self._switch)
+        on("c")(self._clear)
+        on("h", "?")(self._help)
+        on("escape")(self._escape)
+        on("s")(self._sort_next)
+        on("f")(lambda: self._ask("filter", self._filter))
+        on("&")(lambda: self._ask("only", self._only))
+        on("/")(lambda: self._ask("search", self._find))
+        on("b")(lambda: self._ask("by (event, tid, ARG)", self._group))
+        on("n")(lambda: self._find_again(True))
+        on("N")(lambda: self._find_again(False))
+        on("up", "k")(lambda: self.rows.scroll(1))
+        on("down", "j")(lambda: self.rows.scroll(-1))
+        on("pageup")(lambda: self.rows.scroll(page()))
+        on("pagedown")(lambda: self.rows.scroll(-page()))
+        on("home", "g")(lambda: self.rows.scroll(1 << 30))
+        on("end", "G")(lambda: self.rows.scroll(-(1 << 30)))
+
+        @bindings.add("c-c", filter=asking, eager=True)
+        @bindings.add("escape", filter=asking, eager=True)
+        def cancel(event: KeyPressEvent) -> None:
+            self._asked = None
+
+        return bindings
+
+    def _switch(self) -> None:
+        self._shown = "stream" if self._shown == "top" else "top"
+        self._table = self._tabulate()
+
+    def _clear(self) -> None:
+        self.rows.clear()
+        self.watch.rating.group_by(self.watch.rating.by)
+        self._table = self._tabulate()
+
+    def _help(self) -> None:
+        self._helping = not self._helping
+
+    def _escape(self) -> None:
+        self._helping = False
+
+    def _sort_next(self) -> None:
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self._table = self._tabulate()
+
+    def _ask(self, question: str, then: Callable[[str], None]) -> None:
+        self._asked = question, then
+        self._input.text = ""
+
+    def _question(self) -> AnyFormattedText:
+        return f"{self._asked[0]}: " if self._asked else ""
+
+    def _answered(self, buffer: object) -> bool:
+        if self._asked is not None:
+            _, then = self._asked
+            self._asked = None
+            try:
+                then(self._input.text.strip())
+            except QtctlError as error:
+                self._note = escaped(error.message.split("\n")[0])
+        return False
+
+    def _filter(self, text: str) -> None:
+        self.watch.filter_by(text)
+
+    def _only(self, text: str) -> None:
+        self.rows.only = text
+
+    def _find(self, text: str) -> None:
+        self._search = text or self._search
+        self._find_again(True)
+
+    def _find_again(self, up: bool) -> None:
+        if self._search and not self.rows.find(self._search, up):
+            self._note = f"no other row {'above' if up else 'below'} has {escaped(self._search)!r}"
+
+    def _group(self, by: str) -> None:
+        self.watch.rating.group_by(by or "event")
+        self._table = self._tabulate()
+
+
+async def view(
+    context: Context, options: argparse.Namespace, selection: Selection, shown: Shown
+) -> int:
+    """Show a guest full screen until it is left, told to stop, or lost; return the exit code."""
+    context.stops = True
+    told = WatchContext(**{one.name: getattr(context, one.name) for one in fields(context)})
+    drawn = View(context.out_style, shown, options.sort)
+    async with told.attached() as session:
+        await check_by(session, selection, options.by)
+        watch = drawn.watch = Watch(told, options, session, selection, drawn.draw)
+        await watch.open()
+        told.screen = watch.screen
+        try:
+            await _run(told, options, drawn, watch)
+        finally:
+            told.screen = None
+            await watch.close()
+            say_sums(context, watch.stream.counts)
+    lost = watch.stream.counts.lost or watch.stream.counts.unknown_losses
+    if options.strict and lost:
+        raise DataLost(f"{lost_words(watch.stream.counts)} lost", hint="fewer patterns")
+    return 0
+
+
+async def _run(context: Context, options: argparse.Namespace, drawn: View, watch: Watch) -> None:
+    """Follow and draw, until either ends; then end the other.
+
+    Raises:
+        LinkLost: the guest or its monitor went away.
+    """
+    showing = asyncio.ensure_future(drawn.run())
+    following = asyncio.ensure_future(watch.follow())
+    stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, watch.stream))
+    try:
+        await asyncio.wait({showing, following, stopping}, return_when="FIRST_COMPLETED")
+    finally:
+        watch.stop()
+        drawn.leave()
+        await showing
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+    await following
