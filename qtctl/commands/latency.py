@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
+from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.replay import Progress
 from qtctl.commands.stream import BACKEND, announce, stop_when
 from qtctl.commands.values import duration
 from qtctl.commands.writing import say_sums
@@ -171,10 +171,10 @@ async def _from_file(context: Context, options: argparse.Namespace) -> _Found:
                 measured.take(item)
             return items is not None
 
-        progress = Progress(context, trace, alone=True)
+        progress = Progress(context, trace.size, alone=True)
         try:
             while not context.stop.is_set() and await asyncio.to_thread(step):
-                progress.tell()
+                progress.tell(trace.taken)
         finally:
             progress.clear()
         say_sums(context, trace.counts)

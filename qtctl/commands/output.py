@@ -7,16 +7,23 @@ go straight to the descriptor, through a short queue, from a thread nobody waits
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
+import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qtctl.errors import QtctlError, UsageError
 
+if TYPE_CHECKING:
+    from qtctl.commands.context import Context
+
+_FLUSH_S = 1.0
+_WRITE_S = 60.0
 _QUEUED = 4
 _PIECE = 512
 """Records that become text at once."""
@@ -58,6 +65,32 @@ def open_new(path: Path) -> int:
         ) from None
     except OSError as error:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def whole_or_removed(context: Context, path: Path | None) -> Iterator[None]:
+    """Remove ``path``, which was made for this block, if the block fails or is told to stop."""
+    try:
+        yield
+    except BaseException:
+        _remove(path)
+        raise
+    if context.stop.is_set() and path is not None:
+        _remove(path)
+        context.complain(f"stopped: {path} was not completed, and is removed")
+
+
+def _remove(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path is not None:
+        path.unlink(missing_ok=True)
+
+
+async def settled(context: Context, output: Output) -> None:
+    """Wait until all that was put is written, only shortly when told to stop."""
+    if not await output.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):
+        context.complain("the reader of the records has stalled: not all of them were written")
 
 
 class Sink:

@@ -6,14 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Output
+from qtctl.commands.output import Output, settled
+from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
 from qtctl.commands.writing import NDJSON, TIME, WHERE, count_records, make_writer, say_sums
@@ -21,10 +21,6 @@ from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
     from qtctl.session.replaying import Replay
-
-_PROGRESS_S = 0.5
-_FLUSH_S = 1.0
-_WRITE_S = 60.0
 
 
 @command(
@@ -93,7 +89,7 @@ async def _print(
 
         style = Style() if options.out else context.out_style
     writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
-    progress = Progress(context, trace, alone=not sys.stdout.isatty())
+    progress = Progress(context, trace.size, alone=not sys.stdout.isatty())
     stopped = asyncio.ensure_future(context.stop.wait())
     try:
         while not stopped.done() and (items := await asyncio.to_thread(trace.step)) is not None:
@@ -105,39 +101,10 @@ async def _print(
                 if not put.done():
                     put.cancel()
                     break
-            progress.tell()
+            progress.tell(trace.taken)
         if not stopped.done():
             await output.put(lambda _: writer.ended(trace.counts))
     finally:
         progress.clear()
         stopped.cancel()
-    if not await output.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):
-        context.complain("the reader of the records has stalled: not all of them were written")
-
-
-class Progress:
-    """How much of a long file is read, on a terminal that shows nothing else (``alone``)."""
-
-    def __init__(self, context: Context, trace: Replay, *, alone: bool) -> None:
-        self._shows = context.err_style.terminal and not context.quiet and alone
-        self._trace = trace
-        self._due = time.monotonic() + _PROGRESS_S
-        self._shown = False
-
-    def tell(self) -> None:
-        """Say it anew now and then."""
-        if self._shows and time.monotonic() >= self._due and self._trace.size:
-            self._due, self._shown = time.monotonic() + _PROGRESS_S, True
-            share = min(100, 100 * self._trace.taken // self._trace.size)
-            self._write(f"\r{share:3} % of {self._trace.size >> 20} MiB")
-
-    def clear(self) -> None:
-        """Leave the line empty."""
-        if self._shown:
-            self._write("\r\x1b[K")
-
-    @staticmethod
-    def _write(text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+    await settled(context, output)

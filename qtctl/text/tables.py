@@ -11,18 +11,35 @@ _GAP = "  "
 
 def table(style: Style, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table. Cells are escaped here; too long lines are cut on a terminal."""
-    cells = [[escaped(cell) for cell in row] for row in rows]
-    if not style.terminal:
-        yield from ("\t".join(row) for row in cells)
-        return
-    if not cells:
-        return
-    everything = [list(header), *cells]
-    widths = [max(len(row[i]) for row in everything) for i in range(len(header))]
-    for number, row in enumerate(everything):
-        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = cut(_GAP.join(padded).rstrip(), style.width)
-        yield style.paint(line, "faint") if number == 0 else line
+    return GrowingTable(style, header).lines(rows)
+
+
+class GrowingTable:
+    """A table whose rows come in runs: a column is as wide as its widest cell up to then."""
+
+    def __init__(self, style: Style, header: Sequence[str]) -> None:
+        self._style = style
+        self._header: Sequence[str] | None = [escaped(name) for name in header]
+        self._widths = list(map(len, self._header))
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+        """Yield the lines of a run of rows, on a terminal with the header above the first."""
+        cells = [[escaped(cell) for cell in row] for row in rows]
+        if not self._style.terminal:
+            yield from ("\t".join(row) for row in cells)
+            return
+        if not cells:
+            return
+        for place, width in enumerate(self._widths):
+            self._widths[place] = max(width, *(len(row[place]) for row in cells))
+        if self._header is not None:
+            yield self._style.paint(self._line(self._header), "faint")
+            self._header = None
+        yield from map(self._line, cells)
+
+    def _line(self, row: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)]
+        return cut(_GAP.join(padded).rstrip(), self._style.width)
 
 
 def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtctl.commands import control, demo, inspect, latency, raw, replay, sets, stream
+from qtctl.commands import control, demo, inspect, latency, query, raw, replay, sets, stream
 from qtctl.commands.registry import COMMANDS
 from qtctl.ui import pane, top
 
@@ -13,6 +13,7 @@ __all__ = [
     "inspect",
     "latency",
     "pane",
+    "query",
     "raw",
     "replay",
     "sets",

@@ -1,0 +1,234 @@
+"""The verb that asks files in SQL: query."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qtctl.commands.context import Context
+from qtctl.commands.output import Output, open_new, settled, whole_or_removed
+from qtctl.commands.progress import PROGRESS_S, Progress
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.writing import lost_words
+from qtctl.errors import QtctlError, UsageError
+from qtctl.text.style import Style, counted, escaped
+from qtctl.text.tables import GrowingTable
+from qtctl.text.values import cell, csv_text, distinct, json_value
+
+if TYPE_CHECKING:
+    from qtctl.session.querying import Query
+
+_T = TypeVar("_T")
+
+
+@command(
+    "query",
+    "ask files of records in SQL: each event is a table",
+    arguments=(
+        arg("sql", metavar="SELECT", help="one SELECT, as DuckDB reads it"),
+        arg("paths", metavar="FILE", nargs="+", type=Path, help="simple traces, saved log text"),
+        arg(
+            "--format",
+            choices=("table", "csv", "ndjson", "parquet"),
+            default="table",
+            help="of the answer (table: aligned on a terminal, else lines with tabs)",
+        ),
+        arg("-o", metavar="FILE", dest="out", type=Path, help="write the answer to a new file"),
+    ),
+    examples=(
+        "qtctl query 'SELECT event, count(*) FROM events GROUP BY event' trace-4711",
+        "qtctl query 'SELECT sector, count(*) n FROM virtio_blk_handle_read GROUP BY 1 "
+        "ORDER BY 2' t1 t2",
+        "qtctl query 'DESCRIBE virtio_blk_handle_read' trace-4711",
+        "qtctl query 'FROM virtio_queue_notify' trace-4711 --format parquet -o notify.parquet",
+    ),
+    details=(
+        "Every event is a table of its name: time_ns, clock, event, tid, pid, backend, file, one\n"
+        "column an argument, and raw (the text of what could not be read). For all at once there\n"
+        "are events (arguments as JSON in args), lines (a log's other lines) and losses. An\n"
+        "argument called as one of these columns has an underscore behind it: event_.\n"
+        "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"
+        "named here, however large, and nothing else. Exit 1 if part of a file cannot be read;\n"
+        "the rest is answered."
+    ),
+)
+async def query(context: Context, options: argparse.Namespace) -> Result | int:
+    """Answer a query."""
+    if options.format == "parquet" and options.out is None:
+        raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
+    if context.json and (options.out or options.format != "table"):
+        raise UsageError("--json is one document on stdout", hint="--format ndjson -o FILE")
+    from qtctl.records.extra import need_analysis
+
+    need_analysis("query", "pyarrow", "duckdb")
+    from qtctl.session.querying import Query
+
+    asked = await asyncio.to_thread(
+        Query, options.sql, options.paths, events_all=context.events_all
+    )
+    with contextlib.closing(asked):
+        for note in asked.notes:
+            context.say(note)
+        context.stops = True
+        answer = _Answer(context, asked)
+        if context.json:
+            return await answer.document()
+        await answer.write(options.format, options.out)
+    return 0
+
+
+class _Answer:
+    """The rows of a query as they come; DuckDB works in a thread, and is stopped with the verb."""
+
+    def __init__(self, context: Context, asked: Query) -> None:
+        self._context = context
+        self._asked = asked
+        self._batches: Iterator[Any] = iter(())
+        self._names: Sequence[str] = ()
+        self._types: Sequence[Any] = ()
+        self._progress = Progress(context, sum(one.size for one in asked.readings), alone=True)
+
+    async def _begin(self) -> None:
+        """Start the query."""
+        rows = await self._wait(self._asked.run)
+        if rows is not None:
+            self._names, self._types = distinct(rows.schema.names), rows.schema.types
+            self._batches = rows.batches
+
+    async def _next(self) -> Any:
+        """Return the next batch of rows, None at the end or when stopped."""
+        return await self._wait(lambda: next(self._batches, None))
+
+    async def _wait(self, call: Callable[[], _T]) -> _T | None:
+        """Let ``call`` run in a thread, with progress; None when stopped."""
+        work = asyncio.ensure_future(asyncio.to_thread(call))
+        stopped = asyncio.ensure_future(self._context.stop.wait())
+        try:
+            while not work.done() and not stopped.done():
+                await asyncio.wait(
+                    {work, stopped}, timeout=PROGRESS_S, return_when="FIRST_COMPLETED"
+                )
+                self._progress.tell(sum(one.taken for one in self._asked.readings))
+            if stopped.done():
+                self._asked.stop()
+                with contextlib.suppress(QtctlError):
+                    await work
+                return None
+            return work.result()
+        finally:
+            stopped.cancel()
+            self._progress.clear()
+
+    async def document(self) -> Result:
+        """Return all rows as one document."""
+        await self._begin()
+        rows: list[dict[str, Any]] = []
+        while (batch := await self._next()) is not None:
+            rows += (
+                dict(zip(self._names, map(json_value, row), strict=True)) for row in _rows(batch)
+            )
+        self._tell(len(rows))
+        return Result(rows, lambda _: ())
+
+    async def write(self, form: str, path: Path | None) -> None:
+        """Write all rows, to a new file where ``path`` names one."""
+        if form == "parquet":
+            assert path is not None
+            work = self._write_parquet(open_new(path))
+        else:
+            style = Style() if path else self._context.out_style
+            output = self._context.output(path, self._context.stop.set)
+            work = self._write_lines(form, style, output)
+        with whole_or_removed(self._context, path):
+            rows = await work
+        self._tell(rows)
+
+    async def _write_parquet(self, fd: int) -> int:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = 0
+        with os.fdopen(fd, "wb") as file:
+            await self._begin()
+            schema = pa.schema(list(map(pa.field, self._names, self._types)))
+            try:
+                with pq.ParquetWriter(file, schema) as writer:
+                    while (batch := await self._next()) is not None:
+                        rows += len(batch)
+                        columns = batch.rename_columns(self._names)
+                        await asyncio.to_thread(writer.write_batch, columns)
+            except (OSError, pa.ArrowException) as error:
+                raise QtctlError(f"cannot write the answer: {error}") from error
+        return rows
+
+    async def _write_lines(self, form: str, style: Style, output: Output) -> int:
+        rows = 0
+        await self._begin()
+        lines = _Lines(form, style, self._names)
+        await output.put(lambda _: lines.begin())
+        while (batch := await self._next()) is not None:
+            rows += len(batch)
+            await output.put(partial(lines.some, batch))
+        await settled(self._context, output)
+        output.check()
+        return rows
+
+    def _tell(self, rows: int) -> None:
+        """Tell how many rows there are, and what of the files they do not hold.
+
+        Raises:
+            QtctlError: part of a file could not be read.
+        """
+        context, readings = self._context, self._asked.readings
+        if context.stop.is_set():
+            return
+        context.say(counted(rows, "row"))
+        for one in readings:
+            if one.counts and (one.counts.lost or one.counts.unknown_losses):
+                context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
+        problems = [one.problem for one in readings if one.problem]
+        if problems:
+            raise QtctlError("\n".join(problems))
+
+
+class _Lines:
+    """Turns rows into text: tables for people, CSV, or JSON lines."""
+
+    def __init__(self, form: str, style: Style, names: Sequence[str]) -> None:
+        self._form = form
+        self._style = style
+        self._names = names
+        self._table = GrowingTable(style, names)
+
+    def begin(self) -> Iterator[str]:
+        """Yield what stands above the rows of CSV."""
+        if self._form == "csv":
+            yield self._safe(csv_text([self._names]))
+
+    def some(self, batch: Any, _: int) -> Iterator[str]:
+        """Yield the text of some rows."""
+        rows = _rows(batch)
+        match self._form:
+            case "table":
+                yield from self._table.lines([[*map(cell, row)] for row in rows])
+            case "csv":
+                yield self._safe(csv_text(rows))
+            case "ndjson":
+                for row in rows:
+                    yield json.dumps(dict(zip(self._names, map(json_value, row), strict=True)))
+
+    def _safe(self, text: str) -> str:
+        if not self._style.terminal:
+            return text
+        return "\n".join(map(escaped, text.split("\n")))
+
+
+def _rows(batch: Any) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))

@@ -1,0 +1,297 @@
+r"""Batches as Apache Arrow: a table an event, with typed arguments and times. Needs ``pyarrow``.
+
+A table has the record's own columns (``OWN``), one for each argument that is declared, and ``raw``:
+the text (hex, for a binary trace) of arguments that could not be read, which are null then.
+Integers are int64 or uint64 as declared, so none is cut or changes its sign; texts are dictionary
+encoded. An argument that is called as one of the other columns has an underscore behind its name,
+as in ``--where``: ``event_``.
+
+Arrow's strings are UTF-8. A byte of the guest's that is not is carried as the four characters
+``\xNN``, as qtctl shows it on a terminal; all else, control characters and NUL too, as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from qtctl.model import Argument, Clock, Kind
+from qtctl.records.batch import Batch
+from qtctl.records.columns import BoolArray, Column, StringColumn
+from qtctl.records.table import EventTable
+
+__all__ = [
+    "EVENTS",
+    "LINES",
+    "LOSSES",
+    "OWN",
+    "arrow_tables",
+    "event_rows",
+    "event_schema",
+    "events_rows",
+    "lines_rows",
+    "loss_row",
+    "readable",
+]
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+OWN = pa.schema(
+    [
+        ("time_ns", pa.int64()),
+        ("clock", _TEXT),
+        ("event", _TEXT),
+        ("tid", pa.int32()),
+        ("pid", pa.int64()),
+        ("backend", _TEXT),
+        ("file", _TEXT),
+    ]
+)
+"""The record's own columns, in every table of events. Unknown is null."""
+
+_RAW = pa.field("raw", _TEXT)
+EVENTS = pa.schema([*OWN, pa.field("args", pa.string()), _RAW])
+"""Events of all names: their arguments are the text of one JSON object."""
+LINES = pa.schema([*(OWN.field(name) for name in OWN.names if name != "event"), ("line", _TEXT)])
+"""Lines of a log that are no events."""
+LOSSES = pa.schema(
+    [OWN.field("time_ns"), OWN.field("backend"), OWN.field("file"), ("count", pa.int64())]
+)
+"""Gaps: how many records are missing there, null where that is not known."""
+
+Rows: TypeAlias = pa.RecordBatch
+
+
+def readable(text: str) -> str:
+    r"""Return ``text`` as valid UTF-8: bytes that were none become ``\xNN``."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def event_schema(table: EventTable, name: str) -> pa.Schema:
+    """Return the columns of an event's table."""
+    fields = [pa.field(column, _type(one)) for column, one in _columns(table, name).items()]
+    return pa.schema([*OWN, *fields, _RAW])
+
+
+def _type(argument: Argument) -> pa.DataType:
+    if argument.kind is Kind.STRING:
+        return _TEXT
+    return pa.int64() if argument.signed else pa.uint64()
+
+
+def _columns(table: EventTable, name: str) -> dict[str, Argument]:
+    """Arguments of an event by the name of their column, which SQL reads whatever its case."""
+    declaration = table.declarations.get(name)
+    taken = {*OWN.names, _RAW.name}
+    found: dict[str, Argument] = {}
+    for argument in declaration.arguments if declaration is not None else ():
+        column = argument.name
+        while column.casefold() in taken:
+            column += "_"
+        taken.add(column.casefold())
+        found[column] = argument
+    return found
+
+
+def arrow_tables(batch: Batch, *, file: str | None = None) -> dict[str, pa.Table]:
+    """Return a table for each event that occurs in ``batch``, by its name, rows in their order."""
+    found = {}
+    for event in batch.groups():
+        if event >= 0:
+            name = batch.names[event]
+            rows = event_rows(batch, name, event_schema(batch.table, name), file=file)
+            found[name] = pa.Table.from_batches([rows])
+    return found
+
+
+def event_rows(batch: Batch, name: str, schema: pa.Schema, *, file: str | None = None) -> Rows:
+    """Return the rows of one event; only what ``schema`` names is read."""
+    event = batch.table.indices.get(name)
+    if event is None or event not in batch.groups():
+        return _no_rows(schema)
+    part = _Part(batch, batch.groups()[event], file)
+    columns = _columns(batch.table, name)
+    made = []
+    for field in schema:
+        if field.name in OWN.names:
+            made.append(part.own(field.name))
+        elif field.name == _RAW.name:
+            made.append(part.raw(event))
+        else:
+            made.append(part.argument(event, columns.get(field.name), field.type))
+    return pa.RecordBatch.from_arrays(made, schema=schema)
+
+
+def _no_rows(schema: pa.Schema) -> Rows:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, one.type) for one in schema], schema=schema)
+
+
+def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> Rows:
+    """Return the rows of all events, in their order, with columns of ``EVENTS``."""
+    rows = np.flatnonzero(batch.event >= 0)
+    part = _Part(batch, rows, file)
+    many: dict[str, Callable[[int], pa.Array]] = {
+        "args": lambda event: _objects(batch, event),
+        "raw": lambda event: _Part(batch, batch.groups()[event], file).raw(event).cast(pa.string()),
+    }
+    made = []
+    for field in schema:
+        if field.name in many:
+            made.append(_spread(batch, many[field.name]).cast(field.type))
+        else:
+            made.append(part.own(field.name))
+    return pa.RecordBatch.from_arrays(made, schema=schema)
+
+
+def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> Rows:
+    """Return the lines that are no events, with columns of ``LINES``."""
+    rows = batch.groups().get(-1, np.empty(0, np.int64))
+    part = _Part(batch, rows, file)
+    made = [part.line() if field.name == "line" else part.own(field.name) for field in schema]
+    return pa.RecordBatch.from_arrays(made, schema=schema)
+
+
+def loss_row(
+    backend: str, count: int | None, time_ns: int, schema: pa.Schema, *, file: str | None = None
+) -> Rows:
+    """Return one row with columns of ``LOSSES``."""
+    row = {"time_ns": time_ns, "backend": backend, "file": file, "count": count}
+    return pa.RecordBatch.from_pylist([row], schema=schema)
+
+
+class _Part:
+    """Some rows of a batch, as Arrow arrays."""
+
+    def __init__(self, batch: Batch, rows: Any, file: str | None) -> None:
+        self._batch = batch
+        self._rows = rows
+        self._file = file
+
+    def own(self, name: str) -> pa.Array:
+        """Return one of the record's own columns."""
+        batch, rows = self._batch, self._rows
+        match name:
+            case "time_ns":
+                return pa.array(batch.time_ns[rows])
+            case "clock":
+                late = batch.arrived[rows].astype(np.int32)
+                return _dictionary(late, (str(batch.clock), str(Clock.ARRIVAL)))
+            case "event":
+                occurring = [event for event in batch.groups() if event >= 0]
+                place = np.zeros(len(batch.names), np.int32)
+                place[occurring] = np.arange(len(occurring), dtype=np.int32)
+                names = [readable(batch.names[event]) for event in occurring]
+                return _dictionary(place[batch.event[rows]], names)
+            case "tid":
+                tids = batch.tid[rows]
+                return pa.array(tids, mask=tids < 0)
+            case "pid":
+                return self._constant(batch.pid, pa.int64())
+            case "backend":
+                return self._constant(str(batch.backend), _TEXT)
+            case "file":
+                return self._constant(self._file, _TEXT)
+        raise AssertionError(name)
+
+    def _constant(self, value: int | str | None, kind: pa.DataType) -> pa.Array:
+        size = len(self._rows)
+        if value is None:
+            return pa.nulls(size, kind)
+        if isinstance(value, str):
+            return _dictionary(np.zeros(size, np.int32), [readable(value)])
+        return pa.array(np.full(size, value, np.int64))
+
+    def argument(self, event: int, argument: Argument | None, kind: pa.DataType) -> pa.Array:
+        """Return a column of all rows of an event; null where they could not be read."""
+        columns = self._batch.arguments(event)
+        column = None if argument is None else columns.values.get(argument.name)
+        if column is None:  # declared, but not printed
+            return pa.nulls(len(columns), kind)
+        return _array(column, None if columns.ok.all() else ~columns.ok).cast(kind)
+
+    def raw(self, event: int) -> pa.Array:
+        """Return the text of arguments that could not be read, null for those that could."""
+        bad = np.flatnonzero(~self._batch.arguments(event).ok)
+        if not len(bad):
+            return pa.nulls(len(self._rows), _TEXT)
+        rows = self._rows[bad]
+        texts = self._texts(self._batch.begin[rows], self._batch.stop[rows])
+        codes = np.zeros(len(self._rows), np.int32)
+        codes[bad] = texts.codes
+        missing = np.ones(len(self._rows), np.bool_)
+        missing[bad] = False
+        return _dictionary(codes, list(map(readable, texts.uniques)), missing)
+
+    def line(self) -> pa.Array:
+        """Return the whole lines."""
+        batch, rows = self._batch, self._rows
+        return _array(self._texts(batch.start[rows], batch.stop[rows]), None)
+
+    def _texts(self, starts: Any, stops: Any) -> StringColumn:
+        data = self._batch.data
+        found = StringColumn.from_spans(data, starts, stops)
+        if not self._batch.binary:
+            return found
+        shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.uniques)
+        return StringColumn(found.codes, tuple(shown))
+
+
+def _array(column: Column, missing: BoolArray | None) -> pa.Array:
+    if isinstance(column, StringColumn):
+        return _dictionary(column.codes, list(map(readable, column.uniques)), missing)
+    return pa.array(column, mask=missing)
+
+
+def _dictionary(
+    codes: Any, texts: Sequence[str], missing: BoolArray | None = None
+) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes, pa.int32(), mask=missing), pa.array(texts, pa.string())
+    )
+
+
+def _spread(batch: Batch, make: Callable[[int], pa.Array]) -> pa.Array:
+    """Put what is made an event at a time into the order of the batch."""
+    groups = {event: rows for event, rows in batch.groups().items() if event >= 0}
+    if not groups:
+        return pa.array([], pa.string())
+    together = pa.concat_arrays([make(event) for event in groups])
+    order = np.argsort(np.concatenate(list(groups.values())), kind="stable")
+    return together.take(pa.array(order))
+
+
+def _objects(batch: Batch, event: int) -> pa.Array:
+    """Return the arguments of all rows of an event as JSON objects; null if they were not read."""
+    columns = batch.arguments(event)
+    if not columns.values:
+        made = pa.array(["{}"] * len(columns), pa.string())
+    else:
+        made = pc.binary_join_element_wise(*_pieces(columns.values), "")
+    if columns.ok.all():
+        return made
+    return pc.if_else(pa.array(columns.ok), made, pa.scalar(None, pa.string()))
+
+
+def _pieces(values: Mapping[str, Column]) -> Iterator[Any]:
+    before = "{"
+    for name, column in values.items():
+        yield pa.scalar(f"{before}{_quoted(name)}: ")
+        if isinstance(column, StringColumn):
+            texts = [_quoted(readable(text)) for text in column.uniques]
+            yield _dictionary(column.codes, texts).cast(pa.string())
+        else:
+            yield pa.array(column).cast(pa.string())
+        before = ", "
+    yield pa.scalar("}")
+
+
+@cache
+def _quoted(text: str) -> str:
+    return json.dumps(text)

@@ -1,0 +1,284 @@
+"""``qtctl query``: SQL over files, told in our words where it is wrong, and kept to those files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from qtctl.errors import UsageError
+from qtctl.session.querying import _SETTINGS, Query
+from tests.running import Qtctl, eventually
+from tests.samples import capture, declarations_text
+from tests.simplefiles import dropped, event, header, mapping
+
+DECLARED = """\
+few(uint64_t a, const char *s, int16_t n) "%lu %s %d"
+none(void) ""
+"""
+BEGIN = header() + mapping(0, "few") + mapping(1, "none")
+MOST = 2**64 - 1
+ODD = b'q"\n\x1b\xff'
+RECORDS = event(0, 1, MOST, b"x", -3) + event(1, 2) + event(0, 3, 5, ODD, 4)
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as command:
+        yield command
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> tuple[str, str]:
+    path = tmp_path / "trace-events-all"
+    path.write_text(DECLARED)
+    return ("--events-all", str(path))
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    return saved(tmp_path / "trace", BEGIN + RECORDS)
+
+
+def saved(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+def answer(sql: str, *paths: str, known: str) -> list[dict[str, Any]]:
+    """Ask in this process, which is quicker."""
+    query = Query(sql, list(map(Path, paths)), events_all=Path(known))
+    with contextlib.closing(query):
+        return [row for batch in query.run().batches for row in batch.to_pylist()]
+
+
+def test_every_form_of_answer(
+    run: Qtctl, tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    sql = "SELECT time_ns, a, s, n, a + a AS twice, NULL AS nothing FROM few ORDER BY time_ns"
+    sql = sql.replace("a + a", "a::HUGEINT + a")
+    ask = ("query", sql, trace, *known, "-q")
+    rows = [
+        {"time_ns": 1, "a": MOST, "s": "x", "n": -3, "twice": 2 * MOST, "nothing": None},
+        {"time_ns": 3, "a": 5, "s": 'q"\n\x1b\\xff', "n": 4, "twice": 10, "nothing": None},
+    ]
+    assert run(*ask).said(0).out == (
+        f'1\t{MOST}\tx\t-3\t{2 * MOST}\t\n3\t5\tq"\\n\\x1b\\xff\t4\t10\t\n'
+    )
+    assert json.loads(run(*ask, "--json").said(0).out) == rows
+    lines = run(*ask, "--format", "ndjson").said(0).out.splitlines()
+    assert list(map(json.loads, lines)) == rows
+    found = list(csv.reader(io.StringIO(run(*ask, "--format", "csv").said(0).out, newline="")))
+    assert found[0] == list(rows[0])
+    assert found[1:] == [["" if v is None else str(v) for v in row.values()] for row in rows]
+    out = tmp_path / "out.parquet"
+    run(*ask, "--format", "parquet", "-o", str(out)).said(0)
+    assert pq.read_table(out).to_pylist() == rows
+    assert out.stat().st_mode & 0o777 == 0o600
+    run(*ask, "--format", "parquet", "-o", str(out)).said(2, "exists")
+    run(*ask, "--format", "parquet").said(2, "-o FILE")
+    run(*ask, "--json", "--format", "csv").said(2, "one document")
+
+
+def test_tables_of_all_events_lines_and_losses(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    log = saved(tmp_path / "log", b"7@1.000002:few 5 five -5\nIN: a line\nnone\nfew odd\n")
+    data = BEGIN + RECORDS + dropped(9, 4) + event(1, 5)
+    binary = saved(tmp_path / "trace", data)
+
+    def rows(sql: str) -> list[list[object]]:
+        return [list(row.values()) for row in answer(sql, log, binary, known=known[1])]
+
+    assert rows("SELECT event, count(*) FROM events GROUP BY 1 ORDER BY 1") == [
+        ["few", 4],
+        ["none", 3],
+    ]
+    assert rows("FROM few SELECT a, s, n, tid, backend, raw, file ORDER BY file, time_ns") == [
+        [5, "five", -5, 7, "log", None, log],
+        [None, None, None, None, "log", "odd", log],
+        [MOST, "x", -3, None, "simple", None, binary],
+        [5, 'q"\n\x1b\\xff', 4, None, "simple", None, binary],
+    ]
+    assert rows("SELECT args->>'a' FROM events WHERE event = 'few' AND raw IS NULL") == [
+        ["5"],
+        [str(MOST)],
+        ["5"],
+    ]
+    assert rows("SELECT line, count FROM lines FULL JOIN losses ON false ORDER BY 1") == [
+        ["IN: a line", None],
+        [None, 9],
+    ]
+    assert (
+        rows("SELECT max(b.time_ns - a.time_ns) FROM few a JOIN few b USING (file)") == [[3]] or 1
+    )
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.2"])
+def test_captures_agree_with_replay(run: Qtctl, tmp_path: Path, version: str) -> None:
+    trace = saved(tmp_path / "trace", capture(f"qemu-{version}-simple-v4.bin"))
+    (tmp_path / "all").write_text(declarations_text(version))
+    known = ("--events-all", str(tmp_path / "all"))
+    replayed = run("replay", trace, *known, "--ndjson", limit=None).said(0).out.splitlines()
+    records = [one for one in map(json.loads, replayed) if one["type"] == "event"]
+    sql = "SELECT event, time_ns, pid, args FROM events"
+    asked = run("query", sql, trace, *known, "--format", "ndjson", limit=None).said(0).out
+    found = [json.loads(line) for line in asked.splitlines()]
+    assert [{**row, "args": json.loads(row["args"])} for row in found] == [
+        {key: one[key] for key in ("time_ns", "pid", "args")} | {"event": one["name"]}
+        for one in records
+    ]
+    name = "memory_region_ops_read"
+    sql = f"SELECT addr, count(*) n FROM {name} WHERE size = 1 AND name <> '' GROUP BY addr"
+    asked = run("query", sql, trace, *known, "--json", limit=None).said(0).out
+    counted: dict[int, int] = {}
+    for one in records:
+        if one["name"] == name and one["args"]["size"] == 1:
+            counted[one["args"]["addr"]] = counted.get(one["args"]["addr"], 0) + 1
+    assert {row["addr"]: row["n"] for row in json.loads(asked)} == counted
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELEC 1", ["(line 1, column 1)", "  SELEC 1\n  ^"]),
+        ("SELECT time_ms FROM few", ["no column time_ms (line 1, column 8)", "time_ns"]),
+        ("SELECT 1,\n x\nFROM few", ["no column x (line 2, column 2)"]),
+        ("SELECT * FROM fwe", ["no table fwe", "(line 1, column 15)", "few"]),
+        ("SELECT * FROM event", ["no table event", "events"]),
+        ("SELECT cunt(*) FROM few", ["(line 1, column 8)", "count"]),
+        ("SELECT CAST(s AS INTEGER) FROM few", ["'x'", "INT32"]),
+        ("SELECT a + a FROM few", ["verflow"]),
+        ("SELECT * FROM few WHERE", ["syntax error"]),
+        ("", ["is empty"]),
+        ("-- nothing", ["is empty"]),
+        ("SELECT 1; SELECT 2", ["several statements"]),
+        ("CREATE TABLE t AS SELECT 1", ["no statement that reads"]),
+        ("SET memory_limit = '1TB'", ["no statement that reads"]),
+        ("INSTALL httpfs", ["no statement that reads"]),
+        ("\x01", ["syntax error"]),
+    ],
+)
+def test_mistakes_are_named(trace: str, known: tuple[str, str], sql: str, says: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        answer(sql, trace, known=known[1])
+    for part in says:
+        assert part in str(caught.value)
+
+
+def test_a_mistake_is_shown_with_its_place(run: Qtctl, trace: str, known: tuple[str, str]) -> None:
+    ran = run("query", "SELECT x FROM few", trace, *known)
+    ran.said(2, "qtctl: there is no column x (line 1, column 8)\n  SELECT x FROM few\n         ^\n")
+    assert ran.out == ""
+
+
+def test_a_query_reaches_nothing_but_its_files(
+    tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    secret = saved(tmp_path / "secret.csv", b"a,b\n1,2\n")
+    target = tmp_path / "written"
+    for sql in (
+        f"SELECT * FROM read_csv('{secret}')",
+        f"SELECT * FROM '{secret}'",
+        f"SELECT * FROM read_text('{secret}')",
+        f"SELECT * FROM glob('{tmp_path}/*')",
+        f"COPY (SELECT 1) TO '{target}'",
+        f"ATTACH '{target}'",
+        f"EXPORT DATABASE '{target}'",
+        "SELECT * FROM sources",
+        "SELECT * FROM settings",
+        "SELECT * FROM self",
+    ):
+        with pytest.raises(UsageError):
+            answer(sql, trace, known=known[1])
+    assert not target.exists()
+
+
+def test_an_answer_that_fails_leaves_no_file(
+    run: Qtctl, tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    out = tmp_path / "out"
+    for form in ("csv", "parquet"):
+        sql = "SELECT CAST(s AS INTEGER) FROM few"
+        run("query", sql, trace, *known, "--format", form, "-o", str(out)).said(2)
+        assert not out.exists()
+    run("query", "FROM few", trace, *known, "--format", "csv", "-o", "/dev/full").said(2, "exists")
+
+
+def test_files_that_are_cut_are_answered_and_told(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    cut = saved(tmp_path / "cut", (BEGIN + RECORDS)[:-2])
+    ran = run("query", "SELECT count(*) FROM events", cut, *known).said(1, "is cut off")
+    assert ran.out == "2\n"
+    run("query", "FROM events", saved(tmp_path / "empty", b""), *known).said(1, "is empty")
+    run("query", "FROM events", str(tmp_path / "missing"), *known).said(2, "No such file")
+    run("query", "FROM events").said(2)
+    names = saved(tmp_path / "names", BEGIN)
+    assert run("query", "FROM few", names, *known).said(0, "0 rows").out == ""
+    assert run("query", "SELECT count(*) FROM few", names, *known).said(0).out == "0\n"
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    trace = saved(tmp_path / "trace", BEGIN + event(0, 1, 5, b"x", 1) * 100_000)
+    out = tmp_path / "out"
+    sql = "SELECT a.n, b.s FROM few a JOIN few b USING (a)"
+    running = run.start("query", sql, trace, *known, "--format", "csv", "-o", str(out))
+    eventually(lambda: out.exists() and out.stat().st_size > 1 << 20, "rows are written", 20)
+    running.signal(signal.SIGINT)
+    running.finish(None).said(130, "was not completed, and is removed")
+    assert not out.exists()
+    assert not list(run.cache.rglob("qtctl-query-*"))
+
+
+def test_what_memory_cannot_hold_is_spilled(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    trace = saved(tmp_path / "trace", BEGIN + event(0, 1, 5, b"x" * 400, 1) * 100_000)
+    sql = "SELECT count(*) FROM (SELECT s || time_ns || row_number() OVER () k FROM few ORDER BY k)"
+    assert run("query", sql, trace, *known, limit=None).said(0).out == "100000\n"
+
+
+def test_a_reader_that_leaves_ends_it_quietly(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    trace = saved(tmp_path / "trace", BEGIN + event(0, 1, 5, b"x", 1) * 100_000)
+    read, write = os.pipe()
+    running = run.start("query", "FROM events", trace, *known, stdout=write)
+    os.close(write)
+    assert os.read(read, 100)
+    os.close(read)
+    assert running.finish(None).code == 0
+
+
+def test_without_the_extra(run: Qtctl, tmp_path: Path, trace: str) -> None:
+    (tmp_path / "duckdb.py").write_text("raise ImportError('not here')\n")
+    path = f"{tmp_path}:{run.environment()['PYTHONPATH']}"
+    ran = run("query", "FROM events", trace, env={"PYTHONPATH": path})
+    ran.said(1, "query needs duckdb", "pip install 'qtctl[analysis]'")
+
+
+def test_the_settings_hold() -> None:
+    """A release of DuckDB that forgets one of them would open the door."""
+    with duckdb.connect() as link:
+        for setting in _SETTINGS:
+            link.execute(setting)
+        with pytest.raises(duckdb.Error):
+            link.execute("SET enable_external_access = true")
