@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from qtctl.events.control import SwitchReport
     from qtctl.events.patterns import Selection
     from qtctl.monitor.guests import running_guests
+    from qtctl.records.arrow import arrow_tables
     from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
     from qtctl.session.attach import Session, attach
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from qtctl.session.follow import Counts, Stream
 
 _LAZY = {
+    "arrow_tables": "qtctl.records.arrow",
     "Batch": "qtctl.records.batch",
     "Counts": "qtctl.session.follow",
     "Loss": "qtctl.session.feeds.base",
@@ -82,6 +84,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "__version__",
+    "arrow_tables",
     "attach",
     "running_guests",
 ]

@@ -18,13 +18,17 @@ from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from qtctl.model import Argument, Clock, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, StringColumn
+from qtctl.records.extra import need_analysis
 from qtctl.records.table import EventTable
+
+need_analysis("Arrow", "pyarrow")
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.compute as pc  # noqa: E402
 
 __all__ = [
     "EVENTS",
