@@ -102,7 +102,22 @@ class Control:
     time_ns: int
 
 
-News: TypeAlias = GuestEvent | Mark | Control
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """More events a second than anybody wants: ``per_s`` of them, and the ``loudest`` with theirs.
+
+    ``patterns`` would quiet enough of them; ``guarded``: they are being switched off for that.
+    ``time_ns``: Unix time.
+    """
+
+    per_s: int
+    loudest: tuple[tuple[str, int], ...]
+    patterns: tuple[str, ...]
+    guarded: bool
+    time_ns: int
+
+
+News: TypeAlias = GuestEvent | Mark | Control | Flood
 """What a stream tells beside records."""
 
 

@@ -15,21 +15,25 @@ from qtctl.commands.output import Formatter, Output
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
 from qtctl.commands.writing import (
+    GUARD,
     NDJSON,
     TIME,
     WHERE,
     Writer,
     count_records,
+    flood_words,
     lost_words,
     make_writer,
     say_sums,
 )
 from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
 from qtctl.events.patterns import Selection
+from qtctl.model import Flood
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.records.columns import Record
+    from qtctl.session.feeds.base import Item
     from qtctl.session.follow import Stream
 
 _FLUSH_S = 1.0
@@ -60,6 +64,7 @@ BACKEND = arg(
         ),
         arg("--all", action="store_true", help="also lines of the log that are no trace events"),
         arg("-o", metavar="FILE", dest="out", type=Path, help="write records to a new file"),
+        GUARD,
         arg("--strict", action="store_true", help="exit 6 if any record was lost"),
     ),
     examples=(
@@ -67,6 +72,7 @@ BACKEND = arg(
         "qtctl tail @migration @qmp",
         "qtctl tail 'memory_region_ops_*' --where 'size == 4 and addr > 0xfee00000'",
         "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
+        "qtctl tail '*' --guard 100000 -o everything",
         "qtctl tail",
     ),
     details="Without a pattern: follows the events that are on, and switches none.",
@@ -87,6 +93,7 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
             text=options.all,
             limit=options.max_events,
             kernel=options.kernel,
+            guard=options.guard,
         )
         try:
             await _pump(context, options, stream, output)
@@ -112,6 +119,7 @@ async def _pump(
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
+                    _warn(context, options, item)
                     lines, records = partial(writer.lines, item), count_records(item)
                     if output.error is not None or not await put(
                         output, lines, context.stop, records
@@ -122,6 +130,13 @@ async def _pump(
             await put(output, lambda _: writer.ended(stream.counts), context.stop)
     if not await output.finish(_FLUSH_S if context.stop.is_set() else 5.0):
         context.complain("the reader of the records has stalled: not all of them were written")
+
+
+def _warn(context: Context, options: argparse.Namespace, item: Item) -> None:
+    """Tell of a flood on stderr, too, unless the stream itself is on the screen."""
+    on_screen = context.out_style.terminal and not (options.ndjson or options.out)
+    if isinstance(item, Flood) and not on_screen:
+        context.complain(flood_words(item))
 
 
 async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:

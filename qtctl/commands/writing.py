@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import arg
-from qtctl.model import Control, GuestEvent, Mark, News
+from qtctl.commands.values import count
+from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
     from qtctl.records.columns import Record
@@ -24,6 +26,12 @@ WHERE = arg(
     help="only records for which this Python expression over their arguments holds; "
     "also: event, tid, time_ns",
 )
+GUARD = arg(
+    "--guard",
+    metavar="N",
+    type=count,
+    help="over N events a second, switch off the loudest until the end",
+)
 NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
 TIME = arg(
     "--time",
@@ -31,6 +39,9 @@ TIME = arg(
     default="abs",
     help="time of day, since the first record, since the one before, or none",
 )
+
+
+_SHOWN_PATTERNS = 4
 
 
 class Writer:
@@ -93,8 +104,19 @@ def _words(item: Loss | News) -> str:
             return f"mark: {text}"
         case Control(action, patterns, changed):
             return f"{action} {' '.join(patterns)}: {changed} changed"
+        case Flood():
+            return flood_words(item)
     how_many = "an unknown number of" if item.count is None else str(item.count)
     return f"{how_many} records lost here ({item.backend})"
+
+
+def flood_words(flood: Flood) -> str:
+    """Say a flood to people: how much, who, and what ends it."""
+    loudest = ", ".join(f"{name} {per_s:,}/s" for name, per_s in flood.loudest)
+    quiet = shlex.join(flood.patterns[:_SHOWN_PATTERNS])
+    more = " ..." if len(flood.patterns) > _SHOWN_PATTERNS else ""
+    end = "switching off" if flood.guarded else "to quiet them: qtctl disable"
+    return f"flood of {flood.per_s:,} events/s: {loudest}; {end} {quiet}{more}"
 
 
 def count_records(item: Item) -> int:

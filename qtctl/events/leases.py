@@ -72,14 +72,19 @@ def extend(
     """Return ``lease`` with events added. ``changes`` maps each event to its present state.
 
     What other leases found counts as found: the state now may be their doing. An event that is
-    wanted as it was found needs no entry, and nobody's doing needs no undoing.
+    wanted as it was found needs no entry, for nobody's doing needs no undoing, unless that
+    overrules another lease, which will want its own again.
     """
+    others = list(others)
+    overruled = {
+        name for other in others for name, one in other.events.items() if one.wanted != wanted
+    }
     found = {name: change.found for other in others for name, change in other.events.items()}
     found |= {name: change.found for name, change in lease.events.items()}
     events = dict(lease.events)
     for name, now in changes.items():
         before = found.get(name, now)
-        if before == wanted:
+        if before == wanted and name not in overruled:
             events.pop(name, None)
         else:
             events[name] = Change(before, wanted)
@@ -89,15 +94,18 @@ def extend(
 def to_give_back(lease: Lease, others: Iterable[Lease], now: Mapping[str, bool]) -> dict[str, bool]:
     """Return the events to switch when ``lease`` ends, with the state to put back.
 
-    Left alone: what another lease still wants so, what somebody else switched meanwhile (the state
-    now is not what the lease wanted) and what the guest no longer has.
+    That is what another lease wants, else what was found. Left alone: what another lease still
+    wants so, what somebody else switched meanwhile (the state now is not what the lease wanted) and
+    what the guest no longer has.
     """
     held = {(name, change.wanted) for other in others for name, change in other.events.items()}
-    return {
-        name: change.found
-        for name, change in lease.events.items()
-        if now.get(name) == change.wanted and (name, change.wanted) not in held
-    }
+    back = {}
+    for name, change in lease.events.items():
+        if now.get(name) == change.wanted and (name, change.wanted) not in held:
+            before = not change.wanted if (name, not change.wanted) in held else change.found
+            if before != change.wanted:
+                back[name] = before
+    return back
 
 
 class Journal:

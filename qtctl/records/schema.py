@@ -12,7 +12,7 @@ from typing import Any
 from qtctl.model import Backend
 from qtctl.records.columns import Record
 
-__all__ = ["SCHEMA", "control", "guest", "loss", "mark", "record", "summary", "text"]
+__all__ = ["SCHEMA", "control", "flood", "guest", "loss", "mark", "record", "summary", "text"]
 
 SCHEMA = "qtctl/1"
 
@@ -53,6 +53,24 @@ def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) ->
         "action": action,
         "patterns": list(patterns),
         "changed": changed,
+        "time_ns": time_ns,
+    }
+
+
+def flood(
+    per_s: int,
+    loudest: Sequence[tuple[str, int]],
+    patterns: Sequence[str],
+    guarded: bool,
+    time_ns: int,
+) -> dict[str, Any]:
+    """Object of a flood at ``time_ns`` (Unix, ns): events a second, and what would quiet it."""
+    return {
+        "type": "flood",
+        "per_s": per_s,
+        "loudest": [{"name": name, "per_s": rate} for name, rate in loudest],
+        "patterns": list(patterns),
+        "guarded": guarded,
         "time_ns": time_ns,
     }
 

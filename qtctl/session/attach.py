@@ -87,6 +87,7 @@ class Session:
         text: bool = False,
         limit: int | None = None,
         kernel: Sequence[str] = (),
+        guard: int | None = None,
     ) -> Stream:
         """Return a stream of what the guest says, to enter with ``async with``.
 
@@ -102,7 +103,14 @@ class Session:
         ]
         chosen = Selection(tuple(rules))
         return Stream(
-            self, chosen, where=where, backend=backend, text=text, limit=limit, kernel=kernel
+            self,
+            chosen,
+            where=where,
+            backend=backend,
+            text=text,
+            limit=limit,
+            kernel=kernel,
+            guard=guard,
         )
 
     def following(self, stream: Stream, now: bool) -> None:

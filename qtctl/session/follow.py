@@ -10,16 +10,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from qtctl.backends.table import TABLE, candidates
-from qtctl.errors import LinkLost, Unsupported, UsageError
-from qtctl.events.control import SwitchReport
+from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
+from qtctl.events.control import States, SwitchReport
 from qtctl.events.patterns import Selection
-from qtctl.model import Backend
+from qtctl.model import Backend, Control, EventState, News
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Feed, Item, Loss, Request
+from qtctl.session.feeds.base import Feed, Item, Items, Loss, Request
 from qtctl.session.feeds.table import open_feed
+from qtctl.session.guarding import Guarding
 from qtctl.session.leasing import new_owner, nothing_matched
 from qtctl.session.sieve import Counts, Sieve
 
@@ -32,6 +33,7 @@ _SETTLE_LIMIT_S = 1.0
 """How long a feed may say nothing before what it still owes is given up."""
 _WAIT_S = 1.0
 _KEEP_UP_S = 0.05
+_LOOK_S = 0.1
 
 
 class Stream:
@@ -41,7 +43,8 @@ class Stream:
     backend's output and then switches the events on; leaving gives all of it back. Without a
     selection it shows what is on and switches nothing. ``limit`` ends it after so many shown
     records; ``text`` shows lines that are no events, too.
-    ``kernel`` are patterns of kernel events to show among them (ftrace only).
+    ``kernel`` are patterns of kernel events to show among them (ftrace only). Over ``guard`` events
+    a second, those that are loudest are switched off until the end; a flood is told in any case.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Stream:
         text: bool = False,
         limit: int | None = None,
         kernel: Sequence[str] = (),
+        guard: int | None = None,
     ) -> None:
         self.session = session
         self._sieve = Sieve(text=text, limit=limit)
@@ -69,6 +73,12 @@ class Stream:
         self._asked = backend
         self._kernel_patterns = kernel
         self._kernel: list[str] = []
+        self._guard = guard
+        self._guarding: Guarding | None = None
+        self._pilot: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
+        self._news: list[News] = []
+        self._told = asyncio.Event()
         self._owner = new_owner()
         self._feed: Feed | None = None
         self._stop = asyncio.Event()
@@ -83,7 +93,8 @@ class Stream:
             UsageError: ``where`` is wrong or names no argument of the picked events.
             Unsupported: the backend's output cannot be followed.
         """
-        names = list(await self.session.all_states())
+        states = await self.session.all_states()
+        names = list(states)
         self.picked = self.selection.pick(names) if self.selection else names
         if not self.picked:
             raise nothing_matched(self.selection, names, self.session.where)
@@ -98,6 +109,7 @@ class Stream:
         try:
             request = Request(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
+            self._watch_for_floods(self._feed, states)
             if not TABLE[self.backend].follows_qmp:
                 picked = tuple(sorted(picked))
                 self.report = SwitchReport(True, picked, picked, (), ())
@@ -109,6 +121,49 @@ class Stream:
             await self._leave()
             raise
         return self
+
+    def _watch_for_floods(self, feed: Feed, states: States) -> None:
+        if self._guard is not None and not TABLE[self.backend].follows_qmp:
+            raise UsageError(
+                f"--guard switches events over QMP, and {self.backend} does not look at that",
+                hint="another --backend, or fewer patterns",
+            )
+        chosen = set(self.picked) if self.selection else set()
+        idle = {n for n, s in states.items() if s != EventState.ENABLED and n not in chosen}
+        self._guarding = Guarding(feed, self._guard, list(states), idle)
+        self._pilot = asyncio.create_task(self._look_out(self._guarding))
+
+    async def _look_out(self, guarding: Guarding) -> None:
+        """Tell of floods as they come, and switch off what is too loud for the guard."""
+        while not self._stop.is_set():
+            if guarding.quiet:
+                await self._heard.wait()
+            self._heard.clear()
+            await asyncio.sleep(_LOOK_S)
+            found = guarding.look(self.counts)
+            if found is None:
+                continue
+            verdict, flood = found
+            self._tell(flood)
+            if verdict.guarded:
+                with contextlib.suppress(QtctlError):  # a lost link is told where it is followed
+                    await self._quiet([name for name, _ in verdict.loudest], flood.patterns)
+
+    async def _quiet(self, names: list[str], patterns: tuple[str, ...]) -> None:
+        async with self._giving:
+            if self._stop.is_set():
+                return
+            report = await self.session.leasing.switch(self._owner, Selection.of(*names), False)
+        self._tell(Control("disable", patterns, len(report.changed), time.time_ns()))
+
+    def _tell(self, news: News) -> None:
+        self._news.append(news)
+        self._told.set()
+
+    def _take_news(self) -> list[News]:
+        self._told.clear()
+        taken, self._news = self._news, []
+        return taken
 
     async def _open(self, wanted: list[Backend], request: Request) -> Feed:
         """Open the first backend that can be; what stopped a cheaper one is kept to be told."""
@@ -180,7 +235,10 @@ class Stream:
         try:
             while not lost.done() and not stopped.done():
                 before = self._feed.taken
-                for item in await asyncio.to_thread(self._step):
+                items = await asyncio.to_thread(self._step)
+                if self._feed.taken > before:
+                    self._heard.set()
+                for item in [*items, *self._take_news()]:
                     async with self._kept_up():
                         yield item
                     if self._sieve.full():
@@ -196,6 +254,8 @@ class Stream:
                 await self.release()
             async for item in self._rest():
                 yield item
+            for news in self._take_news():
+                yield news
         finally:
             for task in (lost, stopped):
                 task.cancel()
@@ -250,7 +310,7 @@ class Stream:
 
     async def _idle(
         self, lost: asyncio.Future[str], stopped: asyncio.Future[Literal[True]], pause_s: float
-    ) -> list[Batch | Loss]:
+    ) -> Items:
         """Wait for more to read, for the link to go, or to be stopped."""
         assert self._feed is not None
         ends: set[asyncio.Future[Any]] = {lost, stopped}
@@ -258,21 +318,29 @@ class Stream:
             await asyncio.wait(ends, timeout=pause_s, return_when="FIRST_COMPLETED")
             return []
         more = asyncio.ensure_future(self._feed.wait(_WAIT_S))
+        told = asyncio.ensure_future(self._told.wait())
         try:
-            await asyncio.wait({*ends, more}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({*ends, more, told}, return_when="FIRST_COMPLETED")
             items = more.result() if more.done() else []
         finally:
-            if not more.done():
-                more.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await more
-        shown = map(self._sieve.take, items)
-        return [item for item in shown if item is not None]
+            for task in (more, told):
+                if not task.done():
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+        return self._sift(items)
 
-    def _step(self) -> list[Batch | Loss]:
+    def _step(self) -> Items:
         """Read, decode and filter once; runs in a thread."""
         assert self._feed is not None
-        shown = map(self._sieve.take, self._feed.read())
+        return self._sift(self._feed.read())
+
+    def _sift(self, items: Items) -> Items:
+        """Count what was read; return what of it is shown."""
+        assert self._guarding is not None
+        if items:
+            self._guarding.take(items)
+        shown = map(self._sieve.take, items)
         return [item for item in shown if item is not None]
 
     async def records(self) -> AsyncGenerator[Record]:
@@ -293,6 +361,9 @@ class Stream:
 
     async def _leave(self) -> None:
         self.session.following(self, False)
+        if self._pilot is not None:
+            self._pilot.cancel()
+            await asyncio.gather(self._pilot, return_exceptions=True)
         try:
             async with self._giving:
                 await self.session.end(self._owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qtctl.model import Backend, Control, GuestEvent, Mark, News
+from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
 from qtctl.records import schema
 from qtctl.session.feeds.base import Loss
 
@@ -21,6 +21,8 @@ def to_object(item: Loss | News) -> dict[str, Any]:
             return schema.mark(text, time_ns)
         case Control(action, patterns, changed, time_ns):
             return schema.control(action, patterns, changed, time_ns)
+        case Flood(per_s, loudest, patterns, guarded, time_ns):
+            return schema.flood(per_s, loudest, patterns, guarded, time_ns)
 
 
 def from_object(told: Mapping[str, Any]) -> Loss | News | None:
@@ -41,4 +43,8 @@ def from_object(told: Mapping[str, Any]) -> Loss | News | None:
         case "control":
             patterns = tuple(map(str, told["patterns"]))
             return Control(str(told["action"]), patterns, int(told["changed"]), time_ns)
+        case "flood":
+            loudest = tuple((str(one["name"]), int(one["per_s"])) for one in told["loudest"])
+            patterns = tuple(map(str, told["patterns"]))
+            return Flood(int(told["per_s"]), loudest, patterns, bool(told["guarded"]), time_ns)
     return None

@@ -47,25 +47,36 @@ def test_given_back_unless_held_or_switched_by_others() -> None:
     assert to_give_back(mine, others, now) == {"mine": False}
 
 
-@given(st.lists(st.tuples(st.sampled_from("ABC"), st.booleans()), max_size=12), st.booleans())
+def test_who_overrules_another_gives_it_back_what_it_wants() -> None:
+    standing = lease(None, a=(False, True))
+    guard = extend(Lease(ME), {"a": True}, False, [standing])
+    assert guard.events == {"a": Change(False, False)}
+    assert to_give_back(guard, [standing], {"a": False}) == {"a": True}
+    assert to_give_back(guard, [], {"a": False}) == {}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from([True, False, None])), max_size=12),
+    st.booleans(),
+)
 def test_when_all_have_left_the_guest_is_as_found(
-    steps: list[tuple[str, bool]], found: bool
+    steps: list[tuple[str, bool | None]], found: bool
 ) -> None:
-    """Any interleaving of takers and leavers ends where it began."""
+    """Any interleaving of those who switch (on or off) and leave (None) ends where it began."""
     owners = {name: Owner(ord(name), 1, 1) for name in "ABC"}
     held: dict[str, Lease] = {}
     state = found
-    leavings = [(name, True) for name in "ABC"]
-    for name, leaves in [*steps, *leavings]:
+    leavings = [(name, None) for name in "ABC"]
+    for name, wanted in [*steps, *leavings]:
         others = [le for other, le in held.items() if other != name]
-        if leaves:
+        if wanted is None:
             mine = held.pop(name, Lease(owners[name]))
             for value in to_give_back(mine, others, {"e": state}).values():
                 state = value
         else:
             mine = held.get(name, Lease(owners[name]))
-            held[name] = extend(mine, {"e": state}, True, others)
-            state = True
+            held[name] = extend(mine, {"e": state}, wanted, others)
+            state = wanted
     assert state is found
 
 

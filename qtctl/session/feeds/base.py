@@ -62,6 +62,9 @@ class Feed(Protocol):
     def taken(self) -> int:
         """Bytes read so far."""
 
+    def behind(self) -> int:
+        """Return how many bytes wait to be read, 0 where that cannot be seen."""
+
     def read(self) -> Items:
         """Return what came since the last call, decoded, losses at their place."""
 

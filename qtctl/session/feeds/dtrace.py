@@ -35,6 +35,10 @@ class DtraceFeed:
         self._settle_ns = 0
         self._deadline = 0.0
 
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
     def read(self) -> Items:
         """Return what came since the last call, decoded.
 

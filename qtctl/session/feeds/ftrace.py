@@ -53,6 +53,10 @@ class FtraceFeed:
         """Bytes of text read so far."""
         return self._pipe.taken
 
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         settling = self._settling

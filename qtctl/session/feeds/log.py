@@ -69,6 +69,10 @@ class LogFeed:
         """Bytes of the log read so far."""
         return self._file.offset
 
+    def behind(self) -> int:
+        """Bytes of the log that are written and not read."""
+        return self._file.behind()
+
     async def settle(self) -> None:
         """Note where the log ends now."""
         self._end = self._file.offset + self._file.behind()

@@ -70,6 +70,10 @@ class SimpleFeed:
         self._checked = time.monotonic()
         self._told: set[str] = set()
 
+    def behind(self) -> int:
+        """Bytes of the trace file that are written and not read."""
+        return self._file.behind()
+
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         out, self._waiting = self._waiting, []

@@ -47,6 +47,10 @@ class SyslogFeed:
         """Bytes read so far, those of other programs included."""
         return self._from.taken
 
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         out: Items = []

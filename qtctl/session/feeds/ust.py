@@ -65,6 +65,10 @@ class UstFeed:
         with contextlib.suppress(OSError):  # more than a user's share: the usual size will do
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
     def read(self) -> Items:
         """Return what came since the last call, decoded.
 

@@ -1,0 +1,89 @@
+"""A guard against floods of a real QEMU, and everything back as it was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.qemus import RealGuest, require
+from tests.running import Qtctl, eventually
+
+pytestmark = pytest.mark.qemu
+
+PORTS = ("memory_region_ops_read", "memory_region_ops_write")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as runner:
+        yield runner
+
+
+def enabled(guest: RealGuest, run: Qtctl) -> list[str]:
+    listed = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
+    return [event["name"] for event in json.loads(listed.out)["events"]]
+
+
+def grows(guest: RealGuest) -> bool:
+    """Tell whether the log grows now."""
+    before = guest.stderr_path.stat().st_size
+    os.sched_yield()
+    return any(guest.stderr_path.stat().st_size > before for _ in range(20_000))
+
+
+@pytest.mark.parametrize("label", ["path", "rooted"])
+def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: Qtctl) -> None:
+    with RealGuest(require(label), image="flood") as guest:
+        target = ("-t", guest.address)
+        run(*target, "enable", PORTS[0]).said(0)
+        # A filter hides what is read, and the guard still hears it.
+        words = ("memory_region_ops_*", "usb_*", "--where", "1 == 2", "--guard", "20000")
+        running = run.start(*target, "tail", *words, "--ndjson")
+        running.wrote(b'"action": "disable"')
+        running.said("switching off")
+        eventually(lambda: not grows(guest), "silence")
+        running.signal(signal.SIGINT)
+        ran = running.finish(None)
+        told = [json.loads(line) for line in ran.out.splitlines()]
+        floods = [one for one in told if one["type"] == "flood"]
+        offs = [one for one in told if one["type"] == "control" and one["action"] == "disable"]
+        assert all(flood["guarded"] and flood["per_s"] > 20_000 for flood in floods)
+        assert {one["name"] for flood in floods for one in flood["loudest"]} <= set(PORTS)
+        assert sum(off["changed"] for off in offs) <= 2
+        # From the first reading that could tell to the switch; the machine may be busy.
+        assert offs[0]["time_ns"] - floods[0]["time_ns"] < 1_000_000_000
+        assert ran.code == 130
+        assert enabled(guest, run) == [PORTS[0]], "a standing enable is back"
+        run(*target, "restore").said(0)
+        assert enabled(guest, run) == []
+
+
+def test_a_guard_works_while_nobody_reads_the_records(run: Qtctl) -> None:
+    with RealGuest(require("path"), image="flood") as guest:
+        reading, writing = os.pipe()
+        try:
+            words = ("tail", "memory_region_ops_*", "--guard", "20000")
+            running = run.start("-t", guest.address, *words, stdout=writing)
+            running.said("events on")
+            eventually(lambda: guest.stderr_path.stat().st_size > 1_000_000, "a flood")
+            eventually(lambda: not grows(guest), "silence")
+            running.signal(signal.SIGINT)
+            running.finish(None)
+        finally:
+            os.close(reading)
+            os.close(writing)
+        assert enabled(guest, run) == []
+
+
+def test_a_guard_needs_states_that_qemu_looks_at(run: Qtctl) -> None:
+    with RealGuest(require("built"), image="flood", extra=("-trace", "file={dir}/t")) as guest:
+        words = ("tail", "memory_region_ops_*", "--backend", "ust", "--guard", "10")
+        ran = run("-t", guest.address, *words, limit=None)
+        if "lttng" in ran.err and ran.code == 1:
+            pytest.skip("ust cannot be followed here")
+        ran.said(2, "--guard", "ust")
