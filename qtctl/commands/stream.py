@@ -111,6 +111,7 @@ async def _pump(
 ) -> None:
     """Enter the stream, write what it yields, and leave it when asked to."""
     writer: Writer | None = None
+    on_screen = context.out_style.terminal and not (options.ndjson or options.out)
     async with stream:
         announce(context, stream)
         writer = _writer(context, options, stream)
@@ -119,7 +120,8 @@ async def _pump(
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
-                    _warn(context, options, item)
+                    if not on_screen:
+                        warn(context, item)
                     lines, records = partial(writer.lines, item), count_records(item)
                     if output.error is not None or not await put(
                         output, lines, context.stop, records
@@ -132,10 +134,9 @@ async def _pump(
         context.complain("the reader of the records has stalled: not all of them were written")
 
 
-def _warn(context: Context, options: argparse.Namespace, item: Item) -> None:
-    """Tell of a flood on stderr, too, unless the stream itself is on the screen."""
-    on_screen = context.out_style.terminal and not (options.ndjson or options.out)
-    if isinstance(item, Flood) and not on_screen:
+def warn(context: Context, item: Item) -> None:
+    """Tell of a flood on stderr."""
+    if isinstance(item, Flood):
         context.complain(flood_words(item))
 
 

@@ -16,9 +16,18 @@ from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.output import Output
 from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import BACKEND, announce, put, stop_when
+from qtctl.commands.stream import BACKEND, announce, put, stop_when, warn
 from qtctl.commands.values import count, duration, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, Writer, count_records, lost_words, say_sums
+from qtctl.commands.writing import (
+    GUARD,
+    NDJSON,
+    TIME,
+    WHERE,
+    Writer,
+    count_records,
+    lost_words,
+    say_sums,
+)
 from qtctl.errors import DataLost
 from qtctl.text.ratetable import rate_table
 
@@ -50,6 +59,7 @@ VIEWED = (
     ),
     arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
     TIME,
+    GUARD,
     arg("--strict", action="store_true", help="exit 6 if any record was lost"),
 )
 """Options of whatever shows a view."""
@@ -98,7 +108,9 @@ async def top(context: Context, options: argparse.Namespace) -> Result | int:
     async with context.attached() as session:
         await check_by(session, chosen, options.by)
         names = await Names.ask(session.monitor, session.guest)
-        stream = session.follow(chosen, where=options.where, backend=options.backend)
+        stream = session.follow(
+            chosen, where=options.where, backend=options.backend, guard=options.guard
+        )
         try:
             async with stream:
                 announce(context, stream)
@@ -178,5 +190,6 @@ async def _take(context: Context, stream: Stream, rating: Rating, output: Output
     async with contextlib.aclosing(aiter(stream)) as items:
         async for item in items:
             rating.take(item)
+            warn(context, item)
             if output is not None and not count_records(item):
                 await put(output, partial(writer.lines, item), context.stop)

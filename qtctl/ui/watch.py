@@ -74,7 +74,10 @@ class Watch:
         """
         options = self._options
         self.stream = self.session.follow(
-            self._selection, where=options.where, backend=options.backend
+            self._selection,
+            where=options.where,
+            backend=options.backend,
+            guard=options.guard,
         )
         await self.stream.__aenter__()
         names = await Names.ask(self.session.monitor, self.session.guest)
