@@ -1,34 +1,33 @@
-"""How much of a long file is read, on a terminal."""
+"""How a long job goes, on one line of a terminal's stderr."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 
 from qtctl.commands.context import Context
 
 PROGRESS_S = 0.5
 
 
-class Progress:
-    """Tells on stderr how much of ``size`` bytes is done, anew now and then.
+class StatusLine:
+    """A line that is written anew now and then, on a terminal, unless ``-q``.
 
     ``alone`` says that nothing else is shown meanwhile.
     """
 
-    def __init__(self, context: Context, size: int, *, alone: bool) -> None:
+    def __init__(self, context: Context, *, alone: bool = True) -> None:
         self._shows = context.err_style.terminal and not context.quiet and alone
-        self._size = size
         self._due = time.monotonic() + PROGRESS_S
         self._shown = False
 
-    def tell(self, done: int) -> None:
-        """Be told how many bytes are done."""
-        if self._shows and time.monotonic() >= self._due and self._size:
+    def tell(self, text: Callable[[], str]) -> None:
+        """Show ``text()``, which is safe to print, if it is time to."""
+        if self._shows and time.monotonic() >= self._due:
             self._due, self._shown = time.monotonic() + PROGRESS_S, True
-            share = min(100, 100 * done // self._size)
-            self._write(f"\r{share:3} % of {self._size >> 20} MiB")
+            self._write(f"\r{text()}\x1b[K")
 
     def clear(self) -> None:
         """Leave the line empty."""
@@ -41,3 +40,21 @@ class Progress:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+class Progress:
+    """Tells how much of ``size`` bytes is done, as a :class:`StatusLine`."""
+
+    def __init__(self, context: Context, size: int, *, alone: bool) -> None:
+        self._line = StatusLine(context, alone=alone and size > 0)
+        self._size = size
+
+    def tell(self, done: int) -> None:
+        """Be told how many bytes are done."""
+        self._line.tell(
+            lambda: f"{min(100, 100 * done // self._size):3} % of {self._size >> 20} MiB"
+        )
+
+    def clear(self) -> None:
+        """Leave the line empty."""
+        self._line.clear()

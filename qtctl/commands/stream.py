@@ -35,11 +35,23 @@ if TYPE_CHECKING:
     from qtctl.records.columns import Record
     from qtctl.session.feeds.base import Item
     from qtctl.session.follow import Stream
+    from qtctl.session.sieve import Counts
 
 _FLUSH_S = 1.0
 BACKEND = arg(
     "--backend", default="auto", metavar="NAME", help="trace backend to read (default: auto)"
 )
+DURATION = arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)")
+MAX_EVENTS = arg("--max-events", metavar="N", type=count, help="stop after N records")
+KERNEL = arg(
+    "--kernel",
+    action="append",
+    default=[],
+    metavar="PATTERN",
+    help="also these events of the kernel, such as 'kvm:*' (ftrace backend, as root)",
+)
+ALL = arg("--all", action="store_true", help="also lines of the log that are no trace events")
+STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost")
 
 
 @command(
@@ -51,21 +63,15 @@ BACKEND = arg(
         FILE,
         WHERE,
         BACKEND,
-        arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
-        arg("--max-events", metavar="N", type=count, help="stop after N records"),
+        DURATION,
+        MAX_EVENTS,
         TIME,
         NDJSON,
-        arg(
-            "--kernel",
-            action="append",
-            default=[],
-            metavar="PATTERN",
-            help="also these events of the kernel, such as 'kvm:*' (ftrace backend, as root)",
-        ),
-        arg("--all", action="store_true", help="also lines of the log that are no trace events"),
+        KERNEL,
+        ALL,
         arg("-o", metavar="FILE", dest="out", type=Path, help="write records to a new file"),
         GUARD,
-        arg("--strict", action="store_true", help="exit 6 if any record was lost"),
+        STRICT,
     ),
     examples=(
         "qtctl tail 'virtio_blk_*'",
@@ -101,9 +107,19 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
             if stream.began_ns:
                 say_sums(context, stream.counts)
         output.check()
-    if options.strict and (stream.counts.lost or stream.counts.unknown_losses):
-        raise DataLost(f"{lost_words(stream.counts)} lost", hint="a --where or fewer patterns")
+    if options.strict:
+        check_lost(stream.counts)
     return 0
+
+
+def check_lost(counts: Counts) -> None:
+    """Raise for ``--strict``.
+
+    Raises:
+        DataLost: records were lost.
+    """
+    if counts.lost or counts.unknown_losses:
+        raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
 
 
 async def _pump(

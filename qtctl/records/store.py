@@ -27,7 +27,9 @@ __all__ = ["DataMaker", "DataReader", "NameBook", "Note", "read_names"]
 
 CHUNK_ROWS = 1 << 16
 CHUNK_BYTES = 4 << 20
-"""What a chunk of data holds at least before it is full: rows, or bytes of arguments."""
+"""What a chunk of data holds at least before it is full: rows, or bytes before compression."""
+_ROW_BYTES = 28
+"""What a row takes beside its arguments, before compression: event, time, thread, size."""
 Note: TypeAlias = dict[str, Any]
 _BAD = (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, MemoryError)
 _SIZE = struct.Struct("<I")
@@ -105,10 +107,11 @@ _Origin: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class DataMaker:
-    """Gathers batches and notes, in order, into DATA chunks."""
+    """Gathers batches and notes, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
 
-    def __init__(self, names: NameBook) -> None:
+    def __init__(self, names: NameBook, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._names = names
+        self._chunk_bytes = chunk_bytes
         self._items: list[tuple[_Origin, list[Rows]] | Note] = []
         self._bytes = 0
         self.rows = 0
@@ -121,7 +124,7 @@ class DataMaker:
     @property
     def full(self) -> bool:
         """Whether it is time for :meth:`chunk`."""
-        return self.rows >= CHUNK_ROWS or self._bytes >= CHUNK_BYTES
+        return self.rows >= CHUNK_ROWS or self._bytes >= self._chunk_bytes
 
     def add(self, batch: Batch) -> None:
         """Take the records of a batch; its bytes are not held on to."""
@@ -144,7 +147,7 @@ class DataMaker:
         else:
             self._items.append((origin, [rows]))
         self.rows += len(rows)
-        self._bytes += len(rows.data)
+        self._bytes += len(rows.data) + _ROW_BYTES * len(rows)
 
     def note(self, document: Note) -> None:
         """Take a note at its place among the records."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,7 +13,7 @@ from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
 from qtctl.events.control import States, SwitchReport
 from qtctl.events.patterns import Selection
-from qtctl.model import Backend, Control, EventState, News
+from qtctl.model import Backend, Control, Declaration, EventState, News
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.printf import hex_arguments
@@ -204,6 +204,10 @@ class Stream:
         """Return the picked events whose arguments stay text, for want of a declaration."""
         declared = self.session.facts.declarations.by_name
         return [name for name in self.picked if name not in declared]
+
+    def events(self) -> tuple[list[str], Mapping[str, Declaration]]:
+        """Return the names of the events that may come, and the declarations there are."""
+        return [*self.picked, *self._kernel], self.session.facts.declarations.by_name
 
     def hex_arguments(self) -> dict[str, frozenset[str]]:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""

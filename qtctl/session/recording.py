@@ -16,7 +16,7 @@ from qtctl.model import Declaration
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.chunks import Chunk, ChunkKind, header, trailer
-from qtctl.records.store import DataMaker, NameBook
+from qtctl.records.store import CHUNK_BYTES, DataMaker, NameBook
 from qtctl.session.feeds.base import Item
 from qtctl.session.notes import to_object
 from qtctl.session.sieve import Counts
@@ -24,11 +24,13 @@ from qtctl.session.sieve import Counts
 if TYPE_CHECKING:
     from qtctl.session.follow import Stream
 
+_CHUNKS = 16
+"""In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
 FLUSH_S = 1.0
 """How long at most what was recorded waits to be written: what a qtctl that is killed loses."""
 
 
-def facts_of(stream: Stream, began_ns: int) -> dict[str, Any]:
+def facts_of(stream: Stream) -> dict[str, Any]:
     """Return what a recording of ``stream`` says of itself."""
     guest, monitor = stream.session.guest, stream.session.monitor
     return {
@@ -42,14 +44,15 @@ def facts_of(stream: Stream, began_ns: int) -> dict[str, Any]:
         "source": stream.source,
         "patterns": list(stream.selection.words()),
         "where": stream.where,
-        "began_ns": began_ns,
+        "began_ns": stream.began_ns,
     }
 
 
 class RecordingWriter:
     """A recording that is being written; on disk it is always whole up to its last chunk.
 
-    ``fd`` is open for writing a file that is empty; :meth:`close` closes it.
+    ``fd`` is open for writing a file that is empty; :meth:`close` closes it. ``rows`` and ``size``
+    (bytes) are what was written; ``failed`` tells that no more can be.
 
     Raises:
         QtctlError: the file cannot be written, here and in the methods; what is there stays.
@@ -58,6 +61,7 @@ class RecordingWriter:
     def __init__(self, path: Path, fd: int, facts: Mapping[str, Any]) -> None:
         self.path = path
         self.size = self.rows = 0
+        self.failed = False
         self._fd = fd
         self._indexed: list[int] = []
         self._append(header())
@@ -83,6 +87,7 @@ class RecordingWriter:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
+            self.failed = True
             os.ftruncate(self._fd, self.size)
             raise QtctlError(
                 f"cannot write {self.path}: {error.strerror}; "
@@ -103,11 +108,16 @@ class Recorder(ABC):
     of those that did not, too.
     """
 
-    def __init__(self, events: Iterable[str], declared: Mapping[str, Declaration]) -> None:
+    def __init__(
+        self,
+        events: Iterable[str],
+        declared: Mapping[str, Declaration],
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
         self._names = NameBook()
         for name in events:
             self._names.enter(name, declared.get(name))
-        self._maker = DataMaker(self._names)
+        self._maker = DataMaker(self._names, chunk_bytes)
         self._lock = threading.Lock()
         self._since = 0.0
 
@@ -151,10 +161,14 @@ class FileRecorder(Recorder):
     ) -> None:
         super().__init__(events, declared)
         self._writer = writer
+        self._put_names()
 
-    def _keep(self, chunk: Chunk) -> None:
+    def _put_names(self) -> None:
         for names in self._names.news():
             self._writer.put(names)
+
+    def _keep(self, chunk: Chunk) -> None:
+        self._put_names()
         self._writer.put(chunk)
 
     def end(self, counts: Counts) -> None:
@@ -178,7 +192,8 @@ class RingRecorder(Recorder):
         limit_bytes: int | None = None,
         limit_s: float | None = None,
     ) -> None:
-        super().__init__(events, declared)
+        most = CHUNK_BYTES if limit_bytes is None else limit_bytes // _CHUNKS
+        super().__init__(events, declared, min(CHUNK_BYTES, most))
         self._limit_bytes = limit_bytes
         self._limit_s = limit_s
         self._chunks: deque[tuple[float, Chunk]] = deque()
@@ -188,7 +203,7 @@ class RingRecorder(Recorder):
         self._chunks.append((time.monotonic(), chunk))
         self.rows += chunk.rows
         self.size += len(chunk.data)
-        while self._chunks and self._over(self._chunks[0][0]):
+        while len(self._chunks) > 1 and self._over(self._chunks[0][0]):
             _, oldest = self._chunks.popleft()
             self.rows -= oldest.rows
             self.size -= len(oldest.data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtctl.commands import control, demo, inspect, latency, query, raw, replay, sets, stream
+from qtctl.commands import control, demo, inspect, latency, query, raw, record, replay, sets, stream
 from qtctl.commands.registry import COMMANDS
 from qtctl.ui import pane, top
 
@@ -15,6 +15,7 @@ __all__ = [
     "pane",
     "query",
     "raw",
+    "record",
     "replay",
     "sets",
     "stream",

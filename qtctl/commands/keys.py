@@ -1,0 +1,43 @@
+"""Single keys pressed on the terminal of a verb that runs for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import termios
+import tty
+from collections.abc import Callable, Iterator, Mapping
+
+
+@contextlib.contextmanager
+def keys(bound: Mapping[str, Callable[[], None]]) -> Iterator[bool]:
+    """Call what is bound to a key when it is pressed, for the length of the block.
+
+    Yields whether there is a terminal to press keys on; it is left as it was found.
+    """
+    try:
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+        # In the background the terminal is somebody else's.
+        ours = os.tcgetpgrp(fd) == os.getpgrp()
+    except (OSError, ValueError, AttributeError, termios.error):
+        ours = False
+    if not ours:
+        yield False
+        return
+
+    def pressed() -> None:
+        with contextlib.suppress(OSError):
+            for key in os.read(fd, 64).decode("utf-8", "replace"):
+                bound.get(key, lambda: None)()
+
+    loop = asyncio.get_running_loop()
+    tty.setcbreak(fd, termios.TCSANOW)
+    try:
+        loop.add_reader(fd, pressed)
+        yield True
+    finally:
+        loop.remove_reader(fd)
+        termios.tcsetattr(fd, termios.TCSANOW, before)

@@ -1,0 +1,239 @@
+"""The verb that keeps what a guest says: record."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.keys import keys
+from qtctl.commands.progress import StatusLine
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.stream import (
+    ALL,
+    BACKEND,
+    DURATION,
+    KERNEL,
+    MAX_EVENTS,
+    STRICT,
+    announce,
+    check_lost,
+    stop_when,
+)
+from qtctl.commands.values import duration, selection
+from qtctl.commands.writing import WHERE, lost_words, say_sums
+from qtctl.errors import LinkLost, QtctlError, UsageError
+from qtctl.model import Control
+from qtctl.text.figures import short
+from qtctl.text.tables import table
+
+if TYPE_CHECKING:
+    from qtctl.commands.recordings import Destination, RingFiles, Written
+    from qtctl.session.follow import Stream
+    from qtctl.session.sieve import Counts
+    from qtctl.text.style import Style
+
+_TICK_S = 1.0
+_LEAST_RING = 64 << 10
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def ring(text: str) -> tuple[int | None, float | None]:
+    """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
+    match = re.fullmatch(r"(\d+)\s*([KMG])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match:
+        size = int(match[1]) * _SIZES[match[2].upper()]
+        if size < _LEAST_RING:
+            raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
+        return size, None
+    try:
+        return None, duration(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"not a size or duration: {text!r} (say 64MiB or 30s)"
+        ) from None
+
+
+@command(
+    "record",
+    "keep what events say in a file, to replay, query or export",
+    arguments=(
+        PATTERNS,
+        arg("-o", metavar="FILE", dest="out", type=Path, required=True, help="the new file"),
+        EXCEPT,
+        FILE,
+        WHERE,
+        BACKEND,
+        DURATION,
+        MAX_EVENTS,
+        arg(
+            "--ring",
+            metavar="SIZE|TIME",
+            type=ring,
+            help="keep only the last part, in memory, such as 64MiB or 30s",
+        ),
+        arg(
+            "--dump-on",
+            metavar="WHEN",
+            action="append",
+            default=[],
+            help="write the ring to a file when this expression holds for a record, "
+            "or when this QMP event comes (GUEST_PANICKED)",
+        ),
+        KERNEL,
+        ALL,
+        STRICT,
+    ),
+    examples=(
+        "qtctl record 'virtio_blk_*' -o disk.qtr --duration 1m",
+        "qtctl record '*' --except 'memory_region_*' -o all.qtr",
+        "qtctl record 'nvme_*' --ring 30s --dump-on GUEST_PANICKED --dump-on 'status != 0' "
+        "-o crash.qtr",
+    ),
+    details=(
+        "Without a pattern: records what is on, and switches none. Never overwrites a file.\n"
+        "What is killed or runs out of disk leaves a file that can be read up to its last second.\n"
+        "\n"
+        "A ring is written to FILE, the next time to FILE.1 and so on, each time what came since\n"
+        "the last: on --dump-on (at most once a second, and 16 times), on SIGUSR1 or the key d,\n"
+        "when the guest goes away, and without --dump-on at the end. It counts compressed bytes:\n"
+        "FILE becomes as large."
+    ),
+    selects=True,
+)
+async def record(context: Context, options: argparse.Namespace) -> Result:
+    """Record until told to stop."""
+    from qtctl.commands.recordings import OneFile, RingFiles, check_new
+    from qtctl.session.watching import Condition
+
+    chosen = selection(options)
+    if options.dump_on and options.ring is None:
+        raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
+    check_new(options.out)
+    context.stops = True
+    async with context.attached() as session:
+        declared = session.facts.declarations.by_name
+        names = chosen.pick(list(declared)) if chosen else declared
+        conditions = [Condition(text, map(declared.__getitem__, names)) for text in options.dump_on]
+        stream = session.follow(
+            chosen,
+            where=options.where,
+            backend=options.backend,
+            text=options.all,
+            limit=options.max_events,
+            kernel=options.kernel,
+        )
+        try:
+            async with stream:
+                announce(context, stream)
+                into: OneFile | RingFiles
+                if options.ring is None:
+                    into = OneFile(stream, options.out)
+                    await _pump(context, options.duration, stream, into)
+                else:
+                    at_end = not conditions
+                    into = RingFiles(stream, options.out, options.ring, conditions, at_end=at_end)
+                    with _asking(context, into):
+                        await _pump(context, options.duration, stream, into)
+        finally:
+            if stream.began_ns:
+                say_sums(context, stream.counts)
+    if options.strict:
+        check_lost(stream.counts)
+    return Result(_document(into.files, stream.counts), lambda style: _lines(style, into.files))
+
+
+@contextlib.contextmanager
+def _asking(context: Context, ring: RingFiles) -> Iterator[None]:
+    """Let SIGUSR1 and a key have the ring written."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, ring.ask, "SIGUSR1")
+    try:
+        with keys({"d": lambda: ring.ask("d")} if context.interrupt is None else {}) as there:
+            if there:
+                context.say("d writes the ring to a file now")
+            yield
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def _pump(context: Context, seconds: float | None, stream: Stream, into: Destination) -> None:
+    """Record what a stream yields, until it ends or a file cannot be written."""
+    progress = StatusLine(context)
+    began = time.monotonic()
+    stopping = asyncio.ensure_future(stop_when(context.stop, seconds, stream))
+    ticking = asyncio.ensure_future(_tick(context, stream, into, progress, began))
+    lost = False
+    try:
+        if stream.report is not None:
+            changed, patterns = len(stream.report.changed), tuple(stream.selection.words())
+            into.add(Control("enable", patterns, changed, stream.began_ns))
+        async with contextlib.aclosing(aiter(stream)) as items:
+            async for item in items:
+                _tell(context, progress, await asyncio.to_thread(into.add, item))
+                if ticking.done():
+                    break
+    except LinkLost:
+        lost = True
+        raise
+    finally:
+        stopping.cancel()
+        failed = ticking.done()
+        ticking.cancel()
+        progress.clear()
+        _tell(context, progress, await asyncio.to_thread(lambda: into.end(lost=lost)))
+    if failed:
+        ticking.result()
+
+
+async def _tick(
+    context: Context, stream: Stream, into: Destination, progress: StatusLine, began: float
+) -> None:
+    """Write what waits, and tell how it goes. Ends only where a file cannot be written."""
+
+    def how_it_goes() -> str:
+        counts, took = stream.counts, time.monotonic() - began
+        return (
+            f"{short(counts.shown)} records, {short(counts.shown / took)}/s, "
+            f"{short(into.size)}B, {lost_words(counts)} lost"
+        )
+
+    try:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            _tell(context, progress, await asyncio.to_thread(into.tick))
+            progress.tell(how_it_goes)
+    except QtctlError:
+        stream.stop()
+        raise
+
+
+def _tell(context: Context, progress: StatusLine, told: Iterable[str]) -> None:
+    for text in told:
+        progress.clear()
+        context.say(text)
+
+
+def _document(files: list[Written], counts: Counts) -> dict[str, Any]:
+    return {
+        "files": [
+            {"path": str(one.path), "records": one.records, "bytes": one.size} for one in files
+        ],
+        "read": counts.read,
+        "shown": counts.shown,
+        "filtered": counts.filtered,
+        "lost": counts.lost,
+    }
+
+
+def _lines(style: Style, files: list[Written]) -> Iterator[str]:
+    rows = [(str(one.path), str(one.records), str(one.size)) for one in files]
+    return table(style, ("FILE", "RECORDS", "BYTES"), rows)

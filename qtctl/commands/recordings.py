@@ -1,0 +1,193 @@
+"""Where a verb's recording goes: one file, or a ring in memory that is written when asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from qtctl.commands.output import open_new
+from qtctl.errors import QtctlError, UsageError
+from qtctl.session.recording import FileRecorder, RecordingWriter, RingRecorder, facts_of
+from qtctl.text.style import counted
+
+if TYPE_CHECKING:
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.follow import Stream
+    from qtctl.session.watching import Condition
+
+DUMPS = 16
+"""How often conditions have a ring written; whoever asks for it by hand is not limited."""
+_BETWEEN_S = 1.0
+_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One file that was written."""
+
+    path: Path
+    records: int
+    size: int
+
+
+class Destination(Protocol):
+    """Takes what a stream yields. The methods block, and return what people should be told.
+
+    Raises, in all of them:
+        QtctlError: a file cannot be written.
+    """
+
+    files: list[Written]
+
+    @property
+    def size(self) -> int:
+        """Bytes it holds or has written."""
+
+    def add(self, item: Item) -> list[str]:
+        """Take an item."""
+
+    def tick(self) -> list[str]:
+        """Be called once a second."""
+
+    def end(self, *, lost: bool) -> list[str]:
+        """Be told that no more comes; ``lost`` if that is because the guest went away."""
+
+
+class OneFile:
+    """All goes to one file as it comes."""
+
+    def __init__(self, stream: Stream, path: Path) -> None:
+        self._stream = stream
+        self._writer = RecordingWriter(path, open_new(path), facts_of(stream))
+        self._recorder = FileRecorder(self._writer, *stream.events())
+        self.files: list[Written] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._writer.size
+
+    def add(self, item: Item) -> list[str]:
+        """Take an item."""
+        self._recorder.add(item)
+        return []
+
+    def tick(self) -> list[str]:
+        """Write what waits."""
+        self._recorder.flush()
+        return []
+
+    def end(self, *, lost: bool) -> list[str]:
+        """Write the rest and the index."""
+        writer = self._writer
+        try:
+            if not writer.failed:
+                self._recorder.end(self._stream.counts)
+        finally:
+            self.files.append(Written(writer.path, writer.rows, writer.size))
+            writer.close()
+        return []
+
+
+class RingFiles:
+    """A ring that is written to ``path``, then to ``path.1`` and so on, each time what is new.
+
+    It is written when one of ``conditions`` holds, soon after :meth:`ask`, when the guest goes
+    away, and ``at_end``.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        path: Path,
+        limit: tuple[int | None, float | None],
+        conditions: Sequence[Condition] = (),
+        *,
+        at_end: bool = True,
+    ) -> None:
+        self._facts = facts_of(stream)
+        self._ring = RingRecorder(*stream.events(), limit_bytes=limit[0], limit_s=limit[1])
+        self._path = path
+        self._conditions = conditions
+        self._at_end = at_end
+        self._reason = ""
+        self._asked = ""
+        self._dumped = 0
+        self._before = -_BETWEEN_S
+        self.files: list[Written] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._ring.size
+
+    def add(self, item: Item) -> list[str]:
+        """Take an item; write the ring if a condition holds for it."""
+        self._ring.add(item)
+        for condition in self._conditions:
+            if condition.matches(item):
+                self._reason = condition.text
+        return self._due()
+
+    def ask(self, reason: str) -> None:
+        """Have the ring written with the next item or tick."""
+        self._asked = reason
+
+    def tick(self) -> list[str]:
+        """Write the ring if that was asked for or put off."""
+        self._ring.flush()
+        return self._due()
+
+    def _due(self) -> list[str]:
+        asked, self._asked = self._asked, ""
+        if asked:
+            return self._dump(asked)
+        now = time.monotonic()
+        if not self._reason or now - self._before < _BETWEEN_S or self._dumped >= DUMPS:
+            return []
+        reason, self._reason, self._before = self._reason, "", now
+        self._dumped += 1
+        told = self._dump(reason)
+        if self._dumped == DUMPS:
+            told.append(f"written {DUMPS} times: no condition has it written again")
+        return told
+
+    def _dump(self, reason: str) -> list[str]:
+        path, fd = self._new_file()
+        writer = RecordingWriter(path, fd, {**self._facts, "dumped_on": reason})
+        try:
+            self._ring.dump(writer)
+        finally:
+            writer.close()
+        self.files.append(Written(path, writer.rows, writer.size))
+        return [f"{reason}: {counted(writer.rows, 'record')} written to {path}"]
+
+    def _new_file(self) -> tuple[Path, int]:
+        for number in range(_NAMES):
+            path = self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+            if os.path.lexists(path):
+                continue
+            return path, open_new(path)
+        raise QtctlError(f"{self._path} and {_NAMES - 1} files after it exist", hint="another -o")
+
+    def end(self, *, lost: bool) -> list[str]:
+        """Write what is held, if this is an end to write it at."""
+        self._ring.flush()
+        told = self._due()
+        if self._ring.rows and (lost or self._at_end):
+            told += self._dump("the guest went away" if lost else "the end")
+        return told
+
+
+def check_new(path: Path) -> None:
+    """Refuse a file that exists, before a guest is asked for anything.
+
+    Raises:
+        UsageError: it exists.
+    """
+    if os.path.lexists(path):
+        raise UsageError(f"{path} exists, and qtctl overwrites no file", hint="another -o")
