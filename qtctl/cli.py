@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     context = Context(err_style=style_for(sys.stderr, "auto", os.environ))
     try:
-        row, options = parse(words, COMMANDS, VERSION)
+        row, options = parse(words, COMMANDS, VERSION, alone=_alone())
     except QtctlError as error:
         return context.fail(error)
     except SystemExit as done:
@@ -88,6 +88,11 @@ async def _run(row: Command, options: Namespace, context: Context) -> int:
         return 128 + caught[0]
     code = context.show(result) if isinstance(result, Result) else result
     return 128 + caught[0] if caught and code == 0 else code
+
+
+def _alone() -> str:
+    """Return the verb of a call that names none: a prompt, where people can type at it."""
+    return "repl" if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() else ""
 
 
 def _closed_pipe() -> int:

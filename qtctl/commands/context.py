@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Context:
-    """One call of qtctl.
+    """One call of qtctl; ``name`` is who talks.
 
     ``stop`` is set by the first SIGINT, SIGTERM or SIGHUP while ``stops`` is true; else the running
     verb is cancelled. ``interrupt`` is what SIGINT does instead, in a console that outlives it.
@@ -42,6 +42,7 @@ class Context:
     stops: bool = False
     interrupt: Callable[[], None] | None = None
     owner: Owner | None = None
+    name: str = "qtctl"
 
     def say(self, text: str) -> None:
         """Tell something on stderr, unless ``-q``."""
@@ -60,7 +61,8 @@ class Context:
 
     def _talk(self, role: str, lines: Sequence[str]) -> None:
         first, *more = map(escaped, lines)
-        self.talk([self.err_style.paint("qtctl: ", role) + first, *more])
+        name = f"{escaped(self.name)}: " if self.name else ""
+        self.talk([self.err_style.paint(name, role) + first, *more])
 
     def talk(self, lines: Iterable[str]) -> None:
         """Write lines that are safe to print to stderr."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from qtctl.commands import control, demo, inspect, latency, query, raw, record, replay, sets, stream
+from qtctl.commands import (
+    control,
+    demo,
+    inspect,
+    latency,
+    query,
+    raw,
+    record,
+    replay,
+    sets,
+    stream,
+)
 from qtctl.commands.registry import COMMANDS
-from qtctl.ui import pane, top
+from qtctl.ui import pane, repl, top
 
 __all__ = [
     "COMMANDS",
@@ -16,6 +27,7 @@ __all__ = [
     "query",
     "raw",
     "record",
+    "repl",
     "replay",
     "sets",
     "stream",

@@ -1,0 +1,73 @@
+"""A console without a prompt: a script of lines, or a terminal on which nothing can be drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import CommandTable
+from qtctl.session.attach import Session
+from qtctl.ui.console import Console
+from qtctl.ui.screen import Screen
+
+
+async def run_lines(context: Context, session: Session, verbs: CommandTable) -> int:
+    """Run the lines of stdin; return the exit code.
+
+    From a terminal they are run as at the prompt, long ones in the background. Else each is run to
+    its end, and the first that fails is the last.
+    """
+    typed = sys.stdin.isatty()
+    screen = None
+    if sys.stdout.isatty():
+        screen = Screen(context.out_style, context.write, lambda: True)
+    console = Console(context, session, verbs, screen=screen)
+    if typed:
+        context.interrupt = console.interrupt
+        context.say(f"on {session.where}; `help` tells what can be typed, Ctrl-D leaves")
+    lines, code, number = _read_stdin(), 0, 0
+    stops = asyncio.ensure_future(context.stop.wait()), asyncio.ensure_future(console.left.wait())
+    try:
+        while not code and not any(stop.done() for stop in stops):
+            line = asyncio.ensure_future(lines.get())
+            await asyncio.wait({line, *stops}, return_when="FIRST_COMPLETED")
+            if not line.done() or (text := line.result()) is None:
+                break
+            if typed:
+                console.submit(text)
+                continue
+            number += 1
+            run = asyncio.ensure_future(console.run(text))
+            await asyncio.wait({run, *stops}, return_when="FIRST_COMPLETED")
+            code = run.result() if run.done() else 0
+            if code:
+                context.complain(f"line {number} failed: the script ends here")
+    finally:
+        context.interrupt = None
+        for stop in stops:
+            stop.cancel()
+        await console.leave()
+        if screen is not None:
+            screen.flush()
+    return code
+
+
+def _read_stdin() -> asyncio.Queue[str | None]:
+    """Return a queue of the lines of stdin, then None; from a thread that nobody waits for."""
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        try:
+            with os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    loop.call_soon_threadsafe(lines.put_nowait, line)
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+        except (OSError, RuntimeError):  # a terminal that is gone, a loop that has ended
+            return
+
+    threading.Thread(target=read, daemon=True, name="qtctl-lines").start()
+    return lines

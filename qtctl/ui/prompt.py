@@ -1,0 +1,215 @@
+"""The prompt: a line that is edited, records drawn above it, a bar below it.
+
+prompt_toolkit (checked with 3.0.53) edits the line. Lines above it are drawn by hand: its own way
+of doing that gives the terminal back for the time, so that keys typed meanwhile are echoed amid the
+records, and asks the terminal where its cursor is each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TextIO, cast
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_input
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.styles import Style as Styles
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import CommandTable
+from qtctl.session.attach import Session
+from qtctl.text.style import escaped
+from qtctl.ui.bar import Facts, bar
+from qtctl.ui.console import Console
+from qtctl.ui.history import open_history
+from qtctl.ui.screen import Screen
+from qtctl.ui.terminal import Terminal
+
+PROMPT = "qtctl> "
+_STYLES = Styles([("bottom-toolbar", "reverse"), ("prompt", "bold")])
+
+
+async def run_prompt(context: Context, session: Session, verbs: CommandTable) -> int:
+    """Run a prompt on ``session`` until it is left; return the exit code."""
+    with contextlib.closing(Terminal(sys.stdout.fileno(), context.stop.set)) as terminal:
+        prompt = Prompt(context, session, verbs, terminal)
+        await prompt.run()
+    return 0
+
+
+class _Output(Vt100_Output):
+    """Draws on a terminal, and never asks it where its cursor is."""
+
+    def __init__(self, terminal: Terminal, term: str | None, depth: ColorDepth | None) -> None:
+        super().__init__(
+            cast(TextIO, terminal),
+            lambda: Size(*reversed(terminal.size())),
+            term=term,
+            default_color_depth=depth,
+            enable_bell=False,
+            enable_cpr=False,
+        )
+        self._held = False
+
+    def get_rows_below_cursor_position(self) -> int:
+        """Ask for no more room than is drawn on."""
+        return 1
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep what is written until the block ends, so that it is drawn at one stroke."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self.flush()
+
+    def flush(self) -> None:
+        """Draw what was written."""
+        if not self._held:
+            super().flush()
+
+
+class Prompt:
+    """One prompt on one terminal."""
+
+    def __init__(
+        self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
+    ) -> None:
+        self._context = context
+        self._facts: Facts | None = None
+        self._terminal = terminal
+        depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
+        self._output = _Output(terminal, os.environ.get("TERM"), depth)
+        self._screen = Screen(context.out_style, self._draw, terminal.ready)
+        self._console = Console(
+            context,
+            session,
+            verbs,
+            screen=self._screen,
+            changed=self._invalidate,
+            ask=self._ask,
+        )
+        self._question = ""
+        self._answer: asyncio.Future[bool] | None = None
+        history, why_not = open_history()
+        if why_not:
+            context.say(why_not)
+        self._lines: PromptSession[None] = PromptSession(
+            lambda: [("class:prompt", self._question or PROMPT)],
+            input=create_input(sys.stdin),
+            output=self._output,
+            history=history,
+            enable_history_search=True,
+            auto_suggest=AutoSuggestFromHistory(),
+            key_bindings=self._keys(),
+            bottom_toolbar=lambda: bar(self._facts) if self._facts else "",
+            style=_STYLES,
+            color_depth=depth,
+            complete_while_typing=False,
+        )
+        self._app = self._lines.app
+        self._app.terminal_size_polling_interval = None
+        self._lines.default_buffer.accept_handler = self._accept
+
+    async def run(self) -> None:
+        """Take lines until the prompt is left."""
+        leaving = asyncio.ensure_future(self._leave_when_told())
+        self._context.interrupt = self._console.interrupt
+        try:
+            with contextlib.suppress(EOFError):
+                await self._app.run_async(handle_sigint=False, set_exception_handler=False)
+        finally:
+            self._context.interrupt = None
+            leaving.cancel()
+            await self._console.leave()
+            self._screen.flush()
+
+    async def _leave_when_told(self) -> None:
+        ends = (self._context.stop.wait(), self._console.left.wait())
+        tasks = [asyncio.ensure_future(end) for end in ends]
+        try:
+            await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+        finally:
+            for task in tasks:
+                task.cancel()
+        if self._app.is_running:
+            self._app.exit()
+
+    def _accept(self, buffer: Buffer) -> bool:
+        """Show the line among the records and run it; tell that the buffer shall be emptied."""
+        typed = buffer.text.encode("utf-8", "surrogateescape")  # bytes that are not UTF-8
+        text = typed.decode("utf-8", "replace")
+        if self._answer is not None:
+            self._screen.write([f"{self._question}{escaped(text)}"])
+            self._answer.set_result(text.strip().lower() in ("y", "yes"))
+            return False
+        for line in text.splitlines():
+            self._screen.write([f"{PROMPT}{escaped(line)}"])
+            if line.strip():
+                self._console.submit(line)
+        return False
+
+    async def _ask(self, question: str) -> bool:
+        """Put a question in the place of the prompt; what was being typed comes back after it."""
+        buffer = self._lines.default_buffer
+        typed = buffer.document
+        self._question, self._answer = f"{escaped(question)} [y/N] ", asyncio.Future()
+        buffer.reset()
+        self._app.invalidate()
+        try:
+            return await self._answer
+        finally:
+            self._question, self._answer = "", None
+            buffer.reset(typed)
+            self._app.invalidate()
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("c-c")
+        def _(event: KeyPressEvent) -> None:
+            if self._answer is not None:
+                self._answer.set_result(False)
+            elif event.current_buffer.text:
+                event.current_buffer.reset()
+            else:
+                self._console.interrupt()
+
+        @keys.add("c-d")
+        def _(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.delete()
+            else:
+                event.app.exit()
+
+        return keys
+
+    def _invalidate(self) -> None:
+        facts = self._console.facts()
+        if facts != self._facts:
+            self._facts = facts
+            self._app.invalidate()
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        """Draw lines above the one that is edited, with one write."""
+        text = "".join(f"{line}\r\n" for line in lines)
+        if not self._app.is_running:
+            self._terminal.write(text)
+            return
+        with self._output.held():
+            self._app.renderer.erase(leave_alternate_screen=False)
+            self._output.write_raw(text)
+            assert self._app.context is not None  # it runs
+            context = self._app.context.copy()
+            context.run(self._app.renderer.render, self._app, self._app.layout)

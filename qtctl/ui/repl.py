@@ -1,0 +1,49 @@
+"""The verb repl: a prompt to live in, or a script of lines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import COMMANDS, CommandTable, command
+from qtctl.errors import UsageError
+
+
+@command(
+    "repl",
+    "a prompt: every verb, with what is on shown above the line",
+    examples=("qtctl repl", "qtctl -t vm1 repl"),
+    details="""\
+`qtctl` alone on a terminal is the same. What is on is shown as it comes; `enable` and `disable`
+last until the prompt is left, `tail` and other long verbs go on in the background. Tab completes,
+Ctrl-C stops the newest job or clears the line, Ctrl-D leaves and gives the guest back; `help`
+tells more.
+
+Where stdin is no terminal its lines are a script: each is run to its end, all on one connection.
+The first that fails ends it, with its exit code. `echo 'list virtio_*' | qtctl repl`""",
+)
+async def repl(context: Context, options: argparse.Namespace) -> int:
+    """Run lines until the end of input, and give back what they switched."""
+    if context.json:
+        raise UsageError("a prompt prints no one document", hint="--json behind a verb in it")
+    context.stops = True
+    # Above the line of a dumb terminal nothing can be drawn.
+    drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    async with context.attached() as session:
+        if drawn:
+            from qtctl.ui.prompt import run_prompt
+
+            return await run_prompt(context, session, verbs())
+        from qtctl.ui.lines import run_lines
+
+        return await run_lines(context, session, verbs())
+
+
+def verbs() -> CommandTable:
+    """Return the verbs of a console: its own, and all of the command line's but this one."""
+    from qtctl.ui.verbs import ONLY_HERE
+
+    rows = {name: row for name, row in COMMANDS.rows.items() if name != "repl"}
+    return CommandTable(rows | ONLY_HERE.rows)

@@ -1,0 +1,91 @@
+"""Verbs that only a console has: help, jobs, stop, quit."""
+
+from __future__ import annotations
+
+import argparse
+
+from qtctl.commands.context import Context
+from qtctl.commands.parsing import verb_parser
+from qtctl.commands.registry import CommandTable, Result, arg
+from qtctl.commands.values import count
+from qtctl.errors import UsageError
+from qtctl.text.tables import table
+from qtctl.ui.console import Console, ConsoleContext, Job
+
+ONLY_HERE = CommandTable()
+_KEYS = """
+What is on is shown as it comes, whoever switched it on. The events of a `tail` are shown by that
+alone, as it filters them. Long verbs go on as jobs while more is typed. A flood is thinned for the
+eye, with a count of what was not drawn; counts, filters and -o FILE get every record.
+
+Tab      complete; events are found by any part of their names
+Ctrl-C   clear the line; on an empty one stop the newest job
+Ctrl-R   search in the lines of before
+Ctrl-D   leave; what this prompt switched is put back
+
+`help VERB` tells more. `qtctl` in front of a verb may stay.
+"""
+
+
+def _console(context: Context) -> Console:
+    assert isinstance(context, ConsoleContext)
+    return context.console
+
+
+def _jobs(context: Context) -> list[Job]:
+    return [job for job in _console(context).jobs if job.context is not context]
+
+
+@ONLY_HERE.command(
+    "help",
+    "list the verbs and keys, or tell of one verb",
+    arguments=(arg("topic", nargs="?", metavar="VERB", completes="verb"),),
+    examples=("help", "help tail"),
+)
+async def help_(context: Context, options: argparse.Namespace) -> Result:
+    """Tell what can be typed here, from the command table."""
+    rows = _console(context).table.rows
+    topic = options.topic
+    if topic is None:
+        width = max(map(len, rows))
+        verbs = [f"{row.name:{width}}  {row.summary}" for row in rows.values()]
+        lines = [*verbs, *_KEYS.rstrip().split("\n")]
+    elif topic in rows:
+        lines = verb_parser(rows[topic]).format_help().rstrip().split("\n")
+    else:
+        raise UsageError(f"there is no verb {topic!r}", hint="help")
+    return Result({"help": lines}, lambda style: lines)
+
+
+@ONLY_HERE.command("jobs", "list what runs in the background", examples=("jobs",))
+async def jobs(context: Context, options: argparse.Namespace) -> Result:
+    """List the jobs, the newest last."""
+    running = _jobs(context)
+    if not running:
+        context.say("nothing runs here")
+    document = {"jobs": [{"number": job.number, "line": job.line} for job in running]}
+    rows = [(str(job.number), job.line) for job in running]
+    return Result(document, lambda style: table(style, ("JOB", "LINE"), rows))
+
+
+@ONLY_HERE.command(
+    "stop",
+    "stop a job: the newest, or the one of a number",
+    arguments=(arg("number", nargs="?", type=count, metavar="JOB", help="its number in `jobs`"),),
+    examples=("stop", "stop 3"),
+)
+async def stop(context: Context, options: argparse.Namespace) -> int:
+    """Ask a job to end."""
+    found = [job for job in _jobs(context) if options.number in (None, job.number)]
+    if not found:
+        which = "no job" if options.number is None else f"no job {options.number}"
+        raise UsageError(f"there is {which}", hint="jobs")
+    _console(context).stop(found[-1])
+    return 0
+
+
+@ONLY_HERE.command("quit", "leave, and put back what this prompt switched", examples=("quit",))
+async def quit_(context: Context, options: argparse.Namespace) -> int:
+    """Leave the console."""
+    _console(context).left.set()
+    return 0

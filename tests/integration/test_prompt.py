@@ -1,0 +1,259 @@
+"""The prompt in a bare pty and as a script, against the fake: lines, jobs, leases, bad input."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.fake_qmp import FakeProcess
+from tests.integration.conftest import MakeFake
+from tests.running import Qtctl, Ran, eventually
+from tests.terminals import Pty
+
+READ = "virtio_blk_handle_read"
+PROMPT = "qtctl>"
+
+
+def prompt(qtctl: Qtctl, fake: FakeProcess, **env: str) -> Pty:
+    return Pty(("-t", fake.address), qtctl.environment(env))
+
+
+def test_a_verb_answers_above_the_prompt_and_ctrl_d_gives_back(
+    qtctl: Qtctl, fake: FakeProcess
+) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched, 1 changed")
+        assert fake.tell()["enabled"] == [READ]
+        on.send("status\r")
+        on.until("running")
+        on.send("\x04")
+        on.until("gave back 1 event")
+        assert on.finish() == 0
+    assert not fake.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def test_what_is_on_is_shown_without_a_further_verb(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        place = on.until("1 matched")
+        fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
+        place = on.until("sector 7", place)
+        on.send(f"disable {READ}\r")
+        on.until("1 matched, 1 changed", place)
+        on.send("\x04")
+        assert on.finish() == 0
+
+
+def test_a_tail_goes_on_while_other_verbs_run_and_ctrl_c_stops_it(
+    qtctl: Qtctl, fake: FakeProcess
+) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"tail {READ} --where 'time_ns > 0'\r")
+        on.until("1 event on")
+        fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
+        place = on.until("sector 7")
+        on.send("jobs\r")
+        on.until(f"1    tail {READ}", place)
+        on.send("\x03")
+        on.until("1 read, 1 shown, 0 filtered, 0 lost")
+        eventually(lambda: not fake.tell()["enabled"], "the event is given back")
+        on.send("\x04")
+        assert on.finish() == 0
+
+
+def test_ctrl_c_clears_the_line_first(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"disable {READ}")
+        on.send("\x03")
+        on.send("\x03")
+        on.until("nothing runs here")
+        on.send("quit\r")
+        assert on.finish() == 0
+    assert "matched" not in on.text
+
+
+def test_a_question_stands_in_the_place_of_the_prompt(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send("enable *\r")
+        place = on.until("[y/N]")
+        on.send("no\r")
+        place = on.until("try:", place)
+        assert not fake.tell()["enabled"]
+        on.send("enable *\r")
+        on.until("[y/N]", place)
+        on.send("y\r")
+        on.until("4244 changed", place)
+        on.send("\x04")
+        on.until("gave back 4244 events")
+        assert on.finish() == 0
+    assert not fake.tell()["enabled"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("enabel x", "there is no verb 'enabel'"),
+        ("enable 'x", "no closing quotation"),
+        ("enable nosuch_event", "no event matches 'nosuch_event'"),
+        ("tail --where", "--where"),
+        ("repl", "there is no verb 'repl'"),
+        ("stop 99", "no job 99"),
+        ("help nosuch", "there is no verb 'nosuch'"),
+        ("\x1b[200~\x1b[31mred\x07\x1b[201~", "there is no verb"),
+        ("qtctl list nosuch_*", "no event matches 'nosuch_*'"),
+    ],
+)
+def test_a_bad_line_is_told_and_the_prompt_stays(
+    qtctl: Qtctl, fake: FakeProcess, line: str, said: str
+) -> None:
+    with prompt(qtctl, fake, NO_COLOR="1") as on:
+        on.until(PROMPT)
+        on.send(f"{line}\r")
+        place = on.until(said)
+        on.send("help list\r")
+        on.until("usage: qtctl list", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert "\x07" not in on.text
+
+
+def test_bytes_that_are_not_utf8_can_be_typed(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(b"list \xff\xfe\r")
+        on.until("no event matches")
+        on.send("\x04")
+        assert on.finish() == 0
+    assert b"list" in (qtctl.state / "qtctl/history").read_bytes()
+
+
+def test_lines_are_kept_for_the_next_prompt(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send("list --state enabled\r")
+        on.send("\x04")
+        assert on.finish() == 0
+    history = qtctl.state / "qtctl/history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send("\x1b[A")
+        on.until("list --state enabled")
+        on.send("\x03\x04")
+        assert on.finish() == 0
+
+
+def test_colour_and_control_characters_stay_away(qtctl: Qtctl, make_fake: MakeFake) -> None:
+    fake = make_fake("--name", "vm\x1b]0;x\x07")
+    with prompt(qtctl, fake, NO_COLOR="1") as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        place = on.until("1 matched")
+        fake.tell(emit=[f"{READ} vdev 0x1 \x1b[2J"])
+        on.until("\\x1b[2J", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert "\x1b[2J" not in on.text
+    assert "\x1b]" not in on.text
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", on.text), "no colour"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 10])
+def test_a_terminal_of_hardly_any_columns(qtctl: Qtctl, fake: FakeProcess, columns: int) -> None:
+    with Pty(("-t", fake.address), qtctl.environment(), columns=columns, rows=5) as on:
+        on.until(">")
+        on.send(f"enable {READ}\r")
+        eventually(lambda: fake.tell()["enabled"], "the event is on")
+        fake.tell(emit=[f"{READ} {'x' * 50}"])
+        eventually(lambda: on.text.count("x") >= 50, "the record is drawn")
+        for size in (1, 80, 3):
+            on.resize(size, size)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert not fake.tell()["enabled"]
+
+
+@pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"LANG": "C", "LC_ALL": "C"}])
+def test_terminals_that_can_do_little(qtctl: Qtctl, fake: FakeProcess, env: dict[str, str]) -> None:
+    with prompt(qtctl, fake, **env) as on:
+        on.until(PROMPT if "LANG" in env else "Ctrl-D leaves")
+        on.send(f"tail {READ}\r")
+        on.until("1 event on")
+        fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
+        on.until("sector 7")
+        on.send("\x03")
+        on.until("1 read, 1 shown")
+        on.send("\x04")
+        assert on.finish() == 0
+    assert not fake.tell()["enabled"]
+
+
+def test_a_terminal_that_hangs_up_gives_the_guest_back(qtctl: Qtctl, fake: FakeProcess) -> None:
+    on = prompt(qtctl, fake)
+    with on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched, 1 changed")
+        on.process.send_signal(1)
+        assert on.finish() == 129
+    assert not fake.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def script(qtctl: Qtctl, fake: FakeProcess, folder: Path, text: str) -> Ran:
+    (folder / "lines").write_text(text)
+    with (folder / "lines").open() as lines:
+        return qtctl("-t", fake.address, "repl", stdin=lines)
+
+
+def test_lines_of_a_pipe_are_a_script(qtctl: Qtctl, fake: FakeProcess, folder: Path) -> None:
+    lines = f"# a comment\n\nenable {READ}\nlist --state enabled\nqtctl status --json\n"
+    ran = script(qtctl, fake, folder, lines).said(0, "gave back 1 event")
+    assert f"{READ}\tenabled\n" in ran.out
+    assert '"run_state": "running"' in ran.out
+    assert not fake.tell()["enabled"]
+
+
+def test_a_script_ends_with_the_first_line_that_fails(
+    qtctl: Qtctl, fake: FakeProcess, folder: Path
+) -> None:
+    ran = script(qtctl, fake, folder, f"enable {READ}\nlist nosuch\nlist {READ}\n")
+    ran.said(3, "line 2", "nosuch", "gave back 1 event")
+    assert READ not in ran.out
+    script(qtctl, fake, folder, "list 'x\n").said(2, "line 1", "no closing quotation")
+    script(qtctl, fake, folder, "quit\nlist nosuch\n").said(0)
+    assert not fake.tell()["enabled"]
+
+
+def test_a_script_runs_each_line_to_its_end(qtctl: Qtctl, fake: FakeProcess, folder: Path) -> None:
+    lines = f"tail {READ} --duration 300ms --ndjson\nlist {READ}\n"
+    ran = script(qtctl, fake, folder, lines).said(0, "0 read, 0 shown")
+    assert ran.out.index('"summary"') < ran.out.index(f"{READ}\tdisabled")
+
+
+def test_without_a_terminal_a_verb_is_needed(qtctl: Qtctl, fake: FakeProcess) -> None:
+    qtctl("-t", fake.address).said(2, "a verb is needed")
+    qtctl("-t", fake.address, "--json", "repl").said(2, "--json")
+
+
+def test_sigterm_ends_a_script_and_gives_back(qtctl: Qtctl, fake: FakeProcess) -> None:
+    run = qtctl.start("-t", fake.address, "repl", stdin=subprocess.PIPE)
+    assert run.process.stdin is not None
+    run.process.stdin.write(f"enable {READ}\ntail\n".encode())
+    run.process.stdin.flush()
+    run.said("following what is on")
+    run.signal(15)
+    ran = run.finish()
+    run.process.stdin.close()
+    ran.said(143, "gave back 1 event")
+    assert not fake.tell()["enabled"]
