@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.progress import Progress
+from qtctl.commands.gathering import SOURCE, Known, figure_words, figures, gather, value_words
 from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import BACKEND, announce, stop_when
-from qtctl.commands.values import duration
-from qtctl.commands.writing import say_sums
-from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
     from qtctl.records.distribution import Spread
-    from qtctl.session.latency import Latency, Question
+    from qtctl.session.latency import Latency
     from qtctl.text.style import Style
 
-_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-_COLUMNS = ("count", *_SHARES, "max", "mean")
 _MANY_REUSED = 0.1
 _TOLD = {
     "in_flight": "in flight",
@@ -68,9 +59,7 @@ def _keys(text: str) -> tuple[str, ...]:
             metavar="EXPR",
             help="only pairs whose START matches; whose END does, where only that can",
         ),
-        arg("--from", metavar="FILE", dest="trace", type=Path, help="measure a file, not a guest"),
-        BACKEND,
-        arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
+        *SOURCE,
     ),
     examples=(
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --duration 10s",
@@ -88,102 +77,31 @@ def _keys(text: str) -> tuple[str, ...]:
 )
 async def latency(context: Context, options: argparse.Namespace) -> int:
     """Measure until told to stop, or to the end of a file."""
-    if options.trace is not None:
-        measured, lost, problem = await _from_file(context, options)
-    else:
-        measured, lost, problem = await _live(context, options)
-    _explain(context, measured)
-    code = context.show(_result(measured, lost))
-    if problem is not None:
-        raise problem
+
+    def ready(known: Known) -> Latency:
+        from qtctl.session.latency import Latency, Question
+
+        question = Question.ask(
+            options.start,
+            options.end,
+            known.names,
+            known.declared,
+            known.source,
+            key=options.key,
+            by=options.by,
+            where=options.where,
+        )
+        if question.learned:
+            context.say(f"pairs have the same {' and '.join(question.key)} (else: --key)")
+        return Latency(question)
+
+    chosen = Selection.of(options.start, options.end)
+    found = await gather(context, options, chosen, ready)
+    _explain(context, found.taker)
+    code = context.show(_result(found.taker, found.lost))
+    if found.problem is not None:
+        raise found.problem
     return code
-
-
-def _ask(options: argparse.Namespace, names: list[str], declared: Any, source: str) -> Question:
-    from qtctl.session.latency import Question
-
-    return Question.ask(
-        options.start,
-        options.end,
-        names,
-        declared,
-        source,
-        key=options.key,
-        by=options.by,
-        where=options.where,
-    )
-
-
-_Found = tuple["Latency", int, QtctlError | None]
-
-
-async def _live(context: Context, options: argparse.Namespace) -> _Found:
-    from qtctl.session.latency import Latency
-
-    context.stops = True
-    problem: QtctlError | None = None
-    async with context.attached() as session:
-        names = list(await session.all_states())
-        declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-        measured = Latency(_ask(options, names, declared, session.where))
-        stream = session.follow(options.start, options.end, backend=options.backend)
-        try:
-            async with stream:
-                announce(context, stream)
-                _announce_key(context, measured.question)
-                stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
-                try:
-                    async with contextlib.aclosing(aiter(stream)) as items:
-                        async for item in items:
-                            await asyncio.to_thread(measured.take, item)
-                finally:
-                    stopping.cancel()
-        except LinkLost as error:
-            problem = error
-        say_sums(context, stream.counts)
-    return measured, stream.counts.lost, problem
-
-
-async def _from_file(context: Context, options: argparse.Namespace) -> _Found:
-    from qtctl.session.latency import Latency
-    from qtctl.session.replaying import Replay
-
-    if options.duration is not None or options.backend != "auto":
-        raise UsageError("--duration and --backend are for a guest, not for a file")
-    trace = await asyncio.to_thread(
-        Replay,
-        options.trace,
-        events_all=context.events_all,
-        selection=Selection.of(options.start, options.end),
-    )
-    with contextlib.closing(trace):
-        for note in trace.notes:
-            context.say(note)
-        table = trace.table
-        question = _ask(options, list(table.names), table.declarations, str(trace.path))
-        _announce_key(context, question)
-        measured = Latency(question)
-        context.stops = True
-
-        def step() -> bool:
-            items = trace.step()
-            for item in items or ():
-                measured.take(item)
-            return items is not None
-
-        progress = Progress(context, trace.size, alone=True)
-        try:
-            while not context.stop.is_set() and await asyncio.to_thread(step):
-                progress.tell(trace.taken)
-        finally:
-            progress.clear()
-        say_sums(context, trace.counts)
-    return measured, trace.counts.lost, QtctlError(trace.problem) if trace.problem else None
-
-
-def _announce_key(context: Context, question: Question) -> None:
-    if question.learned:
-        context.say(f"pairs have the same {' and '.join(question.key)} (else: --key)")
 
 
 def _explain(context: Context, measured: Latency) -> None:
@@ -203,7 +121,7 @@ def _explain(context: Context, measured: Latency) -> None:
 
 def _result(measured: Latency, lost: int) -> Result:
     question = measured.question
-    groups = [] if question.by is None else list(_groups(measured))
+    groups = [] if question.by is None else _groups(measured)
     whole = measured.spans.spread()
     document = {
         "start": question.starts,
@@ -211,34 +129,20 @@ def _result(measured: Latency, lost: int) -> Result:
         "key": question.key,
         "by": question.by,
         "unit": "ns",
-        **_figures(whole),
+        **figures(whole),
         "histogram": [[bar.low, bar.high, bar.count] for bar in whole.log2()],
-        "groups": [{"value": value, **_figures(spread)} for value, spread in groups],
+        "groups": [{"value": value, **figures(spread)} for value, spread in groups],
         **_rest(measured),
         "lost": lost,
     }
     return Result(document, lambda style: _lines(style, measured, whole, groups))
 
 
-def _groups(measured: Latency) -> Iterator[tuple[int | str | None, Spread]]:
-    """Yield value and latencies of each group that has pairs, the most frequent first."""
-    values = [*measured.groups.values, "(others)"]
-    spreads = ((values[n], measured.spans.spread(n)) for n in range(len(measured.spans)))
-    found = [(value, spread) for value, spread in spreads if spread.count]
-    return iter(sorted(found, key=lambda one: -one[1].count))
-
-
-def _figures(spread: Spread) -> dict[str, float | None]:
-    """Return the figures of some latencies, in ns; None where there is no pair."""
-    if not spread.count:
-        return {"count": 0, **dict.fromkeys(_COLUMNS[1:])}
-    shares = zip(_SHARES, spread.percentiles(list(_SHARES.values())), strict=True)
-    return {
-        "count": spread.count,
-        **dict(shares),
-        "max": spread.most,
-        "mean": round(spread.mean, 1),
-    }
+def _groups(measured: Latency) -> list[tuple[int | str | None, Spread]]:
+    """Return value and latencies of each group that has pairs, the most frequent first."""
+    spreads = map(measured.spans.spread, range(len(measured.spans)))
+    found = [pair for pair in zip(measured.groups.values, spreads, strict=False) if pair[1].count]
+    return sorted(found, key=lambda pair: -pair[1].count)
 
 
 def _rest(measured: Latency) -> dict[str, int]:
@@ -258,25 +162,17 @@ def _lines(
 
     rest = [(words, _rest(measured)[name]) for name, words in _TOLD.items()]
     told = [(words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2]
-    figures = _words(whole)
-    if measured.question.by is None:
-        yield from pairs(style, [*zip(_COLUMNS, figures, strict=True), *told])
+    by, in_hex = measured.question.by, measured.question.by_hex
+    if by is None:
+        yield from pairs(style, [*figure_words(whole, duration_words), *told])
     else:
-        rows = [[_value(measured.question, value), *_words(spread)] for value, spread in groups]
-        yield from table(style, [measured.question.by, *_COLUMNS], [*rows, ["all", *figures]])
+        named = [
+            *((value_words(value, in_hex), spread) for value, spread in groups),
+            ("all", whole),
+        ]
+        cells = [
+            [name, *dict(figure_words(spread, duration_words)).values()] for name, spread in named
+        ]
+        yield from table(style, [by, *figures(whole)], cells)
         yield from pairs(style, told)
     yield from histogram(style, whole.log2(), duration_words)
-
-
-def _words(spread: Spread) -> list[str]:
-    from qtctl.text.histogram import duration_words
-
-    count, *spans = _figures(spread).values()
-    return [str(count), *("-" if span is None else duration_words(span) for span in spans)]
-
-
-def _value(question: Question, value: int | str | None) -> str:
-    """Return a group's value as people write it."""
-    if value is None:
-        return "(none)"
-    return f"{value:#x}" if question.by_hex and isinstance(value, int) else str(value)

@@ -19,13 +19,12 @@ from qtctl.model import Argument, Declaration, Kind
 from qtctl.records import pairkernels as kernels
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array, StringColumn
+from qtctl.records.groups import TID
 from qtctl.records.printf import make_plan
 from qtctl.records.table import EventTable
 
-__all__ = ["NO_KEY", "TID", "PairCounts", "Pairing", "Pairs", "check_key", "learn_key"]
+__all__ = ["NO_KEY", "PairCounts", "Pairing", "Pairs", "check_key", "learn_key"]
 
-TID = "tid"
-"""The key that is no argument: the thread."""
 NO_KEY: tuple[str, ...] = ()
 """Every END belongs to the START that came last."""
 

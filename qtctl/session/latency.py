@@ -14,16 +14,15 @@ from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.distribution import Distribution
 from qtctl.records.filters import Filter
-from qtctl.records.groups import Groups
-from qtctl.records.pairs import NO_KEY, TID, PairCounts, Pairing, Pairs, check_key, learn_key
+from qtctl.records.groups import EVENT, TID, Groups
+from qtctl.records.pairs import NO_KEY, PairCounts, Pairing, Pairs, check_key, learn_key
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.leasing import nothing_matched
 
-__all__ = ["EVENT", "Latency", "Question"]
+__all__ = ["Latency", "Question"]
 
-EVENT = "event"
 _GROUPS = 500
 
 
@@ -201,18 +200,6 @@ class Latency:
         numbers = np.zeros(len(batch), np.int32)
         deciding = question.ends if question.by_end else question.starts
         for event, rows in batch.groups().items():
-            if event < 0 or batch.names[event] not in deciding:
-                continue
-            if question.by == EVENT:
-                numbers[rows] = self.groups.number(batch.names[event])
-                continue
-            columns = batch.arguments(event)
-            column, good = columns.values.get(question.by), columns.ok
-            if question.by == TID:
-                column = batch.tid[rows].astype(np.int64)
-                good = column >= 0
-            if column is not None:
-                numbers[rows] = self.groups.of(column)
-            if column is None or not good.all():
-                numbers[rows[~good]] = self.groups.number(None)
+            if event >= 0 and batch.names[event] in deciding:
+                numbers[rows] = self.groups.of_rows(batch, event, question.by)
         return numbers

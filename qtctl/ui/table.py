@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtctl.commands import (
     control,
+    counting,
     demo,
     inspect,
     latency,
@@ -20,6 +21,7 @@ from qtctl.ui import pane, repl, top
 __all__ = [
     "COMMANDS",
     "control",
+    "counting",
     "demo",
     "inspect",
     "latency",

@@ -107,7 +107,7 @@ def test_live_until_it_is_told_to_stop(
 ) -> None:
     words = ("-t", fake.address, *VERB, "--events-all", str(declared), "--json")
     running = qtctl.start(*words)
-    running.said("pairs have the same")
+    running.said("Ctrl-C gives back")
     assert fake.tell()["enabled"] == [READ, DONE]
     with (folder / "qmp.log").open("ab", buffering=0) as log:
         for content in (read(1), b"noise\n", read(2), done(1), done(3), read(2)):
@@ -136,7 +136,7 @@ def test_what_was_found_is_shown_when_the_guest_ends(
 ) -> None:
     words = ("-t", fake.address, *VERB, "--events-all", str(declared), "--json")
     running = qtctl.start(*words)
-    running.said("pairs have the same")
+    running.said("Ctrl-C gives back")
     with (folder / "qmp.log").open("ab", buffering=0) as log:
         log.write(read(1) + done(1))
     os.kill(fake.pid, signal.SIGTERM)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qtctl.records.columns import StringColumn
 from qtctl.records.distribution import Bar, Distribution
-from qtctl.records.groups import Groups
+from qtctl.records.groups import OTHERS, Groups
 
 SIGNED = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-300, 300)
 UNSIGNED = st.integers(0, (1 << 64) - 1) | st.integers(0, 600)
@@ -94,9 +94,10 @@ def test_values_keep_their_numbers(runs: list[list[int]], limit: int) -> None:
         for value, number in zip(run, groups.of(np.array(run, np.int64)).tolist(), strict=True):
             assert known.setdefault(value, number) == number
     values = groups.values
+    assert values.pop() == OTHERS
     assert len(values) == min(limit, len(known))
     for value, number in known.items():
-        assert number == groups.others if value not in values else values[number] == value
+        assert number == limit if value not in values else values[number] == value
 
 
 def test_texts_and_numbers_are_different_groups() -> None:
@@ -105,4 +106,4 @@ def test_texts_and_numbers_are_different_groups() -> None:
     assert groups.of(texts).tolist() == [0, 1, 0]
     assert groups.of(np.array([1], np.int64)).tolist() == [2]
     assert groups.number(None) == 3
-    assert groups.values == ["1", "b", 1, None]
+    assert groups.values == ["1", "b", 1, None, OTHERS]

@@ -10,6 +10,7 @@ from qtctl.errors import NothingMatched, UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Mark
 from qtctl.records.batch import Batch, EventTable
+from qtctl.records.groups import OTHERS
 from qtctl.records.logtext import LogDecoder
 from qtctl.session.feeds.base import Loss
 from qtctl.session.latency import Latency, Question
@@ -50,7 +51,7 @@ RUN = """
 def spans(measured: Latency) -> dict[object, tuple[int, int]]:
     """Pairs and their time together in seconds, by group."""
     spreads = [measured.spans.spread(n) for n in range(len(measured.spans))]
-    values = measured.groups.values or ["all"]
+    values = measured.groups.values if measured.question.by else ["all"]
     return {
         value: (spread.count, spread.total // SECOND)
         for value, spread in zip(values, spreads, strict=False)
@@ -144,7 +145,7 @@ def test_values_beyond_the_limit_are_one_group(monkeypatch: pytest.MonkeyPatch) 
     lines = [f"{n} io_read 0x1 {n:#x} 8\n{n + 1} io_done 0x1 {n:#x} 0" for n in range(1, 6)]
     measured.take(batch("\n".join(lines)))
     assert [measured.spans.spread(n).count for n in range(len(measured.spans))] == [1, 1, 3]
-    assert measured.groups.values == [1, 2]
+    assert measured.groups.values == [1, 2, OTHERS]
 
 
 @pytest.mark.parametrize(

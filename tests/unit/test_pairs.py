@@ -15,8 +15,9 @@ from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records import pairkernels, pairs
 from qtctl.records.batch import Batch, EventTable
+from qtctl.records.groups import TID
 from qtctl.records.logtext import LogDecoder
-from qtctl.records.pairs import NO_KEY, TID, PairCounts, Pairing, check_key, learn_key
+from qtctl.records.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
 from qtctl.records.simpletrace import SimpleDecoder
 from tests.samples import declarations, interpreted
 from tests.simplefiles import event, header, mapping

@@ -1,0 +1,132 @@
+"""The verb that counts records: by event or argument, or as a histogram."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.gathering import (
+    SOURCE,
+    Known,
+    figure_words,
+    figures,
+    gather,
+    value_words,
+)
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.values import count as positive
+from qtctl.commands.values import selection
+from qtctl.commands.writing import WHERE
+
+if TYPE_CHECKING:
+    from qtctl.records.distribution import Bar, Spread
+    from qtctl.session.tally import Spreading, Tally
+    from qtctl.text.style import Style
+
+
+@command(
+    "count",
+    "count records by event or by the value of an argument; its histogram",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        WHERE,
+        arg("--by", metavar="ARG", default="event", help="an argument, tid or event (default)"),
+        arg("--hist", metavar="ARG", help="a histogram of this argument's numbers instead"),
+        arg("--linear", action="store_true", help="bars of one width, not of powers of two"),
+        arg(
+            "--top", metavar="N", type=positive, default=20, help="the N most frequent (default 20)"
+        ),
+        *SOURCE,
+    ),
+    examples=(
+        "qtctl count 'virtio_*' --duration 10s",
+        "qtctl count virtio_blk_handle_read --by nsectors --duration 10s",
+        "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --top 5 --duration 2s",
+        "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
+    ),
+    details=(
+        "Switches the patterns on while it runs, gives back on exit (Ctrl-C), then shows what it\n"
+        "counted; without a pattern it counts what is on. --json has all values, whatever --top.\n"
+        "qtctl top shows rates while they happen."
+    ),
+    selects=True,
+)
+async def count(context: Context, options: argparse.Namespace) -> int:
+    """Count until told to stop, or to the end of a file."""
+    chosen = selection(options)
+    in_hex = False
+
+    def ready(known: Known) -> Tally | Spreading:
+        from qtctl.records.groups import EVENT, TID
+        from qtctl.records.printf import hex_arguments
+        from qtctl.session.tally import Spreading, Tally, check_argument
+
+        nonlocal in_hex
+        picked = chosen.pick(known.names) if chosen else known.names
+        name = options.hist or options.by
+        if options.hist or name not in (EVENT, TID):
+            check_argument(name, picked, known.declared, number=bool(options.hist))
+            declared = [known.declared[one] for one in picked if one in known.declared]
+            in_hex = any(name in hex_arguments(one) for one in declared)
+        return Spreading(name) if options.hist else Tally(name)
+
+    found = await gather(context, options, chosen, ready, where=options.where)
+    code = context.show(_result(found.taker, found.lost, options, in_hex))
+    if found.problem is not None:
+        raise found.problem
+    return code
+
+
+def _result(
+    taker: Tally | Spreading, lost: int, options: argparse.Namespace, in_hex: bool
+) -> Result:
+    from qtctl.session.tally import Tally
+
+    if isinstance(taker, Tally):
+        found = taker.found()
+        groups = [{"value": value, "count": number} for value, number in found]
+        document = {"by": taker.by, "count": sum(n for _, n in found), "groups": groups}
+        return Result(
+            {**document, "lost": lost},
+            lambda style: _table(style, taker.by, found, options.top, in_hex),
+        )
+    spread = taker.numbers.spread()
+    bars = spread.linear() if options.linear else spread.log2()
+    return Result(
+        {
+            "hist": taker.argument,
+            **figures(spread),
+            "histogram": [[bar.low, bar.high, bar.count] for bar in bars],
+            "lost": lost,
+        },
+        lambda style: _histogram(style, spread, bars, in_hex),
+    )
+
+
+def _table(
+    style: Style, by: str, found: list[tuple[int | str | None, int]], top: int, in_hex: bool
+) -> Iterator[str]:
+    from qtctl.text.tables import table
+
+    whole = sum(number for _, number in found)
+    rows = [(value_words(value, in_hex), number) for value, number in found[:top]]
+    if found[top:]:
+        rows.append((f"({len(found) - top} more)", sum(number for _, number in found[top:])))
+    cells = [[str(number), f"{100 * number / whole:.1f}%", words] for words, number in rows]
+    yield from table(style, ["COUNT", "SHARE", by.upper()], cells)
+
+
+def _histogram(style: Style, spread: Spread, bars: list[Bar], in_hex: bool) -> Iterator[str]:
+    from qtctl.text.histogram import histogram
+    from qtctl.text.tables import pairs
+
+    def label(value: float) -> str:
+        return f"{value:#x}" if in_hex and isinstance(value, int) else f"{value}"
+
+    yield from pairs(style, figure_words(spread, label))
+    yield from histogram(style, bars, label)
