@@ -87,6 +87,10 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
 
 
 def _speaks_utf8(env: Mapping[str, str]) -> bool:
-    """Tell whether a terminal takes UTF-8: Python itself writes it in the C locale, too."""
-    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    """Tell whether a terminal takes UTF-8: Python itself writes it in the C locale, too.
+
+    Then Python has also set LC_CTYPE to C.UTF-8 (PEP 538), which so tells nothing.
+    """
+    kind = env.get("LC_CTYPE", "")
+    locale = env.get("LC_ALL") or (kind != "C.UTF-8" and kind) or env.get("LANG") or ""
     return "utf" in locale.lower()

@@ -81,10 +81,11 @@ async def pane(context: Context, options: argparse.Namespace) -> Result | int:
             "not inside tmux ($TMUX and $TMUX_PANE are not set): there is no window to split",
             hint="qtctl pane --here in a second terminal, or start tmux first",
         )
-    async with context.attached() as session:
-        from qtctl.ui.rating import check_by
+    from qtctl.ui.rating import check
 
-        await check_by(session, chosen, options.by)
+    async with context.attached() as session:
+        # Here, and not in a pane that nobody looks at yet.
+        await check(session, chosen, options.where, options.by)
         command = [sys.executable, "-m", "qtctl", *_words(context, options, chosen, session)]
     made = await asyncio.to_thread(
         split, place, command, side=options.side or "right", size=options.size, env=os.environ

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection, near
 from qtctl.records.batch import Batch
+from qtctl.records.filters import Filter
 from qtctl.records.rates import Key, Rate, Rates, Snapshot, Sort
+from qtctl.session.leasing import nothing_matched
 from qtctl.session.names import Names
 from qtctl.text.ratetable import share
 
@@ -98,21 +100,23 @@ class Rating:
         }
 
 
-async def check_by(session: Session, selection: Selection, by: str) -> None:
-    """See that records can be grouped by ``by``.
+async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:
+    """See, before anything is switched, that there is something to count.
 
     Raises:
-        UsageError: no selected event has such an argument.
+        NothingMatched: the selection picks no event.
+        UsageError: ``where`` or ``by`` is none of the picked events'.
     """
-    if by in ("event", "tid"):
-        return
-    states = await session.all_states()
-    declared = session.facts.declarations.by_name
-    picked = selection.pick(states) if selection else list(states)
-    arguments = {
-        one.name for name in picked if name in declared for one in declared[name].arguments
-    }
-    if picked and not arguments.intersection((by, by.removesuffix("_"))):
+    names = list(await session.all_states())
+    picked = chosen.pick(names) if chosen else names
+    if not picked:
+        raise nothing_matched(chosen, names, session.where)
+    known = session.facts.declarations.by_name
+    declared = [known[name] for name in picked if name in known]
+    if where is not None:
+        Filter.compile(where, declared)
+    arguments = {argument.name for one in declared for argument in one.arguments}
+    if by not in ("event", "tid") and not arguments.intersection((by, by.removesuffix("_"))):
         similar = near(by, ["event", "tid", *sorted(arguments)])[:3]
         raise UsageError(
             f"no selected event has an argument {by!r} to group by",

@@ -19,6 +19,11 @@ def plain(line: str) -> str:
     return _COLOUR.sub("", line)
 
 
+def holds(line: str, text: str) -> bool:
+    """Tell whether a line has a text, whatever the case of its letters."""
+    return text.lower() in plain(line).lower()
+
+
 class Scrollback:
     """Holds the last ``LINES`` lines; while it is frozen, what is shown stays as it is.
 
@@ -67,29 +72,31 @@ class Scrollback:
         here = len(shown) - 1 - self._below
         places = range(here - 1, -1, -1) if up else range(here + 1, len(shown))
         for place in places:
-            if text.lower() in plain(shown[place]).lower():
+            if holds(shown[place], text):
                 self.scroll(here - place)
                 return True
         return False
 
-    def window(self, rows: int, width: int) -> list[str]:
+    def window(self, rows: int, width: int) -> Sequence[str]:
         """Return the lines that fit on ``rows`` rows of ``width`` columns, folded."""
         shown = self._shown()
-        end = len(shown) - self._below
-        begin, left = end, rows
-        while begin > 0:
-            left -= max(1, -(-len(plain(shown[begin - 1])) // width))
-            if left < 0:
-                break
+        begin = end = len(shown) - self._below
+        left = rows
+        while begin > 0 and (left := left - _height(shown[begin - 1], width)) >= 0:
             begin -= 1
-        return list(shown[begin:end] or shown[max(0, end - 1) : end])
+        while not begin and end < len(shown) and (left := left - _height(shown[end], width)) >= 0:
+            end += 1
+        return shown[begin:end] or shown[max(0, end - 1) : end]
 
     def _shown(self) -> Sequence[str]:
         lines = self._lines if self._frozen is None else self._frozen
         if not self.only:
             return tuple(lines) if isinstance(lines, deque) else lines
-        wanted = self.only.lower()
-        return [line for line in lines if wanted in plain(line).lower()]
+        return [line for line in lines if holds(line, self.only)]
+
+
+def _height(line: str, width: int) -> int:
+    return max(1, -(-len(plain(line)) // width))
 
 
 def _bounded(line: str) -> str:

@@ -94,7 +94,7 @@ Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in
 async def top(context: Context, options: argparse.Namespace) -> Result | int:
     """Count a guest's records."""
     from qtctl.session.names import Names
-    from qtctl.ui.rating import Rating, check_by
+    from qtctl.ui.rating import Rating, check
 
     chosen = selection(options)
     context.stops = True
@@ -106,7 +106,7 @@ async def top(context: Context, options: argparse.Namespace) -> Result | int:
     if options.ndjson and not options.once:
         output = context.output(None, context.stop.set)
     async with context.attached() as session:
-        await check_by(session, chosen, options.by)
+        await check(session, chosen, options.where, options.by)
         names = await Names.ask(session.monitor, session.guest)
         stream = session.follow(
             chosen, where=options.where, backend=options.backend, guard=options.guard

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Literal, TypeAlias
 
@@ -33,8 +33,8 @@ from qtctl.records.rates import SORTS, Sort
 from qtctl.text.figures import short
 from qtctl.text.ratetable import rate_table
 from qtctl.text.style import Style, escaped
-from qtctl.ui.rating import check_by
-from qtctl.ui.scrollback import Scrollback
+from qtctl.ui.rating import check
+from qtctl.ui.scrollback import Scrollback, holds
 from qtctl.ui.watch import Watch, WatchContext
 
 Shown: TypeAlias = Literal["stream", "top"]
@@ -51,7 +51,7 @@ _KEYS = (
     ("End", "go on with the newest (also G)"),
     ("s b", "rates: next sort column, count by ..."),
     ("c", "clear"),
-    ("h ?", "this help"),
+    ("h ?", "this help; Esc leaves it, and a search"),
     ("q Ctrl-C", "leave and give the guest back"),
 )
 
@@ -142,6 +142,8 @@ class View:
         parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
         lost = lost_words(counts) if counts.lost or counts.unknown_losses else "0"
         parts += [f"{counts.read:,} read", f"{lost} lost"]
+        if self.watch.not_drawn:
+            parts.append(f"{short(self.watch.not_drawn)} not drawn")
         if self.watch.filter is not None:
             parts.append(f"where {escaped(self.watch.filter.text)}")
         if self.rows.only:
@@ -150,6 +152,7 @@ class View:
 
     def _body(self) -> StyleAndTextTuples:
         rows, width = self._size()
+        lines: Sequence[str]
         if self._helping:
             lines = [f"{keys:13} {what}" for keys, what in _KEYS][:rows]
         elif self._shown == "top":
@@ -158,7 +161,9 @@ class View:
             lines = self.rows.window(rows, width)
         found: StyleAndTextTuples = []
         for number, line in enumerate(lines):
-            found += to_formatted_text(ANSI(self._drawable(line if not number else f"\n{line}")))
+            style = "reverse" if self._search and holds(line, self._search) else ""
+            found += [("", "\n")] if number else []
+            found += to_formatted_text(ANSI(self._drawable(line)), style)
         return found
 
     def _foot(self) -> StyleAndTextTuples:
@@ -240,7 +245,7 @@ class View:
         self._helping = not self._helping
 
     def _escape(self) -> None:
-        self._helping = False
+        self._helping, self._search = False, ""
 
     def _sort_next(self) -> None:
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
@@ -290,7 +295,7 @@ async def view(
     told = WatchContext(**{one.name: getattr(context, one.name) for one in fields(context)})
     drawn = View(context.out_style, shown, options.sort)
     async with told.attached() as session:
-        await check_by(session, selection, options.by)
+        await check(session, selection, options.where, options.by)
         watch = drawn.watch = Watch(told, options, session, selection, drawn.draw)
         await watch.open()
         told.screen = watch.screen

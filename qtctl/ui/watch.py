@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -45,7 +45,8 @@ class Watch:
     """Follows the guest of ``session``; :meth:`open` before :meth:`follow`, at last :meth:`close`.
 
     ``draw`` is given the lines to show, thinned for the eye. A ``filter`` leaves records out of the
-    lines and of the rates; ``stream.counts`` go on counting them.
+    lines and of the rates; ``stream.counts`` go on counting them. ``not_drawn`` counts the records
+    that the eye was spared.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Watch:
         self._selection = selection
         self.screen = Screen(context.out_style, draw, lambda: True)
         self.filter: Filter | None = None
+        self.not_drawn = 0
         self.stream: Stream
         self.rating: Rating
         self._writer: Writer
@@ -107,7 +109,12 @@ class Watch:
             if not len(item):
                 return
         self.rating.take(item)
-        await self.screen.put(partial(self._writer.lines, item), count_records(item))
+        self.not_drawn += count_records(item)
+        await self.screen.put(partial(self._lines, item), count_records(item))
+
+    def _lines(self, item: Item, records: int) -> Iterator[str]:
+        self.not_drawn -= records
+        return self._writer.lines(item, records)
 
     def filter_by(self, text: str) -> None:
         """Show and count only records for which an expression holds; all of them if it is empty.

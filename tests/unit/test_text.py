@@ -62,6 +62,25 @@ def test_colour_follows_the_choice_then_the_surroundings(
     assert style_for(stream, choice, env).colour is colour
 
 
+@pytest.mark.parametrize(
+    ("env", "unicode"),
+    [
+        ({"LANG": "de_DE.UTF-8"}, True),
+        ({"LANG": "C.utf8"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, False),  # as Python itself sets it
+        ({"LANG": "C", "LC_CTYPE": "de_DE.UTF-8"}, True),
+        ({"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, False),
+        ({"LANG": "de_DE.ISO-8859-1"}, False),
+        ({}, False),
+    ],
+)
+def test_more_than_ascii_is_drawn_where_the_locale_says_so(
+    env: dict[str, str], unicode: bool
+) -> None:
+    assert style_for(Terminal(), "auto", env).unicode is unicode
+    assert style_for(io.StringIO(), "auto", env).unicode
+
+
 def test_tables_are_for_terminals() -> None:
     rows = [("a", "enabled"), ("long_name\x1b", "x")]
     assert list(table(TERMINAL, ("EVENT", "STATE"), rows)) == [

@@ -1,0 +1,316 @@
+"""The side pane in a real tmux: beside the work, driven by keys, gone without a trace."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_qmp import FakeProcess
+from tests.integration.conftest import MakeFake
+from tests.running import Qtctl, eventually
+from tests.terminals import Pty, Tmux
+
+READ, FLOOD = "virtio_blk_handle_read", "virtio_queue_notify"
+
+
+def read_line(sector: int, *, size: int = 1) -> str:
+    return f"{READ} vdev 0x55f0 req 0x55f1 sector {sector} nsectors {size}"
+
+
+class Beside:
+    """A shell in tmux on a fake guest, and the pane that qtctl made beside it."""
+
+    def __init__(self, tmux: Tmux, qtctl: Qtctl, fake: FakeProcess, declared: Path) -> None:
+        self.tmux = tmux
+        self._qtctl = qtctl
+        self._fake = fake
+        self._call = [
+            *(sys.executable, "-m", "qtctl", "-t", fake.address),
+            *("--events-all", str(declared)),
+        ]
+        self.pane = ""
+
+    def panes(self) -> list[str]:
+        return self.tmux.run("list-panes", "-a", "-F", "#{pane_id}").split()
+
+    def call(self, *words: str) -> None:
+        """Run qtctl in the shell."""
+        self.tmux.enter(shlex.join([*self._call, *words]), "%0")
+
+    def open(self, *words: str) -> str:
+        """Run ``qtctl pane`` in the shell and wait until the pane shows a view."""
+        self.call("pane", *words)
+        found = eventually(lambda: {*self.panes()} - {"%0"}, "a second pane", 20.0)
+        [self.pane] = found
+        return self.shows(" read  ")
+
+    def shows(self, text: str) -> str:
+        return self.tmux.until(text, self.pane)
+
+    def shows_not(self, text: str) -> str:
+        def without() -> str:
+            screen = self.tmux.screen(self.pane)
+            return "" if text in screen else screen
+
+        return str(eventually(without, f"no {text!r} is shown", 15.0))
+
+    def keys(self, *keys: str) -> None:
+        self.tmux.send(*keys, pane=self.pane)
+
+    def answer(self, key: str, question: str, text: str) -> None:
+        """Press a key that asks, and answer it."""
+        self.keys(key)
+        self.shows(f"{question}:")
+        self.tmux.enter(text, self.pane)
+        self.shows_not(f"{question}:")
+
+    def emit(self, *lines: str) -> None:
+        self._fake.tell(emit=list(lines))
+
+    def enabled(self) -> list[str]:
+        return list(self._fake.tell()["enabled"])
+
+    def gone(self) -> None:
+        """Wait until the pane has left, and see that the guest is as it was."""
+        eventually(lambda: self.panes() == ["%0"], "the pane is gone", 15.0)
+        eventually(lambda: self.enabled() == [], "the events are off", 15.0)
+        eventually(lambda: self._qtctl.leases() == [], "no lease is left", 15.0)
+
+
+@pytest.fixture
+def beside(qtctl: Qtctl, fake: FakeProcess, declared: Path) -> Iterator[Beside]:
+    """Give a shell in a tmux of 120 columns."""
+    with Tmux(["sh"], qtctl.environment(), columns=120) as tmux:
+        yield Beside(tmux, qtctl, fake, declared)
+
+
+def test_the_window_is_split_and_the_focus_stays(beside: Beside) -> None:
+    beside.open(READ)
+    assert beside.tmux.run("display-message", "-p", "#{pane_id}").strip() == "%0"
+    assert beside.pane in beside.tmux.screen("%0").split()
+    where = beside.tmux.run(
+        "display-message", "-p", "-t", beside.pane, "#{pane_width} #{pane_left} #{pane_top}"
+    )
+    assert where.split() == ["48", "72", "0"]
+    assert beside.enabled() == [READ]
+    beside.emit(read_line(17))
+    shown = beside.shows("sector=17")
+    assert READ in shown
+    assert "1 read  0 lost" in shown.splitlines()[0]
+    beside.keys("q")
+    beside.gone()
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("--left", "--size", "30"), "30 30 0 0"),
+        (("--bottom", "--size", "25%"), "120 7 0 23"),
+    ],
+)
+def test_where_the_pane_goes(beside: Beside, words: tuple[str, ...], place: str) -> None:
+    beside.open(READ, *words)
+    format_ = "#{pane_width} #{pane_height} #{pane_left} #{pane_top}"
+    told = beside.tmux.run("display-message", "-p", "-t", beside.pane, format_)
+    assert told.strip() == place
+
+
+def test_a_killed_pane_gives_the_guest_back(beside: Beside) -> None:
+    beside.open("virtio_blk_*")
+    assert READ in beside.enabled()
+    beside.tmux.run("kill-pane", "-t", beside.pane)
+    beside.gone()
+
+
+def test_pausing_freezes_rows_while_counters_go_on(beside: Beside) -> None:
+    beside.open(READ)
+    beside.emit(read_line(1))
+    beside.shows("sector=1 ")
+    beside.keys("Space")
+    beside.shows("PAUSED")
+    beside.emit(read_line(2), read_line(3))
+    shown = beside.shows(" 3 read")
+    assert "sector=1 " in shown
+    assert "sector=2" not in shown
+    beside.keys("Space")
+    beside.shows("sector=3")
+    assert "PAUSED" not in beside.tmux.screen(beside.pane)
+
+
+def test_filters_search_and_clear(beside: Beside) -> None:
+    beside.open(READ, "--size", "100")
+    beside.answer("f", "filter", "sector > 5")
+    beside.shows("where sector > 5")
+    beside.emit(*map(read_line, (1, 7, 8)))
+    shown = beside.shows("sector=8")
+    assert "sector=7" in shown
+    assert "sector=1 " not in shown
+    assert " 3 read" in shown
+    beside.answer("f", "filter", "sectr > 5")
+    beside.shows("no matched event has an argument 'sectr'")
+    beside.answer("f", "filter", "")
+    beside.answer("&", "only", "SECTOR=7")
+    assert "sector=8" not in beside.shows("sector=7")
+    beside.answer("&", "only", "")
+    beside.shows("sector=8")
+    beside.emit(*map(read_line, range(100, 180)))
+    beside.shows("sector=179")
+    beside.answer("/", "search", "sector=110 ")
+    shown = beside.shows("BACK")
+    assert "sector=110" in shown
+    assert "sector=179" not in shown
+    beside.keys("n")
+    beside.shows("no other row above")
+    beside.keys("End")
+    beside.shows("sector=179")
+    beside.keys("c")
+    beside.shows_not("sector=")
+    beside.keys("h")
+    beside.shows("leave and give the guest back")
+    beside.keys("Escape")
+    beside.shows_not("leave and give")
+
+
+def test_the_view_switches_to_rates_and_back(beside: Beside) -> None:
+    beside.open("virtio_blk_*", "--view", "top", "--size", "100")
+    beside.emit(read_line(1), read_line(2, size=8), read_line(3, size=8))
+    assert re.search(rf"^{READ} .* 3 ", beside.shows(READ), re.M)
+    beside.answer("b", "by (event, tid, ARG)", "nsectors")
+    beside.emit(read_line(4, size=8), read_line(5, size=8))
+    screen = beside.shows("NSECTORS (by rate)")
+    eventually(lambda: re.search(r"^8 .* 2 ", beside.tmux.screen(beside.pane), re.M), screen)
+    beside.keys("s")
+    beside.shows("NSECTORS (by bytes)")
+    beside.keys("t")
+    beside.shows("sector=5")
+
+
+def test_forty_columns_and_one(beside: Beside) -> None:
+    beside.open("virtio_blk_*", "--size", "40")
+    beside.emit(read_line(12345))
+    shown = beside.shows("12345")
+    assert f"{READ}" in shown.replace("\n", "")
+    beside.keys("t")
+    beside.shows("25%" if "25%" in beside.tmux.screen(beside.pane) else READ)
+    for width in (1, 2, 39, 1, 40):
+        beside.tmux.run("resize-pane", "-t", beside.pane, "-x", str(width))
+        beside.emit(*map(read_line, range(10)))
+        beside.keys("t")
+    beside.shows(" read")
+    beside.keys("q")
+    beside.gone()
+
+
+def test_the_window_may_change_its_size_while_it_draws(
+    qtctl: Qtctl, make_fake: MakeFake, declared: Path
+) -> None:
+    fake = make_fake("--rate", "2000")
+    with Tmux(["sh"], qtctl.environment(), columns=120) as tmux:
+        beside = Beside(tmux, qtctl, fake, declared)
+        beside.open("virtio_blk_*")
+        beside.shows(" not drawn")
+        for columns, rows in ((80, 5), (3, 3), (200, 50), (120, 2), (120, 30)):
+            tmux.run("resize-window", "-x", str(columns), "-y", str(rows))
+        beside.shows(" not drawn")
+        beside.keys("q")
+        beside.gone()
+
+
+def test_guest_texts_cannot_steer_the_terminal(beside: Beside) -> None:
+    beside.open("memory_region_ops_read", "--size", "100")
+    evil = "'\x1b]0;owned\x07\x1b[31mred\x9b'"
+    beside.emit(f"memory_region_ops_read cpu 0 mr 0x1 addr 0x2 value 0x3 size 4 name {evil}")
+    assert "\\x1b[31mred" in beside.shows("name=").replace("\n", "")
+    beside.keys("t")
+    beside.answer("b", "by (event, tid, ARG)", "name")
+    beside.emit(f"memory_region_ops_read cpu 0 mr 0x1 addr 0x2 value 0x3 size 4 name {evil}")
+    beside.shows("\\x1b]0;owned")
+    title = beside.tmux.run("display-message", "-p", "-t", beside.pane, "#{pane_title}")
+    assert "owned" not in title
+
+
+def test_a_locale_without_utf8_gets_ascii(qtctl: Qtctl, fake: FakeProcess, declared: Path) -> None:
+    env = qtctl.environment({"LANG": "C", "TERM": "xterm"})
+    args = ("-t", fake.address, "--events-all", str(declared), "pane", "--here", "--view", "top")
+    with Pty((*args, READ), env) as shown:
+        shown.until("0 lost")
+        fake.tell(emit=[read_line(1)] * 9)
+        shown.until(READ)
+        shown.send("q")
+        assert shown.finish() == 0
+    assert bytes(shown.output).isascii()
+    assert fake.tell()["enabled"] == []
+
+
+def test_ctrl_c_leaves_and_says_the_sums(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with Pty(("-t", fake.address, "top", READ), qtctl.environment()) as shown:
+        shown.until("0 lost")
+        shown.send("\x03")
+        assert shown.finish() == 0
+    assert "0 read, 0 shown" in shown.text
+    assert fake.tell()["enabled"] == []
+
+
+def test_the_guest_s_end_is_told(qtctl: Qtctl, make_fake: MakeFake) -> None:
+    fake = make_fake()
+    with Pty(("-t", fake.address, "top", READ), qtctl.environment()) as shown:
+        shown.until("0 lost")
+        fake.stop()
+        assert shown.finish() == 5
+    assert "lost unix:" in shown.text
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "said"),
+    [
+        ((), {}, "qtctl pane --here in a second terminal"),
+        (("--size", "0"), {}, "not a size"),
+        (("--size", "100%"), {}, "not a size"),
+        (("--here",), {}, "a view needs a terminal for itself"),
+        ((), {"TMUX": "/nonexistent,1,0", "TMUX_PANE": "%0"}, "tmux split-window"),
+    ],
+)
+def test_where_no_pane_can_be_it_says_what_to_do(
+    qtctl: Qtctl, fake: FakeProcess, words: tuple[str, ...], env: dict[str, str], said: str
+) -> None:
+    clean = {"TMUX": None, "TMUX_PANE": None, **env}
+    ran = qtctl("-t", fake.address, "pane", *words, env=clean)
+    ran.said(1 if env else 2, said)
+    assert fake.tell()["enabled"] == []
+
+
+def test_a_dumb_terminal_gets_a_table(qtctl: Qtctl, fake: FakeProcess) -> None:
+    env = qtctl.environment({"TERM": "dumb"})
+    with Pty(("-t", fake.address, "top", READ, "--interval", "200ms"), env) as shown:
+        assert shown.finish() == 0
+    assert "\x1b" not in shown.text
+    assert "0 read, 0 shown" in shown.text
+
+
+def test_no_room_is_told(beside: Beside) -> None:
+    beside.tmux.run("resize-window", "-x", "120", "-y", "2")
+    beside.call("pane", READ, "--bottom")
+    beside.tmux.until("try: another --size", "%0")
+    assert beside.panes() == ["%0"]
+
+
+def test_a_wrong_call_makes_no_pane(beside: Beside) -> None:
+    beside.call("pane", "no_such_event")
+    beside.tmux.until("no event matches", "%0")
+    assert beside.panes() == ["%0"]
+
+
+def test_tmux_s_own_facts_are_read_from_the_environment() -> None:
+    from qtctl.ui.tmux import Here, here
+
+    assert here({"TMUX": "/tmp/tmux-0/default,123,4", "TMUX_PANE": "%7"}) == Here(
+        "/tmp/tmux-0/default", "%7"
+    )
+    assert here({"TMUX": "", "TMUX_PANE": "%7"}) is None
+    assert here({k: v for k, v in os.environ.items() if not k.startswith("TMUX")}) is None
