@@ -21,6 +21,8 @@ SIDES: Mapping[str, tuple[str, ...]] = {
 _PASSED = ("LANG", "NO_COLOR", "QMP_SOCKET", "HOME", "PATH")
 _PASSED_FAMILIES = ("QTCTL_", "XDG_", "LC_", "PYTHON")
 _LIMIT_S = 5.0
+# Not by tmux's remain-on-exit: 3.3a may keep a pane for ever whose command ended well.
+_HELD = '"$@" || { printf "%s" "Enter closes this pane. "; read -r _; }'
 
 
 class Here(NamedTuple):
@@ -54,9 +56,8 @@ def split(
         if name in _PASSED or name.startswith(_PASSED_FAMILIES)
     ]
     options = ("-d", "-P", "-F#{pane_id}", "-t", place.pane, "-l", size, "-c", str(Path.cwd()))
-    pane = _tmux(place, "split-window", *SIDES[side], *options, *passed, "--", *command)
-    _tmux(place, "set-option", "-p", "-t", pane, "remain-on-exit", "failed")
-    return pane
+    held = ("sh", "-c", _HELD, "sh", *command)
+    return _tmux(place, "split-window", *SIDES[side], *options, *passed, "--", *held)
 
 
 def _tmux(place: Here, verb: str, *words: str) -> str:

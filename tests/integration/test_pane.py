@@ -73,6 +73,9 @@ class Beside:
     def emit(self, *lines: str) -> None:
         self._fake.tell(emit=list(lines))
 
+    def stop_guest(self) -> None:
+        self._fake.stop()
+
     def enabled(self) -> list[str]:
         return list(self._fake.tell()["enabled"])
 
@@ -304,6 +307,14 @@ def test_a_wrong_call_makes_no_pane(beside: Beside) -> None:
     beside.call("pane", "no_such_event")
     beside.tmux.until("no event matches", "%0")
     assert beside.panes() == ["%0"]
+
+
+def test_what_ends_the_view_can_be_read(beside: Beside) -> None:
+    beside.open(READ)
+    beside.stop_guest()
+    assert "lost unix:" in beside.shows("Enter closes this pane").replace("\n", "")
+    beside.keys("Enter")
+    eventually(lambda: beside.panes() == ["%0"], "the pane is gone", 15.0)
 
 
 def test_tmux_s_own_facts_are_read_from_the_environment() -> None:
