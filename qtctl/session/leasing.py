@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from dataclasses import dataclass, replace
 
 from qtctl.errors import NothingMatched, QtctlError, Refused, TooBroad
@@ -52,6 +53,8 @@ class Leasing:
         self.monitor = monitor
         self._guest = guest
         self.journal = journal
+        self.acted_s = 0.0
+        """When QEMU last took a switch of ours, by ``time.monotonic``."""
 
     async def recover(self) -> list[str]:
         """Give back what killed runs left behind; return one sentence for each."""
@@ -108,6 +111,7 @@ class Leasing:
                 return report
             try:
                 await set_states(self.monitor, report.changed, enable, states)
+                self.acted_s = time.monotonic()
             except Refused:
                 await self._settle(extended, report)
                 raise
@@ -198,6 +202,7 @@ class Leasing:
             for value in (False, True):
                 names = [name for name, wanted in back.items() if wanted == value]
                 await set_states(self.monitor, names, value, states)
+            self.acted_s = time.monotonic()
         left = tuple(sorted(set(lease.events) - set(back)))
         if keep:
             self.journal.write(replace(lease, events={}))

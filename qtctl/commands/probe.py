@@ -1,0 +1,139 @@
+"""The verb probe: what events would cost, before one commits to them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.stream import BACKEND
+from qtctl.commands.values import duration, selection
+from qtctl.errors import UsageError
+from qtctl.text.figures import short
+from qtctl.text.style import Style, counted
+from qtctl.text.tables import table
+
+if TYPE_CHECKING:
+    from qtctl.session.probing import Price, Probe
+
+
+@command(
+    "probe",
+    "a price list: what each event would say, before you switch it on",
+    arguments=(
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        arg(
+            "--each",
+            metavar="TIME",
+            type=duration,
+            default=0.2,
+            help="how long events are sampled (default: 200ms)",
+        ),
+        BACKEND,
+    ),
+    examples=(
+        "qtctl probe 'virtio_*' @memory",
+        "qtctl probe '*' --except 'qmp_*' --each 1s",
+        "qtctl probe @kvm --json | jq '.events[] | select(.share > 0.1)'",
+    ),
+    details="""\
+Switches events on for a moment, counts, and gives everything back, also on Ctrl-C; what is known
+until then is printed. Events are sampled together as long as they say less than 10,000 lines/s in
+sum; what is louder is sampled alone, and no longer than it takes to know its price. BUDGET is the
+share of 200,000 lines/s. Events that were on before are counted as they are, and stay on.
+Off a terminal a row is: name, lines/s, bytes/s, share of the budget in per cent.""",
+    selects=True,
+)
+async def probe(context: Context, options: argparse.Namespace) -> Result:
+    """Sample events and list what they cost."""
+    from qtctl.session.probing import Probe
+
+    chosen = selection(options)
+    if not chosen:
+        raise UsageError("probe needs a PATTERN or --file", hint="qtctl list")
+    context.stops = True
+    async with context.attached() as session:
+        prober = Probe(session, chosen, each_s=options.each, backend=options.backend)
+        await _run(context, prober)
+    if prober.unavailable:
+        context.say(f"{counted(len(prober.unavailable), 'event')} cannot be switched on")
+    return _result(context, prober)
+
+
+async def _run(context: Context, prober: Probe) -> None:
+    """Run the probe to its end or until told to stop, and tell how far it is."""
+    shows = context.err_style.terminal and not context.quiet
+    stopping = asyncio.ensure_future(_stop_when(context.stop, prober))
+    try:
+        async with contextlib.aclosing(prober.run()) as samples:
+            async for left in samples:
+                if shows:
+                    _write(f"\r{left} of {len(prober.picked)} events to price \x1b[K")
+    finally:
+        stopping.cancel()
+        if shows:
+            _write("\r\x1b[K")
+
+
+async def _stop_when(stop: asyncio.Event, prober: Probe) -> None:
+    await stop.wait()
+    prober.stop()
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _result(context: Context, prober: Probe) -> Result:
+    from qtctl.records.flood import BUDGET_PER_S
+
+    prices = sorted(prober.prices.values(), key=lambda price: (-price.per_s, price.name))
+    loud = [price for price in prices if price.per_s]
+    unknown = len(prober.picked) - len(prices) - len(prober.unavailable)
+    document = {
+        "budget_per_s": BUDGET_PER_S,
+        "backend": str(prober.stream.backend),
+        "complete": not unknown,
+        "events": [
+            {
+                "name": price.name,
+                "per_s": round(price.per_s, 1),
+                "bytes_per_s": round(price.bytes_per_s, 1),
+                "share": round(price.per_s / BUDGET_PER_S, 5),
+                "seconds": round(price.seconds, 4),
+                "alone": price.alone,
+            }
+            for price in prices
+        ],
+    }
+    if len(prices) > len(loud):
+        context.say(f"{counted(len(prices) - len(loud), 'event')} said nothing")
+    if unknown:
+        context.say(f"{counted(unknown, 'event')} not sampled")
+    return Result(document, lambda style: _lines(style, loud, BUDGET_PER_S))
+
+
+def _lines(style: Style, prices: list[Price], budget: int) -> Iterator[str]:
+    def figure(value: float) -> str:
+        return short(value) if style.terminal else f"{value:.0f}"
+
+    rows = [
+        (
+            price.name,
+            figure(price.per_s),
+            figure(price.bytes_per_s),
+            f"{100 * price.per_s / budget:.1f}{'%' if style.terminal else ''}",
+        )
+        for price in prices
+    ]
+    return table(style, ("EVENT", "LINES/s", "BYTES/s", "BUDGET"), rows)
