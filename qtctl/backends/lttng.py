@@ -32,6 +32,12 @@ LIVE_TIMER_US = 20_000
 """How often the tracer hands over what it has, in us: a record waits for it at most that long."""
 RETRY_US = 5_000
 """How often babeltrace2 asks again once it has everything, in us."""
+_PRETTY = (
+    "--component=sink.text.pretty",
+    '--params=clock-seconds=true,no-delta=true,name-default="hide",name-payload=true,'
+    'field-default="hide"',
+)
+"""How babeltrace2 prints what ``records/lttngtext`` reads."""
 DISK_BYTES = 64 << 20
 """What the relay daemon may keep for a reader that is behind; older packets are overwritten."""
 _FREE_BYTES = 2 * DISK_BYTES
@@ -213,14 +219,13 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
             raise Unsupported(f"LTTng's relay daemon does not show the session {name}")
         time.sleep(_POLL_S)
     inputs = f'inputs=[{json.dumps(listed[0])}],session-not-found-action="end"'
-    form = 'clock-seconds=true,no-delta=true,name-default="hide",name-payload=true'
     reader = subprocess.Popen(
         [
             # By itself it writes to a pipe in blocks, which would keep the last records back.
             *(daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")),
             *(f"--retry-duration={RETRY_US}", "--component=source.ctf.lttng-live"),
-            *(f"--params={inputs}", "--component=sink.text.pretty"),
-            f'--params={form},field-default="hide"',
+            f"--params={inputs}",
+            *_PRETTY,
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -237,6 +242,22 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
             raise Unsupported(f"babeltrace2 did not attach to the session {name}: {told[-1]}")
         time.sleep(_POLL_S)
     return reader
+
+
+def show(path: Path) -> subprocess.Popen[bytes]:
+    """Start babeltrace2 on the traces below a folder; its stdout has records and what it says.
+
+    Raises:
+        Unsupported: babeltrace2 is missing.
+    """
+    return subprocess.Popen(
+        [daemons.program("babeltrace2"), *_PRETTY, str(path.resolve())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=daemons.environment(),
+    )
 
 
 def stop(name: str) -> int | None:

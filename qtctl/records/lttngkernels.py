@@ -89,26 +89,89 @@ def _contexts(
     end: cython.Py_ssize_t,
     out: cython.p_longlong,
 ) -> cython.Py_ssize_t:
-    """Read ``: { CPU }, { VPID, VTID }, ``: where it ends, or -1. Sets out[1], the thread id."""
-    if end - at < 4 or data[at] != 58 or data[at + 1] != 32 or data[at + 2] != 123:
+    """Read ``: { CPU }, { VPID, VTID }, ``: where it ends, or -1. Sets out[1], the thread id.
+
+    A trace that somebody else recorded may have other contexts, or none: they are stepped over, up
+    to ``{ name = `` or the empty ``{ }`` of the arguments, and the thread is not known.
+    """
+    if end - at < 5 or data[at] != 58 or data[at + 1] != 32:
         return -1
-    at += 4
+    at += 2
+    group: cython.int = 0
+    stop: cython.Py_ssize_t
+    while end - at >= 3 and data[at] == 123 and data[at + 1] == 32:
+        if data[at + 2] == 125:
+            return at if end - at == 3 else -1
+        stop = _word_end(data, at + 2, end)
+        if stop > at + 2 and end - stop > 3 and data[stop] == 32 and data[stop + 1] == 61:
+            return at
+        if group == 1:
+            out[1] = _thread(data, at + 2, end)
+        group += 1
+        at = _group_end(data, at + 2, end)
+        if at < 0 or end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+            return -1
+        at += 2
+        if out[1] != -1:
+            return at if out[1] <= 0x7FFFFFFF else -1
+    return -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _word_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where the run of letters, digits and underscores at ``at`` ends."""
+    while at < end:
+        one: cython.int = data[at]
+        folded: cython.int = one | 32
+        if not (one == 95 or (one >= 48 and one <= 57) or (folded >= 97 and folded <= 122)):
+            break
+        at += 1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _group_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where what follows the closing brace begins, quoted texts left out; -1 without one."""
+    quoted: cython.bint = False
+    while at < end:
+        if data[at] == 92 and quoted:
+            at += 1
+        elif data[at] == 34:
+            quoted = not quoted
+        elif data[at] == 125 and not quoted:
+            return at + 1
+        at += 1
+    return -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _thread(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
+    """Read the thread id of ``VPID, VTID }``; -1 where that does not stand there.
+
+    What is too large for one is a number still.
+    """
     stop: cython.Py_ssize_t = _digits_end(data, at, end)
-    if stop == at or end - stop < 6 or data[stop + 1] != 125 or data[stop + 4] != 123:
-        return -1
-    at = stop + 6
-    stop = _digits_end(data, at, end)
-    if stop == at or end - stop < 2 or data[stop] != 44 or data[stop + 1] != 32:
+    if stop == at or end - stop < 4 or data[stop] != 44 or data[stop + 1] != 32:
         return -1
     at = stop + 2
     stop = _digits_end(data, at, end)
     tid: cython.longlong = _number(data, at, stop)
-    if tid < 0 or tid > 0x7FFFFFFF or end - stop < 4 or data[stop + 1] != 125:
+    if stop == at or end - stop < 2 or data[stop] != 32 or data[stop + 1] != 125:
         return -1
-    if data[stop + 2] != 44 or data[stop + 3] != 32:
-        return -1
-    out[1] = tid
-    return stop + 4
+    return tid if tid >= 0 else 0xFFFFFFFF
 
 
 @cython.cfunc

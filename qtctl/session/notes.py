@@ -31,7 +31,7 @@ def from_object(told: Mapping[str, Any]) -> Loss | News | None:
     Raises:
         ValueError, KeyError, TypeError: it lacks something, or has it wrong.
     """
-    time_ns = int(told["time_ns"])
+    time_ns = int(told.get("time_ns", 0))
     match told["type"]:
         case "loss":
             count = told["count"]

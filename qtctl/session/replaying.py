@@ -1,4 +1,4 @@
-"""Reading what was written earlier: a recording, a simple trace, log text. Needs no guest."""
+"""Reading what was written earlier, without a guest: recordings, simple and LTTng traces, logs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qtctl.records.simpletrace import is_simple
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import PlainFile, SavedFile
 from qtctl.session.files.log import LogFile
+from qtctl.session.files.lttng import LttngFolder
 from qtctl.session.files.recording import RecordingFile
 from qtctl.session.files.simple import SimpleFile
 from qtctl.session.leasing import nothing_matched
@@ -22,7 +23,7 @@ _MAGIC_BYTES = 16
 
 
 class Replay:
-    """One file, opened by its path; :meth:`step` until it gives None, then :attr:`problem`.
+    """One file, or a folder of LTTng's; :meth:`step` until it gives None, then :attr:`problem`.
 
     A recording has its declarations in it; those of other files are ``events_all``'s, else the
     installed QEMU's that fits best. ``notes`` tell people what was taken for what.
@@ -108,6 +109,8 @@ def open_saved(path: Path, events_all: Path | None) -> SavedFile:
         UsageError: it cannot be read.
         QtctlError: it is not of a kind that is read here.
     """
+    if path.is_dir():
+        return LttngFolder(path, events_all)
     file = PlainFile(path)
     try:
         head = file.at(0, _MAGIC_BYTES)

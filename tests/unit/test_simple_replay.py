@@ -131,7 +131,6 @@ def test_foreign_files_are_named(run: Qtctl, tmp_path: Path, data: bytes, says: 
 
 def test_what_is_no_file_is_a_usage_error(run: Qtctl, tmp_path: Path) -> None:
     run("replay", str(tmp_path / "missing")).said(2, "No such file")
-    run("replay", str(tmp_path)).said(2, "not a plain file")
     os.mkfifo(tmp_path / "fifo")
     run("replay", str(tmp_path / "fifo")).said(2, "not a plain file")
     run("replay").said(2)

@@ -1,0 +1,91 @@
+"""``qtctl replay`` on a folder of LTTng's, with what babeltrace2 prints replaced by a capture."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import Qtctl
+from tests.samples import capture, declarations_text
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as command:
+        yield command
+
+
+def printed(contexts: bytes = rb"{ \4, \5 }, ") -> bytes:
+    """Return the capture in the form that qtctl asks babeltrace2 for."""
+    pattern = (
+        rb"\[21:39:(\d\d\.\d{9})\] \(\S+\) vm (qemu:\w+: )\{ cpu_id = (\d+) \}, "
+        rb"\{ vpid = (\d+), vtid = (\d+), procname = [^}]*\}, "
+    )
+    text = capture("qemu-7.2-ust-babeltrace2.txt")
+    return re.sub(pattern, rb"[17953835\1] \2{ \3 }, " + contexts, text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make what looks like a trace, and a babeltrace2 that knows what is in it."""
+    made = tmp_path / "trace" / "ust" / "uid" / "0" / "64-bit"
+    made.mkdir(parents=True)
+    names = ("virtio_blk_handle_read", "virtio_blk_req_complete", "virtio_queue_notify")
+    (made / "metadata").write_text("".join(f'event {{ name = "qemu:{n}"; }};' for n in names))
+    (tmp_path / "text").write_bytes(printed())
+    (tmp_path / "all").write_text(declarations_text("7.2"))
+    return tmp_path / "trace"
+
+
+def babeltrace2(tmp_path: Path, script: str) -> dict[str, str | None]:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "babeltrace2"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    ("contexts", "tid"),
+    [
+        (rb"{ \4, \5 }, ", 30573),
+        (b"", None),
+        (rb'{ "qemu } \\" , {", \5 }, ', None),
+        (rb"{ \5 }, { 7, 8 }, ", None),
+    ],
+)
+def test_it_is_read_as_it_is_live(
+    run: Qtctl, folder: Path, tmp_path: Path, contexts: bytes, tid: int | None
+) -> None:
+    (tmp_path / "text").write_bytes(printed(contexts))
+    env = babeltrace2(tmp_path, f"cat {tmp_path / 'text'}")
+    words = ("replay", str(folder), "virtio_blk_req_complete", "--ndjson")
+    ran = run(*words, "--events-all", str(tmp_path / "all"), env=env, limit=None).said(0)
+    *found, summary = (json.loads(line) for line in ran.out.splitlines())
+    text = capture("qemu-7.2-ust-babeltrace2.txt")
+    events = [one for one in found if one["type"] == "event"]
+    assert len(events) == summary["shown"] == text.count(b" qemu:virtio_blk_req_complete:") > 0
+    assert all(set(one["args"]) == {"vdev", "req", "status"} for one in events)
+    assert {one["backend"] for one in events} == {"ust"}
+    assert events[0]["tid"] == tid or tid is not None
+
+
+def test_what_babeltrace2_cannot_read_is_told(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+    env = babeltrace2(tmp_path, f"head -3 {tmp_path / 'text'}; echo ERROR: it is broken; exit 1")
+    ran = run("replay", str(folder), "--events-all", str(tmp_path / "all"), env=env, limit=None)
+    ran.said(1, "babeltrace2 cannot read all of", "ERROR: it is broken")
+    assert len(ran.out.splitlines()) == 3
+
+
+def test_folders_that_are_none(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+    run("replay", str(tmp_path / "home")).said(1, "without an LTTng trace")
+    next(folder.rglob("metadata")).write_text("something else")
+    run("replay", str(folder)).said(1, "no event of QEMU")
+    for found in folder.rglob("metadata"):
+        found.write_text('name = "qemu:virtio_queue_notify"')
+    run("replay", str(folder), env={"PATH": "/nonexistent"}).said(1, "install babeltrace2")
