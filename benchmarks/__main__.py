@@ -34,6 +34,10 @@ BENCHMARKS = {
     "cost": Row(
         "what tracing costs a guest, for each backend", ("--seconds", "1", "--only", "log")
     ),
+    "pane": Row(
+        "CPU of a view in a tmux pane, idle and under flood, against tail -F and watch",
+        ("--idle", "5", "--flood", "3"),
+    ),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 

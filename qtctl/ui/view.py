@@ -41,6 +41,8 @@ Shown: TypeAlias = Literal["stream", "top"]
 
 _TICK_S = 0.5
 _REDRAW_S = 0.05
+_ROOMY = 60
+"""Columns from which the bar spells whole numbers."""
 _KEYS = (
     ("space p", "pause: rows stay, counters go on"),
     ("t Tab", "switch between records and rates"),
@@ -141,9 +143,8 @@ class View:
             parts.append("PAUSED" if self.rows.paused else "BACK")
         parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
         lost = lost_words(counts) if counts.lost or counts.unknown_losses else "0"
-        parts += [f"{counts.read:,} read", f"{lost} lost"]
-        if self.watch.not_drawn:
-            parts.append(f"{short(self.watch.not_drawn)} not drawn")
+        read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
+        parts += [f"{read} read", f"{lost} lost"]
         if self.watch.filter is not None:
             parts.append(f"where {escaped(self.watch.filter.text)}")
         if self.rows.only:
@@ -167,7 +168,11 @@ class View:
         return found
 
     def _foot(self) -> StyleAndTextTuples:
-        return [("" if self._note else "fg:ansibrightblack", self._note or "h: help, q: quit")]
+        if self._note:
+            return [("", self._drawable(self._note))]
+        spared = self.watch.not_drawn
+        said = f"{short(spared)} not drawn  " if spared else ""
+        return [("fg:ansibrightblack", f"{said}h: help, q: quit")]
 
     def _size(self) -> tuple[int, int]:
         """Rows and columns of the body."""
