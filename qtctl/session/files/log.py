@@ -1,4 +1,4 @@
-"""Log text that was saved to a file."""
+"""Log text that was saved to a file, as QEMU wrote it or with other words before each line."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import Declarations
-from qtctl.model import Clock
 from qtctl.records.logtext import LogDecoder
+from qtctl.records.prefixes import PrefixedDecoder, words_before
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item
 from qtctl.session.files.base import SAMPLE_BYTES, PlainFile
 from qtctl.session.files.declared import best_installed, read_declarations
+from qtctl.text.style import counted
 
 _SNIFF_BYTES = 4096
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
@@ -31,7 +32,11 @@ class LogFile:
         self._file = file
         declared = self._declarations(head, events_all).by_name
         self.table = EventTable.build(None, declared)
-        self._decoder = LogDecoder(self.table, clock=Clock.REALTIME)
+        words = words_before(self.table, head)
+        if words:
+            self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
+        self._plain = None if words else LogDecoder(self.table)
+        self._prefixed = PrefixedDecoder(self.table, words)
         self._ended = False
 
     def _declarations(self, sample: bytes, events_all: Path | None) -> Declarations:
@@ -63,9 +68,12 @@ class LogFile:
             return None
         data, now_ns = self._file.more(), self._file.modified_ns
         self._ended = not data
-        if data:
-            return [self._decoder.feed(data, now_ns=now_ns)]
-        return [self._decoder.flush(now_ns=now_ns)]
+        if self._plain is None:
+            decoder = self._prefixed
+            found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
+            return list(found)
+        plain = self._plain
+        return [plain.feed(data, now_ns=now_ns) if data else plain.flush(now_ns=now_ns)]
 
     @property
     def problem(self) -> str:
@@ -98,5 +106,11 @@ def _check_text(head: bytes, where: str) -> None:
 def _readable(declared: Declarations, sample: bytes) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
     table = EventTable.build(None, declared.by_name)
-    batch = LogDecoder(table).feed(sample + b"\n", now_ns=0)
-    return sum(int(batch.arguments(event).ok.sum()) for event in batch.groups() if event >= 0)
+    decoder = PrefixedDecoder(table, words_before(table, sample))
+    batches = [*decoder.feed(sample, now_ns=0), *decoder.flush(now_ns=0)]
+    return sum(
+        int(batch.arguments(event).ok.sum())
+        for batch in batches
+        for event in batch.groups()
+        if event >= 0
+    )

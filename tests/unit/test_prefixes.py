@@ -1,0 +1,108 @@
+"""Saved log text with any words before QEMU's own: the same records, and the times there are."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.model import Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Record
+from qtctl.records.logtext import LogDecoder
+from qtctl.records.prefixes import PrefixedDecoder, words_before
+from tests.recordings import read
+from tests.samples import capture, declarations_text, event_table
+
+TABLE = event_table("7.2")
+NOW_NS = 1_795_400_000_000_000_000
+PLAIN = "virtio_blk_req_complete vdev 0x1 req 0x{n:x} status 0"
+LOCAL = "2026-11-22 21:37:32"
+UTC_S = datetime(2026, 11, 22, 21, 37, 32, tzinfo=UTC).timestamp()
+LOCAL_S = time.mktime(time.strptime(LOCAL, "%Y-%m-%d %H:%M:%S"))
+PREFIXES = {
+    "2026-11-22T21:37:32.{n:06} host qemu[7]: ": LOCAL_S,
+    "2026-11-22T21:37:32.{n:06}Z ": UTC_S,
+    "2026-11-22 21:37:32.{n:06}+0200 INFO vm1 ": UTC_S - 7200,
+    "Nov 22 21:37:32.{n:06} host qemu-system-x86[4711]: ": LOCAL_S,
+    "1795383452.{n:06} [vm1] ": 1795383452,
+    "vm1   | ": None,
+    "[12345.678] <6> ": None,
+}
+
+
+def decoded(text: str, cuts: list[int] | None = None) -> list[Record]:
+    data = text.encode()
+    decoder = PrefixedDecoder(TABLE, words_before(TABLE, data))
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
+    batches: list[Batch] = []
+    for low, high in itertools.pairwise(edges):
+        batches += decoder.feed(data[low:high], now_ns=NOW_NS)
+    batches += decoder.flush(now_ns=NOW_NS)
+    return [record for batch in batches for record in batch.records()]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_records_and_times_of_any_prefix(prefix: str) -> None:
+    lines = [(prefix + PLAIN).format(n=n) for n in range(1, 60)]
+    records = decoded("".join(f"{line}\n" for line in lines))
+    assert [r.args["req"] for r in records] == list(range(1, 60))
+    assert all(r.args["vdev"] == 1 for r in records)
+    seconds = PREFIXES[prefix]
+    for n, record in enumerate(records, 1):
+        if seconds is None:
+            assert (record.time_ns, record.clock) == (NOW_NS, Clock.ARRIVAL)
+        else:
+            assert record.clock == Clock.REALTIME
+            assert record.time_ns == int(seconds) * 10**9 + n * 1000
+
+
+def test_the_time_of_qemu_itself_is_the_better_one() -> None:
+    line = "Nov 22 21:37:33 host qemu[1]: 24668@1795383452.000321:" + PLAIN.format(n=9)
+    [record] = decoded(f"{line}\n")
+    assert (record.tid, record.time_ns) == (24668, 1795383452000321000)
+
+
+def test_other_lines_stay_whole() -> None:
+    prefix = "2026-11-22T21:37:32.000001Z host "
+    event = f"{prefix}{PLAIN.format(n=1)}\n"
+    first, other, last = decoded(f"{event}{prefix}qemu: warning: x\nshort\n{event}")[:3]
+    assert first.args["req"] == 1
+    assert other.line == f"{prefix}qemu: warning: x"
+    assert last.line == "short"
+
+
+@given(st.lists(st.integers(0, 10_000), max_size=5), st.sampled_from(sorted(PREFIXES)))
+def test_however_it_is_cut(cuts: list[int], prefix: str) -> None:
+    text = "".join(f"{(prefix + PLAIN).format(n=n)}\nnoise {n}\n" for n in range(1, 9))
+    assert decoded(text, cuts) == decoded(text)
+
+
+def test_text_without_a_prefix_needs_none() -> None:
+    for name in ("qemu-7.2-log-timestamp.txt", "qemu-7.2-log-plain-mixed-with-d-output.txt"):
+        data = capture(name)
+        assert words_before(TABLE, data) == 0
+        batches = PrefixedDecoder(TABLE, 0).feed(data, now_ns=NOW_NS)
+        plain = LogDecoder(TABLE).feed(data, now_ns=NOW_NS)
+        shown = [record for batch in batches for record in batch.records()]
+        assert shown == list(plain.records())
+
+
+def test_a_real_log_with_a_prefix_is_replayed(tmp_path: Path) -> None:
+    data = capture("qemu-7.2-log-timestamp.txt")
+    (tmp_path / "plain").write_bytes(data)
+    lines = data.splitlines(keepends=True)
+    (tmp_path / "prefixed").write_bytes(b"".join(b"vm1 qemu: " + line for line in lines))
+    (tmp_path / "all").write_text(declarations_text("7.2"))
+    found = []
+    for name in ("plain", "prefixed"):
+        items, replay = read(tmp_path / name, events_all=tmp_path / "all", text=False)
+        found.append([r for item in items if isinstance(item, Batch) for r in item.records()])
+        assert not replay.problem
+    assert found[0] == found[1]
+    assert len(found[0]) > 3000
