@@ -117,9 +117,15 @@ class Context:
         return Sink(open_new(path) if path else sys.stdout.fileno(), failed)
 
     @contextlib.asynccontextmanager
-    async def attached(self) -> AsyncIterator[Session]:
-        """Attach to the target; what happens to leases on the way is told."""
-        async with attach(self.target, events_all=self.events_all, say=self.say) as session:
+    async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
+        """Attach to the target; what happens to leases on the way is told.
+
+        ``lend`` is for verbs that stay: meanwhile other consoles reach the guest through this one.
+        """
+        told = self.say if self.verbose else lambda text: None
+        async with attach(
+            self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
+        ) as session:
             if self.verbose:
                 version = ".".join(map(str, session.monitor.version))
                 self.say(f"attached to {session.where}, QEMU {version}")

@@ -185,9 +185,10 @@ async def _switch(
     chosen = selection(options)
     if not chosen:
         raise UsageError(f"{options.verb} needs a PATTERN or --file", hint="qtctl list")
-    async with context.attached() as session:
+    for_a_while = options.seconds is not None and not options.dry_run
+    async with context.attached(lend=for_a_while) as session:
         await _say_who_ignores(context, session)
-        if options.seconds is None or options.dry_run:
+        if not for_a_while:
             report = await session.leasing.switch(
                 context.owner, chosen, on, dry_run=options.dry_run, agreed=agreed
             )

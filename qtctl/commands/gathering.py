@@ -89,7 +89,7 @@ async def _live(
 ) -> Gathered[_T]:
     context.stops = True
     problem: QtctlError | None = None
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
         taker = ready(Known(names, declared, session.where))

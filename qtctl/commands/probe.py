@@ -60,7 +60,7 @@ async def probe(context: Context, options: argparse.Namespace) -> Result:
     if not chosen:
         raise UsageError("probe needs a PATTERN or --file", hint="qtctl list")
     context.stops = True
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         prober = Probe(session, chosen, each_s=options.each, backend=options.backend)
         await _run(context, prober)
     if prober.unavailable:

@@ -119,7 +119,7 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
         raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
     check_new(options.out)
     context.stops = True
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         declared = session.facts.declarations.by_name
         names = chosen.pick(list(declared)) if chosen else declared
         conditions = [Condition(text, map(declared.__getitem__, names)) for text in options.dump_on]

@@ -91,7 +91,7 @@ async def tail(context: Context, options: argparse.Namespace) -> int:
     chosen = selection(options)
     context.stops = True
     output = context.output(options.out, context.stop.set)
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         stream = session.follow(
             chosen,
             where=options.where,
@@ -232,7 +232,7 @@ def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Wr
 )
 async def wait(context: Context, options: argparse.Namespace) -> Result:
     """Wait for one record."""
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         stream = session.follow(
             Selection.of(options.event), where=options.where, backend=options.backend, limit=1
         )

@@ -1,94 +1,95 @@
-"""The QMP client: one connection, every wait with a deadline, every failure with its root cause.
+"""A guest's monitor as verbs use it: its own socket, or through whoever lends it.
 
-The only importer of ``qemu.qmp`` (checked with 0.0.6), which has no time-outs of its own, keeps an
-unbounded history of events and hides the cause of a broken link until the next ``disconnect()``.
-Protocol: ``docs/interop/qmp-spec.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
+QMP takes one client at a time. A qtctl that stays lends the monitor to all others (``lending``), so
+the lender is looked for first. One that goes is survived: another is found, or this process takes
+the monitor itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
-import stat
 import time
-from collections.abc import Coroutine, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from qemu.qmp import (
-    EventListener,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    QMPError,
-)
-from qemu.qmp.error import ProtocolError
-from qemu.qmp.message import DeserializationError
-from qemu.qmp.qmp_client import GreetingError, NegotiationError
-
-from qtctl.errors import (
-    ConnectionFailed,
-    LinkLost,
-    MonitorBusy,
-    OutcomeUnknown,
-    QtctlError,
-    Refused,
-)
+from qtctl.errors import ConnectionFailed, LinkLost, MonitorBusy, OutcomeUnknown, QtctlError
 from qtctl.model import Address
+from qtctl.monitor.hearing import Ear, news_of
+from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
+from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
+from qtctl.monitor.meeting import meeting_of
+from qtctl.monitor.sockets import open_socket, peer_of
 
 CONNECT_TIMEOUT_S = 5.0
-COMMAND_TIMEOUT_S = 5.0
-CLOSE_TIMEOUT_S = 1.0
-STUCK_TIMEOUT_S = 0.5
-"""How long a command may take on a link where an earlier one went unanswered."""
-_SHOWN_BYTES = 60
-_QUEUE_POLL_S = 0.02
-
-_T = TypeVar("_T")
+_BORROW_TIMEOUT_S = 2.0
+_HELLO_TIMEOUT_S = 1.0
+_LOOK_S = 0.03
+"""How often a lender is looked for while the guest's own socket keeps us waiting."""
 
 
-class _NoEvents(EventListener):
-    """Keeps no QMP event: nothing here waits for one, and the default listener keeps them all."""
+@dataclass(slots=True)
+class _Way:
+    """How the monitor is reached: straight, through our own ``lender``, or ``borrowed``.
 
-    async def put(self, event: Message) -> None:
-        """Drop it."""
+    ``guest_pid`` is who serves the monitor.
+    """
+
+    link: Link
+    guest_pid: int | None = None
+    lender: Lender | None = None
+    borrowed: bool = False
+
+    async def close(self) -> None:
+        """Hang up; a lender finishes what it was asked first."""
+        await self.link.close()
+        if self.lender is not None:
+            await self.lender.leave()
 
 
 class Monitor:
-    """One negotiated QMP connection. Make it with :func:`connect`, end it with :meth:`close`."""
+    """One guest's monitor. Make it with :func:`connect`, end it with :meth:`close`."""
 
-    def __init__(
-        self,
-        address: Address,
-        client: QMPClient,
-        sock: socket.socket,
-        patience_s: float,
-    ) -> None:
+    def __init__(self, address: Address, *, lend: bool, told: Callable[[str], None]) -> None:
         self.address = address
-        self.peer_pid = _peer_pid(sock)
-        self._client = client
-        self._sock = sock
-        self._patience_s = patience_s
-        self._stuck = False
+        self._lend = lend
+        self._told = told
+        self._ears: list[Ear] = []
+        self._mending = asyncio.Lock()
+        self._gone = False
+        self._way: _Way
+        self._watch: asyncio.Task[str] | None = None
+        self.mended: Callable[[], None] = lambda: None
+        """Called when the lender went, and another was found or this process took its place."""
+
+    async def open(self, timeout_s: float) -> None:
+        """Connect; see :func:`connect`."""
+        self._way = await self._find_way(timeout_s)
+        if self._lend:
+            self._watch = asyncio.ensure_future(self.wait_lost())
 
     @property
     def version(self) -> tuple[int, int, int]:
         """QEMU's version as it greeted: major, minor, micro."""
-        qemu = self._greeting_version()["qemu"]
+        qemu = self._way.link.greeted_version["qemu"]
         return qemu["major"], qemu["minor"], qemu["micro"]
 
     @property
     def package(self) -> str:
         """The distribution's own version text from the greeting, or an empty string."""
-        return str(self._greeting_version().get("package") or "")
+        return str(self._way.link.greeted_version.get("package") or "")
 
-    def _greeting_version(self) -> Any:
-        greeting = self._client.greeting
-        assert greeting is not None  # negotiated
-        return greeting.QMP.version
+    @property
+    def guest_pid(self) -> int | None:
+        """The process that serves the monitor; None for TCP, or where it is not seen."""
+        return self._way.guest_pid
+
+    @property
+    def lent(self) -> bool:
+        """Whether others can be on it: it is borrowed, or this process lends it."""
+        return self._way.borrowed or self._way.lender is not None
 
     async def execute(
         self,
@@ -99,46 +100,26 @@ class Monitor:
     ) -> Any:
         """Send one QMP command and return its ``return`` value.
 
+        Where a lender goes meanwhile, what it did not begin and what only asks is sent once more.
+
         Raises:
             Refused: QEMU answered with an error; it did nothing.
             OutcomeUnknown: no answer within ``timeout_s``, or the link broke after the command was
                 sent; QEMU may still apply it.
+            LinkLost: the link is gone, and the command was not sent.
         """
-        timeout_s = min(timeout_s, self._patience_s)
-        call = asyncio.ensure_future(
-            self._client.execute(command, dict(arguments) if arguments else None)
-        )
-        try:
-            return await self._within(call, timeout_s, command)
-        except ExecuteError as error:
-            raise Refused(f"QEMU on {self.address} refused {command}: {error}") from error
-        except ExecInterruptedError as error:
-            cause = await self._root_cause(error)
-            raise OutcomeUnknown(
-                f"the link to {self.address} broke during {command}: {cause}",
-                hint="run the command again: it reads the state first",
-            ) from error
-        except (QMPError, OSError) as error:
-            cause = await self._root_cause(error)
-            raise LinkLost(f"lost {self.address}: {cause}") from error
-
-    async def _within(self, call: asyncio.Future[_T], timeout_s: float, command: str) -> _T:
-        try:
-            done, _ = await asyncio.wait({call}, timeout=timeout_s)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        if done:
-            self._patience_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
-            return call.result()
-        call.cancel()
-        # Or a verb would wait for each of its commands again.
-        self._stuck, self._patience_s = True, STUCK_TIMEOUT_S
-        raise OutcomeUnknown(
-            f"no answer to {command} from {self.address} within {timeout_s:.3g} s: "
-            "the outcome is unknown, QEMU may still apply it",
-            hint="qtctl doctor",
-        )
+        while True:
+            way = await self._standing_way()
+            try:
+                return await way.link.execute(command, arguments, timeout_s)
+            except (OutcomeUnknown, LinkLost) as error:
+                harmless = (
+                    isinstance(error, LinkLost)
+                    or way.link.said_goodbye
+                    or _asks(command, arguments)
+                )
+                if way.link.up or not way.borrowed or not harmless or not await self._mend(way):
+                    raise
 
     async def hmp(self, line: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run one line of the human monitor; an empty string is success, errors are text."""
@@ -149,225 +130,219 @@ class Monitor:
 
     @property
     def lost(self) -> bool:
-        """Whether the link is gone."""
-        return self._client.runstate.name != "RUNNING"
+        """Whether the link is gone for good."""
+        return not self._way.link.up and (self._gone or not self._way.borrowed)
 
     async def wait_lost(self) -> str:
-        """Wait until the link is gone and return the root cause in words."""
-        while not self.lost:
-            await self._client.runstate_changed()
-        return await self._root_cause(EOFError())
+        """Wait until the link is gone for good and return the root cause in words."""
+        while True:
+            way = self._way
+            cause = await way.link.wait_down()
+            if not way.borrowed or not await self._mend(way):
+                return cause
 
-    async def _root_cause(self, fallback: BaseException) -> str:
-        try:
-            await asyncio.wait_for(self._client.disconnect(), CLOSE_TIMEOUT_S)
-        except (Exception, asyncio.CancelledError) as error:
-            if _cancelled():
-                raise
-            return _in_words(error)
-        return _in_words(fallback)
+    async def reconnect(self) -> None:
+        """Connect once more after the link was lost.
+
+        Raises:
+            ConnectionFailed: nobody answers, or another guest does.
+        """
+        before = self._way
+        fresh = await self._find_way(CONNECT_TIMEOUT_S)
+        if None not in (before.guest_pid, fresh.guest_pid) and before.guest_pid != fresh.guest_pid:
+            await fresh.close()
+            raise ConnectionFailed(f"another guest answers at {self.address} now")
+        self._way, self._gone = fresh, False
+        await before.close()
+
+    async def _standing_way(self) -> _Way:
+        """Return the way; a borrowed one that is down is mended first, where that can be."""
+        if not self._way.link.up and self._way.borrowed:
+            await self._mend(self._way)
+        return self._way
+
+    async def _mend(self, broken: _Way) -> bool:
+        """Find another way after the lender went; tell whether there is one now."""
+        async with self._mending:
+            if self._way is broken and not self._gone:
+                try:
+                    await self.reconnect()
+                except QtctlError:
+                    self._gone = True
+                else:
+                    self.mended()
+            return self._way is not broken
 
     async def close(self) -> None:
-        """Hang up within a second; never raises, events that are on stay on."""
-        if not self._stuck:
-            with contextlib.suppress(Exception):
-                await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(Exception):
-            await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
-        self._sock.close()
+        """Hang up, within a second or two; never raises, events that are on stay on."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
+        await self._way.close()
+
+    # -- consoles ----------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def listening(self, ear: Ear) -> AsyncIterator[None]:
+        """Put what the guest and other consoles tell into ``ear`` for the length of the block."""
+        self._ears.append(ear)
+        try:
+            await self._say_hello()
+            yield
+        finally:
+            self._ears.remove(ear)
+            await self._say_hello()
+
+    def _heard(self, event: Mapping[str, Any]) -> None:
+        if self._ears and (news := news_of(event)) is not None:
+            for ear in self._ears:
+                ear.put(news)
+
+    async def _say_hello(self) -> None:
+        if self.lent and self._way.link.up:
+            with contextlib.suppress(QtctlError):
+                await self._introduce(self._way.link)
+
+    async def _introduce(self, link: Link) -> int | None:
+        """Tell a lender that this is qtctl, and whether it listens; return the guest's pid."""
+        told = await link.execute(HELLO, {"listens": bool(self._ears)}, _HELLO_TIMEOUT_S)
+        return told.get("guest_pid") if isinstance(told, dict) else None
+
+    async def announce(self, event: str, data: Mapping[str, object]) -> int:
+        """Tell the consoles on this guest something, without QEMU; return how many listen.
+
+        Raises:
+            LinkLost: whoever lent the monitor is gone, and nobody took over.
+            OutcomeUnknown: it went in the middle.
+        """
+        if not self.lent:
+            self._heard({"event": event, "data": data})
+            return len(self._ears)
+        return int(await self.execute(ANNOUNCE, {"event": event, "data": dict(data)}))
+
+    async def lender(self) -> dict[str, Any] | None:
+        """Return who lends the monitor (``pid``), where (``path``) and to whom (``clients``)."""
+        return await self.execute(LENDER) if self.lent else None
+
+    # -- finding a way -----------------------------------------------------------------------
+
+    async def _find_way(self, timeout_s: float) -> _Way:
+        """Borrow the monitor where it is lent, else take it, and look out for a lender meanwhile.
+
+        Of several that start at once QEMU greets one. The others find that one lending, or wait
+        until it has left.
+        """
+        if (borrowed := await self._borrow()) is not None:
+            return borrowed
+        taking = asyncio.ensure_future(self._take(timeout_s))
+        try:
+            while not taking.done():
+                await asyncio.wait({taking}, timeout=_LOOK_S)
+                if not taking.done() and (borrowed := await self._borrow()) is not None:
+                    return borrowed
+            return taking.result()
+        finally:
+            if borrowed is not None or not taking.done():
+                await _abandon(taking)
+
+    async def _borrow(self) -> _Way | None:
+        """Connect to whoever lends the monitor; None where nobody does, or has just left."""
+        meeting = meeting_of(self.address)
+        sock = meeting.call() if meeting is not None else None
+        if sock is None:
+            return None
+        pid = peer_of(sock).pid
+        try:
+            link = await self._negotiated(sock, _BORROW_TIMEOUT_S, _BORROW_TIMEOUT_S)
+        except MonitorBusy as busy:
+            raise MonitorBusy(
+                f"{self.address} is lent by qtctl (pid {pid}), which does not answer",
+                hint=f"kill -CONT {pid}, or end it",
+            ) from busy
+        except ConnectionFailed:
+            return None
+        try:
+            return _Way(link, await self._introduce(link), borrowed=True)
+        except QtctlError:
+            await link.close()
+            return None
+
+    async def _take(self, timeout_s: float) -> _Way:
+        """Connect to the guest's own socket, and lend it where this process is to.
+
+        One attempt and one deadline for all of it.
+        """
+        began = time.monotonic()
+        sock = await open_socket(self.address, timeout_s)
+        left_s = max(0.1, timeout_s - (time.monotonic() - began))
+        if self._lend:
+            way = await self._lent(sock, left_s, timeout_s)
+        else:
+            way = _Way(await self._negotiated(sock, left_s, timeout_s), peer_of(sock).pid)
+        way.link.patience_s = max(1.0, COMMAND_TIMEOUT_S - (time.monotonic() - began))
+        return way
+
+    async def _negotiated(self, sock: socket.socket, timeout_s: float, promised_s: float) -> Link:
+        return await negotiate(
+            self.address, sock, self._heard, timeout_s=timeout_s, promised_s=promised_s
+        )
+
+    async def _lent(self, qemu: socket.socket, timeout_s: float, promised_s: float) -> _Way:
+        """Put a lender between QEMU and this process, and let others in once QEMU has greeted."""
+        ours, lenders = socket.socketpair()
+        lender = Lender(peer_of(qemu).pid, self._told)
+        try:
+            await lender.begin(qemu, lenders)
+            link = await self._negotiated(ours, timeout_s, promised_s)
+            guest_pid = await self._introduce(link)
+        except BaseException:
+            lender.end()
+            raise
+        meeting = meeting_of(self.address)
+        if meeting is not None:
+            try:
+                await lender.publish(meeting)
+            except OSError as error:
+                self._told(f"cannot lend the monitor at {meeting.path}: {error.strerror}")
+        return _Way(link, guest_pid, lender)
 
 
-async def connect(address: Address, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Monitor:
-    """Connect and negotiate, with one attempt and one deadline for all of it.
+async def connect(
+    address: Address,
+    *,
+    lend: bool = False,
+    told: Callable[[str], None] = lambda text: None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Monitor:
+    """Connect through whoever lends the monitor, else to the guest's own socket.
+
+    With ``lend`` this process lends it to others while it holds it; ``told`` hears who comes.
 
     Raises:
         MonitorBusy: the server took the connection and did not greet, as QEMU does while another
             client is connected, or its backlog is full.
         ConnectionFailed: nobody listens there, or what listens does not speak QMP.
     """
-    began = time.monotonic()
-    sock = await _open_socket(address, timeout_s)
-    client = _new_client()
-    left_s = max(0.1, timeout_s - (time.monotonic() - began))
-    session = asyncio.ensure_future(client.connect(sock))
-    try:
-        done, _ = await asyncio.wait({session}, timeout=left_s)
-        if not done:
-            raise MonitorBusy(
-                f"{address} took the connection but did not greet within {timeout_s:.3g} s"
-            )
-        with _connect_errors(address):
-            session.result()
-    except BaseException:
-        # Shut the socket first: a cancelled connect() would wait for the peer.
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        session.cancel()
-        await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
-        if session.done() and not session.cancelled():
-            session.exception()
-        sock.close()
-        raise
-    spent_s = time.monotonic() - began
-    return Monitor(address, client, sock, max(1.0, COMMAND_TIMEOUT_S - spent_s))
+    monitor = Monitor(address, lend=lend, told=told)
+    await monitor.open(timeout_s)
+    return monitor
 
 
-def _new_client() -> QMPClient:
-    """Make a client without the default listener, whose history of events has no bound."""
-    client = QMPClient("qtctl")
-    unbounded, client.events = client.events, _NoEvents()
-    client.remove_listener(unbounded)
-    return client
+_QUERIES = ("trace-event-get-state", "qom-get", "qom-list", "qom-list-types", HELLO, LENDER)
+_HMP_QUERIES = ("help ", "info ", "trace-file flush")
 
 
-async def _open_socket(address: Address, timeout_s: float) -> socket.socket:
-    try:
-        if address.path is not None:
-            return await _open_unix(address.path, timeout_s)
-        return await _open_tcp(address, timeout_s)
-    except TimeoutError as error:
-        raise ConnectionFailed(f"{address} did not answer within {timeout_s:.3g} s") from error
-    except OSError as error:
-        if error.errno == errno.EAGAIN:
-            raise MonitorBusy(f"{address} is in use and its queue of clients is full") from error
-        raise ConnectionFailed(
-            f"cannot connect to {address}: {_why_not(error, address.path)}", hint="qtctl ps"
-        ) from error
+def _asks(command: str, arguments: Mapping[str, object] | None) -> bool:
+    """Tell whether a command changes nothing, so that it may be sent a second time."""
+    if command == "human-monitor-command":
+        line = str((arguments or {}).get("command-line", ""))
+        return line == "trace-file" or line.startswith(_HMP_QUERIES)
+    return command.startswith("query-") or command in _QUERIES
 
 
-async def _open_unix(path: str, timeout_s: float) -> socket.socket:
-    """Connect; a full queue of clients is waited for, which takes no place in it."""
-    deadline = time.monotonic() + timeout_s
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    try:
-        while True:
-            try:
-                sock.connect(path)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_QUEUE_POLL_S)
-            else:
-                return sock
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout_s):
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        failure: OSError | None = None
-        for family, kind, protocol, _, where in found:
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            try:
-                await loop.sock_connect(sock, where)
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-    raise failure or OSError(errno.EHOSTUNREACH, "no address")
-
-
-def _why_not(error: OSError, path: str | None) -> str:
-    match error.errno:
-        case errno.ECONNREFUSED if path is not None and _is_no_socket(path):
-            return "not a socket"  # the kernel refuses a plain file as it does a dead socket
-        case errno.ENOENT:
-            return "no such socket"
-        case errno.ECONNREFUSED:
-            return "nobody listens there (a stale socket, or the guest is gone)"
-        case errno.EACCES | errno.EPERM:
-            return "permission denied (try as the user that runs the guest)"
-        case errno.ENOTSOCK:
-            return "not a socket"
-        case errno.EPROTOTYPE:
-            return "a socket, but not a stream socket"
-        case _:
-            return error.strerror or str(error)
-
-
-def _is_no_socket(path: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return not stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - no import of pathlib
-    return False
-
-
-@contextlib.contextmanager
-def _connect_errors(address: Address) -> Iterator[None]:
-    """Turn what ``QMPClient.connect`` raises into a :class:`ConnectionFailed` with its cause."""
-    try:
-        yield
-    except QtctlError:
-        raise
-    except Exception as error:
-        cause = getattr(error, "exc", None) or error
-        raise ConnectionFailed(
-            f"{address} does not speak QMP: {_in_words(cause)}",
-            hint="check that this is a QMP socket (-qmp), not HMP (-monitor) or a console",
-        ) from error
-
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, EOFError):
-        return "the other side closed the connection"
-    if isinstance(error, RecursionError):
-        return "it sent JSON that is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "it sent bytes that are not UTF-8"
-    if isinstance(error, (TimeoutError, asyncio.CancelledError)):
-        return "it does not answer"
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "the connection was reset"
-    if isinstance(error, ValueError) and "limit" in str(error):
-        return "it sent a line of more than 10 MiB"
-    if isinstance(error, NegotiationError) and isinstance(error.exc, AssertionError):
-        return "it refused to negotiate"
-    if isinstance(error, GreetingError) and not isinstance(error.exc, ProtocolError):
-        return "it greeted with JSON that is not QMP's"
-    if isinstance(error, GreetingError | NegotiationError):
-        return _in_words(error.exc)
-    if isinstance(error, DeserializationError):
-        if not error.raw.endswith(b"\n"):
-            return "the other side closed the connection in the middle of a message"
-        return f"it sent what is not JSON: {error.raw[:_SHOWN_BYTES]!r}"
-    if isinstance(error, ProtocolError):
-        return f"it broke the protocol ({_one_line(error.error_message)})"
-    return _one_line(str(error)) or type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return first if len(first) <= 200 else first[:197] + "..."
-
-
-def _peer_pid(sock: socket.socket) -> int | None:
-    """Process that listens on a Unix socket (``SO_PEERCRED``); None for TCP, or if not visible."""
-    if sock.family != socket.AF_UNIX:
-        return None
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return int.from_bytes(raw[:4], "little", signed=True) or None
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _deadline(work: Coroutine[Any, Any, object], timeout_s: float) -> None:
-    """Run ``work`` for at most ``timeout_s`` without waiting for its cancellation to finish."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=timeout_s)
-    if not task.done():
-        task.cancel()
-    elif not task.cancelled():
-        task.exception()
+async def _abandon(taking: asyncio.Task[_Way]) -> None:
+    """Give up taking the monitor; where that had just succeeded, give it back."""
+    taking.cancel()
+    await asyncio.wait({taking})
+    if not taking.cancelled() and taking.exception() is None:
+        await taking.result().close()

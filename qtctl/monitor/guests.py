@@ -381,13 +381,14 @@ def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:
     return None
 
 
-_LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
+LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
+"""Spellings of a host that mean this machine."""
 
 
 def _same_port(one: Address, other: Address) -> bool:
     if other.path is not None or one.port != other.port:
         return False
-    return one.host == other.host or {one.host, other.host} <= _LOOPBACK
+    return one.host == other.host or {one.host, other.host} <= LOOPBACK
 
 
 def _listing(guests: Iterable[Guest]) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import Monitor, connect
 from qtctl.monitor.guests import find_guest, listening_process, same_process, the_only_guest
 from qtctl.monitor.holders import holders
+from qtctl.monitor.meeting import is_lent
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
 
@@ -119,6 +120,27 @@ class Session:
             (self.streams.append if now else self.streams.remove)(stream)
             self.on_streams()
 
+    @contextlib.contextmanager
+    def mending(self, say: Callable[[str], None]) -> Iterator[None]:
+        """For the length of the block give back what a killed lender left, and say so."""
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def recover() -> None:
+            with contextlib.suppress(QtctlError):
+                for notice in await self.leasing.recover():
+                    say(notice)
+
+        def begin() -> None:
+            tasks.add(asyncio.ensure_future(recover()))
+
+        self.monitor.mended = begin
+        try:
+            yield
+        finally:
+            self.monitor.mended = lambda: None
+            for task in tasks:
+                task.cancel()
+
     def guest_ended(self) -> bool:
         """Tell whether the guest's process is gone, as far as that can be seen."""
         return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
@@ -138,9 +160,7 @@ class Session:
         Raises:
             ConnectionFailed: it does not answer; leases stay in the journal.
         """
-        fresh = await connect(self.monitor.address)
-        await self.monitor.close()
-        self.monitor = self.leasing.monitor = fresh
+        await self.monitor.reconnect()
 
     async def end(self, owner: Owner) -> GivenBack:
         """End a lease over the link, over a new one, or not at all if the guest has ended."""
@@ -180,19 +200,23 @@ async def attach(
     target: str | None = None,
     *,
     events_all: Path | None = None,
+    lend: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    told: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Session]:
     """Attach to a guest: find it, connect, and give back what a killed run left on it.
 
     ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
-    else the only guest running. ``say`` is told what was given back.
+    else the only guest running. ``say`` is told what was given back. The monitor is borrowed where
+    another qtctl lends it; with ``lend`` this process lends it to others while it holds it, and
+    ``told`` hears who comes and goes.
 
     Raises:
         UsageError: the target cannot be right, or several guests are running and none is named.
         ConnectionFailed: no guest or no monitor; MonitorBusy where another client holds it.
     """
     address, guest = resolve(target)
-    monitor = await _connect(address, guest)
+    monitor = await _connect(address, guest, lend, told)
     guest, key = _identify(monitor, guest)
     journal = Journal(state_folder() / key, owner_alive)
     session = Session(monitor, guest, Facts(guest, events_all), journal)
@@ -200,7 +224,8 @@ async def attach(
         _prune(state_folder())
         for notice in await session.leasing.recover():
             say(notice)
-        yield session
+        with session.mending(say):
+            yield session
     finally:
         await session.monitor.close()
 
@@ -224,13 +249,18 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
             f"guest {guest.pid} has no QMP monitor that can be connected to",
             hint="start QEMU with -qmp unix:PATH,server=on,wait=off",
         )
+    if len(guest.addresses) == 1:
+        return guest.addresses[0], guest
+    lent = [address for address in guest.addresses if is_lent(address)]
     free = [address for address in guest.addresses if not holders(address, guest)]
-    return (free or list(guest.addresses))[0], guest
+    return (lent or free or list(guest.addresses))[0], guest
 
 
-async def _connect(address: Address, guest: Guest | None) -> Monitor:
+async def _connect(
+    address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
+) -> Monitor:
     try:
-        return await connect(address)
+        return await connect(address, lend=lend, told=told)
     except MonitorBusy as busy:
         raise _busy(address, guest or find_guest(address), busy) from busy
 
@@ -247,7 +277,8 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
     if held:
         return MonitorBusy(
             f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
-            hint="end that client, or give QEMU a second -qmp socket",
+            hint="end that client and start qtctl share, whose socket serves it too; "
+            "or give QEMU a second -qmp socket",
         )
     return MonitorBusy(
         f"{busy.message}: another client may hold it, or QEMU hangs",
@@ -265,7 +296,7 @@ def _is_stopped(pid: int) -> bool:
 def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, str]:
     """Return the guest behind a monitor and the name of its journal's folder."""
     if guest is None:
-        guest = listening_process(monitor.address, monitor.peer_pid)
+        guest = listening_process(monitor.address, monitor.guest_pid)
     if guest is None:
         return None, "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
     boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]

@@ -13,7 +13,8 @@ from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
 from qtctl.events.control import States, SwitchReport
 from qtctl.events.patterns import Selection
-from qtctl.model import Backend, Control, Declaration, EventState, News
+from qtctl.model import Backend, Declaration, EventState
+from qtctl.monitor.hearing import Ear
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.printf import hex_arguments
@@ -77,8 +78,7 @@ class Stream:
         self._guarding: Guarding | None = None
         self._pilot: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
-        self._news: list[News] = []
-        self._told = asyncio.Event()
+        self._ear = Ear()
         self._owner = new_owner()
         self._feed: Feed | None = None
         self._stop = asyncio.Event()
@@ -144,7 +144,7 @@ class Stream:
             if found is None:
                 continue
             verdict, flood = found
-            self._tell(flood)
+            self._ear.put(flood)
             if verdict.guarded:
                 with contextlib.suppress(QtctlError):  # a lost link is told where it is followed
                     await self._quiet([name for name, _ in verdict.loudest], flood.patterns)
@@ -153,17 +153,8 @@ class Stream:
         async with self._giving:
             if self._stop.is_set():
                 return
-            report = await self.session.leasing.switch(self._owner, Selection.of(*names), False)
-        self._tell(Control("disable", patterns, len(report.changed), time.time_ns()))
-
-    def _tell(self, news: News) -> None:
-        self._news.append(news)
-        self._told.set()
-
-    def _take_news(self) -> list[News]:
-        self._told.clear()
-        taken, self._news = self._news, []
-        return taken
+            quieter = Selection.of(*names)
+            await self.session.leasing.switch(self._owner, quieter, False, told_as=patterns)
 
     async def _open(self, wanted: list[Backend], request: Request) -> Feed:
         """Open the first backend that can be; what stopped a cheaper one is kept to be told."""
@@ -230,9 +221,19 @@ class Stream:
     async def __aiter__(self) -> AsyncGenerator[Item]:
         """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
 
+        What the guest's monitor and other consoles tell stands where it came.
+
         Raises:
             LinkLost: the monitor went away; what was logged until then has been yielded.
         """
+        async with (
+            self.session.monitor.listening(self._ear),
+            contextlib.aclosing(self._items()) as items,
+        ):
+            async for item in items:
+                yield item
+
+    async def _items(self) -> AsyncGenerator[Item]:
         assert self._feed is not None
         lost = asyncio.ensure_future(self.session.monitor.wait_lost())
         stopped = asyncio.ensure_future(self._stop.wait())
@@ -242,7 +243,7 @@ class Stream:
                 items = await asyncio.to_thread(self._step)
                 if self._feed.taken > before:
                     self._heard.set()
-                for item in [*items, *self._take_news()]:
+                for item in [*items, *self._ear.take()]:
                     async with self._kept_up():
                         yield item
                     if self._sieve.full():
@@ -258,7 +259,7 @@ class Stream:
                 await self.release()
             async for item in self._rest():
                 yield item
-            for news in self._take_news():
+            for news in self._ear.take(last=True):
                 yield news
         finally:
             for task in (lost, stopped):
@@ -322,7 +323,7 @@ class Stream:
             await asyncio.wait(ends, timeout=pause_s, return_when="FIRST_COMPLETED")
             return []
         more = asyncio.ensure_future(self._feed.wait(_WAIT_S))
-        told = asyncio.ensure_future(self._told.wait())
+        told = asyncio.ensure_future(self._ear.wait())
         try:
             await asyncio.wait({*ends, more, told}, return_when="FIRST_COMPLETED")
             items = more.result() if more.done() else []
@@ -348,11 +349,12 @@ class Stream:
         return [item for item in shown if item is not None]
 
     async def records(self) -> AsyncGenerator[Record]:
-        """Yield the shown records one by one; losses are counted in :attr:`counts`."""
-        async for item in self:
-            if isinstance(item, Batch):
-                for record in item.records():
-                    yield record
+        """Yield the shown records one by one, and nothing else; :attr:`counts` has the losses."""
+        async with contextlib.aclosing(self._items()) as items:
+            async for item in items:
+                if isinstance(item, Batch):
+                    for record in item.records():
+                        yield record
 
     async def __aexit__(
         self,

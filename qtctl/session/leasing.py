@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qtctl.errors import NothingMatched, QtctlError, Refused, TooBroad
@@ -22,6 +24,7 @@ from qtctl.events.patterns import Selection, near
 from qtctl.model import EventState, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.guests import same_process, start_ticks
+from qtctl.monitor.hearing import CONTROL
 from qtctl.session.resources import discard_resource, end_resource
 
 _serials = itertools.count(1)
@@ -80,10 +83,12 @@ class Leasing:
         *,
         dry_run: bool = False,
         agreed: bool = True,
+        told_as: Sequence[str] = (),
     ) -> SwitchReport:
-        """Switch what ``selection`` picks; journal, set, read back.
+        """Switch what ``selection`` picks; journal, set, read back, tell the consoles.
 
-        Events that a lease of somebody else already switched are held by ``owner`` as well.
+        Events that a lease of somebody else already switched are held by ``owner`` as well. Where
+        there are ``told_as`` patterns, consoles are told these instead of the selection's.
 
         Raises:
             NothingMatched: no event is picked; the guest was not touched.
@@ -115,7 +120,15 @@ class Leasing:
             except Refused:
                 await self._settle(extended, report)
                 raise
-            return await self._settle(extended, report)
+            report = await self._settle(extended, report)
+        await self._tell_consoles(list(told_as) or selection.words(), report)
+        return report
+
+    async def _tell_consoles(self, patterns: list[str], report: SwitchReport) -> None:
+        action = "enable" if report.enable else "disable"
+        told = {"action": action, "patterns": patterns, "changed": len(report.changed)}
+        with contextlib.suppress(QtctlError):
+            await self.monitor.announce(CONTROL, told)
 
     async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
         """Read back what a switch did, and let the lease hold no more than that."""

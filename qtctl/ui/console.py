@@ -76,10 +76,10 @@ class ConsoleContext(Context):
         return self.console.screen
 
     @contextlib.asynccontextmanager
-    async def attached(self) -> AsyncIterator[Session]:
+    async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
         """Give the console's session; for a ``-t`` of its own, another."""
         if self.target is not None or self.events_all is not None:
-            async with Context.attached(self) as session:
+            async with Context.attached(self, lend=lend) as session:
                 yield session
             return
         session = self.console.session

@@ -31,7 +31,7 @@ async def repl(context: Context, options: argparse.Namespace) -> int:
     context.stops = True
     # Above the line of a dumb terminal nothing can be drawn.
     drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         if drawn:
             from qtctl.ui.prompt import run_prompt
 

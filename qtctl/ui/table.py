@@ -14,6 +14,7 @@ from qtctl.commands import (
     record,
     replay,
     sets,
+    sharing,
     stream,
 )
 from qtctl.commands.registry import COMMANDS
@@ -34,6 +35,7 @@ __all__ = [
     "repl",
     "replay",
     "sets",
+    "sharing",
     "stream",
     "top",
 ]

@@ -105,7 +105,7 @@ async def top(context: Context, options: argparse.Namespace) -> Result | int:
     output = None
     if options.ndjson and not options.once:
         output = context.output(None, context.stop.set)
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         await check(session, chosen, options.where, options.by)
         names = await Names.ask(session.monitor, session.guest)
         stream = session.follow(

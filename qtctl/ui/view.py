@@ -299,7 +299,7 @@ async def view(
     context.stops = True
     told = WatchContext(**{one.name: getattr(context, one.name) for one in fields(context)})
     drawn = View(context.out_style, shown, options.sort)
-    async with told.attached() as session:
+    async with told.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)
         watch = drawn.watch = Watch(told, options, session, selection, drawn.draw)
         await watch.open()

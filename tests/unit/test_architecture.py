@@ -66,7 +66,7 @@ def test_imports_point_down() -> None:
     assert len(imports()) > 50
 
 
-def test_only_the_client_imports_qemu_qmp() -> None:
+def test_only_the_link_imports_qemu_qmp() -> None:
     users = [
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
@@ -75,7 +75,7 @@ def test_only_the_client_imports_qemu_qmp() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
         )
     ]
-    assert users == ["monitor/client.py"]
+    assert users == ["monitor/link.py"]
 
 
 @pytest.mark.parametrize("heavy", ["numpy", "psutil", "elftools", "asyncinotify", "difflib"])

@@ -1,0 +1,101 @@
+"""QMP events as news: which of them tell a person something, and how many are let through.
+
+Names and members: ``docs/interop/qmp-spec`` and ``qapi/*.json`` of QEMU 7.2 to 11.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+from qtctl.model import Control, GuestEvent, Mark, News
+
+MARK, CONTROL, LEFT = "X_QTCTL_MARK", "X_QTCTL_CONTROL", "X_QTCTL_LEFT"
+"""Events that a lender sends beside QEMU's own: what consoles tell each other, and its leaving."""
+
+_CHATTER = frozenset(
+    (
+        *("BALLOON_CHANGE", "JOB_STATUS_CHANGE", "MEMORY_DEVICE_SIZE_CHANGE", "MIGRATION_PASS"),
+        *("NIC_RX_FILTER_CHANGED", "RTC_CHANGE", "VSERPORT_CHANGE"),
+        *("SPICE_CONNECTED", "SPICE_DISCONNECTED", "SPICE_INITIALIZED"),
+        *("VNC_CONNECTED", "VNC_DISCONNECTED", "VNC_INITIALIZED"),
+    )
+)
+"""Events that come by the dozen while all is well."""
+_A_SECOND = 20
+"""How many events of one name are let through in a second."""
+_NAMES = 50
+_QUEUED = 1000
+
+
+def news_of(event: Mapping[str, Any]) -> News | None:
+    """Return what a QMP event tells, or None for chatter and for what makes no sense."""
+    name, data = event.get("event"), event.get("data", {})
+    if not isinstance(name, str) or not isinstance(data, Mapping) or name in _CHATTER:
+        return None
+    at_ns = _time_ns(event.get("timestamp"))
+    match name, data:
+        case "X_QTCTL_MARK", {"text": str(text)}:
+            return Mark(text, at_ns)
+        case "X_QTCTL_CONTROL", {"action": str(action), "patterns": [*words], "changed": int(n)}:
+            return Control(action, tuple(map(str, words)), n, at_ns)
+        case _ if name.startswith("X_QTCTL_"):
+            return None
+    return GuestEvent(name, data, at_ns)
+
+
+def _time_ns(stamp: object) -> int:
+    """Return Unix time in ns; QEMU sends -1 where its clock failed."""
+    match stamp:
+        case {"seconds": int(seconds), "microseconds": int(micros)} if seconds >= 0:
+            return seconds * 1_000_000_000 + micros * 1000
+    return time.time_ns()
+
+
+class Ear:
+    """News that came and were not taken yet: bounded, of a flood only a part, the rest counted."""
+
+    def __init__(self) -> None:
+        self._news: deque[News] = deque()
+        self._came = asyncio.Event()
+        self._second = 0
+        self._counts: Counter[type | str] = Counter()
+        self._dropped = 0
+        self._told = 0.0
+
+    def put(self, news: News) -> None:
+        """Take one in, or count it as dropped."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self._counts.clear()
+        kind = news.name if isinstance(news, GuestEvent) else type(news)
+        room = len(self._news) < _QUEUED and (kind in self._counts or len(self._counts) < _NAMES)
+        if room and self._counts[kind] < _A_SECOND:
+            self._counts[kind] += 1
+            self._news.append(news)
+            self._came.set()
+        else:
+            self._dropped += 1
+
+    async def wait(self) -> None:
+        """Wait until there is something to take."""
+        await self._came.wait()
+
+    def take(self, *, last: bool = False) -> list[News]:
+        """Return what came, in order.
+
+        What was dropped is told as a note of qtctl's own, once a second, and the ``last`` time.
+        """
+        self._came.clear()
+        taken = list(self._news)
+        self._news.clear()
+        now = time.monotonic()
+        if self._dropped and (last or now - self._told >= 1):
+            words = f"{self._dropped} QMP events came too fast and are not shown"
+            taken.append(Mark(words, time.time_ns()))
+            self._dropped, self._told = 0, now
+        return taken

@@ -1,0 +1,276 @@
+"""One QMP connection: every wait with a deadline, every failure with its root cause.
+
+The only importer of ``qemu.qmp`` (checked with 0.0.6), which has no time-outs of its own, keeps an
+unbounded history of events and hides the cause of a broken link until the next ``disconnect()``.
+Protocol: ``docs/interop/qmp-spec.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
+
+from qemu.qmp import (
+    EventListener,
+    ExecInterruptedError,
+    ExecuteError,
+    Message,
+    QMPClient,
+    QMPError,
+)
+from qemu.qmp.error import ProtocolError
+from qemu.qmp.message import DeserializationError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError
+
+from qtctl.errors import (
+    ConnectionFailed,
+    LinkLost,
+    MonitorBusy,
+    OutcomeUnknown,
+    QtctlError,
+    Refused,
+)
+from qtctl.model import Address
+from qtctl.monitor.hearing import LEFT
+
+COMMAND_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
+STUCK_TIMEOUT_S = 0.5
+"""How long a command may take on a link where an earlier one went unanswered."""
+_SHOWN_BYTES = 60
+
+_T = TypeVar("_T")
+
+
+class _NoCause(Exception):
+    """``disconnect`` told no cause."""
+
+
+class _Hearing(EventListener):
+    """Hands events on; the default listener would keep them all for ever."""
+
+    def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__()
+        self.said_goodbye = False
+        self._heard = heard
+
+    async def put(self, event: Message) -> None:
+        """Take an event; a lender's goodbye concerns this connection only."""
+        if event.get("event") == LEFT:
+            self.said_goodbye = True
+        else:
+            self._heard(event)
+
+
+class Link:
+    """One negotiated connection. Make it with :func:`negotiate`, end it with :meth:`close`.
+
+    ``patience_s`` is the longest that its next command may take.
+    """
+
+    def __init__(
+        self, address: Address, client: QMPClient, sock: socket.socket, hearing: _Hearing
+    ) -> None:
+        self.address = address
+        self.patience_s = COMMAND_TIMEOUT_S
+        self._client = client
+        self._sock = sock
+        self._hearing = hearing
+        self._stuck = False
+        self._ending: asyncio.Task[BaseException] | None = None
+
+    @property
+    def said_goodbye(self) -> bool:
+        """Whether a lender at the other end has left in good order.
+
+        Then nothing that it left unanswered was begun.
+        """
+        return self._hearing.said_goodbye
+
+    @property
+    def greeted_version(self) -> Any:
+        """What the greeting says of QEMU's version."""
+        greeting = self._client.greeting
+        assert greeting is not None  # negotiated
+        return greeting.QMP.version
+
+    @property
+    def up(self) -> bool:
+        """Whether it still stands."""
+        return self._client.runstate.name == "RUNNING"
+
+    async def wait_down(self) -> str:
+        """Wait until it stands no more and return the root cause in words."""
+        while self.up:
+            await self._client.runstate_changed()
+        return await self._root_cause(EOFError())
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, object] | None, timeout_s: float
+    ) -> Any:
+        """Send one command and return its value; see :meth:`Monitor.execute`."""
+        timeout_s = min(timeout_s, self.patience_s)
+        call = asyncio.ensure_future(
+            self._client.execute(command, dict(arguments) if arguments else None)
+        )
+        try:
+            return await self._within(call, timeout_s, command)
+        except ExecuteError as error:
+            raise Refused(f"QEMU on {self.address} refused {command}: {error}") from error
+        except ExecInterruptedError as error:
+            cause = await self._root_cause(error)
+            raise OutcomeUnknown(
+                f"the link to {self.address} broke during {command}: {cause}",
+                hint="run the command again: it reads the state first",
+            ) from error
+        except (QMPError, OSError) as error:
+            cause = await self._root_cause(error)
+            raise LinkLost(f"lost {self.address}: {cause}") from error
+
+    async def _within(self, call: asyncio.Future[_T], timeout_s: float, command: str) -> _T:
+        try:
+            done, _ = await asyncio.wait({call}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if done:
+            self.patience_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
+            return call.result()
+        call.cancel()
+        # Or a verb would wait for each of its commands again.
+        self._stuck, self.patience_s = True, STUCK_TIMEOUT_S
+        raise OutcomeUnknown(
+            f"no answer to {command} from {self.address} within {timeout_s:.3g} s: "
+            "the outcome is unknown, QEMU may still apply it",
+            hint="qtctl doctor",
+        )
+
+    async def _root_cause(self, fallback: BaseException) -> str:
+        """Say why it is down; found once, for ``disconnect`` tells it only the first caller."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        cause = await asyncio.shield(self._ending)
+        return _in_words(fallback if isinstance(cause, _NoCause) else cause)
+
+    async def _end(self) -> BaseException:
+        try:
+            await asyncio.wait_for(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        except (Exception, asyncio.CancelledError) as error:
+            return error
+        return _NoCause()
+
+    async def close(self) -> None:
+        """Hang up within a second; never raises, events that are on stay on."""
+        if not self._stuck:
+            with contextlib.suppress(Exception):
+                await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(Exception):
+            await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        self._sock.close()
+
+
+async def negotiate(
+    address: Address,
+    sock: socket.socket,
+    heard: Callable[[Mapping[str, Any]], None],
+    *,
+    timeout_s: float,
+    promised_s: float,
+) -> Link:
+    """Wait for the greeting, negotiate, and return the connection; ``heard`` gets its events.
+
+    ``promised_s`` is what messages call the deadline, of which ``timeout_s`` is left. The socket is
+    closed where this fails.
+
+    Raises:
+        MonitorBusy: no greeting came, as from QEMU while another client is connected.
+        ConnectionFailed: what listens does not speak QMP.
+    """
+    client = QMPClient("qtctl")
+    hearing = _Hearing(heard)
+    unbounded, client.events = client.events, hearing
+    client.remove_listener(unbounded)
+    client.register_listener(hearing)
+    session = asyncio.ensure_future(client.connect(sock))
+    try:
+        done, _ = await asyncio.wait({session}, timeout=timeout_s)
+        if not done:
+            raise MonitorBusy(
+                f"{address} took the connection but did not greet within {promised_s:.3g} s"
+            )
+        with _connect_errors(address):
+            session.result()
+    except BaseException:
+        # Shut the socket first: a cancelled connect() would wait for the peer.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        session.cancel()
+        await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
+        if session.done() and not session.cancelled():
+            session.exception()
+        sock.close()
+        raise
+    return Link(address, client, sock, hearing)
+
+
+@contextlib.contextmanager
+def _connect_errors(address: Address) -> Iterator[None]:
+    """Turn what ``QMPClient.connect`` raises into a :class:`ConnectionFailed` with its cause."""
+    try:
+        yield
+    except QtctlError:
+        raise
+    except Exception as error:
+        cause = getattr(error, "exc", None) or error
+        raise ConnectionFailed(
+            f"{address} does not speak QMP: {_in_words(cause)}",
+            hint="check that this is a QMP socket (-qmp), not HMP (-monitor) or a console",
+        ) from error
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, EOFError):
+        return "the other side closed the connection"
+    if isinstance(error, RecursionError):
+        return "it sent JSON that is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it sent bytes that are not UTF-8"
+    if isinstance(error, (TimeoutError, asyncio.CancelledError)):
+        return "it does not answer"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "the connection was reset"
+    if isinstance(error, ValueError) and "limit" in str(error):
+        return "it sent a line of more than 10 MiB"
+    if isinstance(error, NegotiationError) and isinstance(error.exc, AssertionError):
+        return "it refused to negotiate"
+    if isinstance(error, GreetingError) and not isinstance(error.exc, ProtocolError):
+        return "it greeted with JSON that is not QMP's"
+    if isinstance(error, GreetingError | NegotiationError):
+        return _in_words(error.exc)
+    if isinstance(error, DeserializationError):
+        if not error.raw.endswith(b"\n"):
+            return "the other side closed the connection in the middle of a message"
+        return f"it sent what is not JSON: {error.raw[:_SHOWN_BYTES]!r}"
+    if isinstance(error, ProtocolError):
+        return f"it broke the protocol ({_one_line(error.error_message)})"
+    return _one_line(str(error)) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return first if len(first) <= 200 else first[:197] + "..."
+
+
+async def _deadline(work: Coroutine[Any, Any, object], timeout_s: float) -> None:
+    """Run ``work`` for at most ``timeout_s`` without waiting for its cancellation to finish."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=timeout_s)
+    if not task.done():
+        task.cancel()
+    elif not task.cancelled():
+        task.exception()

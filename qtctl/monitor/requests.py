@@ -1,0 +1,269 @@
+"""QMP requests of clients: cut from their stream where QEMU would, and read as strictly as it does.
+
+Source: ``qobject/json-streamer.c``, ``json-lexer.c`` and ``json-parser.c`` of QEMU 7.2. Messages
+need no newline between them, strings may stand in single quotes, and of what is no JSON every piece
+gets its own error. QEMU answers such a piece without an id, so it must never see one: nobody could
+tell whom that answer is for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+LIMIT_BYTES = 16 << 20
+"""The longest request; QEMU takes 64 MiB and never needs one."""
+_MAX_NESTING = 1024
+_MAX_STRAY_BYTES = 1 << 16
+
+_QUOTES = (0x22, 0x27)
+_MARKS = re.compile(rb"""["'{}\[\]]""")
+_IN_STRING = {quote: re.compile(rb"[\\\x00-\x1f%c]" % quote) for quote in _QUOTES}
+_STRAY = re.compile(rb"""[^\s"'{}\[\],:]+""")
+_STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
+_BAD_CHARACTER = re.compile(
+    "[\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+
+
+class BadRequest(Exception):
+    """A request that QEMU would refuse, in these words."""
+
+    def __init__(self, description: str, kind: str = "GenericError") -> None:
+        super().__init__(description)
+        self.kind = kind
+
+
+class Cutter:
+    """Cuts a stream of bytes into messages; those over a limit come as the error they deserve."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._at = self._braces = self._brackets = self._quote = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes | BadRequest]:
+        """Take bytes and yield whole messages, which may still be no JSON."""
+        self._data += data
+        while self._data:
+            try:
+                end = self._end()
+            except BadRequest as bad:
+                del self._data[: self._at]
+                self._restart()
+                yield bad
+                continue
+            if end is None:
+                return
+            message = bytes(self._data[:end])
+            del self._data[:end]
+            self._restart()
+            if not message.isspace():
+                yield message
+
+    def _end(self) -> int | None:
+        """Find where the first message ends, going on where the last look stopped."""
+        data = self._data
+        if self._at == 0:
+            self._at = len(data) - len(data.lstrip())
+            if self._at == len(data):
+                return self._at
+            if data[self._at] not in b"\"'{[":
+                return self._end_of_stray()
+        while self._at < len(data):
+            end = self._leave_string() if self._quote else self._next_mark()
+            if end is not None:
+                return end
+            if self._at > LIMIT_BYTES:
+                raise BadRequest("JSON token size limit exceeded")
+            if self._waits:
+                break
+        return None
+
+    def _end_of_stray(self) -> int | None:
+        found = _STRAY.match(self._data, self._at)
+        if found is None:
+            return self._at + 1
+        if found.end() == len(self._data) and len(found[0]) < _MAX_STRAY_BYTES:
+            self._at = 0  # more of it may come
+            return None
+        return found.end()
+
+    @property
+    def _waits(self) -> bool:
+        return self._at >= len(self._data) or (
+            bool(self._quote) and self._at == len(self._data) - 1 and self._data[-1] == 0x5C
+        )
+
+    def _leave_string(self) -> int | None:
+        """Go to the end of the string; return the message's end where it ends with that."""
+        data = self._data
+        found = _IN_STRING[self._quote].search(data, self._at)
+        if found is None:
+            self._at = len(data)
+            return None
+        mark = data[found.start()]
+        if mark == 0x5C:
+            self._at = found.start() if found.end() == len(data) else found.end() + 1
+            return None
+        self._at = found.end()
+        if mark != self._quote:
+            return self._at  # a control character, which no string may hold
+        self._quote = 0
+        return None if self._braces or self._brackets else self._at
+
+    def _next_mark(self) -> int | None:
+        found = _MARKS.search(self._data, self._at)
+        if found is None:
+            self._at = len(self._data)
+            return None
+        self._at = found.end()
+        match found[0]:
+            case b"{":
+                self._braces += 1
+            case b"}":
+                self._braces -= 1
+            case b"[":
+                self._brackets += 1
+            case b"]":
+                self._brackets -= 1
+            case quote:
+                self._quote = quote[0]
+                return None
+        if self._braces + self._brackets > _MAX_NESTING:
+            raise BadRequest("JSON nesting depth limit exceeded")
+        open_still = self._braces or self._brackets
+        return None if open_still and min(self._braces, self._brackets) >= 0 else self._at
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A JSON object that a client sent; ``tag`` is its ``id`` as JSON, None where it has none."""
+
+    members: dict[str, Any]
+    tag: bytes | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether it has the form of a command; QEMU refuses another before it looks further."""
+        known = not self.members.keys() - {"execute", "arguments", "id"}
+        return known and isinstance(self.members.get("arguments", {}), dict)
+
+    def under(self, number: int) -> bytes:
+        """Return it with another id, as one line for QEMU."""
+        members = {**self.members, "id": f"{ID_PREFIX}{number}"}
+        return json.dumps(members, ensure_ascii=False).encode() + b"\n"
+
+
+ID_PREFIX = "qtctl-"
+"""What the ids begin with that requests get on their way to QEMU."""
+
+
+def read_request(message: bytes) -> Request:
+    """Read one message.
+
+    Raises:
+        BadRequest: QEMU would answer it with an error that has no id.
+    """
+    try:
+        text = message.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("JSON parse error, invalid UTF-8 sequence in string") from None
+    try:
+        value = _read(text)
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError:
+        raise BadRequest("JSON nesting depth limit exceeded") from None
+    except ValueError as error:
+        raise BadRequest(f"JSON parse error, {getattr(error, 'msg', error)}") from None
+    if _BAD_CHARACTER.search(written):
+        raise BadRequest("JSON parse error, invalid escape sequence in string")
+    if not isinstance(value, dict):
+        raise BadRequest("QMP input must be a JSON object")
+    return Request(value, json.dumps(value["id"]).encode() if "id" in value else None)
+
+
+def _read(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except ValueError:
+        if "'" not in text:
+            raise
+    return _DECODER.decode(_STRING.sub(_in_double_quotes, text))
+
+
+def _in_double_quotes(string: re.Match[str]) -> str:
+    inner = string[1]
+    if inner is None:
+        return string[0]
+    return '"' + inner.replace('"', '\\"').replace("\\'", "'") + '"'
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate key")
+    return found
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"invalid keyword '{word}'")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_BEFORE = re.compile(rb'\{"id": "%s(\d+)", ' % ID_PREFIX.encode())
+_BEHIND = re.compile(rb', "id": "%s(\d+)"\}\s*\Z' % ID_PREFIX.encode())
+_BEHIND_BYTES = len(', "id": ""}\r\n') + len(ID_PREFIX) + 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply of QEMU's to request ``number``; ``head`` and ``tail`` are what its id stood between.
+
+    A reply may have a megabyte: it is not parsed where the id stands first or last, as in QEMU's.
+    """
+
+    number: int
+    head: bytes
+    tail: bytes
+
+    @property
+    def returned(self) -> bool:
+        """Whether it says that the command was done."""
+        return self.head.startswith(b'{"return"') or self.tail.startswith(b'"return"')
+
+    def to(self, tag: bytes | None) -> bytes:
+        """Return it with the id that the client gave, if any."""
+        if tag is None:
+            return self.head + self.tail
+        opened = self.head == b"{"
+        own = b'"id": %s, ' % tag if opened else b', "id": %s' % tag
+        return self.head + own + self.tail
+
+
+def read_reply(line: bytes) -> Reply | dict[str, Any]:
+    """Return a reply of QEMU's to a request of ours, or else the object that the line holds.
+
+    Raises:
+        ValueError: it is no JSON object.
+        RecursionError: it is nested too deeply.
+    """
+    if found := _BEFORE.match(line):
+        return Reply(int(found[1]), b"{", line[found.end() :])
+    if found := _BEHIND.search(line, max(0, len(line) - _BEHIND_BYTES)):
+        return Reply(int(found[1]), line[: found.start()], b"}\r\n")
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    tag = value.get("id")
+    if not isinstance(tag, str) or not tag.removeprefix(ID_PREFIX).isdecimal():
+        return value
+    del value["id"]
+    return Reply(int(tag.removeprefix(ID_PREFIX)), json.dumps(value).encode()[:-1], b"}\r\n")

@@ -1,0 +1,122 @@
+"""Opening stream sockets within a deadline, and who is at the other end (unix(7))."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+import time
+from typing import NamedTuple
+
+from qtctl.errors import ConnectionFailed, MonitorBusy
+from qtctl.model import Address
+
+_QUEUE_POLL_S = 0.02
+
+
+async def open_socket(address: Address, timeout_s: float) -> socket.socket:
+    """Connect, and return a socket that does not block.
+
+    Raises:
+        MonitorBusy: the listener's queue of clients stayed full.
+        ConnectionFailed: nobody listens there, or not within ``timeout_s``.
+    """
+    try:
+        if address.path is not None:
+            return await _open_unix(address.path, timeout_s)
+        return await _open_tcp(address, timeout_s)
+    except TimeoutError as error:
+        raise ConnectionFailed(f"{address} did not answer within {timeout_s:.3g} s") from error
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            raise MonitorBusy(f"{address} is in use and its queue of clients is full") from error
+        raise ConnectionFailed(
+            f"cannot connect to {address}: {_why_not(error, address.path)}", hint="qtctl ps"
+        ) from error
+
+
+async def _open_unix(path: str, timeout_s: float) -> socket.socket:
+    """Connect; a full queue of clients is waited for, which takes no place in it."""
+    deadline = time.monotonic() + timeout_s
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_QUEUE_POLL_S)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(timeout_s):
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        failure: OSError | None = None
+        for family, kind, protocol, _, where in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            try:
+                await loop.sock_connect(sock, where)
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+    raise failure or OSError(errno.EHOSTUNREACH, "no address")
+
+
+def _why_not(error: OSError, path: str | None) -> str:
+    match error.errno:
+        case errno.ECONNREFUSED if path is not None and _is_no_socket(path):
+            return "not a socket"  # the kernel refuses a plain file as it does a dead socket
+        case errno.ENOENT:
+            return "no such socket"
+        case errno.ECONNREFUSED:
+            return "nobody listens there (a stale socket, or the guest is gone)"
+        case errno.EACCES | errno.EPERM:
+            return "permission denied (try as the user that runs the guest)"
+        case errno.ENOTSOCK:
+            return "not a socket"
+        case errno.EPROTOTYPE:
+            return "a socket, but not a stream socket"
+        case _:
+            return error.strerror or str(error)
+
+
+def _is_no_socket(path: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return not stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - no import of pathlib
+    return False
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a Unix socket; None where the kernel does not tell."""
+
+    pid: int | None
+    uid: int | None
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Return who listens, or who connected (``SO_PEERCRED``); nobody known for TCP.
+
+    A process that lies in another pid namespace has pid None.
+    """
+    if sock.family != socket.AF_UNIX:
+        return Peer(None, None)
+    pid, uid, _ = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(pid or None, uid)
