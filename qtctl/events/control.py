@@ -50,8 +50,11 @@ class SwitchReport:
 async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> States:
     """Return the state of every event that ``name`` matches, sorted by name.
 
-    QEMU lists in reverse order of registration. An unknown plain name gives nothing.
+    QEMU lists in reverse order of registration. An unknown plain name gives nothing, and one that
+    is no UTF-8 (a surrogate stands for such a byte) cannot even be asked for.
     """
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return {}
     try:
         listed = await qmp.execute("trace-event-get-state", {"name": name}, timeout_s=timeout_s)
     except Refused:

@@ -159,7 +159,7 @@ class Request:
     def under(self, number: int) -> bytes:
         """Return it with another id, as one line for QEMU."""
         members = {**self.members, "id": f"{ID_PREFIX}{number}"}
-        return json.dumps(members, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(members).encode() + b"\n"
 
 
 ID_PREFIX = "qtctl-"

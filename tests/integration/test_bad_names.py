@@ -54,6 +54,7 @@ def test_names_that_no_event_has(qtctl: Qtctl, fake: FakeProcess) -> None:
         (("enable", "--dry-run", "nosuch"), 3, ("nosuch",)),
         (("enable", f"{EVENT}*", "--except", "*"), 3, (EVENT,)),
         (("enable", f"{EVENT}\n"), 3, ()),
+        (("list", "no\udcff\udcfeutf8"), 3, ("no\\udcff\\udcfeutf8",)),
     ]
     check(qtctl, fake, rows)
     ran = qtctl("-t", fake.address, "enable", long).said(3)
