@@ -83,12 +83,12 @@ class Leasing:
         *,
         dry_run: bool = False,
         agreed: bool = True,
-        told_as: Sequence[str] = (),
+        told_as: Sequence[str] | None = None,
     ) -> SwitchReport:
         """Switch what ``selection`` picks; journal, set, read back, tell the consoles.
 
-        Events that a lease of somebody else already switched are held by ``owner`` as well. Where
-        there are ``told_as`` patterns, consoles are told these instead of the selection's.
+        Events that a lease of somebody else already switched are held by ``owner`` as well. The
+        consoles are told the selection's patterns, else ``told_as``; of no patterns nothing.
 
         Raises:
             NothingMatched: no event is picked; the guest was not touched.
@@ -121,7 +121,9 @@ class Leasing:
                 await self._settle(extended, report)
                 raise
             report = await self._settle(extended, report)
-        await self._tell_consoles(list(told_as) or selection.words(), report)
+        patterns = selection.words() if told_as is None else list(told_as)
+        if patterns:
+            await self._tell_consoles(patterns, report)
         return report
 
     async def _tell_consoles(self, patterns: list[str], report: SwitchReport) -> None:

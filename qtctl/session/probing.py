@@ -133,7 +133,7 @@ class Probe:
         """Switch events on for a while and price them; return their rates."""
         leasing = self._session.leasing
         before = self._tally.copy()
-        await leasing.switch(self._owner, Selection.of(*names), True)
+        await leasing.switch(self._owner, Selection.of(*names), True, told_as=())
         began = leasing.acted_s
         while (left := began + self._each_s - time.monotonic()) > 0 and not self._ended.is_set():
             if self._tally.total(names) - before.total(names) >= ENOUGH:
