@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,8 @@ NAME_WIDTH = 36
 class RowFormatter:
     """Formats records for people. ``times`` is abs, rel, delta or none.
 
-    ``hex_arguments`` maps an event to the arguments that QEMU itself prints in hex.
+    ``hex_arguments`` maps an event to the arguments that QEMU itself prints in hex. ``thread``
+    names a thread by its id; one without a name is shown by its id.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class RowFormatter:
         times: str,
         hex_arguments: Mapping[str, frozenset[str]],
         names: Sequence[str],
+        thread: Callable[[int], str] = str,
     ) -> None:
         self._style = style
         self._times = times
         self._hex = hex_arguments
         self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
+        self._thread = thread
         self._first_ns: int | None = None
         self._last_ns = 0
         self._second = -1
@@ -46,7 +49,8 @@ class RowFormatter:
         if self._times != "none":
             parts.append(self._style.paint(self._time(record), "time"))
         if record.tid is not None:
-            parts.append(self._style.paint(str(record.tid), "faint"))
+            thread = escaped(self._thread(record.tid)) or str(record.tid)
+            parts.append(self._style.paint(thread, "faint"))
         name = escaped(record.name).ljust(self._width)
         parts.append(self._style.paint(name, "event"))
         parts.append(self._arguments(record))

@@ -11,7 +11,7 @@ from functools import partial
 
 from qtctl.commands.context import Context
 from qtctl.commands.stream import announce
-from qtctl.commands.writing import Writer, count_records, make_writer
+from qtctl.commands.writing import Writer, count_records
 from qtctl.events.patterns import Selection
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
@@ -19,6 +19,7 @@ from qtctl.session.attach import Session
 from qtctl.session.feeds.base import Item
 from qtctl.session.follow import Stream
 from qtctl.session.names import Names
+from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style
 from qtctl.ui.rating import Rating
 from qtctl.ui.screen import Screen
@@ -75,6 +76,7 @@ class Watch:
         Raises: what entering a :class:`Stream` does.
         """
         options = self._options
+        names = await Names.ask(self.session.monitor, self.session.guest)
         self.stream = self.session.follow(
             self._selection,
             where=options.where,
@@ -82,13 +84,13 @@ class Watch:
             guard=options.guard,
         )
         await self.stream.__aenter__()
-        names = await Names.ask(self.session.monitor, self.session.guest)
         self.rating = Rating(self.stream, names, options.by, options.interval)
         style = self._context.out_style
         padded = Style(style.width if style.width >= _WIDE else 0, style.colour, style.unicode)
-        self._writer = make_writer(
-            padded, options.time, self.stream.hex_arguments(), self.stream.picked
+        rows = RowFormatter(
+            padded, options.time, self.stream.hex_arguments(), self.stream.picked, names.thread
         )
+        self._writer = Writer(rows)
         announce(self._context, self.stream)
 
     async def follow(self) -> None:

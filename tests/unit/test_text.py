@@ -121,6 +121,12 @@ def formatter(style: Style = PIPE, times: str = "none") -> RowFormatter:
     )
 
 
+def test_a_thread_is_shown_by_its_name_where_it_has_one() -> None:
+    rows = RowFormatter(PIPE, "none", {}, [], lambda tid: "vCPU 0\x1b" * (tid == 7))
+    assert rows.line(record(args={})) == "vCPU 0\\x1b virtio_blk_handle_read"
+    assert rows.line(record(args={}, tid=8)) == "8 virtio_blk_handle_read"
+
+
 def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
     assert formatter().line(record()) == (
         "7 virtio_blk_handle_read vdev=0x55a1 sector=-1 name='rtc\\x1b'"
