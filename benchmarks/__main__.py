@@ -38,6 +38,10 @@ BENCHMARKS = {
         "CPU of a view in a tmux pane, idle and under flood, against tail -F and watch",
         ("--idle", "5", "--flood", "3"),
     ),
+    "echo": Row(
+        "the prompt under a flood: from a key to its echo, from a record to the screen",
+        ("--keys", "30"),
+    ),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from qtctl.commands.registry import Command, CommandTable
+from qtctl.commands.registry import Command, CommandTable, arg
 from qtctl.commands.values import in_order
 from qtctl.errors import UsageError
 
@@ -31,36 +31,34 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
 
 
-def _add_common(parser: argparse.ArgumentParser, *, default: object = argparse.SUPPRESS) -> None:
-    """Add the options that may stand before and behind the verb."""
-
-    def preset(value: object) -> object:
-        return default if default is argparse.SUPPRESS else value
-
-    common = parser.add_argument_group("common options")
-    common.add_argument("-t", "--target", default=preset(None), help="which guest (see qtctl -h)")
-    common.add_argument(
+COMMON = (
+    arg("-t", "--target", help="which guest (see qtctl -h)"),
+    arg(
         "--events-all",
         metavar="FILE",
         type=Path,
-        default=preset(None),
         help="the trace-events-all of this QEMU build, where it is not found by itself",
-    )
-    common.add_argument(
-        "--json", action="store_true", default=preset(False), help="one JSON document"
-    )
-    common.add_argument(
+        completes="file",
+    ),
+    arg("--json", action="store_true", help="one JSON document"),
+    arg(
         "--color",
         choices=("auto", "always", "never"),
-        default=preset("auto"),
+        default="auto",
         help="colour on a terminal (auto), always or never",
-    )
-    common.add_argument(
-        "-q", "--quiet", action="store_true", default=preset(False), help="no talk on stderr"
-    )
-    common.add_argument(
-        "-v", "--verbose", action="store_true", default=preset(False), help="more talk on stderr"
-    )
+    ),
+    arg("-q", "--quiet", action="store_true", help="no talk on stderr"),
+    arg("-v", "--verbose", action="store_true", help="more talk on stderr"),
+)
+"""Options that may stand before and behind the verb."""
+
+
+def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
+    """Add the common options; ``again``: a value that was read before stays."""
+    group = parser.add_argument_group("common options")
+    for common in COMMON:
+        preset = {"default": argparse.SUPPRESS} if again else {}
+        group.add_argument(*common.flags, **{**common.options, **preset})
 
 
 def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
@@ -75,7 +73,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
         epilog=f"{_TARGETS}\n\n{_EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
         formatter_class=_formatter,
     )
-    _add_common(parser, default=None)
+    _add_common(parser, again=False)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -92,7 +90,7 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
     )
     for argument in row.arguments:
         parser.add_argument(*argument.flags, **argument.options)
-    _add_common(parser)
+    _add_common(parser, again=True)
     return parser
 
 

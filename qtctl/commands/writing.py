@@ -25,6 +25,7 @@ WHERE = arg(
     metavar="EXPR",
     help="only records for which this Python expression over their arguments holds; "
     "also: event, tid, time_ns",
+    completes="filter",
 )
 GUARD = arg(
     "--guard",

@@ -17,6 +17,7 @@ from typing import TextIO, cast
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -29,12 +30,14 @@ from qtctl.commands.registry import CommandTable
 from qtctl.session.attach import Session
 from qtctl.text.style import escaped
 from qtctl.ui.bar import Facts, bar
+from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
 from qtctl.ui.screen import Screen
 from qtctl.ui.terminal import Terminal
 
 PROMPT = "qtctl> "
+_MENU_ROWS = 8
 _STYLES = Styles([("bottom-toolbar", "reverse"), ("prompt", "bold")])
 
 
@@ -80,6 +83,25 @@ class _Output(Vt100_Output):
             super().flush()
 
 
+def _complete(buffer: Buffer) -> None:
+    """Look for completions of what is typed."""
+    buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
+
+
+class _Lines(PromptSession[None]):
+    """Keeps lines free for a menu only while there is one: elsewhere they would be empty."""
+
+    @property
+    def reserve_space_for_menu(self) -> int:
+        """How many lines to keep free."""
+        menu = self.default_buffer.complete_state
+        return _MENU_ROWS if menu is not None and menu.completions else 0
+
+    @reserve_space_for_menu.setter
+    def reserve_space_for_menu(self, rows: int) -> None:
+        pass
+
+
 class Prompt:
     """One prompt on one terminal."""
 
@@ -105,7 +127,7 @@ class Prompt:
         history, why_not = open_history()
         if why_not:
             context.say(why_not)
-        self._lines: PromptSession[None] = PromptSession(
+        self._lines = _Lines(
             lambda: [("class:prompt", self._question or PROMPT)],
             input=create_input(sys.stdin),
             output=self._output,
@@ -116,8 +138,11 @@ class Prompt:
             bottom_toolbar=lambda: bar(self._facts) if self._facts else "",
             style=_STYLES,
             color_depth=depth,
-            complete_while_typing=False,
+            completer=ConsoleCompleter(self._console),
+            complete_in_thread=True,
+            complete_while_typing=False,  # that would always keep lines free for the menu
         )
+        self._lines.default_buffer.on_text_insert += _complete
         self._app = self._lines.app
         self._app.terminal_size_polling_interval = None
         self._lines.default_buffer.accept_handler = self._accept

@@ -7,7 +7,7 @@ import os
 import sys
 
 from qtctl.commands.context import Context
-from qtctl.commands.registry import COMMANDS, CommandTable, command
+from qtctl.commands.registry import CommandTable, command
 from qtctl.errors import UsageError
 
 
@@ -43,6 +43,7 @@ async def repl(context: Context, options: argparse.Namespace) -> int:
 
 def verbs() -> CommandTable:
     """Return the verbs of a console: its own, and all of the command line's but this one."""
+    from qtctl.ui.table import COMMANDS
     from qtctl.ui.verbs import ONLY_HERE
 
     rows = {name: row for name, row in COMMANDS.rows.items() if name != "repl"}

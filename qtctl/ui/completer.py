@@ -1,0 +1,53 @@
+"""Completion in prompt_toolkit's terms, from what a console knows at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from qtctl.errors import QtctlError
+from qtctl.model import Declaration
+from qtctl.text.style import escaped
+from qtctl.ui.completion import Known, suggest
+from qtctl.ui.console import Console
+
+
+class ConsoleCompleter(Completer):
+    """Suggests what a console can run. It is asked in a thread, and asks no guest."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterable[Completion]:
+        """Yield what may stand at the cursor; on an empty line only where it is asked for."""
+        if not document.text and not complete_event.completion_requested:
+            return
+        console = self._console
+        known = Known(console.table, console.states, self._declared(), _sets)
+        for found in suggest(document.text_before_cursor, known):
+            yield Completion(
+                found.text,
+                start_position=-found.replaces,
+                display=escaped(found.text),
+                display_meta=escaped(found.meta),
+            )
+
+    def _declared(self) -> Mapping[str, Declaration]:
+        try:
+            return self._console.session.facts.declarations.by_name
+        except QtctlError:
+            return {}
+
+
+def _sets() -> Iterator[tuple[str, str]]:
+    from qtctl.events.sets import names, read_set
+
+    for name in names():
+        try:
+            yield name, read_set(name).about
+        except QtctlError as error:
+            yield name, error.message
