@@ -67,6 +67,20 @@ def open_new(path: Path) -> int:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
 
 
+def new_folder(path: Path) -> None:
+    """Create a folder (mode 0700) for files of records.
+
+    Raises:
+        UsageError: it exists (qtctl adds to no folder) or cannot be created.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        raise UsageError(f"{path} exists, and a new folder is wanted", hint="another -o") from None
+    except OSError as error:
+        raise UsageError(f"cannot create {path}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def whole_or_removed(context: Context, path: Path | None) -> Iterator[None]:
     """Remove ``path``, which was made for this block, if the block fails or is told to stop."""

@@ -52,8 +52,8 @@ _T = TypeVar("_T")
     details=(
         "Every event is a table of its name: time_ns, clock, event, tid, pid, backend, file, one\n"
         "column an argument, and raw (the text of what could not be read). For all at once there\n"
-        "are events (arguments as JSON in args), lines (a log's other lines) and losses. An\n"
-        "argument called as one of these columns has an underscore behind it: event_.\n"
+        "are events (arguments as JSON in args), lines (a log's other lines) and notes (losses,\n"
+        "marks). An argument called as one of these columns has an underscore behind it: event_.\n"
         "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"
         "named here, however large, and nothing else. Exit 1 if part of a file cannot be read;\n"
         "the rest is answered."

@@ -16,7 +16,7 @@ from qtctl.commands.output import Output, settled
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, count_records, make_writer, say_sums
+from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, make_writer, say_sums
 from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
         output = context.output(options.out, context.stop.set)
         for note in trace.notes:
             context.say(note)
-        await _print(context, options, trace, output)
+        style = None
+        if not options.ndjson:
+            from qtctl.text.style import Style
+
+            style = Style() if options.out else context.out_style
+        writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
+        await print_all(context, trace, writer, output)
         say_sums(context, trace.counts)
         output.check()
     if trace.problem:
@@ -79,16 +85,8 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
     return 0
 
 
-async def _print(
-    context: Context, options: argparse.Namespace, trace: Replay, output: Output
-) -> None:
+async def print_all(context: Context, trace: Replay, writer: Lines, output: Output) -> None:
     """Write all that is shown, until the end or until told to stop."""
-    style = None
-    if not options.ndjson:
-        from qtctl.text.style import Style
-
-        style = Style() if options.out else context.out_style
-    writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
     progress = Progress(context, trace.size, alone=not sys.stdout.isatty())
     stopped = asyncio.ensure_future(context.stop.wait())
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import arg
@@ -43,6 +43,16 @@ TIME = arg(
 
 
 _SHOWN_PATTERNS = 4
+
+
+class Lines(Protocol):
+    """Turns what a stream yields into lines of one kind."""
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item, of a batch of its first ``records``."""
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield what stands at the end."""
 
 
 class Writer:

@@ -21,7 +21,7 @@ import numpy as np
 
 from qtctl.model import Argument, Clock, Kind
 from qtctl.records.batch import Batch
-from qtctl.records.columns import BoolArray, Column, StringColumn
+from qtctl.records.columns import BoolArray, Column, StringColumn, readable
 from qtctl.records.extra import need_analysis
 from qtctl.records.table import EventTable
 
@@ -33,15 +33,14 @@ import pyarrow.compute as pc  # noqa: E402
 __all__ = [
     "EVENTS",
     "LINES",
-    "LOSSES",
+    "NOTES",
     "OWN",
     "arrow_tables",
     "event_rows",
     "event_schema",
     "events_rows",
     "lines_rows",
-    "loss_row",
-    "readable",
+    "notes_rows",
 ]
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -59,23 +58,28 @@ OWN = pa.schema(
 """The record's own columns, in every table of events. Unknown is null."""
 
 _RAW = pa.field("raw", _TEXT)
+_RESERVED = ("raw", "guest", "time")
+"""Other names that no argument's column has: those of an export's folders are among them."""
 EVENTS = pa.schema([*OWN, pa.field("args", pa.string()), _RAW])
 """Events of all names: their arguments are the text of one JSON object."""
 LINES = pa.schema([*(OWN.field(name) for name in OWN.names if name != "event"), ("line", _TEXT)])
 """Lines of a log that are no events."""
-LOSSES = pa.schema(
-    [OWN.field("time_ns"), OWN.field("backend"), OWN.field("file"), ("count", pa.int64())]
+NOTES = pa.schema(
+    [
+        OWN.field("time_ns"),
+        ("type", _TEXT),
+        OWN.field("backend"),
+        ("count", pa.int64()),
+        ("note", pa.string()),
+        OWN.field("file"),
+    ]
 )
-"""Gaps: how many records are missing there, null where that is not known."""
+"""Losses, marks and what else stands between records; ``note`` is the whole object of it as JSON.
+
+``count`` is how many records are missing (null where that is not known), or events were switched.
+"""
 
 Rows: TypeAlias = pa.RecordBatch
-
-
-def readable(text: str) -> str:
-    r"""Return ``text`` as valid UTF-8: bytes that were none become ``\xNN``."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def event_schema(table: EventTable, name: str) -> pa.Schema:
@@ -93,7 +97,7 @@ def _type(argument: Argument) -> pa.DataType:
 def _columns(table: EventTable, name: str) -> dict[str, Argument]:
     """Arguments of an event by the name of their column, which SQL reads whatever its case."""
     declaration = table.declarations.get(name)
-    taken = {*OWN.names, _RAW.name}
+    taken = {*OWN.names, *_RESERVED}
     found: dict[str, Argument] = {}
     for argument in declaration.arguments if declaration is not None else ():
         column = argument.name
@@ -162,12 +166,22 @@ def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> R
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
-def loss_row(
-    backend: str, count: int | None, time_ns: int, schema: pa.Schema, *, file: str | None = None
+def notes_rows(
+    notes: Sequence[Mapping[str, Any]], schema: pa.Schema, *, file: str | None = None
 ) -> Rows:
-    """Return one row with columns of ``LOSSES``."""
-    row = {"time_ns": time_ns, "backend": backend, "file": file, "count": count}
-    return pa.RecordBatch.from_pylist([row], schema=schema)
+    """Return a row for each object of schema ``qtctl/1``, with columns of ``NOTES``."""
+    rows = [
+        {
+            "time_ns": one["time_ns"],
+            "type": one["type"],
+            "backend": one.get("backend"),
+            "count": one.get("count", one.get("changed")),
+            "note": json.dumps(one),
+            "file": file,
+        }
+        for one in notes
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 class _Part:
@@ -225,8 +239,7 @@ class _Part:
         bad = np.flatnonzero(~self._batch.arguments(event).ok)
         if not len(bad):
             return pa.nulls(len(self._rows), _TEXT)
-        rows = self._rows[bad]
-        texts = self._texts(self._batch.begin[rows], self._batch.stop[rows])
+        texts = self._batch.raws(self._rows[bad])
         codes = np.zeros(len(self._rows), np.int32)
         codes[bad] = texts.codes
         missing = np.ones(len(self._rows), np.bool_)
@@ -235,16 +248,7 @@ class _Part:
 
     def line(self) -> pa.Array:
         """Return the whole lines."""
-        batch, rows = self._batch, self._rows
-        return _array(self._texts(batch.start[rows], batch.stop[rows]), None)
-
-    def _texts(self, starts: Any, stops: Any) -> StringColumn:
-        data = self._batch.data
-        found = StringColumn.from_spans(data, starts, stops)
-        if not self._batch.binary:
-            return found
-        shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.uniques)
-        return StringColumn(found.codes, tuple(shown))
+        return _array(self._batch.texts(self._rows), None)
 
 
 def _array(column: Column, missing: BoolArray | None) -> pa.Array:

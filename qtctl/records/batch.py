@@ -122,6 +122,21 @@ class Batch:
         """Text of a row's arguments as it came."""
         return self._shown(int(self.begin[row]), int(self.stop[row]))
 
+    def texts(self, rows: NDArray[Any]) -> StringColumn:
+        """Whole lines of ``rows`` (indices), as :meth:`text` gives them."""
+        return self._column(self.start[rows], self.stop[rows])
+
+    def raws(self, rows: NDArray[Any]) -> StringColumn:
+        """Text of the arguments of ``rows`` (indices), as :meth:`raw` gives it."""
+        return self._column(self.begin[rows], self.stop[rows])
+
+    def _column(self, starts: Int64Array, stops: Int64Array) -> StringColumn:
+        found = StringColumn.from_spans(self.data, starts, stops)
+        if not self.binary:
+            return found
+        shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.uniques)
+        return StringColumn(found.codes, tuple(shown))
+
     def _shown(self, begin: int, stop: int) -> str:
         data = self.data[begin:stop]
         return data.hex() if self.binary else str(data, "utf-8", "surrogateescape")

@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from qtctl.model import Backend, Clock
 from qtctl.records import kernels
 
-__all__ = ["Column", "Columns", "Record", "StringColumn"]
+__all__ = ["Column", "Columns", "Record", "StringColumn", "readable"]
 
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+def readable(text: str) -> str:
+    r"""Return ``text`` as valid UTF-8: bytes that were none become ``\xNN``, as on a terminal."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class StringColumn:

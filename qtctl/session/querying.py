@@ -25,25 +25,27 @@ import pyarrow.dataset
 
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.patterns import Selection
+from qtctl.model import News
 from qtctl.records.arrow import (
     EVENTS,
     LINES,
-    LOSSES,
+    NOTES,
     event_rows,
     event_schema,
     events_rows,
     lines_rows,
-    loss_row,
+    notes_rows,
 )
 from qtctl.records.batch import Batch
 from qtctl.session.feeds.base import Loss
+from qtctl.session.notes import to_object
 from qtctl.session.replaying import Replay
 from qtctl.session.sieve import Counts
 from qtctl.session.sqlerrors import worded
 
 __all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "Rows"]
 
-GENERAL = ("events", "lines", "losses")
+GENERAL = ("events", "lines", "notes")
 """Tables that are there beside those of the events."""
 MEMORY_LIMIT = "256MB"
 _ROWS = 1 << 14
@@ -121,14 +123,14 @@ class _Source:
             return _Table(EVENTS, partial(self._rows, Batch, events_rows, every, False))
         if name == "lines":
             return _Table(LINES, partial(self._rows, Batch, lines_rows, every, True))
-        if name == "losses":
-            return _Table(LOSSES, partial(self._rows, Loss, self._lost, every, False))
+        if name == "notes":
+            return _Table(NOTES, partial(self._rows, Loss | News, _noted, every, False))
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
         return _Table(schema, partial(self._rows, Batch, make, Selection.of(name), False))
 
     def _rows(
-        self, kind: type, make: Callable[..., Any], selection: Selection, text: bool, schema: Any
+        self, kind: Any, make: Callable[..., Any], selection: Selection, text: bool, schema: Any
     ) -> Iterator[Any]:
         reading = self.reading
         try:
@@ -144,9 +146,9 @@ class _Source:
             self.error = error  # DuckDB would pass on its text only
             raise
 
-    @staticmethod
-    def _lost(item: Loss, schema: pa.Schema, file: str) -> Any:
-        return loss_row(str(item.backend), item.count, item.time_ns, schema, file=file)
+
+def _noted(item: Loss | News, schema: pa.Schema, file: str) -> Any:
+    return notes_rows([to_object(item)], schema, file=file)
 
 
 @dataclass(frozen=True, slots=True)

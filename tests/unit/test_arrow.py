@@ -20,9 +20,9 @@ from qtctl.records.arrow import (
     event_schema,
     events_rows,
     lines_rows,
-    readable,
 )
 from qtctl.records.batch import Batch
+from qtctl.records.columns import readable
 from qtctl.records.extra import need_analysis
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.simpletrace import SimpleDecoder

@@ -95,7 +95,7 @@ def test_every_form_of_answer(
     run(*ask, "--json", "--format", "csv").said(2, "one document")
 
 
-def test_tables_of_all_events_lines_and_losses(
+def test_tables_of_all_events_lines_and_notes(
     run: Qtctl, tmp_path: Path, known: tuple[str, str]
 ) -> None:
     log = saved(tmp_path / "log", b"7@1.000002:few 5 five -5\nIN: a line\nnone\nfew odd\n")
@@ -120,7 +120,7 @@ def test_tables_of_all_events_lines_and_losses(
         [str(MOST)],
         ["5"],
     ]
-    assert rows("SELECT line, count FROM lines FULL JOIN losses ON false ORDER BY 1") == [
+    assert rows("SELECT line, count FROM lines FULL JOIN notes ON false ORDER BY 1") == [
         ["IN: a line", None],
         [None, 9],
     ]

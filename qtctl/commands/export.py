@@ -1,0 +1,232 @@
+"""The verb that writes records for other tools: export."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.output import new_folder, open_new, whole_or_removed
+from qtctl.commands.progress import Progress
+from qtctl.commands.registry import arg, command
+from qtctl.commands.replay import print_all
+from qtctl.commands.values import count, selection
+from qtctl.commands.writing import WHERE, Lines, Writer, say_sums
+from qtctl.errors import QtctlError, UsageError
+from qtctl.text.style import escaped
+from qtctl.text.values import csv_text
+
+if TYPE_CHECKING:
+    from qtctl.session.exports.base import Export
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.replaying import Replay
+    from qtctl.session.sieve import Counts
+
+_TEXT = ("ndjson", "csv")
+_FOLDERS = ("parquet", "ctf")
+
+
+@command(
+    "export",
+    "write the records of a file for other tools",
+    arguments=(
+        arg(
+            "--to",
+            metavar="FORMAT",
+            required=True,
+            choices=(*_TEXT, "perfetto", *_FOLDERS),
+            help="ndjson, csv, perfetto (a file), parquet or ctf (a folder)",
+        ),
+        arg("path", metavar="FILE", type=Path, help="a recording, a simple trace, or a log"),
+        PATTERNS,
+        EXCEPT,
+        FILE,
+        WHERE,
+        arg("--max-events", metavar="N", type=count, help="stop after N records"),
+        arg("--all", action="store_true", help="also lines of a log that are no trace events"),
+        arg(
+            "--pair",
+            metavar="START:END[:KEY]",
+            action="append",
+            default=[],
+            help="perfetto: a slice from START to the END with the same KEY (arguments, with "
+            "commas; learned where it is plain); may be repeated",
+        ),
+        arg("-o", metavar="OUT", dest="out", type=Path, help="a new file, or a new folder"),
+    ),
+    examples=(
+        "qtctl export --to csv trace-4711 virtio_blk_handle_read > reads.csv",
+        "qtctl export --to parquet trace-4711 -o records",
+        "qtctl export --to perfetto trace-4711 -o guest.pftrace",
+        "qtctl export --to perfetto t1 -o p --pair virtio_blk_handle_read:virtio_blk_req_complete",
+        "qtctl export --to ctf trace-4711 'virtio_*' -o ctf && babeltrace2 ctf",
+    ),
+    details=(
+        "ndjson: the objects of replay --ndjson. csv: the same as columns; the arguments of one\n"
+        "event have a column each, those of several are JSON in args. parquet: folders guest=,\n"
+        "event=, time= for DuckDB, Polars, Spark, Dask. perfetto: for ui.perfetto.dev; X_submit\n"
+        "and X_complete and their like are slices, as is each --pair. ctf: CTF 1.8, for\n"
+        "babeltrace2 and Trace Compass. Needs no guest. Nothing is overwritten; what was not\n"
+        "completed is removed. Exit 1 if part of FILE cannot be read; the rest is written."
+    ),
+    selects=True,
+)
+async def export(context: Context, options: argparse.Namespace) -> int:
+    """Write a file's records in another format."""
+    form, out = options.to, options.out
+    if context.json:
+        raise UsageError("export writes a stream, not one document", hint="--to ndjson")
+    if out is None and form not in _TEXT:
+        raise UsageError(f"--to {form} needs a place to write to", hint="-o OUT")
+    if options.pair and form != "perfetto":
+        raise UsageError(f"--pair makes slices, which --to {form} has not", hint="--to perfetto")
+    if form == "parquet":
+        from qtctl.records.extra import need_analysis
+
+        need_analysis("Parquet", "pyarrow")
+    from qtctl.session.replaying import Replay
+
+    trace = await asyncio.to_thread(
+        Replay,
+        options.path,
+        events_all=context.events_all,
+        selection=selection(options),
+        where=options.where,
+        text=options.all,
+        limit=options.max_events,
+    )
+    with contextlib.closing(trace):
+        for note in trace.notes:
+            context.say(note)
+        context.stops = True
+        if form in _TEXT:
+            await _print(context, trace, form, out)
+        else:
+            made = _make(trace, form, out, options.pair)
+            with whole_or_removed(context, out), contextlib.closing(made):
+                await _copy(context, trace, made)
+        say_sums(context, trace.counts)
+    if trace.problem:
+        raise QtctlError(trace.problem)
+    return 0
+
+
+async def _print(context: Context, trace: Replay, form: str, path: Path | None) -> None:
+    output = context.output(path, context.stop.set)
+    writer: Lines = Writer(None)
+    if form == "csv":
+        writer = _Csv(trace, terminal=path is None and context.out_style.terminal)
+    with whole_or_removed(context, path):
+        await print_all(context, trace, writer, output)
+        output.check()
+
+
+def _make(trace: Replay, form: str, path: Path, pairs: list[str]) -> Export:
+    """Create what is written to; ``path`` must be new."""
+    if form == "perfetto":
+        from qtctl.session.exports.perfetto import PerfettoExport, asked_pairs, plain_pairs
+
+        names = frozenset(trace.picked)
+        asked = asked_pairs(pairs, trace.table, names)
+        plain = plain_pairs(trace.table, names)
+        every = {(one.start, one.end): one for one in (*plain, *asked)}
+        file = os.fdopen(open_new(path), "wb")
+        return PerfettoExport(file, trace.table, list(every.values()))
+    new_folder(path)
+    if form == "ctf":
+        from qtctl.session.exports.ctf import CtfExport
+
+        return CtfExport(path)
+    from qtctl.session.exports.parquet import ParquetExport
+
+    return ParquetExport(path)
+
+
+async def _copy(context: Context, trace: Replay, made: Export) -> None:
+    """Hand all over, until the end or until told to stop.
+
+    Raises:
+        QtctlError: it cannot be written.
+    """
+
+    def step() -> bool:
+        items = trace.step()
+        for item in items or ():
+            made.take(item)
+        return items is not None
+
+    progress = Progress(context, trace.size, alone=True)
+    try:
+        while not context.stop.is_set() and await asyncio.to_thread(step):
+            progress.tell(trace.taken)
+        if not context.stop.is_set():
+            await asyncio.to_thread(made.finish)
+    except OSError as error:
+        raise QtctlError(f"cannot write the export: {error.strerror or error}") from error
+    finally:
+        progress.clear()
+
+
+class _Csv:
+    """Records as CSV: the columns are the keys of schema ``qtctl/1``.
+
+    ``args`` is JSON, and also holds what other objects have beside these keys; where only one
+    event is picked its arguments have columns of their own, after the others.
+    """
+
+    _COLUMNS = (
+        "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
+    )  # fmt: skip
+
+    def __init__(self, trace: Replay, *, terminal: bool) -> None:
+        declared = trace.table.declarations.get(trace.picked[0]) if trace.picked else None
+        single = declared is not None and len(trace.picked) == 1
+        names = [one.name for one in declared.arguments] if single and declared else []
+        self._arguments = names
+        self._begun = False
+        self._terminal = terminal
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item, of a batch of its first ``records``."""
+        from qtctl.records import schema
+        from qtctl.records.batch import Batch
+        from qtctl.session.notes import to_object
+
+        yield from self._header()
+        if isinstance(item, Batch):
+            for record in item.first(records).records():
+                yield self._line(schema.record(record))
+        else:
+            yield self._line(to_object(item))
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the header, should there have been nothing."""
+        yield from self._header()
+
+    def _header(self) -> Iterator[str]:
+        if not self._begun:
+            self._begun = True
+            # An argument that is called as another column has an underscore behind its name.
+            own = (f"{name}_" if name in self._COLUMNS else name for name in self._arguments)
+            yield csv_text([[*self._COLUMNS, *own]])
+
+    def _line(self, told: dict[str, Any]) -> str:
+        from qtctl.records.columns import readable
+
+        own = {key: told.pop(key, None) for key in self._COLUMNS}
+        if told:  # what other kinds of objects have
+            own["args"] = told
+        args = own["args"] or {}
+        values = [args.get(name) for name in self._arguments]
+        if self._arguments and own["type"] == "event":
+            own["args"] = None
+        own["args"] = None if own["args"] is None else json.dumps(own["args"])
+        line = readable(csv_text([[*own.values(), *values]]))
+        return escaped(line) if self._terminal else line

@@ -1,0 +1,250 @@
+r"""Records in the Common Trace Format, version 1.8: packets of binary events, and what they mean.
+
+Source: the CTF 1.8.3 specification; read back with babeltrace2 2.0.4. Everything is aligned to
+bytes, in the byte order of this machine. Fields have an underscore before their names, which
+readers take off: so none is a word of the metadata language.
+
+Texts keep their bytes, also those that are no UTF-8; a NUL in one is carried as ``\x00``, for texts
+end at a NUL here. Arguments that could not be read are an event of the same name with one field
+``raw``; lines that are no events are ``qtctl_line``, losses and marks ``qtctl_note``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.model import Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.printf import hex_arguments
+
+__all__ = ["CtfTrace", "Packet"]
+
+_Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""Name and type (``text``, ``signed``, ``unsigned``, ``address``) of each field of an event."""
+_Bytes = NDArray[np.uint8]
+
+_MAGIC = 0xC1FC1FC1
+_PACKET = struct.Struct("=IIQQQQQQq")
+_EVENT = struct.Struct("=IQiB")
+_METADATA = """\
+/* CTF 1.8 */
+typealias integer {{ size = 8; align = 8; signed = false; }} := uint8_t;
+typealias integer {{ size = 32; align = 8; signed = false; }} := uint32_t;
+typealias integer {{ size = 32; align = 8; signed = true; }} := int32_t;
+typealias integer {{ size = 64; align = 8; signed = false; }} := unsigned_t;
+typealias integer {{ size = 64; align = 8; signed = true; }} := signed_t;
+typealias integer {{ size = 64; align = 8; signed = false; base = 16; }} := address_t;
+typealias string {{ encoding = UTF8; }} := text_t;
+
+trace {{
+    major = 1;
+    minor = 8;
+    byte_order = {order};
+    packet.header := struct {{ uint32_t magic; uint32_t stream_id; }};
+}};
+
+env {{ tracer_name = "qtctl"; domain = "qemu"; }};
+
+clock {{ name = "{clock}"; freq = 1000000000; offset = 0; absolute = {absolute}; }};
+typealias integer {{ size = 64; align = 8; signed = false; map = clock.{clock}.value; }} := time_t;
+
+stream {{
+    id = 0;
+    packet.context := struct {{
+        time_t timestamp_begin;
+        time_t timestamp_end;
+        unsigned_t content_size;
+        unsigned_t packet_size;
+        unsigned_t packet_seq_num;
+        unsigned_t events_discarded;
+        signed_t _pid;
+        text_t _backend;
+    }};
+    event.header := struct {{ uint32_t id; time_t timestamp; }};
+    event.context := struct {{ int32_t _tid; uint8_t _arrived; }};
+}};
+"""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A stream of packets whose times never go back, as readers need it."""
+
+    last_ns: int = 0
+    packets: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """Bytes to append to the stream of number ``lane``."""
+
+    lane: int
+    data: bytes
+
+
+class _Texts:
+    """A column of texts as bytes that end in NUL."""
+
+    def __init__(self, column: StringColumn) -> None:
+        encoded = [_terminated(text) for text in column.uniques]
+        lengths = np.array([len(one) for one in encoded], np.int64)
+        starts = np.cumsum(lengths) - lengths
+        self._data = np.frombuffer(b"".join(encoded), np.uint8)
+        self._starts = starts[column.codes]
+        self.sizes: Int64Array = lengths[column.codes]
+
+    def put(self, out: _Bytes, at: Int64Array) -> Int64Array:
+        """Write the texts to ``out`` from ``at`` on; return where each ends."""
+        before = np.cumsum(self.sizes) - self.sizes
+        within = np.arange(int(self.sizes.sum())) - np.repeat(before, self.sizes)
+        places = np.repeat(at, self.sizes) + within
+        out[places] = self._data[np.repeat(self._starts, self.sizes) + within]
+        return at + self.sizes
+
+
+def _terminated(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape").replace(b"\0", b"\\x00") + b"\0"
+
+
+def _put(out: _Bytes, at: Int64Array, values: NDArray[Any]) -> Int64Array:
+    """Write numbers to ``out`` from ``at`` on; return where each ends."""
+    size = values.dtype.itemsize
+    raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
+    out[at[:, None] + np.arange(size)] = raw
+    return at + size
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of one kind of event, and a column for each of its fields."""
+
+    rows: Int64Array
+    kind: int
+    values: Sequence[NDArray[Any] | _Texts]
+
+
+class CtfTrace:
+    """Makes the packets of one trace, and at the end its :meth:`metadata`."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, _Fields], int] = {}
+        self._lanes: list[_Lane] = []
+        self._clock: Clock | None = None
+
+    def take(self, batch: Batch) -> Packet | None:
+        """Return the packet of a batch of records, in the order of their times."""
+        if not len(batch):
+            return None
+        self._clock = self._clock or batch.clock
+        if (np.diff(batch.time_ns) < 0).any():
+            batch = batch.select(np.argsort(batch.time_ns, kind="stable"))
+        times = np.maximum(batch.time_ns, 0)
+        parts = list(self._parts(batch))
+        sizes = np.full(len(batch), _EVENT.size, np.int64)
+        for part in parts:
+            for value in part.values:
+                sizes[part.rows] += value.sizes if isinstance(value, _Texts) else 8
+        ends = np.cumsum(sizes)
+        out = np.empty(int(ends[-1]), np.uint8)
+        for part in parts:
+            at = (ends - sizes)[part.rows]
+            at = _put(out, at, np.full(len(at), part.kind, np.uint32))
+            at = _put(out, at, times[part.rows])
+            at = _put(out, at, batch.tid[part.rows])
+            at = _put(out, at, batch.arrived[part.rows])
+            for value in part.values:
+                at = value.put(out, at) if isinstance(value, _Texts) else _put(out, at, value)
+        pid = -1 if batch.pid is None else batch.pid
+        return self._packet(
+            out.tobytes(), int(times[0]), int(times[-1]), pid, str(batch.backend), 0
+        )
+
+    def note(self, told: Mapping[str, Any]) -> Packet:
+        """Return the packet of what stands between records: an object of schema ``qtctl/1``."""
+        now = max(0, int(told["time_ns"]))
+        lost = told["count"] if told["type"] == "loss" else 0
+        kind = self._kind("qtctl_note", (("note", "text"),))
+        event = _EVENT.pack(kind, now, -1, False) + _terminated(json.dumps(told))
+        return self._packet(event, now, now, -1, str(told.get("backend", "")), lost or 0)
+
+    def metadata(self) -> str:
+        """Return what the packets made so far mean, in CTF's own language."""
+        monotonic = self._clock is Clock.MONOTONIC
+        pieces = [
+            _METADATA.format(
+                order="le" if sys.byteorder == "little" else "be",
+                clock=self._clock or Clock.REALTIME,
+                absolute="FALSE" if monotonic else "TRUE",
+            )
+        ]
+        for (name, fields), kind in self._kinds.items():
+            body = " ".join(f"{type_}_t _{one};" for one, type_ in fields)
+            pieces.append(
+                f'event {{ name = "{name}"; id = {kind}; stream_id = 0; '
+                f"fields := struct {{ {body} }}; }};\n"
+            )
+        return "".join(pieces)
+
+    def _packet(
+        self, events: bytes, first_ns: int, last_ns: int, pid: int, backend: str, lost: int
+    ) -> Packet:
+        number = next((n for n, one in enumerate(self._lanes) if one.last_ns <= first_ns), None)
+        if number is None:
+            number = len(self._lanes)
+            self._lanes.append(_Lane())
+        lane = self._lanes[number]
+        lane.last_ns, lane.lost = last_ns, lane.lost + lost
+        name = _terminated(backend)
+        bits = 8 * (_PACKET.size + len(name) + len(events))
+        counts = (lane.packets, lane.lost, pid)
+        head = _PACKET.pack(_MAGIC, 0, first_ns, last_ns, bits, bits, *counts)
+        lane.packets += 1
+        return Packet(number, head + name + events)
+
+    def _kind(self, name: str, fields: _Fields) -> int:
+        return self._kinds.setdefault((name, fields), len(self._kinds))
+
+    def _parts(self, batch: Batch) -> Iterator[_Part]:
+        """Tell the rows of each kind of event apart."""
+        for event, rows in batch.groups().items():
+            if event < 0:
+                kind = self._kind("qtctl_line", (("line", "text"),))
+                yield _Part(rows, kind, [_Texts(batch.texts(rows))])
+                continue
+            name = batch.names[event]
+            columns = batch.arguments(event)
+            good = columns.ok
+            if good.any():
+                declared = batch.table.declaration(event)
+                in_hex = hex_arguments(declared) if declared else frozenset()
+                found = columns.values.items()
+                fields = tuple((key, _type(column, key in in_hex)) for key, column in found)
+                values = [_taken(column, good) for column in columns.values.values()]
+                yield _Part(rows[good], self._kind(name, fields), values)
+            if not good.all():
+                kind = self._kind(name, (("raw", "text"),))
+                yield _Part(rows[~good], kind, [_Texts(batch.raws(rows[~good]))])
+
+
+def _type(column: Column, in_hex: bool) -> str:
+    if isinstance(column, StringColumn):
+        return "text"
+    if column.dtype.kind == "i":
+        return "signed"
+    return "address" if in_hex else "unsigned"
+
+
+def _taken(column: Column, rows: BoolArray) -> NDArray[Any] | _Texts:
+    if isinstance(column, StringColumn):
+        return _Texts(column.take(rows))
+    return column[rows]

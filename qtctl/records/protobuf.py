@@ -1,0 +1,34 @@
+"""The wire format of Protocol Buffers, as far as writing needs it.
+
+Source: the encoding page of the Protocol Buffers documentation. A message is the concatenation of
+its fields.
+"""
+
+from __future__ import annotations
+
+__all__ = ["message", "number", "text"]
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def number(field: int, value: int) -> bytes:
+    """Return a field that is a whole number, enum or bool; signed as an int64."""
+    return _varint(field << 3) + _varint(value & (1 << 64) - 1)
+
+
+def message(field: int, *parts: bytes) -> bytes:
+    """Return a field that is a message of the given fields, or bytes."""
+    body = b"".join(parts)
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def text(field: int, value: str) -> bytes:
+    """Return a field that is a text; it must be encodable as UTF-8."""
+    return message(field, value.encode())

@@ -1,0 +1,508 @@
+"""``qtctl export``: read back by the tools that it is for, and compared with the records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars
+import pyarrow.parquet as pq
+import pytest
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
+
+from tests.needs import program
+from tests.running import Qtctl, eventually
+from tests.samples import capture, declarations_text
+from tests.simplefiles import dropped, event, header, mapping
+
+DECLARED = """\
+odd(uint64_t u, int8_t i, const char *s, void *p, int event) "%lu %d %s %p %d"
+none(void) ""
+io_submit(void *dev, uint64_t tag) "dev %p tag %lu"
+io_complete(void *dev, uint64_t tag) "dev %p tag %lu"
+"""
+BEGIN = header() + b"".join(
+    mapping(code, name) for code, name in enumerate(("odd", "none", "io_submit", "io_complete"))
+)
+TEXTS = [
+    b"",
+    b'say "hi", \\ x',
+    b"two\nlines\r\tand\x1b[31m\x7f\a",
+    b"bad \xff\x80 ones",
+    b"nul \0",
+]
+HOUR = 3600 * 10**9
+EXTREME = (
+    b"".join(
+        event(0, n, 2**64 - 1 - n, -n, text, 2**63 + n, -(2**31)) for n, text in enumerate(TEXTS)
+    )
+    + dropped(7, 10)
+    + event(0, 11, 5)  # cut short: no arguments
+    + event(1, HOUR + 5, pid=4711)
+    + event(1, 8)  # back in time
+)
+Record = dict[str, Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as command:
+        yield command
+
+
+class Case:
+    """A file, and its records as ``replay --ndjson`` tells them."""
+
+    def __init__(self, run: Qtctl, folder: Path, data: bytes, declared: str) -> None:
+        self._run = run
+        self._folder = folder
+        self.path = folder / "trace"
+        self.path.write_bytes(data)
+        (folder / "all").write_text(declared)
+        self._known = ("--events-all", str(folder / "all"))
+
+    def records(self, *words: str) -> list[Record]:
+        ran = self._run("replay", str(self.path), *self._known, "--ndjson", *words, limit=None)
+        return [json.loads(line) for line in ran.out.splitlines()]
+
+    def events(self, *words: str) -> list[Record]:
+        return [one for one in self.records(*words) if one["type"] == "event"]
+
+    def export(self, form: str, *words: str, code: int = 0) -> Path:
+        out = self._folder / f"out.{form}"
+        ran = self._run(
+            "export", "--to", form, str(self.path), *words, *self._known, "-o", str(out), limit=None
+        )
+        ran.said(code)
+        return out
+
+
+@pytest.fixture
+def extreme(run: Qtctl, tmp_path: Path) -> Case:
+    return Case(run, tmp_path, BEGIN + EXTREME, DECLARED)
+
+
+@pytest.fixture(params=["simple", "log", "text"])
+def real(request: pytest.FixtureRequest, run: Qtctl, tmp_path: Path) -> Case:
+    name, version = {
+        "simple": ("qemu-10.2-simple-v4.bin", "10.2"),
+        "log": ("qemu-7.2-log-timestamp.txt", "7.2"),
+        "text": ("qemu-7.2-log-plain-mixed-with-d-output.txt", "7.2"),
+    }[request.param]
+    return Case(run, tmp_path, capture(name), declarations_text(version))
+
+
+def carried(value: Any) -> Any:
+    """Return a value as UTF-8 carries it: bytes that are none as four characters."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# ndjson and CSV
+
+
+def test_ndjson_is_what_replay_prints(extreme: Case) -> None:
+    lines = extreme.export("ndjson").read_text().splitlines()
+    assert list(map(json.loads, lines)) == extreme.records()
+
+
+def test_csv_of_all_events(real: Case) -> None:
+    found = list(
+        csv.DictReader(io.StringIO(real.export("csv", "--all").read_bytes().decode(), newline=""))
+    )
+    *wanted, _ = real.records("--all")
+    assert len(found) == len(wanted)
+    for row, record in zip(found, wanted, strict=True):
+        args = record.pop("args", None)
+        assert (json.loads(row.pop("args") or "null")) == args
+        told = {key: value for key, value in row.items() if value != ""}
+        assert told == {key: str(v) for key, v in record.items() if v is not None and v != ""}
+
+
+def test_csv_of_one_event_has_a_column_an_argument(extreme: Case) -> None:
+    text = extreme.export("csv", "odd").read_bytes().decode()
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    odds = [row for row in found if row["type"] == "event"]
+    records = extreme.events("odd")
+    assert [row["u"] for row in odds] == [str(r["args"].get("u", "")) for r in records]
+    assert odds[1]["s"] == 'say "hi", \\ x'
+    assert odds[2]["s"] == "two\nlines\r\tand\x1b[31m\x7f\a"
+    assert odds[3]["s"] == "bad \\xff\\x80 ones"
+    assert odds[-1]["raw"] == "0500000000000000"
+    assert [row["count"] for row in found if row["type"] == "loss"] == ["7"]
+
+
+# Parquet
+
+
+def partitions(out: Path) -> dict[tuple[str, str, str], list[Record]]:
+    found: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for path in sorted(out.rglob("*.parquet")):
+        guest, name, hour = (part.partition("=")[2] for part in path.relative_to(out).parts[:-1])
+        found[guest, name, hour] += pq.read_table(path, partitioning=None).to_pylist()
+    return dict(found)
+
+
+def test_parquet_holds_the_records_exactly(extreme: Case) -> None:
+    found = partitions(extreme.export("parquet"))
+    assert set(found) == {
+        ("4711", "odd", "boot+0000h"),
+        ("4711", "none", "boot+0000h"),
+        ("4711", "none", "boot+0001h"),
+        ("4711", "notes", "boot+0000h"),
+    }
+    assert found["4711", "none", "boot+0001h"][0]["time_ns"] == HOUR + 5
+    [note] = found["4711", "notes", "boot+0000h"]
+    assert (note["type"], note["count"], note["time_ns"]) == ("loss", 7, 10)
+    wanted = [
+        {
+            "time_ns": one["time_ns"],
+            "raw": one.get("raw"),
+            **{
+                column: carried(one["args"].get(column.rstrip("_")))
+                for column in ("u", "i", "s", "p", "event_")
+            },
+        }
+        for one in extreme.events("odd")
+    ]
+    rows = found["4711", "odd", "boot+0000h"]
+    assert [{key: row[key] for key in wanted[0]} for row in rows] == wanted
+    assert rows[0]["u"] == 2**64 - 1
+    assert rows[3]["s"] == "bad \\xff\\x80 ones"
+
+
+def test_parquet_is_read_by_duckdb_polars_and_dask(real: Case) -> None:
+    out = real.export("parquet", "--all")
+    *records, _ = real.records("--all")
+    wanted = Counter(one["name"] for one in records if one["type"] == "event")
+    texts = sum(one["type"] == "text" for one in records)
+    if texts:
+        wanted["lines"] = texts
+    losses = [one for one in records if one["type"] == "loss"]
+    if losses:
+        wanted["notes"] = len(losses)
+    name = next(name for name, _ in wanted.most_common() if name not in ("lines", "notes"))
+    times = sorted(one["time_ns"] for one in records if one.get("name") == name)
+    pattern = f"{out}/guest=*/event={name}/*/*.parquet"
+
+    with duckdb.connect() as link:
+        every = f"read_parquet('{out}/**/*.parquet', hive_partitioning=true, union_by_name=true)"
+        sql = f"SELECT event, count(*) FROM {every} GROUP BY event"
+        assert dict(link.execute(sql).fetchall()) == wanted
+        sql = f"SELECT time_ns FROM read_parquet('{pattern}') ORDER BY 1"
+        assert [row[0] for row in link.execute(sql).fetchall()] == times
+
+    frame = polars.scan_parquet(pattern, hive_partitioning=True)
+    assert sorted(frame.collect()["time_ns"].to_list()) == times
+    assert frame.select("event").unique().collect().item() == name
+
+    script = Path(__file__).with_name("dask_reader.py")
+    ran = subprocess.run(
+        [sys.executable, str(script), pattern, name],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == times
+
+
+# CTF
+
+_LINE = re.compile(
+    rb'\[(\d+)\] \([^)]*\) (\w+): \{ pid = (-?\d+), backend = "(\w*)" \}, '
+    rb"\{ tid = (-?\d+), arrived = (\d) \}, \{ (.*)\}\n"
+)
+_FIELD = re.compile(rb'(\w+) = ("(?:[^"\\]|\\.)*"|0x[0-9A-F]+|-?\d+)')
+_ESCAPES = {b"a": 7, b"b": 8, b"e": 27, b"f": 12, b"n": 10, b"r": 13, b"t": 9, b"v": 11}
+
+
+def unescaped(text: bytes) -> str:
+    def one(match: re.Match[bytes]) -> bytes:
+        if match[1].startswith(b"x"):
+            return bytes([int(match[1][1:], 16)])
+        return bytes([_ESCAPES.get(match[1], match[1][0])])
+
+    plain = re.sub(rb"\\(x[0-9a-f]{2}|.)", one, text[1:-1])
+    return plain.decode("utf-8", "surrogateescape")
+
+
+def read_ctf(out: Path) -> tuple[list[Record], str]:
+    """Read a trace with babeltrace2, as records in its order; and what it warns of."""
+    command = [program("babeltrace2", "babeltrace2"), "--clock-cycles", str(out)]
+    ran = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    found = []
+    for line in ran.stdout.splitlines(keepends=True):
+        match = _LINE.fullmatch(line)
+        assert match, line
+        fields = {
+            key.decode(): unescaped(value) if value.startswith(b'"') else int(value, 0)
+            for key, value in _FIELD.findall(match[7])
+        }
+        pid, tid = int(match[3]), int(match[5])
+        found.append(
+            {
+                "name": match[2].decode(),
+                "time_ns": int(match[1]),
+                "pid": None if pid < 0 else pid,
+                "tid": None if tid < 0 else tid,
+                "backend": match[4].decode(),
+                "arrived": match[6] == b"1",
+                "args": fields,
+            }
+        )
+    return found, ran.stderr.decode()
+
+
+def as_ctf(record: Record) -> Record:
+    """Return a record of ours as :func:`read_ctf` tells it."""
+    own = {key: record.get(key) for key in ("name", "time_ns", "pid", "tid", "backend")}
+    args = {"raw": record["raw"]} if "raw" in record else dict(record["args"])
+    for key, value in args.items():
+        args[key] = value.replace("\0", "\\x00") if isinstance(value, str) else value
+    return {**own, "arrived": record["clock"] == "arrival", "args": args}
+
+
+def test_ctf_is_read_by_babeltrace2(real: Case) -> None:
+    found, _ = read_ctf(real.export("ctf"))
+    wanted = sorted(map(as_ctf, real.events()), key=lambda one: one["time_ns"])
+    assert [one for one in found if one["name"] != "qtctl_note"] == wanted
+
+
+def test_ctf_holds_the_records_exactly(extreme: Case) -> None:
+    found, warned = read_ctf(extreme.export("ctf"))
+    wanted = sorted(map(as_ctf, extreme.events()), key=lambda one: one["time_ns"])
+    assert [one for one in found if one["name"] != "qtctl_note"] == wanted
+    [loss] = [json.loads(one["args"]["note"]) for one in found if one["name"] == "qtctl_note"]
+    assert loss == {"type": "loss", "backend": "simple", "count": 7, "time_ns": 10}
+    assert "discarded 7 events" in warned
+
+
+def test_ctf_holds_lines_too(run: Qtctl, tmp_path: Path) -> None:
+    case = Case(run, tmp_path, b'odd 1 2 a 0x3 4\n"x"\\ \xff\n', DECLARED)
+    found, _ = read_ctf(case.export("ctf", "--all"))
+    assert [(one["name"], one["args"]) for one in found] == [
+        ("odd", {"u": 1, "i": 2, "s": "a", "p": 3, "event": 4}),
+        ("qtctl_line", {"line": '"x"\\ \udcff'}),
+    ]
+
+
+# Perfetto
+
+
+class Perfetto:
+    """What Perfetto's own protos read of a trace, resolved as its trace processor does."""
+
+    def __init__(self, data: bytes) -> None:
+        trace = perfetto.Trace.FromString(data)
+        self.tracks: dict[int, Any] = {}
+        self.events: list[tuple[int, int, Any, str]] = []
+        names: dict[int, str] = {}
+        self._arguments: dict[int, str] = {}
+        assert trace.packet[0].sequence_flags == 1  # SEQ_INCREMENTAL_STATE_CLEARED
+        self.clocks = [one for packet in trace.packet for one in packet.clock_snapshot.clocks]
+        for packet in trace.packet:
+            assert packet.trusted_packet_sequence_id == 1
+            names.update((one.iid, one.name) for one in packet.interned_data.event_names)
+            fresh = packet.interned_data.debug_annotation_names
+            self._arguments.update((one.iid, one.name) for one in fresh)
+            if packet.HasField("track_descriptor"):
+                track = packet.track_descriptor
+                assert track.uuid not in self.tracks
+                assert not track.parent_uuid or track.parent_uuid in self.tracks
+                self.tracks[track.uuid] = track
+            if packet.HasField("track_event"):
+                one = packet.track_event
+                assert one.track_uuid in self.tracks
+                name = names[one.name_iid] if one.name_iid else ""
+                self.events.append((packet.timestamp, one.track_uuid, one, name))
+
+    def args(self, one: Any) -> dict[str, Any]:
+        found = {}
+        for annotation in one.debug_annotations:
+            kind = annotation.WhichOneof("value")
+            found[self._arguments[annotation.name_iid]] = getattr(annotation, kind)
+        return found
+
+    def of(self, kind: str) -> list[tuple[int, int, Any, str]]:
+        number = perfetto.TrackEvent.Type.Value(f"TYPE_{kind}")
+        return [one for one in self.events if one[2].type == number]
+
+    def slices(self) -> list[tuple[int, int, str]]:
+        """Begin, end and name of each slice: they must nest on every track."""
+        found = []
+        lanes: dict[int, list[tuple[int, Any, str]]] = defaultdict(list)
+        for time_ns, track, one, name in sorted(self.events, key=lambda one: one[0]):
+            if one.type == perfetto.TrackEvent.TYPE_SLICE_BEGIN:
+                assert not lanes[track], "slices overlap on one track"
+                lanes[track].append((time_ns, one, name))
+            elif one.type == perfetto.TrackEvent.TYPE_SLICE_END:
+                begin, _, named = lanes[track].pop()
+                found.append((begin, time_ns, named))
+        assert not any(lanes.values())
+        return found
+
+
+def test_perfetto_holds_the_records(real: Case) -> None:
+    trace = Perfetto(real.export("perfetto", "--all").read_bytes())
+    *records, _ = real.records("--all")
+    found = [
+        (time_ns, name, trace.args(one))
+        for time_ns, track, one, name in trace.of("INSTANT")
+        if trace.tracks[track].name != "qtctl"
+    ]
+    wanted = []
+    for one in records:
+        if one["type"] == "text":
+            wanted.append((one.get("time_ns"), "line", {"line": carried(one["line"])}))
+        elif one["type"] == "event":
+            args = {key: carried(value) for key, value in one["args"].items()}
+            if "raw" in one:
+                args["raw"] = carried(one["raw"])
+            wanted.append((one["time_ns"], one["name"], args))
+    assert [one[1:] for one in found] == [one[1:] for one in wanted]
+    assert all(one[0] == other[0] for one, other in zip(found, wanted, strict=True) if other[0])
+    threads = {one["tid"] for one in records if one.get("tid") is not None}
+    names = {track.name for track in trace.tracks.values()}
+    assert {f"thread {tid}" for tid in threads} <= names
+    rates = trace.of("COUNTER")
+    assert sum(one.counter_value for _, _, one, _ in rates) == 10 * sum(
+        one["type"] == "event" for one in records
+    )
+
+
+def test_perfetto_carries_extreme_values_and_losses(extreme: Case) -> None:
+    trace = Perfetto(extreme.export("perfetto").read_bytes())
+    found = [(name, trace.args(one)) for _, _, one, name in trace.of("INSTANT")]
+    wanted = []
+    for one in extreme.records()[:-1]:
+        if one["type"] == "loss":
+            wanted.append(("loss", {"backend": "simple", "count": 7}))
+            continue
+        args = {key: carried(value) for key, value in one["args"].items()}
+        wanted.append((one["name"], args or ({"raw": one["raw"]} if "raw" in one else {})))
+    assert found == wanted
+
+
+def test_perfetto_has_slices_side_by_side(run: Qtctl, tmp_path: Path) -> None:
+    spans = [
+        (100, 500, 1, 1),
+        (200, 300, 1, 2),
+        (250, 700, 1, 3),
+        (400, 450, 2, 1),
+        (500, 500, 1, 4),
+    ]
+    moments = [(s, 2, dev, tag) for s, _, dev, tag in spans] + [
+        (e, 3, dev, tag) for _, e, dev, tag in spans
+    ]
+    moments.sort(key=lambda one: one[:2])
+    data = b"".join(event(code, time_ns, dev, tag) for time_ns, code, dev, tag in moments)
+    declared = DECLARED.replace("uint64_t tag", "void *tag")
+    case = Case(run, tmp_path, BEGIN + data, declared)
+    trace = Perfetto(case.export("perfetto").read_bytes())
+    assert sorted(trace.slices()) == sorted((s, e, "io_submit") for s, e, _, _ in spans)
+    parents = {
+        trace.tracks[trace.tracks[track].parent_uuid].name
+        for _, track, _, _ in trace.of("SLICE_BEGIN")
+    }
+    assert parents == {"device 0x1", "device 0x2"}
+    assert {track.process.pid for track in trace.tracks.values() if track.HasField("process")} == {
+        4711
+    }
+    assert not trace.clocks  # monotonic
+
+
+def test_perfetto_slices_of_pairs_that_are_asked_for(run: Qtctl, tmp_path: Path) -> None:
+    case = Case(run, tmp_path, capture("qemu-7.2-simple-v4.bin"), declarations_text("7.2"))
+    pair = "virtio_blk_handle_read:virtio_blk_req_complete"
+    trace = Perfetto(case.export("perfetto", "--pair", pair).read_bytes())
+    reads = sum(one["name"] == "virtio_blk_handle_read" for one in case.events())
+    assert len(trace.slices()) == reads == 806
+
+
+def test_unix_times_are_told_to_be_so(run: Qtctl, tmp_path: Path) -> None:
+    case = Case(run, tmp_path, b"7@1700000000.000001:none\n", DECLARED)
+    trace = Perfetto(case.export("perfetto").read_bytes())
+    clocks = {one.clock_id: one.timestamp for one in trace.clocks}
+    assert clocks == {1: 1_700_000_000_000_001_000, 6: 1_700_000_000_000_001_000}
+
+
+# All of them
+
+FORMATS = ["ndjson", "csv", "perfetto", "parquet", "ctf"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_of_nothing_is_whole(run: Qtctl, tmp_path: Path, form: str) -> None:
+    case = Case(run, tmp_path, BEGIN, DECLARED)
+    out = case.export(form)
+    if form == "ctf":
+        assert (out / "metadata").read_text().startswith("/* CTF 1.8 */")
+    if form == "csv":
+        assert len(out.read_text().splitlines()) == 1
+    mode = out.stat().st_mode & 0o777
+    assert mode == (0o700 if out.is_dir() else 0o600)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_selection_filter_and_refusals(run: Qtctl, tmp_path: Path, form: str) -> None:
+    case = Case(run, tmp_path, BEGIN + EXTREME, DECLARED)
+    out = case.export(form, "odd", "none", "--where", "u > 0x8000000000000000", "--max-events", "2")
+    before = sorted(path.stat().st_mtime_ns for path in [out, *out.rglob("*")])
+    words = ("export", "--to", form, str(case.path), "--events-all", str(tmp_path / "all"))
+    run(*words, "-o", str(out)).said(2, "exists")
+    assert sorted(path.stat().st_mtime_ns for path in [out, *out.rglob("*")]) == before
+    run(*words, "nothing_of_this", "-o", str(tmp_path / "new")).said(3)
+    assert not (tmp_path / "new").exists()
+    if form not in ("ndjson", "csv"):
+        run(*words).said(2, "-o OUT")
+    if form != "perfetto":
+        run(*words, "--pair", "a:b", "-o", str(tmp_path / "new")).said(2, "--to perfetto")
+    else:
+        run(*words, "--pair", "odd:nine", "-o", str(tmp_path / "new")).said(2, "no pair")
+        run(*words, "--pair", "odd:none", "-o", str(tmp_path / "new")).said(2, "odd:none:KEY")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "perfetto", "parquet", "ctf"])
+def test_a_cut_file_is_exported_and_told(run: Qtctl, tmp_path: Path, form: str) -> None:
+    case = Case(run, tmp_path, (BEGIN + event(1, 5) + event(1, 6))[:-2], DECLARED)
+    out = case.export(form, code=1)
+    assert out.exists()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_ctrl_c_removes_what_was_not_completed(run: Qtctl, tmp_path: Path, form: str) -> None:
+    case = Case(run, tmp_path, BEGIN + event(1, 5) * 3_000_000, DECLARED)
+    out = tmp_path / "out"
+    words = ("export", "--to", form, str(case.path), "--events-all", str(tmp_path / "all"))
+    running = run.start(*words, "-o", str(out))
+    eventually(out.exists, "it has begun", 20)
+    running.signal(signal.SIGINT)
+    ran = running.finish(None)
+    assert ran.code == 130 or b"shown" in ran.raw_err
+    if ran.code == 130:
+        assert not out.exists(), ran.err
+        assert "is removed" in ran.err
+
+
+def test_a_full_disk_is_told(run: Qtctl, tmp_path: Path) -> None:
+    case = Case(run, tmp_path, BEGIN + event(1, 5) * 100_000, DECLARED)
+    words = ("export", "--to", "perfetto", str(case.path), "--events-all", str(tmp_path / "all"))
+    limited = ["prlimit", f"--fsize={1 << 16}"]
+    out = tmp_path / "out"
+    ran = run(*words, "-o", str(out), before=limited, limit=None)
+    ran.said(1, "cannot write the export: File too large")
+    assert not out.exists()
