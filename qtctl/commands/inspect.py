@@ -13,7 +13,7 @@ from typing import Any
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, command
 from qtctl.errors import QtctlError
-from qtctl.model import Backend, EventState, Guest
+from qtctl.model import Address, Backend, EventState, Guest
 from qtctl.session.attach import Session, state_folder
 from qtctl.session.leasing import owner_alive
 from qtctl.text.style import Style, counted, escaped
@@ -55,6 +55,7 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
             {
                 "address": str(address),
                 "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
+                "lent": _lent(address),
             }
             for address in guest.addresses
         ],
@@ -64,9 +65,21 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
     }
 
 
+def _lent(address: Address) -> dict[str, Any] | None:
+    """Return where a monitor is lent and to whom, as the kernel tells it; None where it is not."""
+    from qtctl.monitor.holders import holders, listens
+    from qtctl.monitor.meeting import meeting_of
+
+    meeting = meeting_of(address)
+    if meeting is None or not listens(meeting.path):
+        return None
+    clients = holders(Address(path=meeting.path))
+    return {"path": meeting.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
+
+
 def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
     monitors = guest["monitors"]
-    held = {str(_holder(holder)) for monitor in monitors for holder in monitor["holders"]}
+    held = {_held_by(monitor) for monitor in monitors if monitor["holders"]}
     return (
         str(guest["pid"]),
         guest["name"] or "-",
@@ -75,6 +88,11 @@ def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
         " ".join(sorted(held)) or "-",
         ",".join([*guest["backends"], *(f"{name}?" for name in guest["undecided"])]) or "?",
     )
+
+
+def _held_by(monitor: dict[str, Any]) -> str:
+    names = " ".join(sorted(map(_holder, monitor["holders"])))
+    return f"{names} lends to {len(monitor['lent']['clients'])}" if monitor["lent"] else names
 
 
 def _holder(holder: dict[str, Any]) -> str:
@@ -119,6 +137,7 @@ async def _status(session: Session) -> dict[str, Any]:
             "unavailable": [n for n, state in states.items() if state == EventState.UNAVAILABLE],
         },
         "leases": await _leases(session),
+        "lender": await session.monitor.lender(),
     }
 
 
@@ -161,6 +180,8 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
     if document["states_note"]:
         rows.append(("note", document["states_note"]))
     rows += [("lease", _lease_line(lease)) for lease in document["leases"]]
+    if document["lender"]:
+        rows.append(("lent by", _lender_line(document["lender"])))
     return pairs(style, rows)
 
 
@@ -168,6 +189,11 @@ def _lease_line(lease: dict[str, Any]) -> str:
     who = "standing, until qtctl restore" if lease["pid"] is None else f"qtctl pid {lease['pid']}"
     held = "".join(f", {resource['kind']}" for resource in lease["resources"])
     return f"{who}: {counted(len(lease['events']), 'event')}{held}"
+
+
+def _lender_line(lender: dict[str, Any]) -> str:
+    others = counted(len(lender["clients"]), "other client")
+    return f"qtctl pid {lender['pid']} at {lender['path']}, with {others}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +264,9 @@ async def _guest(session: Session) -> list[Finding]:
     run_state = (await session.monitor.execute("query-status")).get("status")
     if run_state != "running":
         findings.append(Finding("note", f"the guest is {run_state}", "qtctl qmp cont"))
+    lender = await session.monitor.lender()
+    if lender:
+        findings.append(Finding("ok", f"lent by {_lender_line(lender)}"))
     backends = await session.backends()
     findings += _backend_findings(session, backends.known, backends.undecided)
     states = await session.all_states()

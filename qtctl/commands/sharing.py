@@ -1,14 +1,145 @@
-"""Verbs for consoles that share a guest: mark."""
+"""Verbs for consoles that share a guest: share, mark."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
-from qtctl.errors import QtctlError, UsageError
+from qtctl.errors import LinkLost, QtctlError, UsageError
+from qtctl.model import Address
 from qtctl.monitor.hearing import MARK
-from qtctl.text.style import counted
+from qtctl.session.attach import Session, resolve
+from qtctl.text.style import counted, escaped
+
+_DETACHED = "QTCTL_SHARE_DETACHED"
+"""Set for the process that ``share --detach`` leaves behind."""
+
+
+@command(
+    "share",
+    "lend the monitor to other consoles and to any QMP client",
+    arguments=(
+        arg(
+            "--detach",
+            action="store_true",
+            help="do so in the background until the guest ends, and return at once",
+        ),
+    ),
+    examples=("qtctl share", "qtctl -v share", "qtctl share --detach --json"),
+    details="Prints the socket on which it serves QMP to this user:\n"
+    "  qmp-shell $(qtctl share --detach)\n\n"
+    "Every verb finds a lender by itself, and every verb that stays (tail, the prompt ...) lends\n"
+    "the monitor as well. With -v it tells who comes and goes.",
+)
+async def share(context: Context, options: argparse.Namespace) -> int:
+    """Lend the monitor until told to stop or the guest ends."""
+    if options.detach:
+        return await _detach(context)
+    context.stops = True
+    async with context.attached(lend=True) as session:
+        _show(context, await _lender(session))
+        if os.environ.pop(_DETACHED, None):
+            _let_go()
+        await _until_the_end(context, session)
+    return 0
+
+
+async def _lender(session: Session) -> dict[str, Any]:
+    lender = await session.monitor.lender()
+    if not lender or not lender["path"]:
+        raise QtctlError(
+            f"the monitor at {session.where} cannot be lent: no private socket could be made",
+            hint="set XDG_RUNTIME_DIR to a folder of yours",
+        )
+    return {"path": lender["path"], "pid": os.getpid()}
+
+
+def _show(context: Context, shared: dict[str, Any]) -> None:
+    if context.json:
+        context.write_document(shared)
+    else:
+        context.write([escaped(shared["path"])])
+
+
+async def _until_the_end(context: Context, session: Session) -> None:
+    stop = asyncio.ensure_future(context.stop.wait())
+    lost = asyncio.ensure_future(session.monitor.wait_lost())
+    done, rest = await asyncio.wait({stop, lost}, return_when="FIRST_COMPLETED")
+    for task in rest:
+        task.cancel()
+    if lost in done:
+        if not await session.ends_soon():
+            raise LinkLost(f"lost {session.where}: {lost.result()}")
+        context.say("the guest has ended")
+
+
+async def _detach(context: Context) -> int:
+    """Start a process that shares and outlives this one; return when it does, or its exit code."""
+    address, _ = resolve(context.target)
+    shared = await asyncio.to_thread(lambda: _shared_already(address) or _start(address))
+    if isinstance(shared, int):
+        return shared
+    _show(context, shared)
+    pid = shared["pid"]
+    context.say(f"shared by pid {pid} until the guest ends; kill {pid} ends it sooner")
+    return 0
+
+
+def _shared_already(address: Address) -> dict[str, Any] | None:
+    """Find what an earlier ``--detach`` left, whether it lends now or waits for its turn."""
+    from qtctl.monitor.holders import holders
+    from qtctl.monitor.meeting import meeting_of
+
+    meeting = meeting_of(address)
+    if meeting is None:
+        return None
+    for holder in (*holders(address), *holders(Address(path=meeting.path))):
+        try:
+            environment = Path(f"/proc/{holder.pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"{_DETACHED}=1".encode() in environment:
+            return {"path": meeting.path, "pid": holder.pid}
+    return None
+
+
+def _start(address: Address) -> dict[str, Any] | int:
+    """Start ``share`` in a session of its own; return what it said, or its exit code."""
+    if address.path and not address.path.startswith("\0"):
+        address = Address(path=str(Path(address.path).absolute()))
+    command_line = [sys.executable, "-m", "qtctl", "-t", str(address), "share", "--json"]
+    out, told = os.pipe()
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, told, 1),
+    ]
+    environment = {**os.environ, _DETACHED: "1"}
+    pid = os.posix_spawn(
+        sys.executable, command_line, environment, file_actions=actions, setsid=True
+    )
+    os.close(told)
+    with os.fdopen(out, "rb") as pipe:
+        said = pipe.read()  # until it lets go of us
+    if not said:  # its stderr is ours: it has told why
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    shared: dict[str, Any] = json.loads(said)
+    return shared
+
+
+def _let_go() -> None:
+    """Hold on to nothing of whoever started us: neither outputs nor folder."""
+    os.chdir("/")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 @command(

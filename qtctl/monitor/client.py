@@ -67,8 +67,7 @@ class Monitor:
     async def open(self, timeout_s: float) -> None:
         """Connect; see :func:`connect`."""
         self._way = await self._find_way(timeout_s)
-        if self._lend:
-            self._watch = asyncio.ensure_future(self.wait_lost())
+        self._keep_watch()
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -141,19 +140,25 @@ class Monitor:
             if not way.borrowed or not await self._mend(way):
                 return cause
 
-    async def reconnect(self) -> None:
+    async def reconnect(self, *, another_guest: bool = False) -> None:
         """Connect once more after the link was lost.
 
         Raises:
-            ConnectionFailed: nobody answers, or another guest does.
+            ConnectionFailed: nobody answers, or another guest does and that is not wanted.
         """
-        before = self._way
+        before, pid = self._way, self._way.guest_pid
         fresh = await self._find_way(CONNECT_TIMEOUT_S)
-        if None not in (before.guest_pid, fresh.guest_pid) and before.guest_pid != fresh.guest_pid:
+        if not another_guest and None not in (pid, fresh.guest_pid) and pid != fresh.guest_pid:
             await fresh.close()
             raise ConnectionFailed(f"another guest answers at {self.address} now")
         self._way, self._gone = fresh, False
+        self._keep_watch()
         await before.close()
+
+    def _keep_watch(self) -> None:
+        """See to it that a console mends its way, or lends the monitor, also while it is idle."""
+        if self._lend and (self._watch is None or self._watch.done()):
+            self._watch = asyncio.ensure_future(self.wait_lost())
 
     async def _standing_way(self) -> _Way:
         """Return the way; a borrowed one that is down is mended first, where that can be."""

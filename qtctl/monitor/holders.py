@@ -54,6 +54,11 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
     return _tcp_holders(address, guest)
 
 
+def listens(path: str) -> bool:
+    """Tell whether somebody listens on a Unix socket, without connecting to it."""
+    return bool(bound_to(unix_sockets(listening=True) or (), path))
+
+
 def unix_sockets(*, listening: bool = False) -> list[UnixSocket] | None:
     """List this network namespace's Unix sockets by sock_diag(7); None where that is missing.
 

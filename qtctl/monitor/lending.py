@@ -279,9 +279,13 @@ class Lender:
             client.is_qtctl, client.listens = True, arguments.get("listens") is True
             return {"guest_pid": self._guest_pid}
         if command == LENDER:
-            others = [one.described() for one in self._clients if one is not client]
+            others = self._clients - {client, self._own}
             path = self._meeting and self._meeting.path
-            return {"pid": os.getpid(), "path": path, "clients": others}
+            return {
+                "pid": os.getpid(),
+                "path": path,
+                "clients": [one.described() for one in others],
+            }
         event, data = arguments.get("event"), arguments.get("data")
         if not isinstance(event, str) or not isinstance(data, dict):
             raise BadRequest("Parameters 'event' and 'data' are needed")

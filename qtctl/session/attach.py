@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
 _ENDING_S = 0.5
 _ENDING_POLL_S = 0.02
+_RETURN_POLL_S = 0.25
 
 
 class Session:
@@ -145,7 +146,7 @@ class Session:
         """Tell whether the guest's process is gone, as far as that can be seen."""
         return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
 
-    async def _ends_soon(self) -> bool:
+    async def ends_soon(self) -> bool:
         """Tell whether the guest ends: its monitor goes before its process does."""
         deadline = time.monotonic() + _ENDING_S
         while not self.guest_ended():
@@ -162,6 +163,30 @@ class Session:
         """
         await self.monitor.reconnect()
 
+    async def comes_back(self, timeout_s: float | None = None) -> bool:
+        """Wait until a guest answers at this address again, and attach to it; tell whether one did.
+
+        For a console whose link was lost for good: QEMU ended and another was started in its place,
+        or its monitor was closed. Streams of before must have been left; the new guest has none of
+        their leases. ``timeout_s`` of None waits for ever, at next to no cost.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with contextlib.suppress(ConnectionFailed):
+                await self.monitor.reconnect(another_guest=True)
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_RETURN_POLL_S)
+        if self.guest_ended():
+            forget(self.leasing.journal)
+        self.guest, journal = _identify(self.monitor, None)
+        self.facts = self.facts.about(self.guest)
+        self.leasing = Leasing(self.monitor, self.guest, journal)
+        self._backends = None
+        self.notices += await self.leasing.recover()
+        return True
+
     async def end(self, owner: Owner) -> GivenBack:
         """End a lease over the link, over a new one, or not at all if the guest has ended."""
         if self.guest_ended():
@@ -172,7 +197,7 @@ class Session:
                 await self.reconnect()
             given = await self.leasing.give_back(owner)
         except QtctlError as failure:
-            if self.monitor.lost and await self._ends_soon():
+            if self.monitor.lost and await self.ends_soon():
                 forget(self.leasing.journal)
                 return GivenBack()
             note = f"could not give the guest back: {failure.message}; the next qtctl run will"
@@ -217,8 +242,7 @@ async def attach(
     """
     address, guest = resolve(target)
     monitor = await _connect(address, guest, lend, told)
-    guest, key = _identify(monitor, guest)
-    journal = Journal(state_folder() / key, owner_alive)
+    guest, journal = _identify(monitor, guest)
     session = Session(monitor, guest, Facts(guest, events_all), journal)
     try:
         _prune(state_folder())
@@ -293,14 +317,16 @@ def _is_stopped(pid: int) -> bool:
     return False
 
 
-def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, str]:
-    """Return the guest behind a monitor and the name of its journal's folder."""
+def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journal]:
+    """Return the guest behind a monitor and its journal."""
     if guest is None:
         guest = listening_process(monitor.address, monitor.guest_pid)
     if guest is None:
-        return None, "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-    return guest, f"{boot}-{guest.pid}-{guest.started}"
+        key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
+    else:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        key = f"{boot}-{guest.pid}-{guest.started}"
+    return guest, Journal(state_folder() / key, owner_alive)
 
 
 def state_folder() -> Path:

@@ -38,6 +38,10 @@ class Facts:
         self.guest = guest
         self._events_all = events_all
 
+    def about(self, guest: Guest | None) -> Facts:
+        """Return the facts of another guest, found as these are."""
+        return Facts(guest, self._events_all)
+
     @cached_property
     def options(self) -> QemuOptions:
         """What the guest's command line says."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
+from qtctl.monitor.guests import start_ticks
 from tests.fake_qmp import FakeProcess
+from tests.rawqmp import RawClient
 from tests.running import Qtctl, Running, eventually
 
 EVENT = "virtio_blk_handle_read"
@@ -130,3 +134,45 @@ def test_a_killed_lender_is_replaced_and_its_leases_given_back(
     follower.finish(None).said(130)
     assert fake.tell()["enabled"] == []
     assert lent_sockets(qtctl) == []
+
+
+def test_share_lends_until_it_is_stopped(qtctl: Qtctl, fake: FakeProcess) -> None:
+    sharing = qtctl.start("-t", fake.address, "share", "-v")
+    eventually(lambda: sharing.out.endswith(b"\n") or sharing.ended, "share prints its socket")
+    [path] = lent_sockets(qtctl)
+    assert bytes(sharing.out).decode() == f"{path}\n"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    told = json.loads(qtctl("-t", fake.address, "status", "--json").said(0).out)
+    assert told["lender"] == {"pid": sharing.pid, "path": str(path), "clients": []}
+    assert f"qtctl pid {sharing.pid}" in qtctl("-t", fake.address, "doctor").out
+    sharing.said("connected")
+    sharing.said("left")
+    sharing.signal(signal.SIGTERM)
+    sharing.finish(None).said(143)
+    assert lent_sockets(qtctl) == []
+    told = json.loads(qtctl("-t", fake.address, "status", "--json").said(0).out)
+    assert told["lender"] is None
+
+
+def test_share_in_the_background_ends_with_the_guest(qtctl: Qtctl, fake: FakeProcess) -> None:
+    shared = json.loads(qtctl("-t", fake.address, "share", "--detach", "--json").said(0).out)
+    pid = shared["pid"]
+    try:
+        assert os.getsid(pid) == pid
+        assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+        outputs = {Path(f"/proc/{pid}/fd/{fd}").readlink() for fd in (0, 1, 2)}
+        assert outputs == {Path(os.devnull)}
+        again = qtctl("-t", fake.address, "share", "--detach").said(0, f"pid {pid}")
+        assert again.out == f"{shared['path']}\n"
+        with RawClient(shared["path"]) as client:
+            assert client.ask(execute="query-status")["return"]["status"] == "running"
+        fake.stop()
+        eventually(lambda: start_ticks(pid) is None, "share ends with the guest")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert lent_sockets(qtctl) == []
+
+
+def test_share_in_the_background_tells_why_it_cannot(qtctl: Qtctl, folder: Path) -> None:
+    qtctl("-t", str(folder / "gone"), "share", "--detach").said(4, "no such socket")
