@@ -12,7 +12,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import duration, selection
 from qtctl.errors import LinkLost, TooBroad, UsageError
-from qtctl.events.control import SwitchReport, read_selected, read_states
+from qtctl.events.control import SwitchReport, read_states
 from qtctl.events.patterns import Selection
 from qtctl.model import Argument, Declaration, EventState
 from qtctl.session.attach import Session
@@ -80,10 +80,10 @@ async def list_events(context: Context, options: argparse.Namespace) -> Result:
     """List events, sorted by name."""
     chosen = selection(options) or Selection.of("*")
     async with context.attached() as session:
-        states = await read_selected(session.monitor, chosen)
+        states = await session.states_of(chosen)
         names = sorted(chosen.pick(states))
         if not names:
-            known = list(states if not chosen.plain else await read_states(session.monitor))
+            known = list(states if not chosen.plain else await session.all_states())
             raise nothing_matched(chosen, known, session.where)
         rows = [(n, states[n].value) for n in names if options.state in (None, states[n].value)]
     document = {"events": [{"name": name, "state": state} for name, state in rows]}

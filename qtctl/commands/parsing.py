@@ -32,7 +32,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 COMMON = (
-    arg("-t", "--target", help="which guest (see qtctl -h)"),
+    arg("-t", "--target", completes="target", help="which guest (see qtctl -h)"),
     arg(
         "--events-all",
         metavar="FILE",

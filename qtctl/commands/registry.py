@@ -31,7 +31,7 @@ Run = Callable[["Context", argparse.Namespace], Awaitable[Result | int]]
 class Arg:
     """One argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it.
 
-    ``completes`` names what may stand there (``event``, ``file``), for completion.
+    ``completes`` names what may stand there, for completion: see ``commands/completing.py``.
     """
 
     flags: tuple[str, ...]

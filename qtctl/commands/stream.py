@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 _FLUSH_S = 1.0
 BACKEND = arg(
-    "--backend", default="auto", metavar="NAME", help="trace backend to read (default: auto)"
+    "--backend",
+    default="auto",
+    metavar="NAME",
+    completes="backend",
+    help="trace backend to read (default: auto)",
 )
 DURATION = arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)")
 MAX_EVENTS = arg("--max-events", metavar="N", type=count, help="stop after N records")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
-from qtctl.events.control import States, SwitchReport, read_selected, read_states
+from qtctl.events.control import States, SwitchReport, read_selected
 from qtctl.events.leases import Journal, Owner
 from qtctl.events.patterns import Selection
 from qtctl.model import Address, EventState, Guest
@@ -22,6 +22,7 @@ from qtctl.monitor.guests import find_guest, listening_process, same_process, th
 from qtctl.monitor.holders import holders
 from qtctl.monitor.meeting import is_lent
 from qtctl.session.facts import Backends, Facts
+from qtctl.session.known import remember
 from qtctl.session.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Session:
     async def list(self, *patterns: str) -> dict[str, EventState]:
         """Return the states of the events that ``patterns`` match (default: all), by name."""
         selection = Selection.of(*(patterns or ("*",)))
-        states: States = await read_selected(self.monitor, selection)
+        states = await self.states_of(selection)
         return {name: states[name] for name in sorted(selection.pick(states))}
 
     async def enable(self, *patterns: str) -> SwitchReport:
@@ -217,7 +218,14 @@ class Session:
 
     async def all_states(self) -> States:
         """Return the state of every event of the guest, by name."""
-        return await read_states(self.monitor)
+        return await self.states_of(Selection.of("*"))
+
+    async def states_of(self, selection: Selection) -> States:
+        """Return states that include all that ``selection`` picks, and perhaps more."""
+        states = await read_selected(self.monitor, selection)
+        if not selection.plain:
+            remember(states, self.facts.declarations_path)
+        return states
 
 
 @contextlib.asynccontextmanager

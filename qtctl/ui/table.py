@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qtctl.commands import (
+    completion,
     control,
     counting,
     demo,
@@ -23,6 +24,7 @@ from qtctl.ui import pane, repl, top
 
 __all__ = [
     "COMMANDS",
+    "completion",
     "control",
     "counting",
     "demo",

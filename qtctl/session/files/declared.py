@@ -28,7 +28,7 @@ def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, 
     Those that score nothing are no declarations.
     """
     best: tuple[Declarations, int, Path | None] = Declarations({}), 0, None
-    for path in _installed():
+    for path in installed_declarations():
         try:
             found = read_declarations(path)
         except UsageError:
@@ -39,7 +39,7 @@ def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, 
     return best
 
 
-def _installed() -> list[Path]:
+def installed_declarations() -> list[Path]:
     """Return the trace-events-all of the QEMUs that are installed here."""
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     places = [Path(folder).parent / "share/qemu" for folder in folders if folder]

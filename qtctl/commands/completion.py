@@ -1,0 +1,116 @@
+"""The verb completion: scripts for bash, zsh and fish, and the answers that those ask for."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from qtctl.backends.table import TABLE
+from qtctl.commands.completing import Slot, slot, split_line
+from qtctl.commands.context import Context
+from qtctl.commands.parsing import COMMON
+from qtctl.commands.registry import COMMANDS, Result, arg, command
+from qtctl.errors import QtctlError
+from qtctl.text.style import escaped
+
+_FILES = ":"
+"""Answer that leaves the word to the shell's own completion of files."""
+
+
+@command(
+    "completion",
+    "print the completion script of a shell",
+    arguments=(
+        arg("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in"),
+        arg(
+            "words",
+            nargs=argparse.REMAINDER,
+            metavar="WORD",
+            help="print what may stand for the last of these words (what the scripts ask)",
+        ),
+    ),
+    examples=(
+        "qtctl completion bash > ~/.local/share/bash-completion/completions/qtctl",
+        "qtctl completion fish > ~/.config/fish/completions/qtctl.fish",
+    ),
+    details="""\
+In ~/.bashrc: eval "$(qtctl completion bash)"; in ~/.zshrc, behind compinit:
+eval "$(qtctl completion zsh)". Verbs, options, events, @SETS, guests and files are completed.
+Events are those of the guest that was listed or followed last, else those of the QEMU that is
+installed here: no guest is asked.""",
+)
+async def completion(context: Context, options: argparse.Namespace) -> Result:
+    """Print a script, or what may be typed next."""
+    if not options.words:
+        path = Path(__file__).parent / "shells" / f"qtctl.{options.shell}"
+        text = path.read_text(encoding="utf-8")
+        return Result({"script": text}, lambda style: text.splitlines())
+    words, cut = options.words[1:], 0
+    if options.shell == "bash":
+        line, breaks = (*options.words, "")[:2]
+        words = split_line(line)[1:]
+        cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
+    place = slot(words, COMMANDS, COMMON)
+    if place.kind == "file" and not place.lead:
+        return Result([], lambda style: [_FILES])
+    found = [
+        (f"{place.lead}{text}", about)
+        for text, about in _answers(place)
+        if text.startswith(place.text)
+    ]
+    lines = [
+        _for_bash(text, cut) if options.shell == "bash" else f"{escaped(text)}\t{escaped(about)}"
+        for text, about in found
+    ]
+    return Result([text for text, _ in found], lambda style: lines)
+
+
+def _for_bash(text: str, cut: int) -> str:
+    """Return what is to replace the word behind its first ``cut`` characters."""
+    return shlex.quote(escaped(text)) if not cut else escaped(text)[cut:]
+
+
+def _answers(place: Slot) -> Iterator[tuple[str, str]]:
+    match place.kind:
+        case "verb":
+            yield from ((row.name, row.summary) for row in COMMANDS.rows.values())
+        case "option":
+            for one in (*place.options, arg("-h", "--help", help="show help")):
+                flags = [flag for flag in one.flags if flag.startswith("--")] or list(one.flags)
+                yield from ((flag, str(one.options.get("help", ""))) for flag in flags)
+        case "choice":
+            yield from ((choice, "") for choice in place.choices)
+        case "backend":
+            yield "auto", "of what can be followed, the cheapest for the guest"
+            yield from ((str(name), row.summary) for name, row in TABLE.items())
+        case "argument":
+            yield from (("event", "by event"), ("tid", "by thread"))
+        case "target":
+            yield from _targets()
+        case "event":
+            yield from _events(place.text)
+
+
+def _targets() -> Iterator[tuple[str, str]]:
+    from qtctl.monitor.guests import running_guests
+
+    for guest in running_guests():
+        about = f"QEMU {guest.version or '?'}"
+        if guest.name:
+            yield guest.name, f"{about}, pid {guest.pid}"
+        yield str(guest.pid), f"{about}, {guest.name or 'unnamed'}"
+        yield from ((str(address), f"{about}, pid {guest.pid}") for address in guest.addresses)
+
+
+def _events(text: str) -> Iterator[tuple[str, str]]:
+    from qtctl.events import sets
+    from qtctl.session.known import known_events
+
+    for name in sets.names():
+        with contextlib.suppress(QtctlError):
+            yield f"@{name}", sets.read_set(name).about
+    if not text.startswith("@"):
+        yield from known_events(text).items()

@@ -1,0 +1,63 @@
+"""Events that were seen last, kept so that a shell can complete them with no guest running.
+
+One file below ``$XDG_CACHE_HOME/qtctl``: the path of the declarations, then a name a line. Losing
+it loses nothing: without it the declarations of an installed QEMU are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from qtctl.session.files.declared import installed_declarations
+
+_DECLARED = r"^(?:[\w-]+[ \t]+)*({start}\w*)[ \t]*\(([^)]*)\)"
+
+
+def _path() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("qtctl") / "events"
+
+
+def remember(names: Iterable[str], declarations: Path | None) -> None:
+    """Keep all events of a guest; what cannot be kept is not."""
+    text = "\n".join([str(declarations or ""), *sorted(names), ""])
+    path = _path()
+    with contextlib.suppress(OSError, UnicodeError):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_name(f"{path.name}.{os.getpid()}")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(path)
+
+
+def known_events(start: str) -> dict[str, str]:
+    """Return the events known here that begin with ``start``, with their arguments as declared."""
+    seen, names = _seen()
+    for source in [seen, *installed_declarations()]:
+        declared = _declared(source, start) if source is not None else {}
+        if names or declared:
+            chosen = [name for name in names if name.startswith(start)] or sorted(declared)
+            return {name: declared.get(name, "") for name in chosen}
+    return dict.fromkeys((name for name in names if name.startswith(start)), "")
+
+
+def _seen() -> tuple[Path | None, list[str]]:
+    try:
+        first, *names = _path().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError, ValueError):
+        return None, []
+    return Path(first) if first else None, names
+
+
+def _declared(path: Path, start: str) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return {}
+    found = re.findall(_DECLARED.format(start=re.escape(start)), text, re.MULTILINE)
+    return {name: " ".join(arguments.split()) for name, arguments in found}
