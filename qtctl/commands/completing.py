@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qtctl.commands.registry import Arg, Command, CommandTable
@@ -14,8 +14,9 @@ class Slot:
     """The place of the word that is typed: ``text`` so far, behind ``lead`` in the same word.
 
     ``kind`` is what may stand there: ``verb``, ``option``, ``choice``, ``event``, ``file``,
-    ``target``, ``backend``, ``argument``; or empty, for what cannot be known. ``options`` are those
-    that may stand there, ``choices`` the words of a choice.
+    ``target``, ``backend``, ``argument``, ``filter``; or empty, for what cannot be known.
+    ``options`` are those that may stand there, ``choices`` the words of a choice, ``before`` the
+    verb's positional words so far.
     """
 
     kind: str
@@ -23,50 +24,78 @@ class Slot:
     lead: str = ""
     choices: tuple[str, ...] = ()
     options: tuple[Arg, ...] = ()
+    before: tuple[str, ...] = ()
+
+
+def read_line(line: str) -> list[str]:
+    """Split a line that may end within a word or a quotation, as a shell would read it.
+
+    The last word is the one that is being typed, empty where a new one begins.
+    """
+    words, word, quote = list[str](), "", ""
+    begun = escaped = False
+    for char in line:
+        if escaped:
+            word, escaped = word + char, False
+        elif char == "\\" and quote != "'":
+            escaped = begun = True
+        elif quote:
+            word, quote = (word, "") if char == quote else (word + char, quote)
+        elif char in "'\"":
+            quote, begun = char, True
+        elif char.isspace():
+            if begun:
+                words.append(word)
+            word, begun = "", False
+        else:
+            word, begun = word + char, True
+    return [*words, word]
 
 
 def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Slot:
     """Return where the last of ``words`` (those behind ``qtctl``) stands."""
-    *before, text = words or ("",)
+    *earlier, text = words or ("",)
     row: Command | None = None
     options = tuple(common)
     waiting: Arg | None = None
-    place, bare = 0, False
-    for word in before:
+    before, bare = list[str](), False
+    for word in earlier:
         if waiting is not None:
             waiting = None
         elif bare or not word.startswith("-") or word == "-":
             if row is not None:
-                place += 1
+                before.append(word)
             elif (row := table.rows.get(word)) is None:
                 return Slot("", text)
             else:
-                options += tuple(one for one in row.arguments if _is_option(one))
+                options = (*filter(_is_option, row.arguments), *options)
         elif word == "--":
             bare = True
-        elif "=" not in word:
-            found = _option(options, word)
-            waiting = found if found is not None and _takes_value(found) else None
+        elif (found := _option(options, word)) is not None and _takes_value(found):
+            waiting = found
+    flag, equals, value = text.partition("=")
+    found = _option(options, flag) if equals and not bare else None
     if waiting is not None:
-        return _value(waiting, text)
-    if text.startswith("-") and not bare:
-        flag, equals, value = text.partition("=")
-        found = _option(options, flag) if equals else None
-        return (
-            Slot("option", text, options=options)
-            if found is None
-            else _value(found, value, f"{flag}=")
-        )
-    if row is None:
-        return Slot("verb", text)
-    if bare and row.selects and text.startswith("-"):
-        return Slot("event", text[1:], "-")
+        place = _value(waiting, text)
+    elif found is not None:
+        place = _value(found, value, f"{flag}=")
+    elif text.startswith("-") and not bare:
+        place = Slot("option", text, options=options)
+    elif row is None:
+        place = Slot("verb", text)
+    elif bare and row.selects and text.startswith("-"):
+        place = Slot("event", text[1:], "-")
+    else:
+        place = _positional(row, len(before), text)
+    return replace(place, before=tuple(before))
+
+
+def _positional(row: Command, place: int, text: str) -> Slot:
     positional = [one for one in row.arguments if not _is_option(one)]
     if place < len(positional):
         return _value(positional[place], text)
-    return (
-        _value(positional[-1], text) if positional and _repeats(positional[-1]) else Slot("", text)
-    )
+    last = positional[-1] if positional else None
+    return Slot("", text) if last is None or not _repeats(last) else _value(last, text)
 
 
 def _value(argument: Arg, text: str, lead: str = "") -> Slot:
@@ -91,31 +120,3 @@ def _takes_value(argument: Arg) -> bool:
 
 def _repeats(argument: Arg) -> bool:
     return argument.options.get("nargs") in ("*", "+")
-
-
-def split_line(line: str) -> list[str]:
-    """Split a line that may end within a word or a quotation, as a shell would read it.
-
-    The last word is the one that is being typed, empty where a new one begins.
-    """
-    words, word, begun, quote = list[str](), "", False, ""
-    rest = iter(line)
-    for char in rest:
-        if quote:
-            if char == quote:
-                quote = ""
-            elif char == "\\" and quote == '"':
-                word += next(rest, "")
-            else:
-                word += char
-        elif char in "'\"":
-            quote, begun = char, True
-        elif char == "\\":
-            word, begun = word + next(rest, ""), True
-        elif char.isspace():
-            if begun:
-                words.append(word)
-            word, begun = "", False
-        else:
-            word, begun = word + char, True
-    return [*words, word]

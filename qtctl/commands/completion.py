@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qtctl.backends.table import TABLE
-from qtctl.commands.completing import Slot, slot, split_line
+from qtctl.commands.completing import Slot, read_line, slot
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Result, arg, command
@@ -51,7 +51,7 @@ async def completion(context: Context, options: argparse.Namespace) -> Result:
     words, cut = options.words[1:], 0
     if options.shell == "bash":
         line, breaks = (*options.words, "")[:2]
-        words = split_line(line)[1:]
+        words = read_line(line)[1:]
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
     place = slot(words, COMMANDS, COMMON)
     if place.kind == "file" and not place.lead:

@@ -10,11 +10,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from qtctl.commands.completing import Slot, read_line, slot
 from qtctl.commands.parsing import COMMON
-from qtctl.commands.registry import Arg, Command, CommandTable
+from qtctl.commands.registry import Arg, CommandTable
 from qtctl.errors import QtctlError
 from qtctl.events.patterns import Rule, Selection, is_pattern
 from qtctl.model import Declaration, EventState
@@ -22,7 +23,6 @@ from qtctl.text.style import counted
 
 LIMIT = 100
 """So many events are suggested; more are found by typing on."""
-_SPACES = " \t"
 _RECORD = {"event": "name of the event", "tid": "id of the thread", "time_ns": "time in ns"}
 _WORDS = ("and", "or", "not", "in")
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
@@ -47,81 +47,28 @@ class Suggestion:
     replaces: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line as far as it is typed: its whole words, and the one being typed with its quote."""
-
-    words: tuple[str, ...]
-    word: str
-    quote: str
-
-
-def read_line(text: str) -> Line:
-    """Split what is typed as a shell does, with a quote that may still be open."""
-    words: list[str] = []
-    word, quote, begun, escaped = "", "", False, False
-    for char in text:
-        if escaped:
-            word, escaped = word + char, False
-        elif char == "\\" and quote != "'":
-            escaped = begun = True
-        elif quote:
-            word, quote = (word, "") if char == quote else (word + char, quote)
-        elif char in "'\"":
-            quote, begun = char, True
-        elif char in _SPACES:
-            if begun:
-                words.append(word)
-            word, begun = "", False
-        else:
-            word, begun = word + char, True
-    if words[:1] == ["qtctl"]:
-        del words[0]
-    return Line(tuple(words), word, quote)
-
-
 def suggest(text: str, known: Known) -> Iterator[Suggestion]:
     """Yield what may stand at the end of ``text``, the best first."""
-    line = read_line(text)
-    if not line.words:
-        yield from _verbs(line.word, known)
-        return
-    row = known.table.rows.get(line.words[0])
-    if row is None:
-        return
-    options = {
-        flag: one for one in (*row.arguments, *COMMON) for flag in one.flags if flag[:1] == "-"
-    }
-    flag, equals, value = line.word.partition("=")
-    if equals and flag in options:
-        yield from _values(options[flag], value, replace(line, word=value), row, known)
-    elif (before := options.get(line.words[-1])) is not None and _takes_value(before):
-        yield from _values(before, line.word, line, row, known)
-    elif line.word.startswith("-") and "--" not in line.words:
-        yield from _flags(line.word, options)
-    else:
-        positional = [one for one in row.arguments if one.flags[0][:1] != "-"]
-        if positional:
-            place = len(_positions(line.words[1:], options))
-            one = positional[min(place, len(positional) - 1)]
-            yield from _values(one, line.word, line, row, known)
-
-
-def _takes_value(option: Arg) -> bool:
-    return not str(option.options.get("action", "")).startswith("store_")
-
-
-def _positions(words: Sequence[str], options: Mapping[str, Arg]) -> list[str]:
-    """Return the words that are no options and no values of any."""
-    found, skip = [], False
-    for word in words:
-        if skip:
-            skip = False
-        elif word in options:
-            skip = _takes_value(options[word])
-        elif not word.startswith("--"):
-            found.append(word)
-    return found
+    words = read_line(text)
+    if len(words) > 1 and words[0] == "qtctl":
+        del words[0]
+    place = slot(words, known.table, COMMON)
+    word = place.text
+    match place.kind:
+        case "verb":
+            yield from _verbs(word, known)
+        case "option":
+            yield from _flags(word, place.options)
+        case "choice":
+            for choice in place.choices:
+                if choice.startswith(word):
+                    yield Suggestion(choice, "", len(word))
+        case "event":
+            yield from _events(word, known)
+        case "filter" | "argument":
+            yield from _arguments(place, known)
+        case "file":
+            yield from _files(word)
 
 
 def _verbs(word: str, known: Known) -> Iterator[Suggestion]:
@@ -130,33 +77,15 @@ def _verbs(word: str, known: Known) -> Iterator[Suggestion]:
         yield Suggestion(name, rows[name].summary, len(word))
 
 
-def _flags(word: str, options: Mapping[str, Arg]) -> Iterator[Suggestion]:
-    for flag, option in options.items():
-        if flag.startswith(word):
-            yield Suggestion(flag, str(option.options.get("help", "")), len(word))
+def _flags(word: str, options: Iterable[Arg]) -> Iterator[Suggestion]:
+    for option in options:
+        for flag in option.flags:
+            if flag.startswith(word):
+                yield Suggestion(flag, str(option.options.get("help", "")), len(word))
 
 
-def _values(one: Arg, word: str, line: Line, row: Command, known: Known) -> Iterator[Suggestion]:
-    """Yield what an argument may be."""
-    if "choices" in one.options:
-        for choice in map(str, one.options["choices"]):
-            if choice.startswith(word):
-                yield Suggestion(choice, "", len(word))
-    match one.completes:
-        case "event":
-            yield from _events(word, line, known)
-        case "filter" | "argument":
-            yield from _arguments(word, line, one.completes == "filter", row, known)
-        case "verb":
-            yield from _verbs(word, known)
-        case "file":
-            yield from _files(word)
-
-
-def _events(word: str, line: Line, known: Known) -> Iterator[Suggestion]:
-    """Yield sets, patterns and events, also behind the ``-`` that leaves out."""
-    if "--" in line.words:
-        word = word.removeprefix("-")
+def _events(word: str, known: Known) -> Iterator[Suggestion]:
+    """Yield sets, patterns and events."""
     if word.startswith("@"):
         for name, about in known.sets():
             if name.startswith(word[1:]):
@@ -225,17 +154,16 @@ def _nearest(word: str, names: Iterable[str]) -> list[str]:
     return [name for *_, name in heapq.nsmallest(LIMIT, ranked())]
 
 
-def _arguments(
-    word: str, line: Line, expression: bool, row: Command, known: Known
-) -> Iterator[Suggestion]:
+def _arguments(place: Slot, known: Known) -> Iterator[Suggestion]:
     """Yield names of arguments of the events that the line selects, and of the record's own."""
+    word = place.text
     found = _NAME.search(word)
     begun = found[0] if found else ""
     if word and not found and not word.endswith(tuple(" (=<>!&|+-*/%~^,")):
         return
     counts: Counter[str] = Counter()
     types: dict[str, str] = {}
-    for name in _selected(line, row, known):
+    for name in _selected(place.before, known):
         for argument in known.declarations[name].arguments:
             counts[argument.name] += 1
             types.setdefault(argument.name, argument.ctype)
@@ -245,15 +173,14 @@ def _arguments(
     for name, about in _RECORD.items():
         if name.startswith(begun):
             yield Suggestion(name, about, len(begun))
-    for name in _WORDS if expression and begun else ():
+    for name in _WORDS if place.kind == "filter" and begun else ():
         if name.startswith(begun):
             yield Suggestion(name, "", len(begun))
 
 
-def _selected(line: Line, row: Command, known: Known) -> list[str]:
+def _selected(patterns: Sequence[str], known: Known) -> list[str]:
     """Return the declared events that the patterns of a line take in; without any those on."""
-    options = {flag: one for one in (*row.arguments, *COMMON) for flag in one.flags}
-    rules: list[Rule] = [(True, word) for word in _positions(line.words[1:], options)]
+    rules: list[Rule] = [(True, word) for word in patterns]
     try:
         picked = Selection(tuple(rules)).pick(known.states)
     except QtctlError:

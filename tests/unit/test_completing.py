@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.commands.completing import slot, split_line
+from qtctl.commands.completing import read_line, slot
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import Arg
 from qtctl.session import known
@@ -33,7 +33,9 @@ VERBS = list(COMMANDS.rows)
         ("tail virtio_", "event", "", "virtio_"),
         ("tail a b c", "event", "", "c"),
         ("tail --where x vir", "event", "", "vir"),
-        ("tail --where x", "", "", "x"),
+        ("tail --where x", "filter", "", "x"),
+        ("tail --where='a and s", "filter", "--where=", "a and s"),
+        ("tail --duration 5", "", "", "5"),
         ("tail --duration=5s vir", "event", "", "vir"),
         ("tail --except vi", "event", "", "vi"),
         ("tail -- a -vi", "event", "-", "vi"),
@@ -53,12 +55,12 @@ VERBS = list(COMMANDS.rows)
     ],
 )
 def test_slots(line: str, kind: str, lead: str, text: str) -> None:
-    found = slot(split_line(line), COMMANDS, COMMON)
+    found = slot(read_line(line), COMMANDS, COMMON)
     assert (found.kind, found.lead, found.text) == (kind, lead, text)
 
 
 def test_every_kind_in_the_table_is_one_that_is_known() -> None:
-    kinds = {"", "event", "file", "target", "backend", "verb", "argument"}
+    kinds = {"", "event", "file", "target", "backend", "verb", "argument", "filter"}
     arguments: list[Arg] = [
         *COMMON,
         *(one for row in COMMANDS.rows.values() for one in row.arguments),
@@ -75,18 +77,19 @@ def test_any_words_have_a_slot(words: list[str]) -> None:
 @given(st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=1))
 def test_a_whole_line_is_split_as_the_shell_does(words: list[str]) -> None:
     line = shlex.join(words)
-    assert split_line(line) == words
-    assert split_line(f"{line} ") == [*words, ""]
+    assert read_line(line) == words
+    assert read_line(f"{line} ") == [*words, ""]
 
 
 @given(st.text())
 def test_any_line_is_split(line: str) -> None:
-    assert split_line(line)
+    assert read_line(line)
 
 
 def test_a_word_in_an_open_quotation_is_being_typed() -> None:
-    assert split_line("qtctl tail 'virtio_*") == ["qtctl", "tail", "virtio_*"]
-    assert split_line('qtctl --where "a b') == ["qtctl", "--where", "a b"]
+    assert read_line("qtctl tail 'virtio_*") == ["qtctl", "tail", "virtio_*"]
+    assert read_line("tail 'a b' --where \"x == 'y") == ["tail", "a b", "--where", "x == 'y"]
+    assert read_line('qtctl --where "a b') == ["qtctl", "--where", "a b"]
 
 
 @pytest.fixture

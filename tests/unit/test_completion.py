@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import EventState
-from qtctl.ui.completion import LIMIT, Known, read_line, suggest
+from qtctl.ui.completion import LIMIT, Known, suggest
 from qtctl.ui.repl import verbs
 from tests.running import TOP
 
@@ -106,11 +106,6 @@ def test_files_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert texts("enable --file f") == ["folder/"]
     assert texts("enable --file folder/") == []
     assert texts("enable --file /no/such/") == []
-
-
-def test_open_quotes_are_understood() -> None:
-    line = read_line("tail 'a b' --where \"x == 'y")
-    assert (line.words, line.word, line.quote) == (("tail", "a b", "--where"), "x == 'y", '"')
 
 
 @given(st.text(alphabet="tail enable-@'\"\\=*_x \t", max_size=40))
