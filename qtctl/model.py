@@ -94,12 +94,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A switch that was made: ``action`` is enable or disable. ``time_ns``: Unix time."""
+    """A switch that was made: ``action`` is enable or disable. ``time_ns``: Unix time.
+
+    ``pid`` is the qtctl that made it; 0 where that is not known.
+    """
 
     action: str
     patterns: tuple[str, ...]
     changed: int
     time_ns: int
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,13 @@ Formatter = Callable[[int], Iterable[str]]
 
 
 class Output(Protocol):
-    """Where the lines of a stream go."""
+    """Where the lines of a stream go.
+
+    ``tells_news`` says that what the monitor and other consoles tell is shown there by itself.
+    """
 
     error: OSError | None
+    tells_news: bool
 
     async def put(self, lines: Formatter, records: int = 0) -> None:
         """Take lines to be made and shown, in order; waits while there is no room.
@@ -109,6 +113,8 @@ async def settled(context: Context, output: Output) -> None:
 
 class Sink:
     """Writes lines to a descriptor, in order. ``failed`` is called once if writing fails."""
+
+    tells_news = False
 
     def __init__(self, fd: int, failed: Callable[[], None]) -> None:
         self._fd = fd

@@ -28,7 +28,7 @@ from qtctl.commands.writing import (
 )
 from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
 from qtctl.events.patterns import Selection
-from qtctl.model import Flood
+from qtctl.model import Control, Flood, GuestEvent, Mark
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ async def _pump(
         try:
             async with contextlib.aclosing(aiter(stream)) as items:
                 async for item in items:
+                    if output.tells_news and isinstance(item, GuestEvent | Mark | Control):
+                        continue
                     if not on_screen:
                         warn(context, item)
                     lines, records = partial(writer.lines, item), count_records(item)

@@ -41,7 +41,9 @@ def news_of(event: Mapping[str, Any]) -> News | None:
         case "X_QTCTL_MARK", {"text": str(text)}:
             return Mark(text, at_ns)
         case "X_QTCTL_CONTROL", {"action": str(action), "patterns": [*words], "changed": int(n)}:
-            return Control(action, tuple(map(str, words)), n, at_ns)
+            pid = data.get("pid")
+            by = pid if isinstance(pid, int) else 0
+            return Control(action, tuple(map(str, words)), n, at_ns, by)
         case _ if name.startswith("X_QTCTL_"):
             return None
     return GuestEvent(name, data, at_ns)

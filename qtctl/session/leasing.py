@@ -128,7 +128,8 @@ class Leasing:
 
     async def _tell_consoles(self, patterns: list[str], report: SwitchReport) -> None:
         action = "enable" if report.enable else "disable"
-        told = {"action": action, "patterns": patterns, "changed": len(report.changed)}
+        changed = len(report.changed)
+        told = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
         with contextlib.suppress(QtctlError):
             await self.monitor.announce(CONTROL, told)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import itertools
+import os
 import shlex
 import time
 import traceback
@@ -23,9 +24,11 @@ from qtctl.commands.context import Context
 from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, CommandTable, Result
+from qtctl.commands.writing import make_writer
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.control import States
-from qtctl.model import EventState
+from qtctl.model import Control, EventState
+from qtctl.monitor.hearing import Ear
 from qtctl.session.attach import Session
 from qtctl.session.leasing import new_owner
 from qtctl.text.style import counted, escaped
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
 _TICK_S = 1.0
+_FRESH_S = 0.2
 _WATCH_S = 5.0
 _END_S = 5.0
 _NAME_CHARS = 40
@@ -159,7 +163,7 @@ class Console:
         session.on_streams = self._streams_changed
         self._background = [
             asyncio.ensure_future(work)
-            for work in (self._obey(), self._keep_fresh(), self._keep_rate())
+            for work in (self._obey(), self._hear(), self._keep_fresh(), self._keep_rate())
         ]
 
     async def leave(self) -> None:
@@ -281,6 +285,18 @@ class Console:
 
     # What is on, and who shows it
 
+    async def _hear(self) -> None:
+        """Show what the guest's monitor and other consoles tell, once for all jobs."""
+        ear, writer = Ear(), make_writer(self._context.out_style, "none", {}, ())
+        async with self.session.monitor.listening(ear):
+            while True:
+                await ear.wait()
+                for news in ear.take():
+                    own = isinstance(news, Control) and news.pid == os.getpid()
+                    if self.screen is not None and not own:
+                        self.screen.write(writer.lines(news, 0))
+                self._stale.set()
+
     async def _keep_fresh(self) -> None:
         """Read the guest's state anew after whatever may have changed it."""
         while True:
@@ -292,6 +308,7 @@ class Console:
                 if not self._stale.is_set():
                     self._watch_or_not()
             self._changed()
+            await asyncio.sleep(_FRESH_S)
             await self._stale.wait()
 
     def _on(self) -> list[str]:

@@ -24,6 +24,7 @@ class Screen:
     """
 
     error: OSError | None = None
+    tells_news = True
 
     def __init__(
         self, style: Style, draw: Callable[[Sequence[str]], None], ready: Callable[[], bool]

@@ -69,6 +69,39 @@ def test_a_tail_goes_on_while_other_verbs_run_and_ctrl_c_stops_it(
         assert on.finish() == 0
 
 
+def test_news_are_told_once_whatever_runs(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        place = on.until("1 matched")
+        on.send("tail virtio_scsi_*\r")
+        place = on.until("from /", place)
+        fake.tell(event="STOP")
+        fake.tell(event="RESET", data={"guest": True, "reason": "guest-reset"})
+        place = on.until("RESET guest=True reason=guest-reset", place)
+        qtctl("-t", fake.address, "mark", "before \x1b[2Jreset").said(0)
+        qtctl("-t", fake.address, "enable", "virtio_blk_handle_write").said(0)
+        on.until("enable virtio_blk_handle_write: 1 changed", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert on.text.count("STOP") == 1
+    assert on.text.count("mark: before \\x1b[2Jreset") == 1
+    assert f"enable {READ}: 1 changed" not in on.text, "its own switches are not news"
+    assert fake.tell()["enabled"] == ["virtio_blk_handle_write"]
+
+
+def test_what_another_console_switches_on_is_shown(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake) as on:
+        place = on.until("0 on")
+        qtctl("-t", fake.address, "enable", READ).said(0)
+        place = on.until("0 lost", place)
+        fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
+        place = on.until("sector 7", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert fake.tell()["enabled"] == [READ]
+
+
 def test_ctrl_c_clears_the_line_first(qtctl: Qtctl, fake: FakeProcess) -> None:
     with prompt(qtctl, fake) as on:
         on.until(PROMPT)
