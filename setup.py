@@ -10,6 +10,7 @@ KERNELS = (
     "syslogkernels",
     "bpfkernels",
     "pairkernels",
+    "linekernels",
     "storekernels",
 )
 

@@ -32,7 +32,6 @@ from qtctl.model import Control, Flood, GuestEvent, Mark
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
-    from qtctl.records.columns import Record
     from qtctl.session.feeds.base import Item
     from qtctl.session.follow import Stream
     from qtctl.session.sieve import Counts
@@ -238,17 +237,21 @@ def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Wr
 )
 async def wait(context: Context, options: argparse.Namespace) -> Result:
     """Wait for one record."""
+    from qtctl.records import schema
+    from qtctl.records.batch import Batch
+
+    found: Batch | None = None
     async with context.attached(lend=True) as session:
         stream = session.follow(
             Selection.of(options.event), where=options.where, backend=options.backend, limit=1
         )
-        record: Record | None = None
         async with stream:
             announce(context, stream)
             try:
                 async with asyncio.timeout(options.timeout):
-                    async with contextlib.aclosing(stream.records()) as records:
-                        record = await anext(records, None)
+                    async with contextlib.aclosing(aiter(stream)) as items:
+                        async for item in items:
+                            found = item if isinstance(item, Batch) else found
             except TimeoutError:
                 raise TimedOut(
                     f"{options.event} did not happen on {session.where} "
@@ -256,9 +259,7 @@ async def wait(context: Context, options: argparse.Namespace) -> Result:
                     hint="a longer --timeout, or qtctl tail",
                 ) from None
             writer = _writer(context, options, stream)
-    if record is None:
+    if found is None:
         raise QtctlError(f"{options.event} did not happen before the stream ended")
-    from qtctl.records import schema
-
-    found = record
-    return Result(schema.record(found), lambda style: writer.one(found))
+    one, record = found, next(found.records())
+    return Result(schema.record(record), lambda style: writer.lines(one, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from qtctl.commands.context import Context
@@ -13,7 +13,6 @@ from qtctl.commands.values import count
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
-    from qtctl.records.columns import Record
     from qtctl.session.feeds.base import Item, Loss
     from qtctl.session.follow import Stream
     from qtctl.session.sieve import Counts
@@ -71,23 +70,17 @@ class Writer:
             yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of what a stream yielded, of a batch of its first ``records``."""
+        """Return the lines of what a stream yielded, of a batch of its first ``records``."""
         from qtctl.records.batch import Batch
 
-        if isinstance(item, Batch):
-            return self._records(item.first(records).records())
-        return iter([self._note(item)])
-
-    def _records(self, records: Iterable[Record]) -> Iterator[str]:
+        if not isinstance(item, Batch):
+            return iter([self._note(item)])
+        chosen = item.first(records)
         if self._formatter is not None:
-            return map(self._formatter.line, records)
-        from qtctl.records import schema
+            return iter(self._formatter.lines(chosen))
+        from qtctl.text.ndjson import json_lines
 
-        return (json.dumps(schema.record(record)) for record in records)
-
-    def one(self, record: Record) -> Iterator[str]:
-        """Yield the line of one record."""
-        return self._records([record])
+        return iter(json_lines(chosen))
 
     def _note(self, item: Loss | News) -> str:
         if self._formatter is None:

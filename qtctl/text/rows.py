@@ -1,17 +1,21 @@
-"""One trace record as one line of text."""
+"""Trace records as lines for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from qtctl.model import Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Column, StringColumn
+from qtctl.text.lines import Lines, groups, write
 from qtctl.text.style import Style, escaped
 
-if TYPE_CHECKING:
-    from qtctl.records.columns import Record
-
+_SECOND_NS = 1_000_000_000
 NAME_WIDTH = 36
 """Columns that event names are padded to at most, so that arguments line up."""
 
@@ -29,77 +33,132 @@ class RowFormatter:
         times: str,
         hex_arguments: Mapping[str, frozenset[str]],
         names: Sequence[str],
-        thread: Callable[[int], str] = str,
+        thread: Callable[[int], str] | None = None,
     ) -> None:
         self._style = style
         self._times = times
         self._hex = hex_arguments
         self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
         self._thread = thread
+        self._gap = "  " if style.terminal else " "
         self._first_ns: int | None = None
         self._last_ns = 0
-        self._second = -1
-        self._second_text = ""
-
-    def line(self, record: Record) -> str:
-        """Return the line of one record, safe to print."""
-        if record.line is not None:
-            return self._style.paint(escaped(record.line), "faint")
-        parts = []
-        if self._times != "none":
-            parts.append(self._style.paint(self._time(record), "time"))
-        if record.tid is not None:
-            thread = escaped(self._thread(record.tid)) or str(record.tid)
-            parts.append(self._style.paint(thread, "faint"))
-        name = escaped(record.name).ljust(self._width)
-        parts.append(self._style.paint(name, "event"))
-        parts.append(self._arguments(record))
-        gap = "  " if self._style.terminal else " "
-        return gap.join(filter(None, parts)).rstrip()
 
     def note(self, text: str) -> str:
         """Return a line of qtctl's own between the records."""
         return self._style.paint(escaped(text), "bad")
 
-    def _arguments(self, record: Record) -> str:
-        if record.raw is not None:
-            return escaped(record.raw)
-        in_hex = self._hex.get(record.name, frozenset())
-        words = []
-        for key, value in record.args.items():
-            if isinstance(value, str):
-                shown = f"'{escaped(value)}'"
+    def lines(self, batch: Batch) -> list[str]:
+        """Return the lines of a batch, a record each, safe to print."""
+        stamp = self._stamp(batch)
+        blocks = []
+        for event, rows, values in groups(batch):
+            block = Lines(rows)
+            blocks.append(block)
+            if event < 0:
+                block.texts(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
+                continue
+            name = batch.names[event]
+            if stamp is not None:
+                stamp(block)
+            self._put_thread(block, batch.tid[rows])
+            if values is None:
+                raws = batch.raws(rows)
+                block.texts(raws, partial(self._raw, name))
             else:
-                shown = f"{value:#x}" if key in in_hex else str(value)
-            words.append(f"{self._style.paint(key, 'key')}={shown}")
-        return " ".join(words)
+                block.literal(self._name(name, last=not values))
+                self._arguments(block, name, values)
+        return write(blocks)
 
-    def _time(self, record: Record) -> str:
-        now = record.time_ns
+    def _stamp(self, batch: Batch) -> Callable[[Lines], None] | None:
+        """Return what puts the times of lines; None where there are none."""
+        shown = np.flatnonzero(batch.event >= 0)
+        if self._times == "none" or not len(shown):
+            return None
+        before, after = self._colour("time")
+        times = batch.time_ns
         if self._first_ns is None:
-            self._first_ns = self._last_ns = now
-        if self._times == "rel":
-            return _seconds(now - self._first_ns)
+            self._first_ns = self._last_ns = int(times[shown[0]])
+        if self._times == "abs":
+            codes, texts = _seconds(batch)
+            micros = times % _SECOND_NS // 1000
+
+            def put(block: Lines) -> None:
+                block.literal(before)
+                block.choice(codes[block.rows], texts)
+                block.literal(".")
+                block.six_digits(micros[block.rows])
+                block.literal(after + self._gap)
+
+            return put
+        spans = times - self._first_ns
         if self._times == "delta":
-            step, self._last_ns = now - self._last_ns, now
-            return _seconds(step)
-        second, rest = divmod(now, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = _clock_text(second, record.clock)
-        return f"{self._second_text}.{rest // 1000:06d}"
+            spans[shown] = np.diff(times[shown], prepend=self._last_ns)
+            self._last_ns = int(times[shown[-1]])
+
+        def put_span(block: Lines) -> None:
+            block.literal(before)
+            block.seconds(spans[block.rows])
+            block.literal(after + self._gap)
+
+        return put_span
+
+    def _put_thread(self, block: Lines, tid: NDArray[np.int32]) -> None:
+        if self._thread is None:
+            before, after = self._colour("faint")
+            block.optional(tid.astype(np.int64), before, after + self._gap)
+            return
+        threads, codes = np.unique(tid, return_inverse=True)
+        names = [escaped(self._thread(one)) or str(one) for one in threads.tolist()]
+        shown = [self._paint(name, "faint") + self._gap for name in names]
+        block.choice(
+            codes, ["" if one < 0 else text for one, text in zip(threads, shown, strict=True)]
+        )
+
+    def _name(self, name: str, *, last: bool) -> str:
+        """Return an event's name; what ends a line is not padded."""
+        return self._paint(escaped(name).ljust(0 if last else self._width), "event")
+
+    def _raw(self, name: str, text: str) -> str:
+        """Return name and arguments of a record whose arguments could not be read."""
+        return (self._name(name, last=not text) + self._gap + escaped(text)).rstrip()
+
+    def _arguments(self, block: Lines, name: str, values: Mapping[str, Column]) -> None:
+        in_hex = self._hex.get(name, frozenset())
+        gap = self._gap
+        for key, column in values.items():
+            block.literal(f"{gap}{self._paint(key, 'key')}=")
+            gap = " "
+            if isinstance(column, StringColumn):
+                block.texts(column, lambda text: f"'{escaped(text)}'")
+            else:
+                block.number(column, in_hex=key in in_hex)
+
+    def _paint(self, text: str, role: str) -> str:
+        return self._style.paint(text, role)
+
+    def _colour(self, role: str) -> tuple[str, str]:
+        """Return what stands before and behind a text of that role."""
+        before, _, after = self._style.paint("\0", role).partition("\0")
+        return before, after
 
 
-def _clock_text(second: int, clock: Clock) -> str:
-    if clock == Clock.MONOTONIC:
+def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the whole second of each row in words, as codes and texts."""
+    wall = batch.arrived | (batch.clock != Clock.MONOTONIC)
+    # Neighbours mostly have the same: only where one differs is looked at.
+    kind = 2 * (batch.time_ns // _SECOND_NS) + wall
+    first = np.ones(len(kind), np.bool_)
+    np.not_equal(kind[1:], kind[:-1], out=first[1:])
+    distinct, codes = np.unique(kind[first], return_inverse=True)
+    texts = [_clock_text(one // 2, wall=bool(one % 2)) for one in distinct.tolist()]
+    return codes[np.cumsum(first) - 1], texts
+
+
+def _clock_text(second: int, *, wall: bool) -> str:
+    if not wall:
         return str(second)
     try:
         return datetime.fromtimestamp(second).strftime("%H:%M:%S")
     except (OverflowError, ValueError, OSError):
         return str(second)
-
-
-def _seconds(span_ns: int) -> str:
-    sign = "-" if span_ns < 0 else "+"
-    second, rest = divmod(abs(span_ns), 1_000_000_000)
-    return f"{sign}{second}.{rest // 1000:06d}"

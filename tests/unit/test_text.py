@@ -9,13 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.model import Backend, Clock
-from qtctl.records.columns import Record
-from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style, escaped, style_for
 from qtctl.text.tables import cut, pairs, table
 
-PIPE, TERMINAL, COLOUR = Style(), Style(80), Style(80, True)
+PIPE, TERMINAL = Style(), Style(80)
 DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u202e\ud800-\udfff]")
 
 
@@ -100,64 +97,3 @@ def test_pairs_are_never_cut() -> None:
         "key  v",
     ]
     assert list(pairs(PIPE, [("k", "v\n")])) == ["k\tv\\n"]
-
-
-def record(**changes: object) -> Record:
-    values: dict[str, object] = {
-        "name": "virtio_blk_handle_read",
-        "args": {"vdev": 0x55A1, "sector": -1, "name": "rtc\x1b"},
-        "time_ns": 1_795_383_301_240_151_000,
-        "clock": Clock.REALTIME,
-        "tid": 7,
-        "backend": Backend.LOG,
-        "pid": 5,
-    }
-    return Record(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def formatter(style: Style = PIPE, times: str = "none") -> RowFormatter:
-    return RowFormatter(
-        style, times, {"virtio_blk_handle_read": frozenset({"vdev"})}, ["virtio_blk_handle_read"]
-    )
-
-
-def test_a_thread_is_shown_by_its_name_where_it_has_one() -> None:
-    rows = RowFormatter(PIPE, "none", {}, [], lambda tid: "vCPU 0\x1b" * (tid == 7))
-    assert rows.line(record(args={})) == "vCPU 0\\x1b virtio_blk_handle_read"
-    assert rows.line(record(args={}, tid=8)) == "8 virtio_blk_handle_read"
-
-
-def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
-    assert formatter().line(record()) == (
-        "7 virtio_blk_handle_read vdev=0x55a1 sector=-1 name='rtc\\x1b'"
-    )
-    assert formatter().line(record(tid=None, args={})) == "virtio_blk_handle_read"
-    assert formatter().line(record(raw="odd\x07 text", args={})).endswith("odd\\x07 text")
-
-
-def test_a_line_of_text_stands_alone() -> None:
-    text = Record("", {}, 0, Clock.ARRIVAL, None, Backend.LOG, 5)
-    text.line = "IN: \x1b[2J"
-    assert formatter(times="abs").line(text) == "IN: \\x1b[2J"
-
-
-def test_colour_wraps_and_does_not_replace() -> None:
-    line = formatter(COLOUR).line(record())
-    assert "\x1b[" in line
-    assert re.sub(r"\x1b\[[0-9;]*m", "", line) == formatter(TERMINAL).line(record())
-
-
-def test_times() -> None:
-    first, second = record(), record(time_ns=record().time_ns + 1_500_000)
-    third = record(time_ns=record().time_ns - 1_000)
-
-    def shown(times: str) -> list[str]:
-        rows = formatter(times=times)
-        return [rows.line(one).split(" ")[0] for one in (first, second, third)]
-
-    assert shown("rel") == ["+0.000000", "+0.001500", "-0.000001"]
-    assert shown("delta") == ["+0.000000", "+0.001500", "-0.001501"]
-    assert [text[8:] for text in shown("abs")] == [".240151", ".241651", ".240150"]
-    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}", shown("abs")[0])
-    odd = formatter(times="abs").line(record(clock=Clock.MONOTONIC, time_ns=12_000_001_000))
-    assert odd.startswith("12.000001 ")

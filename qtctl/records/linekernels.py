@@ -1,0 +1,205 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loops that write records as lines: numbers in decimal and hex, texts by their number.
+
+Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
+``text/lines.py`` is the only caller, and makes sure that there is room.
+"""
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcpy
+
+COMPILED: bool = cython.compiled
+
+# What a piece of a line is; the numbers are shared with ``text/lines.py``. A piece is four numbers:
+# what it is, its column, and two of its own.
+LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, SIX, SPAN, IF_NEGATIVE, UNLESS_NEGATIVE = range(
+    10
+)
+FIELDS = 4
+
+_MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
+_TOP = cython.declare(cython.ulonglong, 1 << 63)
+_MICRO = cython.declare(cython.ulonglong, 1000)
+_SECOND = cython.declare(cython.ulonglong, 1000000)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _copy(
+    source: cython.p_uchar,
+    start: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+    out: cython.p_uchar,
+    at: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Copy source[start:start+size] to out[at:]; return where it ends."""
+    if cython.compiled:
+        memcpy(out + at, source + start, size)
+    else:
+        out[at : at + size] = source[start : start + size]
+    return at + size
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _number(
+    value: cython.ulonglong, base: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Write a number in base 10 or 16; return where it ends."""
+    size: cython.int = 1
+    rest: cython.ulonglong = value // base
+    while rest:
+        size += 1
+        rest = rest // base
+    end: cython.Py_ssize_t = at + size
+    place: cython.Py_ssize_t = end
+    digit: cython.int
+    while place > at:
+        place -= 1
+        digit = cython.cast(cython.int, value % base)
+        value = value // base
+        out[place] = digit + 48 if digit < 10 else digit + 87
+    return end
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _decimal(
+    value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    return _number(value, 10, out, at)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    out[at] = 48
+    out[at + 1] = 120
+    return _number(value, 16, out, at + 2)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _six(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Write a number below a million in six digits."""
+    place: cython.Py_ssize_t = at + 6
+    while place > at:
+        place -= 1
+        out[place] = cython.cast(cython.int, value % 10) + 48
+        value = value // 10
+    return at + 6
+
+
+def write_rows(
+    plan: cython.longlong[::1],
+    texts: cython.const[cython.uchar][::1],
+    edges: cython.longlong[::1],
+    values: cython.ulonglong[::1],
+    rows: cython.longlong[::1],
+    out: cython.uchar[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    at: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Write a line for each of ``rows`` to out[at:]; return where the last one ends.
+
+    ``plan`` has FIELDS numbers a piece: what it is, column c, a and b. The value of line i is
+    values[c * len(rows) + i], 64 bits. LITERAL is texts[a:b]; CHOICE is text a + value, of which
+    text n is texts[edges[n]:edges[n + 1]]; SIX is a number in six digits, SPAN a signed time in ns
+    as seconds; IF_NEGATIVE and UNLESS_NEGATIVE skip the next ``a`` pieces unless that is so.
+    begin[rows[i]] and stop[rows[i]] get where line i is.
+    """
+    source: cython.p_uchar
+    target: cython.p_uchar
+    if cython.compiled:
+        source = cython.cast(cython.p_uchar, cython.address(texts[0]))
+        target = cython.cast(cython.p_uchar, cython.address(out[0]))
+    else:
+        source, target = texts, out
+    pieces: cython.Py_ssize_t = len(plan) // 4
+    count: cython.Py_ssize_t = len(rows)
+    i: cython.Py_ssize_t
+    piece: cython.Py_ssize_t
+    kind: cython.longlong
+    first: cython.longlong
+    value: cython.ulonglong
+    with cython.nogil:
+        for i in range(count):
+            begin[rows[i]] = at
+            piece = 0
+            while piece < pieces:
+                kind = plan[4 * piece]
+                first = plan[4 * piece + 2]
+                if kind == 0:
+                    at = _copy(source, first, plan[4 * piece + 3] - first, target, at)
+                    piece += 1
+                    continue
+                value = values[plan[4 * piece + 1] * count + i]
+                if kind == 5:
+                    first += cython.cast(cython.longlong, value)
+                    at = _copy(source, edges[first], edges[first + 1] - edges[first], target, at)
+                elif kind == 2:
+                    at = _decimal(value, target, at)
+                elif kind == 3:
+                    at = _hex(value, target, at)
+                elif kind == 6:
+                    at = _six(value, target, at)
+                elif kind >= 8:
+                    if (value >= _TOP) != (kind == 8):
+                        piece += first
+                else:
+                    # Signed: what is left of the number is what it is without its sign.
+                    if value >= _TOP:
+                        value = (_MASK - value + 1) & _MASK
+                        target[at] = 45
+                        at += 1
+                    elif kind == 7:
+                        target[at] = 43
+                        at += 1
+                    if kind == 1:
+                        at = _decimal(value, target, at)
+                    elif kind == 4:
+                        at = _hex(value, target, at)
+                    else:
+                        value = value // _MICRO
+                        at = _decimal(value // _SECOND, target, at)
+                        target[at] = 46
+                        at = _six(value % _SECOND, target, at + 1)
+                piece += 1
+            stop[rows[i]] = at
+    return at
+
+
+def gather(
+    source: cython.uchar[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    out: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """Put source[begin[i]:stop[i]] to ``out``, one after the other; return where that ends."""
+    text: cython.p_uchar
+    target: cython.p_uchar
+    if cython.compiled:
+        text = cython.address(source[0])
+        target = cython.address(out[0])
+    else:
+        text, target = source, out
+    at: cython.Py_ssize_t = 0
+    i: cython.Py_ssize_t
+    rows: cython.Py_ssize_t = len(begin)
+    with cython.nogil:
+        for i in range(rows):
+            at = _copy(text, begin[i], stop[i] - begin[i], target, at)
+    return at

@@ -1,0 +1,29 @@
+# Types of linekernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+LITERAL: Final[int]
+SIGNED: Final[int]
+UNSIGNED: Final[int]
+HEX: Final[int]
+SIGNED_HEX: Final[int]
+CHOICE: Final[int]
+SIX: Final[int]
+SPAN: Final[int]
+IF_NEGATIVE: Final[int]
+UNLESS_NEGATIVE: Final[int]
+FIELDS: Final[int]
+
+def write_rows(
+    plan: memoryview,
+    texts: bytes,
+    edges: memoryview,
+    values: memoryview,
+    rows: memoryview,
+    out: memoryview,
+    begin: memoryview,
+    stop: memoryview,
+    at: int,
+) -> int: ...
+def gather(source: memoryview, begin: memoryview, stop: memoryview, out: memoryview) -> int: ...

@@ -1,0 +1,154 @@
+"""Many records as lines of text at once: columns are written by a kernel, texts made ready once.
+
+``Lines`` says what the lines of some rows consist of, from left to right; ``write`` makes the text.
+Whatever is put in has to be safe to show already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.records import linekernels as kernels
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Column, Int64Array, StringColumn
+
+__all__ = ["Lines", "groups", "write"]
+
+_LONGEST = {
+    kernels.SIGNED: 20,
+    kernels.UNSIGNED: 20,
+    kernels.HEX: 18,
+    kernels.SIGNED_HEX: 19,
+    kernels.SIX: 6,
+    kernels.SPAN: 18,
+}
+"""Bytes that a value takes at most."""
+
+
+class Lines:
+    """The lines of ``rows`` of a batch, which need not be neighbours."""
+
+    def __init__(self, rows: Int64Array) -> None:
+        self.rows = rows
+        self.room = len(rows)  # of bytes; each line ends with one
+        self._plan: list[int] = []
+        self._texts = b""
+        self._edges: list[int] = []
+        self._columns: list[NDArray[np.uint64]] = []
+
+    def literal(self, text: str) -> None:
+        """Put the same text into every line."""
+        encoded = text.encode()
+        at = len(self._texts)
+        self._texts += encoded
+        self.room += len(encoded) * len(self.rows)
+        self._plan += (kernels.LITERAL, 0, at, at + len(encoded))
+
+    def number(self, values: NDArray[Any], *, in_hex: bool = False) -> None:
+        """Put whole numbers (int64 or uint64), in decimal or as C's ``%#x``."""
+        if values.dtype == np.uint64:
+            self._value(kernels.HEX if in_hex else kernels.UNSIGNED, values)
+        else:
+            self._value(kernels.SIGNED_HEX if in_hex else kernels.SIGNED, values)
+
+    def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
+        """Put numbers between two texts; where one is negative, ``instead`` of all three."""
+        self._skip(kernels.UNLESS_NEGATIVE, values, 3)
+        self.literal(before)
+        self._value(kernels.SIGNED, values)
+        self.literal(after)
+        if instead:
+            self._skip(kernels.IF_NEGATIVE, values, 1)
+            self.literal(instead)
+
+    def six_digits(self, values: Int64Array) -> None:
+        """Put numbers from 0 to 999,999 in six digits."""
+        self._value(kernels.SIX, values)
+
+    def seconds(self, spans_ns: Int64Array) -> None:
+        """Put times in ns as seconds with a sign and six decimals."""
+        self._value(kernels.SPAN, spans_ns)
+
+    def choice(self, codes: NDArray[Any], texts: Sequence[str]) -> None:
+        """Put texts[codes[i]] into line i."""
+        encoded = [text.encode() for text in texts]
+        sizes = np.array([len(text) for text in encoded], np.int64)
+        begins = len(self._texts) + np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        first = len(self._edges)
+        self._edges += begins.tolist()
+        self._texts += b"".join(encoded)
+        self.room += int(sizes[codes].sum())
+        self._plan += (kernels.CHOICE, len(self._columns), first, 0)
+        self._columns.append(codes.astype(np.uint64))
+
+    def texts(self, column: StringColumn, ready: Callable[[str], str]) -> None:
+        """Put the texts of a column, each made ``ready``."""
+        self.choice(column.codes, [ready(text) for text in column.uniques])
+
+    def _value(self, kind: int, values: NDArray[Any]) -> None:
+        self.room += _LONGEST[kind] * len(self.rows)
+        self._plan += (kind, len(self._columns), 0, 0)
+        self._columns.append(values.view(np.uint64))
+
+    def _skip(self, kind: int, values: Int64Array, pieces: int) -> None:
+        self._plan += (kind, len(self._columns), pieces, 0)
+        self._columns.append(values.view(np.uint64))
+
+    def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
+        """Write the lines to out[at:]; return where they end. ``begin`` and ``stop`` get places."""
+        self.literal("\n")
+        values = np.concatenate(self._columns) if self._columns else np.empty(0, np.uint64)
+        return kernels.write_rows(
+            np.array(self._plan, np.int64).data,
+            self._texts,
+            np.array(self._edges, np.int64).data,
+            values.data,
+            np.ascontiguousarray(self.rows).data,
+            out.data,
+            begin.data,
+            stop.data,
+            at,
+        )
+
+
+def groups(batch: Batch) -> Iterator[tuple[int, Int64Array, Mapping[str, Column] | None]]:
+    """Yield each event with rows of it that are written alike, and their arguments.
+
+    The arguments are None where they could not be read, and for lines of text (event -1).
+    """
+    for event, rows in batch.groups().items():
+        if event < 0:
+            yield event, rows, None
+            continue
+        columns = batch.arguments(event)
+        if columns.ok.all():
+            yield event, rows, columns.values
+            continue
+        good = np.flatnonzero(columns.ok)
+        if len(good):
+            yield event, rows[good], {k: _take(v, good) for k, v in columns.values.items()}
+        yield event, rows[~columns.ok], None
+
+
+def _take(column: Column, places: Int64Array) -> Column:
+    return column.take(places) if isinstance(column, StringColumn) else column[places]
+
+
+def write(blocks: Sequence[Lines]) -> list[str]:
+    """Return the lines of blocks that have every row of a batch between them, in their order."""
+    rows = sum(len(block.rows) for block in blocks)
+    if not rows:
+        return []
+    out = np.empty(sum(block.room for block in blocks), np.uint8)
+    begin, stop = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    at = 0
+    for block in blocks:
+        at = block.write(out, begin, stop, at)
+    if len(blocks) > 1:
+        apart, out = out, np.empty(at, np.uint8)
+        kernels.gather(apart.data, begin.data, stop.data, out.data)
+    return out[: at - 1].tobytes().decode().split("\n")

@@ -1,0 +1,229 @@
+"""Lines of batches are those of their records, written one by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.events.declarations import parse_declarations
+from qtctl.model import Clock
+from qtctl.records import linekernels, schema
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.columns import Record
+from qtctl.records.logtext import LogDecoder
+from qtctl.records.simpletrace import SimpleDecoder
+from qtctl.text import lines
+from qtctl.text.lines import Lines, write
+from qtctl.text.ndjson import json_lines
+from qtctl.text.rows import RowFormatter
+from qtctl.text.style import Style, escaped
+from tests.samples import capture, event_table, interpreted
+from tests.simplefiles import event, header, mapping
+
+PIPE, TERMINAL, COLOUR = Style(), Style(80), Style(80, True)
+DECLARED = parse_declarations(
+    'full(void *p, int8_t few, uint64_t many, int64_t shown, const char *s) "%p %d %lu %lx %s"\n'
+    'none(void) ""\n'
+    'a_rather_long_name_to_pad_others_with(const char *one, int n) "%s %d"\n'
+).by_name
+TABLE = EventTable.build([*DECLARED, "unknown"], DECLARED)
+HEXES = {"full": frozenset({"p", "shown"})}
+KERNELS = (linekernels, interpreted("linekernels"))
+
+
+class Plainly:
+    """Writes one record after the other."""
+
+    def __init__(self, style: Style, times: str, names: list[str]) -> None:
+        self.style, self.times = style, times
+        self.width = min(36, max(map(len, names))) if style.terminal else 0
+        self.first_ns: int | None = None
+        self.last_ns = 0
+
+    def line(self, one: Record) -> str:
+        style = self.style
+        if one.line is not None:
+            return style.paint(escaped(one.line), "faint")
+        gap = "  " if style.terminal else " "
+        parts = [] if self.times == "none" else [style.paint(self.time(one), "time")]
+        if one.tid is not None:
+            parts.append(style.paint(str(one.tid), "faint"))
+        bare = not one.raw and not one.args
+        parts.append(style.paint(one.name.ljust(0 if bare else self.width), "event"))
+        words = []
+        for key, value in one.args.items():
+            in_hex = key in HEXES.get(one.name, ())
+            shown = f"'{escaped(value)}'" if isinstance(value, str) else f"{value:{'#x' * in_hex}}"
+            words.append(f"{style.paint(key, 'key')}={shown}")
+        parts.append(" ".join(words) if one.raw is None else escaped(one.raw))
+        return gap.join(filter(None, parts)).rstrip()
+
+    def time(self, one: Record) -> str:
+        now = one.time_ns
+        if self.first_ns is None:
+            self.first_ns = self.last_ns = now
+        if self.times == "abs":
+            second, rest = divmod(now, 10**9)
+            wall = one.clock != Clock.MONOTONIC
+            text = datetime.fromtimestamp(second).strftime("%H:%M:%S") if wall else str(second)
+            return f"{text}.{rest // 1000:06d}"
+        span = now - (self.first_ns if self.times == "rel" else self.last_ns)
+        self.last_ns = now
+        second, rest = divmod(abs(span), 10**9)
+        return f"{'-' if span < 0 else '+'}{second}.{rest // 1000:06d}"
+
+
+TEXTS = st.binary(max_size=6).filter(lambda text: b"\n" not in text)
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+UINT64 = st.integers(0, (1 << 64) - 1)
+
+
+@st.composite
+def log_lines(draw: st.DrawFn) -> bytes:
+    """Lines of all kinds, with and without times."""
+    kind = draw(st.sampled_from(["full", "full", "none", "padded", "raw", "unknown", "text"]))
+    stamp = draw(
+        st.sampled_from([b"", b"2026-11-22T21:37:32.295065Z ", b"2026-11-22T21:37:33Z "])
+        | st.builds(b"%d@%d.%06d:".__mod__, st.tuples(
+            st.integers(0, 1 << 30), st.integers(0, 4_000_000_000), st.integers(0, 999_999)
+        ))
+    )  # fmt: skip
+    if kind == "text":
+        return draw(TEXTS)
+    text = draw(TEXTS)
+    if kind == "full":
+        pointer, few, many = draw(UINT64), draw(st.integers(-128, 127)), draw(UINT64)
+        shown = draw(INT64) & (1 << 64) - 1
+        return stamp + b"full 0x%x %d %d %x %s" % (pointer, few, many, shown, text)
+    if kind == "none":
+        return stamp + b"none"
+    if kind == "padded":
+        number = draw(st.integers(-(1 << 31), (1 << 31) - 1))
+        return stamp + b"a_rather_long_name_to_pad_others_with %s %d" % (text, number)
+    return stamp + (b"full %s" % text if kind == "raw" else b"unknown %s" % text)
+
+
+CONTENT = st.lists(st.lists(log_lines(), max_size=12), max_size=3)
+
+
+def decoded(content: list[list[bytes]]) -> list[Batch]:
+    decoder = LogDecoder(TABLE, pid=77)
+    return [
+        decoder.feed(b"".join(line + b"\n" for line in part), now_ns=1_795_000_000_123_456_789)
+        for part in content
+    ]
+
+
+def shown(batches: list[Batch], formatter: RowFormatter, kernels: ModuleType) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "kernels", kernels)
+        return [line for batch in batches for line in formatter.lines(batch)]
+
+
+@given(
+    content=CONTENT,
+    style=st.sampled_from([PIPE, TERMINAL, COLOUR]),
+    times=st.sampled_from(["abs", "rel", "delta", "none"]),
+)
+def test_lines_for_people(content: list[list[bytes]], style: Style, times: str) -> None:
+    batches = decoded(content)
+    names = list(TABLE.names)
+    plainly = Plainly(style, times, names)
+    expected = [plainly.line(record) for batch in batches for record in batch.records()]
+    for kernels in KERNELS:
+        assert shown(batches, RowFormatter(style, times, HEXES, names), kernels) == expected
+
+
+@given(content=CONTENT)
+def test_json_lines(content: list[list[bytes]]) -> None:
+    batches = decoded(content)
+    expected = [json.dumps(schema.record(one)) for batch in batches for one in batch.records()]
+    for kernels in KERNELS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lines, "kernels", kernels)
+            assert [line for batch in batches for line in json_lines(batch)] == expected
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.2"])
+def test_a_whole_capture(version: str) -> None:
+    table = event_table(version)
+    decoder = SimpleDecoder(table)
+    items = [*decoder.feed(capture(f"qemu-{version}-simple-v4.bin")), *decoder.flush()]
+    batches = [item for item in items if isinstance(item, Batch)]
+    in_hex: Mapping[str, frozenset[str]] = {}
+    formatter = RowFormatter(PIPE, "abs", in_hex, table.names)
+    got = [line for batch in batches for line in formatter.lines(batch)]
+    records = [one for batch in batches for one in batch.records()]
+    plainly = Plainly(PIPE, "abs", list(table.names))
+    assert len(got) == len(records) > 1000
+    assert got == [plainly.line(one) for one in records]
+    got = [line for batch in batches for line in json_lines(batch)]
+    assert got == [json.dumps(schema.record(one)) for one in records]
+
+
+def test_binary_data_that_cannot_be_read_is_shown_in_hex() -> None:
+    decoder = SimpleDecoder(TABLE)
+    data = header() + mapping(0, "full") + mapping(1, "none")
+    [batch] = decoder.feed(data + event(0, 1, 255) + event(1, 2))
+    assert isinstance(batch, Batch)
+    formatter = RowFormatter(PIPE, "none", HEXES, [])
+    assert formatter.lines(batch) == ["full ff00000000000000", "none"]
+    raw = [json.loads(line).get("raw") for line in json_lines(batch)]
+    assert raw == ["ff00000000000000", None]
+
+
+def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
+    [batch] = decoded(
+        [[b"7@1.5:none", b"8@1.000002:full 0x55a1 -1 2 ff rtc\x1b[2J\xff", b"\x1b[1m"]]
+    )
+    formatter = RowFormatter(PIPE, "none", HEXES, [])
+    assert formatter.lines(batch) == [
+        "7@1.5:none",
+        "8 full p=0x55a1 few=-1 many=2 shown=0xff s='rtc\\x1b[2J\\xff'",
+        "\\x1b[1m",
+    ]
+    assert formatter.note("odd\x07") == "odd\\x07"
+
+
+def test_a_thread_is_shown_by_its_name_where_it_has_one() -> None:
+    batches = decoded([[b"7@1.000000:none", b"8@1.000000:none", b"none"]])
+    rows = RowFormatter(PIPE, "none", {}, [], lambda tid: "vCPU 0\x1b" * (tid == 7))
+    assert shown(batches, rows, linekernels) == ["vCPU 0\\x1b none", "8 none", "none"]
+
+
+def test_colour_wraps_and_does_not_replace() -> None:
+    batches = decoded([[b"full 0x1 2 3 4 x", b"none", b"text"]])
+    plain, coloured = (
+        shown(batches, RowFormatter(style, "abs", HEXES, ["full"]), linekernels)
+        for style in (TERMINAL, COLOUR)
+    )
+    assert all("\x1b[" in line for line in coloured)
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
+
+
+@given(st.lists(INT64, min_size=1), st.lists(UINT64, min_size=1), st.booleans())
+def test_numbers_are_written_as_c_does(
+    signed: list[int], unsigned: list[int], in_hex: bool
+) -> None:
+    spec = "#x" if in_hex else "d"
+    for kernels in KERNELS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lines, "kernels", kernels)
+            for numbers, kind in ((signed, np.int64), (unsigned, np.uint64)):
+                block = Lines(np.arange(len(numbers)))
+                block.number(np.array(numbers, kind), in_hex=in_hex)
+                assert write([block]) == [format(number, spec) for number in numbers]
+
+
+def test_nothing_is_no_line() -> None:
+    assert write([]) == []
+    [batch] = decoded([[]])
+    assert json_lines(batch) == RowFormatter(PIPE, "abs", {}, []).lines(batch) == []
