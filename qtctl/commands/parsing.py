@@ -121,6 +121,10 @@ def parse(
             hint=f"qtctl {similar[0] if similar else '--help'}",
         )
     parser = verb_parser(row)
+    if row.until:
+        at = rest.index(row.until) if row.until in rest else len(rest)
+        rest, options.behind = rest[:at], rest[at + 1 :]
+        return row, parser.parse_intermixed_args(rest, namespace=options)
     if row.selects:
         return row, parser.parse_intermixed_args(in_order(rest), namespace=options)
     return row, parser.parse_args(rest, namespace=options)

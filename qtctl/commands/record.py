@@ -62,6 +62,14 @@ def ring(text: str) -> tuple[int | None, float | None]:
         ) from None
 
 
+RING = arg(
+    "--ring",
+    metavar="SIZE|TIME",
+    type=ring,
+    help="keep only the last part, in memory, such as 64MiB or 30s",
+)
+
+
 @command(
     "record",
     "keep what events say in a file, to replay, query or export",
@@ -74,19 +82,14 @@ def ring(text: str) -> tuple[int | None, float | None]:
         BACKEND,
         DURATION,
         MAX_EVENTS,
-        arg(
-            "--ring",
-            metavar="SIZE|TIME",
-            type=ring,
-            help="keep only the last part, in memory, such as 64MiB or 30s",
-        ),
+        RING,
         arg(
             "--dump-on",
             metavar="WHEN",
             action="append",
             default=[],
-            help="write the ring to a file when this expression holds for a record, "
-            "or when this QMP event comes (GUEST_PANICKED)",
+            help="write the ring to a file when this event or QMP event (GUEST_PANICKED) comes, "
+            "or this expression holds for a record",
         ),
         KERNEL,
         ALL,
@@ -112,7 +115,7 @@ def ring(text: str) -> tuple[int | None, float | None]:
 async def record(context: Context, options: argparse.Namespace) -> Result:
     """Record until told to stop."""
     from qtctl.commands.recordings import OneFile, RingFiles, check_new
-    from qtctl.session.watching import Condition
+    from qtctl.session.watching import Condition, When
 
     chosen = selection(options)
     if options.dump_on and options.ring is None:
@@ -121,8 +124,8 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
     context.stops = True
     async with context.attached(lend=True) as session:
         declared = session.facts.declarations.by_name
-        names = chosen.pick(list(declared)) if chosen else declared
-        conditions = [Condition(text, map(declared.__getitem__, names)) for text in options.dump_on]
+        names = chosen.pick(list(declared)) if chosen else list(declared)
+        conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
         stream = session.follow(
             chosen,
             where=options.where,

@@ -129,7 +129,7 @@ class RingFiles:
         """Take an item; write the ring if a condition holds for it."""
         self._ring.add(item)
         for condition in self._conditions:
-            if condition.matches(item):
+            if condition.matches(item)[0]:
                 self._reason = condition.text
         return self._due()
 

@@ -46,7 +46,11 @@ def arg(*flags: str, completes: str = "", **options: Any) -> Arg:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One verb. ``selects`` says that its patterns are ordered, with ``--except`` between them."""
+    """One verb. ``selects`` says that its patterns are ordered, with ``--except`` between them.
+
+    ``until`` is a word that ends its own arguments: what stands behind goes into ``behind`` as it
+    is.
+    """
 
     name: str
     summary: str
@@ -55,6 +59,7 @@ class Command:
     examples: tuple[str, ...] = ()
     details: str = ""
     selects: bool = False
+    until: str = ""
 
 
 @dataclass(slots=True)
@@ -72,13 +77,15 @@ class CommandTable:
         examples: tuple[str, ...] = (),
         details: str = "",
         selects: bool = False,
+        until: str = "",
     ) -> Callable[[Run], Run]:
         """Declare a verb; the decorated coroutine runs it."""
 
         def declare(run: Run) -> Run:
             if name in self.rows:
                 raise ValueError(f"two verbs are called {name}")
-            self.rows[name] = Command(name, summary, run, arguments, examples, details, selects)
+            row = Command(name, summary, run, arguments, examples, details, selects, until)
+            self.rows[name] = row
             return run
 
         return declare

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qtctl.session.feeds.base import Item, Loss
     from qtctl.session.follow import Stream
     from qtctl.session.sieve import Counts
+    from qtctl.session.triggers import Fired
     from qtctl.text.rows import RowFormatter
     from qtctl.text.style import Style
 
@@ -88,6 +89,21 @@ class Writer:
 
             return json.dumps(to_object(item))
         return self._formatter.note(f"--- {_words(item)} ---")
+
+    def fired(self, fired: Fired) -> Iterator[str]:
+        """Yield the lines of a trigger that acted, and of what it acted on."""
+        on, action = fired.trigger.when.text, str(fired.trigger.action)
+        if self._formatter is None:
+            from qtctl.records import schema
+            from qtctl.session.triggers import object_of
+
+            found = object_of(fired.found)
+            told = schema.trigger(on, action, fired.count, fired.outcome, found, fired.time_ns)
+            yield json.dumps(told)
+            return
+        yield from self.lines(fired.found, 1)
+        times = f", {fired.count} times" if fired.count > 1 else ""
+        yield self._formatter.note(f"--- {on}{times}: {action}: {fired.outcome} ---")
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the sums that end a stream."""

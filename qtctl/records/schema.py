@@ -12,7 +12,18 @@ from typing import Any
 from qtctl.model import Backend
 from qtctl.records.columns import Record
 
-__all__ = ["SCHEMA", "control", "flood", "guest", "loss", "mark", "record", "summary", "text"]
+__all__ = [
+    "SCHEMA",
+    "control",
+    "flood",
+    "guest",
+    "loss",
+    "mark",
+    "record",
+    "summary",
+    "text",
+    "trigger",
+]
 
 SCHEMA = "qtctl/1"
 
@@ -83,6 +94,21 @@ def mark(words: str, time_ns: int) -> dict[str, Any]:
 def guest(name: str, data: Mapping[str, Any], time_ns: int) -> dict[str, Any]:
     """Object of a QMP event of the guest, with what QEMU says of it, at ``time_ns`` (Unix, ns)."""
     return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
+
+
+def trigger(
+    on: str, action: str, count: int, outcome: str, found: Mapping[str, Any], time_ns: int
+) -> dict[str, Any]:
+    """Object of a trigger that acted: on what condition, for what record or event."""
+    return {
+        "type": "trigger",
+        "on": on,
+        "action": action,
+        "count": count,
+        "outcome": outcome,
+        "found": dict(found),
+        "time_ns": time_ns,
+    }
 
 
 def summary(read: int, shown: int, filtered: int, lost: int) -> dict[str, Any]:

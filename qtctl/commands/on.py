@@ -1,0 +1,231 @@
+"""The verb that acts when something happens: on."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shlex
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.commands.context import Context
+from qtctl.commands.output import Output
+from qtctl.commands.parsing import verb_parser
+from qtctl.commands.record import RING
+from qtctl.commands.registry import Command, arg, command
+from qtctl.commands.stream import BACKEND, DURATION, announce, put, stop_when, warn
+from qtctl.commands.values import duration
+from qtctl.commands.writing import NDJSON, TIME, Writer, make_writer, say_sums
+from qtctl.errors import LinkLost, UsageError
+from qtctl.events.patterns import Selection
+
+if TYPE_CHECKING:
+    from qtctl.commands.recordings import RingFiles
+    from qtctl.session.attach import Session
+    from qtctl.session.follow import Stream
+    from qtctl.session.triggers import Fired, Trigger
+
+_FLUSH_S = 1.0
+_DO = "do"
+_TRIGGER = (
+    arg("when", nargs="*", metavar="WHEN", help="events, an expression, or a QMP event"),
+    arg("--where", metavar="EXPR", help="with events: only records for which this holds"),
+    arg("--once", action="store_true", help="act the first time only; ends when nothing is left"),
+    arg(
+        "--every",
+        metavar="TIME",
+        type=duration,
+        default=1.0,
+        help="act at most once in this time (default: 1s); what comes between is counted",
+    ),
+)
+_DETAILS = """\
+WHEN is one of
+  names, patterns, @SETS   these events, with --where if only some of their records are meant
+  an expression            as --where takes it, which names its events: event == "NAME" and ...
+                           (one that names none is about the events that are on)
+  a word in capitals       a QMP event: GUEST_PANICKED, STOP, RESET, SHUTDOWN, WATCHDOG
+and behind `do`, up to the end of the line,
+  enable|disable PATTERN...   mark TEXT   stop   dump   run COMMAND [ARGUMENT...]
+
+The events are on while it runs; they, and what `enable` and `disable` switched, are given back.
+`stop` pauses the guest, and leaves it so. Records are read some ms after QEMU wrote them: the guest
+has gone on meanwhile. `dump` writes a ring (--ring, -o) of these events and of --also. `run` starts
+a program as it is written, through no shell: no variables, no pipes; to have them, run sh -c '...'.
+It gets the record as JSON in $QTCTL_RECORD and the guest in $QTCTL_TARGET, and is not started again
+while it still runs.
+
+A line of a --file is what stands behind `qtctl on`; # begins a comment."""
+
+
+@command(
+    "on",
+    "do something when something happens: on WHEN do ACTION",
+    arguments=(
+        *_TRIGGER,
+        arg("--file", metavar="FILE", type=Path, help="triggers, one a line"),
+        arg("--also", metavar="PATTERN", action="append", default=[], help="events for the ring"),
+        RING,
+        arg("-o", metavar="FILE", dest="out", type=Path, help="the new file that dump writes"),
+        BACKEND,
+        DURATION,
+        TIME,
+        NDJSON,
+    ),
+    examples=(
+        "qtctl on virtio_blk_req_complete --where 'status != 0' --once do stop",
+        'qtctl on \'event == "nvme_err_cfs"\' do mark "controller is dead"',
+        "qtctl on RESET do run logger -t qemu 'the guest was reset'",
+        "qtctl on --ring 64MiB -o crash.qtr --also 'virtio_*' GUEST_PANICKED do dump",
+        "qtctl on --file triggers.txt",
+    ),
+    details=_DETAILS,
+    until=_DO,
+)
+async def on(context: Context, options: argparse.Namespace) -> int:
+    """Watch, and act."""
+    if context.json:
+        raise UsageError("on prints a stream, not one document", hint="--ndjson")
+    from qtctl.commands.recordings import RingFiles, check_new
+
+    triggers = _triggers(options)
+    dumps = any(trigger.action.kind == "dump" for trigger in triggers)
+    if dumps and (options.ring is None or options.out is None):
+        raise UsageError("'do dump' writes a ring to a file", hint="--ring 64MiB -o FILE")
+    if not dumps and (options.ring or options.out or options.also):
+        raise UsageError("--ring, -o and --also are for 'do dump', and no trigger does that")
+    if dumps:
+        check_new(options.out)
+    context.stops = True
+    output = context.output(None, context.stop.set)
+    async with context.attached() as session:
+        selection = await _bind(session, triggers, options.also)
+        stream = session.follow(selection, backend=options.backend)
+        try:
+            async with stream:
+                announce(context, stream)
+                ring = RingFiles(stream, options.out, options.ring, at_end=False) if dumps else None
+                await _watch(context, options, stream, output, triggers, ring)
+        finally:
+            if stream.began_ns:
+                say_sums(context, stream.counts)
+        output.check()
+    return 0
+
+
+def _triggers(options: argparse.Namespace) -> list[Trigger]:
+    """Read the triggers of the command line and of the file.
+
+    Raises:
+        UsageError: one of them cannot be right; of the file, with its line.
+    """
+    found = []
+    if options.when or options.behind or not options.file:
+        found.append(_trigger(options))
+    if options.file:
+        try:
+            lines = options.file.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {options.file}: {error}") from error
+        parser = verb_parser(Command("on", "", on, _TRIGGER))
+        for number, line in enumerate(lines, 1):
+            try:
+                words = shlex.split(line, comments=True)
+                if words:
+                    own = words.index(_DO) if _DO in words else len(words)
+                    read = parser.parse_intermixed_args(words[:own])
+                    read.behind = words[own + 1 :]
+                    found.append(_trigger(read))
+            except (UsageError, ValueError) as error:
+                hint = error.hint if isinstance(error, UsageError) else ""
+                said = error.message if isinstance(error, UsageError) else str(error)
+                raise UsageError(f"{options.file}, line {number}: {said}", hint=hint) from error
+        if not found:
+            raise UsageError(f"{options.file} has no trigger")
+    return found
+
+
+def _trigger(options: argparse.Namespace) -> Trigger:
+    from qtctl.session.triggers import Action, Trigger
+    from qtctl.session.watching import When
+
+    when = When.parse(options.when, options.where)
+    return Trigger(when, Action.parse(options.behind), options.once, options.every)
+
+
+async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> Selection:
+    """Check the conditions against the guest's events; return those that must be on.
+
+    Raises:
+        UsageError: a condition is wrong, or does not say what it is about beside others that do.
+        NothingMatched: an event that is named does not exist.
+    """
+    from qtctl.session.leasing import nothing_matched
+    from qtctl.session.watching import Condition
+
+    names = list(await session.all_states())
+    declared = session.facts.declarations.by_name
+    selection = Selection.of(*also)
+    for trigger in triggers:
+        when = trigger.when
+        if when.selection and not when.selection.pick(names):
+            raise nothing_matched(when.selection, names, session.where)
+        trigger.condition = Condition(when, names, declared)
+        selection = Selection((*selection.rules, *when.selection.rules))
+    vague = [t.when.text for t in triggers if not t.when.selection and not t.when.guest_event]
+    if vague and selection:
+        raise UsageError(
+            f"{vague[0]!r} does not name its events, and others here do",
+            hint='event == "NAME" and ...',
+        )
+    return selection
+
+
+async def _watch(
+    context: Context,
+    options: argparse.Namespace,
+    stream: Stream,
+    output: Output,
+    triggers: list[Trigger],
+    ring: RingFiles | None,
+) -> None:
+    """Look at what the stream yields and act, until it ends or nothing is left to do."""
+    from qtctl.session.triggers import Acting, look
+
+    style = None if options.ndjson else context.out_style
+    writer = make_writer(style, options.time, stream.hex_arguments(), stream.picked)
+    acting = Acting(stream.session, ring)
+    stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
+    lost = False
+    try:
+        async with contextlib.aclosing(aiter(stream)) as items:
+            async for item in items:
+                warn(context, item)
+                if ring is not None:
+                    await asyncio.to_thread(ring.add, item)
+                for trigger, count, found in await asyncio.to_thread(look, triggers, item):
+                    fired = await acting.act(trigger, count, found)
+                    await put(output, partial(_lines, writer, fired), context.stop)
+                if all(trigger.done for trigger in triggers):
+                    stream.stop()
+    except LinkLost:
+        lost = True
+        raise
+    finally:
+        stopping.cancel()
+        await acting.close()
+        if ring is not None:
+            for told in await asyncio.to_thread(lambda: ring.end(lost=lost)):
+                context.say(told)
+        await output.finish(_FLUSH_S)
+        for trigger in triggers:
+            if trigger.waiting:
+                context.say(f"{trigger.when.text}: held {trigger.waiting} times more (--every)")
+
+
+def _lines(writer: Writer, fired: Fired, _: int) -> Iterator[str]:
+    """Yield the lines that tell of a trigger."""
+    yield from writer.fired(fired)

@@ -1,0 +1,205 @@
+"""Triggers: what is done when a condition holds on a followed guest, how often, and doing it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from qtctl.errors import QtctlError, UsageError
+from qtctl.events.patterns import Selection
+from qtctl.model import GuestEvent, Mark
+from qtctl.records import schema
+from qtctl.records.batch import Batch
+from qtctl.session.leasing import new_owner
+from qtctl.session.watching import When
+
+if TYPE_CHECKING:
+    from qtctl.session.attach import Session
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.watching import Condition
+
+ACTIONS = {
+    "enable": "PATTERN...: switch events on, until the end",
+    "disable": "PATTERN...: switch events off, until the end",
+    "mark": "TEXT: put a note into the stream",
+    "stop": "pause the guest (QMP stop); it stays paused",
+    "dump": "write the ring to a file",
+    "run": "COMMAND [ARGUMENT...]: start a program, without a shell",
+}
+_WORDED = ("enable", "disable", "mark", "run")
+_END_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What is done: ``kind`` is a key of ``ACTIONS``."""
+
+    kind: str
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> Action:
+        """Read an action.
+
+        Raises:
+            UsageError: there is no such action, or its words are too few or too many.
+        """
+        kind, *rest = words or [""]
+        if kind not in ACTIONS:
+            raise UsageError(
+                f"{kind!r} is nothing to do" if kind else "'do' and what to do are missing",
+                hint=f"one of {', '.join(ACTIONS)}",
+            )
+        if bool(rest) != (kind in _WORDED):
+            lacks = "needs words behind it" if kind in _WORDED else "takes no words"
+            raise UsageError(f"'do {kind}' {lacks}", hint=f"{kind} {ACTIONS[kind]}")
+        return cls(kind, tuple(rest))
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, *self.words))
+
+
+@dataclass(slots=True)
+class Trigger:
+    """A condition and what to do; at most every ``every_s`` seconds, or ``once``.
+
+    ``waiting`` is how often it held since it last acted; ``done`` that it will not again.
+    """
+
+    when: When
+    action: Action
+    once: bool = False
+    every_s: float = 1.0
+    condition: Condition | None = None
+    done: bool = False
+    waiting: int = 0
+    _fired_s: float = float("-inf")
+
+    def look(self, item: Item, now_s: float) -> tuple[int, Batch | GuestEvent] | None:
+        """Be shown an item; return how often it held since the last time, if it is to act now."""
+        assert self.condition is not None
+        if self.done:
+            return None
+        count, first = self.condition.matches(item)
+        self.waiting += count
+        if first is None or now_s - self._fired_s < self.every_s:
+            return None
+        count, self.waiting, self._fired_s = self.waiting, 0, now_s
+        self.done = self.once
+        return count, first
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A trigger that acted: it had held ``count`` times, here for ``found``; ``outcome`` in words.
+
+    ``time_ns`` is Unix time.
+    """
+
+    trigger: Trigger
+    count: int
+    found: Batch | GuestEvent
+    outcome: str
+    time_ns: int
+
+
+def look(triggers: Sequence[Trigger], item: Item) -> list[tuple[Trigger, int, Batch | GuestEvent]]:
+    """Return the triggers that act on an item now, how often they held, and for what first."""
+    now_s = time.monotonic()
+    found = ((trigger, trigger.look(item, now_s)) for trigger in triggers)
+    return [(trigger, *held) for trigger, held in found if held is not None]
+
+
+class Dumps(Protocol):
+    """A ring that ``dump`` writes, and that takes marks."""
+
+    def add(self, item: Item) -> list[str]:
+        """Take an item."""
+
+    def ask(self, reason: str) -> None:
+        """Have it written with the next tick."""
+
+    def tick(self) -> list[str]:
+        """Write it if that was asked for; return what people should be told."""
+
+
+class Acting:
+    """Does what triggers say; :meth:`close` gives back the events it switched."""
+
+    def __init__(self, session: Session, ring: Dumps | None) -> None:
+        self._session = session
+        self._ring = ring
+        self._owner = new_owner()
+        self._running: dict[Action, asyncio.subprocess.Process] = {}
+
+    async def act(self, trigger: Trigger, count: int, found: Batch | GuestEvent) -> Fired:
+        """Do it; what went wrong is told in the outcome."""
+        try:
+            outcome = await self._act(trigger, found)
+        except QtctlError as error:
+            outcome = f"failed: {error.message}"
+        return Fired(trigger, count, found, outcome, time.time_ns())
+
+    async def _act(self, trigger: Trigger, found: Batch | GuestEvent) -> str:
+        action = trigger.action
+        match action.kind:
+            case "enable" | "disable":
+                chosen, on = Selection.of(*action.words), action.kind == "enable"
+                report = await self._session.leasing.switch(self._owner, chosen, on)
+                return f"{len(report.changed)} changed"
+            case "mark":
+                return await self._mark(Mark(" ".join(action.words), time.time_ns()))
+            case "stop":
+                await self._session.monitor.execute("stop")
+                return "the guest is paused; qtctl qmp cont resumes it"
+            case "dump":
+                assert self._ring is not None
+                self._ring.ask(trigger.when.text)
+                return "; ".join(await asyncio.to_thread(self._ring.tick))
+        return await self._run(action, found)
+
+    async def _mark(self, mark: Mark) -> str:
+        if self._ring is not None:
+            await asyncio.to_thread(self._ring.add, mark)
+        return "marked"
+
+    async def _run(self, action: Action, found: Batch | GuestEvent) -> str:
+        before = self._running.get(action)
+        if before is not None and before.returncode is None:
+            return f"not started: pid {before.pid} still runs"
+        told = json.dumps(object_of(found))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *action.words,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "QTCTL_RECORD": told, "QTCTL_TARGET": self._session.where},
+            )
+        except (OSError, ValueError) as error:
+            return f"failed: {getattr(error, 'strerror', None) or error}"
+        self._running[action] = process
+        return f"pid {process.pid}"
+
+    async def close(self) -> None:
+        """Give back what was switched; wait a little for programs, then end them."""
+        await self._session.end(self._owner)
+        running = [one for one in self._running.values() if one.returncode is None]
+        if running:
+            waits = [asyncio.ensure_future(one.wait()) for one in running]
+            _, late = await asyncio.wait(waits, timeout=_END_S)
+            for one in running if late else ():
+                with contextlib.suppress(ProcessLookupError):
+                    one.terminate()
+            await asyncio.gather(*waits)
+
+
+def object_of(found: Batch | GuestEvent) -> dict[str, object]:
+    """Return what a condition held for as an object of schema ``qtctl/1``."""
+    if isinstance(found, GuestEvent):
+        return schema.guest(found.name, found.data, found.time_ns)
+    return schema.record(next(found.records()))
