@@ -1,5 +1,7 @@
 """Compile the modules that walk bytes; qtctl is right, only slower, where that fails."""
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 KERNELS = (
@@ -33,4 +35,7 @@ else:
         build_dir="build/cython",
     )
 
-setup(ext_modules=modules)
+# ./dev man makes them.
+pages = sorted(map(str, Path("build/man").glob("*.1")))
+
+setup(ext_modules=modules, data_files=[("share/man/man1", pages)] if pages else [])

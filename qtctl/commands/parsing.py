@@ -11,11 +11,11 @@ from qtctl.commands.registry import Command, CommandTable, arg
 from qtctl.commands.values import in_order
 from qtctl.errors import UsageError
 
-_TARGETS = """\
+TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
 (unix:P,server=on,wait=off), a pid, or a guest's -name. Without -t: $QTCTL_TARGET, $QMP_SOCKET,
 else the only guest that runs."""
-_EXIT_CODES = """\
+EXIT_CODES = """\
 exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 cannot connect or
 monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C"""
 
@@ -70,7 +70,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
         usage="qtctl [-t TARGET] VERB ...",
         description="Switch QEMU's trace events on a running guest and watch what they say.\n\n"
         f"verbs:\n{verbs}",
-        epilog=f"{_TARGETS}\n\n{_EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
+        epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
         formatter_class=_formatter,
     )
     _add_common(parser, again=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qtctl.commands import (
-    completion,
     control,
     counting,
     demo,
@@ -18,6 +17,7 @@ from qtctl.commands import (
     replay,
     sets,
     sharing,
+    shell,
     stream,
 )
 from qtctl.commands.registry import COMMANDS
@@ -25,7 +25,6 @@ from qtctl.ui import pane, repl, top
 
 __all__ = [
     "COMMANDS",
-    "completion",
     "control",
     "counting",
     "demo",
@@ -42,6 +41,7 @@ __all__ = [
     "replay",
     "sets",
     "sharing",
+    "shell",
     "stream",
     "top",
 ]
