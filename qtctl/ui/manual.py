@@ -47,8 +47,8 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
         "[\\fIoptions\\fR] \\fIverb\\fR ...",
         ".SH DESCRIPTION",
         *_filled(
-            "qtctl speaks QMP to a running QEMU: it switches trace events, reads what they say from "
-            "whichever trace backend that QEMU was built with, and puts everything back as it was."
+            "qtctl speaks QMP to a running QEMU: it switches trace events, reads what they say "
+            "from whichever trace backend that QEMU was built with, and puts everything back."
         ),
         ".PP",
         *_filled(TARGETS),
