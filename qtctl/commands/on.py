@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,10 +24,9 @@ from qtctl.errors import LinkLost, UsageError
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
-    from qtctl.commands.recordings import RingFiles
     from qtctl.session.attach import Session
-    from qtctl.session.follow import Stream
-    from qtctl.session.triggers import Fired, Trigger
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.triggers import Acting, Fired, Trigger
 
 _FLUSH_S = 1.0
 _DO = "do"
@@ -90,6 +90,7 @@ async def on(context: Context, options: argparse.Namespace) -> int:
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
     from qtctl.commands.recordings import RingFiles, check_new
+    from qtctl.session.triggers import Acting, heard
 
     triggers = _triggers(options)
     dumps = any(trigger.action.kind == "dump" for trigger in triggers)
@@ -101,19 +102,54 @@ async def on(context: Context, options: argparse.Namespace) -> int:
         check_new(options.out)
     context.stops = True
     output = context.output(None, context.stop.set)
-    async with context.attached() as session:
+    async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
-        stream = session.follow(selection, backend=options.backend)
-        try:
-            async with stream:
-                announce(context, stream)
-                ring = RingFiles(stream, options.out, options.ring, at_end=False) if dumps else None
-                await _watch(context, options, stream, output, triggers, ring)
-        finally:
-            if stream.began_ns:
-                say_sums(context, stream.counts)
+        watch = _Watch(context, output, triggers)
+        if dumps or selection or any(not trigger.when.guest_event for trigger in triggers):
+            stream = session.follow(selection, backend=options.backend)
+            try:
+                async with stream:
+                    announce(context, stream)
+                    ring = None
+                    if dumps:
+                        ring = RingFiles(stream, options.out, options.ring, at_end=False)
+                    writer = _writer(context, options, stream.hex_arguments(), stream.picked)
+                    ending = asyncio.ensure_future(
+                        stop_when(context.stop, options.duration, stream)
+                    )
+                    with _cancelled(ending):
+                        await watch.over(aiter(stream), stream.stop, writer, Acting(session, ring))
+            finally:
+                if stream.began_ns:
+                    say_sums(context, stream.counts)
+        else:
+            context.say("listening to what QEMU tells over QMP; Ctrl-C ends")
+            loop, stop = asyncio.get_running_loop(), context.stop.set
+            if options.duration is not None:
+                loop.call_later(options.duration, stop)
+            writer = _writer(context, options, {}, [])
+            await watch.over(heard(session, context.stop), stop, writer, Acting(session, None))
         output.check()
     return 0
+
+
+@contextlib.contextmanager
+def _cancelled(task: asyncio.Future[None]) -> Iterator[None]:
+    """Cancel a task at the end of the block."""
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _writer(
+    context: Context,
+    options: argparse.Namespace,
+    in_hex: Mapping[str, frozenset[str]],
+    names: Sequence[str],
+) -> Writer:
+    style = None if options.ndjson else context.out_style
+    return make_writer(style, options.time, in_hex, names)
 
 
 def _triggers(options: argparse.Namespace) -> list[Trigger]:
@@ -184,48 +220,49 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
     return selection
 
 
-async def _watch(
-    context: Context,
-    options: argparse.Namespace,
-    stream: Stream,
-    output: Output,
-    triggers: list[Trigger],
-    ring: RingFiles | None,
-) -> None:
-    """Look at what the stream yields and act, until it ends or nothing is left to do."""
-    from qtctl.session.triggers import Acting, look
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Looks at what comes and has triggers act, until it ends or nothing is left to do."""
 
-    style = None if options.ndjson else context.out_style
-    writer = make_writer(style, options.time, stream.hex_arguments(), stream.picked)
-    acting = Acting(stream.session, ring)
-    stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
-    lost = False
-    try:
-        async with contextlib.aclosing(aiter(stream)) as items:
-            async for item in items:
-                warn(context, item)
-                if ring is not None:
-                    await asyncio.to_thread(ring.add, item)
-                for trigger, count, found in await asyncio.to_thread(look, triggers, item):
-                    fired = await acting.act(trigger, count, found)
-                    await put(output, partial(_lines, writer, fired), context.stop)
-                if all(trigger.done for trigger in triggers):
-                    stream.stop()
-    except LinkLost:
-        lost = True
-        raise
-    finally:
-        stopping.cancel()
-        await acting.close()
-        if ring is not None:
-            for told in await asyncio.to_thread(lambda: ring.end(lost=lost)):
-                context.say(told)
-        await output.finish(_FLUSH_S)
-        for trigger in triggers:
-            if trigger.waiting:
-                context.say(f"{trigger.when.text}: held {trigger.waiting} times more (--every)")
+    context: Context
+    output: Output
+    triggers: list[Trigger]
+
+    async def over(
+        self,
+        items: AsyncGenerator[Item],
+        stop: Callable[[], None],
+        writer: Writer,
+        acting: Acting,
+    ) -> None:
+        """Watch ``items``, which ``stop`` ends."""
+        from qtctl.session.triggers import look
+
+        ring, lost = acting.ring, False
+        try:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    warn(self.context, item)
+                    if ring is not None:
+                        await asyncio.to_thread(ring.add, item)
+                    for trigger, count, found in await asyncio.to_thread(look, self.triggers, item):
+                        fired = await acting.act(trigger, count, found)
+                        await put(self.output, partial(_lines, writer, fired), self.context.stop)
+                    if all(trigger.done for trigger in self.triggers):
+                        stop()
+        except LinkLost:
+            lost = True
+            raise
+        finally:
+            await acting.close()
+            told = [] if ring is None else await asyncio.to_thread(ring.end, lost=lost)
+            await self.output.finish(_FLUSH_S)
+            for trigger in self.triggers:
+                if trigger.waiting:
+                    told.append(f"{trigger.when.text}: held {trigger.waiting} times more (--every)")
+            for text in told:
+                self.context.say(text)
 
 
 def _lines(writer: Writer, fired: Fired, _: int) -> Iterator[str]:
-    """Yield the lines that tell of a trigger."""
-    yield from writer.fired(fired)
+    return writer.fired(fired)

@@ -16,7 +16,7 @@ from qtctl.model import Control, GuestEvent, Mark, News
 MARK, CONTROL, LEFT = "X_QTCTL_MARK", "X_QTCTL_CONTROL", "X_QTCTL_LEFT"
 """Events that a lender sends beside QEMU's own: what consoles tell each other, and its leaving."""
 
-_CHATTER = frozenset(
+CHATTER = frozenset(
     (
         *("BALLOON_CHANGE", "JOB_STATUS_CHANGE", "MEMORY_DEVICE_SIZE_CHANGE", "MIGRATION_PASS"),
         *("NIC_RX_FILTER_CHANGED", "RTC_CHANGE", "VSERPORT_CHANGE"),
@@ -34,7 +34,7 @@ _QUEUED = 1000
 def news_of(event: Mapping[str, Any]) -> News | None:
     """Return what a QMP event tells, or None for chatter and for what makes no sense."""
     name, data = event.get("event"), event.get("data", {})
-    if not isinstance(name, str) or not isinstance(data, Mapping) or name in _CHATTER:
+    if not isinstance(name, str) or not isinstance(data, Mapping) or name in CHATTER:
         return None
     at_ns = _time_ns(event.get("timestamp"))
     match name, data:

@@ -7,17 +7,19 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from qtctl.errors import QtctlError, UsageError
+from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
-from qtctl.model import GuestEvent, Mark
+from qtctl.model import GuestEvent, News
+from qtctl.monitor.hearing import MARK, Ear
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.session.leasing import new_owner
 from qtctl.session.watching import When
+from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.session.attach import Session
@@ -116,8 +118,31 @@ def look(triggers: Sequence[Trigger], item: Item) -> list[tuple[Trigger, int, Ba
     return [(trigger, *held) for trigger, held in found if held is not None]
 
 
-class Dumps(Protocol):
-    """A ring that ``dump`` writes, and that takes marks."""
+async def heard(session: Session, stop: asyncio.Event) -> AsyncGenerator[News]:
+    """Yield what the guest's monitor tells, with no trace event followed, until ``stop`` is set.
+
+    Raises:
+        LinkLost: the monitor went away.
+    """
+    ear = Ear()
+    async with session.monitor.listening(ear):
+        ends = [asyncio.ensure_future(one) for one in (session.monitor.wait_lost(), stop.wait())]
+        try:
+            while not any(end.done() for end in ends):
+                came = asyncio.ensure_future(ear.wait())
+                await asyncio.wait({came, *ends}, return_when="FIRST_COMPLETED")
+                came.cancel()
+                for news in ear.take():
+                    yield news
+            if not stop.is_set():
+                raise LinkLost(f"lost {session.where}: {ends[0].result()}", hint="qtctl ps")
+        finally:
+            for end in ends:
+                end.cancel()
+
+
+class Ring(Protocol):
+    """What ``dump`` writes."""
 
     def add(self, item: Item) -> list[str]:
         """Take an item."""
@@ -128,13 +153,16 @@ class Dumps(Protocol):
     def tick(self) -> list[str]:
         """Write it if that was asked for; return what people should be told."""
 
+    def end(self, *, lost: bool) -> list[str]:
+        """Be told that no more comes; ``lost`` if that is because the guest went away."""
+
 
 class Acting:
     """Does what triggers say; :meth:`close` gives back the events it switched."""
 
-    def __init__(self, session: Session, ring: Dumps | None) -> None:
+    def __init__(self, session: Session, ring: Ring | None) -> None:
         self._session = session
-        self._ring = ring
+        self.ring = ring
         self._owner = new_owner()
         self._running: dict[Action, asyncio.subprocess.Process] = {}
 
@@ -154,20 +182,17 @@ class Acting:
                 report = await self._session.leasing.switch(self._owner, chosen, on)
                 return f"{len(report.changed)} changed"
             case "mark":
-                return await self._mark(Mark(" ".join(action.words), time.time_ns()))
+                text = " ".join(action.words)
+                listeners = await self._session.monitor.announce(MARK, {"text": text})
+                return f"on {counted(listeners, 'console')}"
             case "stop":
                 await self._session.monitor.execute("stop")
                 return "the guest is paused; qtctl qmp cont resumes it"
             case "dump":
-                assert self._ring is not None
-                self._ring.ask(trigger.when.text)
-                return "; ".join(await asyncio.to_thread(self._ring.tick))
+                assert self.ring is not None
+                self.ring.ask(trigger.when.text)
+                return "; ".join(await asyncio.to_thread(self.ring.tick))
         return await self._run(action, found)
-
-    async def _mark(self, mark: Mark) -> str:
-        if self._ring is not None:
-            await asyncio.to_thread(self._ring.add, mark)
-        return "marked"
 
     async def _run(self, action: Action, found: Batch | GuestEvent) -> str:
         before = self._running.get(action)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration, GuestEvent
+from qtctl.monitor.hearing import CHATTER
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
 from qtctl.records.table import EventTable
@@ -58,6 +59,10 @@ class When:
                 hint="put it into the expression, with 'and'",
             )
         if _QMP_EVENT.fullmatch(text):
+            if text in CHATTER:
+                raise UsageError(
+                    f"{text} comes by the dozen while all is well, and is not followed"
+                )
             return cls(text, guest_event=text)
         return cls(text, selection=Selection.of(*_named(text)), where=text)
 

@@ -78,7 +78,7 @@ def test_expressions_name_their_events_and_lines_are_for_people(
     ran = run.finish(None).said(0)
     assert ran.out.splitlines() == [
         f"{EVENT} vdev=0x1 req=0x2 status=7",
-        f'--- event == "{EVENT}" and status > 6: mark it  broke: marked ---',
+        f'--- event == "{EVENT}" and status > 6: mark it  broke: on 1 console ---',
     ]
     given_back(qtctl, fake)
 

@@ -79,3 +79,54 @@ def test_every_backend_is_recorded_as_it_is_shown(backend: str, run: Qtctl, tmp_
     sectors = [o["args"]["sector"] for o in events if o["name"] == "virtio_blk_handle_read"]
     assert sectors == list(range(sectors[0], sectors[0] + len(sectors)))
     assert len(sectors) > 300
+
+
+def test_a_real_qmp_event_has_the_ring_written(run: Qtctl, tmp_path: Path) -> None:
+    with RealGuest(require("path"), image="virtio-blk", extra=SECOND) as guest:
+        second = str(guest.directory / "second.sock")
+        out = tmp_path / "ring"
+        words = ("record", "virtio_blk_*", "-o", str(out), "--ring", "1h", "--dump-on", "STOP")
+        running = run.start("-t", guest.address, *words)
+        running.said(READY)
+        run("-t", second, "qmp", "stop", limit=None).said(0)
+        running.said(f"written to {out}\n")
+        running.signal(signal.SIGINT)
+        running.finish(None).said(130)
+    ran = run("replay", str(out), "--ndjson", limit=None).said(0)
+    kinds = [json.loads(line) for line in ran.out.splitlines()]
+    assert [one["event"] for one in kinds if one["type"] == "guest"] == ["STOP"]
+    assert any(one["type"] == "event" for one in kinds)
+
+
+def test_a_guest_that_panics_has_the_ring_written(run: Qtctl, tmp_path: Path) -> None:
+    extra = [*SECOND, "-device", "pvpanic", "-action", "panic=pause"]
+    with RealGuest(require("path"), image="counting", extra=extra) as guest:
+        out = tmp_path / "crash"
+        words = ("record", "memory_region_ops_write", "-o", str(out), "--ring", "1MiB")
+        running = run.start("-t", guest.address, *words, "--dump-on", "GUEST_PANICKED")
+        running.said(READY)
+        # The panic device's port; a monitor may write to it as a guest does.
+        panic = ("hmp", "o", "/b", "0x505", "1")
+        run("-t", str(guest.directory / "second.sock"), *panic, limit=None).said(0)
+        running.said(f"written to {out}\n")
+        running.signal(signal.SIGINT)
+        running.finish(None).said(130, "GUEST_PANICKED: ")
+    ran = run("replay", str(out), "--ndjson", limit=None).said(0)
+    assert '"GUEST_PANICKED"' in ran.out
+
+
+def test_a_trigger_stops_a_real_guest(run: Qtctl) -> None:
+    with RealGuest(require("path"), image="sectors") as guest:
+        where = "sector % 1000 == 999"
+        words = ("on", "virtio_blk_handle_read", "--where", where, "--once", "--ndjson")
+        ran = run("-t", guest.address, *words, "do", "stop", limit=None).said(0)
+        [told] = [one for line in ran.out.splitlines() if (one := json.loads(line))]
+        assert told["found"]["args"]["sector"] % 1000 == 999
+        ran = run("-t", guest.address, "qmp", "query-status")
+        assert json.loads(ran.out)["status"] == "paused"
+        # With no trace event on and no backend opened.
+        running = run.start("-t", guest.address, "on", "RESUME", "--once", "do", "mark", "again")
+        running.said("Ctrl-C ends")
+        run("-t", guest.address, "qmp", "cont", limit=None).said(0)
+        ran = running.finish(None).said(0)
+        assert "RESUME: mark again: on 1 console" in ran.out
