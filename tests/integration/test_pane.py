@@ -73,6 +73,9 @@ class Beside:
     def emit(self, *lines: str) -> None:
         self._fake.tell(emit=list(lines))
 
+    def reset_guest(self) -> None:
+        self._fake.tell(event="RESET", data={"guest": False, "reason": "host-qmp-system-reset"})
+
     def stop_guest(self) -> None:
         self._fake.stop()
 
@@ -307,6 +310,39 @@ def test_a_wrong_call_makes_no_pane(beside: Beside) -> None:
     beside.call("pane", "no_such_event")
     beside.tmux.until("no event matches", "%0")
     assert beside.panes() == ["%0"]
+
+
+def test_it_is_driven_from_any_other_pane(beside: Beside) -> None:
+    beside.open()
+    beside.call("enable", READ)
+    beside.shows("1 changed ---")
+    beside.emit(read_line(5))
+    beside.shows("sector=5")
+    beside.call("mark", "before \x07 reset")
+    assert "mark: before \\x07 reset" in beside.shows("mark: before").replace("\n", "")
+    beside.reset_guest()
+    beside.shows("RESET")
+    beside.keys("q")
+    eventually(lambda: beside.panes() == ["%0"], "the pane is gone", 15.0)
+    assert beside.enabled() == [READ]
+
+
+def test_two_views_of_one_guest_show_the_same(beside: Beside) -> None:
+    beside.open(READ)
+    first, known = beside.pane, set(beside.panes())
+    beside.call("pane", READ, "--bottom")
+    [second] = eventually(lambda: {*beside.panes()} - known, "a third pane", 20.0)
+    beside.tmux.until("0 lost", second)
+    beside.emit(read_line(3))
+    for pane in (first, second):
+        beside.tmux.until("sector=3", pane)
+    beside.tmux.run("kill-pane", "-t", first)
+    eventually(lambda: len(beside.panes()) == 2, "the first is gone", 15.0)
+    beside.emit(read_line(4))
+    beside.tmux.until("sector=4", second)
+    assert beside.enabled() == [READ]
+    beside.tmux.send("q", pane=second)
+    beside.gone()
 
 
 def test_what_ends_the_view_can_be_read(beside: Beside) -> None:
