@@ -142,7 +142,7 @@ class View:
         if self.rows.paused or self.rows.scrolled:
             parts.append("PAUSED" if self.rows.paused else "BACK")
         parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
-        lost = lost_words(counts) if counts.lost or counts.unknown_losses else "0"
+        lost = short(counts.lost) + ("+" if counts.unknown_losses else "")
         read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
         parts += [f"{read} read", f"{lost} lost"]
         if self.watch.filter is not None:
