@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array, StringColumn
 
-__all__ = ["HISTORY_S", "OTHERS", "SORTS", "Key", "Rate", "Rates", "Snapshot", "Sort"]
+__all__ = ["HISTORY_S", "OTHERS", "OWN", "SORTS", "Key", "Rate", "Rates", "Snapshot", "Sort"]
 
+OWN = ("event", "tid")
+"""What is counted by that is the record's own, and no argument."""
 GROUPS = 1024
 """How many values are told apart; the rarest are counted together."""
 HISTORY_S = 60
@@ -172,7 +174,7 @@ class Rates:
 
     def _groups(self, batch: Batch) -> Iterator[_Group]:
         size = batch.stop - batch.start
-        if self.by not in ("event", "tid"):
+        if self.by not in OWN:
             for event, rows in batch.groups().items():
                 if event >= 0:
                     yield from _by_argument(batch, event, self.by, size[rows])

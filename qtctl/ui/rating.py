@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection, near
+from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
-from qtctl.records.rates import Key, Rate, Rates, Snapshot, Sort
+from qtctl.records.rates import OWN, Key, Rate, Rates, Snapshot, Sort
 from qtctl.session.leasing import nothing_matched
 from qtctl.session.names import Names
 from qtctl.text.ratetable import share
@@ -39,7 +41,7 @@ class Rating:
         """Count what the stream yielded; only batches of records count."""
         if isinstance(item, Batch):
             self._rates.take(item, time.monotonic())
-            if self.by not in ("event", "tid"):
+            if self.by not in OWN:
                 self._hex = self._hex or self._prints_hex(item)
                 self._names.learn(item, self.by)
 
@@ -111,14 +113,28 @@ async def check(session: Session, chosen: Selection, where: str | None, by: str)
     picked = chosen.pick(names) if chosen else names
     if not picked:
         raise nothing_matched(chosen, names, session.where)
-    known = session.facts.declarations.by_name
-    declared = [known[name] for name in picked if name in known]
+    declared = declared_of(session, picked)
     if where is not None:
         Filter.compile(where, declared)
+    check_by(declared, by)
+
+
+def declared_of(session: Session, picked: Iterable[str]) -> list[Declaration]:
+    """Return the declarations of those of the events that have one."""
+    known = session.facts.declarations.by_name
+    return [known[name] for name in picked if name in known]
+
+
+def check_by(declared: Iterable[Declaration], by: str) -> None:
+    """See that records of these events can be grouped by ``by``.
+
+    Raises:
+        UsageError: none of them has such an argument.
+    """
     arguments = {argument.name for one in declared for argument in one.arguments}
-    if by not in ("event", "tid") and not arguments.intersection((by, by.removesuffix("_"))):
-        similar = near(by, ["event", "tid", *sorted(arguments)])[:3]
+    if by not in OWN and arguments.isdisjoint((by, by.removesuffix("_"))):
+        similar = near(by, [*OWN, *sorted(arguments)])[:3]
         raise UsageError(
             f"no selected event has an argument {by!r} to group by",
-            hint=" or ".join(f"--by {name}" for name in similar or ("event", "tid")),
+            hint=" or ".join(f"--by {name}" for name in similar or OWN),
         )

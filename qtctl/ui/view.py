@@ -70,6 +70,7 @@ class View:
         self._table: list[str] = []
         self._note = ""
         self._helping = False
+        self._left = False
         self._search = ""
         self._asked: tuple[str, Callable[[str], None]] | None = None
         self._input = TextArea(
@@ -104,7 +105,9 @@ class View:
         """Show the view until it is left, or until the terminal is gone."""
         ticking = asyncio.ensure_future(self._tick())
         try:
-            await self._app.run_async(handle_sigint=False, set_exception_handler=False)
+            await self._app.run_async(
+                pre_run=self._begun, handle_sigint=False, set_exception_handler=False
+            )
         except (EOFError, OSError):
             pass  # the terminal went away with its pane: there is nobody to tell
         finally:
@@ -112,14 +115,14 @@ class View:
             await asyncio.gather(ticking, return_exceptions=True)
 
     def leave(self) -> None:
-        """End :meth:`run`."""
+        """End :meth:`run`, also one that has not begun yet."""
+        self._left = True
         if self._app.is_running and not self._app.is_done:
             self._app.exit()
 
-    def say(self, note: str) -> None:
-        """Show a note at the foot."""
-        self._note = note
-        self._app.invalidate()
+    def _begun(self) -> None:
+        if self._left:
+            self._app.exit()
 
     async def _tick(self) -> None:
         """Draw anew what changes by itself: rates, and counts that no row tells of."""
@@ -288,7 +291,7 @@ class View:
             self._note = f"no other row {'above' if up else 'below'} has {escaped(self._search)!r}"
 
     def _group(self, by: str) -> None:
-        self.watch.rating.group_by(by or "event")
+        self.watch.group_by(by or "event")
         self._table = self._tabulate()
 
 

@@ -13,6 +13,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.stream import announce
 from qtctl.commands.writing import Writer, count_records
 from qtctl.events.patterns import Selection
+from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
 from qtctl.session.attach import Session
@@ -21,7 +22,7 @@ from qtctl.session.follow import Stream
 from qtctl.session.names import Names
 from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style
-from qtctl.ui.rating import Rating
+from qtctl.ui.rating import Rating, check_by, declared_of
 from qtctl.ui.screen import Screen
 
 _WIDE = 120
@@ -124,9 +125,19 @@ class Watch:
         Raises:
             UsageError: it is no such expression, or names what no event has.
         """
-        declared = self.session.facts.declarations.by_name
-        picked = [declared[name] for name in self.stream.picked if name in declared]
-        self.filter = Filter.compile(text, picked) if text else None
+        self.filter = Filter.compile(text, self._declared()) if text else None
+
+    def group_by(self, by: str) -> None:
+        """Count by something else from now on.
+
+        Raises:
+            UsageError: no event has such an argument.
+        """
+        check_by(self._declared(), by)
+        self.rating.group_by(by)
+
+    def _declared(self) -> list[Declaration]:
+        return declared_of(self.session, self.stream.picked)
 
     def stop(self) -> None:
         """Ask :meth:`follow` to end; what comes until then is not shown."""

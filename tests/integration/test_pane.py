@@ -191,6 +191,8 @@ def test_the_view_switches_to_rates_and_back(beside: Beside) -> None:
     beside.emit(read_line(4, size=8), read_line(5, size=8))
     screen = beside.shows("NSECTORS (by rate)")
     eventually(lambda: re.search(r"^8 .* 2 ", beside.tmux.screen(beside.pane), re.M), screen)
+    beside.answer("b", "by (event, tid, ARG)", "nosuch")
+    beside.shows("no selected event has an argument 'nosuch'")
     beside.keys("s")
     beside.shows("NSECTORS (by bytes)")
     beside.keys("t")
