@@ -27,6 +27,15 @@ class Counts:
     lost: int = 0
     unknown_losses: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.read + other.read,
+            self.shown + other.shown,
+            self.filtered + other.filtered,
+            self.lost + other.lost,
+            self.unknown_losses + other.unknown_losses,
+        )
+
 
 class Sieve:
     """Lets through the picked events that a filter holds for, at most ``limit``, and counts.

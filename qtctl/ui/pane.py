@@ -62,8 +62,8 @@ def _size(text: str) -> str:
 Splits the current tmux window and leaves the focus where it is; prints the new pane's id. Without a
 pattern it shows what is on: `qtctl enable` and `qtctl mark` in any other pane show up in it. Keys:
 space pauses, f filters, / searches, arrows scroll back, t switches to the rates, c clears, h tells
-of all keys, q leaves. Closing the pane gives the guest back. Outside tmux: --here, in a second
-terminal.""",
+of all keys, q leaves. A guest that is started again is followed again. Closing the pane gives the
+guest back. Outside tmux: --here, in a second terminal.""",
     selects=True,
 )
 async def pane(context: Context, options: argparse.Namespace) -> Result | int:

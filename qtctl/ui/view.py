@@ -25,7 +25,6 @@ from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.widgets import TextArea
 
 from qtctl.commands.context import Context
-from qtctl.commands.stream import stop_when
 from qtctl.commands.writing import lost_words, say_sums
 from qtctl.errors import DataLost, QtctlError
 from qtctl.events.patterns import Selection
@@ -139,9 +138,11 @@ class View:
     # What is drawn, from top to bottom.
 
     def _bar(self) -> str:
-        session, counts = self.watch.session, self.watch.stream.counts
+        session, counts = self.watch.session, self.watch.counts
         name = session.guest and (session.guest.name or str(session.guest.pid))
         parts = [escaped(name or session.where)]
+        if self.watch.away:
+            parts.append("GONE")
         if self.rows.paused or self.rows.scrolled:
             parts.append("PAUSED" if self.rows.paused else "BACK")
         parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
@@ -312,28 +313,27 @@ async def view(
         finally:
             told.screen = None
             await watch.close()
-            say_sums(context, watch.stream.counts)
-    lost = watch.stream.counts.lost or watch.stream.counts.unknown_losses
-    if options.strict and lost:
-        raise DataLost(f"{lost_words(watch.stream.counts)} lost", hint="fewer patterns")
+            say_sums(context, watch.counts)
+    if options.strict and (watch.counts.lost or watch.counts.unknown_losses):
+        raise DataLost(f"{lost_words(watch.counts)} lost", hint="fewer patterns")
     return 0
 
 
 async def _run(context: Context, options: argparse.Namespace, drawn: View, watch: Watch) -> None:
-    """Follow and draw, until either ends; then end the other.
+    """Follow and draw until the view is left or the call is told to stop.
 
-    Raises:
-        LinkLost: the guest or its monitor went away.
+    Raises: what :meth:`Watch.follow` does.
     """
     showing = asyncio.ensure_future(drawn.run())
     following = asyncio.ensure_future(watch.follow())
-    stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, watch.stream))
+    stopped = asyncio.ensure_future(context.stop.wait())
     try:
-        await asyncio.wait({showing, following, stopping}, return_when="FIRST_COMPLETED")
+        await asyncio.wait(
+            {showing, following, stopped}, timeout=options.duration, return_when="FIRST_COMPLETED"
+        )
     finally:
         watch.stop()
         drawn.leave()
+        stopped.cancel()
         await showing
-        stopping.cancel()
-        await asyncio.gather(stopping, return_exceptions=True)
     await following

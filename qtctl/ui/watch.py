@@ -12,13 +12,14 @@ from functools import partial
 from qtctl.commands.context import Context
 from qtctl.commands.stream import announce
 from qtctl.commands.writing import Writer, count_records
+from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
 from qtctl.session.attach import Session
 from qtctl.session.feeds.base import Item
-from qtctl.session.follow import Stream
+from qtctl.session.follow import Counts, Stream
 from qtctl.session.names import Names
 from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style
@@ -46,9 +47,10 @@ class WatchContext(Context):
 class Watch:
     """Follows the guest of ``session``; :meth:`open` before :meth:`follow`, at last :meth:`close`.
 
+    Where the guest is lost it waits for it to come back (``away`` meanwhile), and goes on.
     ``draw`` is given the lines to show, thinned for the eye. A ``filter`` leaves records out of the
-    lines and of the rates; ``stream.counts`` go on counting them. ``not_drawn`` counts the records
-    that the eye was spared.
+    lines and of the rates; ``counts`` go on counting them. ``not_drawn`` counts the records that
+    the eye was spared.
     """
 
     def __init__(
@@ -66,10 +68,19 @@ class Watch:
         self.screen = Screen(context.out_style, draw, lambda: True)
         self.filter: Filter | None = None
         self.not_drawn = 0
-        self.stream: Stream
+        self.away = False
         self.rating: Rating
+        self._by: str = options.by
+        self._stream: Stream | None = None
+        self._before = Counts()
         self._writer: Writer
         self._leaving = False
+        self._waiting: asyncio.Future[bool] | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """The sums so far, over all guests that were followed here."""
+        return self._before + self._stream.counts if self._stream else self._before
 
     async def open(self) -> None:
         """Switch the events on and begin to count.
@@ -78,32 +89,58 @@ class Watch:
         """
         options = self._options
         names = await Names.ask(self.session.monitor, self.session.guest)
-        self.stream = self.session.follow(
+        stream = self.session.follow(
             self._selection,
             where=options.where,
             backend=options.backend,
             guard=options.guard,
         )
-        await self.stream.__aenter__()
-        self.rating = Rating(self.stream, names, options.by, options.interval)
+        await stream.__aenter__()
+        self._stream = stream
+        self.rating = Rating(stream, names, self._by, options.interval)
         style = self._context.out_style
         padded = Style(style.width if style.width >= _WIDE else 0, style.colour, style.unicode)
-        rows = RowFormatter(
-            padded, options.time, self.stream.hex_arguments(), self.stream.picked, names.thread
-        )
+        in_hex = stream.hex_arguments()
+        rows = RowFormatter(padded, options.time, in_hex, stream.picked, names.thread)
         self._writer = Writer(rows)
-        announce(self._context, self.stream)
+        announce(self._context, stream)
 
     async def follow(self) -> None:
-        """Show what the stream yields until it ends.
+        """Show what the guest says until told to stop.
 
         Raises:
-            LinkLost: the guest or its monitor went away.
+            NothingMatched, UsageError, Unsupported: the guest that came back is another one.
         """
-        async with contextlib.aclosing(aiter(self.stream)) as items:
+        while not self._leaving:
+            try:
+                if not self.away or await self._back():
+                    await self._follow()
+            except (LinkLost, OutcomeUnknown, ConnectionFailed) as lost:
+                self.away = True
+                await self.close()
+                if not self._leaving:
+                    self._context.complain(f"{lost.message}; waiting for the guest to come back")
+
+    async def _follow(self) -> None:
+        assert self._stream is not None
+        async with contextlib.aclosing(aiter(self._stream)) as items:
             async for item in items:
                 if not self._leaving:
                     await self._show(item)
+        self._leaving = True
+
+    async def _back(self) -> bool:
+        """Wait for the guest and open anew; tell whether it came before we were told to stop."""
+        self._waiting = asyncio.ensure_future(self.session.comes_back())
+        await asyncio.wait({self._waiting})
+        if self._leaving:
+            return False
+        self._waiting.result()
+        await self.open()
+        self.away = False
+        if self.filter is not None:
+            self.filter_by(self.filter.text)
+        return True
 
     async def _show(self, item: Item) -> None:
         if isinstance(item, Batch) and self.filter is not None:
@@ -134,16 +171,23 @@ class Watch:
             UsageError: no event has such an argument.
         """
         check_by(self._declared(), by)
+        self._by = by
         self.rating.group_by(by)
 
     def _declared(self) -> list[Declaration]:
-        return declared_of(self.session, self.stream.picked)
+        return declared_of(self.session, self._stream.picked if self._stream else ())
 
     def stop(self) -> None:
         """Ask :meth:`follow` to end; what comes until then is not shown."""
         self._leaving = True
-        self.stream.stop()
+        if self._stream is not None:
+            self._stream.stop()
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     async def close(self) -> None:
         """Give the guest back."""
-        await self.stream.__aexit__(None, None, None)
+        if self._stream is not None:
+            self._before, stream = self.counts, self._stream
+            self._stream = None
+            await stream.__aexit__(None, None, None)
