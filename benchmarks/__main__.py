@@ -22,6 +22,14 @@ BENCHMARKS = {
     "decode": Row(
         "log text to columns, against grep and awk", ("--megabytes", "16", "--seconds", "0.3")
     ),
+    "simple": Row(
+        "a simple trace to columns and text, against a plain reader and babeltrace2",
+        ("--records", "200000", "--seconds", "1"),
+    ),
+    "files": Row(
+        "time and memory of latency, count, replay and query on traces of 10^5 to 10^8 records",
+        ("--records", "100000", "1000000"),
+    ),
     "enable": Row("qtctl enable, against a bare qemu.qmp script", ("--pairs", "10")),
     "latency": Row(
         "from a record in the log to a line of output, against tail -F; idle CPU",

@@ -1,0 +1,143 @@
+"""A simple trace to columns and to text, against a plain reader and babeltrace2.
+
+The records are those of a real guest, repeated. Rates are of processor time, for other programs run
+on this machine as well. babeltrace2 reads the same records as CTF, which ``qtctl export`` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from benchmarks.common import QTCTL
+from benchmarks.traces import Repeated, declared
+from qtctl.events.declarations import parse_declarations
+from qtctl.records import linekernels, simplekernels
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.simpletrace import SimpleDecoder
+from qtctl.session.files.base import CHUNK_BYTES
+from qtctl.text.ndjson import json_lines
+from qtctl.text.rows import RowFormatter
+from qtctl.text.style import Style
+
+LIMITS = {"qtctl, to columns": 20e6, "qtctl, to text": 2e6}
+"""Records a second that the design promises."""
+
+
+def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> float:
+    """Decode a whole file and return the records of a second."""
+    chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+    decoder, began = SimpleDecoder(table), time.process_time()
+    for chunk in chunks:
+        for item in decoder.feed(chunk):
+            assert isinstance(item, Batch)
+            work(item)
+    return decoder.records / (time.process_time() - began)
+
+
+def best(measure: Callable[[], float], seconds: float) -> float:
+    """Return the best of as many turns as fit into ``seconds``."""
+    rates, ends = [measure()], time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        rates.append(measure())
+    return max(rates)
+
+
+def typed(batch: Batch) -> None:
+    for event in batch.groups():
+        if event >= 0:
+            batch.arguments(event)
+
+
+def plainly(data: bytes, start: int) -> float:
+    """Unpack each record with ``struct``, as QEMU's scripts/simpletrace.py does."""
+    head, number = struct.Struct("=QQQII"), struct.Struct("=Q")
+    at, records, began = start, 0, time.process_time()
+    while at < len(data):
+        _, _, _, size, _ = head.unpack_from(data, at)
+        for place in range(at + 32, at + 8 + size - 7, 8):
+            number.unpack_from(data, place)
+        at += 8 + size
+        records += 1
+    return records / (time.process_time() - began)
+
+
+def peer(command: list[str], records: int) -> float:
+    """Run a program to its end and return the records of a second of processor time."""
+    before = psutil.Process().cpu_times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = psutil.Process().cpu_times()
+    used = after.children_user + after.children_system
+    return records / (used - before.children_user - before.children_system)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.simple", description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each line of the table")
+    options = parser.parse_args()
+    compiled = simplekernels.COMPILED and linekernels.COMPILED
+    count = options.records if compiled else min(options.records, 20_000)
+    rows: list[tuple[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="qtctl-bench-") as name:
+        folder = Path(name)
+        known = declared(folder)
+        trace = Repeated(count)
+        trace.write(folder / "trace")
+        data = (folder / "trace").read_bytes()
+        table = EventTable.build(None, parse_declarations(known.read_text()).by_name)
+        formatter = RowFormatter(Style(), "abs", {}, table.names)
+
+        def text(lines: Callable[[Batch], list[str]]) -> Callable[[Batch], object]:
+            return lambda batch: "\n".join(lines(batch)).encode()
+
+        works: dict[str, Callable[[Batch], object]] = {
+            "qtctl, to columns": lambda batch: None,
+            "qtctl, with typed arguments": typed,
+            "qtctl, to text": text(formatter.lines),
+            "qtctl, to JSON": text(json_lines),
+        }
+        for title, work in works.items():
+            rows.append(
+                (title, best(lambda work=work: decode(table, data, work), options.seconds))  # type: ignore[misc]
+            )
+        few = data[: len(trace.head) + len(data) // 20]
+        rows.append(("struct reader", plainly(_whole(few, len(trace.head)), len(trace.head))))
+        if shutil.which("babeltrace2"):
+            ctf = folder / "ctf"
+            words = ("export", "--to", "ctf", str(folder / "trace"), "--events-all", str(known))
+            subprocess.run([*QTCTL, *words, "-o", str(ctf), "-q"], check=True)
+            rows.append(("babeltrace2, CTF to text", peer(["babeltrace2", str(ctf)], count)))
+            quiet = ["babeltrace2", str(ctf), "--output-format=dummy"]
+            rows.append(("babeltrace2, decoding only", peer(quiet, count)))
+    print(f"{count:,} records, {len(data) / count:.0f} bytes each; compiled: {compiled}\n")
+    print("| | million records/s |\n|---|---|")
+    for title, rate in rows:
+        print(f"| {title} | {rate / 1e6:.2f} |")
+    broken = [title for title, limit in LIMITS.items() if compiled and dict(rows)[title] < limit]
+    for title in broken:
+        print(f"{title}: below {LIMITS[title] / 1e6:.0f} million", file=sys.stderr)
+    return bool(broken)
+
+
+def _whole(data: bytes, at: int) -> bytes:
+    """Leave out the record that is cut off at the end."""
+    while at + 32 <= len(data):
+        end = at + 8 + struct.unpack_from("=I", data, at + 24)[0]
+        if end > len(data):
+            break
+        at = end
+    return data[:at]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

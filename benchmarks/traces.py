@@ -1,0 +1,65 @@
+"""Saved traces of any size: the records of a capture, repeated with their times moved on.
+
+``python -m benchmarks.traces FOLDER RECORDS`` makes ``trace`` and ``trace-events-all`` there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.samples import DATA
+
+CAPTURE = DATA / "qemu-7.2-simple-v4.bin.gz"
+EVENTS = DATA / "trace-events-all-7.2.gz"
+
+
+def declared(folder: Path) -> Path:
+    """Unpack the declarations of the QEMU that wrote the capture."""
+    path = folder / "trace-events-all"
+    path.write_bytes(gzip.decompress(EVENTS.read_bytes()))
+    return path
+
+
+class Repeated:
+    """A simple trace file of ``records`` records, made of a capture's."""
+
+    def __init__(self, records: int) -> None:
+        data = gzip.decompress(CAPTURE.read_bytes())
+        at = 24
+        while struct.unpack_from("=Q", data, at)[0] == 0:
+            at += 20 + int(struct.unpack_from("=I", data, at + 16)[0])
+        self.head = data[:at]
+        spans = []
+        while at < len(data):
+            time_ns, size = struct.unpack_from("=QI", data, at + 16)
+            spans.append((at, 8 + size, time_ns))
+            at += 8 + size
+        self._once = b"".join(data[at : at + size] for at, size, _ in spans)
+        self._ends = np.cumsum([size for _, size, _ in spans])
+        self._times = np.array([time_ns for _, _, time_ns in spans], np.uint64)
+        self._records = records
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        places = np.concatenate([[0], self._ends[:-1]]) + 16
+        places = (places[:, None] + np.arange(8)).reshape(-1)
+        step = self._times.max() - self._times.min() + np.uint64(1000)
+        body = np.frombuffer(self._once, np.uint8).copy()
+        whole, rest = divmod(self._records, len(self._times))
+        with path.open("wb") as file:
+            file.write(self.head)
+            for turn in range(whole + 1):
+                body[places] = (self._times + np.uint64(turn) * step).view(np.uint8)
+                # The last turn is cut at a whole record.
+                size = len(body) if turn < whole else int(self._ends[rest - 1]) if rest else 0
+                file.write(body[:size].tobytes())
+
+
+if __name__ == "__main__":
+    declared(Path(sys.argv[1]))
+    Repeated(int(sys.argv[2])).write(Path(sys.argv[1], "trace"))
