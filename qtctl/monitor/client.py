@@ -249,6 +249,8 @@ class Monitor:
         finally:
             if borrowed is not None or not taking.done():
                 await _abandon(taking)
+            elif not taking.cancelled():
+                taking.exception()  # told to whoever waits; nobody does where we are cancelled
 
     async def _borrow(self) -> _Way | None:
         """Connect to whoever lends the monitor; None where nobody does, or has just left."""

@@ -27,6 +27,7 @@ from qtctl.commands.registry import Command, CommandTable, Result
 from qtctl.commands.writing import make_writer
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.control import States
+from qtctl.events.patterns import Selection
 from qtctl.model import Control, EventState
 from qtctl.monitor.hearing import Ear
 from qtctl.session.attach import Session
@@ -139,6 +140,7 @@ class Console:
         self.table = table
         self.screen = screen
         self.states: States = {}
+        self._leased: dict[str, bool] = {}
         self.jobs: list[Job] = []
         self.left = asyncio.Event()
         self._changed = changed
@@ -163,7 +165,10 @@ class Console:
         session.on_streams = self._streams_changed
         self._background = [
             asyncio.ensure_future(work)
-            for work in (self._obey(), self._hear(), self._keep_fresh(), self._keep_rate())
+            for work in (
+                *(self._obey(), self._hear(), self._keep_link()),
+                *(self._keep_fresh(), self._keep_rate()),
+            )
         ]
 
     async def leave(self) -> None:
@@ -283,7 +288,7 @@ class Console:
             job.task.add_done_callback(lambda _: self._context.say(_UNWATCHED))
         job.stop()
 
-    # What is on, and who shows it
+    # The guest, and what is told of it
 
     async def _hear(self) -> None:
         """Show what the guest's monitor and other consoles tell, once for all jobs."""
@@ -297,6 +302,47 @@ class Console:
                         self.screen.write(writer.lines(news, 0))
                 self._stale.set()
 
+    async def _keep_link(self) -> None:
+        """When the guest is gone wait for it to come back, and go on as before with that."""
+        session = self.session
+        while True:
+            cause = await session.monitor.wait_lost()
+            leased, again = self._leased, [job for job in self.jobs if self._goes_on(job)]
+            self._context.complain(f"the guest on {session.where} is gone: {cause}")
+            self._context.say("waiting for it to come back; Ctrl-D leaves")
+            self.states = {}
+            self._changed()
+            if self.jobs:
+                await asyncio.wait([job.task for job in self.jobs], timeout=_END_S)
+            await session.comes_back()
+            self._context.say("the guest is back")
+            self._context.tell_notices(session)
+            if self._watches and any(leased.values()):
+                await self._watch_first()
+            for on in (True, False):
+                if names := [name for name, wanted in leased.items() if wanted == on]:
+                    await self._switch_again(names, on)
+            for job in again:
+                self._context.say(f"again: {job.line}")
+                self.submit(job.line)
+            self._stale.set()
+
+    def _goes_on(self, job: Job) -> bool:
+        """Tell whether a job is one to take up again, unlike the watch, which comes by itself."""
+        stays = job.context.stops or bool(job.context.name)
+        return stays and job is not self._watch and not job.context.stop.is_set()
+
+    async def _switch_again(self, names: list[str], on: bool) -> None:
+        try:
+            report = await self.session.leasing.switch(self._owner, Selection.of(*names), on)
+        except QtctlError as error:
+            self._context.fail(error)
+        else:
+            changed = counted(len(report.changed), "event")
+            self._context.say(f"again: {changed} switched {'on' if on else 'off'}")
+
+    # What is on, and who shows it
+
     async def _keep_fresh(self) -> None:
         """Read the guest's state anew after whatever may have changed it."""
         while True:
@@ -304,12 +350,22 @@ class Console:
             with contextlib.suppress(QtctlError):
                 status = await self.session.monitor.execute("query-status")
                 self.states = await self.session.all_states()
+                self._leased = await self._read_lease()
                 self._state = str(status.get("status", ""))
                 if not self._stale.is_set():
                     self._watch_or_not()
             self._changed()
             await asyncio.sleep(_FRESH_S)
             await self._stale.wait()
+
+    async def _read_lease(self) -> dict[str, bool]:
+        """Return what this console has switched, as it wants it."""
+        journal = self.session.leasing.journal
+        if not journal.folder.is_dir():
+            return {}
+        async with journal.locked():
+            events = journal.of(self._owner).events
+        return {name: change.wanted for name, change in events.items()}
 
     def _on(self) -> list[str]:
         return [name for name, state in self.states.items() if state == EventState.ENABLED]

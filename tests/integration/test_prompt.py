@@ -102,6 +102,44 @@ def test_what_another_console_switches_on_is_shown(qtctl: Qtctl, fake: FakeProce
     assert fake.tell()["enabled"] == [READ]
 
 
+def test_a_guest_that_comes_back_is_taken_up_again(qtctl: Qtctl, folder: Path) -> None:
+    where = ("--socket", str(folder / "qmp"), "-D", str(folder / "log"))
+    with FakeProcess(*where) as first, prompt(qtctl, first) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched")
+        on.send("tail virtio_blk_handle_write\r")
+        place = on.until("1 event on")
+        on.until("0 lost | 1 job", place)
+        first.stop()
+        place = on.until("is gone", place)
+        on.send("list\r")
+        place = on.until("try:", place)
+        with FakeProcess(*where) as second:
+            on.until("the guest is back", place)
+            place = on.until("1 event switched on", place)
+            on.until("1 event on", place)
+            wanted = ["virtio_blk_handle_write", READ]
+            eventually(lambda: sorted(second.tell()["enabled"]) == sorted(wanted), "both are on")
+            second.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 77 nsectors 1"])
+            on.until("sector 77", place)
+            on.send("\x04")
+            assert on.finish() == 0
+            assert not second.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def test_a_prompt_can_be_left_while_the_guest_is_gone(qtctl: Qtctl, folder: Path) -> None:
+    with FakeProcess("--socket", str(folder / "qmp")) as fake, prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched")
+        fake.stop()
+        on.until("is gone")
+        on.send("\x04")
+        assert on.finish() == 0
+
+
 def test_ctrl_c_clears_the_line_first(qtctl: Qtctl, fake: FakeProcess) -> None:
     with prompt(qtctl, fake) as on:
         on.until(PROMPT)
