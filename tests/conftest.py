@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.needs import TRACEFS
+from tests.running import Qtctl
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,3 +26,10 @@ def mounted_tracefs() -> Iterator[None]:
     yield
     if mounted:
         subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
+
+
+@pytest.fixture
+def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
+    """Run qtctl with folders of its own; see :class:`tests.running.Qtctl`."""
+    with Qtctl(tmp_path / "home") as runner:
+        yield runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -31,11 +32,12 @@ class Asker:
         """Send one call and return everything that was said to it, events too."""
         self._link.sendall(call.encode() + _FENCE.encode())
         heard = []
-        for line in self._lines:
-            message = json.loads(line)
-            if message.get("id") == _MARK:
-                break
-            heard.append(message)
+        with contextlib.suppress(ConnectionResetError):  # it quit, and never read the fence
+            for line in self._lines:
+                message = json.loads(line)
+                if message.get("id") == _MARK:
+                    break
+                heard.append(message)
         return heard
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_qmp import FakeProcess
-from tests.running import TOP, Qtctl
+from tests.running import TOP
 
 MakeFake = Callable[..., FakeProcess]
 
@@ -25,13 +25,6 @@ def folder() -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-@pytest.fixture
-def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
-    """Run qtctl with folders of its own; see :class:`tests.running.Qtctl`."""
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
 
 
 @pytest.fixture
