@@ -16,7 +16,11 @@ class RawClient:
     def __init__(self, path: str, *, negotiate: bool = True) -> None:
         self.link = socket.socket(socket.AF_UNIX)
         self.link.settimeout(_SECONDS)
-        self.link.connect(path)
+        try:
+            self.link.connect(path)
+        except OSError:
+            self.link.close()
+            raise
         self._lines = self.link.makefile("rb")
         self.greeting = self.line()
         if negotiate:

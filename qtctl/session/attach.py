@@ -294,6 +294,8 @@ async def _connect(
     try:
         return await connect(address, lend=lend, told=told)
     except MonitorBusy as busy:
+        if busy.hint:
+            raise  # a lender that does not answer
         raise _busy(address, guest or find_guest(address), busy) from busy
 
 
