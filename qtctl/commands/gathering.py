@@ -93,7 +93,7 @@ async def _live(
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
         taker = ready(Known(names, declared, session.where))
-        stream = session.follow(selection, where=where, backend=options.backend)
+        stream = session.follow(selection, where=where, backend=options.backend, news=False)
         try:
             async with stream:
                 announce(context, stream)

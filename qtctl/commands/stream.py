@@ -243,7 +243,11 @@ async def wait(context: Context, options: argparse.Namespace) -> Result:
     found: Batch | None = None
     async with context.attached(lend=True) as session:
         stream = session.follow(
-            Selection.of(options.event), where=options.where, backend=options.backend, limit=1
+            Selection.of(options.event),
+            where=options.where,
+            backend=options.backend,
+            limit=1,
+            news=False,
         )
         async with stream:
             announce(context, stream)

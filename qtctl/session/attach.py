@@ -91,6 +91,7 @@ class Session:
         limit: int | None = None,
         kernel: Sequence[str] = (),
         guard: int | None = None,
+        news: bool = True,
     ) -> Stream:
         """Return a stream of what the guest says, to enter with ``async with``.
 
@@ -114,6 +115,7 @@ class Session:
             limit=limit,
             kernel=kernel,
             guard=guard,
+            news=news,
         )
 
     def following(self, stream: Stream, now: bool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -46,6 +47,7 @@ class Stream:
     records; ``text`` shows lines that are no events, too.
     ``kernel`` are patterns of kernel events to show among them (ftrace only). Over ``guard`` events
     a second, those that are loudest are switched off until the end; a flood is told in any case.
+    With ``news`` it yields what the guest's monitor and other consoles tell as well.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Stream:
         limit: int | None = None,
         kernel: Sequence[str] = (),
         guard: int | None = None,
+        news: bool = True,
     ) -> None:
         self.session = session
         self._sieve = Sieve(text=text, limit=limit)
@@ -75,6 +78,7 @@ class Stream:
         self._kernel_patterns = kernel
         self._kernel: list[str] = []
         self._guard = guard
+        self._news = news
         self._guarding: Guarding | None = None
         self._pilot: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
@@ -221,15 +225,11 @@ class Stream:
     async def __aiter__(self) -> AsyncGenerator[Item]:
         """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
 
-        What the guest's monitor and other consoles tell stands where it came.
-
         Raises:
             LinkLost: the monitor went away; what was logged until then has been yielded.
         """
-        async with (
-            self.session.monitor.listening(self._ear),
-            contextlib.aclosing(self._items()) as items,
-        ):
+        hears = self.session.monitor.listening(self._ear) if self._news else nullcontext()
+        async with hears, contextlib.aclosing(self._items()) as items:
             async for item in items:
                 yield item
 
