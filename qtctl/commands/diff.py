@@ -1,0 +1,215 @@
+"""The verb that compares two runs: diff."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.control import EXCEPT, FILE
+from qtctl.commands.progress import Progress
+from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.values import selection
+from qtctl.commands.writing import WHERE, lost_words
+from qtctl.errors import QtctlError, UsageError
+from qtctl.text.figures import short
+
+if TYPE_CHECKING:
+    from qtctl.events.patterns import Selection
+    from qtctl.records.distribution import Spread
+    from qtctl.session.comparing import Both, Comparison, Profile
+    from qtctl.session.replaying import Replay
+    from qtctl.text.style import Style
+
+_RATE = 1.25
+_SHARE = 0.1
+_ROWS = 20
+_QUANTILES = {"p50": 0.5, "p99": 0.99}
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Read ``START,END``."""
+    start, comma, end = text.partition(",")
+    if not comma or not start.strip() or not end.strip():
+        raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
+    return start.strip(), end.strip()
+
+
+@command(
+    "diff",
+    "compare two runs: events, rates, order, latencies",
+    arguments=(
+        arg("one", metavar="A", type=Path, help="a recording, a trace or a log", completes="file"),
+        arg("two", metavar="B", type=Path, help="what it is compared with", completes="file"),
+        arg("patterns", metavar="PATTERN", nargs="*", help="only these events", completes="event"),
+        EXCEPT,
+        FILE,
+        WHERE,
+        arg(
+            "--pair",
+            metavar="START,END",
+            action="append",
+            type=pair,
+            default=[],
+            help="also the latency of this pair of events",
+        ),
+        arg("--all", action="store_true", help="also what did not change"),
+    ),
+    examples=(
+        "qtctl diff before.qtr after.qtr",
+        "qtctl diff good.log bad.log 'virtio_*' --all",
+        "qtctl diff a.qtr b.qtr --pair virtio_blk_handle_read,virtio_blk_req_complete --json",
+    ),
+    details=(
+        "events     that came in one run only, or at a rate 1.25 times apart (by counts where the\n"
+        "           times are not known)\n"
+        "order      events that came for the first time in another order; and what follows what:\n"
+        "           after A came B in such a share, on the same thread where it is known,\n"
+        "           where that differs by a tenth\n"
+        "latencies  of pairs that names and arguments make plain (*_start and *_end with the same\n"
+        "           pointer), and of each --pair\n"
+        "Shows the 20 greatest changes of each; --all and --json have everything."
+    ),
+    selects=True,
+)
+async def diff(context: Context, options: argparse.Namespace) -> Result:
+    """Read both, and put them side by side."""
+    from qtctl.session.comparing import compare
+
+    chosen = selection(options)
+    context.stops = True
+    profiles, problems = [], []
+    for path in (options.one, options.two):
+        profile, problem = await _read(context, options, path, chosen)
+        profiles.append(profile)
+        problems.append(problem)
+    if context.stop.is_set():
+        raise QtctlError("stopped before all was read: there is nothing to compare")
+    found = compare(*profiles)
+    for problem in filter(None, problems):
+        context.complain(problem)
+    everything = options.all or context.json
+    return Result(
+        _document(options, found),
+        lambda style: _lines(style, found, everything),
+        int(any(problems)),
+    )
+
+
+async def _read(
+    context: Context, options: argparse.Namespace, path: Path, chosen: Selection
+) -> tuple[Profile, str]:
+    from qtctl.session.comparing import profile_of
+    from qtctl.session.replaying import Replay
+
+    trace: Replay = await asyncio.to_thread(
+        Replay, path, events_all=context.events_all, selection=chosen, where=options.where
+    )
+    with contextlib.closing(trace):
+        profile = profile_of(trace.table.names, trace.table.declarations, options.pair, str(path))
+
+        def step() -> bool:
+            items = trace.step()
+            for item in items or ():
+                profile.take(item)
+            return items is not None
+
+        progress = Progress(context, trace.size, alone=True)
+        try:
+            while not context.stop.is_set() and await asyncio.to_thread(step):
+                progress.tell(trace.taken)
+        finally:
+            progress.clear()
+    counts = trace.counts
+    if not counts.shown:
+        raise UsageError(f"{path} has no record of these events: nothing to compare")
+    took = "" if profile.seconds is None else f" in {profile.seconds:.3g} s"
+    lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ""
+    context.say(f"{path}: {counts.shown} records{took}{lost}")
+    return profile, trace.problem
+
+
+def _document(options: argparse.Namespace, found: Comparison) -> dict[str, Any]:
+    return {
+        "a": {"path": str(options.one), "seconds": found.seconds[0]},
+        "b": {"path": str(options.two), "seconds": found.seconds[1]},
+        "events": [
+            {"name": one.name, "counts": one.counts, "rates": one.rates, "change": one.change}
+            for one in found.events
+        ],
+        "moved": found.moved,
+        "order": [
+            {"before": one.before, "after": one.after, "counts": one.counts, "shares": one.shares}
+            for one in found.order
+        ],
+        "latencies": [
+            {
+                "start": question.starts,
+                "end": question.ends,
+                "key": question.key,
+                "unit": "ns",
+                "a": _figures(spreads[0]),
+                "b": _figures(spreads[1]),
+            }
+            for question, spreads in found.latencies
+        ],
+    }
+
+
+def _figures(spread: Spread) -> dict[str, int | float]:
+    shares = dict(zip(_QUANTILES, spread.percentiles(list(_QUANTILES.values())), strict=True))
+    return {"count": spread.count, **shares, "max": spread.most, "mean": round(spread.mean, 1)}
+
+
+def _changed(one: Both) -> bool:
+    change = one.change
+    return change is None or not 1 / _RATE < change < _RATE
+
+
+def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
+    from qtctl.text.histogram import duration_words
+    from qtctl.text.tables import table
+
+    most = None if everything else _ROWS
+    events = [one for one in found.events if everything or _changed(one)]
+    order = [one for one in found.order if everything or abs(one.change) >= _SHARE]
+    rows = []
+    for one in events[:most]:
+        sides = [f"{short(rate)}/s" for rate in one.rates] if one.rates else map(str, one.counts)
+        rows.append(("event", one.name, *sides, _event_words(one)))
+    for name in found.moved[:most]:
+        rows.append(("order", f"first {name}", "", "", "came in another place"))
+    for step in order[:most]:
+        shares = [f"{100 * share:.0f} %" for share in step.shares]
+        change = f"{100 * step.change:+.0f}"
+        rows.append(("order", f"{step.before} > {step.after}", *shares, change))
+    for question, spreads in found.latencies[:most]:
+        name = f"{question.starts[0]} > {question.ends[0]}"
+        for label, share in _QUANTILES.items():
+            one_ns, two_ns = (spread.percentiles([share])[0] for spread in spreads)
+            sides = [duration_words(one_ns), duration_words(two_ns)]
+            if everything or not 1 / _RATE < (two_ns + 1) / (one_ns + 1) < _RATE:
+                change = f"x {(two_ns + 1) / (one_ns + 1):.2f}"
+                rows.append(("latency", f"{name} {label}", *sides, change))
+    if not rows:
+        yield "no differences"
+        return
+    yield from table(style, ("KIND", "WHAT", "A", "B", "CHANGE"), rows)
+    left = (
+        len(events)
+        + len(order)
+        + len(found.moved)
+        - sum(min(len(part), _ROWS) for part in (events, order, found.moved))
+    )
+    if most and left:
+        yield style.paint(f"and {left} more: --all", "faint")
+
+
+def _event_words(one: Both) -> str:
+    if one.change is None:
+        return "only in A" if one.counts[0] else "only in B"
+    return f"x {one.change:.2f}"
