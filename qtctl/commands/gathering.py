@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from qtctl.commands.context import Context
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg
-from qtctl.commands.stream import BACKEND, announce, stop_when
+from qtctl.commands.stream import BACKEND, announce, stop_when, warn
 from qtctl.commands.values import duration
 from qtctl.commands.writing import say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
@@ -101,6 +101,7 @@ async def _live(
                 try:
                     async with contextlib.aclosing(aiter(stream)) as items:
                         async for item in items:
+                            warn(context, item)
                             await asyncio.to_thread(taker.take, item)
                 finally:
                     stopping.cancel()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.progress import StatusLine
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.stream import BACKEND
 from qtctl.commands.values import duration, selection
@@ -70,28 +71,20 @@ async def probe(context: Context, options: argparse.Namespace) -> Result:
 
 async def _run(context: Context, prober: Probe) -> None:
     """Run the probe to its end or until told to stop, and tell how far it is."""
-    shows = context.err_style.terminal and not context.quiet
+    line = StatusLine(context)
     stopping = asyncio.ensure_future(_stop_when(context.stop, prober))
     try:
         async with contextlib.aclosing(prober.run()) as samples:
             async for left in samples:
-                if shows:
-                    _write(f"\r{left} of {len(prober.picked)} events to price \x1b[K")
+                line.tell(partial("{} of {} events to price ".format, left, len(prober.picked)))
     finally:
         stopping.cancel()
-        if shows:
-            _write("\r\x1b[K")
+        line.clear()
 
 
 async def _stop_when(stop: asyncio.Event, prober: Probe) -> None:
     await stop.wait()
     prober.stop()
-
-
-def _write(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 def _result(context: Context, prober: Probe) -> Result:

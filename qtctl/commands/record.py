@@ -27,11 +27,12 @@ from qtctl.commands.stream import (
     announce,
     check_lost,
     stop_when,
+    warn,
 )
 from qtctl.commands.values import duration, selection
-from qtctl.commands.writing import WHERE, lost_words, say_sums
+from qtctl.commands.writing import GUARD, WHERE, lost_words, say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
-from qtctl.model import Control
+from qtctl.model import Control, Flood
 from qtctl.text.figures import short
 from qtctl.text.tables import table
 
@@ -92,6 +93,7 @@ RING = arg(
             "or this expression holds for a record",
         ),
         KERNEL,
+        GUARD,
         ALL,
         STRICT,
     ),
@@ -133,6 +135,7 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
             text=options.all,
             limit=options.max_events,
             kernel=options.kernel,
+            guard=options.guard,
         )
         try:
             async with stream:
@@ -181,6 +184,9 @@ async def _pump(context: Context, seconds: float | None, stream: Stream, into: D
             into.add(Control("enable", patterns, changed, stream.began_ns))
         async with contextlib.aclosing(aiter(stream)) as items:
             async for item in items:
+                if isinstance(item, Flood):
+                    progress.clear()
+                    warn(context, item)
                 _tell(context, progress, await asyncio.to_thread(into.add, item))
                 if ticking.done():
                     break
