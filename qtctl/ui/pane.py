@@ -14,7 +14,6 @@ from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
-from qtctl.session.attach import Session
 from qtctl.ui.tmux import SIDES, here, split
 from qtctl.ui.top import VIEWED, has_a_screen
 
@@ -86,27 +85,26 @@ async def pane(context: Context, options: argparse.Namespace) -> Result | int:
     async with context.attached() as session:
         # Here, and not in a pane that nobody looks at yet.
         await check(session, chosen, options.where, options.by)
-        command = [sys.executable, "-m", "qtctl", *_words(context, options, chosen, session)]
+        words = view_call(context, options, chosen, session.where)
+    call = [sys.executable, "-m", "qtctl", *words]
     made = await asyncio.to_thread(
-        split, place, command, side=options.side or "right", size=options.size, env=os.environ
+        split, place, call, side=options.side or "right", size=options.size, env=os.environ
     )
     return Result({"pane": made}, lambda style: [made])
 
 
-def _words(
-    context: Context, options: argparse.Namespace, chosen: Selection, session: Session
+def view_call(
+    context: Context, options: argparse.Namespace, chosen: Selection, where: str
 ) -> list[str]:
-    """Return the call that shows the view in the new pane."""
-    words = ["-t", session.where, "pane", "--here", "--view", options.view]
+    """Return the words after ``qtctl`` that show the view, on the monitor at ``where``."""
+    words = ["-t", where, "pane", "--here", "--view", options.view]
     if context.events_all is not None:
         words += ["--events-all", str(context.events_all.resolve())]
-    for name in ("where", "backend", "by", "sort", "time"):
-        if (value := getattr(options, name)) is not None:
-            words.append(f"--{name}={value}")
-    for name in ("interval", "duration"):
-        if (seconds := getattr(options, name)) is not None:
-            words.append(f"--{name}={seconds:f}s")
-    if options.strict:
-        words.append("--strict")
+    for one in VIEWED:
+        value = getattr(options, one.flags[0].removeprefix("--").replace("-", "_"))
+        if value is True:
+            words.append(one.flags[0])
+        elif value not in (None, False):
+            words.append(f"{one.flags[0]}={value}")
     rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
     return [*words, "--", *rules]

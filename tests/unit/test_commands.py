@@ -158,3 +158,23 @@ def test_rewriting_argv_loses_no_word(words: list[str]) -> None:
     assert len(rewritten) == len(words) - markers
     assert all(not word.startswith("--") for word in rewritten if word != "--")
     assert [w for w in rewritten if w.startswith(EXCLUDED)] or "--except" not in head
+
+
+def test_the_pane_is_called_as_it_was_asked_for() -> None:
+    from qtctl.commands.context import Context
+    from qtctl.ui.pane import view_call
+
+    asked = (
+        *("--where", "a == '-x'", "--by", "tid", "--interval", "500ms", "--guard", "9"),
+        *("--duration", "2m", "--strict", "--view", "top", "--backend", "log", "--time", "rel"),
+    )
+    given = options("pane", *asked, "--", "virtio_*", "-virtio_gpu*", "x")
+    words = view_call(Context(), given, selection(given), "unix:/a b")
+    called = options(*words)
+    assert called.here and not given.here
+    assert called.target == "unix:/a b"
+    for name in ("where", "by", "interval", "guard", "duration", "strict", "view", "time"):
+        assert getattr(called, name) == getattr(given, name)
+    assert selection(called) == selection(given)
+    plain = options("pane")
+    assert not selection(options(*view_call(Context(), plain, selection(plain), "x")))
