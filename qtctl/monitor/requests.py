@@ -9,6 +9,7 @@ tell whom that answer is for.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -178,12 +179,12 @@ def read_request(message: bytes) -> Request:
         raise BadRequest("JSON parse error, invalid UTF-8 sequence in string") from None
     try:
         value = _read(text)
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except RecursionError:
         raise BadRequest("JSON nesting depth limit exceeded") from None
     except ValueError as error:
         raise BadRequest(f"JSON parse error, {getattr(error, 'msg', error)}") from None
-    if _BAD_CHARACTER.search(written):
+    plain = text.isascii() and "\\u" not in text
+    if not plain and _BAD_CHARACTER.search(json.dumps(value, ensure_ascii=False)):
         raise BadRequest("JSON parse error, invalid escape sequence in string")
     if not isinstance(value, dict):
         raise BadRequest("QMP input must be a JSON object")
@@ -213,11 +214,20 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("number out of range")
+    return value
+
+
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"invalid keyword '{word}'")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_float, parse_constant=_refuse_constant
+)
 _BEFORE = re.compile(rb'\{"id": "%s(\d+)", ' % ID_PREFIX.encode())
 _BEHIND = re.compile(rb', "id": "%s(\d+)"\}\s*\Z' % ID_PREFIX.encode())
 _BEHIND_BYTES = len(', "id": ""}\r\n') + len(ID_PREFIX) + 20
