@@ -77,9 +77,10 @@ class Pilot:
 
 
 class Backlog:
-    """How much more is said than is read, over the last second.
+    """How much more, or less, is said than is read, over the last second.
 
-    What was read tells the rates; where its reader stalls or lines are skipped, they are higher.
+    What was read tells the rates. Where its reader stalls or lines are skipped, they are higher;
+    where it catches up, they are lower.
     ``taken`` are bytes read so far, ``behind`` those that wait to be.
     """
 
@@ -87,7 +88,7 @@ class Backlog:
         self._samples = deque([(now_s, taken, taken + behind, 0, 0)])
 
     def factor(self, now_s: float, *, taken: int, behind: int, read: int, lost: int) -> float:
-        """Return what rates of read events are to be multiplied with, at least 1.
+        """Return what rates of read events are to be multiplied with.
 
         ``read`` and ``lost`` are events so far.
         """
@@ -95,10 +96,9 @@ class Backlog:
         while len(self._samples) > 1 and self._samples[1][0] <= now_s - _WINDOW_S:
             self._samples.popleft()
         _, taken_before, said_before, read_before, lost_before = self._samples[0]
-        skipped = _ratio(lost - lost_before, read - read_before)
-        waiting = _ratio(taken + behind - said_before, taken - taken_before) - 1
-        return (1 + skipped) * (1 + max(0.0, waiting))
-
-
-def _ratio(one: int, other: int) -> float:
-    return one / other if other > 0 else 0.0
+        new_read, new_taken = read - read_before, taken - taken_before
+        if new_read <= 0 or new_taken <= 0:  # or the file was cut
+            return 1.0
+        skipped = (lost - lost_before) / new_read
+        said = max(0, taken + behind - said_before) / new_taken
+        return (1 + skipped) * said

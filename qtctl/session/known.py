@@ -37,13 +37,12 @@ def remember(names: Iterable[str], declarations: Path | None) -> None:
 
 def known_events(start: str) -> dict[str, str]:
     """Return the events known here that begin with ``start``, with their arguments as declared."""
-    seen, names = _seen()
-    for source in [seen, *installed_declarations()]:
-        declared = _declared(source, start) if source is not None else {}
-        if names or declared:
-            chosen = [name for name in names if name.startswith(start)] or sorted(declared)
-            return {name: declared.get(name, "") for name in chosen}
-    return dict.fromkeys((name for name in names if name.startswith(start)), "")
+    path, names = _seen()
+    if names:
+        declared = _declared(path, start) if path is not None else {}
+        return {name: declared.get(name, "") for name in names if name.startswith(start)}
+    found = (_declared(path, start) for path in installed_declarations())
+    return next(filter(None, found), {})
 
 
 def _seen() -> tuple[Path | None, list[str]]:

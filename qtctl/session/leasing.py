@@ -57,7 +57,7 @@ class Leasing:
         self._guest = guest
         self.journal = journal
         self.acted_s = 0.0
-        """When QEMU last took a switch of ours, by ``time.monotonic``."""
+        """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
 
     async def recover(self) -> list[str]:
         """Give back what killed runs left behind; return one sentence for each."""
@@ -112,6 +112,7 @@ class Leasing:
             extended = extend(lease, now, enable, others)
             if extended != lease:
                 self.journal.write(extended)
+            self.acted_s = time.monotonic()
             if not report.changed:
                 return report
             try:
@@ -218,7 +219,7 @@ class Leasing:
             for value in (False, True):
                 names = [name for name, wanted in back.items() if wanted == value]
                 await set_states(self.monitor, names, value, states)
-            self.acted_s = time.monotonic()
+        self.acted_s = time.monotonic()
         left = tuple(sorted(set(lease.events) - set(back)))
         if keep:
             self.journal.write(replace(lease, events={}))

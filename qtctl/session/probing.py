@@ -97,10 +97,10 @@ class Probe:
             counting = asyncio.ensure_future(self._tally.listen(self.stream))
             counting.add_done_callback(lambda _: self.stop())
             try:
-                async for left in self._sample_all(
-                    by_state[EventState.ENABLED], by_state[EventState.DISABLED]
-                ):
-                    yield left
+                already, names = by_state[EventState.ENABLED], by_state[EventState.DISABLED]
+                async with contextlib.aclosing(self._sample_all(already, names)) as samples:
+                    async for left in samples:
+                        yield left
             finally:
                 await self._session.end(self._owner)
                 self.stream.stop()

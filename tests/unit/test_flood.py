@@ -74,5 +74,5 @@ def test_who_reads_slowly_hears_less_than_is_said() -> None:
     skipping = Backlog(0.0, 0, 0)
     assert skipping.factor(0.1, taken=4000, behind=0, read=10, lost=30) == 4
     catching_up = Backlog(0.0, 0, 5000)
-    assert catching_up.factor(0.1, taken=5000, behind=0, read=50, lost=0) == 1
-    assert catching_up.factor(9.0, taken=5000, behind=0, read=50, lost=0) == 1
+    assert catching_up.factor(0.1, taken=10_000, behind=0, read=50, lost=0) == 0.5
+    assert catching_up.factor(9.0, taken=10_000, behind=0, read=50, lost=0) == 1
