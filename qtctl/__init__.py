@@ -26,7 +26,20 @@ from qtctl.errors import (
     Unsupported,
     UsageError,
 )
-from qtctl.model import Address, Argument, Backend, Clock, Declaration, EventState, Guest, Holder
+from qtctl.model import (
+    Address,
+    Argument,
+    Backend,
+    Clock,
+    Control,
+    Declaration,
+    EventState,
+    Flood,
+    Guest,
+    GuestEvent,
+    Holder,
+    Mark,
+)
 from qtctl.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
@@ -61,15 +74,19 @@ __all__ = [
     "Batch",
     "Clock",
     "ConnectionFailed",
+    "Control",
     "Counts",
     "DataLost",
     "Declaration",
     "EventState",
+    "Flood",
     "Guest",
+    "GuestEvent",
     "Holder",
     "LeaseError",
     "LinkLost",
     "Loss",
+    "Mark",
     "MonitorBusy",
     "NothingMatched",
     "OutcomeUnknown",
