@@ -70,6 +70,16 @@ class Snapshot:
     others: Rate | None
     whole: Rate
 
+    def keyed(self) -> Iterator[tuple[Key, Rate]]:
+        """Yield the key of each row with the row."""
+        for rate in self.rows:
+            if not isinstance(rate.key, _Others):
+                yield rate.key, rate
+
+    def share(self, rate: Rate) -> float:
+        """Return a group's share of the records of the window, 0 to 1."""
+        return rate.per_s / self.whole.per_s if self.whole.per_s else 0.0
+
 
 class _Ring:
     """Counts of groups in the last few time slots of ``step_s`` each."""
@@ -186,10 +196,19 @@ class Rates:
             keys, counts, sizes = _by_number(batch.tid[events], size[events])
             yield [None if key == -1 else key for key in keys], counts, sizes
 
+    def per_s(self, now_s: float) -> float:
+        """Return the records a second of all groups together, at ``now_s``."""
+        self._advance(now_s)
+        return float(self._counts.sums().sum()) / self._span_s(now_s)
+
+    def _span_s(self, now_s: float) -> float:
+        """How long a time the window covers."""
+        return max(self._step_s / 5, now_s - max(self._began_s, self._counts.began_s()))
+
     def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
         """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
         self._advance(now_s)
-        span_s = max(self._step_s / 5, now_s - max(self._began_s, self._counts.began_s()))
+        span_s = self._span_s(now_s)
         numbers = _Numbers(
             self._counts.sums() / span_s,
             self._bytes.sums() / span_s,

@@ -28,28 +28,14 @@ def rate_table(
     records in all, separated by tabs, without a header.
     """
     rates = [*snapshot.rows, *([snapshot.others] if snapshot.others else [])]
-    names = [escaped(name) for name in _names(rates, len(snapshot.rows), label)]
+    names = [escaped(label(key)) for key, _ in snapshot.keyed()]
+    names += ["(others)"] * (len(rates) - len(names))
     if not style.terminal:
         for name, rate in zip(names, rates, strict=True):
-            figures = f"{rate.per_s:.1f}\t{rate.bytes_per_s:.0f}\t{share(rate, snapshot):.1f}"
+            figures = f"{rate.per_s:.1f}\t{rate.bytes_per_s:.0f}\t{100 * snapshot.share(rate):.1f}"
             yield f"{name}\t{figures}\t{rate.total}"
         return
     yield from _aligned(style, snapshot, title, names, rates)
-
-
-def share(rate: Rate, snapshot: Snapshot) -> float:
-    """Return a group's share of the records of the last second, in per cent."""
-    return 100 * rate.per_s / snapshot.whole.per_s if snapshot.whole.per_s else 0.0
-
-
-def _names(rates: Sequence[Rate], told: int, label: Label) -> Iterator[str]:
-    from qtctl.records.rates import OTHERS
-
-    for rate in rates[:told]:
-        assert rate.key is not OTHERS
-        yield label(rate.key)  # type: ignore[arg-type]
-    if len(rates) > told:
-        yield "(others)"
 
 
 def _aligned(
@@ -57,7 +43,7 @@ def _aligned(
 ) -> Iterator[str]:
     columns: list[tuple[str, int, Callable[[Rate], str]]] = [
         ("/s", 6, lambda rate: short(rate.per_s)),
-        ("SHARE", 5, lambda rate: f"{share(rate, snapshot):.0f}%"),
+        ("SHARE", 5, lambda rate: f"{100 * snapshot.share(rate):.0f}%"),
         ("BYTES/s", 7, lambda rate: short(rate.bytes_per_s)),
         ("TOTAL", 6, lambda rate: short(rate.total)),
     ]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection, near
 from qtctl.model import Declaration
+from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
-from qtctl.records.rates import OWN, Key, Rate, Rates, Snapshot, Sort
+from qtctl.records.rates import OWN, Key, Rates, Snapshot, Sort
 from qtctl.session.leasing import nothing_matched
 from qtctl.session.names import Names
-from qtctl.text.ratetable import share
 
 if TYPE_CHECKING:
     from qtctl.session.attach import Session
@@ -55,6 +55,10 @@ class Rating:
         """Return the rates now; see :meth:`Rates.snapshot`."""
         return self._rates.snapshot(time.monotonic(), sort, limit)
 
+    def per_s(self) -> float:
+        """Return the records a second, all together."""
+        return self._rates.per_s(time.monotonic())
+
     @property
     def title(self) -> str:
         """Head of the column of names."""
@@ -77,29 +81,7 @@ class Rating:
 
     def document(self, snapshot: Snapshot, time_ns: int) -> dict[str, Any]:
         """Return the object of a snapshot, of schema ``qtctl/1``."""
-
-        def row(rate: Rate) -> dict[str, Any]:
-            return {
-                "per_s": round(rate.per_s, 3),
-                "bytes_per_s": round(rate.bytes_per_s, 3),
-                "share": round(share(rate, snapshot) / 100, 5),
-                "total": rate.total,
-                "total_bytes": rate.total_bytes,
-            }
-
-        named = [(rate.key, rate) for rate in snapshot.rows]
-        return {
-            "type": "top",
-            "time_ns": time_ns,
-            "window_s": self._window_s,
-            "by": self.by,
-            "rows": [
-                {"key": key, "name": self.name(key), **row(rate)}  # type: ignore[arg-type]
-                for key, rate in named
-            ],
-            "others": snapshot.others and row(snapshot.others),
-            "whole": row(snapshot.whole),
-        }
+        return schema.top(self.by, self._window_s, snapshot, self.name, time_ns)
 
 
 async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:

@@ -9,6 +9,8 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from prompt_toolkit.utils import get_cwidth
+
 LINES = 5000
 _LONGEST = 2000
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -96,7 +98,7 @@ class Scrollback:
 
 
 def _height(line: str, width: int) -> int:
-    return max(1, -(-len(plain(line)) // width))
+    return max(1, -(-get_cwidth(plain(line)) // width))
 
 
 def _bounded(line: str) -> str:

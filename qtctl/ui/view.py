@@ -145,7 +145,7 @@ class View:
             parts.append("GONE")
         if self.rows.paused or self.rows.scrolled:
             parts.append("PAUSED" if self.rows.paused else "BACK")
-        parts.append(f"{short(self.watch.rating.snapshot(self._sort, 0).whole.per_s)}/s")
+        parts.append(f"{short(self.watch.rating.per_s())}/s")
         lost = short(counts.lost) + ("+" if counts.unknown_losses else "")
         read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
         parts += [f"{read} read", f"{lost} lost"]
@@ -221,7 +221,7 @@ class View:
         on("h", "?")(self._help)
         on("escape")(self._escape)
         on("s")(self._sort_next)
-        on("f")(lambda: self._ask("filter", self._filter))
+        on("f")(lambda: self._ask("filter", lambda text: self.watch.filter_by(text)))
         on("&")(lambda: self._ask("only", self._only))
         on("/")(lambda: self._ask("search", self._find))
         on("b")(lambda: self._ask("by (event, tid, ARG)", self._group))
@@ -276,9 +276,6 @@ class View:
             except QtctlError as error:
                 self._note = escaped(error.message.split("\n")[0])
         return False
-
-    def _filter(self, text: str) -> None:
-        self.watch.filter_by(text)
 
     def _only(self, text: str) -> None:
         self.rows.only = text

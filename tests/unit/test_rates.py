@@ -95,6 +95,7 @@ def test_the_sums_are_those_of_a_naive_counter(steps: list[Any], by: str) -> Non
         assert row.bytes_per_s == pytest.approx(sum(recent) / span)
         assert list(row.history) == history
     assert snapshot.whole.total == len(seen)
+    assert rates.per_s(now) == pytest.approx(snapshot.whole.per_s)
     assert snapshot.whole.total_bytes == sum(size for _, _, size in seen)
 
 

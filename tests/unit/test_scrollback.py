@@ -76,6 +76,13 @@ def test_colours_are_no_text() -> None:
     assert rows.find("EVENT KEY")
 
 
+def test_wide_characters_take_two_columns() -> None:
+    rows = Scrollback()
+    rows.add(["x", "漢" * 10])
+    assert list(rows.window(2, 10)) == ["漢" * 10]
+    assert len(rows.window(3, 10)) == 2
+
+
 def test_a_row_without_end_is_cut() -> None:
     rows = Scrollback()
     rows.add(["x" * 10_000_000])
