@@ -46,7 +46,7 @@ _TICK_S = 1.0
 _FRESH_S = 0.2
 _WATCH_S = 5.0
 _END_S = 5.0
-_NAME_CHARS = 40
+_NAME_CHARS = 30
 _UNWATCHED = "what is on stays on, and is not shown; `tail` shows it again"
 
 
