@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.needs import TRACEFS
 from tests.running import Qtctl
+
+# How long an example takes says more of the machine's load than of qtctl.
+settings.register_profile("qtctl", deadline=None)
+settings.load_profile("qtctl")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import random
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -21,7 +17,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.bpflines import LINE_LIMIT, BpfArguments, BpfDecoder, Dropped
 from qtctl.records.columns import Record
 from qtctl.records.table import EventTable
-from tests.samples import capture
+from tests.samples import capture, interpreted
 
 NOW = 77
 OFFSET = 1000
@@ -36,21 +32,10 @@ TABLE = EventTable.build(
 )
 
 
-def interpreted() -> ModuleType:
-    path = Path(bpflines.__file__).with_name("bpfkernels.py")
-    loader = importlib.machinery.SourceFileLoader("bpfkernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("bpfkernels_interpreted", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    assert not module.COMPILED
-    return module
-
-
 @pytest.fixture(params=["compiled", "interpreted"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "interpreted":
-        monkeypatch.setattr(bpflines, "bpfkernels", interpreted())
+        monkeypatch.setattr(bpflines, "bpfkernels", interpreted("bpfkernels"))
     elif not bpfkernels.COMPILED:
         pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
 
@@ -235,8 +220,5 @@ def test_texts_come_back_whole(text: bytes, rng: random.Random) -> None:
 def test_compiled_and_interpreted_agree(data: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         whole = decoded(data)
-        patch.setattr(bpflines, "bpfkernels", _INTERPRETED)
+        patch.setattr(bpflines, "bpfkernels", interpreted("bpfkernels"))
         assert repr(decoded(data)) == repr(whole)
-
-
-_INTERPRETED = interpreted()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import re
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -21,7 +16,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.lttngtext import LINE_LIMIT, Discarded, LttngDecoder
 from qtctl.records.table import EventTable
-from tests.samples import capture, event_table
+from tests.samples import capture, event_table, interpreted
 
 NOW = 77
 DECLARED = """
@@ -247,19 +242,6 @@ def test_hostile_bytes_never_raise_and_nothing_is_thrown_away(
     assert len(records) == lines
 
 
-@cache
-def interpreted() -> ModuleType:
-    """Load ``lttngkernels.py`` from its source, whatever was compiled beside it."""
-    path = Path(lttngkernels.__file__).parent / "lttngkernels.py"
-    loader = importlib.machinery.SourceFileLoader("lttngkernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("lttngkernels_interpreted", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    assert not module.COMPILED
-    return module
-
-
 @given(st.lists(PIECES | st.binary(max_size=30), max_size=12), st.integers(0, 3000))
 def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
     if not lttngkernels.COMPILED:
@@ -269,6 +251,6 @@ def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
     compiled, _ = decoded(data, table=table)
     whole, _ = decoded(b"".join(pieces))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lttngtext, "lttngkernels", interpreted())
+        patch.setattr(lttngtext, "lttngkernels", interpreted("lttngkernels"))
         assert decoded(data, table=table)[0] == compiled
         assert decoded(b"".join(pieces))[0] == whole

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import struct
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,10 +12,10 @@ from hypothesis import strategies as st
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
-from qtctl.records import simplearguments, simplekernels, simpletrace
+from qtctl.records import simplearguments, simpletrace
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.simpletrace import Hole, SimpleDecoder, check_header, is_simple, read_names
-from tests.samples import capture, declarations
+from tests.samples import capture, declarations, interpreted
 from tests.simplefiles import dropped, event, header, mapping, plainly
 
 DECLARED = parse_declarations(
@@ -31,18 +26,6 @@ DECLARED = parse_declarations(
 BEGIN = header() + mapping(0, "few") + mapping(1, "none") + mapping(2, "text") + mapping(3, "odd")
 FEW = event(0, 10, -5, 70000, b"hi", 2**63)
 THREE = BEGIN + FEW + event(1, 20) + event(2, 30, b"", "é".encode())
-
-
-@cache
-def interpreted() -> ModuleType:
-    path = Path(simplekernels.__file__).parent / "simplekernels.py"
-    loader = importlib.machinery.SourceFileLoader("simplekernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("simplekernels_interpreted", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    assert not module.COMPILED
-    return module
 
 
 def table() -> EventTable:
@@ -174,7 +157,7 @@ def test_kernels_agree_compiled_and_interpreted(pieces: list[bytes]) -> None:
     one = decoded(whole)[0]
     with pytest.MonkeyPatch.context() as patch:
         for module in (simpletrace, simplearguments):
-            patch.setattr(module, "kernels", interpreted())
+            patch.setattr(module, "kernels", interpreted("simplekernels"))
         assert decoded(whole)[0] == one
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import time
 from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.model import Clock
-from qtctl.records import syslogkernels, sysloglines
+from qtctl.records import sysloglines
 from qtctl.records.batch import Batch
 from qtctl.records.sysloglines import REPEAT_LIMIT, SyslogDecoder
 from qtctl.records.tracepipe import Missed
-from tests.samples import capture, event_table
+from tests.samples import capture, event_table, interpreted
 
 CAPTURE = "qemu-7.2-syslog-datagrams.txt"
 PID, NOW = 30513, 1_795_400_000_000_000_000
@@ -29,21 +24,10 @@ HOST = "2026-11-22T21:37:32.295065+00:00 host "
 MINE = f"{HOST}qemu-system-x86_64[{PID}]: "
 
 
-@cache
-def interpreted() -> ModuleType:
-    path = Path(syslogkernels.__file__).parent / "syslogkernels.py"
-    loader = importlib.machinery.SourceFileLoader("syslogkernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("syslogkernels_interpreted", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(params=["as installed", "interpreted"], autouse=True)
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "interpreted":
-        monkeypatch.setattr(sysloglines, "syslogkernels", interpreted())
+        monkeypatch.setattr(sysloglines, "syslogkernels", interpreted("syslogkernels"))
     yield
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.model import Clock, Declaration
-from qtctl.records import tracekernels, tracepipe
+from qtctl.records import tracepipe
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.tracepipe import Missed, TraceDecoder
-from tests.samples import capture, declarations
+from tests.samples import capture, declarations, interpreted
 
 CAPTURE = "qemu-7.2-ftrace-trace_pipe-with-kvm.txt"
 GUEST, THREADS = 30300, {30300: 30300, 30307: 30300, 30308: 30300, 7: 7}
@@ -35,21 +31,10 @@ def table() -> EventTable:
     )
 
 
-@cache
-def interpreted() -> ModuleType:
-    path = Path(tracekernels.__file__).parent / "tracekernels.py"
-    loader = importlib.machinery.SourceFileLoader("tracekernels_interpreted", str(path))
-    spec = importlib.util.spec_from_loader("tracekernels_interpreted", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(params=["as installed", "interpreted"], autouse=True)
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if request.param == "interpreted":
-        monkeypatch.setattr(tracepipe, "tracekernels", interpreted())
+        monkeypatch.setattr(tracepipe, "tracekernels", interpreted("tracekernels"))
     yield
 
 

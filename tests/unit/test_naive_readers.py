@@ -1,0 +1,237 @@
+"""Every kernel, compiled and not, against a reader as naive as can be: captures and made-up input.
+
+The readers here are regular expressions, ``struct`` and so on, a record at a time. That of log
+text is in ``test_log_decoder.py``, those of pairs and lines in ``test_pairs.py``, ``test_lines.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qtctl.events.declarations import parse_declarations
+from qtctl.model import Declaration, Kind
+from qtctl.records import (
+    bpfkernels,
+    bpflines,
+    lttngkernels,
+    lttngtext,
+    simplearguments,
+    simplekernels,
+    simpletrace,
+    syslogkernels,
+    sysloglines,
+    tracekernels,
+    tracepipe,
+)
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.bpflines import BpfArguments, BpfDecoder
+from qtctl.records.lttngtext import LttngDecoder
+from qtctl.records.printf import render
+from qtctl.records.simpletrace import SimpleDecoder
+from qtctl.records.sysloglines import SyslogDecoder
+from qtctl.records.tracepipe import TraceDecoder
+from tests.samples import capture, declarations, event_table, interpreted
+from tests.simplefiles import event, header, mapping, plainly
+from tests.unit.test_log_decoder import naive_args
+from tests.unit.test_lttng_decoder import live_text
+
+Row = tuple[str, int, int | None, dict[str, int | str]]
+"""Name, time in ns, thread and arguments."""
+DECLARED = parse_declarations(
+    'many(void *p, int8_t few, uint64_t big, const char *s, int64_t wide) "%p %d %lu %s %ld"\n'
+    'none(void) ""\n'
+).by_name
+TABLE = EventTable.build(None, DECLARED)
+PID = 4711
+
+
+@pytest.fixture(params=["compiled", "interpreted"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    users: tuple[tuple[ModuleType, str, ModuleType], ...] = (
+        (simpletrace, "kernels", simplekernels),
+        (simplearguments, "kernels", simplekernels),
+        (tracepipe, "tracekernels", tracekernels),
+        (sysloglines, "syslogkernels", syslogkernels),
+        (lttngtext, "lttngkernels", lttngkernels),
+        (bpflines, "bpfkernels", bpfkernels),
+    )
+    for user, name, module in users:
+        if request.param == "interpreted":
+            monkeypatch.setattr(user, name, interpreted(module.__name__.rpartition(".")[2]))
+        elif not module.COMPILED:
+            pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
+
+
+def rows(items: Iterable[Any]) -> list[Row]:
+    """Return what a decoder found, without losses and lines of text."""
+    records = [one for item in items if isinstance(item, Batch) for one in item.records()]
+    assert all(one.raw is None for one in records)
+    return [(one.name, one.time_ns, one.tid, one.args) for one in records if one.name]
+
+
+def bits(value: int, declared_bits: int, signed: bool) -> int:
+    value %= 1 << declared_bits
+    return value - (1 << declared_bits) if signed and value >> (declared_bits - 1) else value
+
+
+def simple_args(declaration: Declaration, data: bytes) -> dict[str, int | str]:
+    args: dict[str, int | str] = {}
+    at = 0
+    for one in declaration.arguments:
+        if one.kind is Kind.STRING:
+            (size,) = struct.unpack_from("=I", data, at)
+            args[one.name] = data[at + 4 : at + 4 + size].decode("utf-8", "surrogateescape")
+            at += 4 + size
+        else:
+            (value,) = struct.unpack_from("=Q", data, at)
+            args[one.name] = bits(value, one.bits, one.signed)
+            at += 8
+    assert at == len(data)
+    return args
+
+
+def simple_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
+    found = (row for row in plainly(data) if row[0] != "dropped")
+    return [(name, time, None, simple_args(known[name], rest)) for name, time, _, rest in found]
+
+
+@pytest.mark.parametrize("version", ["7.2", "10.2"])
+def test_simple_captures(version: str) -> None:
+    data = capture(f"qemu-{version}-simple-v4.bin")
+    found = rows(SimpleDecoder(event_table(version)).feed(data))
+    assert found == simple_naively(data, dict(declarations(version).by_name))
+
+
+VALUES = st.tuples(
+    st.integers(0, (1 << 64) - 1),
+    st.integers(-128, 127),
+    st.integers(0, (1 << 64) - 1),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0\n"), max_size=5),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+)
+RUNS = st.lists(st.none() | VALUES, max_size=8)
+"""Records of ``many`` with these values, or of ``none``."""
+
+
+def given_rows(run: list[Any], step_ns: int = 1, tid: int | None = None) -> list[Row]:
+    names = [one.name for one in DECLARED["many"].arguments]
+    return [
+        ("none", step_ns * (number + 1), tid, {})
+        if values is None
+        else ("many", step_ns * (number + 1), tid, dict(zip(names, values, strict=True)))
+        for number, values in enumerate(run)
+    ]
+
+
+@given(run=RUNS)
+def test_simple_records(run: list[Any]) -> None:
+    data = header() + mapping(0, "many") + mapping(1, "none")
+    for number, values in enumerate(run, 1):
+        if values is None:
+            data += event(1, number)
+        else:
+            data += event(0, number, *(v.encode() if isinstance(v, str) else v for v in values))
+    found = rows(SimpleDecoder(TABLE).feed(data))
+    assert found == simple_naively(data, dict(DECLARED)) == given_rows(run)
+
+
+def trace_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
+    pattern = rb"^.{16}-(\d+) .* (\d+)\.(\d{6}): tracing_mark_write: (\w+)(?: (.*))?$"
+    found: list[Row] = []
+    for tid, second, micro, name, text in re.findall(pattern, data, re.M):
+        args = naive_args(known[name.decode()], text.decode())
+        found.append((name.decode(), int(second) * 10**9 + int(micro) * 1000, int(tid), args))
+    return found
+
+
+def test_a_trace_pipe_capture() -> None:
+    data = capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt")
+    decoder = TraceDecoder(event_table("7.2"), pid=PID, owner_of=lambda tid: PID)
+    found = rows(decoder.feed(data, offset_ns=0, now_ns=0))
+    assert found == trace_naively(data, dict(declarations("7.2").by_name))
+    assert len(found) == 230
+
+
+@given(run=RUNS)
+def test_trace_pipe_lines(run: list[Any]) -> None:
+    expected = given_rows(run, step_ns=1_000_000, tid=77)
+    data = ""
+    for name, time_ns, _, args in expected:
+        stamp = f"{time_ns // 10**9}.{time_ns // 1000 % 10**6:06d}"
+        words = f"{name} {render(DECLARED[name], args)}"
+        data += f" qemu-system-x86-77      [001] ...1.  {stamp}: tracing_mark_write: {words}\n"
+    decoder = TraceDecoder(TABLE, pid=PID, owner_of=lambda tid: PID)
+    items = decoder.feed(data.encode(), offset_ns=0, now_ns=0)
+    assert rows([*items, *decoder.flush(offset_ns=0, now_ns=0)]) == expected
+
+
+def test_a_syslog_capture() -> None:
+    data = capture("qemu-7.2-syslog-datagrams.txt")
+    known = declarations("7.2").by_name
+    decoder = SyslogDecoder(event_table("7.2"), pid=30513, unit="")
+    found = [(name, args) for name, _, _, args in rows(decoder.feed(data, now_ns=0))]
+    pattern = rb"^<30>.{15} qemu-system-x86_64\[30513\]: (\w+)(?: (.*))?$"
+    lines = re.findall(pattern, data, re.M)
+    assert len(lines) == data.count(b"\n")
+    assert found == [(n.decode(), naive_args(known[n.decode()], t.decode())) for n, t in lines]
+
+
+def lttng_args(declaration: Declaration, text: str) -> dict[str, int | str]:
+    """Read ``name = value, ...``; integers are in hex or decimal, texts have plain letters."""
+    args: dict[str, int | str] = {}
+    kinds = {one.name: one for one in declaration.arguments}
+    for name, value in re.findall(r'(\w+) = ("[^"]*"|-?\w+)', text):
+        one = kinds[name]
+        if one.kind is Kind.STRING:
+            args[name] = value[1:-1]
+        else:
+            args[name] = bits(int(value, 0), one.bits, one.signed)
+    return args
+
+
+def test_an_lttng_capture() -> None:
+    data = live_text()
+    known = declarations("7.2").by_name
+    found = rows(LttngDecoder(event_table("7.2"), pid=PID).feed(data, now_ns=0))
+    pattern = rb"^\[(\d+)\.(\d{9})\] qemu:(\w+): \{ \d+ \}, \{ \d+, (\d+) \}, \{ (.*) \}$"
+    expected = [
+        (
+            name.decode(),
+            int(second) * 10**9 + int(nano),
+            int(tid),
+            lttng_args(known[name.decode()], text.decode()),
+        )
+        for second, nano, name, tid, text in re.findall(pattern, data, re.M)
+    ]
+    assert found == expected
+    assert len(found) == 1000
+
+
+@given(run=RUNS)
+def test_bpftrace_lines(run: list[Any]) -> None:
+    table = {number: TABLE.declarations[name].arguments for number, name in enumerate(TABLE.names)}
+    data, expected = b"", []
+    for name, time_ns, _, args in given_rows(run):
+        words = [f"{TABLE.names.index(name):x}", f"{time_ns:x}", "4d"]
+        for one in DECLARED[name].arguments:
+            value = args[one.name]
+            if isinstance(value, int):
+                words.append(f"{value % (1 << one.bits):x}")
+        texts = [str(v) for v in args.values() if isinstance(v, str)]
+        data += bpf_line(" ".join(words) + "".join(" " + text for text in texts))
+        expected.append((name, time_ns, 77, args))
+    decoder = BpfDecoder(TABLE, BpfArguments(table, b"\0never"), 0, PID)
+    assert rows(decoder.feed(data, now_ns=0)) == expected
+
+
+def bpf_line(text: str) -> bytes:
+    return json.dumps({"type": "printf", "data": text + "\n"}, ensure_ascii=False).encode() + b"\n"
