@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import signal
 import socket
 import stat
@@ -61,6 +62,24 @@ def quantile(values: Sequence[float], part: float) -> float:
     """Return the value below which ``part`` of ``values`` lie (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def best(measure: Callable[[], float], seconds: float) -> float:
+    """Return the best rate of as many turns as fit into ``seconds``, of one at least."""
+    rates, ends = [measure()], time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        rates.append(measure())
+    return max(rates)
+
+
+def peer(command: list[str], units: int) -> float:
+    """Run a program to its end; return the lines or so of a second of its processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # To a pipe: grep stops at the first hit where its output goes to /dev/null.
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return units / used
 
 
 def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) -> bool:

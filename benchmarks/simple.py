@@ -14,11 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import psutil
-
-from benchmarks.common import QTCTL
+from benchmarks.common import QTCTL, best, peer
 from benchmarks.traces import Repeated, declared
 from qtctl.events.declarations import parse_declarations
 from qtctl.records import linekernels, simplekernels
@@ -44,14 +43,6 @@ def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> f
     return decoder.records / (time.process_time() - began)
 
 
-def best(measure: Callable[[], float], seconds: float) -> float:
-    """Return the best of as many turns as fit into ``seconds``."""
-    rates, ends = [measure()], time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        rates.append(measure())
-    return max(rates)
-
-
 def typed(batch: Batch) -> None:
     for event in batch.groups():
         if event >= 0:
@@ -69,15 +60,6 @@ def plainly(data: bytes, start: int) -> float:
         at += 8 + size
         records += 1
     return records / (time.process_time() - began)
-
-
-def peer(command: list[str], records: int) -> float:
-    """Run a program to its end and return the records of a second of processor time."""
-    before = psutil.Process().cpu_times()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    after = psutil.Process().cpu_times()
-    used = after.children_user + after.children_system
-    return records / (used - before.children_user - before.children_system)
 
 
 def main() -> int:
@@ -107,9 +89,7 @@ def main() -> int:
             "qtctl, to JSON": text(json_lines),
         }
         for title, work in works.items():
-            rows.append(
-                (title, best(lambda work=work: decode(table, data, work), options.seconds))  # type: ignore[misc]
-            )
+            rows.append((title, best(partial(decode, table, data, work), options.seconds)))
         few = data[: len(trace.head) + len(data) // 20]
         rows.append(("struct reader", plainly(_whole(few, len(trace.head)), len(trace.head))))
         if shutil.which("babeltrace2"):

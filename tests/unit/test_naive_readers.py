@@ -1,7 +1,7 @@
 """Every kernel, compiled and not, against a reader as naive as can be: captures and made-up input.
 
 The readers here are regular expressions, ``struct`` and so on, a record at a time. That of log
-text is in ``test_log_decoder.py``, those of pairs and lines in ``test_pairs.py``, ``test_lines.py``.
+text is in ``test_log_decoder.py``; for pairs see ``test_pairs.py``, for lines ``test_lines.py``.
 """
 
 from __future__ import annotations
