@@ -39,6 +39,10 @@ BENCHMARKS = {
         "a guest that floods its log: lines counted, memory, disk, CPU, guest speed",
         ("--seconds", "5", "--pairs", "1"),
     ),
+    "record": Row(
+        "a recording's size and CPU, against the simple file, the log, zstd and gzip",
+        ("--seconds", "3"),
+    ),
     "cost": Row(
         "what tracing costs a guest, for each backend", ("--seconds", "1", "--only", "log")
     ),

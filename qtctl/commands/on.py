@@ -66,7 +66,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
     "do something when something happens: on WHEN do ACTION",
     arguments=(
         *_TRIGGER,
-        arg("--file", metavar="FILE", type=Path, help="triggers, one a line"),
+        arg("--file", metavar="FILE", type=Path, help="triggers, one a line", completes="file"),
         arg("--also", metavar="PATTERN", action="append", default=[], help="events for the ring"),
         RING,
         arg("-o", metavar="FILE", dest="out", type=Path, help="the new file that dump writes"),

@@ -125,9 +125,11 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
     check_new(options.out)
     context.stops = True
     async with context.attached(lend=True) as session:
-        declared = session.facts.declarations.by_name
-        names = chosen.pick(list(declared)) if chosen else list(declared)
-        conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
+        conditions: list[Condition] = []
+        if options.dump_on:
+            declared, known = session.facts.declarations.by_name, list(await session.all_states())
+            names = chosen.pick(known) if chosen else known
+            conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
         stream = session.follow(
             chosen,
             where=options.where,

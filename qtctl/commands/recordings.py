@@ -145,6 +145,9 @@ class RingFiles:
     def _due(self) -> list[str]:
         asked, self._asked = self._asked, ""
         if asked:
+            self._ring.flush()
+            if not self._ring.size:
+                return [f"{asked}: nothing came since the ring was written last"]
             return self._dump(asked)
         now = time.monotonic()
         if not self._reason or now - self._before < _BETWEEN_S or self._dumped >= DUMPS:

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 
 @command(
     "replay",
-    "print the records of a file: a recording, a simple trace, or saved log text",
+    "print the records of a file: a recording, a trace, or saved log text",
     arguments=(
-        arg("path", metavar="FILE", type=Path, help="a recording, a simple trace, or a log"),
+        arg(
+            "path",
+            metavar="FILE",
+            type=Path,
+            help="a recording, a simple trace, a folder of LTTng's, or a log",
+            completes="file",
+        ),
         PATTERNS,
         EXCEPT,
         FILE,

@@ -126,6 +126,16 @@ class DataMaker:
         """Whether it is time for :meth:`chunk`."""
         return self.rows >= CHUNK_ROWS or self._bytes >= self._chunk_bytes
 
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Cut a batch into parts that each fill a chunk at most about twice."""
+        size = int((batch.stop - batch.begin).sum()) + _ROW_BYTES * len(batch)
+        count = min(len(batch), -(-size // self._chunk_bytes))
+        if count <= 1:
+            yield batch
+            return
+        for rows in np.array_split(np.arange(len(batch)), count):
+            yield batch.select(rows)
+
     def add(self, batch: Batch) -> None:
         """Take the records of a batch; its bytes are not held on to."""
         if not len(batch):

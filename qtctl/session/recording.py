@@ -128,14 +128,15 @@ class Recorder(ABC):
             QtctlError: it cannot be written; see :class:`RecordingWriter`.
         """
         with self._lock:
-            if self._maker.empty:
-                self._since = time.monotonic()
-            if isinstance(item, Batch):
-                self._maker.add(item)
-            else:
-                self._maker.note(to_object(item))
-            if self._maker.full or time.monotonic() - self._since >= FLUSH_S:
-                self._flush()
+            for part in self._maker.parts(item) if isinstance(item, Batch) else (item,):
+                if self._maker.empty:
+                    self._since = time.monotonic()
+                if isinstance(part, Batch):
+                    self._maker.add(part)
+                else:
+                    self._maker.note(to_object(part))
+                if self._maker.full or time.monotonic() - self._since >= FLUSH_S:
+                    self._flush()
 
     def flush(self) -> None:
         """Make a chunk of what waits. Raises as :meth:`add`."""

@@ -117,7 +117,7 @@ class Condition:
         self.text = when.text
         self._guest_event = when.guest_event
         chosen = when.selection.pick(list(names)) if when.selection else list(names)
-        if not chosen:
+        if not chosen and not self._guest_event:
             raise UsageError(
                 f"{when.text!r} is about events that are not followed here",
                 hint="a pattern that takes them in",

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -213,6 +214,14 @@ def test_events_that_occur_later_are_entered(tmp_path: Path) -> None:
     names = [r.name for item in items if isinstance(item, Batch) for r in item.records()]
     assert names == ["few", "few", "none", "few", "few"]
     assert replay.table.names == ("few", "none")
+
+
+def test_a_large_batch_becomes_several_chunks(tmp_path: Path) -> None:
+    once = batch(0, 100)
+    large = once.select(np.tile(np.arange(100), 2000))
+    write(tmp_path / "a", [large], DECLARED)
+    assert len(list(places((tmp_path / "a").read_bytes()))) > 1
+    assert len(times(tmp_path / "a")[0]) == 200_000
 
 
 def test_many_small_batches_share_a_chunk(tmp_path: Path) -> None:
