@@ -36,11 +36,11 @@ class Facts:
 
     def __init__(self, guest: Guest | None, events_all: Path | None = None) -> None:
         self.guest = guest
-        self._events_all = events_all
+        self.events_all = events_all
 
     def about(self, guest: Guest | None) -> Facts:
         """Return the facts of another guest, found as these are."""
-        return Facts(guest, self._events_all)
+        return Facts(guest, self.events_all)
 
     @cached_property
     def options(self) -> QemuOptions:
@@ -54,8 +54,8 @@ class Facts:
         Searched: ``--events-all``; a build tree (``trace/`` beside the binary); ``share/qemu``
         beside the binary's folder; QEMU's ``-L`` folders, which may be another build's.
         """
-        if self._events_all is not None:
-            return self._events_all
+        if self.events_all is not None:
+            return self.events_all
         guest = self.guest
         if guest is None:
             return None

@@ -7,6 +7,7 @@ import asyncio
 import os
 import re
 import sys
+from pathlib import Path
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
@@ -85,7 +86,7 @@ async def pane(context: Context, options: argparse.Namespace) -> Result | int:
     async with context.attached() as session:
         # Here, and not in a pane that nobody looks at yet.
         await check(session, chosen, options.where, options.by)
-        words = view_call(context, options, chosen, session.where)
+        words = view_call(options, chosen, session.where, session.facts.events_all)
     call = [sys.executable, "-m", "qtctl", *words]
     made = await asyncio.to_thread(
         split, place, call, side=options.side or "right", size=options.size, env=os.environ
@@ -94,12 +95,12 @@ async def pane(context: Context, options: argparse.Namespace) -> Result | int:
 
 
 def view_call(
-    context: Context, options: argparse.Namespace, chosen: Selection, where: str
+    options: argparse.Namespace, chosen: Selection, where: str, events_all: Path | None
 ) -> list[str]:
     """Return the words after ``qtctl`` that show the view, on the monitor at ``where``."""
     words = ["-t", where, "pane", "--here", "--view", options.view]
-    if context.events_all is not None:
-        words += ["--events-all", str(context.events_all.resolve())]
+    if events_all is not None:
+        words += ["--events-all", str(events_all.resolve())]
     for one in VIEWED:
         value = getattr(options, one.flags[0].removeprefix("--").replace("-", "_"))
         if value is True:

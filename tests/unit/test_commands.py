@@ -161,7 +161,6 @@ def test_rewriting_argv_loses_no_word(words: list[str]) -> None:
 
 
 def test_the_pane_is_called_as_it_was_asked_for() -> None:
-    from qtctl.commands.context import Context
     from qtctl.ui.pane import view_call
 
     asked = (
@@ -169,12 +168,12 @@ def test_the_pane_is_called_as_it_was_asked_for() -> None:
         *("--duration", "2m", "--strict", "--view", "top", "--backend", "log", "--time", "rel"),
     )
     given = options("pane", *asked, "--", "virtio_*", "-virtio_gpu*", "x")
-    words = view_call(Context(), given, selection(given), "unix:/a b")
+    words = view_call(given, selection(given), "unix:/a b", Path("/e a"))
     called = options(*words)
     assert called.here and not given.here
-    assert called.target == "unix:/a b"
+    assert (called.target, called.events_all) == ("unix:/a b", Path("/e a"))
     for name in ("where", "by", "interval", "guard", "duration", "strict", "view", "time"):
         assert getattr(called, name) == getattr(given, name)
     assert selection(called) == selection(given)
     plain = options("pane")
-    assert not selection(options(*view_call(Context(), plain, selection(plain), "x")))
+    assert not selection(options(*view_call(plain, selection(plain), "x", None)))
