@@ -54,6 +54,10 @@ BENCHMARKS = {
         "the prompt under a flood: from a key to its echo, from a record to the screen",
         ("--keys", "30"),
     ),
+    "query": Row(
+        "SQL over a large simple trace, and exports, against a plain reader and babeltrace2",
+        ("--megabytes", "64", "--sample", "2"),
+    ),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 

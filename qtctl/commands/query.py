@@ -33,7 +33,7 @@ _T = TypeVar("_T")
     "ask files of records in SQL: each event is a table",
     arguments=(
         arg("sql", metavar="SELECT", help="one SELECT, as DuckDB reads it"),
-        arg("paths", metavar="FILE", nargs="+", type=Path, help="simple traces, saved log text"),
+        arg("paths", metavar="FILE", nargs="+", type=Path, help="recordings, simple traces, logs"),
         arg(
             "--format",
             choices=("table", "csv", "ndjson", "parquet"),
@@ -54,6 +54,7 @@ _T = TypeVar("_T")
         "column an argument, and raw (the text of what could not be read). For all at once there\n"
         "are events (arguments as JSON in args), lines (a log's other lines) and notes (losses,\n"
         "marks). An argument called as one of these columns has an underscore behind it: event_.\n"
+        "Numbers in hex go in quotes: addr = '0xb2'.\n"
         "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"
         "named here, however large, and nothing else. Exit 1 if part of a file cannot be read;\n"
         "the rest is answered."

@@ -100,7 +100,7 @@ def _columns(table: EventTable, name: str) -> dict[str, Argument]:
     taken = {*OWN.names, *_RESERVED}
     found: dict[str, Argument] = {}
     for argument in declaration.arguments if declaration is not None else ():
-        column = argument.name
+        column = readable(argument.name)
         while column.casefold() in taken:
             column += "_"
         taken.add(column.casefold())

@@ -26,7 +26,10 @@ def readable(text: str) -> str:
     r"""Return ``text`` as valid UTF-8: bytes that were none become ``\xNN``, as on a terminal."""
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of surrogate pairs, as JSON may have them
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 class StringColumn:

@@ -12,6 +12,7 @@ end at a NUL here. Arguments that could not be read are an event of the same nam
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ _Fields: TypeAlias = tuple[tuple[str, str], ...]
 """Name and type (``text``, ``signed``, ``unsigned``, ``address``) of each field of an event."""
 _Bytes = NDArray[np.uint8]
 
+_ODD = re.compile(r"\W", re.ASCII)
 _MAGIC = 0xC1FC1FC1
 _PACKET = struct.Struct("=IIQQQQQQq")
 _EVENT = struct.Struct("=IQiB")
@@ -188,9 +190,10 @@ class CtfTrace:
             )
         ]
         for (name, fields), kind in self._kinds.items():
-            body = " ".join(f"{type_}_t _{one};" for one, type_ in fields)
+            # A recording may name its events and arguments as it likes.
+            body = " ".join(f"{type_}_t _{_ODD.sub('_', one)};" for one, type_ in fields)
             pieces.append(
-                f'event {{ name = "{name}"; id = {kind}; stream_id = 0; '
+                f'event {{ name = "{_ODD.sub("_", name)}"; id = {kind}; stream_id = 0; '
                 f"fields := struct {{ {body} }}; }};\n"
             )
         return "".join(pieces)

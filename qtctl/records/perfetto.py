@@ -255,13 +255,15 @@ class PerfettoTrace:
         self, which: PairOf, pid: int | None, device: int, start_ns: int, end_ns: int
     ) -> None:
         parent = self._child(pid, f"device {device:#x}") if device else self._guest(pid)
-        name = f"{which.start} to {which.end}"
+        name = readable(f"{which.start} to {which.end}")
         lanes = self._lanes.setdefault((pid, device, name), _Lanes())
         free = (n for n, ended in enumerate(lanes.ended_ns) if ended <= start_ns)
         lane = next(free, len(lanes.uuids))
         if lane == len(lanes.uuids):
             key = ("lane", pid, device, name, lane)
-            lanes.uuids.append(self._track(key, lambda: number(5, parent) + text(2, name)))
+            lanes.uuids.append(
+                self._track(key, lambda: number(5, parent) + text(2, readable(name)))
+            )
             lanes.ended_ns.append(0)
         # Pairs come in the order they ended, so what a lane holds has ended before this one does.
         lanes.ended_ns[lane] = end_ns

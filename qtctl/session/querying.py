@@ -51,6 +51,9 @@ MEMORY_LIMIT = "256MB"
 _ROWS = 1 << 14
 _SETTINGS = (
     f"SET memory_limit = '{MEMORY_LIMIT}'",
+    # DuckDB takes a table of ours for a row long: it would join with loops in loops.
+    "SET asof_loop_join_threshold = 0",
+    "SET nested_loop_join_threshold = 0",
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
     "SET python_enable_replacements = false",

@@ -13,6 +13,7 @@ __all__ = ["worded"]
 _KIND = re.compile(r"(?:[\w ]*: )?(\w[\w ]*?) Error: ")
 _PLACE = re.compile(r"\n+LINE (\d+): (.*)\n( *)\^+\s*\Z", re.DOTALL)
 _BEFORE = len("LINE : ")
+_CUT = "..."
 _TABLE = re.compile(r"Table with name (.+) does not exist!")
 _COLUMN = re.compile(r'Referenced column "(.+?)" not found.*?Candidate bindings: (.*)', re.DOTALL)
 _MEANT = re.compile(r'Did you mean "(.+?)"\?')
@@ -33,10 +34,8 @@ def worded(message: str, sql: str, tables: Sequence[str]) -> QtctlError:
     if place:
         number, line, caret = place.groups()
         message = message[: place.start()]
-        before = len(number) + _BEFORE
-        column = len(caret) - before
-        whole = sql.split("\n")[int(number) - 1 : int(number)] == [line]
-        shown = f" (line {number}, column {column + 1})" if whole else f" (line {number})"
+        column = len(caret) - len(number) - _BEFORE
+        shown = f" (line {number}, column {column + _cut_before(line, number, sql) + 1})"
         shown += f"\n  {line}\n  {' ' * column}^"
     kind = _KIND.search(message)
     text = message[kind.end() :] if kind else message
@@ -55,3 +54,12 @@ def worded(message: str, sql: str, tables: Sequence[str]) -> QtctlError:
     elif kind and kind[1] == "Permission":
         first, hint = "a query reads the files that it is given, and nothing else", ""
     return UsageError(f"{first.rstrip('!.')}{shown}", hint=hint)
+
+
+def _cut_before(shown: str, number: str, sql: str) -> int:
+    """Return how many characters of a line of ``sql`` DuckDB left out before what it shows."""
+    rest = shown.removeprefix(_CUT)
+    if rest == shown:
+        return 0
+    line = sql.split("\n")[int(number) - 1]
+    return max(0, line.find(rest.removesuffix(_CUT))) - len(_CUT)

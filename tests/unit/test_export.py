@@ -11,16 +11,23 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import polars
 import pyarrow.parquet as pq
 import pytest
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
+from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kind, Mark
+from qtctl.records.logtext import LogDecoder
+from qtctl.records.table import EventTable
+from qtctl.session.feeds.base import Item, Loss
 from tests.needs import program
+from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text
 from tests.simplefiles import dropped, event, header, mapping
@@ -454,6 +461,33 @@ def test_an_export_of_nothing_is_whole(run: Qtctl, tmp_path: Path, form: str) ->
         assert len(out.read_text().splitlines()) == 1
     mode = out.stat().st_mode & 0o777
     assert mode == (0o700 if out.is_dir() else 0o600)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_recordings_with_whatever_in_them(run: Qtctl, tmp_path: Path, form: str) -> None:
+    strange = 'a"b/..\n\udcff'
+    number = Argument(strange, "uint64_t", Kind.INTEGER, 64, False)
+    declared = {strange: Declaration(strange, (number,), "%" + "lu")}
+    table = EventTable.build([strange, "virtio_ok"], declared)
+    data = b"virtio_ok 1\nno event\n"
+    batch = LogDecoder(table).feed(data, now_ns=5)
+    strange_batch = replace(batch.select(np.array([0])), event=np.zeros(1, np.int32))
+    notes: list[Item] = [
+        Loss(Backend.LOG, None, 3),
+        Mark("reset \ud800 \udcff", 4),
+        GuestEvent("STOP", {"a": [1]}, 4),
+        Control("enable", ("*",), 7, 4),
+    ]
+    write(tmp_path / "rec", [*notes, batch, strange_batch], declared)
+    out = tmp_path / "out"
+    ran = run("export", "--to", form, str(tmp_path / "rec"), "--all", "-o", str(out), limit=None)
+    ran.said(0, "3 read, 3 shown")
+    if form == "ctf":
+        found, _ = read_ctf(out)
+        kinds = [one["name"] for one in found]
+        assert kinds == ["qtctl_note"] * 4 + ["virtio_ok", "qtctl_line", "a_b_____"]
+    if form == "parquet":
+        assert {place[1] for place in partitions(out)} >= {"virtio_ok", "lines", "notes"}
 
 
 @pytest.mark.parametrize("form", FORMATS)

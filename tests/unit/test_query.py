@@ -17,7 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from qtctl.errors import UsageError
+from qtctl.events.patterns import Selection
+from qtctl.model import Mark
 from qtctl.session.querying import _SETTINGS, Query
+from qtctl.session.replaying import Replay
+from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text
 from tests.simplefiles import dropped, event, header, mapping
@@ -164,6 +168,7 @@ def test_captures_agree_with_replay(run: Qtctl, tmp_path: Path, version: str) ->
         ("SELECT cunt(*) FROM few", ["(line 1, column 8)", "count"]),
         ("SELECT CAST(s AS INTEGER) FROM few", ["'x'", "INT32"]),
         ("SELECT a + a FROM few", ["verflow"]),
+        (f"SELECT {'a + ' * 40}x + {'a + ' * 40}1 FROM few", ["no column x (line 1, column 168)"]),
         ("SELECT * FROM few WHERE", ["syntax error"]),
         ("", ["is empty"]),
         ("-- nothing", ["is empty"]),
@@ -232,6 +237,31 @@ def test_files_that_are_cut_are_answered_and_told(
     names = saved(tmp_path / "names", BEGIN)
     assert run("query", "FROM few", names, *known).said(0, "0 rows").out == ""
     assert run("query", "SELECT count(*) FROM few", names, *known).said(0).out == "0\n"
+
+
+def test_recordings_are_asked_as_other_files(tmp_path: Path, known: tuple[str, str]) -> None:
+    path = tmp_path / "trace"
+    path.write_bytes(BEGIN + RECORDS + dropped(9, 4))
+    with contextlib.closing(Replay(path, events_all=Path(known[1]), selection=Selection())) as read:
+        items = [item for items in iter(read.step, None) for item in items]
+        write(tmp_path / "rec", [*items, Mark("here", 99)], read.table.declarations)
+    for sql in ("FROM few SELECT a, s, n, time_ns", "FROM events SELECT time_ns, event, args"):
+        recorded = answer(sql, str(tmp_path / "rec"), known=known[1])
+        assert recorded == answer(sql, str(path), known=known[1])
+    notes = answer(
+        "FROM notes SELECT type, count, note->>'text' t", str(tmp_path / "rec"), known=known[1]
+    )
+    assert [tuple(row.values()) for row in notes] == [("loss", 9, None), ("mark", None, "here")]
+
+
+def test_tables_are_not_joined_with_loops_in_loops(trace: str, known: tuple[str, str]) -> None:
+    """DuckDB cannot know how long a table is, and takes it for short unless it is told."""
+    sql = "FROM few r ASOF JOIN none c ON r.pid = c.pid AND c.time_ns >= r.time_ns SELECT r.a"
+    with contextlib.closing(Query(sql, [Path(trace)], events_all=Path(known[1]))) as query:
+        assert [batch.to_pylist() for batch in query.run().batches] == [[{"a": MOST}]]
+        [(_, plan)] = query._link.execute(f"EXPLAIN {sql}").fetchall()
+    assert "Asof Join" in plan
+    assert "Loop" not in plan
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(

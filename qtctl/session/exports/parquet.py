@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from qtctl.model import Clock
 from qtctl.records.arrow import LINES, NOTES, event_rows, event_schema, lines_rows, notes_rows
 from qtctl.records.batch import Batch
+from qtctl.records.columns import readable
 from qtctl.session.feeds.base import Item
 from qtctl.session.notes import to_object
 
@@ -94,7 +95,7 @@ class ParquetExport:
         ]
         folder = self._folder
         for key, value in place._asdict().items():
-            folder /= f"{key}={quote(str(value), safe='+')}"
+            folder /= f"{key}={quote(readable(str(value)), safe='+')}"
             folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"part-{self._parts[place]}.parquet"
         self._parts[place] += 1
