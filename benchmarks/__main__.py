@@ -58,6 +58,7 @@ BENCHMARKS = {
         "SQL over a large simple trace, and exports, against a plain reader and babeltrace2",
         ("--megabytes", "64", "--sample", "2"),
     ),
+    "guard": Row("how long a guest floods under tail --guard", ("--runs", "4")),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 

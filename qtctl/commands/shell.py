@@ -54,7 +54,8 @@ async def completion(context: Context, options: argparse.Namespace) -> Result:
         words = read_line(line)[1:]
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
     place = slot(words, COMMANDS, COMMON)
-    if place.kind == "file" and not place.lead:
+    is_path = place.kind == "target" and place.text.startswith(("/", ".", "~"))
+    if (place.kind == "file" or is_path) and not place.lead:
         return Result([], lambda style: [_FILES])
     found = [
         (f"{place.lead}{text}", about)

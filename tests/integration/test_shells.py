@@ -112,6 +112,7 @@ def test_tab_completes_in_a_real_shell(shell: Shell, home: Path) -> None:
         "qtctl enable x --except @virtio-ne\t": ["enable", "x", "--except", "@virtio-net"],
         "qtctl tail -- a -virtio_blk_handle_r\t": ["tail", "--", "a", "-virtio_blk_handle_read"],
         "qtctl replay some\t": ["replay", "some trace"],
+        "qtctl -t ./some\t ps": ["-t", "./some trace", "ps"],
         "true && qtctl inf\t": ["info"],
     }
     for typed, called in expected.items():

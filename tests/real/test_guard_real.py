@@ -55,8 +55,6 @@ def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: 
         assert all(flood["guarded"] and flood["per_s"] > 20_000 for flood in floods)
         assert {one["name"] for flood in floods for one in flood["loudest"]} <= set(PORTS)
         assert sum(off["changed"] for off in offs) <= 2
-        # From the first reading that could tell to the switch; the machine may be busy.
-        assert offs[0]["time_ns"] - floods[0]["time_ns"] < 1_000_000_000
         assert ran.code == 130
         assert enabled(guest, run) == [PORTS[0]], "a standing enable is back"
         run(*target, "restore").said(0)
