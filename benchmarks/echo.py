@@ -1,10 +1,12 @@
 """How the prompt feels under a flood: from a key to its echo, from a record to the screen.
 
-    python -m benchmarks.echo [--keys 200] [--pattern 'memory_region_ops_*']
+    python -m benchmarks.echo [--keys 200] [--rate 0]
 
 A prompt in a pty: first on a guest that says nothing, then under a flood, in one run. A key is a
 letter that no record holds; time runs from just before it is sent until it is drawn. A record's
 time is QEMU's own (``-msg timestamp=on``); it ends when its row has been read from the pty.
+``--rate`` floods with exactly so many lines a second, which the benchmark appends to the log of a
+paused guest, where this machine has no processor to spare for a QEMU that writes as many.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import select
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +36,7 @@ FLOOD = "memory_region_ops_*"
 _LETTERS = "GHJKLMNQUVWXYZ"
 _PAUSE_S = 0.06
 _PATIENCE_S = 10.0
+_POUR_S = 0.02
 _ROW = re.compile(rb"(\d\d):(\d\d):(\d\d)\.(\d{6})")
 
 
@@ -105,21 +110,51 @@ def type_keys(prompt: Watched, count: int) -> Seen:
     return seen
 
 
-def measure(keys: int, pattern: str) -> tuple[Seen, Seen, str]:
+@contextlib.contextmanager
+def pouring(path: Path, rate: int) -> Iterator[None]:
+    """Append ``rate`` lines a second, as QEMU writes them, to a log for the length of the block."""
+    if not rate:
+        yield
+        return
+    line = (
+        "1@TIME:memory_region_ops_read cpu 0 mr 0x55d5a9b25240 addr 0xb2 value 0xb5 size 1 name 'x'"
+    )
+    lines = f"{line}\n".encode() * int(rate * _POUR_S)
+    ends = threading.Event()
+
+    def pour() -> None:
+        due = time.monotonic()
+        with path.open("ab", buffering=0) as log:
+            while not ends.wait(max(0.0, due - time.monotonic())):
+                log.write(lines.replace(b"TIME", f"{time.time():.6f}".encode()))
+                due += _POUR_S
+
+    thread = threading.Thread(target=pour)
+    thread.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+
+
+def measure(keys: int, rate: int) -> tuple[Seen, Seen, str]:
     """Return what was seen idle and under a flood, and the sums of the flood."""
-    unseen = Seen()
+    unseen, extra = Seen(), ("-msg", "timestamp=on")
+    paused = ("-S", "-D", "{dir}/log") if rate else ()
     with (
         Home() as home,
-        RealGuest(the_qemu(), extra=("-msg", "timestamp=on"), stderr=subprocess.DEVNULL) as guest,
+        RealGuest(the_qemu(), extra=(*extra, *paused), stderr=subprocess.DEVNULL) as guest,
         Watched(("-t", guest.address), home.environment) as prompt,
     ):
-        prompt.drawn(b"running", unseen)
+        prompt.drawn(b" on ", unseen)
         idle = type_keys(prompt, keys)
-        prompt.send(f"tail {pattern}\r")
-        began = time.monotonic()
+        prompt.send(f"tail {FLOOD}\r")
         prompt.drawn(b" changed), ", unseen)
-        prompt.pause(2.0, unseen)
-        flood = type_keys(prompt, keys)
+        began = time.monotonic()
+        with pouring(guest.directory / "log", rate):
+            prompt.pause(2.0, unseen)
+            flood = type_keys(prompt, keys)
         prompt.send("\x03")
         place = len(prompt.output)
         prompt.drawn(b" filtered, ", unseen)
@@ -145,9 +180,9 @@ def main() -> int:
     """Measure and print; the exit code is 1 if the limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=200, help="of each state")
-    parser.add_argument("--pattern", default=FLOOD, help="what floods")
+    parser.add_argument("--rate", type=int, default=0, help="of the flood; 0: what QEMU writes")
     options = parser.parse_args()
-    idle, flood, sums = measure(options.keys, options.pattern)
+    idle, flood, sums = measure(options.keys, options.rate)
     print(row("key to echo, idle", idle.keys))
     print(row("key to echo, flood", flood.keys))
     print("less the time that the prompt and its typist waited for a processor:")

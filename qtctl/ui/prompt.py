@@ -38,11 +38,14 @@ from qtctl.ui.terminal import Terminal
 
 PROMPT = "qtctl> "
 _MENU_ROWS = 8
+_SWITCH_S = 0.001
+"""How long a key may wait for a thread that decodes; Python's own 5 ms can be felt."""
 _STYLES = Styles([("bottom-toolbar", "reverse"), ("prompt", "bold")])
 
 
 async def run_prompt(context: Context, session: Session, verbs: CommandTable) -> int:
     """Run a prompt on ``session`` until it is left; return the exit code."""
+    sys.setswitchinterval(_SWITCH_S)
     with contextlib.closing(Terminal(sys.stdout.fileno(), context.stop.set)) as terminal:
         prompt = Prompt(context, session, verbs, terminal)
         await prompt.run()
