@@ -19,6 +19,8 @@ class StatusLine:
     """
 
     def __init__(self, context: Context, *, alone: bool = True) -> None:
+        # A console draws on the terminal itself.
+        alone = alone and context.owner is None
         self._shows = context.err_style.terminal and not context.quiet and alone
         self._due = time.monotonic() + PROGRESS_S
         self._shown = False

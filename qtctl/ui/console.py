@@ -136,14 +136,14 @@ class Console:
         ask: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self.session = session
-        self._ask = ask
         self.table = table
         self.screen = screen
         self.states: States = {}
-        self._leased: dict[str, bool] = {}
         self.jobs: list[Job] = []
         self.left = asyncio.Event()
         self._changed = changed
+        self._ask = ask
+        self._leased: dict[str, bool] = {}
         self._owner = new_owner()
         self._context = ConsoleContext(
             quiet=base.quiet,
@@ -185,7 +185,7 @@ class Console:
             self._context.say(f"gave back {counted(len(given.events), 'event')}")
         if given.left:
             left = counted(len(given.left), "event")
-            self._context.say(f"left {left} as found now: somebody else switched or needs them")
+            self._context.say(f"left {left} as they are: switched by somebody else, or in use")
         self._context.tell_notices(self.session)
 
     async def ask(self, question: str) -> bool:
@@ -271,6 +271,9 @@ class Console:
         self.jobs.remove(job)
         if job is self._watch:
             self._watch = None
+            failed = job.task.cancelled() or job.task.result() != 0
+            if failed and not self.session.monitor.lost:
+                self._watches = False  # it cannot follow: once is enough to be told
         self._stale.set()
         self._changed()
 
@@ -383,7 +386,7 @@ class Console:
         wanted = any(name not in shown for name in self._on())
         switching = any(job.row.name == "enable" for job in self.jobs)
         if self._watch is not None and not wanted and not switching:
-            self._watch.stop()
+            self._watch.context.stop.set()
         elif wanted and self._watches and self._watch is None and not self._follows_all():
             self._begin_watch()
 

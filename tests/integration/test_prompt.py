@@ -140,6 +140,23 @@ def test_a_prompt_can_be_left_while_the_guest_is_gone(qtctl: Qtctl, folder: Path
         assert on.finish() == 0
 
 
+def test_what_cannot_be_shown_is_told_once(qtctl: Qtctl, make_fake: MakeFake) -> None:
+    fake = make_fake("--backends", "nop")
+    event = qtctl("-t", fake.address, "list").said(0).out.split()[0]
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"enable {event}\r")
+        on.until("was built without tracing")
+        place = on.until("1 matched")
+        on.send("jobs\r")
+        on.until("nothing runs here", place)
+        on.send("status\r")
+        on.until("state", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert on.text.count("was built without tracing") == 1
+
+
 def test_ctrl_c_clears_the_line_first(qtctl: Qtctl, fake: FakeProcess) -> None:
     with prompt(qtctl, fake) as on:
         on.until(PROMPT)
