@@ -56,7 +56,7 @@ The events are on while it runs; they, and what `enable` and `disable` switched,
 has gone on meanwhile. `dump` writes a ring (--ring, -o) of these events and of --also. `run` starts
 a program as it is written, through no shell: no variables, no pipes; to have them, run sh -c '...'.
 It gets the record as JSON in $QTCTL_RECORD and the guest in $QTCTL_TARGET, and is not started again
-while it still runs.
+while it still runs; its output is qtctl's, and at the end it has 5 s to end.
 
 A line of a --file is what stands behind `qtctl on`; # begins a comment."""
 
@@ -117,8 +117,10 @@ async def on(context: Context, options: argparse.Namespace) -> int:
                     ending = asyncio.ensure_future(
                         stop_when(context.stop, options.duration, stream)
                     )
-                    with _cancelled(ending):
+                    try:
                         await watch.over(aiter(stream), stream.stop, writer, Acting(session, ring))
+                    finally:
+                        ending.cancel()
             finally:
                 if stream.began_ns:
                     say_sums(context, stream.counts)
@@ -131,15 +133,6 @@ async def on(context: Context, options: argparse.Namespace) -> int:
             await watch.over(heard(session, context.stop), stop, writer, Acting(session, None))
         output.check()
     return 0
-
-
-@contextlib.contextmanager
-def _cancelled(task: asyncio.Future[None]) -> Iterator[None]:
-    """Cancel a task at the end of the block."""
-    try:
-        yield
-    finally:
-        task.cancel()
 
 
 def _writer(

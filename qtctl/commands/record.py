@@ -110,7 +110,7 @@ RING = arg(
         "A ring is written to FILE, the next time to FILE.1 and so on, each time what came since\n"
         "the last: on --dump-on (at most once a second, and 16 times), on SIGUSR1 or the key d,\n"
         "when the guest goes away, and without --dump-on at the end. It counts compressed bytes:\n"
-        "FILE becomes as large."
+        "FILE becomes as large. A ring of a TIME holds no more than 256 MiB."
     ),
     selects=True,
 )

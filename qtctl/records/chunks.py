@@ -155,7 +155,8 @@ def read_head(data: bytes, at: int = 0) -> Head | None:
         return None
     if _CHECK.unpack_from(raw, _HEAD.size)[0] != zlib.crc32(raw[: _HEAD.size]):
         return None
-    return Head(*_HEAD.unpack_from(raw)[1:])
+    head = Head(*_HEAD.unpack_from(raw)[1:])
+    return head if head.stored <= _LARGEST and head.raw <= _LARGEST else None
 
 
 def find_head(data: bytes, at: int) -> int:
@@ -169,7 +170,7 @@ def find_head(data: bytes, at: int) -> int:
 
 def content(head: Head, stored: bytes) -> bytes | None:
     """Return a chunk's content; None if it is damaged."""
-    if len(stored) != head.stored or zlib.crc32(stored) != head.checksum or head.raw > _LARGEST:
+    if len(stored) != head.stored or zlib.crc32(stored) != head.checksum:
         return None
     try:
         if zstandard.frame_content_size(stored) != head.raw:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _CHUNKS = 16
 """In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
-FLUSH_S = 1.0
+_RING_BYTES = 256 << 20
+"""What a ring of so many seconds holds at most."""
+_FLUSH_S = 1.0
 """How long at most what was recorded waits to be written: what a qtctl that is killed loses."""
 
 
@@ -135,7 +137,7 @@ class Recorder(ABC):
                     self._maker.add(part)
                 else:
                     self._maker.note(to_object(part))
-                if self._maker.full or time.monotonic() - self._since >= FLUSH_S:
+                if self._maker.full or time.monotonic() - self._since >= _FLUSH_S:
                     self._flush()
 
     def flush(self) -> None:
@@ -180,7 +182,7 @@ class FileRecorder(Recorder):
 
 
 class RingRecorder(Recorder):
-    """Keeps the last chunks in memory: at most ``limit_bytes`` of them, or of ``limit_s`` seconds.
+    """Keeps the last chunks in memory: at most ``limit_bytes``, and of ``limit_s`` seconds.
 
     ``rows`` and ``size`` (bytes) are what it holds now.
     """
@@ -193,9 +195,8 @@ class RingRecorder(Recorder):
         limit_bytes: int | None = None,
         limit_s: float | None = None,
     ) -> None:
-        most = CHUNK_BYTES if limit_bytes is None else limit_bytes // _CHUNKS
-        super().__init__(events, declared, min(CHUNK_BYTES, most))
-        self._limit_bytes = limit_bytes
+        self._limit_bytes = _RING_BYTES if limit_bytes is None else limit_bytes
+        super().__init__(events, declared, min(CHUNK_BYTES, self._limit_bytes // _CHUNKS))
         self._limit_s = limit_s
         self._chunks: deque[tuple[float, Chunk]] = deque()
         self.rows = self.size = 0
@@ -210,7 +211,7 @@ class RingRecorder(Recorder):
             self.size -= len(oldest.data)
 
     def _over(self, oldest: float) -> bool:
-        if self._limit_bytes is not None and self.size > self._limit_bytes:
+        if self.size > self._limit_bytes:
             return True
         return self._limit_s is not None and time.monotonic() - oldest > self._limit_s
 
@@ -230,4 +231,4 @@ class RingRecorder(Recorder):
             self.rows = self.size = 0
 
 
-__all__ = ["FLUSH_S", "FileRecorder", "RecordingWriter", "RingRecorder", "facts_of"]
+__all__ = ["FileRecorder", "RecordingWriter", "RingRecorder", "facts_of"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -217,10 +218,12 @@ class Acting:
         if running:
             waits = [asyncio.ensure_future(one.wait()) for one in running]
             _, late = await asyncio.wait(waits, timeout=_END_S)
-            for one in running if late else ():
-                with contextlib.suppress(ProcessLookupError):
-                    one.terminate()
-            await asyncio.gather(*waits)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if late:
+                    for one in running:
+                        with contextlib.suppress(ProcessLookupError):
+                            one.send_signal(number)
+                    _, late = await asyncio.wait(waits, timeout=_END_S)
 
 
 def object_of(found: Batch | GuestEvent) -> dict[str, object]:

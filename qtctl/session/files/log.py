@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import Declarations
+from qtctl.records.batch import Batch
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.prefixes import PrefixedDecoder, words_before
 from qtctl.records.table import EventTable
@@ -35,8 +36,9 @@ class LogFile:
         words = words_before(self.table, head)
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
-        self._plain = None if words else LogDecoder(self.table)
-        self._prefixed = PrefixedDecoder(self.table, words)
+        self._decoder: LogDecoder | PrefixedDecoder = LogDecoder(self.table)
+        if words:
+            self._decoder = PrefixedDecoder(self.table, words)
         self._ended = False
 
     def _declarations(self, sample: bytes, events_all: Path | None) -> Declarations:
@@ -68,12 +70,9 @@ class LogFile:
             return None
         data, now_ns = self._file.more(), self._file.modified_ns
         self._ended = not data
-        if self._plain is None:
-            decoder = self._prefixed
-            found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
-            return list(found)
-        plain = self._plain
-        return [plain.feed(data, now_ns=now_ns) if data else plain.flush(now_ns=now_ns)]
+        decoder = self._decoder
+        found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
+        return [found] if isinstance(found, Batch) else list(found)
 
     @property
     def problem(self) -> str:

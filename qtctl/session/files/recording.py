@@ -47,6 +47,7 @@ class RecordingFile:
         self._read = self._lost_rows = self._unread = 0
         self._first_unread: int | None = None
         self.facts: Mapping[str, Any] = {}
+        self._sums: Any = None
         self.notes: list[str] = []
         declared: dict[str, Declaration] = {}
         names: list[str] = []
@@ -61,7 +62,7 @@ class RecordingFile:
         if events_all is not None:
             declared = dict(read_declarations(events_all).by_name)
         self.table = EventTable.build(names, declared)
-        self.notes.append(_told(self.facts, len(names)))
+        self.notes.append(_told(self.facts, self._sums, len(names)))
         self._data = DataReader(self.table)
         self._backend = _backend(self.facts)
 
@@ -69,7 +70,7 @@ class RecordingFile:
         """Return what FACTS and NAMES hold, by the index at the end; nothing without one."""
         size = end_chunk_bytes(self._file.at(self._file.size - TRAILER_BYTES, TRAILER_BYTES))
         index = _object(self._content(self._file.size - TRAILER_BYTES - size)[1]) if size else {}
-        self._summary = index.get("summary")
+        self._sums = index.get("summary")
         places = index.get("chunks")
         if not isinstance(places, list):
             return []
@@ -222,13 +223,16 @@ def _object(raw: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _told(facts: Mapping[str, Any], events: int) -> str:
-    """Say of which guest a recording is."""
+def _told(facts: Mapping[str, Any], sums: object, names: int) -> str:
+    """Say of which guest a recording is, and how much of it."""
     guest = facts.get("guest")
+    events = f"{names} events"
+    if isinstance(sums, dict):
+        events += f", {sums.get('shown')} records"
     if not isinstance(guest, dict):
-        return f"recording, {events} events"
+        return f"recording, {events}"
     name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"
-    return f"recording of {name}, {facts.get('backend')} backend, {events} events"
+    return f"recording of {name}, {facts.get('backend')} backend, {events}"
 
 
 def _backend(facts: Mapping[str, Any]) -> Backend:
