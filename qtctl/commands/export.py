@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _TEXT = ("ndjson", "csv")
 _FOLDERS = ("parquet", "ctf")
+_ROWS = 512
 
 
 @command(
@@ -201,10 +203,11 @@ class _Csv:
 
         yield from self._header()
         if isinstance(item, Batch):
-            for record in item.first(records).records():
-                yield self._line(schema.record(record))
+            rows = map(schema.record, item.first(records).records())
+            while some := list(islice(rows, _ROWS)):
+                yield self._text(some)
         else:
-            yield self._line(to_object(item))
+            yield self._text([to_object(item)])
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the header, should there have been nothing."""
@@ -217,16 +220,18 @@ class _Csv:
             own = (f"{name}_" if name in self._COLUMNS else name for name in self._arguments)
             yield csv_text([[*self._COLUMNS, *own]])
 
-    def _line(self, told: dict[str, Any]) -> str:
+    def _text(self, objects: list[dict[str, Any]]) -> str:
         from qtctl.records.columns import readable
 
+        text = readable(csv_text(map(self._row, objects)))
+        return "\n".join(map(escaped, text.split("\n"))) if self._terminal else text
+
+    def _row(self, told: dict[str, Any]) -> list[Any]:
         own = {key: told.pop(key, None) for key in self._COLUMNS}
         if told:  # what other kinds of objects have
             own["args"] = told
         args = own["args"] or {}
-        values = [args.get(name) for name in self._arguments]
         if self._arguments and own["type"] == "event":
             own["args"] = None
         own["args"] = None if own["args"] is None else json.dumps(own["args"])
-        line = readable(csv_text([[*own.values(), *values]]))
-        return escaped(line) if self._terminal else line
+        return [*own.values(), *(args.get(name) for name in self._arguments)]

@@ -105,6 +105,18 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
+async def put_unless_stopped(
+    context: Context, output: Output, lines: Formatter, records: int = 0
+) -> None:
+    """Put lines; when told to stop while there is no room, leave it at that."""
+    put = asyncio.ensure_future(output.put(lines, records))
+    stopped = asyncio.ensure_future(context.stop.wait())
+    await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
+    stopped.cancel()
+    if not put.done():
+        put.cancel()
+
+
 async def settled(context: Context, output: Output) -> None:
     """Wait until all that was put is written, only shortly when told to stop."""
     if not await output.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):

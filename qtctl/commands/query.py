@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtctl.commands.context import Context
-from qtctl.commands.output import Output, open_new, settled, whole_or_removed
+from qtctl.commands.output import (
+    Output,
+    open_new,
+    put_unless_stopped,
+    settled,
+    whole_or_removed,
+)
 from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.writing import lost_words
@@ -71,18 +77,17 @@ async def query(context: Context, options: argparse.Namespace) -> Result | int:
     need_analysis("query", "pyarrow", "duckdb")
     from qtctl.session.querying import Query
 
+    context.stops = True
     asked = await asyncio.to_thread(
         Query, options.sql, options.paths, events_all=context.events_all
     )
     with contextlib.closing(asked):
         for note in asked.notes:
             context.say(note)
-        context.stops = True
         answer = _Answer(context, asked)
         if context.json:
             return await answer.document()
-        await answer.write(options.format, options.out)
-    return 0
+        return await answer.write(options.format, options.out)
 
 
 class _Answer:
@@ -127,19 +132,20 @@ class _Answer:
             stopped.cancel()
             self._progress.clear()
 
-    async def document(self) -> Result:
-        """Return all rows as one document."""
+    async def document(self) -> Result | int:
+        """Return all rows as one document; none when stopped."""
         await self._begin()
         rows: list[dict[str, Any]] = []
         while (batch := await self._next()) is not None:
             rows += (
                 dict(zip(self._names, map(json_value, row), strict=True)) for row in _rows(batch)
             )
-        self._tell(len(rows))
-        return Result(rows, lambda _: ())
+        if self._context.stop.is_set():
+            return 0
+        return Result(rows, lambda _: (), self._tell(len(rows)))
 
-    async def write(self, form: str, path: Path | None) -> None:
-        """Write all rows, to a new file where ``path`` names one."""
+    async def write(self, form: str, path: Path | None) -> int:
+        """Write all rows, to a new file where ``path`` names one; return the exit code."""
         if form == "parquet":
             assert path is not None
             work = self._write_parquet(open_new(path))
@@ -149,7 +155,7 @@ class _Answer:
             work = self._write_lines(form, style, output)
         with whole_or_removed(self._context, path):
             rows = await work
-        self._tell(rows)
+        return 0 if self._context.stop.is_set() else self._tell(rows)
 
     async def _write_parquet(self, fd: int) -> int:
         import pyarrow as pa
@@ -176,27 +182,20 @@ class _Answer:
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:
             rows += len(batch)
-            await output.put(partial(lines.some, batch))
+            await put_unless_stopped(self._context, output, partial(lines.some, batch))
         await settled(self._context, output)
         output.check()
         return rows
 
-    def _tell(self, rows: int) -> None:
-        """Tell how many rows there are, and what of the files they do not hold.
-
-        Raises:
-            QtctlError: part of a file could not be read.
-        """
+    def _tell(self, rows: int) -> int:
+        """Tell how many rows there are, and what of the files they lack; return the exit code."""
         context, readings = self._context, self._asked.readings
-        if context.stop.is_set():
-            return
         context.say(counted(rows, "row"))
         for one in readings:
             if one.counts and (one.counts.lost or one.counts.unknown_losses):
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
         problems = [one.problem for one in readings if one.problem]
-        if problems:
-            raise QtctlError("\n".join(problems))
+        return context.fail(QtctlError("\n".join(problems))) if problems else 0
 
 
 class _Lines:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Output, settled
+from qtctl.commands.output import Output, put_unless_stopped, settled
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
@@ -94,21 +94,16 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
 async def print_all(context: Context, trace: Replay, writer: Lines, output: Output) -> None:
     """Write all that is shown, until the end or until told to stop."""
     progress = Progress(context, trace.size, alone=not sys.stdout.isatty())
-    stopped = asyncio.ensure_future(context.stop.wait())
     try:
-        while not stopped.done() and (items := await asyncio.to_thread(trace.step)) is not None:
+        while not context.stop.is_set():
+            items = await asyncio.to_thread(trace.step)
+            if items is None:
+                await output.put(lambda _: writer.ended(trace.counts))
+                break
             for item in items:
-                put = asyncio.ensure_future(
-                    output.put(partial(writer.lines, item), count_records(item))
-                )
-                await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
-                if not put.done():
-                    put.cancel()
-                    break
+                lines = partial(writer.lines, item)
+                await put_unless_stopped(context, output, lines, count_records(item))
             progress.tell(trace.taken)
-        if not stopped.done():
-            await output.put(lambda _: writer.ended(trace.counts))
     finally:
         progress.clear()
-        stopped.cancel()
     await settled(context, output)

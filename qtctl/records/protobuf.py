@@ -6,10 +6,17 @@ its fields.
 
 from __future__ import annotations
 
+from functools import cache
+
 __all__ = ["message", "number", "text"]
 
 
+_SMALL = tuple(bytes([value]) for value in range(0x80))
+
+
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return _SMALL[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -18,15 +25,20 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
+@cache
+def _tag(field: int, kind: int) -> bytes:
+    return _varint(field << 3 | kind)
+
+
 def number(field: int, value: int) -> bytes:
     """Return a field that is a whole number, enum or bool; signed as an int64."""
-    return _varint(field << 3) + _varint(value & (1 << 64) - 1)
+    return _tag(field, 0) + _varint(value & (1 << 64) - 1)
 
 
 def message(field: int, *parts: bytes) -> bytes:
     """Return a field that is a message of the given fields, or bytes."""
     body = b"".join(parts)
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
+    return _tag(field, 2) + _varint(len(body)) + body
 
 
 def text(field: int, value: str) -> bytes:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +39,7 @@ from qtctl.session.feeds.base import Loss
 from qtctl.session.notes import to_object
 from qtctl.session.replaying import Replay
 from qtctl.session.sieve import Counts
+from qtctl.session.spilling import SpillFolder
 from qtctl.session.sqlerrors import worded
 
 __all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "Rows"]
@@ -177,8 +176,8 @@ class Query:
         self._sources = [_Source(path, events_all) for path in paths]
         self.readings = [source.reading for source in self._sources]
         self.notes = list(dict.fromkeys(note for one in self._sources for note in one.notes))
-        self._spill = tempfile.mkdtemp(prefix="qtctl-query-", dir=_spill_folder())
-        self._link = duckdb.connect(config={"temp_directory": self._spill})
+        self._spill = SpillFolder()
+        self._link = duckdb.connect(config={"temp_directory": str(self._spill.path)})
         try:
             self._check()
             self._register()
@@ -265,13 +264,4 @@ class Query:
     def close(self) -> None:
         """Forget everything and remove what was spilled."""
         self._link.close()
-        shutil.rmtree(self._spill, ignore_errors=True)
-
-
-def _spill_folder() -> str:
-    """Return a folder on a disk: temporary folders often are in memory."""
-    import platformdirs
-
-    folder = platformdirs.user_cache_path("qtctl")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(folder)
+        self._spill.close()

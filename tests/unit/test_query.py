@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
@@ -231,6 +232,8 @@ def test_files_that_are_cut_are_answered_and_told(
     cut = saved(tmp_path / "cut", (BEGIN + RECORDS)[:-2])
     ran = run("query", "SELECT count(*) FROM events", cut, *known).said(1, "is cut off")
     assert ran.out == "2\n"
+    ran = run("query", "SELECT count(*) n FROM events", cut, *known, "--json").said(1, "is cut off")
+    assert json.loads(ran.out) == [{"n": 2}]
     run("query", "FROM events", saved(tmp_path / "empty", b""), *known).said(1, "is empty")
     run("query", "FROM events", str(tmp_path / "missing"), *known).said(2, "No such file")
     run("query", "FROM events").said(2)
@@ -276,6 +279,34 @@ def test_ctrl_c_ends_it_and_leaves_nothing(
     running.finish(None).said(130, "was not completed, and is removed")
     assert not out.exists()
     assert not list(run.cache.rglob("qtctl-query-*"))
+
+
+def test_ctrl_c_ends_it_when_nobody_reads(
+    run: Qtctl, tmp_path: Path, known: tuple[str, str]
+) -> None:
+    trace = saved(tmp_path / "trace", BEGIN + event(0, 1, 5, b"x", 1) * 300_000)
+    read, write = os.pipe()
+    running = run.start("query", "FROM events", trace, *known, stdout=write)
+    os.close(write)
+    assert os.read(read, 100)
+    running.signal(signal.SIGINT)
+    running.finish(None).said(130)
+    os.close(read)
+
+
+def test_what_a_killed_run_left_is_removed(
+    tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    base = tmp_path / "cache" / "qtctl"
+    left, used = base / "qtctl-query-left", base / "qtctl-query-used"
+    for folder in (left, used):
+        folder.mkdir(parents=True)
+        os.utime(folder, (1, 1))
+    lock = os.open(used, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    answer("FROM none", trace, known=known[1])
+    os.close(lock)
+    assert list(base.iterdir()) == [used]
 
 
 def test_what_memory_cannot_hold_is_spilled(
