@@ -35,7 +35,7 @@ def cell(value: Any) -> str:
     """Return ``value`` as one cell of a table: nothing for null, a text as it is."""
     if value is None:
         return ""
-    if type(value) is int:  # nearly all are, so this must be quick
+    if type(value) is str or type(value) is int:  # nearly all are, so this must be quick
         return str(value)
     value = json_value(value)
     return value if isinstance(value, str) else json.dumps(value)
