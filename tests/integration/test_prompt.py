@@ -298,6 +298,27 @@ def test_a_terminal_that_hangs_up_gives_the_guest_back(qtctl: Qtctl, fake: FakeP
     assert not qtctl.leases()
 
 
+class Stalled(Pty):
+    """A terminal that takes no more than its kernel keeps."""
+
+    def _read(self) -> None:
+        pass
+
+
+def test_a_terminal_that_stalls_holds_up_nobody(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with Stalled(("-t", fake.address), qtctl.environment()) as on:
+        on.send(f"tail {READ}\r")
+        eventually(lambda: fake.tell()["enabled"] == [READ], "the event is on")
+        for _ in range(20):
+            fake.tell(emit=[f"{READ} {'x' * 3000}"] * 15)
+        for _ in range(3):
+            qtctl("-t", fake.address, "list", READ).said(0)
+        on.process.send_signal(15)
+        eventually(lambda: on.ended, "the prompt ends")
+    assert not fake.tell()["enabled"]
+    assert not qtctl.leases()
+
+
 def script(qtctl: Qtctl, fake: FakeProcess, folder: Path, text: str) -> Ran:
     (folder / "lines").write_text(text)
     with (folder / "lines").open() as lines:
