@@ -16,13 +16,15 @@ EVENT, TID = "event", "tid"
 """What records can be grouped by beside arguments: their event and their thread."""
 OTHERS = "(others)"
 """What the values that are not told apart are called."""
+_LONGEST = 200
+"""Characters of a text that are kept: the guest may say as much as it likes."""
 
 
 class Groups:
     """Gives each distinct value a number, in order of appearance.
 
     At most ``limit`` values are told apart; those that come later share one more number. A number
-    and a text differ, and None stands for a record without a value.
+    and a text differ, texts by their first 200 characters; None is a record without a value.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,6 +38,8 @@ class Groups:
 
     def number(self, value: int | str | None) -> int:
         """Return the number of one value."""
+        if isinstance(value, str):
+            value = value[:_LONGEST]
         number = self._numbers.get(value)
         if number is None:
             number = len(self._numbers)

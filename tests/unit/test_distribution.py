@@ -107,3 +107,9 @@ def test_texts_and_numbers_are_different_groups() -> None:
     assert groups.of(np.array([1], np.int64)).tolist() == [2]
     assert groups.number(None) == 3
     assert groups.values == ["1", "b", 1, None, OTHERS]
+
+
+def test_long_texts_are_cut() -> None:
+    groups = Groups(10)
+    assert groups.number("x" * 1_000_000) == groups.number("x" * 999) == 0
+    assert groups.values == ["x" * 200, OTHERS]
