@@ -133,6 +133,7 @@ def _result(measured: Latency, lost: int) -> Result:
         "histogram": [[bar.low, bar.high, bar.count] for bar in whole.log2()],
         "groups": [{"value": value, **figures(spread)} for value, spread in groups],
         **_rest(measured),
+        "arrived": measured.arrived,
         "lost": lost,
     }
     return Result(document, lambda style: _lines(style, measured, whole, groups))

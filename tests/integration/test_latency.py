@@ -117,7 +117,7 @@ def test_live_until_it_is_told_to_stop(
     assert ran.code == 130, ran
     found = json.loads(ran.out)
     assert (found["count"], found["in_flight"]) == (1, 1)
-    assert (found["unpaired"], found["reused"]) == (1, 1)
+    assert (found["unpaired"], found["reused"], found["arrived"]) == (1, 1, 1)
     assert "came again before their END" in ran.err
     assert "times are those at which qtctl read the records" in ran.err
     assert not fake.tell()["enabled"]
