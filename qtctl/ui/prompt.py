@@ -127,6 +127,7 @@ class Prompt:
         )
         self._question = ""
         self._answer: asyncio.Future[bool] | None = None
+        self._asking = asyncio.Lock()
         history, why_not = open_history()
         if why_not:
             context.say(why_not)
@@ -171,7 +172,7 @@ class Prompt:
         finally:
             for task in tasks:
                 task.cancel()
-        if self._app.is_running:
+        if self._app.is_running and not self._app.is_done:
             self._app.exit()
 
     def _accept(self, buffer: Buffer) -> bool:
@@ -180,7 +181,7 @@ class Prompt:
         text = typed.decode("utf-8", "replace")
         if self._answer is not None:
             self._screen.write([f"{self._question}{escaped(text)}"])
-            self._answer.set_result(text.strip().lower() in ("y", "yes"))
+            self._settle(text.strip().lower() in ("y", "yes"))
             return False
         for line in text.splitlines():
             self._screen.write([f"{PROMPT}{escaped(line)}"])
@@ -191,16 +192,22 @@ class Prompt:
     async def _ask(self, question: str) -> bool:
         """Put a question in the place of the prompt; what was being typed comes back after it."""
         buffer = self._lines.default_buffer
-        typed = buffer.document
-        self._question, self._answer = f"{escaped(question)} [y/N] ", asyncio.Future()
-        buffer.reset()
-        self._app.invalidate()
-        try:
-            return await self._answer
-        finally:
-            self._question, self._answer = "", None
-            buffer.reset(typed)
+        async with self._asking:
+            typed = buffer.document
+            self._question, self._answer = f"{escaped(question)} [y/N] ", asyncio.Future()
+            buffer.reset()
             self._app.invalidate()
+            try:
+                return await self._answer
+            finally:
+                self._question, self._answer = "", None
+                buffer.reset(typed)
+                self._app.invalidate()
+
+    def _settle(self, yes: bool) -> None:
+        """Answer the question, once: more keys may come before it is taken away."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(yes)
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -208,7 +215,7 @@ class Prompt:
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
             if self._answer is not None:
-                self._answer.set_result(False)
+                self._settle(False)
             elif event.current_buffer.text:
                 event.current_buffer.reset()
             else:
