@@ -68,7 +68,7 @@ class Lender:
         loop = asyncio.get_running_loop()
         self._own = client = _Client(self)
         await loop.create_connection(lambda: client, sock=own)
-        await loop.create_connection(lambda: _Qemu(self), sock=qemu)
+        await loop.create_connection(lambda: _Qemu(self, qemu), sock=qemu)
 
     async def publish(self, meeting: Meeting) -> None:
         """Let others in where they look for a lender.
@@ -390,8 +390,9 @@ class _Client(asyncio.Protocol):
 class _Qemu(asyncio.Protocol):
     """The lender's connection to QEMU: lines, whole ones."""
 
-    def __init__(self, lender: Lender) -> None:
+    def __init__(self, lender: Lender, sock: socket.socket) -> None:
         self._lender = lender
+        self._sock = sock
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._size = 0
@@ -416,6 +417,10 @@ class _Qemu(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the lender, with what was begun and never ended."""
+        # asyncio reads no more once a write has failed, and QEMU may have answered before it left.
+        with contextlib.suppress(OSError):
+            while data := self._sock.recv(1 << 16):
+                self.data_received(data)
         if self._parts:
             self._lender.qemu_broke_off(b"".join(self._parts))
         self._lender.qemu_went()
