@@ -34,7 +34,7 @@ async def test_what_qemu_answered_before_it_left_is_passed_on() -> None:
     qemu, client = Line(), Line()
     lender = Lender(None, lambda _: None)
     await lender.begin(qemu.lenders, client.lenders)
-    greeting = {"QMP": {"version": {}, "capabilities": []}}
+    greeting: object = {"QMP": {"version": {}, "capabilities": []}}
     qemu.say(greeting)
     assert await client.hear() == greeting
     client.say({"execute": "quit", "id": "a"})
