@@ -18,16 +18,20 @@ from typing import Any
 from qtctl.errors import ConnectionFailed, LinkLost, MonitorBusy, OutcomeUnknown, QtctlError
 from qtctl.model import Address
 from qtctl.monitor.hearing import Ear, news_of
+from qtctl.monitor.holders import stands_in_line
 from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.meeting import meeting_of
 from qtctl.monitor.sockets import open_socket, peer_of
 
 CONNECT_TIMEOUT_S = 5.0
-_BORROW_TIMEOUT_S = 2.0
-_HELLO_TIMEOUT_S = 1.0
+_BORROW_TIMEOUT_S = 4.0
+_HELLO_TIMEOUT_S = 3.0
 _LOOK_S = 0.03
 """How often a lender is looked for while the guest's own socket keeps us waiting."""
+_LINE_TIMEOUT_S = 30.0
+_LINE_LOOK_S = 0.5
+"""How often it is looked for other qtctls in front of us, when the deadline is near."""
 
 
 @dataclass(slots=True)
@@ -235,16 +239,29 @@ class Monitor:
         """Borrow the monitor where it is lent, else take it, and look out for a lender meanwhile.
 
         Of several that start at once QEMU greets one. The others find that one lending, or wait
-        until it has left.
+        until it has left, which may be their turn only after others': then longer than the rest.
         """
         if (borrowed := await self._borrow()) is not None:
             return borrowed
+        began = time.monotonic()
+        deadline = began + timeout_s
+        look_at = deadline - 4 * _LINE_LOOK_S
         taking = asyncio.ensure_future(self._take(timeout_s))
         try:
             while not taking.done():
                 await asyncio.wait({taking}, timeout=_LOOK_S)
                 if not taking.done() and (borrowed := await self._borrow()) is not None:
                     return borrowed
+                now = time.monotonic()
+                if now > deadline:
+                    raise MonitorBusy(
+                        f"{self.address} took the connection but did not greet "
+                        f"within {now - began:.2g} s"
+                    )
+                if look_at < now < began + _LINE_TIMEOUT_S:
+                    look_at = now + _LINE_LOOK_S
+                    if await asyncio.to_thread(stands_in_line, self.address):
+                        deadline = max(deadline, now + timeout_s)
             return taking.result()
         finally:
             if borrowed is not None or not taking.done():
@@ -260,7 +277,7 @@ class Monitor:
             return None
         pid = peer_of(sock).pid
         try:
-            link = await self._negotiated(sock, _BORROW_TIMEOUT_S, _BORROW_TIMEOUT_S)
+            link = await self._negotiated(sock, _BORROW_TIMEOUT_S)
         except MonitorBusy as busy:
             raise MonitorBusy(
                 f"{self.address} is lent by qtctl (pid {pid}), which does not answer",
@@ -277,30 +294,28 @@ class Monitor:
     async def _take(self, timeout_s: float) -> _Way:
         """Connect to the guest's own socket, and lend it where this process is to.
 
-        One attempt and one deadline for all of it.
+        One attempt, which :meth:`_find_way` ends when it takes too long.
         """
         began = time.monotonic()
-        sock = await open_socket(self.address, timeout_s)
-        left_s = max(0.1, timeout_s - (time.monotonic() - began))
+        only_queues = self.address.path is not None
+        sock = await open_socket(self.address, _LINE_TIMEOUT_S if only_queues else timeout_s)
         if self._lend:
-            way = await self._lent(sock, left_s, timeout_s)
+            way = await self._lent(sock)
         else:
-            way = _Way(await self._negotiated(sock, left_s, timeout_s), peer_of(sock).pid)
+            way = _Way(await self._negotiated(sock, _LINE_TIMEOUT_S), peer_of(sock).pid)
         way.link.patience_s = max(1.0, COMMAND_TIMEOUT_S - (time.monotonic() - began))
         return way
 
-    async def _negotiated(self, sock: socket.socket, timeout_s: float, promised_s: float) -> Link:
-        return await negotiate(
-            self.address, sock, self._heard, timeout_s=timeout_s, promised_s=promised_s
-        )
+    async def _negotiated(self, sock: socket.socket, timeout_s: float) -> Link:
+        return await negotiate(self.address, sock, self._heard, timeout_s=timeout_s)
 
-    async def _lent(self, qemu: socket.socket, timeout_s: float, promised_s: float) -> _Way:
+    async def _lent(self, qemu: socket.socket) -> _Way:
         """Put a lender between QEMU and this process, and let others in once QEMU has greeted."""
         ours, lenders = socket.socketpair()
         lender = Lender(peer_of(qemu).pid, self._told)
         try:
             await lender.begin(qemu, lenders)
-            link = await self._negotiated(ours, timeout_s, promised_s)
+            link = await self._negotiated(ours, _LINE_TIMEOUT_S)
             guest_pid = await self._introduce(link)
         except BaseException:
             lender.end()

@@ -8,6 +8,7 @@ no holder. Checked with QEMU 7.2 and 11.1 on Linux 6.18.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -57,6 +58,24 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
 def listens(path: str) -> bool:
     """Tell whether somebody listens on a Unix socket, without connecting to it."""
     return bool(bound_to(unix_sockets(listening=True) or (), path))
+
+
+def stands_in_line(address: Address) -> bool:
+    """Tell whether a qtctl has a monitor and does not lend it: it leaves, or lends it, soon."""
+    pids = {holder.pid for holder in holders(address)} - {None, os.getpid()}
+    listening = {entry.inode for entry in unix_sockets(listening=True) or ()}
+    return any(
+        _is_qtctl(pid) and not listening & (socket_inodes(pid) or frozenset())
+        for pid in pids
+        if pid is not None
+    )
+
+
+def _is_qtctl(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return any(word.rpartition(b"/")[2] == b"qtctl" for word in words[:4])
+    return False
 
 
 def unix_sockets(*, listening: bool = False) -> list[UnixSocket] | None:

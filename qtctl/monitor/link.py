@@ -180,12 +180,10 @@ async def negotiate(
     heard: Callable[[Mapping[str, Any]], None],
     *,
     timeout_s: float,
-    promised_s: float,
 ) -> Link:
     """Wait for the greeting, negotiate, and return the connection; ``heard`` gets its events.
 
-    ``promised_s`` is what messages call the deadline, of which ``timeout_s`` is left. The socket is
-    closed where this fails.
+    The socket is closed where this fails.
 
     Raises:
         MonitorBusy: no greeting came, as from QEMU while another client is connected.
@@ -201,7 +199,7 @@ async def negotiate(
         done, _ = await asyncio.wait({session}, timeout=timeout_s)
         if not done:
             raise MonitorBusy(
-                f"{address} took the connection but did not greet within {promised_s:.3g} s"
+                f"{address} took the connection but did not greet within {timeout_s:.3g} s"
             )
         with _connect_errors(address):
             session.result()
