@@ -15,7 +15,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qtctl.errors import ConnectionFailed, LinkLost, MonitorBusy, OutcomeUnknown, QtctlError
+from qtctl.errors import (
+    ConnectionFailed,
+    LinkLost,
+    MonitorBusy,
+    OutcomeUnknown,
+    QtctlError,
+    Refused,
+)
 from qtctl.model import Address
 from qtctl.monitor.hearing import Ear, news_of
 from qtctl.monitor.holders import stands_in_line
@@ -224,14 +231,25 @@ class Monitor:
             LinkLost: whoever lent the monitor is gone, and nobody took over.
             OutcomeUnknown: it went in the middle.
         """
-        if not self.lent:
+        listeners = await self._ask_lender(ANNOUNCE, {"event": event, "data": dict(data)})
+        if listeners is None:
             self._heard({"event": event, "data": data})
             return len(self._ears)
-        return int(await self.execute(ANNOUNCE, {"event": event, "data": dict(data)}))
+        return int(listeners)
 
     async def lender(self) -> dict[str, Any] | None:
         """Return who lends the monitor (``pid``), where (``path``) and to whom (``clients``)."""
-        return await self.execute(LENDER) if self.lent else None
+        found: dict[str, Any] | None = await self._ask_lender(LENDER)
+        return found
+
+    async def _ask_lender(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Ask whoever lends the monitor; None where nobody does, or no more."""
+        if not self.lent:
+            return None
+        try:
+            return await self.execute(command, arguments)
+        except Refused:  # by QEMU itself: the lender went, and we have the monitor now
+            return None
 
     # -- finding a way -----------------------------------------------------------------------
 
@@ -256,7 +274,7 @@ class Monitor:
                 if now > deadline:
                     raise MonitorBusy(
                         f"{self.address} took the connection but did not greet "
-                        f"within {now - began:.2g} s"
+                        f"within {deadline - began:.3g} s"
                     )
                 if look_at < now < began + _LINE_TIMEOUT_S:
                     look_at = now + _LINE_LOOK_S

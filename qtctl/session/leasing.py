@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
@@ -111,7 +112,7 @@ class Leasing:
                 del now[name]
             extended = extend(lease, now, enable, others)
             if extended != lease:
-                self.journal.write(extended)
+                await self._write(extended)
             self.acted_s = time.monotonic()
             if not report.changed:
                 return report
@@ -141,9 +142,21 @@ class Leasing:
         failed = tuple(name for name in report.changed if after.get(name) != wanted)
         if failed:
             events = {name: one for name, one in lease.events.items() if name not in failed}
-            self.journal.write(replace(lease, events=events))
+            await self._write(replace(lease, events=events))
         changed = tuple(name for name in report.changed if name not in failed)
         return replace(report, changed=changed, failed=failed)
+
+    async def _write(self, lease: Lease) -> None:
+        """Put a lease on disk; a slow disk holds up nobody who borrows the monitor from us.
+
+        Who is cancelled meanwhile waits for the end of it: a lease must not come after its end.
+        """
+        writing = asyncio.ensure_future(asyncio.to_thread(self.journal.write, lease))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            raise
 
     async def _plan(self, selection: Selection, enable: bool) -> SwitchReport:
         states = await read_selected(self.monitor, selection)
@@ -174,7 +187,7 @@ class Leasing:
         async with self.journal.locked():
             lease = self.journal.of(owner)
             others = tuple(one for one in lease.resources if one.kind != resource.kind)
-            self.journal.write(replace(lease, resources=(*others, resource)))
+            await self._write(replace(lease, resources=(*others, resource)))
 
     async def held(self, kind: str) -> list[Resource]:
         """Return the resources of a kind that running qtctls hold on this guest."""
@@ -222,7 +235,7 @@ class Leasing:
         self.acted_s = time.monotonic()
         left = tuple(sorted(set(lease.events) - set(back)))
         if keep:
-            self.journal.write(replace(lease, events={}))
+            await self._write(replace(lease, events={}))
             return GivenBack(tuple(sorted(back)), left)
         shared = [resource for other in others for resource in other.resources]
         notes = [
@@ -230,7 +243,7 @@ class Leasing:
             for resource in reversed(lease.resources)
             if resource not in shared
         ]
-        self.journal.write(Lease(lease.owner))
+        await self._write(Lease(lease.owner))
         return GivenBack(tuple(sorted(back)), left, tuple(filter(None, notes)))
 
 
