@@ -59,6 +59,10 @@ BENCHMARKS = {
         ("--megabytes", "64", "--sample", "2"),
     ),
     "guard": Row("how long a guest floods under tail --guard", ("--runs", "4")),
+    "lender": Row("what lending the monitor adds to a round trip", ("--rounds", "300")),
+    "consoles": Row(
+        "eight consoles on one guest: nothing lost, crossed, leaked", ("--seconds", "10")
+    ),
     "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
 }
 
