@@ -66,7 +66,7 @@ class _Hearing(EventListener):
 
 
 class _Client(QMPClient):
-    """Makes no text of each message for its log: that is four fifths of the work of a long reply."""
+    """Makes no text of each message for its log: four fifths of the work of a long reply."""
 
     def _cb_inbound(self, msg: Message) -> Message:
         return msg
