@@ -69,7 +69,7 @@ class Monitor:
         self._told = told
         self._ears: list[Ear] = []
         self._mending = asyncio.Lock()
-        self._gone = False
+        self._gone = self._aside = False
         self._way: _Way
         self._watch: asyncio.Task[str] | None = None
         self.mended: Callable[[], None] = lambda: None
@@ -165,6 +165,22 @@ class Monitor:
         self._way, self._gone = fresh, False
         self._keep_watch()
         await before.close()
+
+    async def step_aside(self) -> None:
+        """Let go of a monitor that nobody else can reach meanwhile; then :meth:`step_back`."""
+        if not self.lent and self._way.link.up:
+            self._aside = True
+            await self._way.close()
+
+    async def step_back(self) -> None:
+        """Take the monitor again after :meth:`step_aside`.
+
+        Raises:
+            ConnectionFailed: see :func:`connect`.
+        """
+        if self._aside:
+            await self.reconnect()
+            self._aside = False
 
     def _keep_watch(self) -> None:
         """See to it that a console mends its way, or lends the monitor, also while it is idle."""

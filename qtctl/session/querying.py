@@ -87,21 +87,39 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
         """Columns of the table."""
         return self._columns
 
-    def scanner(
-        self,
-        columns: Sequence[str] | None = None,
-        filter: Any = None,
-        **_: Any,
-    ) -> Any:
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Pass:
         """Read the table from its begin, without the rows that ``filter`` does not hold for."""
         needed = self._columns
         if columns is not None:
             # An expression does not tell its columns; every name that its text holds will do.
             words = {*columns, *re.findall(r"\w+", str(filter))}
             needed = pa.schema([one for one in needed if one.name in words])
-        return pyarrow.dataset.Scanner.from_batches(
-            self._read(needed), schema=needed, columns=columns, filter=filter
-        )
+        return _Pass(self._read(needed), needed, columns, filter)
+
+
+class _Pass:
+    """One reading of a table, in the thread that asks for the rows.
+
+    Stands in for a scanner of Arrow's, which would read ahead in a thread of its own: nobody ends
+    that thread, and a process that ends while it runs Python hangs or aborts.
+    """
+
+    def __init__(
+        self, batches: Iterator[Any], schema: Any, columns: Sequence[str] | None, filter: Any
+    ) -> None:
+        self._batches = batches
+        self._columns = schema.names if columns is None else list(columns)
+        self._filter = filter
+        self.projected_schema = pa.schema([schema.field(name) for name in self._columns])
+
+    def to_reader(self) -> Any:
+        """Return the rows as they are asked for."""
+        return pa.RecordBatchReader.from_batches(self.projected_schema, self._chosen())
+
+    def _chosen(self) -> Iterator[Any]:
+        for batch in self._batches:
+            kept = batch if self._filter is None else batch.filter(self._filter)
+            yield kept.select(self._columns)
 
 
 class _Source:
