@@ -142,19 +142,15 @@ async def _status(session: Session) -> dict[str, Any]:
 
 
 async def _leases(session: Session) -> list[dict[str, Any]]:
-    journal = session.leasing.journal
-    if not journal.folder.is_dir():
-        return []
-    async with journal.locked():
-        return [
-            {
-                "pid": lease.owner and lease.owner.pid,
-                "running": lease.owner is not None and owner_alive(lease.owner),
-                "events": sorted(lease.events),
-                "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
-            }
-            for lease in journal.leases()
-        ]
+    return [
+        {
+            "pid": lease.owner and lease.owner.pid,
+            "running": lease.owner is not None and owner_alive(lease.owner),
+            "events": sorted(lease.events),
+            "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
+        }
+        for lease in await session.leasing.leases()
+    ]
 
 
 def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:

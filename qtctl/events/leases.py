@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,8 +121,10 @@ class Journal:
         self.broken: list[Path] = []
 
     @contextlib.asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        """Hold the guest's lock.
+    async def locked(
+        self, waits: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[None]:
+        """Hold the guest's lock; ``waits`` is called once if that has to be waited for.
 
         Raises:
             LeaseError: the folder cannot be made, or another qtctl keeps the lock for 5 s.
@@ -142,6 +144,9 @@ class Journal:
                             f"another qtctl has been switching this guest for {LOCK_TIMEOUT_S:g} s",
                             hint="qtctl doctor",
                         ) from None
+                    if waits is not None:
+                        await waits()
+                        waits = None
                     await asyncio.sleep(_LOCK_POLL_S)
             yield
         finally:

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from qtctl.errors import NothingMatched, QtctlError, Refused, TooBroad
@@ -60,12 +60,26 @@ class Leasing:
         self.acted_s = 0.0
         """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
 
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Hold the guest's lock. Whoever holds it may wait for the monitor: wait without that."""
+        async with self.journal.locked(self.monitor.step_aside):
+            await self.monitor.step_back()
+            yield
+
+    async def leases(self) -> list[Lease]:
+        """Return all leases on this guest."""
+        if not self.journal.folder.is_dir():
+            return []
+        async with self._locked():
+            return self.journal.leases()
+
     async def recover(self) -> list[str]:
         """Give back what killed runs left behind; return one sentence for each."""
         if not self.journal.folder.is_dir():
             return []
         notices = []
-        async with self.journal.locked():
+        async with self._locked():
             for orphan in self.journal.orphans():
                 given = await self._end(orphan)
                 notices += [_recovered(orphan, given), *given.notes]
@@ -101,7 +115,7 @@ class Leasing:
         """
         if dry_run:
             return replace(await self._plan(selection, enable), dry_run=True)
-        async with self.journal.locked():
+        async with self._locked():
             states = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
             if enable and not agreed:
@@ -184,7 +198,7 @@ class Leasing:
 
         A resource of the same kind that ``owner`` held before is taken to be replaced.
         """
-        async with self.journal.locked():
+        async with self._locked():
             lease = self.journal.of(owner)
             others = tuple(one for one in lease.resources if one.kind != resource.kind)
             await self._write(replace(lease, resources=(*others, resource)))
@@ -193,25 +207,25 @@ class Leasing:
         """Return the resources of a kind that running qtctls hold on this guest."""
         if not self.journal.folder.is_dir():
             return []
-        async with self.journal.locked():
+        async with self._locked():
             leases = self.journal.others(None)
         return [one for lease in leases for one in lease.resources if one.kind == kind]
 
     async def give_back(self, owner: Owner) -> GivenBack:
         """End ``owner``'s lease: events first, then the rest; what others still want stays."""
-        async with self.journal.locked():
+        async with self._locked():
             lease = self.journal.of(owner)
             return await self._end(lease) if lease else GivenBack()
 
     async def release_events(self, owner: Owner) -> GivenBack:
         """Put the events of ``owner``'s lease back and keep its resources, to be read out."""
-        async with self.journal.locked():
+        async with self._locked():
             return await self._end(self.journal.of(owner), keep=True)
 
     async def restore(self) -> GivenBack:
         """End every lease that no running process holds, standing ones included."""
         given = GivenBack()
-        async with self.journal.locked():
+        async with self._locked():
             for lease in self.journal.leases():
                 if lease.owner is None or not owner_alive(lease.owner):
                     ended = await self._end(lease)

@@ -363,12 +363,9 @@ class Console:
 
     async def _read_lease(self) -> dict[str, bool]:
         """Return what this console has switched, as it wants it."""
-        journal = self.session.leasing.journal
-        if not journal.folder.is_dir():
-            return {}
-        async with journal.locked():
-            events = journal.of(self._owner).events
-        return {name: change.wanted for name, change in events.items()}
+        leases = await self.session.leasing.leases()
+        own = (lease for lease in leases if lease.owner == self._owner)
+        return {name: change.wanted for lease in own for name, change in lease.events.items()}
 
     def _on(self) -> list[str]:
         return [name for name, state in self.states.items() if state == EventState.ENABLED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -238,6 +239,29 @@ def test_many_that_start_at_once_end_with_one_lender(qtctl: Qtctl, fake: FakePro
                 tail.wrote(f"sector {len(tails)}".encode())
     assert fake.tell()["enabled"] == []
     assert qtctl.leases() == []
+
+
+def has_open(pid: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(one.resolve() == path for one in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def test_who_waits_for_the_journal_does_not_hold_the_monitor(
+    qtctl: Qtctl, fake: FakeProcess
+) -> None:
+    qtctl("-t", fake.address, "enable", EVENT).said(0)
+    (lock,) = (qtctl.state / "qtctl").rglob("lock")
+    with lock.open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        waiting = qtctl.start("-t", fake.address, "disable", EVENT)
+        try:
+            eventually(lambda: has_open(waiting.pid, lock), "it comes to the journal")
+            with RawClient(fake.address) as client:  # whoever has the lock may need it
+                assert "return" in client.ask(execute="query-name")
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)
+    assert "1 changed" in waiting.finish().said(0).out
 
 
 async def test_an_unmodified_client_of_qemu_qmp(lent: str) -> None:
