@@ -124,7 +124,7 @@ class Journal:
     async def locked(
         self, waits: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[None]:
-        """Hold the guest's lock; ``waits`` is called once if that has to be waited for.
+        """Hold the guest's lock; ``waits`` is called again and again while that is waited for.
 
         Raises:
             LeaseError: the folder cannot be made, or another qtctl keeps the lock for 5 s.
@@ -146,7 +146,6 @@ class Journal:
                         ) from None
                     if waits is not None:
                         await waits()
-                        waits = None
                     await asyncio.sleep(_LOCK_POLL_S)
             yield
         finally:

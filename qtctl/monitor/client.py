@@ -70,6 +70,7 @@ class Monitor:
         self._ears: list[Ear] = []
         self._mending = asyncio.Lock()
         self._gone = self._aside = False
+        self._asking = 0
         self._way: _Way
         self._watch: asyncio.Task[str] | None = None
         self.mended: Callable[[], None] = lambda: None
@@ -120,6 +121,7 @@ class Monitor:
         """
         while True:
             way = await self._standing_way()
+            self._asking += 1
             try:
                 return await way.link.execute(command, arguments, timeout_s)
             except (OutcomeUnknown, LinkLost) as error:
@@ -130,6 +132,8 @@ class Monitor:
                 )
                 if way.link.up or not way.borrowed or not harmless or not await self._mend(way):
                     raise
+            finally:
+                self._asking -= 1
 
     async def hmp(self, line: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run one line of the human monitor; an empty string is success, errors are text."""
@@ -162,13 +166,16 @@ class Monitor:
         if not another_guest and None not in (pid, fresh.guest_pid) and pid != fresh.guest_pid:
             await fresh.close()
             raise ConnectionFailed(f"another guest answers at {self.address} now")
-        self._way, self._gone = fresh, False
+        self._way, self._gone, self._aside = fresh, False, False
         self._keep_watch()
         await before.close()
 
     async def step_aside(self) -> None:
-        """Let go of a monitor that nobody else can reach meanwhile; then :meth:`step_back`."""
-        if not self.lent and self._way.link.up:
+        """Let go of a monitor that nobody else can reach meanwhile, unless it is being asked.
+
+        It is taken again with :meth:`step_back`, or when it is asked next.
+        """
+        if not self.lent and not self._asking and self._way.link.up:
             self._aside = True
             await self._way.close()
 
@@ -178,9 +185,9 @@ class Monitor:
         Raises:
             ConnectionFailed: see :func:`connect`.
         """
-        if self._aside:
-            await self.reconnect()
-            self._aside = False
+        async with self._mending:
+            if self._aside:
+                await self.reconnect()
 
     def _keep_watch(self) -> None:
         """See to it that a console mends its way, or lends the monitor, also while it is idle."""
@@ -189,6 +196,7 @@ class Monitor:
 
     async def _standing_way(self) -> _Way:
         """Return the way; a borrowed one that is down is mended first, where that can be."""
+        await self.step_back()
         if not self._way.link.up and self._way.borrowed:
             await self._mend(self._way)
         return self._way

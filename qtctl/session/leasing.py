@@ -57,13 +57,15 @@ class Leasing:
         self.monitor = monitor
         self._guest = guest
         self.journal = journal
+        self._turn = asyncio.Lock()
         self.acted_s = 0.0
         """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
 
     @contextlib.asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
         """Hold the guest's lock. Whoever holds it may wait for the monitor: wait without that."""
-        async with self.journal.locked(self.monitor.step_aside):
+        # One of ours at a time: to flock(2) two of one process are strangers.
+        async with self._turn, self.journal.locked(self.monitor.step_aside):
             await self.monitor.step_back()
             yield
 
