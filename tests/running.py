@@ -19,7 +19,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 #: No call of qtctl may hang longer than this, whatever the other side does.
 LIMIT_SECONDS = 6.0
-_KILL_SECONDS = 20.0
+_KILL_SECONDS = 90.0
 _POLL_SECONDS = 0.005
 
 
