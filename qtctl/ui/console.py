@@ -160,6 +160,7 @@ class Console:
         self._stale = asyncio.Event()
         self._watch: Job | None = None
         self._watches = screen is not None
+        self._resumes = False
         self._followed = asyncio.Event()
         self._rate: float | None = None
         session.on_streams = self._streams_changed
@@ -320,11 +321,13 @@ class Console:
             await session.comes_back()
             self._context.say("the guest is back")
             self._context.tell_notices(session)
+            self._resumes = True
             if self._watches and any(leased.values()):
                 await self._watch_first()
             for on in (True, False):
                 if names := [name for name, wanted in leased.items() if wanted == on]:
                     await self._switch_again(names, on)
+            self._resumes = False
             for job in again:
                 self._context.say(f"again: {job.line}")
                 self.submit(job.line)
@@ -381,7 +384,7 @@ class Console:
         """Begin or end the watch, as there is something for it to show or not."""
         shown = self._shown_by_tails()
         wanted = any(name not in shown for name in self._on())
-        switching = any(job.row.name == "enable" for job in self.jobs)
+        switching = self._resumes or any(job.row.name == "enable" for job in self.jobs)
         if self._watch is not None and not wanted and not switching:
             self._watch.context.stop.set()
         elif wanted and self._watches and self._watch is None and not self._follows_all():
