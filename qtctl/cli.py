@@ -10,7 +10,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import parse
@@ -78,6 +78,7 @@ async def _run(row: Command, options: Namespace, context: Context) -> int:
             task.cancel()
 
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_unheard)
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     try:
@@ -93,6 +94,15 @@ async def _run(row: Command, options: Namespace, context: Context) -> int:
 def _alone() -> str:
     """Return the verb of a call that names none: a prompt, where people can type at it."""
     return "repl" if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() else ""
+
+
+def _on_unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Pass over that a link broke: qemu.qmp (0.0.6) leaves that to nobody where it is cancelled.
+
+    Whoever used the link was told of it.
+    """
+    if not isinstance(context.get("exception"), EOFError | ConnectionError):
+        loop.default_exception_handler(context)
 
 
 def _closed_pipe() -> int:

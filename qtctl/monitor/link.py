@@ -174,6 +174,8 @@ class Link:
 
     async def close(self) -> None:
         """Hang up within a second; never raises, events that are on stay on."""
+        if self._ending is not None:
+            await asyncio.wait({self._ending}, timeout=CLOSE_TIMEOUT_S)
         if not self._stuck:
             with contextlib.suppress(Exception):
                 await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
@@ -214,9 +216,10 @@ async def negotiate(
         with _connect_errors(address):
             session.result()
     except BaseException:
-        # Shut the socket first: a cancelled connect() would wait for the peer.
+        # Let connect() find the end itself: one that is cancelled leaves errors to nobody.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
         session.cancel()
         await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
         if session.done() and not session.cancelled():
