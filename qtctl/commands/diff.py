@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE
-from qtctl.commands.progress import Progress
+from qtctl.commands.progress import read_through
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import selection
 from qtctl.commands.writing import WHERE, lost_words
@@ -111,19 +111,7 @@ async def _read(
     )
     with contextlib.closing(trace):
         profile = profile_of(trace.table.names, trace.table.declarations, options.pair, str(path))
-
-        def step() -> bool:
-            items = trace.step()
-            for item in items or ():
-                profile.take(item)
-            return items is not None
-
-        progress = Progress(context, trace.size, alone=True)
-        try:
-            while not context.stop.is_set() and await asyncio.to_thread(step):
-                progress.tell(trace.taken)
-        finally:
-            progress.clear()
+        await read_through(context, trace, profile.take)
     counts = trace.counts
     if not counts.shown:
         raise UsageError(f"{path} has no record of these events: nothing to compare")

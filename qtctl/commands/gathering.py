@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from qtctl.commands.context import Context
-from qtctl.commands.progress import Progress
+from qtctl.commands.progress import read_through
 from qtctl.commands.registry import arg
 from qtctl.commands.stream import BACKEND, announce, stop_when, warn
 from qtctl.commands.values import duration
@@ -128,19 +128,7 @@ async def _from_file(
             context.say(note)
         taker = ready(Known(trace.table.names, trace.table.declarations, str(trace.path)))
         context.stops = True
-
-        def step() -> bool:
-            items = trace.step()
-            for item in items or ():
-                taker.take(item)
-            return items is not None
-
-        progress = Progress(context, trace.size, alone=True)
-        try:
-            while not context.stop.is_set() and await asyncio.to_thread(step):
-                progress.tell(trace.taken)
-        finally:
-            progress.clear()
+        await read_through(context, trace, taker.take)
         say_sums(context, trace.counts)
     return Gathered(taker, trace.counts.lost, QtctlError(trace.problem) if trace.problem else None)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
+
+if TYPE_CHECKING:
+    from qtctl.session.feeds.base import Item
+    from qtctl.session.replaying import Replay
 
 PROGRESS_S = 0.5
 
@@ -60,3 +66,20 @@ class Progress:
     def clear(self) -> None:
         """Leave the line empty."""
         self._line.clear()
+
+
+async def read_through(context: Context, trace: Replay, take: Callable[[Item], None]) -> None:
+    """Let ``take`` have all of a file, in a thread, with progress, until told to stop."""
+
+    def step() -> bool:
+        items = trace.step()
+        for item in items or ():
+            take(item)
+        return items is not None
+
+    progress = Progress(context, trace.size, alone=True)
+    try:
+        while not context.stop.is_set() and await asyncio.to_thread(step):
+            progress.tell(trace.taken)
+    finally:
+        progress.clear()

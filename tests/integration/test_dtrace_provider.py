@@ -29,6 +29,7 @@ from qtctl.session.attach import Session
 from qtctl.session.feeds import dtrace
 from qtctl.session.feeds.base import Items, Loss, Request
 from tests import needs
+from tests.provider import Program
 from tests.running import TOP, eventually
 
 DECLARED = """
@@ -72,34 +73,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Provider:
-    """The program, running."""
-
-    def __init__(self, program: Path) -> None:
-        self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-
-    @property
-    def guest(self) -> Guest:
-        """It, as qtctl would see a guest."""
-        pid = self.process.pid
-        return Guest(pid, start_ticks(pid) or 0, "provider", (), uid=os.getuid())
+class Provider(Program):
+    """Program with USDT probes."""
 
     def tell(self, words: str) -> int:
         """Have it emit, wait until it has, and return how many trace ``own_count``."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{words}\n".encode())
-        return int(self.process.stdout.readline())
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        return int(self.ask(words))
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from qtctl.errors import LinkLost, Unsupported
 from qtctl.events.declarations import parse_declarations
 from qtctl.events.leases import Owner, Resource
 from qtctl.model import Guest
-from qtctl.monitor.guests import start_ticks
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.table import EventTable
@@ -29,6 +28,7 @@ from qtctl.session.attach import Session
 from qtctl.session.feeds import ust
 from qtctl.session.feeds.base import Items, Loss, Request
 from tests import needs
+from tests.provider import Program
 from tests.running import TOP
 
 DECLARED = """
@@ -58,34 +58,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Provider:
-    """The program, running."""
-
-    def __init__(self, program: Path) -> None:
-        self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
-        )
-
-    @property
-    def guest(self) -> Guest:
-        """It, as qtctl would see a guest."""
-        pid = self.process.pid
-        return Guest(pid, start_ticks(pid) or 0, "provider", (), uid=os.getuid())
+class Provider(Program):
+    """Program with LTTng tracepoints."""
 
     def tell(self, words: str) -> None:
         """Have it emit, and wait until it has."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{words}\n".encode())
-        assert self.process.stdout.readline() == b"done\n"
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
+        assert self.ask(words) == b"done\n"
 
 
 @pytest.fixture
