@@ -26,6 +26,7 @@ from pathlib import Path
 from qtctl.backends import lttngdaemons as daemons
 from qtctl.backends.lttngdaemons import MARK, NoDaemon, Ports, lttng
 from qtctl.errors import QtctlError, Unsupported
+from qtctl.folders import runtime_folder
 from qtctl.model import Guest
 
 LIVE_TIMER_US = 20_000
@@ -70,9 +71,9 @@ def new_facts() -> dict[str, str]:
     Raises:
         Unsupported: there is no folder with room for what the relay daemon keeps.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    runtime = runtime_folder()
     tried = []
-    for base in (Path(tempfile.gettempdir()), *([Path(runtime)] if runtime else [])):
+    for base in (Path(tempfile.gettempdir()), *([runtime] if runtime else [])):
         try:
             room = os.statvfs(base)
         except OSError as error:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.errors import Unsupported
+from qtctl.folders import runtime_folder
 from qtctl.model import Guest
 
 MIB = 1 << 20
@@ -28,6 +29,7 @@ LIMIT_BYTES = 48 * MIB
 FREE_SPACE_BYTES = 128 * MIB
 """What a file system must have free to be given a spool."""
 
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -73,14 +75,19 @@ def make_spool(guest: Guest, planned: Callable[[Spool], None] = lambda spool: No
 
 
 def _bases(guest: Guest) -> list[Path]:
-    """Folders to try, best first. Another user's QEMU cannot enter our own."""
+    """Folders to try, best first. Another user's QEMU cannot enter our own.
+
+    Those in memory come first: a line costs the guest less there than on a disk. Not for a guest
+    of another user: its memory may be counted and limited.
+    """
     if guest.root or guest.uid != os.getuid():
         return [Path(guest.root + place) for place in ("/var/tmp", "/tmp", "/run")]  # noqa: S108
     import platformdirs
 
-    runtime = os.environ.get("XDG_RUNTIME_DIR")  # platformdirs would invent one, with a warning
+    runtime = runtime_folder()
     return [
-        *([Path(runtime, "qtctl")] if runtime else []),
+        *([runtime / "qtctl"] if runtime else []),
+        *([_SHARED_MEMORY] if _SHARED_MEMORY.is_dir() else []),
         platformdirs.user_cache_path("qtctl"),
         Path(tempfile.gettempdir()),
     ]

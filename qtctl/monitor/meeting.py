@@ -15,6 +15,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from qtctl.folders import runtime_folder
 from qtctl.model import Address
 from qtctl.monitor.guests import LOOPBACK
 from qtctl.monitor.sockets import peer_of
@@ -121,8 +122,8 @@ def meeting_of(address: Address) -> Meeting | None:
 
 
 def _folder() -> str:
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if os.path.isdir(runtime):  # noqa: PTH112
+    runtime = runtime_folder()
+    if runtime and runtime.is_dir():
         return f"{runtime}/qtctl"
     return f"/tmp/qtctl-{os.getuid()}"  # noqa: S108 - its owner and mode are checked
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "qtctl"
 # A room may import from its own and from lower numbers; rooms of one number do not know each other.
 FLOORS = {
     "errors": 0,
+    "folders": 0,
     "version": 0,
     "model": 1,
     "monitor": 2,

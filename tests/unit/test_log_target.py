@@ -141,7 +141,8 @@ class Recorder:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr("qtctl.backends.spool.runtime_folder", lambda: None)
+    monkeypatch.setattr("qtctl.backends.spool._SHARED_MEMORY", tmp_path / "none")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -160,6 +161,20 @@ def test_a_spool_is_private_and_leaves_nothing_behind(cache: Path) -> None:
     remove_spool(spool.path)
     assert not spool.path.parent.exists()
     remove_spool(spool.path)  # twice is no error
+
+
+def test_a_spool_is_kept_in_memory_where_it_can(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    memory, runtime = tmp_path / "shm", tmp_path / "run"
+    memory.mkdir()
+    monkeypatch.setattr("qtctl.backends.spool._SHARED_MEMORY", memory)
+    assert make_spool(myself()).path.is_relative_to(memory)
+    monkeypatch.setattr("qtctl.backends.spool.runtime_folder", lambda: runtime)
+    assert make_spool(myself()).path.is_relative_to(runtime / "qtctl")
+    monkeypatch.setattr("qtctl.backends.spool.FREE_SPACE_BYTES", 1 << 60)
+    with pytest.raises(Unsupported, match=rf"{runtime}/qtctl .*{memory} .*{cache}"):
+        make_spool(myself())
 
 
 async def test_a_redirect_that_fails_puts_the_log_back(cache: Path) -> None:

@@ -146,7 +146,7 @@ def test_the_sum_of_discarded_events(says: Callable[[str], None], said: str, cou
 
 def test_a_place_without_room_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(lttng, "runtime_folder", lambda: None)
     with pytest.raises(Unsupported, match="absent"):
         lttng.new_facts()
 
