@@ -93,11 +93,16 @@ def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) ->
 
 
 class Home:
-    """A private place for everything qtctl keeps: leases, spools, caches."""
+    """A private place for everything qtctl keeps: leases, spools, caches.
 
-    def __init__(self) -> None:
+    ``runtime`` is below the folder ``memory``, for a session's runtime folder is in memory.
+    """
+
+    def __init__(self, memory: str = "/dev/shm") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="qtctl-bench-")
+        self._memory = tempfile.TemporaryDirectory(prefix="qtctl-bench-", dir=memory)
         self.path = Path(self._folder.name)
+        self.runtime = Path(self._memory.name)
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +114,7 @@ class Home:
         trace: TracebackType | None,
     ) -> None:
         self._folder.cleanup()
+        self._memory.cleanup()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -116,9 +122,8 @@ class Home:
         changed = {
             "XDG_STATE_HOME": str(self.path / "state"),
             "XDG_CACHE_HOME": str(self.path / "cache"),
-            "XDG_RUNTIME_DIR": str(self.path / "run"),
+            "XDG_RUNTIME_DIR": str(self.runtime),
         }
-        (self.path / "run").mkdir(mode=0o700, exist_ok=True)
         dropped = ("PYTHONDONTWRITEBYTECODE", "QTCTL_TARGET", "QMP_SOCKET")
         return {k: v for k, v in os.environ.items() if k not in dropped} | changed
 
@@ -128,7 +133,7 @@ class Home:
 
     def spools(self) -> list[Path]:
         """Return the folders of spools there are."""
-        return sorted(self.path.glob("*/qtctl/qtctl-spool-*"))
+        return sorted(self.runtime.glob("qtctl/qtctl-spool-*"))
 
 
 class Qmp:

@@ -1,6 +1,7 @@
 """A real guest floods its log and qtctl follows: every line counted, and what it costs.
 
     python -m benchmarks.flood [--seconds 60] [--pairs 5] [--pattern 'memory_region_ops_*']
+        [--spool /dev/shm]
 
 ``written`` is counted beside qtctl and shares no code with it: newlines in the log file between
 where it ended before the run and after it, or in the spool by a reader of its own, which frees
@@ -283,7 +284,7 @@ def speeds(
 
 
 def _alone(guest: RealGuest, home: Home, place: Place, seconds: float) -> Speed:
-    own = home.path / "alone"
+    own = home.runtime / "alone"
     with Qmp(guest.address) as monitor:
         if place == "spool":
             monitor.hmp(f"logfile {own}")
@@ -331,6 +332,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each counted run; 0: none")
     parser.add_argument("--pairs", type=int, default=5, help="of guest speed; 0: none")
+    parser.add_argument("--spool", default="/dev/shm", help="where spools are made")
     parser.add_argument("--pattern", default=PATTERN, help="what to switch on in counted runs")
     options = parser.parse_args()
     problems = []
@@ -342,7 +344,7 @@ def main() -> int:
     )
     for place, seconds, pattern, where in runs if options.seconds else ():
         for _ in range(_ATTEMPTS):
-            with Home() as home, booted(place) as guest:
+            with Home(options.spool) as home, booted(place) as guest:
                 run = follow(guest, home, place, seconds, pattern=pattern, where=where)
             print(f"{pattern} {f'--where {where!r}' if where else '(all shown)'}\n{run}")
             sys.stdout.flush()
@@ -354,7 +356,7 @@ def main() -> int:
         problems += [f"{place}: {problem}" for problem in run.problems]
     for place in places if options.pairs else ():
         print(f"guest speed, {place}:")
-        with Home() as home, booted(place) as guest:
+        with Home(options.spool) as home, booted(place) as guest:
             pairs = speeds(guest, home, place, _WINDOW_S, options.pairs)
         wall = _ratio([(a.wall, b.wall) for a, b in pairs])
         cpu = _ratio([(a.cpu, b.cpu) for a, b in pairs])
