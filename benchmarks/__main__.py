@@ -56,7 +56,7 @@ BENCHMARKS = {
     ),
     "query": Row(
         "SQL over a large simple trace, and exports, against a plain reader and babeltrace2",
-        ("--megabytes", "64", "--sample", "2"),
+        ("--records", "800000", "--sample", "25000"),
     ),
     "guard": Row("how long a guest floods under tail --guard", ("--runs", "4")),
     "lender": Row("what lending the monitor adds to a round trip", ("--rounds", "300")),

@@ -15,16 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 import psutil
 
 from tests.qemus import Qemu, find
 
 MIB = 1 << 20
+#: Of the capture that saved traces are made of: records that make 1 GB, and a pair of events.
+GIGABYTE = 13_600_000
+PAIR = ("virtio_blk_handle_read", "virtio_blk_req_complete")
 Output = int | IO[bytes] | None
 #: QEMU closes a log some 50 ms after it was pointed elsewhere.
 CLOSING_S = 2.0
@@ -80,6 +83,38 @@ def peer(command: list[str], units: int) -> float:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return units / used
+
+
+def print_rates(rows: Sequence[tuple[str, float]], unit: str, beside: str) -> None:
+    """Print rates a second in millions, and as many times that of the row ``beside``."""
+    by = dict(rows)
+    print(f"| | million {unit}/s | times {beside} |\n|---|---|---|")
+    for title, rate in rows:
+        print(f"| {title} | {rate / 1e6:.2f} | {rate / by[beside]:.2f} |")
+
+
+class Ran(NamedTuple):
+    """What a program used: seconds by the clock and of the processor, and its highest memory."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    out: bytes
+
+
+def run(*words: str, environment: Mapping[str, str] | None = None) -> Ran:
+    """Run a program to its end; what it says on stderr is shown where it fails."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = subprocess.Popen(words, stdout=out, stderr=said, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(words)}: {said.read().decode(errors='replace')}")
+        out.seek(0)
+        return Ran(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, out.read())
 
 
 def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import QTCTL, best, peer
+from benchmarks.common import QTCTL, best, peer, print_rates
 from benchmarks.traces import Repeated, declared
 from qtctl.events.declarations import parse_declarations
 from qtctl.records import linekernels, simplekernels
@@ -100,9 +100,7 @@ def main() -> int:
             quiet = ["babeltrace2", str(ctf), "--output-format=dummy"]
             rows.append(("babeltrace2, decoding only", peer(quiet, count)))
     print(f"{count:,} records, {len(data) / count:.0f} bytes each; compiled: {compiled}\n")
-    print("| | million records/s |\n|---|---|")
-    for title, rate in rows:
-        print(f"| {title} | {rate / 1e6:.2f} |")
+    print_rates(rows, "records", "struct reader")
     broken = [title for title, limit in LIMITS.items() if compiled and dict(rows)[title] < limit]
     for title in broken:
         print(f"{title}: below {LIMITS[title] / 1e6:.0f} million", file=sys.stderr)

@@ -1,6 +1,8 @@
 """Saved traces of any size: the records of a capture, repeated with their times moved on.
 
 ``python -m benchmarks.traces FOLDER RECORDS`` makes ``trace`` and ``trace-events-all`` there.
+``python -m benchmarks.traces --pairs FILE`` reads one record by record, and counts what ``latency``
+measures.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import PAIR
 from tests.samples import DATA
+from tests.simplefiles import plainly
 
 CAPTURE = DATA / "qemu-7.2-simple-v4.bin.gz"
 EVENTS = DATA / "trace-events-all-7.2.gz"
@@ -60,6 +64,21 @@ class Repeated:
                 file.write(body[:size].tobytes())
 
 
+def count_pairs(path: Path) -> int:
+    """Count pairs by ``req``, the second argument of both events, as a plain program would."""
+    begun: dict[bytes, int] = {}
+    spans = []
+    for name, time_ns, _, arguments in plainly(path.read_bytes()):
+        if name == PAIR[0]:
+            begun[arguments[8:16]] = time_ns
+        elif name == PAIR[1] and (then := begun.pop(arguments[8:16], None)) is not None:
+            spans.append(time_ns - then)
+    return len(spans)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--pairs":
+        print(count_pairs(Path(sys.argv[2])))
+        sys.exit()
     declared(Path(sys.argv[1]))
     Repeated(int(sys.argv[2])).write(Path(sys.argv[1], "trace"))
