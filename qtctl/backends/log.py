@@ -108,7 +108,7 @@ def find_log(
     chosen = _log_file_among(opened, guest, log_file)
     if chosen is not None:
         return LogTarget(Reach.FILE, chosen.path, chosen.fd)
-    return _standard_error(stderr)
+    return _named_device(opened, guest, log_file) or _standard_error(stderr)
 
 
 def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> _Open | None:
@@ -123,6 +123,19 @@ def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> 
     spoken = [word for word in guest.argv if word != log_file]
     free = [entry for entry in files if not any(Path(entry.path).name in word for word in spoken)]
     return max(free, key=lambda entry: entry.fd, default=None)
+
+
+def _named_device(opened: list[_Open], guest: Guest, log_file: str | None) -> LogTarget | None:
+    """Return what the command line names for the log, if that is no plain file and still open."""
+    path = Path(guest.cwd, log_file or "")
+    others = (e for e in opened if e.fd > 2 and e.write_only and not e.is_file)
+    entry = next((e for e in others if log_file and _same(guest, path, e)), None)
+    if entry is None:
+        return None
+    if stat.S_ISFIFO(entry.mode):  # opening it again would hang QEMU, should nobody read it
+        return LogTarget(Reach.PIPE, f"{path}, a FIFO", undo="/dev/null")
+    reach = Reach.NULL if entry.path == "/dev/null" else Reach.TERMINAL
+    return LogTarget(reach, entry.path, undo=str(path))
 
 
 def _given_up(entry: _Open) -> bool:

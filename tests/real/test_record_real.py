@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.qemus import COUNTER, LABELS, RealGuest, require
+from tests.real import test_syslog_real as system_log
 from tests.running import Qtctl, eventually
 
 pytestmark = pytest.mark.qemu
 
 SECOND = ("-qmp", "unix:{dir}/second.sock,server=on,wait=off")
 READY = "Ctrl-C gives back"
+STAMPED = ("-msg", "timestamp=on")
 
 
 @pytest.fixture
@@ -62,23 +68,116 @@ def test_every_turn_of_a_counting_guest_is_recorded(label: str, run: Qtctl, tmp_
     assert records[-1]["shown"] == written
 
 
-@pytest.mark.parametrize("backend", ["log", "simple", "ftrace", "dtrace"])
-def test_every_backend_is_recorded_as_it_is_shown(backend: str, run: Qtctl, tmp_path: Path) -> None:
-    extra = ["-msg", "timestamp=on"]
-    with RealGuest(require("built"), image="sectors", extra=extra) as guest:
-        words = ("-t", guest.address, "record", "virtio_blk_*", "--backend", backend)
-        ran = run(*words, "-o", str(tmp_path / "a"), "--max-events", "2000", limit=None)
-    if "cannot" in ran.err and ran.code:
-        pytest.skip(ran.err)
-    ran.said(0, "2000 shown")
-    ran = run("replay", str(tmp_path / "a"), "--ndjson", limit=None).said(0, backend)
-    events = [json.loads(line) for line in ran.out.splitlines()]
-    events = [one for one in events if one["type"] == "event"]
-    assert len(events) == 2000
-    assert not any("raw" in one for one in events)
-    sectors = [o["args"]["sector"] for o in events if o["name"] == "virtio_blk_handle_read"]
-    assert sectors == list(range(sectors[0], sectors[0] + len(sectors)))
-    assert len(sectors) > 300
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way for events to leave the guest: a backend, what QEMU is started with, what it needs."""
+
+    backend: str
+    extra: tuple[str, ...] = STAMPED
+    needs: str | None = None
+    same_times: bool = True
+
+
+WAYS = {
+    "log-in-a-file": Way("log", (*STAMPED, "-D", "{dir}/qemu.log")),
+    "log-in-a-spool": Way("log", (*STAMPED, "-D", "/dev/null")),
+    "log-without-times": Way("log", ("-D", "{dir}/qemu.log"), same_times=False),
+    # Each reader of these brings a clock of its own to Unix time, or takes the time itself.
+    "simple": Way("simple", same_times=False),
+    "ftrace": Way("ftrace", needs="tracefs", same_times=False),
+    "dtrace": Way("dtrace", needs="bpftrace", same_times=False),
+    "rsyslog": Way("syslog", needs="rsyslog"),
+    "journald": Way("syslog", needs="journald"),
+    "ust": Way("ust", needs="lttng"),
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
+    """Give each way that there is here."""
+    found = WAYS[request.param]
+    match found.needs:
+        case "bpftrace" | "tracefs" if os.geteuid() != 0:
+            pytest.skip("it takes root")
+        case "bpftrace":
+            needs.program("bpftrace", "bpftrace")
+        case "lttng":
+            needs.lttng()
+        case "rsyslog" | "journald":
+            system_log.check_nobody_serves()
+    if found.needs == "rsyslog":
+        needs.program("rsyslogd", "rsyslog")
+        with system_log.Rsyslog(tmp_path, 'SysSock.RateLimit.Interval="0"'):
+            yield found
+    elif found.needs == "journald":
+        with system_log.own_journald():
+            yield found
+    else:
+        yield found
+
+
+def events_of(lines: str) -> list[Any]:
+    """Return the events of ndjson."""
+    return [one for line in lines.splitlines() if (one := json.loads(line))["type"] == "event"]
+
+
+def without_times(events: list[Any]) -> list[Any]:
+    return [{key: one[key] for key in one if key != "time_ns"} for one in events]
+
+
+def between(events: list[Any], first: int, last: int) -> list[Any]:
+    """Cut to what begins with the read of one sector and ends before that of another."""
+    reads = {
+        one["args"]["sector"]: place
+        for place, one in enumerate(events)
+        if one["name"] == "virtio_blk_handle_read"
+    }
+    return events[reads[first] : reads[last]]
+
+
+def test_a_recording_holds_what_is_shown_live(way: Way, run: Qtctl, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    with RealGuest(require("built"), image="sectors", extra=[*way.extra, *SECOND]) as guest:
+        chosen = ("virtio_blk_*", "--backend", way.backend)
+        live = run.start("-t", guest.address, "tail", *chosen, "--ndjson")
+        live.said(READY)
+        live.wrote(b"virtio_blk_req_complete")
+        running = run.start("-t", guest.address, "record", *chosen, "-o", str(out))
+        running.said(READY)
+        before = live.out.count(b"\n")
+        eventually(lambda: live.out.count(b"\n") > before + 2000, "events are shown", 60)
+        running.signal(signal.SIGINT)
+        running.finish(None).said(130, " 0 lost")
+        before = live.out.count(b"\n")
+        eventually(lambda: live.out.count(b"\n") > before + 1000, "events are shown still", 60)
+        live.signal(signal.SIGINT)
+        shown = events_of(live.finish(None).said(130, " 0 lost").out)
+    recorded = events_of(run("replay", str(out), "--ndjson", limit=None).said(0, way.backend).out)
+    reads = [o["args"]["sector"] for o in recorded if o["name"] == "virtio_blk_handle_read"]
+    assert reads == list(range(reads[0], reads[0] + len(reads)))
+    assert len(reads) > 300
+    shown, recorded = (between(found, reads[0], reads[-1]) for found in (shown, recorded))
+    assert {one["backend"] for one in recorded} == {way.backend}
+    assert not any("raw" in one for one in recorded)
+    assert without_times(recorded) == without_times(shown)
+    apart = [abs(a["time_ns"] - b["time_ns"]) for a, b in zip(recorded, shown, strict=True)]
+    assert max(apart) < (1 if way.same_times else 1_000_000_000)
+
+
+def test_a_record_of_any_backend_has_the_ring_written(way: Way, run: Qtctl, tmp_path: Path) -> None:
+    out = tmp_path / "ring"
+    with RealGuest(require("built"), image="sectors", extra=[*way.extra, *SECOND]) as guest:
+        words = ["record", "virtio_blk_*", "--backend", way.backend, "-o", str(out)]
+        words += ["--ring", "64KiB", "--dump-on", "sector % 1000 == 999"]
+        running = run.start("-t", guest.address, *words)
+        running.said(READY)
+        eventually(lambda: f"written to {out}".encode() in running.err, "it is written", 60)
+        running.signal(signal.SIGINT)
+        running.finish(None).said(130, "sector % 1000 == 999: ")
+    events = events_of(run("replay", str(out), "--ndjson", limit=None).said(0).out)
+    reads = [o["args"]["sector"] for o in events if o["name"] == "virtio_blk_handle_read"]
+    assert any(sector % 1000 == 999 for sector in reads)
+    assert reads == list(range(reads[0], reads[0] + len(reads)))
 
 
 def test_a_real_qmp_event_has_the_ring_written(run: Qtctl, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -48,13 +49,18 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(autouse=True)
-def nobody_serves() -> None:
+def check_nobody_serves() -> None:
     """Skip where the machine has a system log: it is not ours to fill."""
     if os.geteuid() != 0:
         pytest.skip("only root may serve /dev/log")
     if SOCKET.exists() or SOCKET.is_symlink():
         pytest.skip("/dev/log exists: the machine's own log is left alone")
+
+
+@pytest.fixture(autouse=True)
+def nobody_serves() -> None:
+    """Need a machine without a system log."""
+    check_nobody_serves()
 
 
 SOON_MS = 500.0
@@ -104,8 +110,8 @@ def rsyslog(tmp_path: Path) -> Callable[..., Rsyslog]:
     return lambda *module, before="": Rsyslog(tmp_path, *module, before=before)
 
 
-@pytest.fixture
-def journald() -> Iterator[subprocess.Popen[bytes]]:
+@contextlib.contextmanager
+def own_journald() -> Iterator[subprocess.Popen[bytes]]:
     """Run a journald in a namespace of the test's own, with /dev/log pointing at it."""
     if not JOURNALD.exists() or shutil.which("journalctl") is None:
         pytest.skip("no systemd-journald here")
@@ -124,6 +130,13 @@ def journald() -> Iterator[subprocess.Popen[bytes]]:
         for base in ("/var/log/journal", "/run/log/journal"):
             for left in Path(base).glob(f"*.{name}"):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+@pytest.fixture
+def journald() -> Iterator[subprocess.Popen[bytes]]:
+    """Run a journald of the test's own."""
+    with own_journald() as process:
+        yield process
 
 
 class Writer:

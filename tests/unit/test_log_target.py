@@ -120,6 +120,29 @@ def test_stderr_that_cannot_be_read(tmp_path: Path) -> None:
         os.close(follower)
 
 
+def test_a_device_or_fifo_that_d_names_is_found(tmp_path: Path) -> None:
+    with (tmp_path / "err").open("wb") as err:
+        with running("/dev/null", stderr=err) as guest:
+            assert target(guest, "/dev/null") == LogTarget(
+                Reach.NULL, "/dev/null", undo="/dev/null"
+            )
+            # As after `logfile` of the human monitor: it is no longer open.
+            assert target(guest, "/dev/full").fd == 2
+        fifo = tmp_path / "fifo"
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        with running(str(fifo), stderr=err) as guest:
+            found = target(guest, str(fifo))
+            assert (found.reach, found.undo) == (Reach.PIPE, "/dev/null")
+        os.close(reader)
+        leader, follower = pty.openpty()
+        with running(os.ttyname(follower), stderr=err) as guest:
+            found = target(guest, os.ttyname(follower))
+            assert (found.reach, found.undo) == (Reach.TERMINAL, os.ttyname(follower))
+        os.close(leader)
+        os.close(follower)
+
+
 def test_what_cannot_be_seen_is_said() -> None:
     assert find_log(None, None, False, False).reach is Reach.UNKNOWN
     assert find_log(None, "x", False, True).reach is Reach.PER_THREAD

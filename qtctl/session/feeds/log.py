@@ -158,9 +158,9 @@ async def open_feed(request: Request) -> LogFeed:
     except (QtctlError, OSError):
         file.close()
         raise
-    if target.reach is Reach.SOCKET:
+    if target.undo == "/dev/null" and target.reach in (Reach.SOCKET, Reach.PIPE):
         session.notices.append(
-            "stderr is a socket, which QEMU cannot open again: its log will end in /dev/null"
+            f"{target}, cannot be opened again safely: the log will end in /dev/null"
         )
     return LogFeed(session, file, decoder, f"a spool (the log went to {target})")
 
