@@ -68,13 +68,15 @@ async def gather(
     ready: Callable[[Known], _T],
     *,
     where: str | None = None,
+    whole: bool = False,
 ) -> Gathered[_T]:
     """Feed what ``selection`` picks to the taker that ``ready`` makes, to the end or until told.
 
-    ``ready`` is called before anything is switched or read, and may raise.
+    ``ready`` is called before anything is switched or read, and may raise. ``whole``: of a guest
+    only what came while all of the events were on.
     """
     if options.trace is None:
-        return await _live(context, options, selection, ready, where)
+        return await _live(context, options, selection, ready, where, whole)
     if options.duration is not None or options.backend != "auto":
         raise UsageError("--duration and --backend are for a guest, not for a file")
     return await _from_file(context, options, selection, ready, where)
@@ -86,6 +88,7 @@ async def _live(
     selection: Selection,
     ready: Callable[[Known], _T],
     where: str | None,
+    whole: bool,
 ) -> Gathered[_T]:
     context.stops = True
     problem: QtctlError | None = None
@@ -93,7 +96,9 @@ async def _live(
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
         taker = ready(Known(names, declared, session.where))
-        stream = session.follow(selection, where=where, backend=options.backend, news=False)
+        stream = session.follow(
+            selection, where=where, backend=options.backend, news=False, whole=whole
+        )
         try:
             async with stream:
                 announce(context, stream)

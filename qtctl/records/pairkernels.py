@@ -83,32 +83,38 @@ def match(
     ends: cython.longlong[::1],
     at: cython.Py_ssize_t,
     room: cython.longlong,
+    met: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
     """Go through the rows from ``at`` on until ``room`` starts are open; return the row reached.
 
     ``used``, ``keys``, ``times`` and ``tags`` are the table of open starts (a power of two above
     ``room``). ``tally`` counts: starts that are open, pairs found since row 0, starts whose key was
-    used anew before they ended, ends without a start. Pair i gets the start's time and tag in
-    begins[i] and marks[i], and the end's row in ends[i]. A row that is both ends what is open and
-    starts anew; it is no end without a start.
+    used anew before they ended, ends without a start, ends that are the first of their key. Pair i
+    gets the start's time and tag in begins[i] and marks[i], and the end's row in ends[i]. A row
+    that is both ends what is open and starts anew; it is no end without a start. ``met`` (65,536
+    places) holds which keys have come, by their hash: one that shares its place with another counts
+    as met.
     """
     full: cython.p_uchar
     known: cython.p_ulonglong
     clocks: cython.p_longlong
     notes: cython.p_int
+    places: cython.p_uchar
     if cython.compiled:
         full = cython.cast(cython.p_uchar, cython.address(used[0]))
         known = cython.cast(cython.p_ulonglong, cython.address(keys[0]))
         clocks = cython.cast(cython.p_longlong, cython.address(times[0]))
         notes = cython.cast(cython.p_int, cython.address(tags[0]))
+        places = cython.cast(cython.p_uchar, cython.address(met[0]))
     else:
-        full, known, clocks, notes = used, keys, times, tags
+        full, known, clocks, notes, places = used, keys, times, tags, met
     mask: cython.ulonglong = len(used) - 1
     rows: cython.Py_ssize_t = len(role)
     open_: cython.longlong = tally[0]
     found: cython.longlong = tally[1]
     kind: cython.int
     slot: cython.ulonglong
+    place: cython.ulonglong
     with cython.nogil:
         while at < rows and open_ < room:
             kind = role[at]
@@ -116,6 +122,7 @@ def match(
                 at += 1
                 continue
             slot = _find(key[at], full, known, mask)
+            place = ((key[at] * _GOLDEN) & _MASK) >> 48
             if kind & 2:
                 if full[slot]:
                     begins[found] = clocks[slot]
@@ -126,7 +133,7 @@ def match(
                         _free(slot, full, known, clocks, notes, mask)
                         open_ -= 1
                 elif kind == 2:
-                    tally[3] += 1
+                    tally[3 if places[place] else 4] += 1
             elif full[slot]:
                 tally[2] += 1
             if kind & 1:
@@ -136,6 +143,7 @@ def match(
                     open_ += 1
                 clocks[slot] = time_ns[at]
                 notes[slot] = tag[at]
+            places[place] = 1
             at += 1
     tally[0] = open_
     tally[1] = found

@@ -21,4 +21,5 @@ def match(
     ends: memoryview,
     at: int,
     room: int,
+    met: memoryview,
 ) -> int: ...

@@ -30,6 +30,7 @@ NO_KEY: tuple[str, ...] = ()
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
+_MET = 1 << 16
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -38,14 +39,17 @@ class PairCounts:
     """What became of the records so far.
 
     ``paired`` START and END; ``in_flight`` STARTs that are open still; ``unpaired`` ENDs without a
-    START; ``reused`` STARTs whose key came anew before they ended; ``dropped`` STARTs that were
-    open at a loss, whose END may be among what was lost; ``forgotten`` STARTs that were open for
-    longest when there were too many; ``unreadable`` records without a key.
+    START; ``unseen`` ENDs that are the first record of their key, since the begin or since a loss:
+    their START came before that; ``reused`` STARTs whose key came anew before they ended;
+    ``dropped`` STARTs that were open at a loss, whose END may be among what was lost; ``forgotten``
+    STARTs that were open for longest when there were too many; ``unreadable`` records without a
+    key.
     """
 
     paired: int = 0
     in_flight: int = 0
     unpaired: int = 0
+    unseen: int = 0
     reused: int = 0
     dropped: int = 0
     forgotten: int = 0
@@ -73,6 +77,7 @@ class Pairing:
 
     An event that is both ends what is open and starts anew. Numbers are compared as 64 bits;
     several arguments, or a text, by a 64-bit hash of them. ``counts`` may be of a pairing before.
+    Of many thousands of keys some may be taken for met before, and ``unseen`` for ``unpaired``.
     """
 
     def __init__(
@@ -93,8 +98,9 @@ class Pairing:
             for name in names:
                 self._roles[table.indices[name]] |= role
         self._limit = limit
-        self._tally = np.zeros(4, np.int64)
+        self._tally = np.zeros(5, np.int64)
         self._open = _OpenStarts.make(min(_ROOM, limit))
+        self._met = np.zeros(_MET, np.uint8)
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
         """Take the next records; ``tags`` (int32, one a row) come back with what they start."""
@@ -110,6 +116,7 @@ class Pairing:
         """Be told of a loss: what is open may have ended in it."""
         self.counts.dropped += int(self._tally[0])
         self._open = _OpenStarts.make(min(_ROOM, self._limit))
+        self._met[:] = 0
         self._tally[0] = self.counts.in_flight = 0
 
     def _read_key(
@@ -169,15 +176,17 @@ class Pairing:
                 ends.data,
                 at,
                 table.room,
+                self._met.data,
             )
             if at == len(role):
                 break
             self._make_room()
-        counts, (in_flight, found, reused, unpaired) = self.counts, self._tally.tolist()
+        counts, (in_flight, found, reused, unpaired, unseen) = self.counts, self._tally.tolist()
         counts.paired += found
         counts.in_flight = in_flight
         counts.reused += reused
         counts.unpaired += unpaired
+        counts.unseen += unseen
         row = ends[:found].copy()
         return Pairs(begins[:found].copy(), time_ns[row], marks[:found].copy(), row)
 
@@ -227,12 +236,13 @@ class _OpenStarts:
             self.keys.data,
             self.times.data,
             self.tags.data,
-            np.zeros(4, np.int64).data,
+            np.zeros(5, np.int64).data,
             nothing.data,
             none.data,
             nothing.data,
             0,
             self.room,
+            np.zeros(_MET, np.uint8).data,
         )
 
 

@@ -92,6 +92,7 @@ class Session:
         kernel: Sequence[str] = (),
         guard: int | None = None,
         news: bool = True,
+        whole: bool = False,
     ) -> Stream:
         """Return a stream of what the guest says, to enter with ``async with``.
 
@@ -116,6 +117,7 @@ class Session:
             kernel=kernel,
             guard=guard,
             news=news,
+            whole=whole,
         )
 
     def following(self, stream: Stream, now: bool) -> None:

@@ -20,6 +20,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.printf import hex_arguments
 from qtctl.records.table import EventTable
+from qtctl.session.edges import Edges
 from qtctl.session.feeds.base import Feed, Item, Items, Loss, Request
 from qtctl.session.feeds.table import open_feed
 from qtctl.session.guarding import Guarding
@@ -47,7 +48,8 @@ class Stream:
     records; ``text`` shows lines that are no events, too.
     ``kernel`` are patterns of kernel events to show among them (ftrace only). Over ``guard`` events
     a second, those that are loudest are switched off until the end; a flood is told in any case.
-    With ``news`` it yields what the guest's monitor and other consoles tell as well.
+    With ``news`` it yields what the guest's monitor and other consoles tell as well. ``whole``:
+    what came while not all of its events were on, at either end, is not shown.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Stream:
         kernel: Sequence[str] = (),
         guard: int | None = None,
         news: bool = True,
+        whole: bool = False,
     ) -> None:
         self.session = session
         self._sieve = Sieve(text=text, limit=limit)
@@ -79,6 +82,8 @@ class Stream:
         self._kernel: list[str] = []
         self._guard = guard
         self._news = news
+        self._whole = whole
+        self._edges: Edges | None = None
         self._guarding: Guarding | None = None
         self._pilot: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
@@ -120,6 +125,8 @@ class Stream:
             elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
+            if self._whole:
+                self._edges = Edges(self._feed.taken + self._feed.behind())
             self.session.following(self, True)
         except BaseException:
             await self._leave()
@@ -219,6 +226,8 @@ class Stream:
 
     async def release(self) -> None:
         """Put the events back now, also while nobody takes what the stream yields."""
+        if self._edges is not None and self._feed is not None:
+            self._edges.close(self._feed.taken + self._feed.behind())
         async with self._giving:  # or two of us would wait for the guest's own lock
             await self.session.leasing.release_events(self._owner)
 
@@ -308,10 +317,8 @@ class Stream:
                 await asyncio.sleep(_SETTLE_S)
             else:
                 quiet_s = 0.0
-        for rest in self._feed.finish():
-            shown = self._sieve.take(rest)
-            if shown is not None:
-                yield shown
+        for rest in self._sifted(self._feed.finish()):
+            yield rest
 
     async def _idle(
         self, lost: asyncio.Future[str], stopped: asyncio.Future[Literal[True]], pause_s: float
@@ -345,8 +352,19 @@ class Stream:
         assert self._guarding is not None
         if items:
             self._guarding.take(items)
-        shown = map(self._sieve.take, items)
-        return [item for item in shown if item is not None]
+        return self._sifted(items)
+
+    def _sifted(self, items: Items) -> Items:
+        assert self._feed is not None
+        edges, out = self._edges, []
+        for item in items:
+            inside = None
+            if edges is not None and isinstance(item, Batch):
+                inside = edges.inside(item, self._feed.taken)
+            shown = self._sieve.take(item, inside)
+            if shown is not None:
+                out.append(shown)
+        return out
 
     async def records(self) -> AsyncGenerator[Record]:
         """Yield the shown records one by one, and nothing else; :attr:`counts` has the losses."""

@@ -71,8 +71,10 @@ class Sieve:
         # Lines of text, event -1, find the last place: they are no picked event.
         self._wanted = np.array([*(name in wanted for name in self._names), False], np.bool_)
 
-    def take(self, item: Batch | Loss) -> Batch | Loss | None:
-        """Count a batch or loss; return what of it is shown."""
+    def take(
+        self, item: Batch | Loss, inside: NDArray[np.bool_] | None = None
+    ) -> Batch | Loss | None:
+        """Count a batch or loss; return what of it is shown, of rows ``inside`` alone if given."""
         counts = self.counts
         if isinstance(item, Loss):
             counts.lost += item.count or 0
@@ -80,7 +82,8 @@ class Sieve:
             return item
         if self.full():
             return None
-        rows = np.flatnonzero(self._mask(item))
+        mask = self._mask(item)
+        rows = np.flatnonzero(mask if inside is None else mask & inside)
         read = len(item)
         if self._limit is not None and len(rows) >= self._limit - counts.shown:
             rows = rows[: self._limit - counts.shown]

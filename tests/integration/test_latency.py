@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.fake_qmp import FakeProcess
+from tests.integration.conftest import MakeFake
 from tests.running import Qtctl
 from tests.samples import capture
 from tests.simplefiles import dropped, event, header, mapping
@@ -64,7 +66,8 @@ def test_losses_in_a_file_are_not_paired_over(qtctl: Qtctl, tmp_path: Path) -> N
     ran = qtctl("latency", "begin", "end", *words, "--json").said(0, "5 lost")
     found = json.loads(ran.out)
     assert (found["count"], found["max"], found["mean"]) == (1, 5, 5.0)
-    assert (found["dropped"], found["unpaired"], found["in_flight"]) == (1, 1, 1)
+    assert (found["dropped"], found["unseen"], found["in_flight"]) == (1, 1, 1)
+    assert found["unpaired"] == 0
     assert found["lost"] == 5
     shown = qtctl("latency", "begin", "end", *words).said(0).out
     assert "open at a loss\t1\n" in shown
@@ -110,7 +113,7 @@ def test_live_until_it_is_told_to_stop(
     running.said("Ctrl-C gives back")
     assert fake.tell()["enabled"] == [READ, DONE]
     with (folder / "qmp.log").open("ab", buffering=0) as log:
-        for content in (read(1), b"noise\n", read(2), done(1), done(3), read(2)):
+        for content in (read(1), b"noise\n", read(2), done(1), done(1), done(3), read(2)):
             log.write(content)
     running.signal(signal.SIGINT)
     ran = running.finish()
@@ -118,10 +121,41 @@ def test_live_until_it_is_told_to_stop(
     found = json.loads(ran.out)
     assert (found["count"], found["in_flight"]) == (1, 1)
     assert (found["unpaired"], found["reused"], found["arrived"]) == (1, 1, 1)
+    assert found["unseen"] == 1
     assert "came again before their END" in ran.err
     assert "times are those at which qtctl read the records" in ran.err
     assert not fake.tell()["enabled"]
     assert not qtctl.leases()
+
+
+@pytest.mark.parametrize("stamps", [(), ("--timestamps",)])
+@pytest.mark.parametrize("words", [(READ, DONE), ("virtio_blk_handle_r*", "virtio_blk_req_*")])
+def test_what_comes_while_not_both_are_on_is_passed_over(
+    qtctl: Qtctl,
+    make_fake: MakeFake,
+    declared: Path,
+    words: tuple[str, str],
+    stamps: tuple[str, ...],
+) -> None:
+    """A guest that says one and the other in turn, and is slow to answer each switch."""
+    fake = make_fake(*stamps, "--fault", "late-reply:0.2:trace-event-set-state")
+    running = qtctl.start(
+        *("-t", fake.address, "latency", *words, "--key", "none"),
+        *("--events-all", str(declared), "--duration", "0.4s", "--json"),
+    )
+    partly = 0
+    while not running.ended:
+        partly += len(fake.tell(events=2)["enabled"]) == 1
+    ran = running.finish().said(0, "0 lost")
+    found = json.loads(ran.out)
+    assert found["count"] > 10
+    assert (found["unpaired"], found["reused"]) == (0, 0), found
+    assert found["unseen"] <= 1
+    assert found["in_flight"] <= 1
+    assert partly > 10
+    told = re.search(r"(\d+) filtered", ran.err)
+    assert told is not None
+    assert int(told[1]) > partly
 
 
 def test_mistakes_switch_nothing(qtctl: Qtctl, fake: FakeProcess, declared: Path) -> None:

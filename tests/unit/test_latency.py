@@ -85,7 +85,7 @@ def test_groups_and_filters(more: dict[str, Any], found: dict[object, tuple[int,
     got = spans(measured) if len(measured.spans) else {}
     assert {k: v for k, v in got.items() if v[0]} == {k: v for k, v in found.items() if v[0]}
     assert measured.counts.in_flight == 1
-    assert measured.counts.unpaired == 1  # that of the io_write, which was not asked for
+    assert measured.counts.unseen == 1  # that of the io_write, which was not asked for
     assert measured.filtered == (0 if found else 1)
 
 
@@ -103,7 +103,9 @@ def test_batches_and_losses() -> None:
     measured.take(Loss(Backend.LOG, 3, 0))
     measured.take(batch("9 io_done 0x1 0xa 0"))
     assert spans(measured) == {"all": (1, 2)}
-    assert (measured.counts.dropped, measured.counts.unpaired) == (1, 1)
+    assert (measured.counts.dropped, measured.counts.unseen) == (1, 1)
+    measured.take(batch("9 io_done 0x1 0xa 0"))
+    assert (measured.counts.unpaired, measured.counts.unseen) == (1, 1)
     assert measured.counts.in_flight == 0
 
 
@@ -114,7 +116,7 @@ def test_another_run_of_the_guest_ends_what_was_open() -> None:
     line = b"7@3.000000:io_done 0x1 0xa 0\n7@4.000000:io_read 0x1 0xa 8\n"
     measured.take(LogDecoder(other).feed(line, now_ns=0))
     assert (measured.counts.paired, measured.counts.dropped) == (0, 1)
-    assert (measured.counts.unpaired, measured.counts.in_flight) == (1, 1)
+    assert (measured.counts.unseen, measured.counts.in_flight) == (1, 1)
 
 
 def test_a_clock_that_steps_back_is_told_and_left_out() -> None:

@@ -85,11 +85,13 @@ Found = list[tuple[int, int, int]]
 def plainly(content: Sequence[Row], key: Sequence[str], both: bool) -> tuple[Found, PairCounts]:
     """Pair one by one; ``both``: each ``begin`` ends the one before it."""
     open_: dict[tuple[object, ...], tuple[int, int]] = {}
+    met: set[tuple[object, ...]] = set()
     found, counts = [], PairCounts()
     for number, (name, time_ns, *values) in enumerate(content):
         if name == "loss":
             counts.dropped += len(open_)
             open_.clear()
+            met.clear()
         have = dict(zip(("req", "n", "s"), values, strict=True))
         which = tuple(have[one] for one in key)
         if name == "begin" and both:
@@ -102,8 +104,12 @@ def plainly(content: Sequence[Row], key: Sequence[str], both: bool) -> tuple[Fou
         elif name == "end" and not both:
             if which in open_:
                 found.append((*open_.pop(which), time_ns))
-            else:
+            elif which in met:
                 counts.unpaired += 1
+            else:
+                counts.unseen += 1
+        if name in ("begin", "end"):
+            met.add(which)
     counts.paired, counts.in_flight = len(found), len(open_)
     return found, counts
 
@@ -151,7 +157,7 @@ def test_open_starts_are_bounded_and_none_is_unaccounted(
                 assert pairing.counts.in_flight <= limit
         counts = pairing.counts
         assert begun == counts.paired + counts.in_flight + counts.reused + counts.forgotten
-        assert len(steps) - begun == counts.paired + counts.unpaired
+        assert len(steps) - begun == counts.paired + counts.unpaired + counts.unseen
 
 
 def test_the_oldest_are_forgotten(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
