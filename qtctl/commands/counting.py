@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     examples=(
         "qtctl count 'virtio_*' --duration 10s",
         "qtctl count virtio_blk_handle_read --by nsectors --duration 10s",
+        "qtctl count 'virtio_*' --interval 5s",
         "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --top 5 --duration 2s",
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
     ),
@@ -75,11 +76,10 @@ async def count(context: Context, options: argparse.Namespace) -> int:
             in_hex = any(name in hex_arguments(one) for one in declared)
         return Spreading(name) if options.hist else Tally(name)
 
-    found = await gather(context, options, chosen, ready, where=options.where)
-    code = context.show(_result(found.taker, found.lost, options, in_hex))
-    if found.problem is not None:
-        raise found.problem
-    return code
+    def result(taker: Tally | Spreading, lost: int) -> Result:
+        return _result(taker, lost, options, in_hex)
+
+    return await gather(context, options, chosen, ready, result, where=options.where)
 
 
 def _result(
@@ -90,7 +90,12 @@ def _result(
     if isinstance(taker, Tally):
         found = taker.found()
         groups = [{"value": value, "count": number} for value, number in found]
-        document = {"by": taker.by, "count": sum(n for _, n in found), "groups": groups}
+        document = {
+            "type": "count",
+            "by": taker.by,
+            "count": sum(n for _, n in found),
+            "groups": groups,
+        }
         return Result(
             {**document, "lost": lost},
             lambda style: _table(style, taker.by, found, options.top, in_hex),
@@ -99,6 +104,7 @@ def _result(
     bars = spread.linear() if options.linear else spread.log2()
     return Result(
         {
+            "type": "count",
             "hist": taker.argument,
             **figures(spread),
             "histogram": [[bar.low, bar.high, bar.count] for bar in bars],

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qtctl.commands.context import Context
 from qtctl.commands.progress import read_through
-from qtctl.commands.registry import arg
-from qtctl.commands.stream import BACKEND, announce, stop_when, warn
+from qtctl.commands.registry import Result, arg
+from qtctl.commands.stream import BACKEND, announce, put, stop_when, warn
 from qtctl.commands.values import duration
-from qtctl.commands.writing import say_sums
+from qtctl.commands.writing import NDJSON, Writer, say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
@@ -23,13 +25,22 @@ from qtctl.model import Declaration
 if TYPE_CHECKING:
     from qtctl.records.distribution import Spread
     from qtctl.session.feeds.base import Item
+    from qtctl.session.follow import Stream
 
 SOURCE = (
     arg("--from", metavar="FILE", dest="trace", type=Path, help="take a file, not a guest"),
     BACKEND,
     arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
+    arg(
+        "--interval",
+        metavar="TIME",
+        type=duration,
+        help="show what came every so long (1s), each time by itself",
+    ),
+    NDJSON,
 )
-"""What such a verb takes to say where records come from, and for how long."""
+"""What such a verb takes to say where records come from, for how long, and how they are told."""
+_FLUSH_S = 5.0
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -48,17 +59,11 @@ class Taker(Protocol):
     def take(self, item: Item) -> None:
         """Take what a stream yielded; called in a thread."""
 
+    def renew(self) -> None:
+        """Begin anew: what was taken has been shown."""
+
 
 _T = TypeVar("_T", bound=Taker)
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered(Generic[_T]):
-    """A taker that has all; ``problem`` ended it before its time, to be raised once it is shown."""
-
-    taker: _T
-    lost: int
-    problem: QtctlError | None
 
 
 async def gather(
@@ -66,20 +71,25 @@ async def gather(
     options: argparse.Namespace,
     selection: Selection,
     ready: Callable[[Known], _T],
+    result: Callable[[_T, int], Result],
     *,
     where: str | None = None,
     whole: bool = False,
-) -> Gathered[_T]:
+) -> int:
     """Feed what ``selection`` picks to the taker that ``ready`` makes, to the end or until told.
 
-    ``ready`` is called before anything is switched or read, and may raise. ``whole``: of a guest
-    only what came while all of the events were on.
+    ``ready`` is called before anything is switched or read, and may raise. ``result`` makes of the
+    taker, and of how many records were lost, what is shown: at the end, or every interval. What
+    ended it before its time is raised once that is shown. ``whole``: of a guest only what came
+    while all of the events were on.
     """
+    if context.json and (options.interval or options.ndjson):
+        raise UsageError("--json is one document", hint="--ndjson")
     if options.trace is None:
-        return await _live(context, options, selection, ready, where, whole)
-    if options.duration is not None or options.backend != "auto":
-        raise UsageError("--duration and --backend are for a guest, not for a file")
-    return await _from_file(context, options, selection, ready, where)
+        return await _live(context, options, selection, ready, result, where, whole)
+    if options.duration is not None or options.backend != "auto" or options.interval is not None:
+        raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
+    return await _from_file(context, options, selection, ready, result, where)
 
 
 async def _live(
@@ -87,9 +97,10 @@ async def _live(
     options: argparse.Namespace,
     selection: Selection,
     ready: Callable[[Known], _T],
+    result: Callable[[_T, int], Result],
     where: str | None,
     whole: bool,
-) -> Gathered[_T]:
+) -> int:
     context.stops = True
     problem: QtctlError | None = None
     async with context.attached(lend=True) as session:
@@ -99,21 +110,113 @@ async def _live(
         stream = session.follow(
             selection, where=where, backend=options.backend, news=False, whole=whole
         )
+        blocks = None
         try:
             async with stream:
                 announce(context, stream)
+                if options.interval is not None:
+                    blocks = _Blocks(context, options, stream)
                 stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
                 try:
-                    async with contextlib.aclosing(aiter(stream)) as items:
-                        async for item in items:
-                            warn(context, item)
-                            await asyncio.to_thread(taker.take, item)
+                    await _take(context, stream, taker, result, blocks, options.interval)
                 finally:
                     stopping.cancel()
         except LinkLost as error:
             problem = error
+        if blocks is not None:
+            await blocks.end(blocks.lines(result(taker, blocks.lost())))
         say_sums(context, stream.counts)
-    return Gathered(taker, stream.counts.lost, problem)
+    if blocks is None:
+        _show(context, options, result(taker, stream.counts.lost))
+    if problem is not None:
+        raise problem
+    return 0
+
+
+async def _take(
+    context: Context,
+    stream: Stream,
+    taker: _T,
+    result: Callable[[_T, int], Result],
+    blocks: _Blocks | None,
+    every_s: float | None,
+) -> None:
+    """Take all that the stream yields; every so long show what was taken, and begin anew."""
+    turn = asyncio.Lock()
+
+    async def take() -> None:
+        async with contextlib.aclosing(aiter(stream)) as items:
+            async for item in items:
+                warn(context, item)
+                async with turn:
+                    await asyncio.to_thread(taker.take, item)
+
+    taking = asyncio.ensure_future(take())
+    due = asyncio.get_running_loop().time()
+    try:
+        while blocks is not None and every_s is not None:
+            due += every_s
+            await asyncio.wait({taking}, timeout=due - asyncio.get_running_loop().time())
+            if taking.done() or context.stop.is_set():
+                break
+            async with turn:
+                lines = blocks.lines(result(taker, blocks.lost()))
+                taker.renew()
+            await blocks.put(lines)
+        await taking
+    finally:
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+
+
+class _Blocks:
+    """Shows what came in each interval: a table, below an empty line but for the first; or JSON."""
+
+    def __init__(self, context: Context, options: argparse.Namespace, stream: Stream) -> None:
+        self._context = context
+        self._counts = stream.counts
+        self._told = 0
+        self._ndjson = options.ndjson
+        self._window_s = options.interval
+        self._first = True
+        self._output = context.output(None, context.stop.set)
+
+    def lost(self) -> int:
+        """Return how many records were lost since the last call."""
+        before, self._told = self._told, self._counts.lost
+        return self._told - before
+
+    def lines(self, shown: Result) -> list[str]:
+        """Return the lines of one interval."""
+        if self._ndjson:
+            return [_object(shown, self._window_s)]
+        above = [] if self._first else [""]
+        self._first = False
+        return [*above, *shown.lines(self._context.out_style)]
+
+    async def put(self, lines: Iterable[str]) -> None:
+        """Show lines; who reads them may be slow."""
+        await put(self._output, lambda _: lines, self._context.stop)
+
+    async def end(self, last: list[str]) -> None:
+        """Show the last interval, which is a shorter one, and what ends a stream."""
+        await self.put([*last, *(Writer(None).ended(self._counts) if self._ndjson else ())])
+        await self._output.finish(_FLUSH_S)
+        self._output.check()
+
+
+def _object(shown: Result, window_s: float | None = None) -> str:
+    """Write a result as an object of a stream."""
+    window = {} if window_s is None else {"window_s": window_s}
+    kind = shown.document["type"]
+    return json.dumps({"type": kind, "time_ns": time.time_ns(), **window, **shown.document})
+
+
+def _show(context: Context, options: argparse.Namespace, shown: Result) -> None:
+    if options.ndjson:
+        context.write([_object(shown)])
+    else:
+        context.show(shown)
 
 
 async def _from_file(
@@ -121,8 +224,9 @@ async def _from_file(
     options: argparse.Namespace,
     selection: Selection,
     ready: Callable[[Known], _T],
+    result: Callable[[_T, int], Result],
     where: str | None,
-) -> Gathered[_T]:
+) -> int:
     from qtctl.session.replaying import Replay
 
     trace = await asyncio.to_thread(
@@ -135,7 +239,10 @@ async def _from_file(
         context.stops = True
         await read_through(context, trace, taker.take)
         say_sums(context, trace.counts)
-    return Gathered(taker, trace.counts.lost, QtctlError(trace.problem) if trace.problem else None)
+    _show(context, options, result(taker, trace.counts.lost))
+    if trace.problem:
+        raise QtctlError(trace.problem)
+    return 0
 
 
 def figures(spread: Spread) -> dict[str, float | None]:

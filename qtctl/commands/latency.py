@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qtctl.text.style import Style
 
 _MANY_REUSED = 0.1
+_LEAST_VALUE = 10
 _TOLD = {
     "in_flight": "in flight",
     "unpaired": "END without START",
@@ -67,6 +68,7 @@ def _keys(text: str) -> tuple[str, ...]:
         "qtctl latency 'virtio_blk_handle_*' virtio_blk_req_complete --key req --by event",
         "qtctl latency nvme_submit_command nvme_complete_command --key s,q_index,cid",
         "qtctl latency virtio_queue_notify virtio_queue_notify --key vq --where 'n == 0'",
+        "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --interval 1s --ndjson",
         "qtctl latency thread_pool_submit_aio thread_pool_complete_aio --from trace-4711 --json",
     ),
     details=(
@@ -97,27 +99,33 @@ async def latency(context: Context, options: argparse.Namespace) -> int:
             context.say(f"pairs have the same {' and '.join(question.key)} (else: --key)")
         return Latency(question)
 
+    said: set[str] = set()
+
+    def result(measured: Latency, lost: int) -> Result:
+        for kind, text in _reservations(measured):
+            if kind not in said:
+                context.complain(text)
+            said.add(kind)
+        return _result(measured, lost)
+
     chosen = Selection.of(options.start, options.end)
-    found = await gather(context, options, chosen, ready, whole=True)
-    _explain(context, found.taker)
-    code = context.show(_result(found.taker, found.lost))
-    if found.problem is not None:
-        raise found.problem
-    return code
+    return await gather(context, options, chosen, ready, result, whole=True)
 
 
-def _explain(context: Context, measured: Latency) -> None:
-    """Tell on stderr why figures may not be what they seem."""
+def _reservations(measured: Latency) -> Iterator[tuple[str, str]]:
+    """Yield why figures may not be what they seem: the kind of it, and the words."""
     counts = measured.counts
     if counts.reused > _MANY_REUSED * (counts.paired + counts.reused):
-        context.complain(
+        yield (
+            "key",
             f"{counts.reused} STARTs came again before their END: is --key "
-            f"{measured.question.key_words} enough to tell them apart?"
+            f"{measured.question.key_words} enough to tell them apart?",
         )
     if measured.arrived:
-        context.complain(
+        yield (
+            "time",
             "times are those at which qtctl read the records, for QEMU gave none: differences mean "
-            "little; start QEMU with -msg timestamp=on, or try another backend"
+            "little; start QEMU with -msg timestamp=on, or try another backend",
         )
 
 
@@ -126,6 +134,7 @@ def _result(measured: Latency, lost: int) -> Result:
     groups = [] if question.by is None else _groups(measured)
     whole = measured.spans.spread()
     document = {
+        "type": "latency",
         "start": question.starts,
         "end": question.ends,
         "key": question.key,
@@ -161,7 +170,8 @@ def _lines(
     groups: list[tuple[int | str | None, Spread]],
 ) -> Iterator[str]:
     from qtctl.text.histogram import duration_words, histogram
-    from qtctl.text.tables import pairs, table
+    from qtctl.text.style import escaped
+    from qtctl.text.tables import cut, pairs, table
 
     rest = [(words, _rest(measured)[name]) for name, words in _TOLD.items()]
     told = [(words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2]
@@ -176,6 +186,10 @@ def _lines(
         cells = [
             [name, *dict(figure_words(spread, duration_words)).values()] for name, spread in named
         ]
+        if style.terminal:  # a long value must not push the figures out of sight
+            widths = (max(map(len, column)) for column in zip(*[r[1:] for r in cells], strict=True))
+            room = max(_LEAST_VALUE, style.width - sum(2 + max(5, width) for width in widths))
+            cells = [[cut(escaped(name), room), *rest] for name, *rest in cells]
         yield from table(style, [by, *figures(whole)], cells)
         yield from pairs(style, told)
     yield from histogram(style, whole.log2(), duration_words)

@@ -7,7 +7,7 @@ Records are taken in the order they came, whatever their times say.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from typing import Any
 
@@ -54,6 +54,12 @@ class PairCounts:
     dropped: int = 0
     forgotten: int = 0
     unreadable: int = 0
+
+    def forget_but_open(self) -> None:
+        """Begin to count anew; what is open now is in flight still."""
+        for one in fields(self):
+            if one.name != "in_flight":
+                setattr(self, one.name, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -140,10 +140,15 @@ class Latency:
         self.question = question
         self.counts = PairCounts()
         self.groups = Groups(_GROUPS)
-        self.spans = Distribution()
-        self.filtered = self.disordered = self.arrived = 0
+        self.renew()
         self._table: EventTable | None = None
         self._pairing: Pairing | None = None
+
+    def renew(self) -> None:
+        """Forget what was measured; what is open stays so, and groups keep their numbers."""
+        self.counts.forget_but_open()
+        self.spans = Distribution()
+        self.filtered = self.disordered = self.arrived = 0
 
     def take(self, item: Item) -> None:
         """Measure what a stream yielded."""

@@ -53,6 +53,10 @@ class Tally:
 
     def __init__(self, by: str) -> None:
         self.by = by
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what was counted."""
         self.groups = Groups(_GROUPS)
         self.counts = np.zeros(0, np.int64)
 
@@ -79,6 +83,10 @@ class Spreading:
 
     def __init__(self, argument: str) -> None:
         self.argument = argument
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what was counted."""
         self.numbers = Distribution(_PRECISION)
 
     def take(self, item: Item) -> None:

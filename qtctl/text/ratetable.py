@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Label = Callable[["Key"], str]
 
 _LEAST_NAME = 20
-_MOST_NAME = 48
 _SPARK = (30, 20, 10)
 
 
@@ -48,15 +47,18 @@ def _aligned(
         ("TOTAL", 6, lambda rate: short(rate.total)),
     ]
     longest = max(map(len, [title, *names]))
-    name_width = min(longest, _MOST_NAME)
-    left = style.width - min(name_width, _LEAST_NAME)
+    left = style.width - min(longest, _LEAST_NAME)
     shown = []
     for column in columns:
         left -= column[1] + 1
         if left < 0:
             break
         shown.append(column)
-    spark = next((width for width in _SPARK if left > width), 0)
+    # Names are shown whole if they can be; where they cannot, the least of bars goes beside them.
+    room = left + min(longest, _LEAST_NAME)
+    spark = next((width for width in _SPARK if room - longest > width), 0)
+    if longest > room and left > _SPARK[-1]:
+        spark = _SPARK[-1]
     if len(shown) == len(columns) and spark:
         unicode = style.unicode
         shown.append(
@@ -66,7 +68,7 @@ def _aligned(
                 lambda rate: sparkline(rate.history, spark, unicode=unicode),
             )
         )
-    name_width = min(name_width, max(1, style.width - sum(width + 1 for _, width, _ in shown)))
+    name_width = min(longest, max(1, style.width - sum(width + 1 for _, width, _ in shown)))
     heads = " ".join(head.rjust(width) for head, width, _ in shown)
     yield style.paint(
         cut(f"{cut(title, name_width):{name_width}} {heads}".rstrip(), style.width), "faint"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections import Counter
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.fake_qmp import FakeProcess
+from tests.integration.conftest import MakeFake
 from tests.running import Qtctl, eventually
 from tests.samples import capture
 from tests.simplefiles import plainly
 
+READS = "virtio_blk_handle_read"
 REGION = "memory_region_ops_*"
 
 
@@ -80,6 +83,7 @@ def test_a_record_without_the_argument_is_counted_as_such(
         ((REGION, "--hist", "tid"), 2, "no matched event has an argument 'tid'"),
         ((REGION, "--top", "0"), 2, "not a count"),
         ((REGION, "--duration", "1s"), 2, "for a guest"),
+        ((REGION, "--interval", "1s"), 2, "for a guest"),
     ],
 )
 def test_what_cannot_be_right(
@@ -106,3 +110,24 @@ def test_live_until_it_is_told_to_stop(
     assert groups == {8: 2, 16: 1, None: 1}
     assert not fake.tell()["enabled"]
     assert not qtctl.leases()
+
+
+def test_each_interval_by_itself(qtctl: Qtctl, make_fake: MakeFake, declared: Path) -> None:
+    fake = make_fake("--rate", "300")
+    words = ("-t", fake.address, "count", READS, "--events-all", str(declared))
+    ran = qtctl(*words, "--interval", "0.2s", "--duration", "1s", "--ndjson").said(0, "0 lost")
+    *blocks, summary = [json.loads(line) for line in ran.out.splitlines()]
+    assert summary["type"] == "summary"
+    assert {(one["type"], one["window_s"]) for one in blocks} == {("count", 0.2)}
+    assert 4 <= len(blocks) <= 8
+    assert sum(one["count"] for one in blocks) == summary["shown"] > 0
+    assert [one["time_ns"] for one in blocks] == sorted(one["time_ns"] for one in blocks)
+    plain = qtctl(*words, "--interval", "0.2s", "--duration", "1s").said(0)
+    shown = int(re.findall(r"(\d+) shown", plain.err)[0])
+    counts = [int(line.split("\t")[0]) for line in plain.out.splitlines() if line]
+    assert sum(counts) == shown
+    assert 3 <= plain.out.count("\n\n") + plain.out.startswith("\n") <= 7
+    whole = json.loads(qtctl(*words, "--duration", "0.3s", "--ndjson").said(0).out)
+    assert (whole["type"], "window_s" in whole) == ("count", False)
+    qtctl(*words, "--interval", "1s", "--json").said(2, "--ndjson")
+    assert not fake.tell()["enabled"]

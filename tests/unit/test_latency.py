@@ -12,6 +12,7 @@ from qtctl.model import Backend, Mark
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.groups import OTHERS
 from qtctl.records.logtext import LogDecoder
+from qtctl.records.pairs import PairCounts
 from qtctl.session.feeds.base import Loss
 from qtctl.session.latency import Latency, Question
 
@@ -107,6 +108,18 @@ def test_batches_and_losses() -> None:
     measured.take(batch("9 io_done 0x1 0xa 0"))
     assert (measured.counts.unpaired, measured.counts.unseen) == (1, 1)
     assert measured.counts.in_flight == 0
+
+
+def test_an_interval_has_its_own_figures_and_what_was_open_stays_so() -> None:
+    measured = Latency(asked(by="dev"))
+    measured.take(batch("1 io_read 0x1 0xa 8\n2 io_read 0x2 0xb 8\n3 io_done 0x1 0xa 0"))
+    assert spans(measured) == {1: (1, 2)}
+    measured.renew()
+    assert (len(measured.spans), measured.counts) == (0, PairCounts(in_flight=1))
+    measured.take(batch("4 io_done 0x2 0xb 0\n4 io_done 0x2 0xb 0"))
+    assert measured.counts == PairCounts(paired=1, unpaired=1)
+    assert [measured.spans.spread(n).count for n in range(2)] == [0, 1]
+    assert measured.groups.values[:2] == [1, 2]
 
 
 def test_another_run_of_the_guest_ends_what_was_open() -> None:

@@ -89,3 +89,14 @@ def test_a_wide_terminal_shows_the_last_minute() -> None:
     assert lines[0].split()[-2:] == ["LAST", "MINUTE"]
     assert lines[1].endswith("@")
     assert all(line.isascii() for line in lines)
+
+
+LONG = Snapshot((rate("a" * 70, 5), rate("b" * 150, 4)), None, rate(OTHERS, 9))
+
+
+def test_names_have_what_the_width_allows() -> None:
+    for width, shown in ((100, 60), (150, 110), (181, 141), (200, 150), (220, 150)):
+        line = list(rate_table(Style(width), LONG, str))[2]
+        assert line.startswith("b" * (shown - 1)), width
+        assert len(line) <= width
+    assert "LAST MINUTE" in next(iter(rate_table(Style(220), LONG, str)))
