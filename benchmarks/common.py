@@ -216,8 +216,9 @@ class Qmp:
             raise RuntimeError(said)
 
     def switch(self, pattern: str, enable: bool) -> None:
-        """Switch events."""
-        self.run("trace-event-set-state", name=pattern, enable=enable)
+        """Switch events; those that are compiled out or need a vCPU are left out."""
+        arguments = {"name": pattern, "enable": enable, "ignore-unavailable": True}
+        self.run("trace-event-set-state", **arguments)
 
     def enabled(self) -> set[str]:
         """Return the names of the events that are on."""
@@ -296,12 +297,12 @@ def first_in_line() -> Iterator[None]:
 
 
 class Usage:
-    """What a process uses: CPU time, and the highest memory its kernel has seen."""
+    """What a process uses: CPU time, and its memory, now and at most."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
         self._status = Path(f"/proc/{pid}/status")
-        self.peak_rss = 0
+        self.rss = self.peak_rss = 0
         self.cpu = 0.0
 
     def sample(self) -> None:
@@ -311,3 +312,4 @@ class Usage:
             self.cpu = max(self.cpu, times.user + times.system)
             text = self._status.read_text()
             self.peak_rss = max(self.peak_rss, int(text.split("VmHWM:", 1)[1].split()[0]) * 1024)
+            self.rss = int(text.split("VmRSS:", 1)[1].split()[0]) * 1024

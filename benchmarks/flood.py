@@ -1,6 +1,6 @@
 """A real guest floods its log and qtctl follows: every line counted, and what it costs.
 
-    python -m benchmarks.flood [--seconds 60] [--pairs 5] [--pattern 'memory_region_ops_*']
+    python -m benchmarks.flood [--seconds 60] [--pairs 5] [--pattern PATTERN]
         [--spool /dev/shm]
 
 ``written`` is counted beside qtctl and shares no code with it: newlines in the log file between
@@ -40,16 +40,18 @@ from tests.qemus import RealGuest
 
 Place = Literal["spool", "file"]
 
-PATTERN = "memory_region_ops_*"
+PATTERN = "*"
 #: The guest's clock chip says "update in progress": once in a while.
 FEW = "addr == 0x71 and value & 0x80"
 RSS_LIMIT = 200 * MIB
 SPOOL_LIMIT = 64 * MIB
+GROWTH_LIMIT = 16 * MIB
 SPEED_LIMIT = 0.02
 
 _READ = MIB
 _LOOK_S = 0.002
 _SETTLE_S = 0.5
+_LONG_S = 30.0
 _WINDOW_S = 3.0
 _ATTEMPTS = 3
 
@@ -133,6 +135,8 @@ class Run:
     filtered: int = 0
     lost: int = 0
     unknown_gaps: int = 0
+    early_rss: int = 0
+    late_rss: int = 0
     peak_rss: int = 0
     peak_spool: int = 0
     cpu: float = 0.0
@@ -146,8 +150,11 @@ class Run:
             f"  written {self.written:,}, read {self.read:,}, lost {self.lost:,}"
             f"{f' and {self.unknown_gaps} times an unknown number' if self.unknown_gaps else ''}; "
             f"shown {self.shown:,}, filtered {self.filtered:,}\n"
-            f"  peak RSS {self.peak_rss / MIB:.0f} MiB, peak spool "
-            f"{self.peak_spool / MIB:.0f} MiB, {self.cpu / self.seconds:.2f} s of CPU a second"
+            f"  RSS after a quarter {self.early_rss / MIB:.0f} MiB, at the end "
+            f"{self.late_rss / MIB:.0f}, peak {self.peak_rss / MIB:.0f}; peak spool "
+            f"{self.peak_spool / MIB:.0f} MiB\n"
+            f"  {self.cpu / self.seconds:.2f} s of CPU a second, "
+            f"{self.cpu / self.read * 1e6:.2f} us a line"
         )
 
 
@@ -179,6 +186,8 @@ def follow(
         usage, cpu_before = Usage(process.pid), 0.0
         while process.poll() is None:
             usage.sample()
+            if counter is not None and counter.seconds < seconds / 4:
+                run.early_rss = usage.rss
             if counter is None and (path := spool_of(guest.pid)):
                 counter = LineCounter(path, 0)
             if counter is not None:
@@ -192,7 +201,7 @@ def follow(
     _sums(run, out)
     run.seconds, run.cpu = counter.seconds, usage.cpu - cpu_before
     run.written, run.written_bytes, run.blind = counter.lines, counter.bytes, counter.blind
-    run.peak_rss = usage.peak_rss
+    run.peak_rss, run.late_rss = usage.peak_rss, usage.rss
     run.peak_spool = counter.peak_bytes if place == "spool" else 0
     run.problems = [*_broken(run), *_left_behind(guest, home, files, states)]
     return run
@@ -233,6 +242,8 @@ def _broken(run: Run) -> list[str]:
         "nothing was written": not run.written,
         "lines of a plain file were lost": run.place == "file" and run.lost > 0,
         "RSS is above 200 MB": run.peak_rss > RSS_LIMIT,
+        "RSS grew": run.seconds > _LONG_S and run.late_rss > run.early_rss + GROWTH_LIMIT,
+        "more than a core was used": run.filtered > run.shown and run.cpu > run.seconds,
         "the spool is above 64 MiB": run.peak_spool > SPOOL_LIMIT,
     }
     return [*run.problems, *(text for text, broken in checks.items() if broken)]
@@ -257,6 +268,33 @@ def _left_behind(guest: RealGuest, home: Home, files: set[str], states: set[str]
         "a keeper is left": not poll(lambda: not keepers(guest.pid), 2),
     }
     return [text for text, broken in checks.items() if broken]
+
+
+def grep_beside(guest: RealGuest, seconds: float, pattern: str) -> str:
+    """Have ``tail -F | grep -c`` do the least of the same; say what a line cost."""
+    log = guest.directory / "log"
+    with (
+        Qmp(guest.address) as monitor,
+        subprocess.Popen(["tail", "-n", "0", "-F", str(log)], stdout=subprocess.PIPE) as tail,
+        subprocess.Popen(
+            ["grep", "-c", "memory_region_ops_read"], stdin=tail.stdout, stdout=subprocess.PIPE
+        ) as grep,
+    ):
+        counter = LineCounter(str(log), log.stat().st_size)
+        used = [Usage(process.pid) for process in (tail, grep)]
+        try:
+            monitor.switch(pattern, True)
+            time.sleep(seconds)
+            monitor.switch(pattern, False)
+            counter.count()
+            counter.close()
+            time.sleep(_SETTLE_S)
+            for usage in used:
+                usage.sample()
+        finally:
+            tail.kill()
+    cpu = sum(usage.cpu for usage in used)
+    return f"  peer: tail -F | grep -c ONE, {cpu / counter.lines * 1e6:.2f} us a line"
 
 
 class Speed(NamedTuple):
@@ -347,6 +385,9 @@ def main() -> int:
             with Home(options.spool) as home, booted(place) as guest:
                 run = follow(guest, home, place, seconds, pattern=pattern, where=where)
             print(f"{pattern} {f'--where {where!r}' if where else '(all shown)'}\n{run}")
+            if place == "file":
+                with booted(place) as guest:
+                    print(grep_beside(guest, min(seconds, 10.0), pattern))
             sys.stdout.flush()
             if not run.blind:
                 break
