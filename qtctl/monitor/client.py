@@ -69,7 +69,9 @@ class Monitor:
         self._told = told
         self._ears: list[Ear] = []
         self._mending = asyncio.Lock()
-        self._gone = self._aside = False
+        self._gone = False
+        self._here = asyncio.Event()
+        self._here.set()
         self._asking = 0
         self._way: _Way
         self._watch: asyncio.Task[str] | None = None
@@ -145,14 +147,17 @@ class Monitor:
     @property
     def lost(self) -> bool:
         """Whether the link is gone for good."""
-        return not self._way.link.up and (self._gone or not self._way.borrowed)
+        standing = self._way.link.up or not self._here.is_set()
+        return not standing and (self._gone or not self._way.borrowed)
 
     async def wait_lost(self) -> str:
         """Wait until the link is gone for good and return the root cause in words."""
         while True:
             way = self._way
             cause = await way.link.wait_down()
-            if not way.borrowed or not await self._mend(way):
+            if not self._here.is_set():
+                await self._here.wait()
+            elif self._way is way and not (way.borrowed and await self._mend(way)):
                 return cause
 
     async def reconnect(self, *, another_guest: bool = False) -> None:
@@ -166,7 +171,8 @@ class Monitor:
         if not another_guest and None not in (pid, fresh.guest_pid) and pid != fresh.guest_pid:
             await fresh.close()
             raise ConnectionFailed(f"another guest answers at {self.address} now")
-        self._way, self._gone, self._aside = fresh, False, False
+        self._way, self._gone = fresh, False
+        self._here.set()
         self._keep_watch()
         await before.close()
 
@@ -176,7 +182,7 @@ class Monitor:
         It is taken again with :meth:`step_back`, or when it is asked next.
         """
         if not self.lent and not self._asking and self._way.link.up:
-            self._aside = True
+            self._here.clear()
             await self._way.close()
 
     async def step_back(self) -> None:
@@ -186,8 +192,11 @@ class Monitor:
             ConnectionFailed: see :func:`connect`.
         """
         async with self._mending:
-            if self._aside:
-                await self.reconnect()
+            if not self._here.is_set():
+                try:
+                    await self.reconnect()
+                finally:
+                    self._here.set()  # or gone for good
 
     def _keep_watch(self) -> None:
         """See to it that a console mends its way, or lends the monitor, also while it is idle."""

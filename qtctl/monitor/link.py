@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from qemu.qmp import (
@@ -159,30 +159,38 @@ class Link:
         )
 
     async def _root_cause(self, fallback: BaseException) -> str:
-        """Say why it is down; found once, for ``disconnect`` tells it only the first caller."""
-        if self._ending is None:
-            self._ending = asyncio.ensure_future(self._end())
-        cause = await asyncio.shield(self._ending)
+        """Say why it is down."""
+        cause = await self._ended()
         return _in_words(fallback if isinstance(cause, _NoCause) else cause)
 
-    async def _end(self) -> BaseException:
-        try:
-            await asyncio.wait_for(self._client.disconnect(), CLOSE_TIMEOUT_S)
-        except (Exception, asyncio.CancelledError) as error:
-            return error
-        return _NoCause()
+    async def _ended(self) -> BaseException:
+        """End it, once for all that ask: ``disconnect`` tells the first caller alone why.
+
+        Two that overlap would fail each other.
+        """
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._disconnect())
+        return await asyncio.shield(self._ending)
+
+    async def _disconnect(self) -> BaseException:
+        """Have the client end within a second; return why it had to, or :class:`_NoCause`."""
+        task = asyncio.ensure_future(self._client.disconnect())
+        await asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S)
+        if not task.done():
+            task.cancel()  # which it may take its time to obey
+            return TimeoutError()
+        if task.cancelled():
+            return asyncio.CancelledError()
+        return task.exception() or _NoCause()
 
     async def close(self) -> None:
-        """Hang up within a second; never raises, events that are on stay on."""
-        if self._ending is not None:
-            await asyncio.wait({self._ending}, timeout=CLOSE_TIMEOUT_S)
+        """Hang up within two seconds; never raises, events that are on stay on."""
         if not self._stuck:
-            with contextlib.suppress(Exception):
-                await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+            await self._ended()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(Exception):
-            await _deadline(self._client.disconnect(), CLOSE_TIMEOUT_S)
+        if isinstance(await self._ended(), TimeoutError):
+            await self._disconnect()
         self._sock.close()
 
 
@@ -275,13 +283,3 @@ def _in_words(error: BaseException) -> str:
 def _one_line(text: str) -> str:
     first = text.strip().splitlines()[0] if text.strip() else ""
     return first if len(first) <= 200 else first[:197] + "..."
-
-
-async def _deadline(work: Coroutine[Any, Any, object], timeout_s: float) -> None:
-    """Run ``work`` for at most ``timeout_s`` without waiting for its cancellation to finish."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=timeout_s)
-    if not task.done():
-        task.cancel()
-    elif not task.cancelled():
-        task.exception()

@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 from qemu.qmp import QMPClient
 
+from qtctl.errors import ConnectionFailed
+from qtctl.model import Address
+from qtctl.monitor.client import connect
 from tests import qemus
 from tests.fake_qmp import FakeProcess
 from tests.qemus import RealGuest
@@ -262,6 +265,24 @@ def test_who_waits_for_the_journal_does_not_hold_the_monitor(
         finally:
             fcntl.flock(handle, fcntl.LOCK_UN)
     assert "1 changed" in waiting.finish().said(0).out
+
+
+async def test_a_monitor_that_was_let_go_of_for_a_while_is_not_lost(fake: FakeProcess) -> None:
+    monitor = await connect(Address(path=fake.address))
+    lost = asyncio.ensure_future(monitor.wait_lost())
+    await monitor.step_aside()
+    with RawClient(fake.address) as client:
+        assert "return" in client.ask(execute="query-name")
+    assert (monitor.lost, lost.done()) == (False, False)
+    assert await monitor.execute("query-name") == {"name": "demo"}
+    assert (monitor.lost, lost.done()) == (False, False)
+    await monitor.step_aside()
+    fake.stop()
+    with pytest.raises(ConnectionFailed):
+        await monitor.step_back()
+    assert await asyncio.wait_for(lost, 5) == "the other side closed the connection"
+    assert monitor.lost
+    await monitor.close()
 
 
 async def test_an_unmodified_client_of_qemu_qmp(lent: str) -> None:
