@@ -251,8 +251,11 @@ def show(path: Path) -> subprocess.Popen[bytes]:
     Raises:
         Unsupported: babeltrace2 is missing.
     """
+    reader = daemons.program("babeltrace2")
+    # What it says of losses would land inside of records, which it writes to a pipe in blocks.
+    by_lines = (daemons.program("stdbuf"), "--output=L")
     return subprocess.Popen(
-        [daemons.program("babeltrace2"), *_PRETTY, str(path.resolve())],
+        [*by_lines, reader, *_PRETTY, str(path.resolve())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

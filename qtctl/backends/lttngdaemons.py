@@ -47,7 +47,7 @@ def program(name: str) -> str:
     if found is None:
         package = _PACKAGES.get(name, "lttng-tools")
         raise Unsupported(
-            f"{name} is not installed, and LTTng-UST cannot be followed without it",
+            f"{name} is not installed, and without it nothing of LTTng can be read",
             hint=f"install {package}",
         )
     return found

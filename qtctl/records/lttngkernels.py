@@ -87,12 +87,14 @@ def _contexts(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
+    place: cython.longlong,
     out: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Read ``: { CPU }, { VPID, VTID }, ``: where it ends, or -1. Sets out[1], the thread id.
 
-    A trace that somebody else recorded may have other contexts, or none: they are stepped over, up
-    to ``{ name = `` or the empty ``{ }`` of the arguments, and the thread is not known.
+    That stands at ``place`` among the second braces, or nowhere where this is -1. A trace that
+    somebody else recorded may have other contexts, or none: they are stepped over, up to
+    ``{ name = `` or the empty ``{ }`` of the arguments, and the thread is not known.
     """
     if end - at < 5 or data[at] != 58 or data[at + 1] != 32:
         return -1
@@ -105,8 +107,8 @@ def _contexts(
         stop = _word_end(data, at + 2, end)
         if stop > at + 2 and end - stop > 3 and data[stop] == 32 and data[stop + 1] == 61:
             return at
-        if group == 1:
-            out[1] = _thread(data, at + 2, end)
+        if group == 1 and place >= 0:
+            out[1] = _thread(data, at + 2, end, place)
         group += 1
         at = _group_end(data, at + 2, end)
         if at < 0 or end - at < 2 or data[at] != 44 or data[at + 1] != 32:
@@ -158,18 +160,33 @@ def _group_end(
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _thread(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
-    """Read the thread id of ``VPID, VTID }``; -1 where that does not stand there.
+def _thread(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    place: cython.longlong,
+) -> cython.longlong:
+    """Read the thread id among ``VPID, VTID }``; -1 where that does not stand there.
 
     What is too large for one is a number still.
     """
-    stop: cython.Py_ssize_t = _digits_end(data, at, end)
-    if stop == at or end - stop < 4 or data[stop] != 44 or data[stop + 1] != 32:
-        return -1
-    at = stop + 2
+    stop: cython.Py_ssize_t
+    while place > 0:
+        if at < end and data[at] == 34:
+            at += 1
+            while at < end and data[at] != 34:
+                at += 2 if data[at] == 92 else 1
+        while at < end and data[at] != 44 and data[at] != 125:
+            at += 1
+        if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+            return -1
+        at += 2
+        place -= 1
     stop = _digits_end(data, at, end)
     tid: cython.longlong = _number(data, at, stop)
-    if stop == at or end - stop < 2 or data[stop] != 32 or data[stop + 1] != 125:
+    if stop == at or end - stop < 2:
+        return -1
+    if (data[stop] != 32 or data[stop + 1] != 125) and (data[stop] != 44 or data[stop + 1] != 32):
         return -1
     return tid if tid >= 0 else 0xFFFFFFFF
 
@@ -198,13 +215,15 @@ def split_records(
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
     scratch: cython.longlong[::1],
+    place: cython.longlong,
     at: cython.Py_ssize_t,
 ) -> tuple:
     """Split data[at:] into whole lines; returns (rows written, offset reached).
 
     A line that is a record gets the offsets of its name; for others ``name`` is -1, ``time_ns`` -1
-    and ``begin`` the line's start. ``stop`` leaves the newline out. ``scratch`` is of two. Stops
-    when the columns are full, or at a line without an end.
+    and ``begin`` the line's start. ``stop`` leaves the newline out. ``scratch`` is of two. The
+    thread id has ``place`` among the contexts, from 0, or -1. Stops when the columns are full, or
+    at a line without an end.
     """
     text: cython.p_uchar
     out: cython.p_longlong
@@ -231,7 +250,7 @@ def split_records(
             if first >= 0:
                 last = _name_end(text, first, end)
             if last >= 0:
-                after = _contexts(text, last, end, out)
+                after = _contexts(text, last, end, place, out)
             if after < 0:
                 name[row] = -1
                 name_stop[row] = -1

@@ -15,6 +15,7 @@ def split_records(
     begin: memoryview,
     stop: memoryview,
     scratch: memoryview,
+    place: int,
     at: int,
 ) -> tuple[int, int]: ...
 def parse_fields(

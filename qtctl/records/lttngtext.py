@@ -201,11 +201,13 @@ class LttngDecoder:
 
     ``feed`` gives them in order. A line that is neither a record of a known event nor a count of
     what was discarded is a text row; a line beyond ``LINE_LIMIT`` bytes is one in pieces.
+    ``thread`` is the place of the thread id among the contexts of an event, from 0, or -1.
     """
 
-    def __init__(self, table: EventTable, *, pid: int | None = None) -> None:
+    def __init__(self, table: EventTable, *, pid: int | None = None, thread: int = 1) -> None:
         self._table = table
         self._pid = pid
+        self._thread = thread
         self._reader = FieldReader(table)
         self._losses = _Losses()
         self._pending: list[bytes] = []
@@ -253,7 +255,17 @@ class LttngDecoder:
         while rows == _ROWS:
             name, name_stop, time_ns, tid, start, begin, stop = (c.data for c in self._room)
             rows, at = lttngkernels.split_records(
-                data, name, name_stop, time_ns, tid, start, begin, stop, scratch.data, at
+                data,
+                name,
+                name_stop,
+                time_ns,
+                tid,
+                start,
+                begin,
+                stop,
+                scratch.data,
+                self._thread,
+                at,
             )
             if rows:
                 out += self._items(data, tuple(c[:rows].copy() for c in self._room), now_ns)

@@ -36,10 +36,24 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "trace" / "ust" / "uid" / "0" / "64-bit"
     made.mkdir(parents=True)
     names = ("virtio_blk_handle_read", "virtio_blk_req_complete", "virtio_queue_notify")
-    (made / "metadata").write_text("".join(f'event {{ name = "qemu:{n}"; }};' for n in names))
+    (made / "metadata").write_text("".join(map(metadata, names)))
     (tmp_path / "text").write_bytes(printed())
     (tmp_path / "all").write_text(declarations_text("7.2"))
     return tmp_path / "trace"
+
+
+def stream(names: list[str]) -> str:
+    """Return what metadata say of the contexts that an event has."""
+    number = "integer { size = 32; align = 8; signed = 1; encoding = none; base = 10; }"
+    return (
+        "stream {\n\tevent.context := struct {\n"
+        + "".join(f"\t\t{'string' if n == 'procname' else number} _{n};\n" for n in names)
+        + "\t};\n};\n"
+    )
+
+
+def metadata(name: str, fields: str = "") -> str:
+    return f'event {{\n\tname = "qemu:{name}";\n\tfields := struct {{\n{fields}\t}};\n}};\n\n'
 
 
 def babeltrace2(tmp_path: Path, script: str) -> dict[str, str | None]:
@@ -51,18 +65,22 @@ def babeltrace2(tmp_path: Path, script: str) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize(
-    ("contexts", "tid"),
+    ("contexts", "names", "known"),
     [
-        (rb"{ \4, \5 }, ", 30573),
-        (b"", None),
-        (rb'{ "qemu } \\" , {", \5 }, ', None),
-        (rb"{ \5 }, { 7, 8 }, ", None),
+        (rb"{ \4, \5 }, ", ["vpid", "vtid"], True),
+        (rb"{ \5, \4 }, ", ["vtid", "vpid"], True),
+        (rb"{ \5 }, ", ["vtid"], True),
+        (rb'{ "qemu } \\" , {", \5 }, ', ["procname", "vtid"], True),
+        (rb"{ \4, \5 }, ", ["perf_one", "perf_two"], False),
+        (b"", [], False),
     ],
 )
 def test_it_is_read_as_it_is_live(
-    run: Qtctl, folder: Path, tmp_path: Path, contexts: bytes, tid: int | None
+    run: Qtctl, folder: Path, tmp_path: Path, contexts: bytes, names: list[str], known: bool
 ) -> None:
     (tmp_path / "text").write_bytes(printed(contexts))
+    file = next(folder.rglob("metadata"))
+    file.write_text(stream(names) + file.read_text())
     env = babeltrace2(tmp_path, f"cat {tmp_path / 'text'}")
     words = ("replay", str(folder), "virtio_blk_req_complete", "--ndjson")
     ran = run(*words, "--events-all", str(tmp_path / "all"), env=env, limit=None).said(0)
@@ -72,7 +90,30 @@ def test_it_is_read_as_it_is_live(
     assert len(events) == summary["shown"] == text.count(b" qemu:virtio_blk_req_complete:") > 0
     assert all(set(one["args"]) == {"vdev", "req", "status"} for one in events)
     assert {one["backend"] for one in events} == {"ust"}
-    assert events[0]["tid"] == tid or tid is not None
+    threads = re.findall(
+        rb"vtid = (\d+)[^\n]* ", text.split(b" qemu:virtio_blk_req_complete:", 1)[1]
+    )
+    assert events[0]["tid"] == (int(threads[0]) if known else None)
+
+
+def test_a_trace_declares_itself(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+    """Without declarations, or with those of another build."""
+    number = "integer { size = 64; align = 8; signed = 0; encoding = none; base = 16; }"
+    text = "".join(f"\t\t{number} _{name};\n" for name in ("vdev", "req"))
+    text += (
+        "\t\tinteger { size = 32; align = 8; signed = 1; encoding = none; base = 10; } _status;\n"
+    )
+    next(folder.rglob("metadata")).write_text(metadata("virtio_blk_req_complete", text))
+    env = babeltrace2(tmp_path, f"cat {tmp_path / 'text'}")
+    other = tmp_path / "other"
+    other.write_text('virtio_blk_req_complete(const char *vdev, int state) "%s %d"\n')
+    words = ("count", "--by", "status", "--json", "--from", str(folder))
+    ran = run(*words, "--events-all", str(other), env=env, limit=None).said(
+        0, "1 events, declared by the trace itself"
+    )
+    groups = json.loads(ran.out)["groups"]
+    assert [one["value"] for one in groups] == [0]
+    assert groups[0]["count"] == printed().count(b" qemu:virtio_blk_req_complete:")
 
 
 def test_what_babeltrace2_cannot_read_is_told(run: Qtctl, folder: Path, tmp_path: Path) -> None:
@@ -85,7 +126,9 @@ def test_what_babeltrace2_cannot_read_is_told(run: Qtctl, folder: Path, tmp_path
 def test_folders_that_are_none(run: Qtctl, folder: Path, tmp_path: Path) -> None:
     run("replay", str(tmp_path / "home")).said(1, "without an LTTng trace")
     next(folder.rglob("metadata")).write_text("something else")
-    run("replay", str(folder)).said(1, "no event of QEMU")
+    run("replay", str(folder)).said(1, "no event of QEMU", "lttng enable-event -u")
+    next(folder.rglob("metadata")).write_text('env { tracer_name = "qtctl"; };')
+    run("replay", str(folder)).said(1, "qtctl export --to ctf", "that it was made from")
     for found in folder.rglob("metadata"):
-        found.write_text('name = "qemu:virtio_queue_notify"')
+        found.write_text(metadata("virtio_queue_notify"))
     run("replay", str(folder), env={"PATH": "/nonexistent"}).said(1, "install babeltrace2")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import time
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 from qtctl.backends import lttng
-from qtctl.errors import QtctlError
-from qtctl.events.declarations import Declarations
-from qtctl.model import Backend
+from qtctl.errors import QtctlError, UsageError
+from qtctl.model import Backend, Declaration
 from qtctl.records.batch import Batch
+from qtctl.records.ctfmetadata import agrees, declared_events, metadata_text, thread_place
 from qtctl.records.lttngtext import Discarded, LttngDecoder
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import CHUNK_BYTES
 from qtctl.session.files.declared import best_installed, read_declarations
 
-_EVENT = re.compile(rb'name = "qemu:(\w+)"')
 _MOST = 1000
 _METADATA_BYTES = 1 << 26
 
@@ -26,7 +25,8 @@ _METADATA_BYTES = 1 << 26
 class LttngFolder:
     """The QEMU events of the LTTng traces below a folder.
 
-    Declarations are those of ``events_all``, else the installed QEMU's that fit best.
+    Declarations are those of ``events_all``, else the installed QEMU's that fit best; and the
+    trace's own of events that these do not declare as the trace has them.
 
     Raises:
         QtctlError: there is no trace below it, or none of QEMU.
@@ -37,23 +37,34 @@ class LttngFolder:
         self.path = path
         self.notes: list[str] = []
         self.taken = self.size = 0
-        names = _names(path)
-        declared = self._declarations(names, events_all).by_name
-        self.table = EventTable.build([*names, *declared], declared)
-        self._decoder = LttngDecoder(self.table)
+        texts = _metadata(path)
+        written = _events(path, texts)
+        declared = self._declared(written, events_all)
+        self.table = EventTable.build([*written, *declared], declared)
+        self._decoder = LttngDecoder(self.table, thread=thread_place(b"".join(texts)))
         self._said = ""
         self._ended = False
         self._reader = lttng.show(path)
 
-    def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
+    def _declared(
+        self, written: Mapping[str, Declaration], events_all: Path | None
+    ) -> Mapping[str, Declaration]:
         if events_all is not None:
-            return read_declarations(events_all)
-        best, score, path = best_installed(lambda all_: sum(name in all_.by_name for name in names))
-        where = (
-            f"{score} of them declared in {path} (a guess" if path else "none of them declared ("
-        )
-        self.notes.append(f"LTTng trace, {len(names)} events, {where}; else: --events-all FILE)")
-        return best
+            found, where = read_declarations(events_all).by_name, str(events_all)
+        else:
+            best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
+            found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
+        fitting = _fitting(found, written)
+        told = f"LTTng trace, {len(written)} events"
+        if len(fitting) == len(written):
+            self.notes.append(f"{told}, declared in {where}")
+        elif fitting:
+            rest = "the rest as the trace has them"
+            self.notes.append(f"{told}, {len(fitting)} of them declared in {where}, {rest}")
+        else:
+            self.notes.append(f"{told}, declared by the trace itself")
+        others = {name: one for name, one in found.items() if name not in written}
+        return {**written, **fitting, **(others if fitting else {})}
 
     def read(self) -> list[Item] | None:
         """Read on; return what came of it, None at the end."""
@@ -90,19 +101,48 @@ class LttngFolder:
         self._reader.stdout.close()
 
 
-def _names(path: Path) -> list[str]:
-    """Return the names of QEMU's events that the metadata below a folder declare."""
+def _metadata(path: Path) -> list[bytes]:
+    """Return the text of each trace's metadata below a folder."""
     found = list(islice(path.rglob("metadata"), _MOST))
     if not found:
         raise QtctlError(
             f"{path} is a folder without an LTTng trace",
             hint="the folder that `lttng create --output` made, or a file",
         )
-    names: dict[str, None] = {}
+    texts = []
     for file in found:
-        with file.open("rb") as opened:
-            for match in _EVENT.finditer(opened.read(_METADATA_BYTES)):
-                names[match[1].decode()] = None
-    if not names:
-        raise QtctlError(f"the LTTng trace in {path} has no event of QEMU")
-    return list(names)
+        try:
+            with file.open("rb") as opened:
+                texts.append(metadata_text(opened.read(_METADATA_BYTES)))
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    return texts
+
+
+def _events(path: Path, texts: list[bytes]) -> dict[str, Declaration]:
+    """Return the events of QEMU that the metadata declare."""
+    events: dict[str, Declaration] = {}
+    for text in texts:
+        events |= declared_events(text)
+    if events:
+        return events
+    if any(b'tracer_name = "qtctl"' in text for text in texts):
+        raise QtctlError(
+            f"{path} is what `qtctl export --to ctf` wrote, which is for other tools",
+            hint="read the file that it was made from, or babeltrace2 on this folder",
+        )
+    raise QtctlError(
+        f"the trace in {path} has no event of QEMU",
+        hint="record them with: lttng enable-event -u 'qemu:*'",
+    )
+
+
+def _fitting(
+    declared: Mapping[str, Declaration], written: Mapping[str, Declaration]
+) -> dict[str, Declaration]:
+    """Return the declarations that are of events in the trace, and as it has them."""
+    return {
+        name: declared[name]
+        for name, own in written.items()
+        if name in declared and agrees(declared[name], own)
+    }
