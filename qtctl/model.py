@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -107,14 +108,27 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be said in a second: so many events, and so many bytes of them."""
+
+    per_s: float = math.inf
+    bytes_per_s: float = math.inf
+
+    def __str__(self) -> str:
+        """Return it as ``--guard`` takes it."""
+        return f"{self.per_s:.0f}" if self.per_s < math.inf else f"{self.bytes_per_s:.0f}B"
+
+
+@dataclass(frozen=True, slots=True)
 class Flood:
     """More events a second than anybody wants: ``per_s`` of them, and the ``loudest`` with theirs.
 
-    ``patterns`` would quiet enough of them; ``guarded``: they are being switched off for that.
-    ``time_ns``: Unix time.
+    ``bytes_per_s`` are those of the records, as the backend wrote them. ``patterns`` would quiet
+    enough of them; ``guarded``: they are being switched off for that. ``time_ns``: Unix time.
     """
 
     per_s: int
+    bytes_per_s: int
     loudest: tuple[tuple[str, int], ...]
     patterns: tuple[str, ...]
     guarded: bool

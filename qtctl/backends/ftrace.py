@@ -261,14 +261,23 @@ class TracePipe:
 
     def uncounted(self) -> int:
         """Return how many records the kernel dropped without a line in the text."""
-        lost = 0
+        return sum(self._stats("commit overrun", "dropped events"))
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many records are to be read, and how many were overwritten so far."""
+        entries, overwritten = self._stats("entries", "overrun")
+        return entries, overwritten
+
+    def _stats(self, *names: str) -> list[int]:
+        """Return counts of all CPUs, by what the kernel calls them."""
+        found = dict.fromkeys(names, 0)
         for path in self.folder.glob("per_cpu/cpu*/stats"):
             with contextlib.suppress(OSError, ValueError):
                 for line in path.read_text().splitlines():
                     name, _, value = line.partition(":")
-                    if name in ("commit overrun", "dropped events"):
-                        lost += int(value)
-        return lost
+                    if name in found:
+                        found[name] += int(value)
+        return list(found.values())
 
     def stop(self) -> None:
         """Take no more records; what is in the buffer can still be read."""

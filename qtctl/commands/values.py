@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
 from qtctl.events.patterns import Selection
+from qtctl.model import Budget
 
 EXCLUDED = "\0"
 """Marks a pattern that leaves out, between the reading of argv and :func:`selection`."""
 
+_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -29,6 +31,15 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"not a count: {text!r} (a whole number from 1)")
     return int(text)
+
+
+def budget(text: str) -> Budget:
+    """Read how much a second may be said: events (``20000``), or bytes (``20MB``, ``500kB``)."""
+    match = re.fullmatch(r"(\d+)([kMG]?)(B?)(?:/s)?", text.strip(), re.ASCII)
+    number = int(match[1]) * _BYTES[match[2]] if match else 0
+    if not match or not number or (match[2] and not match[3]):
+        raise argparse.ArgumentTypeError(f"not a rate: {text!r} (say 20000, for events, or 20MB)")
+    return Budget(bytes_per_s=number) if match[3] else Budget(number)
 
 
 def in_order(argv: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import arg
-from qtctl.commands.values import count
+from qtctl.commands.values import budget
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ WHERE = arg(
 )
 GUARD = arg(
     "--guard",
-    metavar="N",
-    type=count,
-    help="over N events a second, switch off the loudest until the end",
+    metavar="N|MB",
+    type=budget,
+    help="over N events (or 20MB) a second, switch off the loudest until the end",
 )
 NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
 TIME = arg(
@@ -136,7 +136,8 @@ def flood_words(flood: Flood) -> str:
     quiet = shlex.join(flood.patterns[:_SHOWN_PATTERNS])
     more = " ..." if len(flood.patterns) > _SHOWN_PATTERNS else ""
     end = "switching off" if flood.guarded else "to quiet them: qtctl disable"
-    return f"flood of {flood.per_s:,} events/s: {loudest}; {end} {quiet}{more}"
+    size = f"{flood.bytes_per_s / 1e6:.0f} MB/s"
+    return f"flood of {flood.per_s:,} events/s, {size}: {loudest}; {end} {quiet}{more}"
 
 
 def count_records(item: Item) -> int:

@@ -74,15 +74,17 @@ def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) ->
 
 def flood(
     per_s: int,
+    bytes_per_s: int,
     loudest: Sequence[tuple[str, int]],
     patterns: Sequence[str],
     guarded: bool,
     time_ns: int,
 ) -> dict[str, Any]:
-    """Object of a flood at ``time_ns`` (Unix, ns): events a second, and what would quiet it."""
+    """Object of a flood at ``time_ns`` (Unix, ns): how much a second, and what would quiet it."""
     return {
         "type": "flood",
         "per_s": per_s,
+        "bytes_per_s": bytes_per_s,
         "loudest": [{"name": name, "per_s": rate} for name, rate in loudest],
         "patterns": list(patterns),
         "guarded": guarded,

@@ -15,7 +15,7 @@ from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
 from qtctl.events.control import States, SwitchReport, read_selected
 from qtctl.events.leases import Journal, Owner
 from qtctl.events.patterns import Selection
-from qtctl.model import Address, EventState, Guest
+from qtctl.model import Address, Budget, EventState, Guest
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import Monitor, connect
 from qtctl.monitor.guests import find_guest, listening_process, same_process, the_only_guest
@@ -90,7 +90,7 @@ class Session:
         text: bool = False,
         limit: int | None = None,
         kernel: Sequence[str] = (),
-        guard: int | None = None,
+        guard: int | Budget | None = None,
         news: bool = True,
         whole: bool = False,
     ) -> Stream:

@@ -14,7 +14,7 @@ from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
 from qtctl.events.control import States, SwitchReport
 from qtctl.events.patterns import Selection
-from qtctl.model import Backend, Declaration, EventState
+from qtctl.model import Backend, Budget, Declaration, EventState
 from qtctl.monitor.hearing import Ear
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
@@ -47,7 +47,8 @@ class Stream:
     selection it shows what is on and switches nothing. ``limit`` ends it after so many shown
     records; ``text`` shows lines that are no events, too.
     ``kernel`` are patterns of kernel events to show among them (ftrace only). Over ``guard`` events
-    a second, those that are loudest are switched off until the end; a flood is told in any case.
+    (or a :class:`Budget`) a second, those that are loudest are switched off until the end; a flood
+    is told in any case.
     With ``news`` it yields what the guest's monitor and other consoles tell as well. ``whole``:
     what came while not all of its events were on, at either end, is not shown.
     """
@@ -62,7 +63,7 @@ class Stream:
         text: bool = False,
         limit: int | None = None,
         kernel: Sequence[str] = (),
-        guard: int | None = None,
+        guard: int | Budget | None = None,
         news: bool = True,
         whole: bool = False,
     ) -> None:
@@ -80,7 +81,7 @@ class Stream:
         self._asked = backend
         self._kernel_patterns = kernel
         self._kernel: list[str] = []
-        self._guard = guard
+        self._guard = Budget(guard) if isinstance(guard, int) else guard
         self._news = news
         self._whole = whole
         self._edges: Edges | None = None

@@ -7,9 +7,9 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 
 from qtctl.events.patterns import cover
-from qtctl.model import Flood
+from qtctl.model import Budget, Flood
 from qtctl.records.batch import Batch
-from qtctl.records.flood import Backlog, Pilot, Verdict
+from qtctl.records.flood import Backlog, Heard, Pilot, Verdict
 from qtctl.records.rates import Rates
 from qtctl.session.feeds.base import Feed, Loss
 from qtctl.session.sieve import Counts
@@ -25,7 +25,7 @@ class Guarding:
     """
 
     def __init__(
-        self, feed: Feed, guard: int | None, names: Sequence[str], idle: Collection[str]
+        self, feed: Feed, guard: Budget | None, names: Sequence[str], idle: Collection[str]
     ) -> None:
         self._feed = feed
         self._names = names
@@ -34,6 +34,8 @@ class Guarding:
         self._pilot = Pilot(guard)
         self._backlog = Backlog(time.monotonic(), feed.taken, feed.behind())
         self._rates = Rates(time.monotonic())
+        self._before = Heard({}, {})
+        self._before_bytes_per_s = 0.0
         self._lock = threading.Lock()
         self.quiet = True
         """Whether nothing was read lately and nothing waits: no need to look before more comes."""
@@ -58,19 +60,32 @@ class Guarding:
             read=counts.read,
             lost=counts.lost,
         )
-        # The kernel's events come along with ftrace, and QMP does not switch them.
-        rates = {
-            row.key: row.per_s * factor
-            for row in snapshot.rows
-            if isinstance(row.key, str) and row.key in self._known
-        }
-        verdict = self._pilot.judge(now_s, rates)
+        whole = snapshot.whole
+        if whole.per_s:
+            # The kernel's events come along with ftrace, and QMP does not switch them.
+            own = {
+                row.key: row
+                for row in snapshot.rows
+                if isinstance(row.key, str) and row.key in self._known
+            }
+            heard = Heard(
+                {name: row.per_s for name, row in own.items()},
+                {name: row.bytes_per_s for name, row in own.items()},
+            )
+            self._before, self._before_bytes_per_s = heard, whole.bytes_per_s
+        elif self._before_bytes_per_s:
+            # Nothing was read for a whole second: what is said is taken for more of the same.
+            heard, factor = self._before, self._backlog.said_per_s / self._before_bytes_per_s
+        else:
+            return None
+        verdict = self._pilot.judge(now_s, heard.times(factor))
         return None if verdict is None else (verdict, self._flood(verdict))
 
     def _flood(self, verdict: Verdict) -> Flood:
         loud = [name for name, _ in verdict.loudest]
         return Flood(
             round(verdict.per_s),
+            round(verdict.bytes_per_s),
             tuple((name, round(per_s)) for name, per_s in verdict.loudest[:_SHOWN]),
             tuple(cover(loud, self._idle, self._names)),
             verdict.guarded,

@@ -21,8 +21,8 @@ def to_object(item: Loss | News) -> dict[str, Any]:
             return schema.mark(text, time_ns)
         case Control(action, patterns, changed, time_ns):
             return schema.control(action, patterns, changed, time_ns)
-        case Flood(per_s, loudest, patterns, guarded, time_ns):
-            return schema.flood(per_s, loudest, patterns, guarded, time_ns)
+        case Flood(per_s, bytes_per_s, loudest, patterns, guarded, time_ns):
+            return schema.flood(per_s, bytes_per_s, loudest, patterns, guarded, time_ns)
 
 
 def from_object(told: Mapping[str, Any]) -> Loss | News | None:
@@ -46,5 +46,6 @@ def from_object(told: Mapping[str, Any]) -> Loss | News | None:
         case "flood":
             loudest = tuple((str(one["name"]), int(one["per_s"])) for one in told["loudest"])
             patterns = tuple(map(str, told["patterns"]))
-            return Flood(int(told["per_s"]), loudest, patterns, bool(told["guarded"]), time_ns)
+            guarded, size = bool(told["guarded"]), int(told.get("bytes_per_s", 0))
+            return Flood(int(told["per_s"]), size, loudest, patterns, guarded, time_ns)
     return None

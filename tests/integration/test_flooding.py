@@ -45,11 +45,26 @@ def test_a_flood_is_told_once_with_what_quiets_it(
         return
     [told] = [one for line in ran.out.splitlines() if (one := json.loads(line))["type"] == "flood"]
     assert told["per_s"] > 200_000
+    assert told["bytes_per_s"] > 10_000_000
     assert told["loudest"][0]["name"] == "virtio_blk_req_complete"
     assert (told["patterns"], told["guarded"]) == (["virtio_blk_req_complete"], False)
 
 
 def test_a_guard_is_a_number_of_events(qtctl: Qtctl, fake: FakeProcess) -> None:
-    for wrong in ("0", "-1", "many"):
+    for wrong in ("0", "-1", "many", "0MB", "20M", "20 B"):
         qtctl("-t", fake.address, "tail", "virtio_*", "--guard", wrong).said(2, "--guard")
+    assert not fake.tell()["enabled"]
+
+
+def test_a_guard_may_be_so_many_bytes(qtctl: Qtctl, fake: FakeProcess, folder: Path) -> None:
+    words = ("tail", "virtio_*", "--guard", "1MB", "--ndjson")
+    running = qtctl.start("-t", fake.address, *words)
+    running.said("events on")
+    flood(folder / "qmp.log", running, "MB/s: virtio_blk_req_complete")
+    eventually(
+        lambda: "virtio_blk_req_complete" not in fake.tell()["enabled"], "the loudest is off"
+    )
+    assert "virtio_notify" in fake.tell()["enabled"]
+    running.signal(signal.SIGINT)
+    running.finish(None)
     assert not fake.tell()["enabled"]

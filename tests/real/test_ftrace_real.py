@@ -215,6 +215,22 @@ async def test_read_and_lost_are_what_was_written(private: Path) -> None:
     assert at == produced
 
 
+async def test_what_waits_is_seen_while_nobody_reads(private: Path) -> None:
+    with Writer(private) as writer, Following(private, writer.pid) as following:
+        feed = following.feed
+        writer.write(1000)
+        while not feed._pipe.dry or not feed.taken:
+            feed.read()
+        one = feed.taken / 1000
+        assert feed.behind() == 0
+        for more, written in ((1000, 1000), (400_000, 401_000)):  # more than there is room for
+            writer.write(more)
+            feed.keep_up()
+            assert 0.9 * written < feed.behind() / one < 1.1 * written
+        feed.read()
+        assert feed.behind() == 0
+
+
 async def test_kernel_events_stand_between_the_marks(private: Path) -> None:
     events = ("sched:sched_switch",)
     with Writer(private) as writer, Following(private, writer.pid, events) as following:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemus import RealGuest, require
+from tests.real.test_syslog_real import SOCKET, Rsyslog
 from tests.running import Qtctl, eventually
 
 pytestmark = pytest.mark.qemu
@@ -61,11 +62,35 @@ def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: 
         assert enabled(guest, run) == []
 
 
-def test_a_guard_works_while_nobody_reads_the_records(run: Qtctl) -> None:
-    with RealGuest(require("path"), image="flood") as guest:
+@pytest.fixture
+def system_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Have somebody serve /dev/log where a backend needs that."""
+    if request.getfixturevalue("backend") != "syslog":
+        yield
+        return
+    if os.geteuid() != 0 or SOCKET.exists():
+        pytest.skip("the machine's own log is left alone")
+    with Rsyslog(tmp_path, 'SysSock.RateLimit.Interval="0"'):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("label", "backend", "guard"),
+    [
+        ("path", "log", "20000"),
+        ("built", "simple", "1MB"),
+        ("built", "ftrace", "5000"),
+        ("built", "syslog", "3000"),
+    ],
+)
+@pytest.mark.usefixtures("system_log")
+def test_a_guard_works_while_nobody_reads_the_records(
+    label: str, backend: str, guard: str, run: Qtctl
+) -> None:
+    with RealGuest(require(label), image="flood") as guest:
         reading, writing = os.pipe()
         try:
-            words = ("tail", "memory_region_ops_*", "--guard", "20000")
+            words = ("tail", "memory_region_ops_*", "--guard", guard, "--backend", backend)
             running = run.start("-t", guest.address, *words, stdout=writing)
             running.said("events on")
             eventually(lambda: guest.stderr_path.stat().st_size > 1_000_000, "a flood")

@@ -44,6 +44,8 @@ class FtraceFeed:
         self._decoder = decoder
         self._private = private
         self._settling = self._settled = False
+        self._lines = self._behind = 0
+        self._before: int | None = None
         self._offset_ns = ftrace.realtime_offset_ns()
         self._measured_ns = time.monotonic_ns()
         self._uncounted = pipe.uncounted()
@@ -54,13 +56,15 @@ class FtraceFeed:
         return self._pipe.taken
 
     def behind(self) -> int:
-        """Nothing that could be seen."""
-        return 0
+        """About how many bytes wait, or were overwritten, since records are not taken any more."""
+        return self._behind
 
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         settling = self._settling
         data = self._pipe.read()
+        self._lines += data.count(b"\n")
+        self._behind, self._before = 0, None
         now_ns, offset_ns = time.time_ns(), self._offset(bool(data))
         found = self._decoder.feed(data, offset_ns=offset_ns, now_ns=now_ns) if data else []
         if self._pipe.dry:
@@ -78,7 +82,12 @@ class FtraceFeed:
         return self._offset_ns
 
     def keep_up(self) -> None:
-        """Do nothing: the kernel counts what it overwrites."""
+        """Look how much waits; the kernel itself counts what it overwrites."""
+        waiting, overwritten = self._pipe.waiting()
+        if self._before is None:
+            self._before = overwritten
+        records = waiting + overwritten - self._before
+        self._behind = records * self.taken // max(1, self._lines)
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until the kernel has a record, for at most ``timeout_s``."""

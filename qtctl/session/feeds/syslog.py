@@ -48,8 +48,8 @@ class SyslogFeed:
         return self._from.taken
 
     def behind(self) -> int:
-        """Nothing that could be seen."""
-        return 0
+        """Bytes of a daemon's file that are not read yet; of the journal none can be seen."""
+        return self._from.behind()
 
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
@@ -144,6 +144,9 @@ class _FileSource:
         self.taken += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
         return pieces
 
+    def behind(self) -> int:
+        return self._file.behind()
+
     def more(self) -> bool:
         return self._file.behind() > 0
 
@@ -182,6 +185,9 @@ class _JournalSource:
         data = self._journal.read()
         self.taken += len(data)
         return [data] if data else []
+
+    def behind(self) -> int:
+        return 0
 
     def more(self) -> bool:
         return not self._journal.dry
