@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +26,7 @@ from qtctl.commands.writing import lost_words
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
-from qtctl.text.values import cell, csv_text, distinct, json_value
+from qtctl.text.values import cell, csv_text, distinct, hex_cell, json_value
 
 if TYPE_CHECKING:
     from qtctl.session.querying import Query
@@ -60,7 +60,8 @@ _T = TypeVar("_T")
         "column an argument, and raw (the text of what could not be read). For all at once there\n"
         "are events (arguments as JSON in args), lines (a log's other lines) and notes (losses,\n"
         "marks). An argument called as one of these columns has an underscore behind it: event_.\n"
-        "Numbers in hex go in quotes: addr = '0xb2'.\n"
+        "Numbers in hex go in quotes: addr = '0xb2'. A table of the answer has in hex what QEMU\n"
+        "prints so; other formats have numbers.\n"
         "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"
         "named here, however large, and nothing else. Exit 1 if part of a file cannot be read;\n"
         "the rest is answered."
@@ -178,7 +179,7 @@ class _Answer:
     async def _write_lines(self, form: str, style: Style, output: Output) -> int:
         rows = 0
         await self._begin()
-        lines = _Lines(form, style, self._names)
+        lines = _Lines(form, style, self._names, self._asked.in_hex)
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:
             rows += len(batch)
@@ -201,10 +202,14 @@ class _Answer:
 class _Lines:
     """Turns rows into text: tables for people, CSV, or JSON lines."""
 
-    def __init__(self, form: str, style: Style, names: Sequence[str]) -> None:
+    def __init__(
+        self, form: str, style: Style, names: Sequence[str], in_hex: Collection[str]
+    ) -> None:
         self._form = form
         self._style = style
         self._names = names
+        # As `tail` shows them; what is for programs has numbers.
+        self._cells = [hex_cell if name in in_hex else cell for name in names]
         self._table = GrowingTable(style, names)
 
     def begin(self) -> Iterator[str]:
@@ -217,7 +222,10 @@ class _Lines:
         rows = _rows(batch)
         match self._form:
             case "table":
-                yield from self._table.lines([[*map(cell, row)] for row in rows])
+                cells = self._cells
+                yield from self._table.lines(
+                    [[show(value) for show, value in zip(cells, row, strict=True)] for row in rows]
+                )
             case "csv":
                 yield self._safe(csv_text(rows))
             case "ndjson":

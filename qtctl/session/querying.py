@@ -131,6 +131,7 @@ class _Source:
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
             self.names = trace.picked
+            self.in_hex = trace.hex_arguments()
             self._events = trace.table
             self.reading = Reading(path, trace.size)
         self.stopped = False
@@ -182,7 +183,8 @@ class Rows:
 class Query:
     """One SELECT over files, checked; :meth:`run` it once, and :meth:`close` it.
 
-    ``notes`` tell people what the files were taken for.
+    ``notes`` tell people what the files were taken for, ``in_hex`` which arguments of the tables
+    that the SQL names QEMU prints in hex.
 
     Raises:
         UsageError: the SQL is none, is not one SELECT, or a file cannot be read.
@@ -193,6 +195,7 @@ class Query:
         self._sql = sql
         self._sources = [_Source(path, events_all) for path in paths]
         self.readings = [source.reading for source in self._sources]
+        self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for one in self._sources for note in one.notes))
         self._spill = SpillFolder()
         self._link = duckdb.connect(config={"temp_directory": str(self._spill.path)})
@@ -226,6 +229,7 @@ class Query:
             for name in (*GENERAL, *source.names):
                 if name.casefold() in words:
                     places.setdefault(name, []).append(source)
+                    self.in_hex |= source.in_hex.get(name, frozenset())
         for name, sources in places.items():
             parts = []
             for number, source in enumerate(sources):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["cell", "csv_text", "distinct", "json_value"]
+__all__ = ["cell", "csv_text", "distinct", "hex_cell", "json_value"]
 
 
 def json_value(value: Any) -> Any:
@@ -39,6 +39,11 @@ def cell(value: Any) -> str:
         return str(value)
     value = json_value(value)
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def hex_cell(value: Any) -> str:
+    """Return a whole number in hex, anything else as :func:`cell` does."""
+    return hex(value) if type(value) is int else cell(value)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

@@ -100,6 +100,17 @@ def test_every_form_of_answer(
     run(*ask, "--json", "--format", "csv").said(2, "one document")
 
 
+def test_tables_show_in_hex_what_qemu_does(run: Qtctl, tmp_path: Path) -> None:
+    known = tmp_path / "trace-events-all"
+    known.write_text('ask(void *dev, unsigned int size, int reg) "%p %u 0x%x"\n')
+    trace = saved(tmp_path / "hex", header() + mapping(0, "ask") + event(0, 1, 0xBEEF, 16, 255))
+    ask = ("query", "SELECT *, dev + 1 AS next FROM ask", trace, "--events-all", str(known), "-q")
+    cells = run(*ask).said(0).out.rstrip("\n").split("\t")
+    assert cells[-5:] == ["0xbeef", "16", "0xff", "", "48880"]
+    (row,) = csv.DictReader(io.StringIO(run(*ask, "--format", "csv").said(0).out))
+    assert (row["dev"], row["size"], row["reg"]) == ("48879", "16", "255")
+
+
 def test_tables_of_all_events_lines_and_notes(
     run: Qtctl, tmp_path: Path, known: tuple[str, str]
 ) -> None:
