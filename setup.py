@@ -14,6 +14,7 @@ KERNELS = (
     "pairkernels",
     "linekernels",
     "storekernels",
+    "packetkernels",
 )
 
 try:

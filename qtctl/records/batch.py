@@ -6,7 +6,7 @@ and arguments are decoded an event at a time, when first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,6 +88,24 @@ class Batch:
             values, ok = reader.read(self.data, event, self.begin[rows], self.stop[rows])
             self._cache[event] = Columns(rows, values, ok)
         return self._cache[event]
+
+    def alike(self) -> Iterator[tuple[int, Int64Array, Mapping[str, Column] | None]]:
+        """Yield each event with rows of it that have the same columns, and these.
+
+        None stands for arguments that could not be read, and for lines of text (event -1).
+        """
+        for event, rows in self.groups().items():
+            if event < 0:
+                yield event, rows, None
+                continue
+            columns = self.arguments(event)
+            if columns.ok.all():
+                yield event, rows, columns.values
+                continue
+            good = np.flatnonzero(columns.ok)
+            if len(good):
+                yield event, rows[good], {k: _take(v, good) for k, v in columns.values.items()}
+            yield event, rows[~columns.ok], None
 
     def first(self, count: int) -> Batch:
         """Batch of the first ``count`` rows; this one if it has no more."""
@@ -186,3 +204,7 @@ class Batch:
             for row in np.flatnonzero(~columns.ok).tolist():
                 dicts[row] = None
         return dicts
+
+
+def _take(column: Column, places: Int64Array) -> Column:
+    return column.take(places) if isinstance(column, StringColumn) else column[places]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["message", "number", "text"]
+__all__ = ["message", "number", "tag", "text"]
 
 
 _SMALL = tuple(bytes([value]) for value in range(0x80))
@@ -26,19 +26,20 @@ def _varint(value: int) -> bytes:
 
 
 @cache
-def _tag(field: int, kind: int) -> bytes:
+def tag(field: int, kind: int = 0) -> bytes:
+    """Return what stands before a field's value: of a number (kind 0), or of bytes (2)."""
     return _varint(field << 3 | kind)
 
 
 def number(field: int, value: int) -> bytes:
     """Return a field that is a whole number, enum or bool; signed as an int64."""
-    return _tag(field, 0) + _varint(value & (1 << 64) - 1)
+    return tag(field, 0) + _varint(value & (1 << 64) - 1)
 
 
 def message(field: int, *parts: bytes) -> bytes:
     """Return a field that is a message of the given fields, or bytes."""
     body = b"".join(parts)
-    return _tag(field, 2) + _varint(len(body)) + body
+    return tag(field, 2) + _varint(len(body)) + body
 
 
 def text(field: int, value: str) -> bytes:

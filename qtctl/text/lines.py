@@ -6,17 +6,16 @@ Whatever is put in has to be safe to show already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.records import linekernels as kernels
-from qtctl.records.batch import Batch
-from qtctl.records.columns import Column, Int64Array, StringColumn
+from qtctl.records.columns import Int64Array, StringColumn
 
-__all__ = ["Lines", "groups", "write"]
+__all__ = ["Lines", "write"]
 
 _LONGEST = {
     kernels.SIGNED: 20,
@@ -113,29 +112,6 @@ class Lines:
             stop.data,
             at,
         )
-
-
-def groups(batch: Batch) -> Iterator[tuple[int, Int64Array, Mapping[str, Column] | None]]:
-    """Yield each event with rows of it that are written alike, and their arguments.
-
-    The arguments are None where they could not be read, and for lines of text (event -1).
-    """
-    for event, rows in batch.groups().items():
-        if event < 0:
-            yield event, rows, None
-            continue
-        columns = batch.arguments(event)
-        if columns.ok.all():
-            yield event, rows, columns.values
-            continue
-        good = np.flatnonzero(columns.ok)
-        if len(good):
-            yield event, rows[good], {k: _take(v, good) for k, v in columns.values.items()}
-        yield event, rows[~columns.ok], None
-
-
-def _take(column: Column, places: Int64Array) -> Column:
-    return column.take(places) if isinstance(column, StringColumn) else column[places]
 
 
 def write(blocks: Sequence[Lines]) -> list[str]:

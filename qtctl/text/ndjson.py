@@ -12,7 +12,7 @@ from qtctl.model import Clock
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record, StringColumn
-from qtctl.text.lines import Lines, groups, write
+from qtctl.text.lines import Lines, write
 
 _PLACE = re.compile(r'"\\u0000(\d+)"')
 
@@ -20,7 +20,7 @@ _PLACE = re.compile(r'"\\u0000(\d+)"')
 def json_lines(batch: Batch) -> list[str]:
     """Return the lines of a batch, an object each, as ``json.dumps`` of ``schema.record`` is."""
     blocks = []
-    for event, rows, values in groups(batch):
+    for event, rows, values in batch.alike():
         columns: list[Any] = []
 
         def place(column: Any, columns: list[Any] = columns) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn
-from qtctl.text.lines import Lines, groups, write
+from qtctl.text.lines import Lines, write
 from qtctl.text.style import Style, escaped
 
 _SECOND_NS = 1_000_000_000
@@ -52,7 +52,7 @@ class RowFormatter:
         """Return the lines of a batch, a record each, safe to print."""
         stamp = self._stamp(batch)
         blocks = []
-        for event, rows, values in groups(batch):
+        for event, rows, values in batch.alike():
             block = Lines(rows)
             blocks.append(block)
             if event < 0:

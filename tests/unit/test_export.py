@@ -20,13 +20,13 @@ import numpy as np
 import polars
 import pyarrow.parquet as pq
 import pytest
-from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
 from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kind, Mark
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from tests.needs import program
+from tests.perfettofile import Perfetto, carried
 from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text
@@ -107,13 +107,6 @@ def real(request: pytest.FixtureRequest, run: Qtctl, tmp_path: Path) -> Case:
         "text": ("qemu-7.2-log-plain-mixed-with-d-output.txt", "7.2"),
     }[request.param]
     return Case(run, tmp_path, capture(name), declarations_text(version))
-
-
-def carried(value: Any) -> Any:
-    """Return a value as UTF-8 carries it: bytes that are none as four characters."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 # ndjson and CSV
@@ -307,59 +300,6 @@ def test_ctf_holds_lines_too(run: Qtctl, tmp_path: Path) -> None:
 
 
 # Perfetto
-
-
-class Perfetto:
-    """What Perfetto's own protos read of a trace, resolved as its trace processor does."""
-
-    def __init__(self, data: bytes) -> None:
-        trace = perfetto.Trace.FromString(data)
-        self.tracks: dict[int, Any] = {}
-        self.events: list[tuple[int, int, Any, str]] = []
-        names: dict[int, str] = {}
-        self._arguments: dict[int, str] = {}
-        assert trace.packet[0].sequence_flags == 1  # SEQ_INCREMENTAL_STATE_CLEARED
-        self.clocks = [one for packet in trace.packet for one in packet.clock_snapshot.clocks]
-        for packet in trace.packet:
-            assert packet.trusted_packet_sequence_id == 1
-            names.update((one.iid, one.name) for one in packet.interned_data.event_names)
-            fresh = packet.interned_data.debug_annotation_names
-            self._arguments.update((one.iid, one.name) for one in fresh)
-            if packet.HasField("track_descriptor"):
-                track = packet.track_descriptor
-                assert track.uuid not in self.tracks
-                assert not track.parent_uuid or track.parent_uuid in self.tracks
-                self.tracks[track.uuid] = track
-            if packet.HasField("track_event"):
-                one = packet.track_event
-                assert one.track_uuid in self.tracks
-                name = names[one.name_iid] if one.name_iid else ""
-                self.events.append((packet.timestamp, one.track_uuid, one, name))
-
-    def args(self, one: Any) -> dict[str, Any]:
-        found = {}
-        for annotation in one.debug_annotations:
-            kind = annotation.WhichOneof("value")
-            found[self._arguments[annotation.name_iid]] = getattr(annotation, kind)
-        return found
-
-    def of(self, kind: str) -> list[tuple[int, int, Any, str]]:
-        number = perfetto.TrackEvent.Type.Value(f"TYPE_{kind}")
-        return [one for one in self.events if one[2].type == number]
-
-    def slices(self) -> list[tuple[int, int, str]]:
-        """Begin, end and name of each slice: they must nest on every track."""
-        found = []
-        lanes: dict[int, list[tuple[int, Any, str]]] = defaultdict(list)
-        for time_ns, track, one, name in sorted(self.events, key=lambda one: one[0]):
-            if one.type == perfetto.TrackEvent.TYPE_SLICE_BEGIN:
-                assert not lanes[track], "slices overlap on one track"
-                lanes[track].append((time_ns, one, name))
-            elif one.type == perfetto.TrackEvent.TYPE_SLICE_END:
-                begin, _, named = lanes[track].pop()
-                found.append((begin, time_ns, named))
-        assert not any(lanes.values())
-        return found
 
 
 def test_perfetto_holds_the_records(real: Case) -> None:

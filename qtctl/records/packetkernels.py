@@ -1,0 +1,175 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The loops that write track events as packets of Perfetto, and lay slices side by side.
+
+Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
+``packets.py`` is the only caller, and makes sure that there is room.
+"""
+
+import cython
+
+if cython.compiled:
+    from cython.cimports.libc.string import memcpy
+
+COMPILED: bool = cython.compiled
+
+# What a piece of an event is; the numbers are shared with ``packets.py``. A piece is four numbers:
+# what it is, where its column begins, and two of its own.
+LITERAL, TEXT, NUMBER = range(3)
+FIELDS = 4
+
+_TOP = cython.declare(cython.ulonglong, 1 << 63)
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _copy(
+    source: cython.p_uchar,
+    start: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+    out: cython.p_uchar,
+    at: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Copy source[start:start+size] to before ``at``; return where it begins."""
+    at -= size
+    if cython.compiled:
+        memcpy(out + at, source + start, size)
+    else:
+        out[at : at + size] = source[start : start + size]
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _field(
+    tag: cython.uchar, value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Write a tag and a varint to before ``at``; return where they begin."""
+    at = _varint(value, out, at) - 1
+    out[at] = tag
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _varint(
+    value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    rest: cython.ulonglong = value >> 7
+    while rest:
+        at -= 1
+        rest >>= 7
+    at -= 1
+    place: cython.Py_ssize_t = at
+    while value > 127:
+        out[place] = cython.cast(cython.uchar, value & 127 | 128)
+        value >>= 7
+        place += 1
+    out[place] = cython.cast(cython.uchar, value)
+    return at
+
+
+def write_events(
+    plan: cython.longlong[::1],
+    bounds: cython.longlong[::1],
+    texts: cython.const[cython.uchar][::1],
+    edges: cython.longlong[::1],
+    values: cython.ulonglong[::1],
+    kind: cython.int[::1],
+    place: cython.longlong[::1],
+    time_ns: cython.ulonglong[::1],
+    track: cython.ulonglong[::1],
+    out: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """Write a packet for each row, in order, so that the last ends ``out``; return the beginning.
+
+    Row i is of kind[i], which has the pieces bounds[kind] to bounds[kind + 1] of ``plan``, FIELDS
+    numbers each: what it is, column c, a and b. Its value is values[c + place[i]]. LITERAL is
+    texts[a:b]; TEXT is text a + value, of which text n is texts[edges[n]:edges[n + 1]]; NUMBER is
+    a debug annotation whose fields before the number are the first half of texts[a:b], or where
+    bit 63 is set the second, which is of the same size.
+
+    Messages are written from their end, so that their sizes are known when it is their turn.
+    """
+    source: cython.p_uchar
+    target: cython.p_uchar
+    if cython.compiled:
+        source = cython.cast(cython.p_uchar, cython.address(texts[0]))
+        target = cython.cast(cython.p_uchar, cython.address(out[0]))
+    else:
+        source, target = texts, out
+    at: cython.Py_ssize_t = len(out)
+    row: cython.Py_ssize_t = len(kind)
+    piece: cython.Py_ssize_t
+    first: cython.Py_ssize_t
+    end: cython.Py_ssize_t
+    inner: cython.Py_ssize_t
+    size: cython.Py_ssize_t
+    what: cython.longlong
+    value: cython.ulonglong
+    with cython.nogil:
+        while row:
+            row -= 1
+            end = at
+            piece = bounds[kind[row] + 1]
+            while piece > bounds[kind[row]]:
+                piece -= 1
+                what = plan[4 * piece]
+                first = plan[4 * piece + 2]
+                if what == 0:
+                    at = _copy(source, first, plan[4 * piece + 3] - first, target, at)
+                    continue
+                value = values[plan[4 * piece + 1] + place[row]]
+                if what == 1:
+                    first += cython.cast(cython.Py_ssize_t, value)
+                    at = _copy(source, edges[first], edges[first + 1] - edges[first], target, at)
+                    continue
+                size = (plan[4 * piece + 3] - first) // 2
+                if value >= _TOP:
+                    first += size
+                inner = at
+                at = _copy(source, first, size, target, _varint(value, target, at))
+                at = _field(0x22, inner - at, target, at)  # debug_annotations
+            at = _field(0x58, track[row], target, at)  # track_uuid
+            at = _field(0x5A, end - at, target, at)  # TracePacket.track_event
+            at = _field(0x68, 2, target, at)  # sequence_flags: needs the names before it
+            at = _field(0x40, time_ns[row], target, at)  # timestamp
+            at = _field(0x50, 1, target, at)  # trusted_packet_sequence_id
+            at = _field(0x0A, end - at, target, at)  # Trace.packet
+    return at
+
+
+def lay_lanes(
+    group: cython.longlong[::1],
+    start: cython.longlong[::1],
+    end: cython.longlong[::1],
+    width: cython.Py_ssize_t,
+    ended: cython.longlong[::1],
+    lane: cython.longlong[::1],
+    at: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Give each slice from ``at`` on the first lane of its group that is free; return that reached.
+
+    It is less than all where a group has no lane free of its ``width``. A lane is free from
+    ended[group * width + lane] on. No slice may end before it starts.
+    """
+    rows: cython.Py_ssize_t = len(group)
+    base: cython.Py_ssize_t
+    place: cython.Py_ssize_t
+    with cython.nogil:
+        while at < rows:
+            base = group[at] * width
+            place = 0
+            while place < width and ended[base + place] > start[at]:
+                place += 1
+            if place == width:
+                break
+            ended[base + place] = end[at]
+            lane[at] = place
+            at += 1
+    return at

@@ -1,0 +1,31 @@
+# Types of packetkernels.py, whose own annotations are C types; arrays are passed as ``.data``.
+
+from typing import Final
+
+COMPILED: Final[bool]
+LITERAL: Final[int]
+TEXT: Final[int]
+NUMBER: Final[int]
+FIELDS: Final[int]
+
+def write_events(
+    plan: memoryview,
+    bounds: memoryview,
+    texts: bytes,
+    edges: memoryview,
+    values: memoryview,
+    kind: memoryview,
+    place: memoryview,
+    time_ns: memoryview,
+    track: memoryview,
+    out: memoryview,
+) -> int: ...
+def lay_lanes(
+    group: memoryview,
+    start: memoryview,
+    end: memoryview,
+    width: int,
+    ended: memoryview,
+    lane: memoryview,
+    at: int,
+) -> int: ...
