@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
@@ -22,7 +20,6 @@ from qtctl.commands.values import count, selection
 from qtctl.commands.writing import WHERE, Lines, Writer, say_sums
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
-from qtctl.text.values import csv_text
 
 if TYPE_CHECKING:
     from qtctl.session.exports.base import Export
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
 
 _TEXT = ("ndjson", "csv")
 _FOLDERS = ("parquet", "ctf")
-_ROWS = 512
 
 
 @command(
@@ -177,37 +173,26 @@ async def _copy(context: Context, trace: Replay, made: Export) -> None:
 
 
 class _Csv:
-    """Records as CSV: the columns are the keys of schema ``qtctl/1``.
-
-    ``args`` is JSON, and also holds what other objects have beside these keys; where only one
-    event is picked its arguments have columns of their own, after the others.
-    """
-
-    _COLUMNS = (
-        "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
-    )  # fmt: skip
+    """Records as CSV; where only one event is picked its arguments have columns of their own."""
 
     def __init__(self, trace: Replay, *, terminal: bool) -> None:
-        declared = trace.table.declarations.get(trace.picked[0]) if trace.picked else None
-        single = declared is not None and len(trace.picked) == 1
-        names = [one.name for one in declared.arguments] if single and declared else []
-        self._arguments = names
+        from qtctl.text.csvlines import CsvLines
+
+        declared = trace.table.declarations.get(trace.picked[0]) if len(trace.picked) == 1 else None
+        self._made = CsvLines([one.name for one in declared.arguments] if declared else [])
         self._begun = False
         self._terminal = terminal
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
         """Yield the lines of an item, of a batch of its first ``records``."""
-        from qtctl.records import schema
         from qtctl.records.batch import Batch
         from qtctl.session.notes import to_object
 
         yield from self._header()
         if isinstance(item, Batch):
-            rows = map(schema.record, item.first(records).records())
-            while some := list(islice(rows, _ROWS)):
-                yield self._text(some)
+            yield from self._shown(self._made.lines(item.first(records)))
         else:
-            yield self._text([to_object(item)])
+            yield from self._shown([self._made.note(to_object(item))])
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the header, should there have been nothing."""
@@ -216,22 +201,7 @@ class _Csv:
     def _header(self) -> Iterator[str]:
         if not self._begun:
             self._begun = True
-            # An argument that is called as another column has an underscore behind its name.
-            own = (f"{name}_" if name in self._COLUMNS else name for name in self._arguments)
-            yield csv_text([[*self._COLUMNS, *own]])
+            yield from self._shown([self._made.header()])
 
-    def _text(self, objects: list[dict[str, Any]]) -> str:
-        from qtctl.records.columns import readable
-
-        text = readable(csv_text(map(self._row, objects)))
-        return "\n".join(map(escaped, text.split("\n"))) if self._terminal else text
-
-    def _row(self, told: dict[str, Any]) -> list[Any]:
-        own = {key: told.pop(key, None) for key in self._COLUMNS}
-        if told:  # what other kinds of objects have
-            own["args"] = told
-        args = own["args"] or {}
-        if self._arguments and own["type"] == "event":
-            own["args"] = None
-        own["args"] = None if own["args"] is None else json.dumps(own["args"])
-        return [*own.values(), *(args.get(name) for name in self._arguments)]
+    def _shown(self, lines: list[str]) -> Iterator[str]:
+        return map(escaped, lines) if self._terminal else iter(lines)

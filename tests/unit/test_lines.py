@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ from qtctl.records.columns import Record
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.simpletrace import SimpleDecoder
 from qtctl.text import lines
+from qtctl.text.csvlines import CsvLines
 from qtctl.text.lines import Lines, write
 from qtctl.text.ndjson import json_lines
 from qtctl.text.rows import RowFormatter
@@ -150,6 +153,34 @@ def test_json_lines(content: list[list[bytes]]) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(lines, "kernels", kernels)
             assert [line for batch in batches for line in json_lines(batch)] == expected
+
+
+def plain_csv(records: list[Record], arguments: list[str]) -> str:
+    """Write records with the standard library."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    own = ["type", "time_ns", "clock", "pid", "tid", "backend", "name"]
+    columns = [*own, "count", "line", "raw", "args"]
+    writer.writerow([*columns, *(f"{one}_" if one in columns else one for one in arguments)])
+    for one in records:
+        told = schema.record(one)
+        args = told.pop("args", {})
+        if not arguments and one.line is None:
+            told["args"] = json.dumps(args)
+        writer.writerow([*map(told.get, columns), *map(args.get, arguments)])
+    return out.getvalue().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@given(content=CONTENT, own=st.sampled_from([[], ["p", "few", "many", "shown", "s"], ["s", "tid"]]))
+def test_csv_lines(content: list[list[bytes]], own: list[str]) -> None:
+    batches = decoded(content)
+    expected = plain_csv([one for batch in batches for one in batch.records()], own)
+    for kernels in KERNELS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lines, "kernels", kernels)
+            made = CsvLines(own)
+            got = [made.header(), *(line for batch in batches for line in made.lines(batch))]
+        assert "\n".join(got) + "\n" == expected
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.2"])
