@@ -1,6 +1,7 @@
 """What a test needs of the machine: missing is a skip with its reason, and in CI a failure.
 
-CI installs what Debian packages, so there only what the kernel or the machine forbids may skip.
+CI installs what Debian packages, so there only what the kernel or the machine forbids may skip,
+and what Debian does not package.
 """
 
 from __future__ import annotations
@@ -42,3 +43,11 @@ def tracefs() -> None:
     """Skip where tracefs is not mounted; as root the test run mounts it (see ``conftest``)."""
     if not (TRACEFS / "trace_marker").exists():
         pytest.skip("tracefs is not mounted, and could not be")
+
+
+def trace_processor() -> str:
+    """Return where Perfetto's trace processor is; Debian has no package of it."""
+    found = os.environ.get("QTCTL_TEST_TRACE_PROCESSOR") or shutil.which("trace_processor_shell")
+    if found is None:
+        pytest.skip("trace_processor_shell is neither on PATH nor in $QTCTL_TEST_TRACE_PROCESSOR")
+    return found

@@ -7,12 +7,13 @@ from typing import Any
 
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
+from tests.exports import carried
 
-def carried(value: Any) -> Any:
-    """Return a value as UTF-8 carries it: bytes that are none as four characters."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+def annotated(value: Any) -> Any:
+    """Return an argument as its annotation has it: no NUL, at which a text would end."""
+    value = carried(value)
+    return value.replace("\0", "\\x00") if isinstance(value, str) else value
 
 
 class Perfetto:

@@ -11,6 +11,7 @@ snapshot says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,8 @@ class PerfettoTrace:
 
     def __init__(self, table: EventTable, pairs: Sequence[PairOf] = ()) -> None:
         self._table = table
-        self._pairs = [(one, Pairing(table, [one.start], [one.end], one.key)) for one in pairs]
+        self._pairs = tuple(pairs)
+        self._pairings: dict[tuple[int, int | None], Pairing] = {}
         self._tracks: dict[Any, int] = {}
         self._names: dict[str, int] = {}
         self._arguments: dict[str, int] = {}
@@ -87,8 +89,8 @@ class PerfettoTrace:
             self._annotate(kinds[-1], batch, event, rows, values)
         self._events(kinds, batch.time_ns, self._places(batch, devices))
         self._count(batch)
-        for which, (_, pairing) in enumerate(self._pairs):
-            found = pairing.feed(batch)
+        for which in range(len(self._pairs)):
+            found = self._pairing(which, batch.pid).feed(batch)
             if len(found):
                 self._slices(which, batch, found, devices[found.row])
         return self._flush()
@@ -96,7 +98,7 @@ class PerfettoTrace:
     def note(self, told: Mapping[str, Any]) -> bytes:
         """Return the packet of what stands between records: an object of schema ``qtctl/1``."""
         if told["type"] == "loss":
-            for _, pairing in self._pairs:
+            for pairing in self._pairings.values():
                 pairing.lose()
         track = self._track(("notes",), lambda: text(2, "qtctl"))
         kind = self._kind(np.zeros(1, np.int64), _INSTANT, str(told["type"]))
@@ -107,7 +109,7 @@ class PerfettoTrace:
             if isinstance(value, int):
                 kind.literal(message(_ANNOTATION, named, number(_INT, value)))
             else:
-                shown = text(_STRING, readable(str(value)))
+                shown = _text(value if isinstance(value, str) else json.dumps(value))
                 kind.literal(message(_ANNOTATION, named, shown))
         self._events([kind], np.array([told["time_ns"]]), np.array([track]))
         return self._flush()
@@ -183,8 +185,8 @@ class PerfettoTrace:
         for name, column in values.items():
             named = number(1, self._argument(name))
             if isinstance(column, StringColumn):
-                texts = (text(_STRING, readable(one)) for one in column.uniques)
-                kind.choice(column.codes, [message(_ANNOTATION, named, one) for one in texts])
+                texts = [message(_ANNOTATION, named, _text(one)) for one in column.uniques]
+                kind.choice(column.codes, texts)
                 continue
             plain = named + tag(_POINTER if name in in_hex else _UINT)
             negative = plain if column.dtype == np.uint64 else named + tag(_INT)
@@ -247,7 +249,7 @@ class PerfettoTrace:
 
     def _slices(self, which: int, batch: Batch, found: Pairs, device: NDArray[np.uint64]) -> None:
         """Put pairs, the ENDs of which are of these devices."""
-        one, pid = self._pairs[which][0], batch.pid
+        one, pid = self._pairs[which], batch.pid
         start_ns, end_ns = found.start_ns, np.maximum(found.start_ns, found.end_ns)
         group = _each(device, lambda value: self._group(which, pid, value))
         lane = self._lanes.lay(group, start_ns, end_ns)
@@ -260,12 +262,20 @@ class PerfettoTrace:
             self._annotate(kinds[-1], ends, event, rows, values)
         self._events(kinds, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
 
+    def _pairing(self, which: int, pid: int | None) -> Pairing:
+        """Return what pairs the records of a guest."""
+        if (which, pid) not in self._pairings:
+            one = self._pairs[which]
+            made = Pairing(self._table, [one.start], [one.end], one.key)
+            self._pairings[which, pid] = made
+        return self._pairings[which, pid]
+
     def _group(self, which: int, pid: int | None, device: int) -> int:
         """Return the number of the slices that share lanes."""
         key = (which, pid, device)
         if key not in self._groups:
             self._groups[key] = len(self._groups)
-            one, _ = self._pairs[which]
+            one = self._pairs[which]
             parent = self._device(pid, device) if device else self._guest(pid)
             name = text(2, readable(f"{one.start} to {one.end}"))
             self._described.append(number(5, parent) + name)
@@ -296,6 +306,11 @@ class PerfettoTrace:
                 + message(8, text(6, "events/s"))
             ),
         )
+
+
+def _text(value: str) -> bytes:
+    """Return the field of a text; trace processor would end it at a NUL."""
+    return text(_STRING, readable(value).replace("\0", "\\x00"))
 
 
 def _each(values: NDArray[Any], number_of: Callable[[Any], int]) -> Int64Array:

@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -25,73 +24,19 @@ from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kin
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
+from tests.exports import BEGIN, DECLARED, EXTREME, HOUR, Case, Record, carried
 from tests.needs import program
-from tests.perfettofile import Perfetto, carried
+from tests.perfettofile import Perfetto, annotated
 from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text
-from tests.simplefiles import dropped, event, header, mapping
-
-DECLARED = """\
-odd(uint64_t u, int8_t i, const char *s, void *p, int event) "%lu %d %s %p %d"
-none(void) ""
-io_submit(void *dev, uint64_t tag) "dev %p tag %lu"
-io_complete(void *dev, uint64_t tag) "dev %p tag %lu"
-"""
-BEGIN = header() + b"".join(
-    mapping(code, name) for code, name in enumerate(("odd", "none", "io_submit", "io_complete"))
-)
-TEXTS = [
-    b"",
-    b'say "hi", \\ x',
-    b"two\nlines\r\tand\x1b[31m\x7f\a",
-    b"bad \xff\x80 ones",
-    b"nul \0",
-]
-HOUR = 3600 * 10**9
-EXTREME = (
-    b"".join(
-        event(0, n, 2**64 - 1 - n, -n, text, 2**63 + n, -(2**31)) for n, text in enumerate(TEXTS)
-    )
-    + dropped(7, 10)
-    + event(0, 11, 5)  # cut short: no arguments
-    + event(1, HOUR + 5, pid=4711)
-    + event(1, 8)  # back in time
-)
-Record = dict[str, Any]
+from tests.simplefiles import event
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Qtctl]:
     with Qtctl(tmp_path / "home") as command:
         yield command
-
-
-class Case:
-    """A file, and its records as ``replay --ndjson`` tells them."""
-
-    def __init__(self, run: Qtctl, folder: Path, data: bytes, declared: str) -> None:
-        self._run = run
-        self._folder = folder
-        self.path = folder / "trace"
-        self.path.write_bytes(data)
-        (folder / "all").write_text(declared)
-        self._known = ("--events-all", str(folder / "all"))
-
-    def records(self, *words: str) -> list[Record]:
-        ran = self._run("replay", str(self.path), *self._known, "--ndjson", *words, limit=None)
-        return [json.loads(line) for line in ran.out.splitlines()]
-
-    def events(self, *words: str) -> list[Record]:
-        return [one for one in self.records(*words) if one["type"] == "event"]
-
-    def export(self, form: str, *words: str, code: int = 0) -> Path:
-        out = self._folder / f"out.{form}"
-        ran = self._run(
-            "export", "--to", form, str(self.path), *words, *self._known, "-o", str(out), limit=None
-        )
-        ran.said(code)
-        return out
 
 
 @pytest.fixture
@@ -313,11 +258,11 @@ def test_perfetto_holds_the_records(real: Case) -> None:
     wanted = []
     for one in records:
         if one["type"] == "text":
-            wanted.append((one.get("time_ns"), "line", {"line": carried(one["line"])}))
+            wanted.append((one.get("time_ns"), "line", {"line": annotated(one["line"])}))
         elif one["type"] == "event":
-            args = {key: carried(value) for key, value in one["args"].items()}
+            args = {key: annotated(value) for key, value in one["args"].items()}
             if "raw" in one:
-                args["raw"] = carried(one["raw"])
+                args["raw"] = annotated(one["raw"])
             wanted.append((one["time_ns"], one["name"], args))
     assert [one[1:] for one in found] == [one[1:] for one in wanted]
     assert all(one[0] == other[0] for one, other in zip(found, wanted, strict=True) if other[0])
@@ -338,7 +283,7 @@ def test_perfetto_carries_extreme_values_and_losses(extreme: Case) -> None:
         if one["type"] == "loss":
             wanted.append(("loss", {"backend": "simple", "count": 7}))
             continue
-        args = {key: carried(value) for key, value in one["args"].items()}
+        args = {key: annotated(value) for key, value in one["args"].items()}
         wanted.append((one["name"], args or ({"raw": one["raw"]} if "raw" in one else {})))
     assert found == wanted
 

@@ -21,7 +21,7 @@ from qtctl.records.logtext import LogDecoder
 from qtctl.records.packets import Events, Lanes
 from qtctl.records.perfetto import RATE_NS, PairOf, PerfettoTrace
 from qtctl.records.protobuf import message, number, text
-from tests.perfettofile import Perfetto, carried
+from tests.perfettofile import Perfetto, annotated
 from tests.samples import interpreted
 
 KERNELS = (packetkernels, interpreted("packetkernels"))
@@ -183,7 +183,7 @@ def details(one: Record) -> dict[str, tuple[str, Any]]:
     args |= {key: value for key in ("line", "raw") if (value := getattr(one, key)) is not None}
     for key, value in args.items():
         if isinstance(value, str):
-            found[key] = "string_value", carried(value)
+            found[key] = "string_value", annotated(value)
         elif value < 0:
             found[key] = "int_value", value
         else:
@@ -204,7 +204,7 @@ def pairs(records: list[Record]) -> Counter[Any]:
     found: Counter[Any] = Counter()
     open_: dict[Any, int] = {}
     for one in records:
-        key = one.args.get("dev"), one.args.get("tag")
+        key = one.pid, one.args.get("dev"), one.args.get("tag")
         if one.raw is None and one.name == "begin":
             open_[key] = one.time_ns
         elif one.raw is None and one.name == "end" and key in open_:
