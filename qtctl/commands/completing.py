@@ -32,7 +32,16 @@ def read_line(line: str) -> list[str]:
 
     The last word is the one that is being typed, empty where a new one begins.
     """
-    words, word, quote = list[str](), "", ""
+    return _read(line)[0]
+
+
+def open_quotation(line: str) -> int | None:
+    """Return how many characters of the last word stand before a quotation that is still open."""
+    return _read(line)[1]
+
+
+def _read(line: str) -> tuple[list[str], int | None]:
+    words, word, quote, opened = list[str](), "", "", 0
     begun = escaped = False
     for char in line:
         if escaped:
@@ -42,14 +51,14 @@ def read_line(line: str) -> list[str]:
         elif quote:
             word, quote = (word, "") if char == quote else (word + char, quote)
         elif char in "'\"":
-            quote, begun = char, True
+            quote, begun, opened = char, True, len(word)
         elif char.isspace():
             if begun:
                 words.append(word)
             word, begun = "", False
         else:
             word, begun = word + char, True
-    return [*words, word]
+    return [*words, word], opened if quote else None
 
 
 def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Slot:

@@ -35,8 +35,19 @@ if TYPE_CHECKING:
         EXCEPT,
         FILE,
         WHERE,
-        arg("--by", metavar="ARG", default="event", help="an argument, tid or event (default)"),
-        arg("--hist", metavar="ARG", help="a histogram of this argument's numbers instead"),
+        arg(
+            "--by",
+            metavar="ARG",
+            default="event",
+            help="an argument, tid or event (default)",
+            completes="argument",
+        ),
+        arg(
+            "--hist",
+            metavar="ARG",
+            help="a histogram of this argument's numbers instead",
+            completes="argument",
+        ),
         arg("--linear", action="store_true", help="bars of one width, not of powers of two"),
         arg(
             "--top", metavar="N", type=positive, default=20, help="the N most frequent (default 20)"

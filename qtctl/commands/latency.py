@@ -52,13 +52,20 @@ def _keys(text: str) -> tuple[str, ...]:
             "--key",
             metavar="ARG[,ARG]",
             type=_keys,
+            completes="argument",
             help="arguments that are the same in a START and its END; tid: the same thread; "
             "none: the last START (default: the pointers they share, if nothing else)",
         ),
-        arg("--by", metavar="ARG", help="a row for each value of this argument, tid or event"),
+        arg(
+            "--by",
+            metavar="ARG",
+            help="a row for each value of this argument, tid or event",
+            completes="argument",
+        ),
         arg(
             "--where",
             metavar="EXPR",
+            completes="filter",
             help="only pairs whose START matches; whose END does, where only that can",
         ),
         *SOURCE,

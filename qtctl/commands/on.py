@@ -32,7 +32,12 @@ _FLUSH_S = 1.0
 _DO = "do"
 _TRIGGER = (
     arg("when", nargs="*", metavar="WHEN", help="events, an expression, or a QMP event"),
-    arg("--where", metavar="EXPR", help="with events: only records for which this holds"),
+    arg(
+        "--where",
+        metavar="EXPR",
+        help="with events: only records for which this holds",
+        completes="filter",
+    ),
     arg("--once", action="store_true", help="act the first time only; ends when nothing is left"),
     arg(
         "--every",

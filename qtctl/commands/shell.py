@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from qtctl.backends.table import TABLE
-from qtctl.commands.completing import Slot, read_line, slot
+from qtctl.commands.completing import Slot, open_quotation, read_line, slot
 from qtctl.commands.context import Context
+from qtctl.commands.naming import argument_names, selected
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Result, arg, command
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped
 
+_MOST = 100
+"""So many names of arguments are offered; more are found by typing on."""
 _FILES = ":"
 """Answer that leaves the word to the shell's own completion of files."""
 
@@ -38,7 +42,8 @@ _FILES = ":"
     ),
     details="""\
 In ~/.bashrc: eval "$(qtctl completion bash)"; in ~/.zshrc, behind compinit:
-eval "$(qtctl completion zsh)". Verbs, options, events, @SETS, guests and files are completed.
+eval "$(qtctl completion zsh)". Verbs, options, events, their arguments, @SETS, guests and files are
+completed.
 Events are those of the guest that was listed or followed last, else those of the QEMU that is
 installed here: no guest is asked.""",
 )
@@ -49,10 +54,13 @@ async def completion(context: Context, options: argparse.Namespace) -> Result:
         text = path.read_text(encoding="utf-8")
         return Result({"script": text}, lambda style: text.splitlines())
     words, cut = options.words[1:], 0
+    quoted: int | None = None
     if options.shell == "bash":
         line, breaks = (*options.words, "")[:2]
-        words = read_line(line)[1:]
+        words, quoted = read_line(line)[1:], open_quotation(line)
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
+    elif words:  # as it is typed, with a quotation that may be open
+        words[-1] = read_line(words[-1])[-1]
     place = slot(words, COMMANDS, COMMON)
     is_path = place.kind == "target" and place.text.startswith(("/", ".", "~"))
     if (place.kind == "file" or is_path) and not place.lead:
@@ -63,14 +71,21 @@ async def completion(context: Context, options: argparse.Namespace) -> Result:
         if text.startswith(place.text)
     ]
     lines = [
-        _for_bash(text, cut) if options.shell == "bash" else f"{escaped(text)}\t{escaped(about)}"
+        _for_bash(text, cut, quoted)
+        if options.shell == "bash"
+        else f"{escaped(text)}\t{escaped(about)}"
         for text, about in found
     ]
     return Result([text for text, _ in found], lambda style: lines)
 
 
-def _for_bash(text: str, cut: int) -> str:
-    """Return what is to replace the word behind its first ``cut`` characters."""
+def _for_bash(text: str, cut: int, quoted: int | None) -> str:
+    """Return what is to replace the word behind its first ``cut`` characters.
+
+    In a quotation that is open, it is what stands behind its quotation mark.
+    """
+    if quoted is not None:
+        return escaped(text)[quoted:]
     return shlex.quote(escaped(text)) if not cut else escaped(text)[cut:]
 
 
@@ -87,8 +102,8 @@ def _answers(place: Slot) -> Iterator[tuple[str, str]]:
         case "backend":
             yield "auto", "of what can be followed, the cheapest for the guest"
             yield from ((str(name), row.summary) for name, row in TABLE.items())
-        case "argument":
-            yield from (("event", "by event"), ("tid", "by thread"))
+        case "argument" | "filter":
+            yield from _arguments(place)
         case "target":
             yield from _targets()
         case "event":
@@ -104,6 +119,16 @@ def _targets() -> Iterator[tuple[str, str]]:
             yield guest.name, f"{about}, pid {guest.pid}"
         yield str(guest.pid), f"{about}, {guest.name or 'unnamed'}"
         yield from ((str(address), f"{about}, pid {guest.pid}") for address in guest.addresses)
+
+
+def _arguments(place: Slot) -> Iterator[tuple[str, str]]:
+    """Yield the word with a name at its end; of all events that are known, where none is named."""
+    from qtctl.session.known import known_declarations
+
+    declared = known_declarations(lambda names: selected(place.before, names) or names)
+    found = argument_names(place, list(declared), declared)
+    for text, about, begun in itertools.islice(found, _MOST):
+        yield place.text[: len(place.text) - begun] + text, about
 
 
 def _events(text: str) -> Iterator[tuple[str, str]]:

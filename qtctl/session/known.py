@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from qtctl.model import Declaration
 from qtctl.session.files.declared import installed_declarations
+
+_FEW = 50
+"""Up to so many events their declarations are looked up; to read all of them takes longer."""
 
 _DECLARED = r"^(?:[\w-]+[ \t]+)*({start}\w*)[ \t]*\(([^)]*)\)"
 
@@ -43,6 +47,26 @@ def known_events(start: str) -> dict[str, str]:
         return {name: declared.get(name, "") for name in names if name.startswith(start)}
     found = (_declared(path, start) for path in installed_declarations())
     return next(filter(None, found), {})
+
+
+def known_declarations(pick: Callable[[list[str]], Sequence[str]]) -> dict[str, Declaration]:
+    """Return the declarations, as far as there are, of those known events that ``pick`` chooses."""
+    from qtctl.events.declarations import declaration_of, parse_declarations
+
+    path, names = _seen()
+    places = [path] if names else installed_declarations()
+    for place in filter(None, places):
+        try:
+            text = place.read_text(encoding="utf-8")
+        except (OSError, UnicodeError):
+            continue
+        if names and len(picked := pick(names)) <= _FEW:
+            found = {name: declaration_of(text, name) for name in picked}
+            return {name: one for name, one in found.items() if one is not None}
+        declared = parse_declarations(text).by_name
+        chosen = pick(names or list(declared))
+        return {name: declared[name] for name in chosen if name in declared}
+    return {}
 
 
 def _seen() -> tuple[Path | None, list[str]]:

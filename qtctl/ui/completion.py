@@ -9,23 +9,20 @@ import heapq
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.commands.completing import Slot, read_line, slot
+from qtctl.commands.naming import argument_names, selected
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import Arg, CommandTable
-from qtctl.errors import QtctlError
-from qtctl.events.patterns import Rule, Selection, is_pattern
+from qtctl.events.patterns import Selection, is_pattern
 from qtctl.model import Declaration, EventState
 from qtctl.text.style import counted
 
 LIMIT = 100
 """So many events are suggested; more are found by typing on."""
-_RECORD = {"event": "name of the event", "tid": "id of the thread", "time_ns": "time in ns"}
-_WORDS = ("and", "or", "not", "in")
-_NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,39 +152,12 @@ def _nearest(word: str, names: Iterable[str]) -> list[str]:
 
 
 def _arguments(place: Slot, known: Known) -> Iterator[Suggestion]:
-    """Yield names of arguments of the events that the line selects, and of the record's own."""
-    word = place.text
-    found = _NAME.search(word)
-    begun = found[0] if found else ""
-    if word and not found and not word.endswith(tuple(" (=<>!&|+-*/%~^,")):
-        return
-    counts: Counter[str] = Counter()
-    types: dict[str, str] = {}
-    for name in _selected(place.before, known):
-        for argument in known.declarations[name].arguments:
-            counts[argument.name] += 1
-            types.setdefault(argument.name, argument.ctype)
-    for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
-        if name.startswith(begun):
-            yield Suggestion(name, f"{types[name]}, in {counted(count, 'event')}", len(begun))
-    for name, about in _RECORD.items():
-        if name.startswith(begun):
-            yield Suggestion(name, about, len(begun))
-    for name in _WORDS if place.kind == "filter" and begun else ():
-        if name.startswith(begun):
-            yield Suggestion(name, "", len(begun))
-
-
-def _selected(patterns: Sequence[str], known: Known) -> list[str]:
-    """Return the declared events that the patterns of a line take in; without any those on."""
-    rules: list[Rule] = [(True, word) for word in patterns]
-    try:
-        picked = Selection(tuple(rules)).pick(known.states)
-    except QtctlError:
-        picked = []
-    if not rules:
-        picked = [name for name, state in known.states.items() if state == EventState.ENABLED]
-    return [name for name in picked if name in known.declarations]
+    """Yield names of arguments of the events that the line selects; without any, of those on."""
+    names = selected(place.before, known.states)
+    if not place.before:
+        names = [name for name, state in known.states.items() if state == EventState.ENABLED]
+    for text, about, begun in argument_names(place, names, known.declarations):
+        yield Suggestion(text, about, begun)
 
 
 def _files(word: str) -> Iterator[Suggestion]:

@@ -35,9 +35,9 @@ with open({notes!r}, "a") as notes:
 
 
 @pytest.fixture
-def home(qtctl: Qtctl, fake: FakeProcess) -> Path:
+def home(qtctl: Qtctl, fake: FakeProcess, declared: Path) -> Path:
     """Return a home with a ``qtctl`` that notes its arguments, and the events of a fake guest."""
-    qtctl("-t", fake.address, "list").said(0)
+    qtctl("-t", fake.address, "--events-all", str(declared), "list").said(0)
     qtctl("sets", "--save", "my-set", "virtio_*").said(0)
     program = qtctl.home / "bin" / "qtctl"
     program.parent.mkdir()
@@ -113,6 +113,21 @@ def test_tab_completes_in_a_real_shell(shell: Shell, home: Path) -> None:
         "qtctl tail -- a -virtio_blk_handle_r\t": ["tail", "--", "a", "-virtio_blk_handle_read"],
         "qtctl replay some\t": ["replay", "some trace"],
         "qtctl -t ./some\t ps": ["-t", "./some trace", "ps"],
+        "qtctl top 'virtio_blk_*' --by nsec\t": ["top", "virtio_blk_*", "--by", "nsectors"],
+        "qtctl count virtio_blk_handle_read --hist=nsec\t": [
+            *("count", "virtio_blk_handle_read", "--hist=nsectors")
+        ],
+        "qtctl latency a virtio_blk_handle_read --key vdev,re\t": [
+            *("latency", "a", "virtio_blk_handle_read", "--key", "vdev,req")
+        ],
+        "qtctl tail 'virtio_blk_*' --where nsec\t": ["tail", "virtio_blk_*", "--where", "nsectors"],
+        "qtctl tail 'virtio_blk_*' --where 'sector == 0 and nsec\t": [
+            *("tail", "virtio_blk_*", "--where", "sector == 0 and nsectors")
+        ],
+        "qtctl tail 'virtio_blk_*' --where='sector == 0 and nsec\t": [
+            *("tail", "virtio_blk_*", "--where=sector == 0 and nsectors")
+        ],
+        "qtctl info 'virtio_blk_handle_r\t": ["info", "virtio_blk_handle_read"],
         "true && qtctl inf\t": ["info"],
     }
     for typed, called in expected.items():
@@ -157,3 +172,9 @@ def test_fish_offers_with_descriptions(qtctl: Qtctl, home: Path) -> None:
     assert set(offered("qtctl list --state=una")) == {"--state=unavailable"}
     assert "stop after N records" in offered("qtctl tail --max")["--max-events"]
     assert any("some" in one for one in offered("qtctl replay so"))
+    found = offered("qtctl tail virtio_blk_handle_read --where nse")
+    assert found == {"nsectors": "size_t, in 1 event"}
+    found = offered("qtctl tail virtio_blk_handle_read --where 'sector == 0 and nse")
+    assert set(found) == {"sector == 0 and nsectors"}
+    assert "tid" in offered("qtctl count virtio_blk_handle_read --by ")
+    assert "time_ns" not in offered("qtctl count virtio_blk_handle_read --by ")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.commands.completing import read_line, slot
+from qtctl.commands.completing import open_quotation, read_line, slot
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import Arg
 from qtctl.session import known
@@ -112,6 +112,31 @@ def test_events_are_known_from_the_guest_that_was_seen_last(cache: Path) -> None
     assert known.known_events("") == {"a": "", "b": ""}
     kept = list((cache / "qtctl").iterdir())
     assert [one.name for one in kept] == ["events"]
+
+
+def test_declarations_are_those_of_the_events_that_are_asked_for(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert known.known_declarations(lambda names: names) == {}
+    path = cache / "trace-events-all"
+    path.write_text(declarations_text("7.2"))
+    for seen in (["virtio_notify", "own_thing", "nvme_read"], []):  # of a guest, or installed
+        if seen:
+            known.remember(seen, path)
+        else:
+            (cache / "qtctl" / "events").unlink()
+            monkeypatch.setattr(known, "installed_declarations", lambda: [path])
+        found = known.known_declarations(lambda names: [n for n in names if n.endswith("notify")])
+        assert [one.name for one in found["virtio_notify"].arguments] == ["vdev", "vq"]
+        assert "nvme_read" not in found
+        assert (len(found) == 1) == bool(seen)
+
+
+def test_where_an_open_quotation_begins() -> None:
+    assert open_quotation("tail 'a b") == 0
+    assert open_quotation("tail --where='a 'b' c") == len("--where=a b")
+    assert open_quotation('tail x"') == 1
+    assert open_quotation("tail 'a b' c") is None
 
 
 def test_a_broken_cache_is_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,13 @@ def test_arguments_of_the_selected_events_complete_a_filter() -> None:
     assert texts("tail virtio_blk_* --where 'sector == 0") == []
 
 
+def test_arguments_to_group_and_to_pair_by() -> None:
+    assert texts("top virtio_blk_* --by nse") == ["nsectors"]
+    assert texts("latency virtio_blk_handle_read virtio_blk_req_complete --key vdev,r") == ["req"]
+    assert {"event", "tid"} < set(texts("count virtio_blk_* --by "))
+    assert "time_ns" not in texts("count virtio_blk_* --by ")
+
+
 def test_files_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my events").touch()
     (tmp_path / "folder").mkdir()

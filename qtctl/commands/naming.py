@@ -1,0 +1,64 @@
+"""Names of arguments for a line that is being typed: of the events that stand on it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from qtctl.commands.completing import Slot
+from qtctl.errors import QtctlError
+from qtctl.events.patterns import Rule, Selection
+from qtctl.model import Declaration
+from qtctl.text.style import counted
+
+_RECORD = {"event": "name of the event", "tid": "id of the thread", "time_ns": "time in ns"}
+_GROUPS = ("event", "tid")
+_WORDS = ("and", "or", "not", "in")
+_NAME = re.compile(r"[A-Za-z_]\w*\Z")
+
+
+class Named(NamedTuple):
+    """A name, what it means, and how many characters at the end of the line it stands for."""
+
+    text: str
+    about: str
+    begun: int
+
+
+def argument_names(
+    place: Slot, names: Sequence[str], declared: Mapping[str, Declaration]
+) -> Iterator[Named]:
+    """Yield arguments of the events ``names``, the most frequent first, and the record's own."""
+    word = place.text
+    found = _NAME.search(word)
+    begun = found[0] if found else ""
+    if word and not found and not word.endswith(tuple(" (=<>!&|+-*/%~^,")):
+        return
+    counts: Counter[str] = Counter()
+    types: dict[str, str] = {}
+    for name in names:
+        if name in declared:
+            for argument in declared[name].arguments:
+                counts[argument.name] += 1
+                types.setdefault(argument.name, argument.ctype)
+    in_filter = place.kind == "filter"
+    offered = [
+        *(
+            (name, f"{types[name]}, in {counted(count, 'event')}")
+            for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+        ),
+        *((name, about) for name, about in _RECORD.items() if in_filter or name in _GROUPS),
+        *((word, "") for word in (_WORDS if in_filter and begun else ())),
+    ]
+    yield from (Named(n, about, len(begun)) for n, about in offered if n.startswith(begun))
+
+
+def selected(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the events that the words of a line take in; none for words that make no sense."""
+    rules: list[Rule] = [(True, word) for word in patterns]
+    try:
+        return Selection(tuple(rules)).pick(names)
+    except QtctlError:
+        return []
