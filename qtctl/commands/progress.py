@@ -51,17 +51,20 @@ class StatusLine:
 
 
 class Progress:
-    """Tells how much of ``size`` bytes is done, as a :class:`StatusLine`."""
+    """Tells how much of ``size`` bytes (0: not known) is done, as a :class:`StatusLine`."""
 
     def __init__(self, context: Context, size: int, *, alone: bool) -> None:
-        self._line = StatusLine(context, alone=alone and size > 0)
+        self._line = StatusLine(context, alone=alone)
         self._size = size
 
     def tell(self, done: int) -> None:
         """Be told how many bytes are done."""
-        self._line.tell(
-            lambda: f"{min(100, 100 * done // self._size):3} % of {self._size >> 20} MiB"
-        )
+        self._line.tell(lambda: self._words(done))
+
+    def _words(self, done: int) -> str:
+        if not self._size:
+            return f"{done >> 20} MiB so far"
+        return f"{min(100, 100 * done // self._size):3} % of {self._size >> 20} MiB"
 
     def clear(self) -> None:
         """Leave the line empty."""

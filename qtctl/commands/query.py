@@ -100,7 +100,8 @@ class _Answer:
         self._batches: Iterator[Any] = iter(())
         self._names: Sequence[str] = ()
         self._types: Sequence[Any] = ()
-        self._progress = Progress(context, sum(one.size for one in asked.readings), alone=True)
+        sizes = [one.size for one in asked.readings]
+        self._progress = Progress(context, sum(sizes) if all(sizes) else 0, alone=True)
 
     async def _begin(self) -> None:
         """Start the query."""

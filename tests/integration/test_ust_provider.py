@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -27,43 +26,16 @@ from qtctl.records.table import EventTable
 from qtctl.session.attach import Session
 from qtctl.session.feeds import ust
 from qtctl.session.feeds.base import Items, Loss, Request
-from tests import needs
-from tests.provider import Program
-from tests.running import TOP
+from tests.provider.lttng import DECLARED, Provider, build
 
-DECLARED = """
-own_count(uint64_t n) "%"PRIu64
-own_clock(uint64_t ns) "%"PRIu64
-own_text(void *dev, const char *name, int ret) "%p %s %d"
-own_nothing(void) ""
-"""
 TABLE = EventTable.build(None, parse_declarations(DECLARED).by_name)
-SOURCES = TOP / "tests" / "provider"
 LIMIT_S = 20.0
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the provider."""
-    needs.program("gcc", "gcc")
-    needs.lttng()
-    out = tmp_path_factory.mktemp("provider") / "provider"
-    words = ["gcc", "-O1", f"-I{SOURCES}", "-o", str(out), str(SOURCES / "ust.c"), "-llttng-ust"]
-    built = subprocess.run(
-        [*words, "-ldl"], capture_output=True, text=True, timeout=60, check=False
-    )
-    if "lttng/tracepoint.h: No such file" in built.stderr:
-        needs.packaged("lttng/tracepoint.h", "liblttng-ust-dev")
-    assert built.returncode == 0, built.stderr
-    return out
-
-
-class Provider(Program):
-    """Program with LTTng tracepoints."""
-
-    def tell(self, words: str) -> None:
-        """Have it emit, and wait until it has."""
-        assert self.ask(words) == b"done\n"
+    return build(tmp_path_factory.mktemp("provider"))
 
 
 @pytest.fixture

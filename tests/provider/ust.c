@@ -2,6 +2,7 @@
  * Emits tracepoints of provider `qemu` as stdin asks for, a line each, and answers each on stdout:
  *   count N   N times own_count, as fast as it goes
  *   clock     own_clock with CLOCK_REALTIME in ns
+ *   pairs N   N times own_submit and, a millisecond later, own_complete
  *   texts     own_text with every byte a C string can hold, and own_nothing
  */
 #define LTTNG_UST_TRACEPOINT_CREATE_PROBES
@@ -22,6 +23,12 @@ int main(void)
         if (sscanf(line, "count %llu", &n) == 1) {
             for (unsigned long long i = 0; i < n; i++)
                 lttng_ust_tracepoint(qemu, own_count, i);
+        } else if (sscanf(line, "pairs %llu", &n) == 1) {
+            for (unsigned long long i = 0; i < n; i++) {
+                lttng_ust_tracepoint(qemu, own_submit, (void *)(0x1000 + i), (int)i);
+                nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+                lttng_ust_tracepoint(qemu, own_complete, (void *)(0x1000 + i));
+            }
         } else if (strncmp(line, "clock", 5) == 0) {
             struct timespec now;
             clock_gettime(CLOCK_REALTIME, &now);

@@ -22,6 +22,16 @@ LTTNG_UST_TRACEPOINT_EVENT(
         lttng_ust_field_integer_hex(unsigned long, dev, (unsigned long)dev)
         lttng_ust_field_string(name, name)
         lttng_ust_field_integer(int, ret, ret)))
+LTTNG_UST_TRACEPOINT_EVENT(
+    qemu, own_submit,
+    LTTNG_UST_TP_ARGS(void *, req, int, number),
+    LTTNG_UST_TP_FIELDS(
+        lttng_ust_field_integer_hex(unsigned long, req, (unsigned long)req)
+        lttng_ust_field_integer(int, number, number)))
+LTTNG_UST_TRACEPOINT_EVENT(
+    qemu, own_complete,
+    LTTNG_UST_TP_ARGS(void *, req),
+    LTTNG_UST_TP_FIELDS(lttng_ust_field_integer_hex(unsigned long, req, (unsigned long)req)))
 LTTNG_UST_TRACEPOINT_EVENT(qemu, own_nothing, LTTNG_UST_TP_ARGS(), LTTNG_UST_TP_FIELDS())
 #endif
 #include <lttng/tracepoint-event.h>

@@ -11,6 +11,7 @@ import pytest
 
 from qtctl.backends.lttngdaemons import MARK, marked
 from tests import needs
+from tests.provider.lttng import recording
 from tests.qemus import Qemu, RealGuest, require
 from tests.running import Qtctl, eventually
 
@@ -133,6 +134,34 @@ def test_a_guest_that_is_killed_is_told(guest: RealGuest, run: OwnTemp) -> None:
     guest.process.kill()
     running.finish(LIMIT_S).said(5, "lost")
     assert run.left_over() == []
+
+
+def test_a_folder_of_lttng_s_says_what_the_log_says(
+    qemu: Qemu, run: OwnTemp, tmp_path: Path
+) -> None:
+    extra = ["-msg", "timestamp=on", "-D", "{dir}/qemu.log"]
+    folder, out = tmp_path / "lttng", tmp_path / "log"
+    with (
+        RealGuest(qemu, image="sectors", extra=extra) as guest,
+        recording(folder, guest.pid, "virtio_blk_*", "virtio_queue_notify"),
+    ):
+        words = ["record", "virtio_blk_*", "virtio_queue_notify", "--backend", "log"]
+        words += ["--max-events", "2000", "-o", str(out)]
+        run("-t", guest.address, *words, limit=LIMIT_S).said(0, "0 lost")
+    found = []
+    for path in (folder, out):
+        ran = run("replay", str(path), "--ndjson", limit=LIMIT_S).said(0, "0 lost")
+        every = [one for line in ran.out.splitlines() if (one := json.loads(line))]
+        found.append([(one["name"], one["args"]) for one in every if one["type"] == "event"])
+    traced, logged = found
+    # QMP switches one event after the other: the log's first records lack some.
+    begin = next(n for n, one in enumerate(logged) if n > 100 and "sector" in one[1])
+    first = traced.index(logged[begin])
+    assert traced[first : first + len(logged) - begin] == logged[begin:]
+    pairs = ("latency", "virtio_blk_handle_read", "virtio_blk_req_complete", "--json", "--from")
+    both = [json.loads(run(*pairs, str(path), limit=LIMIT_S).said(0).out) for path in (folder, out)]
+    assert both[0]["count"] >= both[1]["count"] > 400
+    run("diff", str(folder), str(out), limit=LIMIT_S).said(0)
 
 
 def test_switching_says_what_qmp_cannot_do(guest: RealGuest, run: OwnTemp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_what_babeltrace2_cannot_read_is_told(run: Qtctl, folder: Path, tmp_path
     ran = run("replay", str(folder), "--events-all", str(tmp_path / "all"), env=env, limit=None)
     ran.said(1, "babeltrace2 cannot read all of", "ERROR: it is broken")
     assert len(ran.out.splitlines()) == 3
+
+
+def test_progress_is_told_on_a_terminal(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(printed() * 8)
+    loop = f"for n in 1 2 3 4 5 6; do cat {tmp_path / 'text'}; sleep 0.2; done"
+    env = babeltrace2(tmp_path, loop)
+    ours, theirs = pty.openpty()
+    words = ("--events-all", str(tmp_path / "all"), "count", "--from", str(folder))
+    ran = run.start(*words, env=env, stderr=theirs).finish(None)
+    assert ran.code == 0
+    assert b" MiB so far" in os.read(ours, 1 << 16)
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_folders_that_are_none(run: Qtctl, folder: Path, tmp_path: Path) -> None:

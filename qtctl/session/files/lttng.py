@@ -91,7 +91,11 @@ class LttngFolder:
     def problem(self) -> str:
         """What of it could not be read."""
         code = self._reader.wait() if self._ended else 0
-        return f"babeltrace2 cannot read all of {self.path}: {self._said[:500]}" if code else ""
+        return (
+            f"babeltrace2 cannot read all of {self.path}: {self._said.strip()[:500]}"
+            if code
+            else ""
+        )
 
     def close(self) -> None:
         """End babeltrace2."""
