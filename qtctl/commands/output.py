@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FLUSH_S = 1.0
 _WRITE_S = 60.0
 _QUEUED = 4
+_NAMES = 10_000
 _PIECE = 512
 """Records that become text at once."""
 
@@ -36,10 +37,12 @@ class Output(Protocol):
     """Where the lines of a stream go.
 
     ``tells_news`` says that what the monitor and other consoles tell is shown there by itself.
+    ``most_rows`` is how many rows of an answer are of use there, None where all are.
     """
 
     error: OSError | None
     tells_news: bool
+    most_rows: int | None
 
     async def put(self, lines: Formatter, records: int = 0) -> None:
         """Take lines to be made and shown, in order; waits while there is no room.
@@ -69,6 +72,19 @@ def open_new(path: Path) -> int:
         ) from None
     except OSError as error:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
+
+
+def free_name(path: Path) -> Path:
+    """Return ``path``, or where that exists the first of ``path.1``, ``path.2`` ... that does not.
+
+    Raises:
+        QtctlError: there are ten thousand of them.
+    """
+    for number in range(_NAMES):
+        free = path.with_name(f"{path.name}.{number}") if number else path
+        if not os.path.lexists(free):
+            return free
+    raise QtctlError(f"{path} and {_NAMES - 1} files after it exist", hint="another -o")
 
 
 def new_folder(path: Path) -> None:
@@ -127,6 +143,7 @@ class Sink:
     """Writes lines to a descriptor, in order. ``failed`` is called once if writing fails."""
 
     tells_news = False
+    most_rows: int | None = None
 
     def __init__(self, fd: int, failed: Callable[[], None]) -> None:
         self._fd = fd

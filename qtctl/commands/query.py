@@ -178,15 +178,19 @@ class _Answer:
         return rows
 
     async def _write_lines(self, form: str, style: Style, output: Output) -> int:
-        rows = 0
+        rows, most = 0, output.most_rows
         await self._begin()
         lines = _Lines(form, style, self._names, self._asked.in_hex)
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:
+            shown = batch if most is None else batch.slice(0, max(0, most - rows))
             rows += len(batch)
-            await put_unless_stopped(self._context, output, partial(lines.some, batch))
+            if len(shown):
+                await put_unless_stopped(self._context, output, partial(lines.some, shown))
         await settled(self._context, output)
         output.check()
+        if most is not None and rows > most:
+            self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")
         return rows
 
     def _tell(self, rows: int) -> int:

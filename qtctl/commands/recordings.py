@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from qtctl.commands.output import open_new
-from qtctl.errors import QtctlError, UsageError
+from qtctl.commands.output import free_name, open_new
+from qtctl.errors import UsageError
 from qtctl.session.recording import FileRecorder, RecordingWriter, RingRecorder, facts_of
 from qtctl.text.style import counted
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DUMPS = 16
 """How often conditions have a ring written; whoever asks for it by hand is not limited."""
 _BETWEEN_S = 1.0
-_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +169,8 @@ class RingFiles:
         return [f"{reason}: {counted(writer.rows, 'record')} written to {path}"]
 
     def _new_file(self) -> tuple[Path, int]:
-        for number in range(_NAMES):
-            path = self._path.with_name(f"{self._path.name}.{number}") if number else self._path
-            if os.path.lexists(path):
-                continue
-            return path, open_new(path)
-        raise QtctlError(f"{self._path} and {_NAMES - 1} files after it exist", hint="another -o")
+        path = free_name(self._path)
+        return path, open_new(path)
 
     def end(self, *, lost: bool) -> list[str]:
         """Write what is held, if this is an end to write it at."""

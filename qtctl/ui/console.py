@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.output import Output
+from qtctl.commands.output import Output, free_name
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, CommandTable, Result
 from qtctl.commands.writing import make_writer
@@ -155,7 +155,7 @@ class Console:
             console=self,
         )
         self._numbers = itertools.count(1)
-        self._lines: asyncio.Queue[str] = asyncio.Queue()
+        self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._state = ""
         self._stale = asyncio.Event()
         self._watch: Job | None = None
@@ -195,13 +195,17 @@ class Console:
 
     # Lines and jobs
 
-    def submit(self, line: str) -> None:
-        """Run a line once those before it have ended or gone to the background."""
-        self._lines.put_nowait(line)
+    def submit(self, line: str, *, again: bool = False) -> None:
+        """Run a line once those before it have ended or gone to the background.
+
+        ``again``: it was run before, and its ``-o FILE`` may be there; it goes on in ``FILE.1``.
+        """
+        self._lines.put_nowait((line, again))
 
     async def _obey(self) -> None:
         while True:
-            job = self._begin(await self._lines.get())
+            line, again = await self._lines.get()
+            job = self._begin(line, again=again)
             if isinstance(job, Job):
                 await asyncio.wait({job.task}, timeout=FOREGROUND_S)
                 job.context.name = cut(job.line.strip(), _NAME_CHARS)
@@ -211,11 +215,13 @@ class Console:
         job = self._begin(line)
         return await job.task if isinstance(job, Job) else job
 
-    def _begin(self, line: str) -> Job | int:
+    def _begin(self, line: str, *, again: bool = False) -> Job | int:
         """Start the verb of a line; an exit code where there is nothing to start."""
         try:
             words = split(line)
             parsed = self._parse(words) if words else None
+            if again and parsed is not None:
+                self._number_file(parsed[1])
         except QtctlError as error:
             return self._context.fail(error)
         if parsed is None:
@@ -231,6 +237,12 @@ class Console:
         except SystemExit:  # --help or --version was printed
             self._context.write(printed.getvalue().rstrip("\n").split("\n"))
             return None
+
+    def _number_file(self, options: Namespace) -> None:
+        out: Path | None = getattr(options, "out", None)
+        if out is not None and (free := free_name(out)) != out:
+            options.out = free
+            self._context.say(f"{out} stays as it is: what comes now goes to {free}")
 
     def _context_for(self, options: Namespace) -> ConsoleContext:
         return replace(
@@ -330,7 +342,7 @@ class Console:
             self._resumes = False
             for job in again:
                 self._context.say(f"again: {job.line}")
-                self.submit(job.line)
+                self.submit(job.line, again=True)
             self._stale.set()
 
     def _goes_on(self, job: Job) -> bool:

@@ -15,6 +15,8 @@ from qtctl.ui.thinning import WINDOW_S, Thinner
 
 _DRAW_S = 0.04
 """Lines that come closer together than this are drawn together."""
+MOST_ROWS = 1000
+"""Rows of an answer that are drawn: nobody scrolls back through more of them."""
 
 
 class Screen:
@@ -25,6 +27,7 @@ class Screen:
 
     error: OSError | None = None
     tells_news = True
+    most_rows: int | None = MOST_ROWS
 
     def __init__(
         self, style: Style, draw: Callable[[Sequence[str]], None], ready: Callable[[], bool]

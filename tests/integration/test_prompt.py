@@ -11,6 +11,7 @@ import pytest
 from tests.fake_qmp import FakeProcess
 from tests.integration.conftest import MakeFake
 from tests.running import Qtctl, Ran, eventually
+from tests.samples import capture
 from tests.terminals import Pty
 
 READ = "virtio_blk_handle_read"
@@ -127,6 +128,55 @@ def test_a_guest_that_comes_back_is_taken_up_again(qtctl: Qtctl, folder: Path) -
             assert on.finish() == 0
             assert not second.tell()["enabled"]
     assert not qtctl.leases()
+
+
+def test_a_job_with_a_file_goes_on_in_another_when_the_guest_comes_back(
+    qtctl: Qtctl, folder: Path
+) -> None:
+    where = ("--socket", str(folder / "qmp"), "-D", str(folder / "log"))
+    line = f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"
+
+    def await_row(path: Path) -> None:
+        eventually(lambda: b"sector 7" in path.read_bytes(), f"{path} is written")
+
+    with FakeProcess(*where) as first, prompt(qtctl, first) as on:
+        out = folder / "rows"
+        on.until(PROMPT)
+        on.send(f"tail {READ} -o {out}\r")
+        place = on.until("1 event on")
+        first.tell(emit=[line])
+        await_row(out)
+        first.stop()
+        place = on.until("is gone", place)
+        for other in (folder / "rows.1", folder / "rows.2"):
+            with FakeProcess(*where) as guest:
+                place = on.until(f"goes to {other}", place)
+                place = on.until("1 event on", place)
+                guest.tell(emit=[line])
+                await_row(other)
+            place = on.until("is gone", place)
+        assert out.read_bytes().count(b"sector 7") == 1
+        on.send("\x04")
+        assert on.finish() == 0
+
+
+def test_a_long_answer_is_cut_and_tells_how_to_get_all_of_it(
+    qtctl: Qtctl, fake: FakeProcess, folder: Path
+) -> None:
+    pytest.importorskip("duckdb")
+    (folder / "trace").write_bytes(capture("qemu-7.2-simple-v4.bin"))
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        query = f"query 'SELECT range n FROM range(3500), events LIMIT 3500' {folder / 'trace'}"
+        on.send(f"{query}\r")
+        place = on.until("2,500 more rows, not drawn; all of them: -o FILE")
+        on.until("3500 rows", place)
+        on.send(f"{query} -o {folder / 'all'}\r")
+        eventually(lambda: (folder / "all").exists(), "a file")
+        on.until("3500 rows", place + 100)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert len((folder / "all").read_text().splitlines()) == 3500
 
 
 def test_a_prompt_can_be_left_while_the_guest_is_gone(qtctl: Qtctl, folder: Path) -> None:
