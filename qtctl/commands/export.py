@@ -42,7 +42,7 @@ _FOLDERS = ("parquet", "ctf")
             choices=(*_TEXT, "perfetto", *_FOLDERS),
             help="ndjson, csv, perfetto (a file), parquet or ctf (a folder)",
         ),
-        arg("path", metavar="FILE", type=Path, help="a recording, a simple trace, or a log"),
+        arg("path", metavar="FILE", type=Path, help="a recording, a trace, or a log"),
         PATTERNS,
         EXCEPT,
         FILE,

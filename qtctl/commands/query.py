@@ -39,7 +39,7 @@ _T = TypeVar("_T")
     "ask files of records in SQL: each event is a table",
     arguments=(
         arg("sql", metavar="SELECT", help="one SELECT, as DuckDB reads it"),
-        arg("paths", metavar="FILE", nargs="+", type=Path, help="recordings, simple traces, logs"),
+        arg("paths", metavar="FILE", nargs="+", type=Path, help="recordings, traces, logs"),
         arg(
             "--format",
             choices=("table", "csv", "ndjson", "parquet"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             "path",
             metavar="FILE",
             type=Path,
-            help="a recording, a simple trace, a folder of LTTng's, or a log",
+            help="a recording, a simple trace, a folder of LTTng's, text of ftrace, or a log",
             completes="file",
         ),
         PATTERNS,
@@ -50,9 +50,10 @@ if TYPE_CHECKING:
         "qtctl replay qemu.log --events-all trace-events-all --ndjson",
     ),
     details=(
-        "Needs no guest. A recording has its declarations in it; those of other files come from\n"
-        "--events-all, else from the installed QEMU whose events fit best. Exit 1 if part of\n"
-        "the file cannot be read; the rest is printed."
+        "Needs no guest. A recording has its declarations in it, and so has what LTTng wrote;\n"
+        "those of other files come from --events-all, else from the installed QEMU whose events\n"
+        "fit best. Exit 1 if part of the file cannot be read; the rest is printed. What a system\n"
+        "log or the kernel says to have dropped counts as lost."
     ),
     selects=True,
 )

@@ -50,21 +50,23 @@ class _Before:
 class TraceDecoder:
     """Turns trace_pipe text into batches of one guest's records; keeps one unfinished record.
 
-    ``owner_of`` tells the process of a thread, or None where that cannot be known: it is asked
-    once a call for threads whose process the kernel did not print. ``kernel`` maps the short names
-    of kernel events (``kvm_exit``) to names in ``table`` (``kvm:kvm_exit``); these are taken
-    whatever thread they are of, for the buffer holds no others. ``timed`` says that the buffer's
-    clock, plus an offset, is Unix time; else records get ``now_ns`` (Clock.ARRIVAL).
+    ``pid`` None takes those of all processes. ``owner_of`` tells the process of a thread, or None
+    where that cannot be known: it is asked once a call for threads whose process the kernel did
+    not print. ``kernel`` maps the short names of kernel events (``kvm_exit``) to names in
+    ``table`` (``kvm:kvm_exit``); these are taken whatever thread they are of, for the buffer holds
+    no others. ``timed`` says that the buffer's clock, plus an offset, is ``clock``; else records
+    get ``now_ns`` (Clock.ARRIVAL).
     """
 
     def __init__(
         self,
         table: EventTable,
         *,
-        pid: int,
-        owner_of: Callable[[int], int | None],
+        pid: int | None,
+        owner_of: Callable[[int], int | None] = lambda _: None,
         kernel: Mapping[str, str] | None = None,
         timed: bool = True,
+        clock: Clock = Clock.REALTIME,
         line_limit: int = LINE_LIMIT,
     ) -> None:
         self._table = table
@@ -74,6 +76,7 @@ class TraceDecoder:
         self._short = EventTable.build(short, {})
         self._long = np.array([table.indices[short[n]] for n in self._short.names], np.int32)
         self._timed = timed
+        self._clock = clock
         self._limit = line_limit
         self._carry = b""
         self._state = np.zeros(4, np.int64)
@@ -88,8 +91,8 @@ class TraceDecoder:
     def feed(self, data: bytes, *, offset_ns: int, now_ns: int) -> list[Batch | Missed]:
         """Decode the next bytes.
 
-        ``offset_ns`` brings the buffer's clock to Unix time, ``now_ns`` is when they were read;
-        both in ns.
+        ``offset_ns`` brings the buffer's clock to Unix time, or what ``clock`` says; ``now_ns`` is
+        when they were read; both in ns.
         """
         return self._decode(self._carry + data, False, offset_ns, now_ns)
 
@@ -196,7 +199,7 @@ class TraceDecoder:
             begin=begin,
             stop=stop,
             arrived=arrived,
-            clock=Clock.REALTIME,
+            clock=self._clock,
             backend=Backend.FTRACE,
             pid=self._pid,
         )
@@ -222,6 +225,9 @@ class TraceDecoder:
     ) -> int:
         """Mark the guest's rows in ``mine``; return how many could be anybody's."""
         marks = ((kind == MARK) | (kind == EVENT)) & ~mine
+        if self._pid is None:
+            mine |= marks
+            return 0
         mine |= marks & (tgid == self._pid)
         unknown = np.flatnonzero(marks & (tgid < 0))
         if not len(unknown):

@@ -1,4 +1,4 @@
-"""Reading what was written earlier, without a guest: recordings, simple and LTTng traces, logs."""
+"""Reading what was written earlier, without a guest: recordings, traces, logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from qtctl.records.chunks import is_recording
 from qtctl.records.printf import hex_arguments
 from qtctl.records.simpletrace import is_simple
 from qtctl.session.feeds.base import Item, Loss
-from qtctl.session.files.base import PlainFile, SavedFile
+from qtctl.session.files.base import SAMPLE_BYTES, PlainFile, SavedFile
+from qtctl.session.files.ftrace import FtraceFile, is_ftrace
 from qtctl.session.files.log import LogFile
 from qtctl.session.files.lttng import LttngFolder
 from qtctl.session.files.recording import RecordingFile
@@ -120,6 +121,8 @@ def open_saved(path: Path, events_all: Path | None) -> SavedFile:
             return RecordingFile(file, events_all)
         if is_simple(head):
             return SimpleFile(file, events_all)
+        if is_ftrace(file.at(0, SAMPLE_BYTES)):
+            return FtraceFile(file, events_all)
         return LogFile(file, events_all)
     except BaseException:
         file.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qtctl.errors import UsageError
 from qtctl.events.declarations import Declarations, parse_declarations
+from qtctl.records.batch import Batch
 
 
 def read_declarations(path: Path) -> Declarations:
@@ -37,6 +38,35 @@ def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, 
         if points > best[1]:
             best = found, points, path
     return best
+
+
+def declared_for_text(
+    events_all: Path | None, score: Callable[[Declarations], int]
+) -> tuple[Declarations, str] | None:
+    """Return the declarations for a text, those that score best, and words on where they are from.
+
+    None where none of the installed ones scores.
+
+    Raises:
+        UsageError: ``events_all`` cannot be read.
+    """
+    if events_all is not None:
+        return read_declarations(events_all), f"events declared in {events_all}"
+    best, _, path = best_installed(score)
+    if path is None:
+        return None
+    return best, f"events declared in {path} (a guess; else: --events-all FILE)"
+
+
+def readable(items: Iterable[object]) -> int:
+    """Count the records among ``items`` whose arguments are as declared."""
+    return sum(
+        int(batch.arguments(event).ok.sum())
+        for batch in items
+        if isinstance(batch, Batch)
+        for event in batch.groups()
+        if event >= 0
+    )
 
 
 def installed_declarations() -> list[Path]:

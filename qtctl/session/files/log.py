@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtctl.errors import QtctlError
+import numpy as np
+
 from qtctl.events.declarations import Declarations
+from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.prefixes import PrefixedDecoder, words_before
+from qtctl.records.squashed import lost_in, may_tell_of_losses, unsquashed
 from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Item
+from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import SAMPLE_BYTES, PlainFile
-from qtctl.session.files.declared import best_installed, read_declarations
+from qtctl.session.files.declared import declared_for_text, readable
+from qtctl.session.files.foreign import check_readable, looks_foreign, no_record
 from qtctl.text.style import counted
 
-_SNIFF_BYTES = 4096
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+_CARRY_BYTES = 1 << 20
 
 
 class LogFile:
@@ -27,32 +30,25 @@ class LogFile:
     """
 
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
-        head = file.at(0, SAMPLE_BYTES)
-        _check_text(head, str(file.path))
-        self.notes: list[str] = []
-        self._file = file
-        declared = self._declarations(head, events_all).by_name
-        self.table = EventTable.build(None, declared)
-        words = words_before(self.table, head)
+        head = self._head = file.at(0, SAMPLE_BYTES)
+        check_readable(head, str(file.path))
+        sample = unsquashed(head)[0]
+        known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
+        if known is None or (looks_foreign(head) and not _readable(known[0], sample)):
+            raise no_record(head, str(file.path))
+        declared, told = known
+        self.table = EventTable.build(None, declared.by_name)
+        words = words_before(self.table, sample)
+        self.notes = [f"log text, {told}"]
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
+        self._file = file
         self._decoder: LogDecoder | PrefixedDecoder = LogDecoder(self.table)
         if words:
             self._decoder = PrefixedDecoder(self.table, words)
-        self._ended = False
-
-    def _declarations(self, sample: bytes, events_all: Path | None) -> Declarations:
-        if events_all is not None:
-            return read_declarations(events_all)
-        best, _, path = best_installed(lambda found: _readable(found, sample))
-        if path is None:
-            raise QtctlError(
-                f"no record in the first {len(sample)} bytes of {self._file.path}: it is neither "
-                "a recording, a simple trace nor log text with events that are known here",
-                hint="--events-all FILE, the trace-events-all of the QEMU that wrote it",
-            )
-        self.notes.append(f"log text, events declared in {path} (a guess; else: --events-all FILE)")
-        return best
+        self._prefixed = bool(words)
+        self._carry = b""
+        self._ended = self._found = False
 
     @property
     def size(self) -> int:
@@ -70,46 +66,60 @@ class LogFile:
             return None
         data, now_ns = self._file.more(), self._file.modified_ns
         self._ended = not data
+        left = 0
+        if self._prefixed:
+            data, left = self._unsquashed(data)
         decoder = self._decoder
-        found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
-        return [found] if isinstance(found, Batch) else list(found)
+        batches: list[Batch] = []
+        for one in (decoder.feed(data, now_ns=now_ns) if data else (), self._flushed(now_ns)):
+            batches += [one] if isinstance(one, Batch) else one
+        self._found = self._found or any((batch.event >= 0).any() for batch in batches)
+        items: list[Item] = []
+        for batch in batches:
+            items += self._with_losses(batch) if self._prefixed else [batch]
+        return [*items, Loss(Backend.LOG, left, 0)] if left else items
+
+    def _flushed(self, now_ns: int) -> Batch | list[Batch]:
+        return self._decoder.flush(now_ns=now_ns) if self._ended else []
+
+    def _unsquashed(self, data: bytes) -> tuple[bytes, int]:
+        """Write out lines that a system log squashed, of those that are whole."""
+        data = self._carry + data
+        cut = len(data) if self._ended else data.rfind(b"\n") + 1
+        if len(data) - cut > _CARRY_BYTES:
+            cut = len(data)
+        self._carry = data[cut:]
+        return unsquashed(data[:cut])
+
+    def _with_losses(self, batch: Batch) -> list[Item]:
+        """Cut a batch where a log daemon says that it dropped something of a QEMU."""
+        texts = batch.groups().get(-1)
+        if texts is None or not may_tell_of_losses(batch.data):
+            return [batch]
+        items: list[Item] = []
+        first = 0
+        for row in texts.tolist():
+            lost = lost_in(batch.text(row))
+            if lost:
+                items.append(batch.select(np.arange(first, row + 1)))
+                items.append(Loss(Backend.LOG, lost, int(batch.time_ns[row])))
+                first = row + 1
+        return [*items, batch.select(np.arange(first, len(batch)))] if first < len(batch) else items
 
     @property
     def problem(self) -> str:
         """What of it could not be read."""
-        return self._file.fault
+        if self._file.fault or self._found:
+            return self._file.fault
+        return str(no_record(self._head, str(self._file.path)))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _check_text(head: bytes, where: str) -> None:
-    """Refuse what cannot be text.
-
-    Raises:
-        QtctlError: it is empty, packed, or something else.
-    """
-    if not head:
-        raise QtctlError(f"{where} is empty")
-    packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
-    if packed:
-        raise QtctlError(f"{where} is packed with {packed}", hint="unpack it first")
-    if b"\0" in head[:_SNIFF_BYTES]:
-        raise QtctlError(
-            f"{where} is neither a recording, a file of QEMU's simple backend nor log text",
-            hint="qtctl replay --help",
-        )
-
-
 def _readable(declared: Declarations, sample: bytes) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
     table = EventTable.build(None, declared.by_name)
     decoder = PrefixedDecoder(table, words_before(table, sample))
-    batches = [*decoder.feed(sample, now_ns=0), *decoder.flush(now_ns=0)]
-    return sum(
-        int(batch.arguments(event).ok.sum())
-        for batch in batches
-        for event in batch.groups()
-        if event >= 0
-    )
+    return readable([*decoder.feed(sample, now_ns=0), *decoder.flush(now_ns=0)])

@@ -1,0 +1,87 @@
+"""Files that people bring and that hold no records to read here: what they are, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+from qtctl.errors import QtctlError
+
+_SNIFF_BYTES = 4096
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_BINARY = {
+    b"\x17\x08\x44tracing": ("what trace-cmd recorded", "trace-cmd report FILE > text; read that"),
+    b"PERFILE2": ("what perf recorded", "perf script > text; read that"),
+    b"PAR1": ("a Parquet file", "DuckDB, Polars and others read it"),
+}
+_OWN = "what qtctl printed or exported, for people and for other programs"
+_RECORD = "qtctl record -o FILE keeps what can be read again"
+_TEXTS = (
+    (re.compile(rb'\{"type": ?"(?:event|control|loss|text|summary|guest|mark)"'), _OWN, _RECORD),
+    (re.compile(rb"type,time_ns,clock,pid,tid,backend,name,"), _OWN, _RECORD),
+    (
+        re.compile(rb"(?:\[?[\d:]+\.\d{9}\]? \(\+\S+\) )(?:\S+ )?qemu:\w+: \{", re.MULTILINE),
+        "what babeltrace2 printed of an LTTng trace",
+        "read the folder of the trace itself",
+    ),
+    (
+        re.compile(
+            rb"^(?:\+?[\d:]+\.\d{6} )?(?:\d+ )?[a-z]\w+(?: \w+=(?:'[^']*'|\S+))+$", re.MULTILINE
+        ),
+        _OWN,
+        _RECORD,
+    ),
+)
+
+
+def check_readable(head: bytes, where: str) -> None:
+    """Refuse what cannot be text, or is for certain no log.
+
+    Raises:
+        QtctlError: it is empty, packed, binary, or what qtctl printed for programs.
+    """
+    if not head:
+        raise QtctlError(f"{where} is empty")
+    for magic, name in _PACKED.items():
+        if head.startswith(magic):
+            raise QtctlError(f"{where} is packed with {name}", hint=f"{name} -d, and read that")
+    for magic, (words, hint) in _BINARY.items():
+        if head.startswith(magic):
+            raise QtctlError(f"{where} is {words}", hint=hint)
+    if b"\0" in head[:_SNIFF_BYTES]:
+        raise QtctlError(
+            f"{where} is neither a recording, a file of QEMU's simple backend nor log text",
+            hint="qtctl replay --help",
+        )
+    for pattern, words, hint in _TEXTS[:2]:
+        if pattern.match(head):
+            raise QtctlError(f"{where} is {words}", hint=hint)
+
+
+def no_record(head: bytes, where: str) -> QtctlError:
+    """Return the error for a text in whose begin no record was found."""
+    known = _text(head)
+    if known is not None:
+        return QtctlError(f"{where} is {known[0]}", hint=known[1])
+    return QtctlError(
+        f"no record in the first {len(head)} bytes of {where}: it is neither a recording, a simple "
+        "trace nor log text with events that are known here",
+        hint="--events-all FILE, the trace-events-all of the QEMU that wrote it",
+    )
+
+
+def looks_foreign(head: bytes) -> bool:
+    """Tell whether a text looks like something that other programs, or qtctl itself, print."""
+    return _text(head) is not None
+
+
+def _text(head: bytes) -> tuple[str, str] | None:
+    for pattern, words, hint in _TEXTS:
+        if pattern.search(head[:_SNIFF_BYTES]):
+            return words, hint
+    return None
