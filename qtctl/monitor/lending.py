@@ -42,6 +42,8 @@ _AT_QEMU = _QUEUED = 8
 _LEAVE_S = 1.0
 _FAREWELL_S = 0.3
 _OWN_COMMANDS = (HELLO, ANNOUNCE, LENDER)
+_OWN_IDS = "__qmp#"
+"""How the ids that qemu.qmp gives begin."""
 
 
 class Lender:
@@ -163,6 +165,8 @@ class Lender:
                     client.send(line)
         elif "error" in message and "id" not in message:
             self._break(line)
+        elif self._own is not None and not str(message.get("id")).startswith(_OWN_IDS):
+            self._own.send(line)  # it belongs to no command, and our own client tells of that
 
     def _greet(self, line: bytes) -> None:
         """Take QEMU's greeting and pass it on, without what does not work through a lender."""

@@ -66,12 +66,29 @@ class _Hearing(EventListener):
 
 
 class _Client(QMPClient):
-    """Makes no text of each message for its log: four fifths of the work of a long reply."""
+    """Makes no text of each message for its log: four fifths of the work of a long reply.
+
+    ``strays`` are replies so far that belong to no command, which the base class drops, and
+    ``stray`` tells of the last.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.strays, self.stray = 0, ""
+        self._asked: set[object] = set()
 
     def _cb_inbound(self, msg: Message) -> Message:
+        if "return" in msg or "error" in msg:
+            number = msg.get("id")
+            if isinstance(number, str) and number in self._asked:
+                self._asked.discard(number)
+            elif self.greeting is not None:
+                self.strays += 1
+                self.stray = f"with the id {number!r}" if "id" in msg else "without an id"
         return msg
 
     def _cb_outbound(self, msg: Message) -> Message:
+        self._asked.add(msg.get("id"))
         return msg
 
 
@@ -82,7 +99,7 @@ class Link:
     """
 
     def __init__(
-        self, address: Address, client: QMPClient, sock: socket.socket, hearing: _Hearing
+        self, address: Address, client: _Client, sock: socket.socket, hearing: _Hearing
     ) -> None:
         self.address = address
         self.patience_s = COMMAND_TIMEOUT_S
@@ -141,6 +158,7 @@ class Link:
             raise LinkLost(f"lost {self.address}: {cause}") from error
 
     async def _within(self, call: asyncio.Future[_T], timeout_s: float, command: str) -> _T:
+        strays = self._client.strays
         try:
             done, _ = await asyncio.wait({call}, timeout=timeout_s)
         except asyncio.CancelledError:
@@ -152,9 +170,11 @@ class Link:
         call.cancel()
         # Or a verb would wait for each of its commands again.
         self._stuck, self.patience_s = True, STUCK_TIMEOUT_S
+        stray = self._client.stray if self._client.strays > strays else ""
         raise OutcomeUnknown(
-            f"no answer to {command} from {self.address} within {timeout_s:.3g} s: "
-            "the outcome is unknown, QEMU may still apply it",
+            f"no answer to {command} from {self.address} within {timeout_s:.3g} s"
+            + (f", but a reply {_one_line(stray)}, which belongs to no command" if stray else "")
+            + ": the outcome is unknown, QEMU may still apply it",
             hint="qtctl doctor",
         )
 
