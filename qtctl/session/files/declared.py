@@ -8,7 +8,6 @@ from pathlib import Path
 
 from qtctl.errors import UsageError
 from qtctl.events.declarations import Declarations, parse_declarations
-from qtctl.records.batch import Batch
 
 
 def read_declarations(path: Path) -> Declarations:
@@ -60,6 +59,8 @@ def declared_for_text(
 
 def readable(items: Iterable[object]) -> int:
     """Count the records among ``items`` whose arguments are as declared."""
+    from qtctl.records.batch import Batch  # brings NumPy, which `qtctl enable` does without
+
     return sum(
         int(batch.arguments(event).ok.sum())
         for batch in items
