@@ -24,6 +24,7 @@ MAX_LAG_BYTES = 28 * MIB
 BUSY_LAG_BYTES = 16 * MIB
 """The same for a reader whose output is busy: it will not catch up, and is slow to be run."""
 _PAGE = 4096
+_NO_ROOM_BYTES = 1 << 20
 _INOTIFY_BACKSTOP_S = 1.0
 
 
@@ -134,6 +135,12 @@ class GrowingFile:
     def behind(self) -> int:
         """Return how many bytes are written and not read yet."""
         return max(0, os.fstat(self._fd).st_size - self.offset)
+
+    def is_full(self, *, root: bool) -> bool:
+        """Tell whether hardly anything is free where the file lies, for root or for others."""
+        place = os.fstatvfs(self._fd)
+        free = (place.f_bfree if root else place.f_bavail) * place.f_frsize
+        return place.f_blocks > 0 and free < _NO_ROOM_BYTES
 
     def inode(self) -> tuple[int, int]:
         """Return the device and inode of the file that is read."""

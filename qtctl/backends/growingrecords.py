@@ -39,8 +39,3 @@ class GrowingRecords(GrowingFile):
             return []
         self.offset = data_at
         return [Gap(None)]
-
-    def room(self, *, root: bool) -> int:
-        """Return how many bytes are free where the file lies, for root or for others."""
-        place = os.fstatvfs(self._fd)
-        return (place.f_bfree if root else place.f_bavail) * place.f_frsize

@@ -301,7 +301,8 @@ def _backend_findings(
     elif target.reach in (Reach.PER_THREAD, Reach.UNKNOWN):
         yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")
     else:
-        yield Finding("ok", f"the log goes to {target}; tail points it at a spool and back")
+        back = "to /dev/null" if target.undo == "/dev/null" else "back"
+        yield Finding("ok", f"the log goes to {target}; tail points it at a spool, then {back}")
 
 
 def _declared(session: Session, names: list[str]) -> Finding:

@@ -7,6 +7,7 @@ this module and were checked on the declarations of QEMU 7.2, 10.2 and 11.1; the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -124,10 +125,16 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     selection = Selection(tuple(rules))
     _refuse_itself(name, selection)
     text = "".join(f"{word}\n" for word in selection.words())
+    place = path.resolve()
+    fresh = place.with_name(f"{place.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w" if replace else "x", encoding="utf-8") as file:
-            file.write(text)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a full disk must neither leave half a set nor take the one before.
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(place) if replace else os.link(fresh, place)
+        finally:
+            fresh.unlink(missing_ok=True)
     except FileExistsError:
         raise UsageError(f"{path} exists", hint=f"qtctl sets --save {name} --force ...") from None
     except OSError as error:

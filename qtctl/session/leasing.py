@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from qtctl.errors import NothingMatched, QtctlError, Refused, TooBroad
+from qtctl.errors import LeaseError, NothingMatched, QtctlError, Refused, TooBroad
 from qtctl.events.control import (
     States,
     SwitchReport,
@@ -251,7 +251,8 @@ class Leasing:
         self.acted_s = time.monotonic()
         left = tuple(sorted(set(lease.events) - set(back)))
         if keep:
-            await self._write(replace(lease, events={}))
+            with contextlib.suppress(LeaseError):  # on a full disk; that they are back is true
+                await self._write(replace(lease, events={}))
             return GivenBack(tuple(sorted(back)), left)
         shared = [resource for other in others for resource in other.resources]
         notes = [

@@ -36,11 +36,12 @@ class LogFeed:
         self._file = file
         self._end = 0
         self._decoder = decoder
-        self._checked = time.monotonic()
+        self._checked = self._looked = time.monotonic()
+        self._full = self._told_full = False
 
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
-        out: Items = []
+        out: Items = self._look_for_room()
         for item in self._file.read():
             now_ns = time.time_ns()
             if isinstance(item, Gap):
@@ -51,6 +52,23 @@ class LogFeed:
                 if len(batch):
                     out.append(batch)
         return out
+
+    def _look_for_room(self) -> Items:
+        """Tell, once each time, that the disk is full: QEMU itself tells nobody."""
+        now = time.monotonic()
+        guest = self._session.guest
+        if guest is None or now - self._looked < _RECHECK_S:
+            return []
+        before, self._full = self._full, self._file.is_full(root=guest.uid == 0)
+        self._looked = now
+        if before or not self._full:
+            return []
+        if not self._told_full:
+            self._session.notices.append(
+                f"the disk of {self.source} is full: QEMU loses lines without a word"
+            )
+        self._told_full = True
+        return [Loss(Backend.LOG, None, time.time_ns())]
 
     def keep_up(self) -> None:
         """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
@@ -87,7 +105,7 @@ class LogFeed:
         if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
             return []
         self._checked = time.monotonic()
-        return await self._follow_move()
+        return self._look_for_room() or await self._follow_move()
 
     async def _follow_move(self) -> Items:
         guest = self._session.guest

@@ -40,7 +40,6 @@ _FLOWING_BYTES = 64 << 10
 """QEMU writes by itself once it has gathered this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
 _RECHECK_S = 2.0
 _CLOCK_STEP_NS = 1_000_000
-_NO_ROOM_BYTES = 1 << 20
 _QUIET_S = 0.03
 _QUIET_TURNS = 16
 
@@ -160,7 +159,7 @@ class SimpleFeed:
             return []
         if has_inode(guest.pid, self._file.inode()):
             full = "the disk of the trace file is full: QEMU loses records without a word"
-            if self._file.room(root=guest.uid == 0) < _NO_ROOM_BYTES and self._tell(full):
+            if self._file.is_full(root=guest.uid == 0) and self._tell(full):
                 return [Loss(Backend.SIMPLE, None, time.time_ns())]
             return []
         found = find_file(guest, await read_status(self._session.monitor))
