@@ -110,11 +110,17 @@ async def _read(
         Replay, path, events_all=context.events_all, selection=chosen, where=options.where
     )
     with contextlib.closing(trace):
+        for note in trace.notes:
+            context.say(f"{path}: {note}")
         profile = profile_of(trace.table.names, trace.table.declarations, options.pair, str(path))
         await read_through(context, trace, profile.take)
+    if trace.remark:
+        context.complain(trace.remark)
     counts = trace.counts
     if not counts.shown:
-        raise UsageError(f"{path} has no record of these events: nothing to compare")
+        raise UsageError(
+            f"{path} has no record of these events: nothing to compare", hint=trace.problem
+        )
     took = "" if profile.seconds is None else f" in {profile.seconds:.3g} s"
     lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ""
     context.say(f"{path}: {counts.shown} records{took}{lost}")

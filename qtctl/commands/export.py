@@ -17,7 +17,7 @@ from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.replay import print_all
 from qtctl.commands.values import count, selection
-from qtctl.commands.writing import WHERE, Lines, Writer, say_sums
+from qtctl.commands.writing import WHERE, Lines, Writer, say_end
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
 
@@ -110,7 +110,7 @@ async def export(context: Context, options: argparse.Namespace) -> int:
             made = _make(trace, form, out, options.pair)
             with whole_or_removed(context, out), contextlib.closing(made):
                 await _copy(context, trace, made)
-        say_sums(context, trace.counts)
+        say_end(context, trace)
     if trace.problem:
         raise QtctlError(trace.problem)
     return 0

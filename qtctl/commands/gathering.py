@@ -17,7 +17,7 @@ from qtctl.commands.progress import read_through
 from qtctl.commands.registry import Result, arg
 from qtctl.commands.stream import BACKEND, announce, put, stop_when, warn
 from qtctl.commands.values import duration
-from qtctl.commands.writing import NDJSON, Writer, say_sums
+from qtctl.commands.writing import NDJSON, Writer, say_end, say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
@@ -238,7 +238,7 @@ async def _from_file(
         taker = ready(Known(trace.table.names, trace.table.declarations, str(trace.path)))
         context.stops = True
         await read_through(context, trace, taker.take)
-        say_sums(context, trace.counts)
+        say_end(context, trace)
     _show(context, options, result(taker, trace.counts.lost))
     if trace.problem:
         raise QtctlError(trace.problem)

@@ -198,6 +198,8 @@ class _Answer:
         context, readings = self._context, self._asked.readings
         context.say(counted(rows, "row"))
         for one in readings:
+            if one.remark:
+                context.complain(one.remark)
             if one.counts and (one.counts.lost or one.counts.unknown_losses):
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
         problems = [one.problem for one in readings if one.problem]

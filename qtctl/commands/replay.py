@@ -16,7 +16,7 @@ from qtctl.commands.output import Output, put_unless_stopped, settled
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, make_writer, say_sums
+from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, make_writer, say_end
 from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
             style = Style() if options.out else context.out_style
         writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
         await print_all(context, trace, writer, output)
-        say_sums(context, trace.counts)
+        say_end(context, trace)
         output.check()
     if trace.problem:
         raise QtctlError(trace.problem)

@@ -15,6 +15,7 @@ from qtctl.model import Control, Flood, GuestEvent, Mark, News
 if TYPE_CHECKING:
     from qtctl.session.feeds.base import Item, Loss
     from qtctl.session.follow import Stream
+    from qtctl.session.replaying import Replay
     from qtctl.session.sieve import Counts
     from qtctl.session.triggers import Fired
     from qtctl.text.rows import RowFormatter
@@ -162,6 +163,13 @@ def say_sums(context: Context, counts: Counts) -> None:
     """Tell the sums of a stream on stderr."""
     lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
     context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
+
+
+def say_end(context: Context, trace: Replay) -> None:
+    """Tell on stderr the sums of a file, and what is odd about its times."""
+    if trace.remark:
+        context.complain(trace.remark)
+    say_sums(context, trace.counts)
 
 
 def lost_words(counts: Counts) -> str:

@@ -14,6 +14,7 @@ from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.distribution import Spread
+from qtctl.records.spans import Span
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.latency import Latency, Question
 
@@ -66,7 +67,7 @@ class Profile:
     counts: Int64Array = field(init=False)
     first: dict[str, int] = field(default_factory=dict)
     follows: dict[int, int] = field(default_factory=dict)
-    _spans: dict[bool, tuple[int, int]] = field(default_factory=dict)
+    _spans: dict[bool, Span] = field(default_factory=dict)
     _before: dict[int, int] = field(default_factory=dict)
     _read: int = 0
 
@@ -76,8 +77,8 @@ class Profile:
     @property
     def seconds(self) -> float | None:
         """How long the run was, by QEMU's times, else by qtctl's; None where these do not tell."""
-        low, high = self._spans.get(False) or self._spans.get(True) or (0, 0)
-        return (high - low) / 1e9 or None
+        span = self._spans.get(False) or self._spans.get(True)
+        return span.length_ns / 1e9 or None if span else None
 
     def take(self, item: Item) -> None:
         """Count an item."""
@@ -103,9 +104,7 @@ class Profile:
         for arrived in (False, True):
             times = batch.time_ns[batch.arrived == arrived]
             if len(times):
-                low, high = int(times.min()), int(times.max())
-                least, most = self._spans.get(arrived, (low, high))
-                self._spans[arrived] = min(low, least), max(high, most)
+                self._spans.setdefault(arrived, Span()).take(times)
 
     def _follow(self, batch: Batch) -> None:
         """Count what follows what, thread by thread, on from the batch before."""

@@ -272,12 +272,14 @@ def forget(journal: Journal) -> None:
     journal.forget()
 
 
-def nothing_matched(selection: Selection, names: list[str], where: str) -> QtctlError:
-    """Return the error for a selection that picks none of ``names``, with near names."""
+def nothing_matched(
+    selection: Selection, names: list[str], where: str, look: str = "qtctl list"
+) -> QtctlError:
+    """Return the error for a selection that picks none of ``names``: near ones, or how to look."""
     included = selection.included
     wanted = ", ".join(repr(pattern) for pattern in included)
     similar = [name for pattern in included for name in near(pattern, names)][:3]
-    hint = " or ".join(similar) if similar else "qtctl list"
+    hint = " or ".join(similar) if similar else look
     return NothingMatched(f"no event matches {wanted or 'this'} on {where}", hint=hint)
 
 

@@ -70,6 +70,7 @@ class Reading:
     taken: int = 0
     counts: Counts | None = None
     problem: str = ""
+    remark: str = ""
 
 
 class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
@@ -163,6 +164,7 @@ class _Source:
                             yield make(item, schema=schema, file=self._label)
                 if not self.stopped:
                     reading.counts, reading.problem = trace.counts, trace.problem
+                    reading.remark = trace.remark
         except QtctlError as error:
             self.error = error  # DuckDB would pass on its text only
             raise

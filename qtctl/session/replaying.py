@@ -10,6 +10,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.chunks import is_recording
 from qtctl.records.printf import hex_arguments
 from qtctl.records.simpletrace import is_simple
+from qtctl.records.spans import Span
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import SAMPLE_BYTES, PlainFile, SavedFile
 from qtctl.session.files.ftrace import FtraceFile, is_ftrace
@@ -52,7 +53,7 @@ class Replay:
             every = list(self.table.names)
             chosen = selection.pick(every) if selection else every
             if selection and not chosen:
-                raise nothing_matched(selection, every, str(path))
+                raise nothing_matched(selection, every, str(path), f"qtctl count --from {path}")
             self.picked = tuple(chosen)
             self._sieve = Sieve(text=text, limit=limit)
             self._sieve.pick(self.table, self.picked, where)
@@ -60,6 +61,7 @@ class Replay:
             self._file.close()
             raise
         self.counts = self._sieve.counts
+        self._span = Span()
         self._ended = False
 
     @property
@@ -82,6 +84,18 @@ class Replay:
         """What of it could not be read, once the end was reached; empty if nothing."""
         return self._file.problem if self._ended else ""
 
+    @property
+    def remark(self) -> str:
+        """What should be known of the times that were shown so far; empty if nothing."""
+        span = self._span
+        if not span.steps:
+            return ""
+        times = "once" if span.steps == 1 else f"{span.steps} times"
+        return (
+            f"{self.path}: times go back {times}, by {span.back_ns / 1e9:,.1f} s at most (a clock "
+            "was set, or another run begins): records are in the order of the file"
+        )
+
     def hex_arguments(self) -> dict[str, frozenset[str]]:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
         declared = self.table.declarations
@@ -96,7 +110,12 @@ class Replay:
             self._ended = True
             return None
         taken = (self._sieve.take(i) if isinstance(i, Batch | Loss) else i for i in items)
-        return [item for item in taken if item is not None]
+        shown = [item for item in taken if item is not None]
+        for item in shown:
+            if isinstance(item, Batch):
+                late = item.arrived
+                self._span.take(item.time_ns[~late] if late.any() else item.time_ns)
+        return shown
 
     def close(self) -> None:
         """Close the file."""

@@ -44,7 +44,9 @@ class SavedFile(Protocol):
 
 
 class PlainFile:
-    """A plain file that is read from its begin to its end, as far as it goes now.
+    """A plain file that is read from its begin to its end, as far as it went when it was opened.
+
+    Those of the kernel have no size (0), and are read as far as they go.
 
     Raises:
         UsageError: it cannot be read, or is no plain file.
@@ -67,11 +69,26 @@ class PlainFile:
             self.fault = f"{self.path} cannot be read on from byte {offset}: {error.strerror}"
             return b""
 
-    def more(self) -> bytes:
-        """Return the next bytes; none at the end."""
-        data = self.at(self.taken, CHUNK_BYTES)
+    def more(self, *, lines: bool = False) -> bytes:
+        """Return the next bytes; none at the end. With ``lines`` the last line is a whole one."""
+        room = max(0, self.size - self.taken) if self.size else CHUNK_BYTES
+        data = self.at(self.taken, min(CHUNK_BYTES, room))
         self.taken += len(data)
+        if lines and data and self.taken == self.size and data[-1:] != b"\n":
+            rest = self.at(self.taken, CHUNK_BYTES)  # what was written meanwhile
+            rest = rest[: rest.find(b"\n") + 1]
+            self.taken += len(rest)
+            data += rest
+        if not data and self.taken < self.size and not self.fault:
+            self.fault = (
+                f"{self.path} was cut while it was read: it ends at byte {self.taken} now, and had "
+                f"{self.size}"
+            )
         return data
+
+    def grew(self) -> bool:
+        """Tell whether it was written to since it was opened."""
+        return os.fstat(self._fd).st_size > self.size
 
     def close(self) -> None:
         """Close the file."""

@@ -72,7 +72,7 @@ class FtraceFile:
         items: list[Item] = []
         if self._overwritten and not self._file.taken:
             items.append(Loss(Backend.FTRACE, self._overwritten, 0))
-        data, now_ns = self._file.more(), self._file.modified_ns
+        data, now_ns = self._file.more(lines=True), self._file.modified_ns
         self._ended = not data
         decoder = self._decoder
         if data:

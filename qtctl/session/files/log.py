@@ -64,7 +64,7 @@ class LogFile:
         """Read on; return what came of it, None at the end."""
         if self._ended:
             return None
-        data, now_ns = self._file.more(), self._file.modified_ns
+        data, now_ns = self._file.more(lines=True), self._file.modified_ns
         self._ended = not data
         left = 0
         if self._prefixed:

@@ -51,7 +51,8 @@ class RecordingFile:
         self.notes: list[str] = []
         declared: dict[str, Declaration] = {}
         names: list[str] = []
-        for kind, raw in self._indexed() or self._walked():
+        indexed = self._indexed()
+        for kind, raw in indexed or self._walked():
             if kind == ChunkKind.FACTS:
                 self.facts = _object(raw)
                 continue
@@ -62,7 +63,8 @@ class RecordingFile:
         if events_all is not None:
             declared = dict(read_declarations(events_all).by_name)
         self.table = EventTable.build(names, declared)
-        self.notes.append(_told(self.facts, self._sums, len(names)))
+        told = _told(self.facts, self._sums, len(names))
+        self.notes.append(told if indexed else f"{told}, without its end")
         self._data = DataReader(self.table)
         self._backend = _backend(self.facts)
 

@@ -73,6 +73,8 @@ class SimpleFile:
             return None
         data = self._file.more()
         self._ended = not data
+        if self._ended and self._file.grew():
+            return []  # the rest of the last record was written after the file was opened
         return [
             Loss(Backend.SIMPLE, item.count, item.time_ns or 0) if isinstance(item, Hole) else item
             for item in (self._decoder.feed(data) if data else self._decoder.flush())

@@ -1,0 +1,60 @@
+"""How long records took, by times that may be a little out of order, or step back with a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Span"]
+
+STEP_NS = 1_000_000_000
+"""By how much a time must fall for a clock to have been set: threads are not that far apart."""
+
+
+@dataclass(slots=True)
+class Span:
+    """Takes times in ns, in the order of their records.
+
+    ``steps`` is how often they fell by more than :data:`STEP_NS`, ``back_ns`` by how much at most.
+    """
+
+    steps: int = 0
+    back_ns: int = 0
+    _before: int = field(default=0, repr=False)
+    _low: int | None = field(default=None, repr=False)
+    _high: int = field(default=0, repr=False)
+    _passed: int = field(default=0, repr=False)
+
+    def take(self, times: NDArray[np.int64]) -> None:
+        """Take the next times."""
+        if not len(times):
+            return
+        # Python's numbers do not overflow, whatever times a file claims.
+        if self._low is None:
+            self._low = self._high = self._before = int(times[0])
+        first = np.empty(len(times), np.float64)
+        first[0] = int(times[0]) - self._before
+        np.subtract(times[1:], times[:-1], out=first[1:], casting="unsafe", dtype=np.float64)
+        cuts = np.flatnonzero(first < -STEP_NS)
+        self._before = int(times[-1])
+        if not len(cuts):
+            self._low = min(self._low, int(times.min()))
+            self._high = max(self._high, int(times.max()))
+            return
+        self.steps += len(cuts)
+        self.back_ns = max(self.back_ns, int(-first[cuts].min()))
+        begins = np.unique(np.append(0, cuts))
+        lows, highs = np.minimum.reduceat(times, begins), np.maximum.reduceat(times, begins)
+        if cuts[0] > 0:
+            lows[0], highs[0] = min(self._low, int(lows[0])), max(self._high, int(highs[0]))
+        else:
+            self._passed += self._high - self._low
+        self._passed += int((highs[:-1] - lows[:-1]).sum(dtype=np.float64))
+        self._low, self._high = int(lows[-1]), int(highs[-1])
+
+    @property
+    def length_ns(self) -> int:
+        """How long it was in all, each run from one step to the next by itself."""
+        return self._passed + (0 if self._low is None else self._high - self._low)
