@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.common import best, peer, print_rates
 from qtctl.events.declarations import parse_declarations
-from qtctl.records import kernels
 from qtctl.records.batch import Batch, EventTable, StringColumn
 from qtctl.records.filters import Filter
+from qtctl.records.kernels.splitting import COMPILED
 from qtctl.records.logtext import LogDecoder
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -83,9 +83,7 @@ def main() -> int:
     data = once * max(1, (options.megabytes << 20) // len(once))
     lines = data.count(b"\n")
     where = Filter.compile("event == 'memory_region_ops_read' and addr == 0x70", declared.values())
-    print(
-        f"{lines:,} lines, {len(data) / lines:.0f} bytes each; kernels compiled: {kernels.COMPILED}"
-    )
+    print(f"{lines:,} lines, {len(data) / lines:.0f} bytes each; kernels compiled: {COMPILED}")
     works: list[tuple[str, Callable[[Batch], object]]] = [
         ("to columns", nothing),
         ("with typed arguments", typed),
@@ -93,7 +91,7 @@ def main() -> int:
         ("filtered by --where", where.mask),
         ("to objects", objects),
     ]
-    if not kernels.COMPILED:
+    if not COMPILED:
         data = data[: 2 << 20]
     rows = [
         (f"qtctl, {name}", best(partial(decode, table, data, work), options.seconds))
@@ -113,7 +111,7 @@ def main() -> int:
             if shutil.which(command[0]):
                 rows.append((title, best(partial(peer, command, count), options.seconds)))
     print_rates(rows, "lines", PEER if PEER in dict(rows) else rows[0][0])
-    broken = [one for one, limit in LIMITS.items() if kernels.COMPILED and dict(rows)[one] < limit]
+    broken = [one for one, limit in LIMITS.items() if COMPILED and dict(rows)[one] < limit]
     for title in broken:
         print(f"{title}: below {LIMITS[title] / 1e6:.0f} million", file=sys.stderr)
     return bool(broken)

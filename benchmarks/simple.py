@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks.common import QTCTL, best, peer, print_rates
 from benchmarks.traces import Repeated, declared
 from qtctl.events.declarations import parse_declarations
-from qtctl.records import linekernels, simplekernels
 from qtctl.records.batch import Batch, EventTable
+from qtctl.records.kernels import simple, writing
 from qtctl.records.simpletrace import SimpleDecoder
 from qtctl.session.files.base import CHUNK_BYTES
 from qtctl.text.ndjson import json_lines
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=2.0, help="for each line of the table")
     options = parser.parse_args()
-    compiled = simplekernels.COMPILED and linekernels.COMPILED
+    compiled = simple.COMPILED and writing.COMPILED
     count = options.records if compiled else min(options.records, 20_000)
     rows: list[tuple[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="qtctl-bench-") as name:

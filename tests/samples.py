@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
 import importlib.machinery
 import importlib.util
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,11 +16,13 @@ from types import ModuleType
 import pytest
 
 from qtctl.events.declarations import Declarations, parse_declarations
-from qtctl.records import batch, columns, kernels, logtext, table
+from qtctl.records import kernels
 from qtctl.records.batch import EventTable
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = ("7.2", "10.2", "11.1")
+KERNELS = Path(kernels.__path__[0])
+FORMS = ("compiled", "interpreted")
 
 
 @cache
@@ -42,10 +46,11 @@ def capture(name: str) -> bytes:
 
 
 @cache
-def interpreted(name: str = "kernels") -> ModuleType:
-    """Load a module of ``records`` from its source, whatever was compiled beside it."""
-    path = Path(kernels.__file__).parent / f"{name}.py"
-    loader = importlib.machinery.SourceFileLoader(f"{name}_interpreted", str(path))
+def interpreted(name: str) -> ModuleType:
+    """Load a kernel from its source, whatever was compiled beside it."""
+    loader = importlib.machinery.SourceFileLoader(
+        f"{name}_interpreted", str(KERNELS / f"{name}.py")
+    )
     spec = importlib.util.spec_from_loader(f"{name}_interpreted", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -54,15 +59,32 @@ def interpreted(name: str = "kernels") -> ModuleType:
     return module
 
 
-def need_compiled() -> None:
-    if not kernels.COMPILED:
-        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
+@cache
+def are_compiled() -> bool:
+    names = [path.stem for path in KERNELS.glob("[!_]*.py")]
+    return all(importlib.import_module(f"{kernels.__name__}.{name}").COMPILED for name in names)
+
+
+def forms() -> tuple[str, ...]:
+    """Ways to run the kernels that there are here, for ``running``."""
+    return FORMS if are_compiled() else FORMS[1:]
 
 
 @contextlib.contextmanager
-def using(module: ModuleType) -> Iterator[None]:
-    """Let the records modules run on ``module`` instead of the kernels they imported."""
+def running(form: str) -> Iterator[None]:
+    """Let all of qtctl run on its kernels compiled (skips where they are not) or interpreted."""
+    if form == "compiled" and not are_compiled():
+        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
     with pytest.MonkeyPatch.context() as patch:
-        for user in (batch, columns, logtext, table):
-            patch.setattr(user, "kernels", module)
+        if form == "interpreted":
+            _interpret(patch)
         yield
+
+
+def _interpret(patch: pytest.MonkeyPatch) -> None:
+    for user in [module for name, module in sys.modules.items() if name.startswith("qtctl.")]:
+        for name, value in list(vars(user).items()):
+            if isinstance(value, ModuleType) and user is not kernels:
+                package, _, kernel = value.__name__.rpartition(".")
+                if package == kernels.__name__:
+                    patch.setattr(user, name, interpreted(kernel))

@@ -231,7 +231,7 @@ def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
 
 
 def _machine() -> Iterator[Finding]:
-    from qtctl.records.kernels import COMPILED
+    from qtctl.records.kernels.splitting import COMPILED
 
     yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
     if COMPILED:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records import kernels
 from qtctl.records.columns import BoolArray, Column, Columns, Int64Array, Record, StringColumn
+from qtctl.records.kernels import grouping
 from qtctl.records.table import EventTable
 
 __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
@@ -75,7 +75,7 @@ class Batch:
             np.cumsum(counts, out=bounds[1:])
             order = np.empty(len(self), np.int64)
             event = np.ascontiguousarray(self.event)
-            kernels.group_rows(event.data, bounds[:-1].copy().data, order.data)
+            grouping.group_rows(event.data, bounds[:-1].copy().data, order.data)
             for group in np.flatnonzero(counts).tolist():
                 self._groups[group - 1] = order[bounds[group] : bounds[group + 1]]
         return self._groups

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Argument, Backend, Clock, Kind
-from qtctl.records import bpfkernels
 from qtctl.records.batch import Batch
-from qtctl.records.bpfkernels import ALIVE, LOST
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.kernels import bpf
+from qtctl.records.kernels.bpf import ALIVE, LOST
 from qtctl.records.table import EventTable
 
 __all__ = ["LINE_LIMIT", "BpfArguments", "BpfDecoder", "Dropped"]
@@ -64,7 +64,7 @@ class BpfArguments:
         room = int((stop - begin).sum()) if texts else 0
         out, ok = np.empty(room + 1, np.uint8), np.zeros(rows, np.uint8)
         if rows:
-            bpfkernels.read_arguments(
+            bpf.read_arguments(
                 data,
                 len(arguments) - texts,
                 texts,
@@ -193,7 +193,7 @@ class BpfDecoder:
         while True:
             room = tuple(np.empty(_ROWS, kind) for kind in _KINDS)
             event, time_ns, tid, start, begin, stop = (column.data for column in room)
-            rows, at = bpfkernels.split_lines(
+            rows, at = bpf.split_lines(
                 data, len(self.table), event, time_ns, tid, start, begin, stop, at
             )
             parts.append(tuple(column[:rows] for column in room))

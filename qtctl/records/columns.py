@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records import kernels
+from qtctl.records.kernels import grouping
 
 __all__ = ["Column", "Columns", "Record", "StringColumn", "readable"]
 
@@ -71,7 +71,7 @@ class StringColumn:
             codes = np.empty(rows, np.int32)
             firsts = np.empty(rows, np.int64)
             slots = np.full(1 << max(4, (2 * rows).bit_length()), -1, np.int32)
-            count = kernels.factorize(
+            count = grouping.factorize(
                 self._data,
                 self._starts.data,
                 self._stops.data,

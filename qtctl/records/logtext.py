@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records import kernels
 from qtctl.records.batch import Batch
+from qtctl.records.kernels import splitting
 from qtctl.records.table import EventTable
 
 __all__ = ["LINE_LIMIT", "LogDecoder"]
@@ -86,7 +86,7 @@ class LogDecoder:
         parts: list[_Part] = []
         event, time_ns, tid, start, begin, stop = (column.data for column in self._room)
         while True:
-            rows, reached = kernels.split_lines(
+            rows, reached = splitting.split_lines(
                 data,
                 table.blob,
                 table.offsets.data,

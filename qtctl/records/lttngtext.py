@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Argument, Backend, Clock, Kind
-from qtctl.records import lttngkernels
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.kernels import lttng
 from qtctl.records.table import EventTable
 
 __all__ = ["LINE_LIMIT", "Discarded", "FieldReader", "LttngDecoder"]
@@ -114,7 +114,7 @@ class _Plan:
 
 
 def _plan(arguments: list[Argument]) -> _Plan:
-    table = np.zeros((len(arguments) + 1, len(lttngkernels.FIELDS)), np.int64)
+    table = np.zeros((len(arguments) + 1, len(lttng.FIELDS)), np.int64)
     names, numbers, texts = b"", 0, 0
     columns = []
     for row, argument in zip(table[:-1], arguments, strict=True):
@@ -152,7 +152,7 @@ class FieldReader:
         spans = np.zeros(2 * plan.texts * rows + 1, np.int64)
         escaped = np.zeros(plan.texts + 1, np.uint8)
         ok = np.zeros(rows, np.uint8)
-        lttngkernels.parse_fields(
+        lttng.parse_fields(
             data,
             plan.table.reshape(-1).data,
             plan.names,
@@ -254,7 +254,7 @@ class LttngDecoder:
         scratch = np.zeros(2, np.int64)
         while rows == _ROWS:
             name, name_stop, time_ns, tid, start, begin, stop = (c.data for c in self._room)
-            rows, at = lttngkernels.split_records(
+            rows, at = lttng.split_records(
                 data,
                 name,
                 name_stop,

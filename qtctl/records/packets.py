@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records import packetkernels as kernels
 from qtctl.records.columns import Int64Array
+from qtctl.records.kernels import perfetto
 
 __all__ = ["Events", "Lanes", "write"]
 
@@ -37,14 +37,14 @@ class Events:
     def literal(self, fields: bytes) -> None:
         """Put the same fields into every event."""
         begin = self._text(fields)
-        self.plan.append((kernels.LITERAL, 0, begin, len(self.texts)))
+        self.plan.append((perfetto.LITERAL, 0, begin, len(self.texts)))
         self.room += len(fields) * len(self.rows)
 
     def choice(self, codes: NDArray[Any], fields: Sequence[bytes]) -> None:
         """Put fields[codes[i]] into event i."""
         sizes = np.array([len(one) for one in fields], np.int64)
         begin = self._text(b"".join(fields))
-        self._column(kernels.TEXT, codes.astype(np.uint64), len(self.edges), 0)
+        self._column(perfetto.TEXT, codes.astype(np.uint64), len(self.edges), 0)
         self.edges += [begin, *(begin + np.cumsum(sizes)).tolist()]
         self.room += int(sizes[codes].sum())
 
@@ -54,7 +54,7 @@ class Events:
         A number with bit 63 has ``before_negative``, which is of the same size, below 100 bytes.
         """
         begin = self._text(before + before_negative)
-        self._column(kernels.NUMBER, values.view(np.uint64), begin, len(self.texts))
+        self._column(perfetto.NUMBER, values.view(np.uint64), begin, len(self.texts))
         self.room += (_NUMBER + len(before)) * len(self.rows)
 
     def _text(self, text: bytes) -> int:
@@ -78,7 +78,7 @@ def write(kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> by
     for number, events in enumerate(kinds):
         kind[events.rows], place[events.rows] = number, np.arange(len(events.rows))
         for what, column, begin, stop in events.plan:
-            shift = edge_at if what == kernels.TEXT else text_at
+            shift = edge_at if what == perfetto.TEXT else text_at
             at = value_at + column * len(events.rows)
             plan.append((what, at, begin + shift, stop + shift))
         bounds.append(len(plan))
@@ -89,7 +89,7 @@ def write(kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> by
         edge_at += len(events.edges)
         value_at += len(events.columns) * len(events.rows)
     out = np.empty(sum(events.room for events in kinds), np.uint8)
-    begin = kernels.write_events(
+    begin = perfetto.write_events(
         np.array(plan, np.int64).reshape(-1).data,
         np.array(bounds, np.int64).data,
         b"".join(texts),
@@ -121,7 +121,7 @@ class Lanes:
         at = 0
         while True:
             ended = self._ended
-            at = kernels.lay_lanes(
+            at = perfetto.lay_lanes(
                 group.data,
                 start_ns.data,
                 end_ns.data,

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records import kernels, storekernels
 from qtctl.records.columns import BoolArray, Int64Array
+from qtctl.records.kernels import grouping, layout
 
 __all__ = ["Rows", "pack", "unpack"]
 
@@ -62,7 +62,7 @@ class Rows:
         if total:
             every = np.arange(len(event))
             edges = np.array([0, len(event)])
-            storekernels.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
+            layout.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
         return cls(event, time_ns, tid, arrived, _places(size), size, out.tobytes())
 
     @classmethod
@@ -107,7 +107,7 @@ def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
         pieces.append(piece)
     out = np.empty(len(rows.data), np.uint8)
     if len(out):
-        storekernels.lay_out(
+        layout.lay_out(
             rows.data, rows.begin.data, rows.size.data, order.data, bounds.data, _LONG, out.data
         )
     return facts, b"".join((*pieces, out.tobytes()))
@@ -139,9 +139,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     begin, data = np.zeros(count, np.int64), np.empty(total, np.uint8)
     order, bounds = _laid_order(event, size, by_event)
     if total:
-        storekernels.put_back(
-            laid, size.data, order.data, bounds.data, _LONG, begin.data, data.data
-        )
+        layout.put_back(laid, size.data, order.data, bounds.data, _LONG, begin.data, data.data)
     time_ns = np.cumsum(columns["time"] * int(facts["unit_ns"])) + int(facts["first_ns"])
     rows = Rows(
         event,
@@ -185,7 +183,7 @@ def _grouped(keys: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
     heads = np.zeros(len(counts), np.int64)
     np.cumsum(counts[:-1], out=heads[1:])
     order = np.empty(len(keys), np.int64)
-    kernels.group_rows(np.ascontiguousarray(keys).data, heads.data, order.data)
+    grouping.group_rows(np.ascontiguousarray(keys).data, heads.data, order.data)
     return order, counts
 
 

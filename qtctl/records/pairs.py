@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from qtctl.errors import UsageError
 from qtctl.model import Argument, Declaration, Kind
-from qtctl.records import pairkernels as kernels
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.groups import TID
+from qtctl.records.kernels import pairing
 from qtctl.records.printf import make_plan
 from qtctl.records.table import EventTable
 
@@ -100,7 +100,7 @@ class Pairing:
         self._key = tuple(key)
         # One more than there are events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)
-        for names, role in ((starts, kernels.START), (ends, kernels.END)):
+        for names, role in ((starts, pairing.START), (ends, pairing.END)):
             for name in names:
                 self._roles[table.indices[name]] |= role
         self._limit = limit
@@ -167,7 +167,7 @@ class Pairing:
         at = 0
         while True:
             table = self._open
-            at = kernels.match(
+            at = pairing.match(
                 role.data,
                 key.data,
                 time_ns.data,
@@ -211,7 +211,7 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _OpenStarts:
-    """The table of ``pairkernels.match``, with room for ``room`` starts."""
+    """The table of ``pairing.match``, with room for ``room`` starts."""
 
     room: int
     used: NDArray[np.uint8]
@@ -233,8 +233,8 @@ class _OpenStarts:
     def put(self, keys: NDArray[np.uint64], times: Int64Array, tags: NDArray[np.int32]) -> None:
         """Open fewer than ``room`` starts of different keys."""
         nothing, none = np.empty(0, np.int64), np.empty(0, np.int32)
-        kernels.match(
-            np.full(len(keys), kernels.START, np.uint8).data,
+        pairing.match(
+            np.full(len(keys), pairing.START, np.uint8).data,
             keys.data,
             times.data,
             tags.data,

@@ -39,7 +39,8 @@ _SEQUENCE = 1
 _CLEARED, _NEEDS = 1, 2
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _REALTIME, _BOOTTIME = 1, 6
-# Fields of TracePacket and of the messages in it; those of events with a track: ``packetkernels``.
+# Fields of TracePacket and of the messages in it; see ``kernels/perfetto.py`` for those of events
+# with a track.
 _PACKET = 1
 _CLOCKS, _SEQUENCE_ID, _INTERNED, _FLAGS, _TRACK = 6, 10, 12, 13, 60
 _TYPE, _NAME, _COUNT = 9, 10, 30

@@ -1,7 +1,7 @@
 """Turn a printf format round: from the text QEMU printed back to the arguments.
 
 Source: C's fprintf as glibc does it on 64-bit Linux, and the conversions that QEMU's trace-events
-use (7.2 to 11.1). A plan is a list of steps; ``kernels.parse_arguments`` walks them over rows.
+use (7.2 to 11.1). A plan is a list of steps; ``kernels/parsing.py`` walks them over rows.
 
 What a plan promises: the arguments it yields are the only ones that print the text, with one
 exception: blanks in front of a ``%20s`` are taken for padding.
@@ -29,7 +29,7 @@ _STEP_LIMIT = 64
 
 
 class Op(IntEnum):
-    """What a step does; the numbers are shared with ``kernels.py``."""
+    """What a step does; the numbers are shared with ``kernels/parsing.py``."""
 
     LITERAL = 0
     INTEGER = 1

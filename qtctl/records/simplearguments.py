@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Kind
-from qtctl.records import simplekernels as kernels
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.kernels import simple
 from qtctl.records.table import EventTable
 
 __all__ = ["SimpleReader"]
@@ -17,7 +17,7 @@ __all__ = ["SimpleReader"]
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """``fields``: three numbers an argument, as ``simplekernels.read_arguments`` reads them."""
+    """``fields``: three numbers an argument, as ``simple.read_arguments`` reads them."""
 
     fields: NDArray[np.int64]
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class SimpleReader:
         values = np.zeros((len(layout.texts) - texts, rows), np.uint64)
         spans = np.zeros((2 * texts, rows), np.int64)
         ok = np.zeros(rows, np.uint8)
-        kernels.read_arguments(
+        simple.read_arguments(
             data,
             layout.fields.data,
             np.ascontiguousarray(begin).data,

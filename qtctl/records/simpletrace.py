@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from qtctl.errors import QtctlError
 from qtctl.model import Backend, Clock
-from qtctl.records import simplekernels as kernels
 from qtctl.records.batch import Batch
+from qtctl.records.kernels import simple
 from qtctl.records.simplearguments import SimpleReader
 from qtctl.records.table import EventTable
 
@@ -195,7 +195,7 @@ class SimpleDecoder:
                 at, found = self._find(data, at, final=final)
                 if not found:
                     break
-            rows, at, why = kernels.walk(
+            rows, at, why = simple.walk(
                 data,
                 at,
                 len(data),
@@ -204,21 +204,21 @@ class SimpleDecoder:
                 *(column.data for column in self._room),
             )
             self._keep(rows)
-            if why == kernels.FULL:
+            if why == simple.FULL:
                 continue
-            if why == kernels.MORE and not (final and at < len(data)):
+            if why == simple.MORE and not (final and at < len(data)):
                 break
             after = self._other(data, at, why)
             if after == at and not final:
                 break
             # What makes no sense as an event may yet do so as one of another process.
-            at = after if after > at else self._garbled(data, at, why == kernels.BAD)
+            at = after if after > at else self._garbled(data, at, why == simple.BAD)
         self._close(data)
         return at
 
     def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
         """Look for the next record; what is stepped over is counted, save at the begin."""
-        place, found = kernels.resync(data, at, len(data), self._ids.data, int(self._pid[0]), final)
+        place, found = simple.resync(data, at, len(data), self._ids.data, int(self._pid[0]), final)
         if not self._quiet:
             self._unreadable(at, place - at)
         if found:
@@ -243,15 +243,15 @@ class SimpleDecoder:
 
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Take what is no event; return its end, ``at`` if more bytes are needed, -1 if bad."""
-        if why == kernels.DROPPED:
+        if why == simple.DROPPED:
             moment = struct.unpack_from("=Q", data, at + 16)[0] + self._offset_ns
             (count,) = struct.unpack_from("=Q", data, at + _FIXED_BYTES)
             self._close(data)
             self._items.append(Hole(count, self.position + at, moment))
             return at + _FIXED_BYTES + 8
-        if why == kernels.MAPPING:
+        if why == simple.MAPPING:
             return self._map(data, at)
-        return self._begin(data, at) if why == kernels.HEADER else -1
+        return self._begin(data, at) if why == simple.HEADER else -1
 
     def _map(self, data: bytes, at: int) -> int:
         """Learn a name."""

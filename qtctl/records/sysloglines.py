@@ -1,7 +1,7 @@
 """Decoder for lines of the system log that QEMU's syslog backend wrote, and for what is missing.
 
 Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
-the same. Forms: see ``syslogkernels.py``. Notices, checked on rsyslog 8.2302 (runtime/ratelimit.c)
+the same. Forms: see ``kernels/syslog.py``. Notices, checked on rsyslog 8.2302 (runtime/ratelimit.c)
 and systemd 252 (journald-rate-limit.c): ``imuxsock[pid: N, ...]: M messages lost due to
 rate-limiting``, ``... begin to drop messages due to rate-limiting``, ``Suppressed M messages from
 UNIT``; ``message repeated N times: [ TEXT]`` stands for N messages.
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records import kernels, syslogkernels
 from qtctl.records.batch import Batch
-from qtctl.records.syslogkernels import DAEMON, MINE, PLAIN, REPEATED
+from qtctl.records.kernels import naming, syslog
+from qtctl.records.kernels.syslog import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.records.table import EventTable
 from qtctl.records.tracepipe import Missed
 
@@ -106,7 +106,7 @@ class SyslogDecoder:
         reached = 0
         kind, time_ns, count, start, first, stop = (each.data for each in self._room)
         while True:
-            rows, reached = syslogkernels.split_syslog(
+            rows, reached = syslog.split_syslog(
                 data,
                 self._pid,
                 self._state.data,
@@ -177,7 +177,7 @@ class SyslogDecoder:
         kind, time_ns, count, start, first, stop = (column[rows] for column in columns)
         event, begin = np.empty(len(rows), np.int32), np.empty(len(rows), np.int64)
         table = self._table
-        kernels.match_names(
+        naming.match_names(
             data,
             table.blob,
             table.offsets.data,

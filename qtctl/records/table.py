@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Declaration, Kind
-from qtctl.records import kernels
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.kernels import naming, parsing
 from qtctl.records.printf import Op, Plan, make_plan
 
 __all__ = ["EventTable"]
@@ -18,7 +18,7 @@ __all__ = ["EventTable"]
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A plan as ``kernels.parse_arguments`` reads it, and where its columns belong."""
+    """A plan as ``parsing.parse_arguments`` reads it, and where its columns belong."""
 
     steps: NDArray[np.int64]
     literals: bytes
@@ -41,7 +41,7 @@ def _compile(plan: Plan) -> _Compiled:
         else:
             numbers += 1
     literals = b""
-    table = np.zeros((len(plan.steps), len(kernels.FIELDS)), np.int64)
+    table = np.zeros((len(plan.steps), len(parsing.FIELDS)), np.int64)
     for row, step in zip(table, plan.steps, strict=True):
         column, bits, signed = -1, 64, False
         if step.argument >= 0:
@@ -86,7 +86,7 @@ class EventTable:
         np.cumsum([len(name) for name in encoded], out=offsets[1:])
         blob = b"".join(encoded)
         slots = np.full(1 << max(4, (4 * len(encoded)).bit_length()), -1, np.int32)
-        kernels.index_names(blob, offsets.data, slots.data)
+        naming.index_names(blob, offsets.data, slots.data)
         extra = np.zeros(len(encoded) + 1, np.int32)
         for index, name in enumerate(chosen):
             declaration = declarations.get(name)
@@ -127,7 +127,7 @@ class EventTable:
         size = max(1, len(compiled.steps))
         work, numbers = np.zeros(1 + 2 * size, np.int64), np.zeros(size, np.uint64)
         if rows:
-            kernels.parse_arguments(
+            parsing.parse_arguments(
                 data,
                 compiled.steps.reshape(-1).data,
                 compiled.literals,

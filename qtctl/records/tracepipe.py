@@ -2,7 +2,7 @@
 
 Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
 the same. QEMU writes ``name args`` to trace_marker (scripts/tracetool/backend/ftrace.py of QEMU,
-7.2 to 11.1), cut at 512 bytes; the kernel puts a head before it (see ``tracekernels.py``). A text
+7.2 to 11.1), cut at 512 bytes; the kernel puts a head before it (see ``kernels/trace.py``). A text
 that holds a newline cannot be told from lines of the kernel's own.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records import kernels, tracekernels
 from qtctl.records.batch import Batch
+from qtctl.records.kernels import naming, trace
+from qtctl.records.kernels.trace import EVENT, LOST, MARK, PLAIN
 from qtctl.records.table import EventTable
-from qtctl.records.tracekernels import EVENT, LOST, MARK, PLAIN
 
 __all__ = ["LINE_LIMIT", "Missed", "TraceDecoder"]
 
@@ -124,7 +124,7 @@ class TraceDecoder:
         reached = 0
         kind, tid, tgid, time_ns, start, word, first, stop = (each.data for each in self._room)
         while True:
-            rows, reached = tracekernels.split_trace(
+            rows, reached = trace.split_trace(
                 data,
                 self._state.data,
                 final,
@@ -273,7 +273,7 @@ def _match(
     data: bytes, table: EventTable, start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     event, begin = np.empty(len(start), np.int32), np.empty(len(start), np.int64)
-    kernels.match_names(
+    naming.match_names(
         data,
         table.blob,
         table.offsets.data,

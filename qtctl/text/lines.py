@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records import linekernels as kernels
 from qtctl.records.columns import Int64Array, StringColumn
+from qtctl.records.kernels import writing
 
 __all__ = ["Lines", "write"]
 
 _LONGEST = {
-    kernels.SIGNED: 20,
-    kernels.UNSIGNED: 20,
-    kernels.HEX: 18,
-    kernels.SIGNED_HEX: 19,
-    kernels.SIX: 6,
-    kernels.SPAN: 18,
+    writing.SIGNED: 20,
+    writing.UNSIGNED: 20,
+    writing.HEX: 18,
+    writing.SIGNED_HEX: 19,
+    writing.SIX: 6,
+    writing.SPAN: 18,
 }
 """Bytes that a value takes at most."""
 
@@ -45,32 +45,32 @@ class Lines:
         at = len(self._texts)
         self._texts += encoded
         self.room += len(encoded) * len(self.rows)
-        self._plan += (kernels.LITERAL, 0, at, at + len(encoded))
+        self._plan += (writing.LITERAL, 0, at, at + len(encoded))
 
     def number(self, values: NDArray[Any], *, in_hex: bool = False) -> None:
         """Put whole numbers (int64 or uint64), in decimal or as C's ``%#x``."""
         if values.dtype == np.uint64:
-            self._value(kernels.HEX if in_hex else kernels.UNSIGNED, values)
+            self._value(writing.HEX if in_hex else writing.UNSIGNED, values)
         else:
-            self._value(kernels.SIGNED_HEX if in_hex else kernels.SIGNED, values)
+            self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
     def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
         """Put numbers between two texts; where one is negative, ``instead`` of all three."""
-        self._skip(kernels.UNLESS_NEGATIVE, values, 3)
+        self._skip(writing.UNLESS_NEGATIVE, values, 3)
         self.literal(before)
-        self._value(kernels.SIGNED, values)
+        self._value(writing.SIGNED, values)
         self.literal(after)
         if instead:
-            self._skip(kernels.IF_NEGATIVE, values, 1)
+            self._skip(writing.IF_NEGATIVE, values, 1)
             self.literal(instead)
 
     def six_digits(self, values: Int64Array) -> None:
         """Put numbers from 0 to 999,999 in six digits."""
-        self._value(kernels.SIX, values)
+        self._value(writing.SIX, values)
 
     def seconds(self, spans_ns: Int64Array) -> None:
         """Put times in ns as seconds with a sign and six decimals."""
-        self._value(kernels.SPAN, spans_ns)
+        self._value(writing.SPAN, spans_ns)
 
     def choice(self, codes: NDArray[Any], texts: Sequence[str]) -> None:
         """Put texts[codes[i]] into line i."""
@@ -81,7 +81,7 @@ class Lines:
         self._edges += begins.tolist()
         self._texts += b"".join(encoded)
         self.room += int(sizes[codes].sum())
-        self._plan += (kernels.CHOICE, len(self._columns), first, 0)
+        self._plan += (writing.CHOICE, len(self._columns), first, 0)
         self._columns.append(codes.astype(np.uint64))
 
     def texts(self, column: StringColumn, ready: Callable[[str], str]) -> None:
@@ -101,7 +101,7 @@ class Lines:
         """Write the lines to out[at:]; return where they end. ``begin`` and ``stop`` get places."""
         self.literal("\n")
         values = np.concatenate(self._columns) if self._columns else np.empty(0, np.uint64)
-        return kernels.write_rows(
+        return writing.write_rows(
             np.array(self._plan, np.int64).data,
             self._texts,
             np.array(self._edges, np.int64).data,
@@ -126,5 +126,5 @@ def write(blocks: Sequence[Lines]) -> list[str]:
         at = block.write(out, begin, stop, at)
     if len(blocks) > 1:
         apart, out = out, np.empty(at, np.uint8)
-        kernels.gather(apart.data, begin.data, stop.data, out.data)
+        writing.gather(apart.data, begin.data, stop.data, out.data)
     return out[: at - 1].tobytes().decode().split("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -12,12 +13,11 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
-from qtctl.records import bpfkernels, bpflines
 from qtctl.records.batch import Batch
 from qtctl.records.bpflines import LINE_LIMIT, BpfArguments, BpfDecoder, Dropped
 from qtctl.records.columns import Record
 from qtctl.records.table import EventTable
-from tests.samples import capture, interpreted
+from tests.samples import FORMS, capture, running
 
 NOW = 77
 OFFSET = 1000
@@ -32,12 +32,10 @@ TABLE = EventTable.build(
 )
 
 
-@pytest.fixture(params=["compiled", "interpreted"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "interpreted":
-        monkeypatch.setattr(bpflines, "bpfkernels", interpreted("bpfkernels"))
-    elif not bpfkernels.COMPILED:
-        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
+@pytest.fixture(params=FORMS)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 def escaped(text: bytes) -> bytes:
@@ -218,7 +216,6 @@ def test_texts_come_back_whole(text: bytes, rng: random.Random) -> None:
 
 @given(st.lists(PIECES, max_size=8).map(b"".join))
 def test_compiled_and_interpreted_agree(data: bytes) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        whole = decoded(data)
-        patch.setattr(bpflines, "bpfkernels", interpreted("bpfkernels"))
+    whole = decoded(data)
+    with running("interpreted"):
         assert repr(decoded(data)) == repr(whole)

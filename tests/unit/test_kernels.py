@@ -9,27 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.records import kernels
 from qtctl.records.batch import EventTable, StringColumn
-from tests.samples import interpreted, need_compiled, using
+from qtctl.records.kernels import grouping, splitting
+from tests.samples import FORMS, forms, interpreted, running
 
 
-@pytest.fixture(params=["compiled", "interpreted"])
-def module(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param == "interpreted":
-        return interpreted()
-    need_compiled()
-    return kernels
-
-
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("count", [0, 1, 500])
-def test_names_are_found_and_others_are_not(module: ModuleType, count: int) -> None:
+def test_names_are_found_and_others_are_not(form: str, count: int) -> None:
     names = [f"event_{number:x}_name" for number in range(count)]
-    with using(module):
+    with running(form):
         table = EventTable.build(names, {})
-        data = "\n".join([*names, "event_", "event_1_nam", ""]).encode()
-        found = _events(module, table, data)
-    assert found == [*range(count), -1, -1]
+    data = "\n".join([*names, "event_", "event_1_nam", ""]).encode()
+    module = splitting if form == "compiled" else interpreted("splitting")
+    assert _events(module, table, data) == [*range(count), -1, -1]
 
 
 def _events(module: ModuleType, table: EventTable, data: bytes) -> list[int]:
@@ -50,7 +43,7 @@ def _events(module: ModuleType, table: EventTable, data: bytes) -> list[int]:
 def test_grouping_is_a_stable_sort(events: list[int]) -> None:
     event = np.array(events, np.int32)
     expected = np.argsort(event, kind="stable").tolist()
-    for module in (kernels, interpreted()):
+    for module in (grouping, interpreted("grouping")):
         heads = np.zeros(8, np.int64)
         np.cumsum(np.bincount(event + 1, minlength=8)[:7], out=heads[1:])
         order = np.empty(len(events), np.int64)
@@ -63,8 +56,8 @@ def test_distinct_texts(texts: list[bytes]) -> None:
     stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
     starts = stops - np.array([len(text) for text in texts], np.int64)
     expected = [text.decode("utf-8", "surrogateescape") for text in texts]
-    for module in (kernels, interpreted()):
-        with using(module):
+    for form in forms():
+        with running(form):
             column = StringColumn.from_spans(b"".join(texts), starts, stops)
             assert len(column) == len(texts)
             assert column.take(np.arange(len(texts))).tolist() == expected

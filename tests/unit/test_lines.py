@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,18 +16,17 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
-from qtctl.records import linekernels, schema
+from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.text import lines
 from qtctl.text.csvlines import CsvLines
 from qtctl.text.lines import Lines, write
 from qtctl.text.ndjson import json_lines
 from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style, escaped
-from tests.samples import capture, event_table, interpreted
+from tests.samples import capture, event_table, forms, running
 from tests.simplefiles import event, header, mapping
 
 PIPE, TERMINAL, COLOUR = Style(), Style(80), Style(80, True)
@@ -39,7 +37,6 @@ DECLARED = parse_declarations(
 ).by_name
 TABLE = EventTable.build([*DECLARED, "unknown"], DECLARED)
 HEXES = {"full": frozenset({"p", "shown"})}
-KERNELS = (linekernels, interpreted("linekernels"))
 
 
 class Plainly:
@@ -125,10 +122,8 @@ def decoded(content: list[list[bytes]]) -> list[Batch]:
     ]
 
 
-def shown(batches: list[Batch], formatter: RowFormatter, kernels: ModuleType) -> list[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "kernels", kernels)
-        return [line for batch in batches for line in formatter.lines(batch)]
+def shown(batches: list[Batch], formatter: RowFormatter) -> list[str]:
+    return [line for batch in batches for line in formatter.lines(batch)]
 
 
 @given(
@@ -141,17 +136,17 @@ def test_lines_for_people(content: list[list[bytes]], style: Style, times: str) 
     names = list(TABLE.names)
     plainly = Plainly(style, times, names)
     expected = [plainly.line(record) for batch in batches for record in batch.records()]
-    for kernels in KERNELS:
-        assert shown(batches, RowFormatter(style, times, HEXES, names), kernels) == expected
+    for form in forms():
+        with running(form):
+            assert shown(batches, RowFormatter(style, times, HEXES, names)) == expected
 
 
 @given(content=CONTENT)
 def test_json_lines(content: list[list[bytes]]) -> None:
     batches = decoded(content)
     expected = [json.dumps(schema.record(one)) for batch in batches for one in batch.records()]
-    for kernels in KERNELS:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lines, "kernels", kernels)
+    for form in forms():
+        with running(form):
             assert [line for batch in batches for line in json_lines(batch)] == expected
 
 
@@ -175,9 +170,8 @@ def plain_csv(records: list[Record], arguments: list[str]) -> str:
 def test_csv_lines(content: list[list[bytes]], own: list[str]) -> None:
     batches = decoded(content)
     expected = plain_csv([one for batch in batches for one in batch.records()], own)
-    for kernels in KERNELS:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lines, "kernels", kernels)
+    for form in forms():
+        with running(form):
             made = CsvLines(own)
             got = [made.header(), *(line for batch in batches for line in made.lines(batch))]
         assert "\n".join(got) + "\n" == expected
@@ -227,14 +221,13 @@ def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
 def test_a_thread_is_shown_by_its_name_where_it_has_one() -> None:
     batches = decoded([[b"7@1.000000:none", b"8@1.000000:none", b"none"]])
     rows = RowFormatter(PIPE, "none", {}, [], lambda tid: "vCPU 0\x1b" * (tid == 7))
-    assert shown(batches, rows, linekernels) == ["vCPU 0\\x1b none", "8 none", "none"]
+    assert shown(batches, rows) == ["vCPU 0\\x1b none", "8 none", "none"]
 
 
 def test_colour_wraps_and_does_not_replace() -> None:
     batches = decoded([[b"full 0x1 2 3 4 x", b"none", b"text"]])
     plain, coloured = (
-        shown(batches, RowFormatter(style, "abs", HEXES, ["full"]), linekernels)
-        for style in (TERMINAL, COLOUR)
+        shown(batches, RowFormatter(style, "abs", HEXES, ["full"])) for style in (TERMINAL, COLOUR)
     )
     assert all("\x1b[" in line for line in coloured)
     assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
@@ -245,9 +238,8 @@ def test_numbers_are_written_as_c_does(
     signed: list[int], unsigned: list[int], in_hex: bool
 ) -> None:
     spec = "#x" if in_hex else "d"
-    for kernels in KERNELS:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lines, "kernels", kernels)
+    for form in forms():
+        with running(form):
             for numbers, kind in ((signed, np.int64), (unsigned, np.uint64)):
                 block = Lines(np.arange(len(numbers)))
                 block.number(np.array(numbers, kind), in_hex=in_hex)

@@ -19,7 +19,12 @@ from qtctl.model import Backend, Clock, Declaration, Kind
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable, Record
 from qtctl.records.logtext import LogDecoder
-from tests.samples import capture, declarations, event_table, interpreted, need_compiled, using
+from tests.samples import (
+    capture,
+    declarations,
+    event_table,
+    running,
+)
 
 NOW = 1_800_000_000_000_000_000
 CAPTURES = [
@@ -179,9 +184,8 @@ def test_nothing_is_thrown_away(data: bytes, limit: int) -> None:
 @given(data=TEXTS, limit=st.sampled_from([40, 1000]))
 @settings(max_examples=200, deadline=None)
 def test_compiled_and_interpreted_agree(data: bytes, limit: int) -> None:
-    need_compiled()
     compiled = decode(data, limit=limit)
-    with using(interpreted()):
+    with running("interpreted"):
         table = EventTable.build(TABLE.names, SMALL)
         assert decode(data, table=table, limit=limit) == compiled
 
@@ -190,7 +194,7 @@ def test_compiled_and_interpreted_agree(data: bytes, limit: int) -> None:
 def test_interpreted_kernels_read_a_capture(version: str, name: str) -> None:
     data = capture(name)[:60_000]
     expected = decode(data, table=event_table(version))
-    with using(interpreted()):
+    with running("interpreted"):
         table = EventTable.build(None, declarations(version).by_name)
         assert decode(data, table=table) == expected
 

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
-from qtctl.records import lttngkernels, lttngtext
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.lttngtext import LINE_LIMIT, Discarded, LttngDecoder
 from qtctl.records.table import EventTable
-from tests.samples import capture, event_table, interpreted
+from tests.samples import capture, event_table, running
 
 NOW = 77
 DECLARED = """
@@ -244,13 +243,10 @@ def test_hostile_bytes_never_raise_and_nothing_is_thrown_away(
 
 @given(st.lists(PIECES | st.binary(max_size=30), max_size=12), st.integers(0, 3000))
 def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
-    if not lttngkernels.COMPILED:
-        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
     data = b"".join(pieces)[:cut] + live_text()[:600]
     table = event_table("7.2")
     compiled, _ = decoded(data, table=table)
     whole, _ = decoded(b"".join(pieces))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lttngtext, "lttngkernels", interpreted("lttngkernels"))
+    with running("interpreted"):
         assert decoded(data, table=table)[0] == compiled
         assert decoded(b"".join(pieces))[0] == whole

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -19,19 +18,6 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Declaration, Kind
-from qtctl.records import (
-    bpfkernels,
-    bpflines,
-    lttngkernels,
-    lttngtext,
-    simplearguments,
-    simplekernels,
-    simpletrace,
-    syslogkernels,
-    sysloglines,
-    tracekernels,
-    tracepipe,
-)
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.bpflines import BpfArguments, BpfDecoder
 from qtctl.records.lttngtext import LttngDecoder
@@ -39,7 +25,7 @@ from qtctl.records.printf import render
 from qtctl.records.simpletrace import SimpleDecoder
 from qtctl.records.sysloglines import SyslogDecoder
 from qtctl.records.tracepipe import TraceDecoder
-from tests.samples import capture, declarations, event_table, interpreted
+from tests.samples import FORMS, capture, declarations, event_table, running
 from tests.simplefiles import event, header, mapping, plainly
 from tests.unit.test_log_decoder import naive_args
 from tests.unit.test_lttng_decoder import live_text
@@ -54,21 +40,10 @@ TABLE = EventTable.build(None, DECLARED)
 PID = 4711
 
 
-@pytest.fixture(params=["compiled", "interpreted"], autouse=True)
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    users: tuple[tuple[ModuleType, str, ModuleType], ...] = (
-        (simpletrace, "kernels", simplekernels),
-        (simplearguments, "kernels", simplekernels),
-        (tracepipe, "tracekernels", tracekernels),
-        (sysloglines, "syslogkernels", syslogkernels),
-        (lttngtext, "lttngkernels", lttngkernels),
-        (bpflines, "bpfkernels", bpfkernels),
-    )
-    for user, name, module in users:
-        if request.param == "interpreted":
-            monkeypatch.setattr(user, name, interpreted(module.__name__.rpartition(".")[2]))
-        elif not module.COMPILED:
-            pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
+@pytest.fixture(params=FORMS, autouse=True)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 def rows(items: Iterable[Any]) -> list[Row]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,13 +12,12 @@ from hypothesis import strategies as st
 
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
-from qtctl.records import pairkernels, pairs
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.groups import TID
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
 from qtctl.records.simpletrace import SimpleDecoder
-from tests.samples import declarations, interpreted
+from tests.samples import FORMS, declarations, forms, running
 from tests.simplefiles import event, header, mapping
 
 DECLARED = parse_declarations(
@@ -46,11 +44,10 @@ rows = st.lists(
 )
 
 
-@pytest.fixture(params=["compiled", "interpreted"])
-def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if request.param == "compiled" and not pairkernels.COMPILED:
-        pytest.skip("the kernels are not compiled here: setup.py build_ext --inplace")
-    return pairkernels if request.param == "compiled" else interpreted("pairkernels")
+@pytest.fixture(params=FORMS)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 def encoded(row: Row) -> bytes:
@@ -121,9 +118,8 @@ KEYS = [("req",), ("n",), ("s",), ("req", "n"), ("s", "req", "n"), NO_KEY]
 def test_as_a_dict_would(content: list[Row], key: tuple[str, ...], both: bool) -> None:
     expected = plainly(content, key, both)
     numbers = [n for n, row in enumerate(content) if row[0] not in ("cut", "loss")]
-    for kernels in (pairkernels, interpreted("pairkernels")):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pairs, "kernels", kernels)
+    for form in forms():
+        with running(form):
             pairing = Pairing(TABLE, ["begin"], ["begin" if both else "end"], key)
             found, tags = [], iter(numbers)
             for batch in batches(content):
@@ -147,9 +143,8 @@ def test_open_starts_are_bounded_and_none_is_unaccounted(
 ) -> None:
     content = [("begin" if one else "end", at, 16 * n, 0, b"") for at, (one, n) in enumerate(steps)]
     begun = sum(one for one, _ in steps)
-    for kernels in (pairkernels, interpreted("pairkernels")):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pairs, "kernels", kernels)
+    for form in forms():
+        with running(form):
             pairing = Pairing(TABLE, ["begin"], ["end"], ["req"], limit=limit)
             for batch in batches(content):
                 assert batch is not None
@@ -160,8 +155,8 @@ def test_open_starts_are_bounded_and_none_is_unaccounted(
         assert len(steps) - begun == counts.paired + counts.unpaired + counts.unseen
 
 
-def test_the_oldest_are_forgotten(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "kernels", module)
+@pytest.mark.usefixtures("kernels")
+def test_the_oldest_are_forgotten() -> None:
     pairing = Pairing(TABLE, ["begin"], ["end"], ["req"], limit=4)
     content = [("begin", n, n, 0, b"") for n in range(1, 6)]
     content += [("end", 10 + n, n, 0, b"") for n in range(1, 6)]
@@ -171,8 +166,8 @@ def test_the_oldest_are_forgotten(module: ModuleType, monkeypatch: pytest.Monkey
     assert pairing.counts == PairCounts(paired=3, unpaired=2, forgotten=2)
 
 
-def test_many_open_starts_are_kept(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "kernels", module)
+@pytest.mark.usefixtures("kernels")
+def test_many_open_starts_are_kept() -> None:
     count = 5000
     pairing = Pairing(TABLE, ["begin"], ["end"], ["req"])
     opened, closed = (

@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_one
 from qtctl.model import Argument, Declaration, Kind
-from qtctl.records import kernels
 from qtctl.records.batch import EventTable
+from qtctl.records.kernels import parsing
 from qtctl.records.printf import Op, make_plan, render
-from tests.samples import VERSIONS, declarations, event_table, interpreted, need_compiled, using
+from tests.samples import (
+    VERSIONS,
+    declarations,
+    event_table,
+    running,
+)
 
 Values = dict[str, int | str]
 
@@ -256,11 +261,10 @@ def test_exactly_the_unique_ways_are_read(line: str, text: str) -> None:
 @given(texts=st.lists(st.text("01a -fx\n\0é", max_size=12), max_size=5))
 @settings(max_examples=40, deadline=None)
 def test_compiled_and_interpreted_agree(line: str, texts: list[str]) -> None:
-    need_compiled()
     declaration = parse_one(line)
     table = EventTable.build(None, {"e": declaration})
     compiled = read_rows(table, 0, texts)
-    with using(interpreted()):
+    with running("interpreted"):
         assert read_rows(table, 0, texts) == compiled
 
 
@@ -269,7 +273,7 @@ def test_compiled_and_interpreted_agree(line: str, texts: list[str]) -> None:
 )
 @pytest.mark.parametrize("line", ['e(char *a, char *b, char *c) "%s %s %s"', SHORT[3], SHORT[6]])
 def test_hostile_rows_end_soon(line: str, text: str) -> None:
-    if not kernels.COMPILED:
+    if not parsing.COMPILED:
         text = text[:2000]
     declaration = parse_one(line)
     found = read(declaration, text)

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
-from qtctl.records import simplearguments, simpletrace
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.simpletrace import Hole, SimpleDecoder, check_header, is_simple, read_names
-from tests.samples import capture, declarations, interpreted
+from tests.samples import capture, declarations, running
 from tests.simplefiles import dropped, event, header, mapping, plainly
 
 DECLARED = parse_declarations(
@@ -155,9 +154,7 @@ def test_garbage_never_raises_and_chunks_do_not_matter(pieces: list[bytes], data
 def test_kernels_agree_compiled_and_interpreted(pieces: list[bytes]) -> None:
     whole = BEGIN + b"".join(pieces)
     one = decoded(whole)[0]
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (simpletrace, simplearguments):
-            patch.setattr(module, "kernels", interpreted("simplekernels"))
+    with running("interpreted"):
         assert decoded(whole)[0] == one
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.model import Backend, Control, GuestEvent, Mark
-from qtctl.records import packing, storekernels
 from qtctl.records.batch import Batch
 from qtctl.records.bpflines import BpfArguments, BpfDecoder
 from qtctl.records.logtext import LogDecoder
@@ -23,17 +21,15 @@ from qtctl.records.simpletrace import SimpleDecoder
 from qtctl.records.sysloglines import SyslogDecoder
 from qtctl.session.feeds.base import Item, Loss
 from tests.recordings import objects, read, write
-from tests.samples import capture, declarations, event_table, interpreted
+from tests.samples import FORMS, capture, declarations, event_table, forms, running
 
-KERNELS = ["as they are", "interpreted"]
 NOW_NS = 1_700_000_000_000_000_000
 
 
-@pytest.fixture(params=KERNELS)
-def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    chosen = storekernels if request.param == KERNELS[0] else interpreted("storekernels")
-    monkeypatch.setattr(packing, "storekernels", chosen)
-    return chosen
+@pytest.fixture(params=FORMS)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 I64 = st.integers(-(2**63), 2**63 - 1)
@@ -70,9 +66,8 @@ def plain(rows: Rows) -> list[tuple[int, int, int, bool, bytes]]:
 @given(st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=3))
 def test_rows_come_back_as_they_were(parts: list[list[tuple[int, int, int, bool, bytes]]]) -> None:
     whole = [row for part in parts for row in part]
-    for kernels in (storekernels, interpreted("storekernels")):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(packing, "storekernels", kernels)
+    for form in forms():
+        with running(form):
             joined = Rows.joined([rows_of(part) for part in parts])
             assert plain(joined) == whole
             facts, packed = pack(joined)
@@ -82,7 +77,8 @@ def test_rows_come_back_as_they_were(parts: list[list[tuple[int, int, int, bool,
             assert plain(back) == whole
 
 
-def test_what_makes_no_sense_is_refused(module: ModuleType) -> None:
+@pytest.mark.usefixtures("kernels")
+def test_what_makes_no_sense_is_refused() -> None:
     facts, packed = pack(rows_of([(3, 5, 7, False, b"abc"), (3, 6, 7, True, b"de")]))
     wrong: list[dict[str, object]] = [
         {"rows": 0},

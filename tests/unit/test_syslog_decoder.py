@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.model import Clock
-from qtctl.records import sysloglines
 from qtctl.records.batch import Batch
 from qtctl.records.sysloglines import REPEAT_LIMIT, SyslogDecoder
 from qtctl.records.tracepipe import Missed
-from tests.samples import capture, event_table, interpreted
+from tests.samples import FORMS, capture, event_table, running
 
 CAPTURE = "qemu-7.2-syslog-datagrams.txt"
 PID, NOW = 30513, 1_795_400_000_000_000_000
@@ -24,11 +23,10 @@ HOST = "2026-11-22T21:37:32.295065+00:00 host "
 MINE = f"{HOST}qemu-system-x86_64[{PID}]: "
 
 
-@pytest.fixture(params=["as installed", "interpreted"], autouse=True)
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "interpreted":
-        monkeypatch.setattr(sysloglines, "syslogkernels", interpreted("syslogkernels"))
-    yield
+@pytest.fixture(params=FORMS, autouse=True)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 def decoder(line_limit: int = 1 << 16) -> SyslogDecoder:

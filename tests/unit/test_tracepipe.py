@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.model import Clock, Declaration
-from qtctl.records import tracepipe
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.tracepipe import Missed, TraceDecoder
-from tests.samples import capture, declarations, interpreted
+from tests.samples import FORMS, capture, declarations, running
 
 CAPTURE = "qemu-7.2-ftrace-trace_pipe-with-kvm.txt"
 GUEST, THREADS = 30300, {30300: 30300, 30307: 30300, 30308: 30300, 7: 7}
@@ -31,11 +30,10 @@ def table() -> EventTable:
     )
 
 
-@pytest.fixture(params=["as installed", "interpreted"], autouse=True)
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "interpreted":
-        monkeypatch.setattr(tracepipe, "tracekernels", interpreted("tracekernels"))
-    yield
+@pytest.fixture(params=FORMS, autouse=True)
+def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    with running(request.param):
+        yield
 
 
 def decoder(

@@ -1,14 +1,16 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops that write records as lines: numbers in decimal and hex, texts by their number.
+"""Write records as lines: numbers in decimal and hex, texts by their number.
 
-Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
 ``text/lines.py`` is the only caller, and makes sure that there is room.
 """
 
 import cython
 
 if cython.compiled:
-    from cython.cimports.libc.string import memcpy
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import integers, octets
 
 COMPILED: bool = cython.compiled
 
@@ -19,29 +21,9 @@ LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, SIX, SPAN, IF_NEGATIVE, UNLE
 )
 FIELDS = 4
 
-_MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _TOP = cython.declare(cython.ulonglong, 1 << 63)
 _MICRO = cython.declare(cython.ulonglong, 1000)
 _SECOND = cython.declare(cython.ulonglong, 1000000)
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _copy(
-    source: cython.p_uchar,
-    start: cython.Py_ssize_t,
-    size: cython.Py_ssize_t,
-    out: cython.p_uchar,
-    at: cython.Py_ssize_t,
-) -> cython.Py_ssize_t:
-    """Copy source[start:start+size] to out[at:]; return where it ends."""
-    if cython.compiled:
-        memcpy(out + at, source + start, size)
-    else:
-        out[at : at + size] = source[start : start + size]
-    return at + size
 
 
 @cython.cfunc
@@ -134,6 +116,7 @@ def write_rows(
     piece: cython.Py_ssize_t
     kind: cython.longlong
     first: cython.longlong
+    size: cython.Py_ssize_t
     value: cython.ulonglong
     with cython.nogil:
         for i in range(count):
@@ -143,13 +126,14 @@ def write_rows(
                 kind = plan[4 * piece]
                 first = plan[4 * piece + 2]
                 if kind == 0:
-                    at = _copy(source, first, plan[4 * piece + 3] - first, target, at)
+                    at = octets.copy(source, first, plan[4 * piece + 3] - first, target, at)
                     piece += 1
                     continue
                 value = values[plan[4 * piece + 1] * count + i]
                 if kind == 5:
                     first += cython.cast(cython.longlong, value)
-                    at = _copy(source, edges[first], edges[first + 1] - edges[first], target, at)
+                    size = edges[first + 1] - edges[first]
+                    at = octets.copy(source, edges[first], size, target, at)
                 elif kind == 2:
                     at = _decimal(value, target, at)
                 elif kind == 3:
@@ -162,7 +146,7 @@ def write_rows(
                 else:
                     # Signed: what is left of the number is what it is without its sign.
                     if value >= _TOP:
-                        value = (_MASK - value + 1) & _MASK
+                        value = integers.negated(value)
                         target[at] = 45
                         at += 1
                     elif kind == 7:
@@ -201,5 +185,5 @@ def gather(
     rows: cython.Py_ssize_t = len(begin)
     with cython.nogil:
         for i in range(rows):
-            at = _copy(text, begin[i], stop[i] - begin[i], target, at)
+            at = octets.copy(text, begin[i], stop[i] - begin[i], target, at)
     return at

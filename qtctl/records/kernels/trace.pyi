@@ -1,23 +1,21 @@
-# Types of syslogkernels.py, whose own annotations are C types; arrays are passed as ``.data``.
-
 from typing import Final
 
 COMPILED: Final[bool]
 PLAIN: Final[int]
-MINE: Final[int]
-OTHER: Final[int]
-DAEMON: Final[int]
-REPEATED: Final[int]
+MARK: Final[int]
+EVENT: Final[int]
+LOST: Final[int]
 
-def split_syslog(
+def split_trace(
     data: bytes,
-    pid: int,
     state: memoryview,
     final: bool,
     kind: memoryview,
+    tid: memoryview,
+    tgid: memoryview,
     time_ns: memoryview,
-    count: memoryview,
     start: memoryview,
+    word: memoryview,
     first: memoryview,
     stop: memoryview,
     at: int,

@@ -1,9 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops that lay out the bytes of many records for compression, and put them back.
-
-Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
-``packing.py`` is the only caller.
-"""
+"""Lay out the bytes of many records for compression, and put them back, for ``packing.py``."""
 
 import cython
 

@@ -1,14 +1,15 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops that write track events as packets of Perfetto, and lay slices side by side.
+"""Write track events as packets of Perfetto, and lay slices side by side.
 
-Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
 ``packets.py`` is the only caller, and makes sure that there is room.
 """
 
 import cython
 
 if cython.compiled:
-    from cython.cimports.libc.string import memcpy
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import octets
 
 COMPILED: bool = cython.compiled
 
@@ -32,12 +33,8 @@ def _copy(
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
     """Copy source[start:start+size] to before ``at``; return where it begins."""
-    at -= size
-    if cython.compiled:
-        memcpy(out + at, source + start, size)
-    else:
-        out[at : at + size] = source[start : start + size]
-    return at
+    octets.copy(source, start, size, out, at - size)
+    return at - size
 
 
 @cython.cfunc

@@ -1,17 +1,20 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-r"""The loops that walk bpftrace's JSON lines: heads of records, and their arguments.
-
-Cython in pure-Python mode, as ``kernels.py``: one source, compiled or interpreted. Callers pass
-``bytes`` and memoryviews of C-contiguous arrays; ``bpflines.py`` is the only one.
+r"""Walk bpftrace's JSON lines: heads of records, and their arguments, for ``bpflines.py``.
 
 A record is ``{"type": "printf", "data": "EVENT NSECS TID ARGS\n"}``, all numbers in hex, as the
 program of ``qtctl.backends.bpftrace`` prints it; ``~`` for EVENT is a CPU's sign of life, with the
 CPU for TID. Texts are escaped as bpftrace 0.17 does: control bytes ``\u0001``, bytes that are
 not ASCII ``\uffffffc3`` (a char that was sign-extended); newer ones leave those as they are.
 """
-# ruff: noqa: SIM102, SIM108, SIM110
+# ruff: noqa: SIM102
 
 import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import integers, octets
 
 COMPILED: bool = cython.compiled
 
@@ -25,6 +28,7 @@ _LOSS = b'{"type": "lost_events", "data": {"events": '
 _SKIPPED = b'{"type": "attached_probes", '
 _END = b'\\n"}'
 _LAST = cython.declare(cython.longlong, 0x7FFFFFFFFFFFFFFF)
+_LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
 
 
 @cython.cfunc
@@ -71,37 +75,12 @@ def _hex(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) ->
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _begins(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    text: cython.p_uchar,
-    size: cython.Py_ssize_t,
+def _lost(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.bint:
-    """Whether data[at:end] begins with ``text``."""
-    if end - at < size:
-        return False
-    i: cython.Py_ssize_t
-    for i in range(size):
-        if data[at + i] != text[i]:
-            return False
-    return True
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _lost(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
-    """Read the decimal count of a loss, at most 18 digits; -1 where it is none."""
-    value: cython.longlong = 0
-    first: cython.Py_ssize_t = at
-    while at < end and data[at] >= 48 and data[at] <= 57 and at - first < 18:
-        value = value * 10 + (data[at] - 48)
-        at += 1
-    if at == first or end - at != 2 or data[at] != 125 or data[at + 1] != 125:
-        return -1
-    return value
+    """Read the decimal count of a loss into out[0]."""
+    at = integers.number(data, at, end, _LAST_COUNT, out, 0)
+    return at >= 0 and end - at == 2 and data[at] == 125 and data[at + 1] == 125
 
 
 @cython.cfunc
@@ -161,11 +140,10 @@ def split_lines(
     row: cython.Py_ssize_t = 0
     end: cython.Py_ssize_t
     last: cython.Py_ssize_t
-    count: cython.longlong
     scratch: cython.longlong[4] = [0, 0, 0, 0]
     text: cython.p_uchar
     if cython.compiled:
-        text = cython.address(data[0]) if size else cython.NULL
+        text = cython.cast(cython.p_uchar, cython.address(data[0])) if size else cython.NULL
     else:
         text = data
     printf: cython.p_uchar = _PRINTF
@@ -173,12 +151,10 @@ def split_lines(
     skipped: cython.p_uchar = _SKIPPED
     tail: cython.p_uchar = _END
     while row < room:
-        end = at
-        while end < size and text[end] != 10:
-            end += 1
-        if end == size:
+        end = octets.find(text, 10, at, size)
+        if end < 0:
             break
-        if end == at or _begins(text, at, end, skipped, 28):
+        if end == at or octets.starts(text, at, end, skipped, 28):
             at = end + 1
             continue
         event[row] = -1
@@ -187,20 +163,19 @@ def split_lines(
         start[row] = at
         begin[row] = at
         stop[row] = end
-        if _begins(text, at, end, printf, 28):
+        if octets.starts(text, at, end, printf, 28):
             last = end - 4
-            if last >= at + 28 and _begins(text, last, end, tail, 4):
+            if last >= at + 28 and octets.starts(text, last, end, tail, 4):
                 if _head(text, at + 28, last, events, scratch):
                     event[row] = cython.cast(cython.int, scratch[0])
                     time_ns[row] = scratch[1]
                     tid[row] = cython.cast(cython.int, scratch[2])
                     begin[row] = scratch[3]
                     stop[row] = last
-        elif _begins(text, at, end, loss, 43):
-            count = _lost(text, at + 43, end)
-            if count >= 0:
+        elif octets.starts(text, at, end, loss, 43):
+            if _lost(text, at + 43, end, scratch):
                 event[row] = -3
-                time_ns[row] = count
+                time_ns[row] = scratch[0]
         row += 1
         at = end + 1
     return row, at
@@ -272,7 +247,7 @@ def _text_end(
 ) -> cython.Py_ssize_t:
     """Where ``mark`` begins in data[at:end], or -1."""
     while at + size <= end:
-        if _begins(data, at, end, mark, size):
+        if octets.starts(data, at, end, mark, size):
             return at
         at += 1
     return -1
@@ -308,7 +283,7 @@ def read_arguments(
     text: cython.p_uchar
     made: cython.p_uchar
     if cython.compiled:
-        text = cython.address(data[0]) if size else cython.NULL
+        text = cython.cast(cython.p_uchar, cython.address(data[0])) if size else cython.NULL
         made = cython.address(out[0])
     else:
         text, made = data, out

@@ -1,9 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops over the binary records of QEMU's simple backend: find them, read their arguments.
+"""Find the binary records of QEMU's simple backend, and read their arguments.
 
-Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
-``simpletrace.py`` is the only caller. Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2;
-everything is in host byte order and nothing is aligned.
+Callers are ``simpletrace.py`` and ``simplearguments.py``. Source: ``trace/simple.c`` of QEMU,
+checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned.
 """
 # ruff: noqa: SIM108
 
@@ -12,7 +11,10 @@ import sys
 import cython
 
 if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
     from cython.cimports.libc.string import memcpy
+else:
+    from qtctl.records.kernels.inline import integers
 
 COMPILED: bool = cython.compiled
 
@@ -40,7 +42,8 @@ def _u64(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
         value = cython.declare(cython.ulonglong)
         memcpy(cython.address(value), data + at, 8)
         return value
-    return int.from_bytes(data[at : at + 8], _BYTEORDER)
+    else:
+        return int.from_bytes(data[at : at + 8], _BYTEORDER)
 
 
 @cython.cfunc
@@ -52,7 +55,8 @@ def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
         value = cython.declare(cython.uint)
         memcpy(cython.address(value), data + at, 4)
         return value
-    return int.from_bytes(data[at : at + 4], _BYTEORDER)
+    else:
+        return int.from_bytes(data[at : at + 4], _BYTEORDER)
 
 
 def walk(
@@ -267,7 +271,6 @@ def read_arguments(
     size: cython.longlong
     bits: cython.longlong
     value: cython.ulonglong
-    top: cython.ulonglong
     for i in range(rows):
         at = begin[i]
         to = stop[i]
@@ -290,10 +293,7 @@ def read_arguments(
                 value = _u64(text, at)
                 at += 8
                 if bits < 64:
-                    top = _ONE << bits
-                    value &= top - 1
-                    if fields[3 * j + 1] and value >> (bits - 1):
-                        value |= _ONES ^ (top - 1)
+                    value = integers.extended(value, bits, fields[3 * j + 1] != 0)
                 values[column * rows + i] = value
             j += 1
         ok[i] = j == count and at == to

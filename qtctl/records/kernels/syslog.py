@@ -1,14 +1,19 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loop that walks lines of the system log: time, host, program, pid.
+"""Walk lines of the system log: time, host, program, pid, for ``sysloglines.py``.
 
-Cython in pure-Python mode, as ``kernels.py``. The forms, with MESSAGE behind each:
+The forms, with MESSAGE behind each:
 ``<30>Nov 22 21:39:36 PROG[PID]: `` (what syslog(3) of glibc sends), ``Nov 22 21:39:36 HOST
 PROG[PID]: `` and ``2026-11-22T21:37:32.295065+00:00 HOST PROG[PID]: `` (the two file formats of
 rsyslog 8), ``1795391511.853284 HOST PROG[PID]: `` (journalctl -o short-unix of systemd 252).
 """
-# ruff: noqa: SIM110
 
 import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import integers, octets
 
 COMPILED: bool = cython.compiled
 
@@ -19,7 +24,7 @@ _OTHER_KIND = cython.declare(cython.int, 2)
 _DAEMON_KIND = cython.declare(cython.int, 3)
 _REPEATED_KIND = cython.declare(cython.int, 4)
 
-_LAST_SECOND = cython.declare(cython.longlong, 9223372035)
+_LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
 _MONTHS_BYTES = b"JanFebMarAprMayJunJulAugSepOctNovDec"
 _REPEATED_BYTES = b"message repeated "
 _TIMES_BYTES = b" times: ["
@@ -43,42 +48,15 @@ _JOURNALD = _JOURNALD_BYTES
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _starts(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    text: cython.p_uchar,
-    size: cython.Py_ssize_t,
-) -> cython.bint:
-    """Tell if data[at:end] starts with the ``size`` bytes of ``text``."""
-    if end - at < size:
-        return False
-    i: cython.Py_ssize_t
-    for i in range(size):
-        if data[at + i] != text[i]:
-            return False
-    return True
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _fixed(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, size: cython.int
 ) -> cython.longlong:
     """Read ``size`` digits, or -1; a blank may stand for a leading zero."""
     if at + size > end:
         return -1
-    value: cython.longlong = 0
-    i: cython.Py_ssize_t
-    for i in range(at, at + size):
-        if data[i] == 32 and i == at and size == 2:
-            continue
-        if data[i] < 48 or data[i] > 57:
-            return -1
-        value = value * 10 + (data[i] - 48)
-    return value
+    if size == 2 and data[at] == 32:
+        return integers.digits(data, at + 1, 1)
+    return integers.digits(data, at, size)
 
 
 @cython.cfunc
@@ -110,7 +88,7 @@ def _month_day(
     month: cython.longlong = -1
     i: cython.int
     for i in range(12):
-        if _starts(data, at, end, _MONTHS + i * 3 if cython.compiled else _MONTHS[i * 3 :], 3):
+        if octets.same(data, at, _MONTHS, i * 3, 3):
             month = i + 1
     day: cython.longlong = _fixed(data, at + 4, end, 2)
     second: cython.longlong = _clock(data, at + 7, end)
@@ -154,12 +132,7 @@ def _iso(
     second: cython.longlong = _clock(data, at + 11, end)
     if year < 1971 or year > 2261 or month < 1 or month > 12 or day < 1 or day > 31 or second < 0:
         return -1
-    if month <= 2:
-        year -= 1
-        month += 12
-    days: cython.longlong = 365 * year + year // 4 - year // 100 + year // 400
-    days += (153 * month - 457) // 5 + day - 719469
-    out[0] = (days * 86400 + second) * 1000000000
+    out[0] = (integers.days(year, month, day) * 86400 + second) * 1000000000
     at = _fraction(data, at + 19, end, out)
     if at + 6 < end and (data[at] == 43 or data[at] == 45) and data[at + 3] == 58:
         hours: cython.longlong = _fixed(data, at + 1, end, 2)
@@ -184,15 +157,10 @@ def _unix(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``1795391511.853284 ``: where it ends, or -1. out[0]: Unix ns."""
-    seconds: cython.longlong = 0
-    while at < end and data[at] >= 48 and data[at] <= 57:
-        seconds = seconds * 10 + (data[at] - 48)
-        if seconds > _LAST_SECOND:
-            return -1
-        at += 1
-    if at >= end or data[at] != 46:
+    at = integers.seconds(data, at, end, out, 0)
+    if at < 0 or at >= end or data[at] != 46:
         return -1
-    out[0] = seconds * 1000000000
+    out[0] *= 1000000000
     at = _fraction(data, at, end, out)
     return at + 1 if at < end and data[at] == 32 else -1
 
@@ -241,17 +209,9 @@ def _head(
     if at == first or at >= end:
         return -1
     if data[at] == 91:
-        at += 1
-        pid: cython.longlong = 0
-        first = at
-        while at < end and data[at] >= 48 and data[at] <= 57:
-            pid = pid * 10 + (data[at] - 48)
-            if pid > 0x7FFFFFFF:
-                return -1
-            at += 1
-        if at == first or at >= end or data[at] != 93:
+        at = integers.number(data, at + 1, end, 0x7FFFFFFF, out, 1)
+        if at < 0 or at >= end or data[at] != 93:
             return -1
-        out[1] = pid
         at += 1
     if at >= end or data[at] != 58:
         return -1
@@ -267,15 +227,10 @@ def _repeats(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``message repeated N times: [ TEXT]``: where TEXT begins, or -1. out[3]: N."""
-    if not _starts(data, at, end, _REPEATED, 17) or data[end - 1] != 93:
+    if not octets.starts(data, at, end, _REPEATED, 17) or data[end - 1] != 93:
         return -1
-    at += 17
-    first: cython.Py_ssize_t = at
-    out[3] = 0
-    while at < end and at - first < 18 and data[at] >= 48 and data[at] <= 57:
-        out[3] = out[3] * 10 + (data[at] - 48)
-        at += 1
-    if at == first or not _starts(data, at, end, _TIMES, 9):
+    at = integers.number(data, at + 17, end, _LAST_COUNT, out, 3)
+    if at < 0 or not octets.starts(data, at, end, _TIMES, 9):
         return -1
     at += 9
     return at + 1 if data[at] == 32 else at
@@ -315,23 +270,19 @@ def split_syslog(
     row: cython.Py_ssize_t = 0
     with cython.nogil:
         while at < size and row < room:
-            bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
-            end: cython.Py_ssize_t = at
-            while end < bound and text[end] != 10:
-                end += 1
-            whole: cython.bint = end < bound
-            if not whole:
-                if size - at > limit:
-                    end = at + limit
-                elif not final:
-                    break
+            end: cython.Py_ssize_t = octets.line_end(text, at, size, limit, final)
+            if end == -1:
+                break
+            cut: cython.bint = end == -2
+            if cut:
+                end = at + limit
             kind[row] = 0
             time_ns[row] = -1
             count[row] = 1
             start[row] = at
             first[row] = at
             stop[row] = end
-            if head[4] == 0 and (whole or size - at <= limit):
+            if head[4] == 0 and not cut:
                 begin: cython.Py_ssize_t = _head(text, at, end, head)
                 if begin >= 0:
                     time_ns[row] = head[0]
@@ -344,15 +295,13 @@ def split_syslog(
                             count[row] = head[3]
                             first[row] = begin
                             stop[row] = end - 1
-                    elif _starts(text, head[2], end, _RSYSLOGD, 8) or _starts(
+                    elif octets.starts(text, head[2], end, _RSYSLOGD, 8) or octets.starts(
                         text, head[2], end, _JOURNALD, 15
                     ):
                         kind[row] = _DAEMON_KIND
                     else:
                         kind[row] = _OTHER_KIND
-            head[4] = 0 if whole else 1
+            head[4] = 1 if cut else 0
             row += 1
-            at = end + 1 if whole else end
-        if final:
-            head[4] = 0
+            at = end if cut else end + 1
     return row, at if at < size else size

@@ -1,14 +1,19 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loop that walks the kernel's ``trace_pipe``: line heads, continuation lines, losses.
+"""Walk the kernel's ``trace_pipe``: line heads, continuation lines, losses, for ``tracepipe.py``.
 
-Cython in pure-Python mode, as ``kernels.py``. The forms are those of the kernel's
+The forms are those of the kernel's
 ``trace_print_context`` and ``print_trace_line`` (kernel/trace/trace_output.c and trace.c, 6.1 to
 6.18): ``COMM-TID (TGID) [CPU] FLAGS SEC.USEC: WORD: TEXT``, COMM padded to 16 bytes, so its dash
 stands in one place whatever the name holds; and ``CPU:n [LOST m EVENTS]``.
 """
-# ruff: noqa: SIM110
 
 import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import integers, octets
 
 COMPILED: bool = cython.compiled
 
@@ -34,27 +39,6 @@ _EVENTS = _EVENTS_BYTES
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _starts(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    text: cython.p_uchar,
-    size: cython.Py_ssize_t,
-) -> cython.bint:
-    """Tell if data[at:end] starts with the ``size`` bytes of ``text``."""
-    if end - at < size:
-        return False
-    i: cython.Py_ssize_t
-    for i in range(size):
-        if data[at + i] != text[i]:
-            return False
-    return True
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _blanks(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -62,30 +46,6 @@ def _blanks(
     while at < end and data[at] == 32:
         at += 1
     return at
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _number(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    limit: cython.longlong,
-    into: cython.p_longlong,
-    slot: cython.int,
-) -> cython.Py_ssize_t:
-    """Read a decimal number of at most ``limit`` into into[slot]: where it ends, or -1."""
-    value: cython.longlong = 0
-    first: cython.Py_ssize_t = at
-    while at < end and data[at] >= 48 and data[at] <= 57:
-        value = value * 10 + (data[at] - 48)
-        if value > limit:
-            return -1
-        at += 1
-    into[slot] = value
-    return -1 if at == first else at
 
 
 @cython.cfunc
@@ -100,17 +60,17 @@ def _lost(
         return False
     if data[at + 3] != 58:
         return False
-    at = _number(data, at + 4, end, 0x7FFFFFFF, head, 2)
-    if at < 0 or not _starts(data, at, end, _LOST, 7):
+    at = integers.number(data, at + 4, end, 0x7FFFFFFF, head, 2)
+    if at < 0 or not octets.starts(data, at, end, _LOST, 7):
         return False
     at += 7
     head[2] = -1
     if data[at] >= 48 and data[at] <= 57:
-        at = _number(data, at, end, _LAST_COUNT, head, 2)
+        at = integers.number(data, at, end, _LAST_COUNT, head, 2)
         if at < 0 or at >= end or data[at] != 32:
             return False
         at += 1
-    return end - at == 7 and _starts(data, at, end, _EVENTS, 7)
+    return end - at == 7 and octets.starts(data, at, end, _EVENTS, 7)
 
 
 @cython.cfunc
@@ -121,13 +81,13 @@ def _stamp(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``SEC.USEC: `` or ``COUNT: ``; head[2] gets ns, or -1 for a count. -1: neither."""
-    at = _number(data, at, end, _LAST_COUNT, head, 2)
+    at = integers.number(data, at, end, _LAST_COUNT, head, 2)
     if at < 0 or at >= end:
         return -1
     if data[at] == 46:
         seconds: cython.longlong = head[2]
         first: cython.Py_ssize_t = at + 1
-        at = _number(data, first, end, 999999, head, 2)
+        at = integers.number(data, first, end, 999999, head, 2)
         if at < 0 or at - first != 6 or seconds > _LAST_SECOND:
             return -1
         head[2] = seconds * 1000000000 + head[2] * 1000
@@ -149,7 +109,7 @@ def _head(
     at += _COMM
     if at >= end or data[at] != 45:
         return -1
-    at = _number(data, at + 1, end, 0x7FFFFFFF, head, 0)
+    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 0)
     if at < 0 or at >= end or data[at] != 32:
         return -1
     at = _blanks(data, at, end)
@@ -160,13 +120,13 @@ def _head(
             while at < end and data[at] == 45:
                 at += 1
         else:
-            at = _number(data, at, end, 0x7FFFFFFF, head, 1)
+            at = integers.number(data, at, end, 0x7FFFFFFF, head, 1)
         if at < 0 or at >= end or data[at] != 41:
             return -1
         at = _blanks(data, at + 1, end)
     if at >= end or data[at] != 91:
         return -1
-    at = _number(data, at + 1, end, 0x7FFFFFFF, head, 2)
+    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 2)
     if at < 0 or at + 1 >= end or data[at] != 93 or data[at + 1] != 32:
         return -1
     at = _blanks(data, at + 2, end)
@@ -211,16 +171,12 @@ def split_trace(
     row: cython.Py_ssize_t = 0
     with cython.nogil:
         while at < size and row < room:
-            bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
-            end: cython.Py_ssize_t = at
-            while end < bound and text[end] != 10:
-                end += 1
-            whole: cython.bint = end < bound
-            if not whole:
-                if size - at > limit:
-                    end = at + limit
-                elif not final:
-                    break
+            end: cython.Py_ssize_t = octets.line_end(text, at, size, limit, final)
+            if end == -1:
+                break
+            cut: cython.bint = end == -2
+            if cut:
+                end = at + limit
             kind[row] = 0
             tid[row] = -1
             tgid[row] = -1
@@ -229,14 +185,14 @@ def split_trace(
             word[row] = at
             first[row] = at
             stop[row] = end
-            if head[3] == 0 and (whole or size - at <= limit):
+            if head[3] == 0 and not cut:
                 if _lost(text, at, end, head):
                     kind[row] = _LOST_KIND
                     time_ns[row] = head[2]
                 else:
                     begin: cython.Py_ssize_t = _head(text, at, end, head)
                     if begin >= 0:
-                        mark: cython.bint = _starts(text, begin, end, _MARK, 18)
+                        mark: cython.bint = octets.starts(text, begin, end, _MARK, 18)
                         kind[row] = _MARK_KIND if mark else _EVENT_KIND
                         tid[row] = cython.cast(cython.int, head[0])
                         tgid[row] = cython.cast(cython.int, head[1])
@@ -251,9 +207,7 @@ def split_trace(
                             first[row] = begin
                         else:  # no event has such a line
                             first[row] = word[row]
-            head[3] = 0 if whole else 1
+            head[3] = 1 if cut else 0
             row += 1
-            at = end + 1 if whole else end
-        if final:
-            head[3] = 0
+            at = end if cut else end + 1
     return row, at if at < size else size

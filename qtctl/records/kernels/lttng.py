@@ -1,21 +1,22 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loops that walk what babeltrace2 prints: heads of lines, and named arguments.
-
-Cython in pure-Python mode, as ``kernels.py``: one source, compiled or interpreted. Callers pass
-``bytes`` and memoryviews of C-contiguous arrays; ``lttngtext.py`` is the only one.
+"""Walk what babeltrace2 prints: heads of lines, and named arguments, for ``lttngtext.py``.
 
 The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters that
 ``qtctl.backends.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
 """
-# ruff: noqa: SIM110
 
 import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+else:
+    from qtctl.records.kernels.inline import integers, octets
 
 COMPILED: bool = cython.compiled
 
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
-_LAST_SECOND = cython.declare(cython.longlong, 9223372035)
 
 #: Columns of the table of arguments, one row an argument.
 FIELDS = ("offset", "length", "text", "column", "bits", "signed")
@@ -38,23 +39,6 @@ def _digits_end(
 @cython.inline
 @cython.nogil
 @cython.exceptval(check=False)
-def _number(
-    data: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.longlong:
-    """Read the decimal digits data[start:end], at most 18 of them; -1 if there are none or more."""
-    if end <= start or end - start > 18:
-        return -1
-    value: cython.longlong = 0
-    i: cython.Py_ssize_t
-    for i in range(start, end):
-        value = value * 10 + (data[i] - 48)
-    return value
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _stamp(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -64,14 +48,14 @@ def _stamp(
     """Read ``[SEC.NSEC] qemu:``: where the name starts, or -1. Sets out[0], ns."""
     if end - at < 26 or data[at] != 91:
         return -1
-    stop: cython.Py_ssize_t = _digits_end(data, at + 1, end)
-    seconds: cython.longlong = _number(data, at + 1, stop)
-    if seconds < 0 or seconds > _LAST_SECOND or end - stop < 17 or data[stop] != 46:
+    at = integers.seconds(data, at + 1, end, out, 0)
+    if at < 0 or end - at < 17 or data[at] != 46:
         return -1
-    if _digits_end(data, stop + 1, end) != stop + 10:
+    fraction: cython.longlong = integers.digits(data, at + 1, 9)
+    if fraction < 0:
         return -1
-    out[0] = seconds * 1000000000 + _number(data, stop + 1, stop + 10)
-    at = stop + 10
+    out[0] = out[0] * 1000000000 + fraction
+    at += 10
     if data[at] != 93 or data[at + 1] != 32 or data[at + 2] != 113 or data[at + 3] != 101:
         return -1
     if data[at + 4] != 109 or data[at + 5] != 117 or data[at + 6] != 58:
@@ -170,7 +154,6 @@ def _thread(
 
     What is too large for one is a number still.
     """
-    stop: cython.Py_ssize_t
     while place > 0:
         if at < end and data[at] == 34:
             at += 1
@@ -182,13 +165,12 @@ def _thread(
             return -1
         at += 2
         place -= 1
-    stop = _digits_end(data, at, end)
-    tid: cython.longlong = _number(data, at, stop)
+    stop: cython.Py_ssize_t = _digits_end(data, at, end)
     if stop == at or end - stop < 2:
         return -1
     if (data[stop] != 32 or data[stop + 1] != 125) and (data[stop] != 44 or data[stop + 1] != 32):
         return -1
-    return tid if tid >= 0 else 0xFFFFFFFF
+    return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
 
 
 @cython.cfunc
@@ -235,12 +217,10 @@ def split_records(
     size: cython.Py_ssize_t = len(data)
     room: cython.Py_ssize_t = len(start)
     row: cython.Py_ssize_t = 0
-    end: cython.Py_ssize_t = at
     with cython.nogil:
         while row < room:
-            while end < size and text[end] != 10:
-                end += 1
-            if end >= size:
+            end: cython.Py_ssize_t = octets.find(text, 10, at, size)
+            if end < 0:
                 break
             out[0] = -1
             out[1] = -1
@@ -266,8 +246,7 @@ def split_records(
             start[row] = at
             stop[row] = end
             row += 1
-            end += 1
-            at = end
+            at = end + 1
     return row, at
 
 
@@ -285,7 +264,6 @@ def _integer(
 ) -> cython.Py_ssize_t:
     """Read a number, decimal or ``0xHEX``: its end, or -1. Sets out[0], a 64-bit pattern."""
     value: cython.ulonglong = 0
-    low: cython.ulonglong = _MASK >> (64 - bits)
     digit: cython.int
     first: cython.Py_ssize_t
     if end - at > 2 and data[at] == 48 and data[at + 1] == 120:
@@ -322,32 +300,10 @@ def _integer(
         if negative:
             if value > _ONE << 63:
                 return -1
-            value = (_MASK - value + 1) & _MASK
+            value = integers.negated(value)
     # The tracer may carry a number wider or narrower than it was declared.
-    value &= low
-    if is_signed and value >> (bits - 1):
-        value |= _MASK ^ low
-    out[0] = value
+    out[0] = integers.extended(value, bits, is_signed)
     return at
-
-
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _same(
-    one: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    two: cython.p_uchar,
-    to: cython.Py_ssize_t,
-    size: cython.Py_ssize_t,
-) -> cython.bint:
-    """Tell if one[at:at+size] equals two[to:to+size]; both ranges lie inside."""
-    i: cython.Py_ssize_t
-    for i in range(size):
-        if one[at + i] != two[to + i]:
-            return False
-    return True
 
 
 @cython.cfunc
@@ -380,7 +336,7 @@ def _read_row(
             if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
                 return False
             at += 2
-        if end - at < size + 3 or not _same(data, at, names, table[field * 6], size):
+        if end - at < size + 3 or not octets.same(data, at, names, table[field * 6], size):
             return False
         at += size
         if data[at] != 32 or data[at + 1] != 61 or data[at + 2] != 32:

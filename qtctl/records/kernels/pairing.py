@@ -1,8 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The loop that finds the START of each END: a table of open starts, by key.
-
-Cython in pure-Python mode, as ``kernels.py``: the same source runs compiled and interpreted.
-``pairs.py`` is the only caller.
+"""Find the START of each END in a table of open starts, by key, for ``pairs.py``.
 
 The table is open-addressed with linear probing, and what follows a start that ends moves up, so a
 long run leaves nothing behind.

@@ -1,5 +1,3 @@
-# Types of storekernels.py, whose own annotations are C types; arrays are passed as ``.data``.
-
 from typing import Final
 
 COMPILED: Final[bool]

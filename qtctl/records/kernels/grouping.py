@@ -1,0 +1,97 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Sort rows by event, and number distinct texts."""
+
+import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.words as words
+else:
+    from qtctl.records.kernels.inline import octets, words
+
+COMPILED: bool = cython.compiled
+
+
+def group_rows(
+    event: cython.int[::1], heads: cython.longlong[::1], order: cython.longlong[::1]
+) -> None:
+    """Sort row numbers by event, in order within each.
+
+    ``heads[i + 1]`` is where the rows of event i begin in ``order`` (text rows are event -1); it is
+    moved on to where they end.
+    """
+    row: cython.Py_ssize_t
+    size: cython.Py_ssize_t = len(event)
+    with cython.nogil:
+        for row in range(size):
+            group: cython.int = event[row] + 1
+            order[heads[group]] = row
+            heads[group] += 1
+
+
+def factorize(
+    data: cython.const[cython.uchar][::1],
+    starts: cython.longlong[::1],
+    stops: cython.longlong[::1],
+    slots: cython.int[::1],
+    codes: cython.int[::1],
+    firsts: cython.longlong[::1],
+) -> cython.Py_ssize_t:
+    """Give numbers to distinct texts data[starts[i]:stops[i]] as they appear; returns how many.
+
+    ``slots`` is a power of two above the number of rows, all -1. ``codes[i]`` gets the number of
+    row i's text, ``firsts[code]`` the first row that has it.
+    """
+    text: cython.p_uchar
+    heads: cython.p_longlong
+    tails: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        heads = cython.cast(cython.p_longlong, cython.address(starts[0]))
+        tails = cython.cast(cython.p_longlong, cython.address(stops[0]))
+    else:
+        text, heads, tails = data, starts, stops
+    rows: cython.Py_ssize_t = len(starts)
+    mask: cython.ulonglong = len(slots) - 1
+    count: cython.int = 0
+    last: cython.int = -1
+    row: cython.Py_ssize_t
+    with cython.nogil:
+        for row in range(rows):
+            start: cython.Py_ssize_t = starts[row]
+            size: cython.Py_ssize_t = stops[row] - start
+            # Neighbours mostly have the same text.
+            if last >= 0 and _is_text(text, start, size, heads, tails, firsts[last]):
+                codes[row] = last
+                continue
+            slot: cython.ulonglong = words.hash_of(text, start, start + size) & mask
+            code: cython.int = slots[slot]
+            while code >= 0 and not _is_text(text, start, size, heads, tails, firsts[code]):
+                slot = (slot + 1) & mask
+                code = slots[slot]
+            if code < 0:
+                code = count
+                slots[slot] = code
+                firsts[code] = row
+                count += 1
+            codes[row] = code
+            last = code
+    return count
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_text(
+    data: cython.p_uchar,
+    start: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+    starts: cython.p_longlong,
+    stops: cython.p_longlong,
+    row: cython.longlong,
+) -> cython.bint:
+    """Tell if data[start:start+size] is the text of ``row``."""
+    if stops[row] - starts[row] != size:
+        return False
+    return octets.same(data, start, data, starts[row], size)

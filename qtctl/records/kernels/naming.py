@@ -1,0 +1,80 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Look up the names that texts begin with.
+
+``table.py`` makes the table; those whose texts begin with a name look them up in it.
+"""
+# ruff: noqa: SIM108
+
+import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.words as words
+else:
+    from qtctl.records.kernels.inline import words
+
+COMPILED: bool = cython.compiled
+
+
+def index_names(
+    blob: cython.const[cython.uchar][::1], offsets: cython.longlong[::1], slots: cython.int[::1]
+) -> None:
+    """Fill an open-addressed table: ``slots`` (a power of two, all -1) gets indices of names.
+
+    Name i is blob[offsets[i]:offsets[i+1]]; of two equal names the first wins.
+    """
+    text: cython.p_uchar
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(blob[0]))
+    else:
+        text = blob
+    size: cython.ulonglong = len(slots)
+    i: cython.Py_ssize_t
+    for i in range(len(offsets) - 1):
+        slot: cython.ulonglong = words.hash_of(text, offsets[i], offsets[i + 1]) & (size - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = i
+
+
+def match_names(
+    data: cython.const[cython.uchar][::1],
+    blob: cython.const[cython.uchar][::1],
+    offsets: cython.longlong[::1],
+    slots: cython.int[::1],
+    longest: cython.Py_ssize_t,
+    start: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    event: cython.int[::1],
+    begin: cython.longlong[::1],
+) -> None:
+    """Look up the first word of each text data[start[i]:stop[i]] among the names.
+
+    ``event[i]`` gets the index of the name, or -1; ``begin[i]`` where its arguments begin, or
+    start[i].
+    """
+    text: cython.p_uchar
+    names: cython.p_uchar
+    edges: cython.p_longlong
+    table: cython.p_int
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        names = cython.cast(cython.p_uchar, cython.address(blob[0]))
+        edges = cython.cast(cython.p_longlong, cython.address(offsets[0]))
+        table = cython.cast(cython.p_int, cython.address(slots[0]))
+    else:
+        text, names, edges, table = data, blob, offsets, slots
+    mask: cython.ulonglong = len(slots) - 1
+    row: cython.Py_ssize_t
+    rows: cython.Py_ssize_t = len(start)
+    with cython.nogil:
+        for row in range(rows):
+            first: cython.Py_ssize_t = start[row]
+            end: cython.Py_ssize_t = stop[row]
+            word: cython.Py_ssize_t = words.word_end(text, first, end, longest)
+            name: cython.int = -1
+            if word > first:
+                name = words.lookup(text, first, word, names, edges, table, mask)
+            event[row] = name
+            begin[row] = first
+            if name >= 0:
+                begin[row] = word + 1 if word < end else end
