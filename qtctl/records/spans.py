@@ -32,19 +32,21 @@ class Span:
         if not len(times):
             return
         # Python's numbers do not overflow, whatever times a file claims.
+        low, high = int(times.min()), int(times.max())
         if self._low is None:
             self._low = self._high = self._before = int(times[0])
-        first = np.empty(len(times), np.float64)
-        first[0] = int(times[0]) - self._before
-        np.subtract(times[1:], times[:-1], out=first[1:], casting="unsafe", dtype=np.float64)
-        cuts = np.flatnonzero(first < -STEP_NS)
-        self._before = int(times[-1])
+        before, self._before = self._before, int(times[-1])
+        cuts = np.zeros(0, np.int64)
+        if max(high, before) - low > STEP_NS:  # else there cannot be a step
+            fall = np.empty(len(times), np.float64)
+            fall[0] = before - int(times[0])
+            np.subtract(times[:-1], times[1:], out=fall[1:], casting="unsafe", dtype=np.float64)
+            cuts = np.flatnonzero(fall > STEP_NS)
         if not len(cuts):
-            self._low = min(self._low, int(times.min()))
-            self._high = max(self._high, int(times.max()))
+            self._low, self._high = min(self._low, low), max(self._high, high)
             return
+        self.back_ns = max(self.back_ns, int(fall[cuts].max()))
         self.steps += len(cuts)
-        self.back_ns = max(self.back_ns, int(-first[cuts].min()))
         begins = np.unique(np.append(0, cuts))
         lows, highs = np.minimum.reduceat(times, begins), np.maximum.reduceat(times, begins)
         if cuts[0] > 0:

@@ -110,7 +110,7 @@ def test_a_trace_declares_itself(run: Qtctl, folder: Path, tmp_path: Path) -> No
     other.write_text('virtio_blk_req_complete(const char *vdev, int state) "%s %d"\n')
     words = ("count", "--by", "status", "--json", "--from", str(folder))
     ran = run(*words, "--events-all", str(other), env=env, limit=None).said(
-        0, "1 events, declared by the trace itself"
+        0, "1 event, declared by the trace itself"
     )
     groups = json.loads(ran.out)["groups"]
     assert [one["value"] for one in groups] == [0]

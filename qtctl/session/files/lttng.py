@@ -17,6 +17,7 @@ from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import CHUNK_BYTES
 from qtctl.session.files.declared import best_installed, read_declarations
+from qtctl.text.style import counted
 
 _MOST = 1000
 _METADATA_BYTES = 1 << 26
@@ -55,7 +56,7 @@ class LttngFolder:
             best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
             found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
         fitting = _fitting(found, written)
-        told = f"LTTng trace, {len(written)} events"
+        told = f"LTTng trace, {counted(len(written), 'event')}"
         if len(fitting) == len(written):
             self.notes.append(f"{told}, declared in {where}")
         elif fitting:

@@ -27,6 +27,7 @@ from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import CHUNK_BYTES, PlainFile
 from qtctl.session.files.declared import read_declarations
 from qtctl.session.notes import from_object
+from qtctl.text.style import counted
 
 
 class RecordingFile:
@@ -228,9 +229,9 @@ def _object(raw: bytes) -> Mapping[str, Any]:
 def _told(facts: Mapping[str, Any], sums: object, names: int) -> str:
     """Say of which guest a recording is, and how much of it."""
     guest = facts.get("guest")
-    events = f"{names} events"
-    if isinstance(sums, dict):
-        events += f", {sums.get('shown')} records"
+    events = counted(names, "event")
+    if isinstance(sums, dict) and isinstance(shown := sums.get("shown"), int):
+        events += f", {counted(shown, 'record')}"
     if not isinstance(guest, dict):
         return f"recording, {events}"
     name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"

@@ -11,6 +11,7 @@ from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import SAMPLE_BYTES, PlainFile
 from qtctl.session.files.declared import best_installed, read_declarations
+from qtctl.text.style import counted
 
 _FEWEST = 0.5
 """Share of a file's events that declarations must know to be taken for the right ones."""
@@ -35,7 +36,7 @@ class SimpleFile:
         self._ended = False
 
     def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
-        kind = f"simple trace, {len(names)} events"
+        kind = f"simple trace, {counted(len(names), 'event')}"
         if events_all is not None:
             declared = read_declarations(events_all)
             known = sum(name in declared.by_name for name in names)
