@@ -30,8 +30,9 @@ class Edges:
     are in what was read: ``taken`` is how many bytes had been read, or written, at that moment.
     """
 
-    def __init__(self, taken: int) -> None:
-        """All are on from now."""
+    def __init__(self, taken: int, began_ns: int) -> None:
+        """All are on from now; before ``began_ns`` (Unix time) none was read."""
+        self._began_ns = began_ns - _COARSE_NS
         self._from_ns = time.time_ns() + _MARGIN_NS
         self._from_bytes = taken
         self._look_until_s = time.monotonic() + _LATE_S
@@ -53,9 +54,9 @@ class Edges:
         kept = np.ones(len(batch), np.bool_)
         places = taken - len(batch.data) + batch.start
         if opening:
-            kept &= np.where(
-                batch.arrived, places >= self._from_bytes, batch.time_ns >= self._from_ns
-            )
+            # What seems older than the stream was written after the clock was set back.
+            late = (batch.time_ns >= self._from_ns) | (batch.time_ns < self._began_ns)
+            kept &= np.where(batch.arrived, places >= self._from_bytes, late)
         if until_ns is not None:
             margin_ns = _COARSE_NS if batch.backend is Backend.SYSLOG else _MARGIN_NS
             last_ns = until_ns - margin_ns

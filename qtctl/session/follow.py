@@ -116,6 +116,7 @@ class Stream:
         self.choices = len(wanted)
         table = await asyncio.to_thread(self._prepare, names)
         picked = tuple(self.picked)
+        opened_ns = time.time_ns()
         try:
             request = Request(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
@@ -127,7 +128,7 @@ class Stream:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
             if self._whole:
-                self._edges = Edges(self._feed.taken + self._feed.behind())
+                self._edges = Edges(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
         except BaseException:
             await self._leave()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -459,3 +461,62 @@ def test_a_tail_that_is_itself_stopped(qtctl: Qtctl) -> None:
         run.signal(signal.SIGINT)
         assert records(run.finish(None).said(130).out)[-1]["lost"] == 0
         assert not qtctl.leases()
+
+
+def stepping(rounds: int) -> bytes:
+    """Return requests of 100 us each; the clock is set back by an hour, then ahead."""
+    now, lines = time.time() + 60, []
+    for number in range(rounds):
+        at = now + number / 1000 + (0, -3600, 7200)[3 * number // rounds]
+        lines += [
+            f"7@{at:.6f}:{EVENT} vdev 0x1 req {number:#x} sector {number} nsectors 1\n",
+            f"7@{at + 1e-4:.6f}:virtio_blk_req_complete vdev 0x1 req {number:#x} status 0\n",
+        ]
+    return "".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("tail", "virtio_blk_*", "--time", "delta"),
+        ("record", "virtio_blk_*", "--ring", "10s", "-o", "{}/a.qtr"),
+        ("latency", EVENT, "virtio_blk_req_complete", "--interval", "0.1s", "--ndjson"),
+        ("count", "virtio_blk_*", "--interval", "0.1s", "--ndjson"),
+    ],
+)
+def test_a_clock_that_is_set_in_mid_run(
+    verb: tuple[str, ...],
+    qtctl: Qtctl,
+    fake: FakeProcess,
+    folder: Path,
+    declared: Path,
+    log: Callable[..., None],
+) -> None:
+    words = [word.format(folder) for word in verb]
+    run = qtctl.start("-t", fake.address, "--events-all", str(declared), *words)
+    run.said(READY)
+    log(stepping(300))
+    if "--interval" in verb:
+        # What is read after the end is told by its times, and these are not of our clock.
+        pattern = rb'"count": (\d+), "(?:groups|p50)'
+        wanted = 300 if verb[0] == "latency" else 600
+        eventually(lambda: sum(map(int, re.findall(pattern, run.out))) == wanted, "all is shown")
+    run.signal(signal.SIGTERM)
+    ran = run.finish().said(143, "600 read, 600 shown, 0 filtered, 0 lost")
+    match verb[0]:
+        case "tail":
+            deltas = [float(line.split()[0]) for line in ran.out.splitlines()]
+            assert sorted(deltas)[0] == pytest.approx(-3600, abs=1)
+            assert sorted(deltas)[-1] == pytest.approx(10800, abs=1)
+            assert sum(0 <= delta < 0.01 for delta in deltas) == 598
+        case "record":
+            replayed = qtctl("replay", f"{folder}/a.qtr", "--ndjson").said(0)
+            times = [one["time_ns"] for one in records(replayed.out) if one["type"] == "event"]
+            assert len(times) == 600
+            assert sum(a > b for a, b in pairwise(times)) == 1
+        case "latency":
+            *blocks, _ = records(ran.out)
+            for found in blocks:
+                assert (found["disordered"], found["unpaired"], found["unseen"]) == (0, 0, 0)
+                assert not found["count"] or 99_000 <= found["p50"] <= found["max"] <= 101_000
+    given_back(qtctl, fake)
