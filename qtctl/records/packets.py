@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array
 from qtctl.records.kernels import perfetto
 
-__all__ = ["Events", "Lanes", "write"]
+__all__ = ["Events", "Lanes", "Spread", "write"]
 
 _FRAME = 40
 """Bytes around an event's own fields at most: tags, numbers, lengths, what is fixed."""
@@ -102,6 +102,23 @@ def write(kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> by
         out.data,
     )
     return out[begin:].tobytes()
+
+
+class Spread:
+    """Keeps instants of one track apart: those of one time get 1 ns more each."""
+
+    def __init__(self) -> None:
+        self._last = self._shown = np.empty(0, np.int64)
+
+    def times(self, track: Int64Array, time_ns: Int64Array) -> Int64Array:
+        """Return the times of the next instants; tracks are numbered from 0."""
+        more = max(0, int(track.max(initial=-1)) + 1 - len(self._last))
+        self._last = np.append(self._last, np.full(more, np.iinfo(np.int64).max))
+        self._shown = np.append(self._shown, np.full(more, np.iinfo(np.int64).min))
+        out = np.empty(len(track), np.int64)
+        known = self._last.data, self._shown.data
+        perfetto.spread(track.data, np.ascontiguousarray(time_ns).data, *known, out.data)
+        return out
 
 
 class Lanes:

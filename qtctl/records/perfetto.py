@@ -6,7 +6,8 @@ arguments of the END; rates are counters. Source: ``protos/perfetto/trace`` of P
 checked with the package of its protos, version 0.59.1.
 
 Times are those of the records, in ns, on the trace's own clock; where they are Unix time a clock
-snapshot says so.
+snapshot says so. Records of one track and time are put 1 ns apart: trace processor would pile them
+up, and lose the arguments of what lies on 512 others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from qtctl.model import Clock, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array, StringColumn, readable
-from qtctl.records.packets import Events, Lanes, write
+from qtctl.records.packets import Events, Lanes, Spread, write
 from qtctl.records.pairs import Pairing, Pairs
 from qtctl.records.printf import hex_arguments
 from qtctl.records.protobuf import message, number, tag, text
@@ -70,6 +71,7 @@ class PerfettoTrace:
         self._groups: dict[tuple[int, int | None, int], int] = {}
         self._described: list[bytes] = []
         self._lanes = Lanes()
+        self._spread = Spread()
         self._rates: list[NDArray[np.int64]] = []
         self._hex: dict[str, frozenset[str]] = {}
         self._fresh: list[bytes] = []
@@ -88,7 +90,7 @@ class PerfettoTrace:
             name = "line" if event < 0 else batch.names[event]
             kinds.append(self._kind(rows, _INSTANT, name))
             self._annotate(kinds[-1], batch, event, rows, values)
-        self._events(kinds, batch.time_ns, self._places(batch, devices))
+        self._instants(kinds, batch.time_ns, self._places(batch, devices))
         self._count(batch)
         for which in range(len(self._pairs)):
             found = self._pairing(which, batch.pid).feed(batch)
@@ -112,7 +114,7 @@ class PerfettoTrace:
             else:
                 shown = _text(value if isinstance(value, str) else json.dumps(value))
                 kind.literal(message(_ANNOTATION, named, shown))
-        self._events([kind], np.array([told["time_ns"]]), np.array([track]))
+        self._instants([kind], np.array([told["time_ns"]]), np.array([track]))
         return self._flush()
 
     def finish(self) -> bytes:
@@ -158,6 +160,9 @@ class PerfettoTrace:
             self._packet(number(_FLAGS, _NEEDS), message(_INTERNED, *self._fresh))
             self._fresh = []
         self._out.append(write(kinds, time_ns, track))
+
+    def _instants(self, kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> None:
+        self._events(kinds, self._spread.times(track, time_ns), track)
 
     def _interned(self, known: dict[str, int], place: int, name: str) -> int:
         number_of = known.get(name)

@@ -105,6 +105,10 @@ def arguments(one: Record) -> dict[str, int | str]:
     return {key: as_loaded(value) for key, value in args.items()}
 
 
+def micros(one: Record) -> int | None:
+    return one["time_ns"] // 1000 if "time_ns" in one else None
+
+
 @pytest.mark.parametrize(
     ("name", "version", "words", "slices"),
     [
@@ -132,12 +136,12 @@ def test_captures_of_real_guests(
     assert len(spans) == slices
     assert all(duration > 0 for _, duration, *_ in spans)
     instants = Counter(
-        (time_ns if said != "line" else None, said, frozenset(args.items()))
+        (time_ns // 1000 if said != "line" else None, said, frozenset(args.items()))
         for time_ns, duration, track, said, args in found
         if track[2] != "qtctl" and not duration
     )
     assert instants == Counter(
-        (one.get("time_ns"), one.get("name", "line"), frozenset(arguments(one).items()))
+        (micros(one), one.get("name", "line"), frozenset(arguments(one).items()))
         for one in records
         if one["type"] != "loss"
     )
@@ -246,6 +250,15 @@ def test_guests_threads_devices_and_what_stands_between(qtctl: Qtctl, tmp_path: 
     }
     clock = "SELECT clock_value FROM clock_snapshot WHERE clock_name = 'REALTIME'"
     assert made.ask(clock) == [[str(begun + 1000)]]
+
+
+def test_many_records_of_one_time_are_whole(qtctl: Qtctl, tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(2000)]  # with no time but that of their arrival
+    case = Case(qtctl, tmp_path, "\n".join(["none", *lines]).encode(), DECLARED)
+    _, *found = TraceProcessor(case.export("perfetto", "--all")).slices()
+    assert [args for *_, args in found] == [{"line": line} for line in lines]
+    first = found[0][0]
+    assert [time_ns for time_ns, *_ in found] == list(range(first, first + 2000))
 
 
 def test_nothing(qtctl: Qtctl, tmp_path: Path) -> None:

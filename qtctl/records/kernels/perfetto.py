@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Write track events as packets of Perfetto, and lay slices side by side.
+"""Write track events as packets of Perfetto, apart from each other on their tracks.
 
 ``packets.py`` is the only caller, and makes sure that there is room.
 """
@@ -139,6 +139,31 @@ def write_events(
             at = _field(0x50, 1, target, at)  # trusted_packet_sequence_id
             at = _field(0x0A, end - at, target, at)  # Trace.packet
     return at
+
+
+def spread(
+    track: cython.longlong[::1],
+    time_ns: cython.longlong[::1],
+    last: cython.longlong[::1],
+    shown: cython.longlong[::1],
+    out: cython.longlong[::1],
+) -> None:
+    """Put the times to ``out`` so that, while they do not go back, none comes twice on a track.
+
+    last[track] is the time of the record before, shown[track] what was put for it.
+    """
+    row: cython.Py_ssize_t
+    place: cython.longlong
+    now: cython.longlong
+    with cython.nogil:
+        for row in range(len(track)):
+            place = track[row]
+            now = time_ns[row]
+            out[row] = now
+            if last[place] <= now <= shown[place]:
+                out[row] = shown[place] + 1
+            last[place] = now
+            shown[place] = out[row]
 
 
 def lay_lanes(

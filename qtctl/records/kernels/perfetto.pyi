@@ -18,6 +18,13 @@ def write_events(
     track: memoryview,
     out: memoryview,
 ) -> int: ...
+def spread(
+    track: memoryview,
+    time_ns: memoryview,
+    last: memoryview,
+    shown: memoryview,
+    out: memoryview,
+) -> None: ...
 def lay_lanes(
     group: memoryview,
     start: memoryview,
