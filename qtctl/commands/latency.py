@@ -128,6 +128,12 @@ def _reservations(measured: Latency) -> Iterator[tuple[str, str]]:
             f"{counts.reused} STARTs came again before their END: is --key "
             f"{measured.question.key_words} enough to tell them apart?",
         )
+    if measured.coarse and measured.coarse == measured.spans.spread().count:
+        yield (
+            "second",
+            "times are of whole seconds, as a system log writes them: differences mean little; "
+            "journalctl -o short-unix and rsyslog's RSYSLOG_FileFormat have more",
+        )
     if measured.arrived:
         yield (
             "time",

@@ -24,6 +24,7 @@ from qtctl.session.leasing import nothing_matched
 __all__ = ["Latency", "Question"]
 
 _GROUPS = 500
+_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,8 @@ class Latency:
 
     ``spans`` has the latencies by group: the values of ``by``, in :attr:`groups`. ``filtered``
     pairs did not match; ``disordered`` ended before they started, by their times, and are left out;
-    ``arrived`` were stamped when qtctl read them, which says little.
+    ``arrived`` were stamped when qtctl read them, which says little, and so do those that were
+    stamped with whole seconds, ``coarse``.
     """
 
     def __init__(self, question: Question) -> None:
@@ -148,7 +150,7 @@ class Latency:
         """Forget what was measured; what is open stays so, and groups keep their numbers."""
         self.counts.forget_but_open()
         self.spans = Distribution()
-        self.filtered = self.disordered = self.arrived = 0
+        self.filtered = self.disordered = self.arrived = self.coarse = 0
 
     def take(self, item: Item) -> None:
         """Measure what a stream yielded."""
@@ -191,7 +193,10 @@ class Latency:
         good = wanted & (span >= 0)
         self.filtered += len(pairs) - int(np.count_nonzero(wanted))
         self.disordered += int(np.count_nonzero(wanted & (span < 0)))
-        self.arrived += int(np.count_nonzero(batch.arrived[pairs.row] & good))
+        arrived = batch.arrived[pairs.row]
+        self.arrived += int(np.count_nonzero(arrived & good))
+        whole = (pairs.start_ns % _SECOND_NS == 0) & (pairs.end_ns % _SECOND_NS == 0)
+        self.coarse += int(np.count_nonzero(whole & ~arrived & good))
         if numbers is None:
             self.spans.add(span[good])
         else:

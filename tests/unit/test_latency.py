@@ -147,6 +147,15 @@ def test_times_that_are_qtctls_own_are_told() -> None:
     assert measured.arrived == measured.spans.spread().count == 1
 
 
+def test_times_of_whole_seconds_are_told() -> None:
+    measured = Latency(asked())
+    measured.take(batch("1 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
+    assert measured.coarse == measured.spans.spread().count == 1
+    line = b"7@4.000001:io_read 0x1 0xa 8\n7@5.000000:io_done 0x1 0xa 0\n"
+    measured.take(LogDecoder(TABLE).feed(line, now_ns=0))
+    assert (measured.coarse, measured.spans.spread().count) == (1, 2)
+
+
 def test_one_event_for_both_measures_from_each_to_the_next() -> None:
     measured = Latency(asked("lonely", "lonely", key=["number"]))
     measured.take(batch("1 lonely 1\n3 lonely 2\n4 lonely 1\n9 lonely 1"))
