@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["lost_in", "unsquashed"]
+__all__ = ["begins_to_drop", "lost_in", "may_tell_of_losses", "unsquashed"]
 
 REPEAT_LIMIT = 1 << 16
 """How many lines one call may add; of more, the rest is counted."""
@@ -18,6 +18,7 @@ _REPEATED = re.compile(
     rb"^(?P<head>.*?: )message repeated (?P<n>\d{1,18}) times: \[ ?(?P<text>.*)\]$"
 )
 _LOST = re.compile(rb"name: \S*qemu.*: (\d{1,18}) messages lost due to rate-limiting")
+_BEGIN = re.compile(rb"name: \S*qemu.*begin to drop messages due to rate-limiting")
 _SUPPRESSED = re.compile(rb"Suppressed (\d{1,18}) messages from \S*(?:qemu|kvm|libvirt)")
 
 
@@ -45,6 +46,11 @@ def lost_in(line: str) -> int:
     data = line.encode("utf-8", "surrogateescape")
     match = _LOST.search(data) or _SUPPRESSED.search(data)
     return int(match[1]) if match else 0
+
+
+def begins_to_drop(line: str) -> bool:
+    """Tell whether a log daemon says that it drops messages of a QEMU from now on."""
+    return _BEGIN.search(line.encode("utf-8", "surrogateescape")) is not None
 
 
 def may_tell_of_losses(data: bytes) -> bool:

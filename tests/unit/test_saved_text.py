@@ -93,13 +93,17 @@ def test_what_a_system_log_squashed_or_dropped_is_told(tmp_path: Path, declared:
         "Nov 22 21:39:38 vm systemd-journald[1]: Suppressed 70 messages from nginx.service",
         HEAD + f"message repeated {10**12} times: [ {EVENT.format(4)}]",
         HEAD + EVENT.format(5),
+        "Nov 22 21:39:39 vm rsyslogd: imuxsock[pid: 4711, name: /usr/bin/qemu-system-x86_64] from "
+        "<vm:qemu-system-x86_64>: begin to drop messages due to rate-limiting",
     ]
     (tmp_path / "a").write_text("\n".join(lines) + "\n")
     events, losses, _ = records(tmp_path / "a", declared)
     expected = [1, 2, 2, 2, 3, *[4] * (REPEAT_LIMIT - 3), 5]
     assert [e.args["req"] for e in events] == expected
     assert not any(e.raw for e in events)
-    assert [one.count for one in losses] == [12, 30, 10**12 - REPEAT_LIMIT + 3]
+    assert [one.count for one in losses] == [12, 30, 10**12 - REPEAT_LIMIT + 3, None]
+    seconds = [one.time_ns // 10**9 - events[0].time_ns // 10**9 for one in losses]
+    assert seconds == [0, 0, 0, 0]  # of the record before
 
 
 @given(st.binary(max_size=80), st.integers(0, 30))

@@ -11,7 +11,7 @@ from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.logtext import LogDecoder
 from qtctl.records.prefixes import PrefixedDecoder, words_before
-from qtctl.records.squashed import lost_in, may_tell_of_losses, unsquashed
+from qtctl.records.squashed import begins_to_drop, lost_in, may_tell_of_losses, unsquashed
 from qtctl.records.table import EventTable
 from qtctl.session.feeds.base import Item, Loss
 from qtctl.session.files.base import SAMPLE_BYTES, PlainFile
@@ -48,7 +48,8 @@ class LogFile:
             self._decoder = PrefixedDecoder(self.table, words)
         self._prefixed = bool(words)
         self._carry = b""
-        self._ended = self._found = False
+        self._ended = self._found = self._dropping = False
+        self._last_ns = 0
 
     @property
     def size(self) -> int:
@@ -77,7 +78,11 @@ class LogFile:
         items: list[Item] = []
         for batch in batches:
             items += self._with_losses(batch) if self._prefixed else [batch]
-        return [*items, Loss(Backend.LOG, left, 0)] if left else items
+        if left:
+            items.append(Loss(Backend.LOG, left, self._last_ns))
+        if self._ended and self._dropping:
+            items.append(Loss(Backend.LOG, None, self._last_ns))
+        return items
 
     def _flushed(self, now_ns: int) -> Batch | list[Batch]:
         return self._decoder.flush(now_ns=now_ns) if self._ended else []
@@ -93,18 +98,26 @@ class LogFile:
 
     def _with_losses(self, batch: Batch) -> list[Item]:
         """Cut a batch where a log daemon says that it dropped something of a QEMU."""
+        events = np.flatnonzero(batch.event >= 0)
         texts = batch.groups().get(-1)
-        if texts is None or not may_tell_of_losses(batch.data):
-            return [batch]
         items: list[Item] = []
         first = 0
-        for row in texts.tolist():
-            lost = lost_in(batch.text(row))
-            if lost:
-                items.append(batch.select(np.arange(first, row + 1)))
-                items.append(Loss(Backend.LOG, lost, int(batch.time_ns[row])))
-                first = row + 1
-        return [*items, batch.select(np.arange(first, len(batch)))] if first < len(batch) else items
+        if texts is not None and may_tell_of_losses(batch.data):
+            for row in texts.tolist():
+                line = batch.text(row)
+                lost = lost_in(line)
+                self._dropping = begins_to_drop(line) or (self._dropping and not lost)
+                if lost:
+                    before = int(np.searchsorted(events, row))
+                    time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
+                    items.append(batch.select(np.arange(first, row + 1)))
+                    items.append(Loss(Backend.LOG, lost, time_ns))
+                    first = row + 1
+        if len(events):
+            self._last_ns = int(batch.time_ns[events[-1]])
+        if first < len(batch):
+            items.append(batch.select(np.arange(first, len(batch))) if first else batch)
+        return items
 
     @property
     def problem(self) -> str:
