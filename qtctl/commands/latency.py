@@ -21,7 +21,7 @@ _LEAST_VALUE = 10
 _TOLD = {
     "in_flight": "in flight",
     "unpaired": "END without START",
-    "unseen": "START before the first record",
+    "unseen": "END of an earlier START",
     "reused": "START again before END",
     "dropped": "open at a loss",
     "forgotten": "open for too long, too many",
@@ -29,7 +29,10 @@ _TOLD = {
     "filtered": "not matching --where",
     "disordered": "END before START by time",
 }
-"""What became of records that are in no figure: always the first two, the rest where it is so."""
+"""What became of records that are in no figure: always the first two, the rest where it is so.
+
+An earlier START came before the first record, or was among what was lost.
+"""
 
 
 def _keys(text: str) -> tuple[str, ...]:
