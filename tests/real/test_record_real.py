@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends import ftrace
+from qtctl.errors import Unsupported
 from tests import needs
 from tests.qemus import COUNTER, LABELS, RealGuest, require
 from tests.real import test_syslog_real as system_log
@@ -82,13 +84,13 @@ WAYS = {
     "log-in-a-file": Way("log", (*STAMPED, "-D", "{dir}/qemu.log")),
     "log-in-a-spool": Way("log", (*STAMPED, "-D", "/dev/null")),
     "log-without-times": Way("log", ("-D", "{dir}/qemu.log"), same_times=False),
-    # Each reader of these brings a clock of its own to Unix time, or takes the time itself.
+    # Each reader of these and of ust has a clock of its own.
     "simple": Way("simple", same_times=False),
     "ftrace": Way("ftrace", needs="tracefs", same_times=False),
     "dtrace": Way("dtrace", needs="bpftrace", same_times=False),
     "rsyslog": Way("syslog", needs="rsyslog"),
     "journald": Way("syslog", needs="journald"),
-    "ust": Way("ust", needs="lttng"),
+    "ust": Way("ust", needs="lttng", same_times=False),
 }
 
 
@@ -99,6 +101,11 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
     match found.needs:
         case "bpftrace" | "tracefs" if os.geteuid() != 0:
             pytest.skip("it takes root")
+        case "tracefs":
+            try:
+                ftrace.check_namespace()
+            except Unsupported as error:
+                pytest.skip(str(error))
         case "bpftrace":
             needs.program("bpftrace", "bpftrace")
         case "lttng":
