@@ -41,9 +41,9 @@ def warning(words: str, stream: int = 1) -> bytes:
 
 
 def decoded(
-    data: bytes, cuts: list[int] | None = None, table: EventTable = TABLE
+    data: bytes, cuts: list[int] | None = None, table: EventTable = TABLE, thread: int = 1
 ) -> tuple[list[Record | Discarded], LttngDecoder]:
-    decoder = LttngDecoder(table, pid=9)
+    decoder = LttngDecoder(table, pid=9, thread=thread)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
     out: list[Record | Discarded] = []
     for low, high in pairwise(edges):
@@ -250,3 +250,25 @@ def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
     with running("interpreted"):
         assert decoded(data, table=table)[0] == compiled
         assert decoded(b"".join(pieces))[0] == whole
+
+
+CONTEXTS = st.lists(
+    st.integers(-(2**40), 2**40).map(str) | st.sampled_from(['"a, b } {"', '"\\""', '"', "{", "x"]),
+    max_size=4,
+)
+
+
+@given(CONTEXTS, st.integers(-1, 4))
+def test_the_thread_is_found_at_its_place(contexts: list[str], thread: int) -> None:
+    between = f"{{ {', '.join(contexts)} }}, ".encode() if contexts else b""
+    data = HEAD + b"own_nothing: { 0 }, " + between + b"{ }\n"
+    found, _ = decoded(data, thread=thread)
+    with running("interpreted"):
+        assert decoded(data, thread=thread)[0] == found
+    [record] = found
+    assert isinstance(record, Record)
+    plain = all(one.lstrip("-").isdigit() or one == '"a, b } {"' for one in contexts)
+    if plain and 0 <= thread < len(contexts):
+        number = int(contexts[thread]) if contexts[thread][0] != '"' else -1
+        if number <= 2**31 - 1:
+            assert record.tid == (number if number >= 0 else None)
