@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -309,14 +309,18 @@ class Speed(NamedTuple):
 def speeds(
     guest: RealGuest, home: Home, place: Place, seconds: float, pairs: int
 ) -> dict[str, list[Speed]]:
-    """Return how fast the guest logs, by turns: alone, to a file or into memory, and followed."""
-    ways: dict[str, Callable[[], Speed]] = {
-        "alone": lambda: _alone(guest, home.path / "alone", place, seconds),
-        "followed": lambda: _followed(guest, home, place, seconds),
-    }
+    """Return how fast a guest without a log writes to one, by turns: alone and followed.
+
+    Alone it writes to a file on disk, or also to one where the spool would be. Each is new, for
+    what is on its way to the disk still slows down whoever comes next.
+    """
+    disk, memory = home.path / "own", home.runtime / "own"
+    ways: dict[str, Callable[[], Speed]] = {"alone": lambda: _alone(guest, disk, seconds)}
     if place == "spool":
-        memory = home.runtime / "alone"
-        ways["alone, where the spool is"] = lambda: _alone(guest, memory, place, seconds)
+        ways["followed"] = lambda: _followed(guest, home, None, seconds)
+        ways["alone, where the spool is"] = lambda: _alone(guest, memory, seconds)
+    else:
+        ways["followed"] = lambda: _followed(guest, home, disk, seconds)
     found: dict[str, list[Speed]] = {way: [] for way in ways}
     for _ in range(pairs):
         for way, measure in ways.items():
@@ -324,30 +328,38 @@ def speeds(
     return found
 
 
-def _alone(guest: RealGuest, own: Path, place: Place, seconds: float) -> Speed:
-    """Measure a guest that writes to its log, or where it has none to a file of ours."""
+@contextlib.contextmanager
+def _logging(guest: RealGuest, path: Path) -> Iterator[None]:
+    """Have the guest log to a new file for the length of the block."""
     with Qmp(guest.address) as monitor:
-        if place == "spool":
-            monitor.hmp(f"logfile {own}")
+        monitor.hmp(f"logfile {path}")
+    try:
+        yield
+    finally:
+        with Qmp(guest.address) as monitor:
+            monitor.hmp("logfile /dev/null")
+        path.unlink()
+
+
+def _alone(guest: RealGuest, path: Path, seconds: float) -> Speed:
+    with _logging(guest, path), Qmp(guest.address) as monitor:
         monitor.switch(HOT, True)
-        path = own if place == "spool" else guest.directory / "log"
         rate = _growth(guest.pid, path, seconds)
         monitor.switch(HOT, False)
-        if place == "spool":
-            monitor.hmp("logfile /dev/null")
-    if place == "spool":
-        own.unlink()
     return rate
 
 
-def _followed(guest: RealGuest, home: Home, place: Place, seconds: float) -> Speed:
+def _followed(guest: RealGuest, home: Home, path: Path | None, seconds: float) -> Speed:
+    """Measure a guest with a log at ``path``, or with none."""
     words = ("tail", HOT, "--where", FEW, "-q")
-    with qtctl(home, guest.address, *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        log = guest.directory / "log"
-        if place == "spool" and not poll(lambda: spool_of(guest.pid) is not None, 20):
+    nothing = subprocess.DEVNULL
+    with (
+        _logging(guest, path) if path is not None else contextlib.nullcontext(),
+        qtctl(home, guest.address, *words, stdout=nothing, stderr=nothing),
+    ):
+        if path is None and not poll(lambda: spool_of(guest.pid) is not None, 20):
             raise RuntimeError("qtctl made no spool")
-        path = Path(spool_of(guest.pid) or "") if place == "spool" else log
-        return _growth(guest.pid, path, seconds)
+        return _growth(guest.pid, path or Path(spool_of(guest.pid) or ""), seconds)
 
 
 def _growth(pid: int, path: Path, seconds: float) -> Speed:
@@ -411,7 +423,7 @@ def main() -> int:
             run.problems.append("the count beside qtctl never kept up")
         problems += [f"{place}: {problem}" for problem in run.problems]
     for place in places if options.pairs else ():
-        with Home(options.spool) as home, booted(place) as guest:
+        with Home(options.spool) as home, booted("spool") as guest:
             tell_speeds(place, speeds(guest, home, place, _WINDOW_S, options.pairs))
     for problem in problems:
         print(f"BROKEN: {problem}", file=sys.stderr)
