@@ -1,6 +1,7 @@
 """Compile the modules that walk bytes; qtctl is right, only slower, where that fails."""
 
 import ast
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -45,7 +46,7 @@ else:
                 ".".join(path.with_suffix("").parts),
                 [str(path)],
                 optional=True,
-                extra_compile_args=["-O3"],
+                extra_compile_args=["-O3", "-g0"],
             )
             for path in sorted(KERNELS.glob("[!_]*.py"))
         ],
@@ -57,4 +58,8 @@ else:
 # ./dev man makes them.
 pages = sorted(map(str, Path("build/man").glob("*.1")))
 
-setup(ext_modules=modules, data_files=[("share/man/man1", pages)] if pages else [])
+setup(
+    ext_modules=modules,
+    data_files=[("share/man/man1", pages)] if pages else [],
+    options={"build_ext": {"parallel": os.cpu_count()}},
+)
