@@ -10,8 +10,9 @@ import cython
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.words as words
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, words
 
 COMPILED: bool = cython.compiled
 
@@ -111,11 +112,7 @@ def _word_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
     """Where the run of letters, digits and underscores at ``at`` ends."""
-    while at < end:
-        one: cython.int = data[at]
-        folded: cython.int = one | 32
-        if not (one == 95 or (one >= 48 and one <= 57) or (folded >= 97 and folded <= 122)):
-            break
+    while at < end and words.of_name(data[at]):
         at += 1
     return at
 

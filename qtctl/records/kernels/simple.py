@@ -11,7 +11,10 @@ import sys
 import cython
 
 if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.words as words
     from cython.cimports.libc.string import memcpy
+else:
+    from qtctl.records.kernels.inline import words
 
 COMPILED: bool = cython.compiled
 
@@ -135,14 +138,6 @@ def walk(
 
 
 @cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
-def _is_word(byte: cython.int) -> cython.bint:
-    return 48 <= byte <= 57 or 65 <= byte <= 90 or byte == 95 or 97 <= byte <= 122
-
-
-@cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
 def _head(
@@ -173,7 +168,7 @@ def _head(
         if code >= _IDS or size == 0 or size > _NAME:
             return 0
         for i in range(at + 20, min(end, at + 20 + cython.cast(cython.longlong, size))):
-            if not _is_word(text[i]):
+            if not words.of_name(text[i]):
                 return 0
         return 1 if at + 20 + cython.cast(cython.longlong, size) <= end else 2
     if end - at < 32:

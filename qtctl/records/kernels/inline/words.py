@@ -1,5 +1,5 @@
 # cython: cdivision=True
-"""Hash words, and look names up in an open-addressed table (see ``naming.index_names``)."""
+"""Tell words, hash them, and look names up in a table (open-addressed: ``naming.index_names``)."""
 
 import cython
 
@@ -7,6 +7,12 @@ if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
 else:
     from qtctl.records.kernels.inline import octets
+
+
+def of_name(byte: cython.int) -> cython.bint:
+    """Tell if a name may have this byte: a letter, a digit or an underscore."""
+    folded: cython.int = byte | 32
+    return byte == 95 or (byte >= 48 and byte <= 57) or (folded >= 97 and folded <= 122)
 
 
 def hash_of(
