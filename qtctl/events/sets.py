@@ -7,7 +7,6 @@ this module and were checked on the declarations of QEMU 7.2, 10.2 and 11.1; the
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
 from qtctl.events.patterns import Rule, Selection, near, set_name
+from qtctl.folders import write_whole
 
 _SHIPPED = Path(__file__).parent / "sets"
 _SUFFIX = ".events"
@@ -126,15 +126,9 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     _refuse_itself(name, selection)
     text = "".join(f"{word}\n" for word in selection.words())
     place = path.resolve()
-    fresh = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all: a full disk must neither leave half a set nor take the one before.
-        try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(place) if replace else os.link(fresh, place)
-        finally:
-            fresh.unlink(missing_ok=True)
+        write_whole(place, text, replace=replace)
     except FileExistsError:
         raise UsageError(f"{path} exists", hint=f"qtctl sets --save {name} --force ...") from None
     except OSError as error:

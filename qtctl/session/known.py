@@ -7,11 +7,11 @@ it loses nothing: without it the declarations of an installed QEMU are read.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from qtctl.folders import write_whole
 from qtctl.model import Declaration
 from qtctl.session.files.declared import installed_declarations
 
@@ -34,12 +34,7 @@ def remember(names: Iterable[str], declarations: Path | None) -> None:
     with contextlib.suppress(OSError, UnicodeError):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
-            try:
-                fresh.write_text(text, encoding="utf-8")
-                fresh.replace(path)
-            finally:
-                fresh.unlink(missing_ok=True)
+            write_whole(path, text)
 
 
 def known_events(start: str) -> dict[str, str]:
