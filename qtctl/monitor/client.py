@@ -172,7 +172,6 @@ class Monitor:
             await fresh.close()
             raise ConnectionFailed(f"another guest answers at {self.address} now")
         self._way, self._gone = fresh, False
-        self._here.set()
         self._keep_watch()
         await before.close()
 
