@@ -6,7 +6,10 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-KERNELS = Path("qtctl/records/kernels")
+KERNELS = sorted(
+    [*Path("qtctl/records/kernels").glob("[!_]*.py"), *Path("qtctl").rglob("kernel.py")]
+)
+INLINE = Path("qtctl/records/kernels/inline")
 BUILD = Path("build/cython")
 
 
@@ -34,7 +37,7 @@ try:
 except ImportError:
     modules = []
 else:
-    for path in sorted(KERNELS.glob("inline/[!_]*.py")):
+    for path in sorted(INLINE.glob("[!_]*.py")):
         pxd = BUILD / path.with_suffix(".pxd")
         text = inline_pxd(path.read_text())
         if not pxd.exists() or pxd.read_text() != text:
@@ -48,7 +51,7 @@ else:
                 optional=True,
                 extra_compile_args=["-O3", "-g0"],
             )
-            for path in sorted(KERNELS.glob("[!_]*.py"))
+            for path in KERNELS
         ],
         include_path=[str(BUILD)],
         language_level=3,

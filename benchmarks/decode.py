@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.common import best, peer, print_rates
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.log.kernel import COMPILED
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable, StringColumn
 from qtctl.records.filters import Filter
-from qtctl.records.kernels.splitting import COMPILED
-from qtctl.records.logtext import LogDecoder
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 CHUNK = 1 << 20

@@ -19,14 +19,15 @@ from pathlib import Path
 
 from benchmarks.common import QTCTL, best, peer, print_rates
 from benchmarks.traces import Repeated, declared
+from qtctl.backends.saved import CHUNK_BYTES
+from qtctl.backends.simple import kernel as simple
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.kernels import simple, writing
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.session.files.base import CHUNK_BYTES
-from qtctl.text.ndjson import json_lines
-from qtctl.text.rows import RowFormatter
+from qtctl.records.kernels import writing
 from qtctl.text.style import Style
+from qtctl.writers.ndjson import json_lines
+from qtctl.writers.rows import RowFormatter
 
 LIMITS = {"qtctl, to columns": 20e6, "qtctl, to text": 2e6}
 """Records a second that the design promises."""

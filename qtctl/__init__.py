@@ -44,27 +44,27 @@ from qtctl.model import (
 from qtctl.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
-    from qtctl.events.control import SwitchReport
     from qtctl.events.patterns import Selection
+    from qtctl.events.states import SwitchReport
     from qtctl.monitor.guests import running_guests
     from qtctl.records.arrow import arrow_tables
     from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
-    from qtctl.session.attach import Session, attach
-    from qtctl.session.feeds.base import Loss
-    from qtctl.session.follow import Counts, Stream
+    from qtctl.records.items import Loss
+    from qtctl.session.session import Session, attach
+    from qtctl.session.stream import Counts, Stream
 
 _LAZY = {
     "arrow_tables": "qtctl.records.arrow",
     "Batch": "qtctl.records.batch",
-    "Counts": "qtctl.session.follow",
-    "Loss": "qtctl.session.feeds.base",
+    "Counts": "qtctl.session.stream",
+    "Loss": "qtctl.records.items",
     "Record": "qtctl.records.columns",
     "Selection": "qtctl.events.patterns",
-    "Session": "qtctl.session.attach",
-    "Stream": "qtctl.session.follow",
-    "SwitchReport": "qtctl.events.control",
-    "attach": "qtctl.session.attach",
+    "Session": "qtctl.session.session",
+    "Stream": "qtctl.session.stream",
+    "SwitchReport": "qtctl.events.states",
+    "attach": "qtctl.session.session",
     "running_guests": "qtctl.monitor.guests",
 }
 

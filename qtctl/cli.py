@@ -18,7 +18,7 @@ from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, Result
 from qtctl.errors import QtctlError, unexpected
 from qtctl.text.style import style_for
-from qtctl.ui.table import COMMANDS
+from qtctl.verbs import COMMANDS
 from qtctl.version import VERSION
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -9,14 +9,14 @@ from typing import Any
 
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
+from qtctl.recordings.recorder import FileRecorder, RecordingWriter
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.session.feeds.base import Item
-from qtctl.session.notes import to_object
-from qtctl.session.recording import FileRecorder, RecordingWriter
-from qtctl.session.replaying import Replay
-from qtctl.session.sieve import Counts
+from qtctl.records.items import Item
+from qtctl.records.notes import to_object
+from qtctl.session.filter import Counts
+from qtctl.session.replay import Replay
 
 FACTS = {
     "guest": {"pid": 4711, "name": "vm1", "version": "7.2.22"},

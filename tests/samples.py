@@ -15,13 +15,18 @@ from types import ModuleType
 
 import pytest
 
+import qtctl
 from qtctl.events.declarations import Declarations, parse_declarations
-from qtctl.records import kernels
 from qtctl.records.batch import EventTable
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = ("7.2", "10.2", "11.1")
-KERNELS = Path(kernels.__path__[0])
+PACKAGE = Path(qtctl.__path__[0])
+#: Every kernel module by its dotted name: the shared ones, and the ``kernel.py`` of a folder.
+KERNELS = {
+    ".".join(("qtctl", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+    for path in (*PACKAGE.glob("records/kernels/[!_]*.py"), *PACKAGE.rglob("kernel.py"))
+}
 FORMS = ("compiled", "interpreted")
 
 
@@ -47,10 +52,8 @@ def capture(name: str) -> bytes:
 
 @cache
 def interpreted(name: str) -> ModuleType:
-    """Load a kernel from its source, whatever was compiled beside it."""
-    loader = importlib.machinery.SourceFileLoader(
-        f"{name}_interpreted", str(KERNELS / f"{name}.py")
-    )
+    """Load a kernel, by its dotted name, from its source, whatever was compiled beside it."""
+    loader = importlib.machinery.SourceFileLoader(f"{name}_interpreted", str(KERNELS[name]))
     spec = importlib.util.spec_from_loader(f"{name}_interpreted", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -61,8 +64,7 @@ def interpreted(name: str) -> ModuleType:
 
 @cache
 def are_compiled() -> bool:
-    names = [path.stem for path in KERNELS.glob("[!_]*.py")]
-    return all(importlib.import_module(f"{kernels.__name__}.{name}").COMPILED for name in names)
+    return all(importlib.import_module(name).COMPILED for name in KERNELS)
 
 
 def forms() -> tuple[str, ...]:
@@ -84,7 +86,10 @@ def running(form: str) -> Iterator[None]:
 def _interpret(patch: pytest.MonkeyPatch) -> None:
     for user in [module for name, module in sys.modules.items() if name.startswith("qtctl.")]:
         for name, value in list(vars(user).items()):
-            if isinstance(value, ModuleType) and user is not kernels:
-                package, _, kernel = value.__name__.rpartition(".")
-                if package == kernels.__name__:
-                    patch.setattr(user, name, interpreted(kernel))
+            if isinstance(value, ModuleType) and value.__name__ in KERNELS and _uses(user):
+                patch.setattr(user, name, interpreted(value.__name__))
+
+
+def _uses(module: ModuleType) -> bool:
+    """Return whether a module calls kernels; a package merely has them as attributes."""
+    return not hasattr(module, "__path__")

@@ -1,1 +1,1 @@
-"""Where QEMU sends events: one module a backend, and how to tell which ones a guest has."""
+"""A folder for each trace backend, and the table that lists them."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.registry import Result
 from qtctl.errors import QtctlError
-from qtctl.events.leases import Owner
-from qtctl.session.attach import Session, attach
+from qtctl.leases.journal import Owner
+from qtctl.session.session import Session, attach
 from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:

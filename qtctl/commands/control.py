@@ -12,11 +12,11 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import duration, selection
 from qtctl.errors import LinkLost, TooBroad, UsageError
-from qtctl.events.control import SwitchReport, read_states
 from qtctl.events.patterns import Selection
+from qtctl.events.states import SwitchReport, read_states
+from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Argument, Declaration, EventState
-from qtctl.session.attach import Session
-from qtctl.session.leasing import nothing_matched
+from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped
 from qtctl.text.tables import pairs, table
 

@@ -22,8 +22,8 @@ from qtctl.commands.values import selection
 from qtctl.commands.writing import WHERE
 
 if TYPE_CHECKING:
-    from qtctl.records.distribution import Bar, Spread
-    from qtctl.session.tally import Spreading, Tally
+    from qtctl.analysis.counts import Spreading, Tally
+    from qtctl.analysis.distribution import Bar, Spread
     from qtctl.text.style import Style
 
 
@@ -74,9 +74,9 @@ async def count(context: Context, options: argparse.Namespace) -> int:
     in_hex = False
 
     def ready(known: Known) -> Tally | Spreading:
-        from qtctl.records.groups import EVENT, TID
+        from qtctl.analysis.counts import Spreading, Tally, check_argument
+        from qtctl.analysis.groups import EVENT, TID
         from qtctl.records.printf import hex_arguments
-        from qtctl.session.tally import Spreading, Tally, check_argument
 
         nonlocal in_hex
         picked = chosen.pick(known.names) if chosen else known.names
@@ -96,7 +96,7 @@ async def count(context: Context, options: argparse.Namespace) -> int:
 def _result(
     taker: Tally | Spreading, lost: int, options: argparse.Namespace, in_hex: bool
 ) -> Result:
-    from qtctl.session.tally import Tally
+    from qtctl.analysis.counts import Tally
 
     if isinstance(taker, Tally):
         found = taker.found()
@@ -139,7 +139,7 @@ def _table(
 
 
 def _histogram(style: Style, spread: Spread, bars: list[Bar], in_hex: bool) -> Iterator[str]:
-    from qtctl.text.histogram import histogram
+    from qtctl.commands.histogram import histogram
     from qtctl.text.tables import pairs
 
     def label(value: float) -> str:

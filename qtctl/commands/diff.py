@@ -19,10 +19,10 @@ from qtctl.errors import QtctlError, UsageError
 from qtctl.text.figures import short
 
 if TYPE_CHECKING:
+    from qtctl.analysis.compare import Both, Comparison, Profile
+    from qtctl.analysis.distribution import Spread
     from qtctl.events.patterns import Selection
-    from qtctl.records.distribution import Spread
-    from qtctl.session.comparing import Both, Comparison, Profile
-    from qtctl.session.replaying import Replay
+    from qtctl.session.replay import Replay
     from qtctl.text.style import Style
 
 _RATE = 1.25
@@ -78,7 +78,7 @@ def pair(text: str) -> tuple[str, str]:
 )
 async def diff(context: Context, options: argparse.Namespace) -> Result:
     """Read both, and put them side by side."""
-    from qtctl.session.comparing import compare
+    from qtctl.analysis.compare import compare
 
     chosen = selection(options)
     context.stops = True
@@ -103,8 +103,8 @@ async def diff(context: Context, options: argparse.Namespace) -> Result:
 async def _read(
     context: Context, options: argparse.Namespace, path: Path, chosen: Selection
 ) -> tuple[Profile, str]:
-    from qtctl.session.comparing import profile_of
-    from qtctl.session.replaying import Replay
+    from qtctl.analysis.compare import profile_of
+    from qtctl.session.replay import Replay
 
     trace: Replay = await asyncio.to_thread(
         Replay, path, events_all=context.events_all, selection=chosen, where=options.where
@@ -165,7 +165,7 @@ def _changed(one: Both) -> bool:
 
 
 def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
-    from qtctl.text.histogram import duration_words
+    from qtctl.commands.histogram import duration_words
     from qtctl.text.tables import table
 
     most = None if everything else _ROWS

@@ -22,10 +22,10 @@ from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
 
 if TYPE_CHECKING:
-    from qtctl.session.exports.base import Export
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.replaying import Replay
-    from qtctl.session.sieve import Counts
+    from qtctl.records.items import Item
+    from qtctl.session.filter import Counts
+    from qtctl.session.replay import Replay
+    from qtctl.writers.base import Export
 
 _TEXT = ("ndjson", "csv")
 _FOLDERS = ("parquet", "ctf")
@@ -89,7 +89,7 @@ async def export(context: Context, options: argparse.Namespace) -> int:
         from qtctl.records.extra import need_analysis
 
         need_analysis("Parquet", "pyarrow")
-    from qtctl.session.replaying import Replay
+    from qtctl.session.replay import Replay
 
     trace = await asyncio.to_thread(
         Replay,
@@ -129,7 +129,7 @@ async def _print(context: Context, trace: Replay, form: str, path: Path | None) 
 def _make(trace: Replay, form: str, path: Path, pairs: list[str]) -> Export:
     """Create what is written to; ``path`` must be new."""
     if form == "perfetto":
-        from qtctl.session.exports.perfetto import PerfettoExport, asked_pairs, plain_pairs
+        from qtctl.writers.perfetto.writer import PerfettoExport, asked_pairs, plain_pairs
 
         names = frozenset(trace.picked)
         asked = asked_pairs(pairs, trace.table, names)
@@ -139,10 +139,10 @@ def _make(trace: Replay, form: str, path: Path, pairs: list[str]) -> Export:
         return PerfettoExport(file, trace.table, list(every.values()))
     new_folder(path)
     if form == "ctf":
-        from qtctl.session.exports.ctf import CtfExport
+        from qtctl.writers.ctf.writer import CtfExport
 
         return CtfExport(path)
-    from qtctl.session.exports.parquet import ParquetExport
+    from qtctl.writers.parquet import ParquetExport
 
     return ParquetExport(path)
 
@@ -176,7 +176,7 @@ class _Csv:
     """Records as CSV; where only one event is picked its arguments have columns of their own."""
 
     def __init__(self, trace: Replay, *, terminal: bool) -> None:
-        from qtctl.text.csvlines import CsvLines
+        from qtctl.writers.csv import CsvLines
 
         declared = trace.table.declarations.get(trace.picked[0]) if len(trace.picked) == 1 else None
         self._made = CsvLines([one.name for one in declared.arguments] if declared else [])
@@ -186,7 +186,7 @@ class _Csv:
     def lines(self, item: Item, records: int) -> Iterator[str]:
         """Yield the lines of an item, of a batch of its first ``records``."""
         from qtctl.records.batch import Batch
-        from qtctl.session.notes import to_object
+        from qtctl.records.notes import to_object
 
         yield from self._header()
         if isinstance(item, Batch):

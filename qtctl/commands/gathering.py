@@ -23,9 +23,9 @@ from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
 
 if TYPE_CHECKING:
-    from qtctl.records.distribution import Spread
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.follow import Stream
+    from qtctl.analysis.distribution import Spread
+    from qtctl.records.items import Item
+    from qtctl.session.stream import Stream
 
 SOURCE = (
     arg("--from", metavar="FILE", dest="trace", type=Path, help="take a file, not a guest"),
@@ -227,7 +227,7 @@ async def _from_file(
     result: Callable[[_T, int], Result],
     where: str | None,
 ) -> int:
-    from qtctl.session.replaying import Replay
+    from qtctl.session.replay import Replay
 
     trace = await asyncio.to_thread(
         Replay, options.trace, events_all=context.events_all, selection=selection, where=where

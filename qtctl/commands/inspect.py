@@ -13,9 +13,9 @@ from typing import Any
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, command
 from qtctl.errors import QtctlError
+from qtctl.leases.leasing import owner_alive
 from qtctl.model import Address, Backend, EventState, Guest
-from qtctl.session.attach import Session, state_folder
-from qtctl.session.leasing import owner_alive
+from qtctl.session.session import Session, state_folder
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import pairs, table
 from qtctl.version import VERSION
@@ -68,7 +68,7 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
 def _lent(address: Address) -> dict[str, Any] | None:
     """Return where a monitor is lent and to whom, as the kernel tells it; None where it is not."""
     from qtctl.monitor.holders import holders, listens
-    from qtctl.monitor.meeting import meeting_of
+    from qtctl.monitor.rendezvous import meeting_of
 
     meeting = meeting_of(address)
     if meeting is None or not listens(meeting.path):
@@ -231,7 +231,7 @@ def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
 
 
 def _machine() -> Iterator[Finding]:
-    from qtctl.records.kernels.splitting import COMPILED
+    from qtctl.backends.log.kernel import COMPILED
 
     yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
     if COMPILED:
@@ -278,7 +278,7 @@ async def _guest(session: Session) -> list[Finding]:
 def _backend_findings(
     session: Session, known: tuple[Backend, ...], undecided: tuple[Backend, ...]
 ) -> Iterator[Finding]:
-    from qtctl.backends.log import Reach
+    from qtctl.backends.log.target import Reach
     from qtctl.backends.table import candidates
     from qtctl.session.facts import Backends
 

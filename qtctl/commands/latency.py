@@ -12,8 +12,8 @@ from qtctl.commands.registry import Result, arg, command
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
-    from qtctl.records.distribution import Spread
-    from qtctl.session.latency import Latency
+    from qtctl.analysis.distribution import Spread
+    from qtctl.analysis.latency import Latency
     from qtctl.text.style import Style
 
 _MANY_REUSED = 0.1
@@ -93,7 +93,7 @@ async def latency(context: Context, options: argparse.Namespace) -> int:
     """Measure until told to stop, or to the end of a file."""
 
     def ready(known: Known) -> Latency:
-        from qtctl.session.latency import Latency, Question
+        from qtctl.analysis.latency import Latency, Question
 
         question = Question.ask(
             options.start,
@@ -185,7 +185,7 @@ def _lines(
     whole: Spread,
     groups: list[tuple[int | str | None, Spread]],
 ) -> Iterator[str]:
-    from qtctl.text.histogram import duration_words, histogram
+    from qtctl.commands.histogram import duration_words, histogram
     from qtctl.text.style import escaped
     from qtctl.text.tables import cut, pairs, table
 

@@ -24,8 +24,8 @@ from qtctl.errors import LinkLost, UsageError
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
-    from qtctl.session.attach import Session
-    from qtctl.session.feeds.base import Item
+    from qtctl.records.items import Item
+    from qtctl.session.session import Session
     from qtctl.session.triggers import Acting, Fired, Trigger
 
 _FLUSH_S = 1.0
@@ -183,8 +183,8 @@ def _triggers(options: argparse.Namespace) -> list[Trigger]:
 
 
 def _trigger(options: argparse.Namespace) -> Trigger:
+    from qtctl.session.conditions import When
     from qtctl.session.triggers import Action, Trigger
-    from qtctl.session.watching import When
 
     when = When.parse(options.when, options.where)
     return Trigger(when, Action.parse(options.behind), options.once, options.every)
@@ -197,8 +197,8 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
         UsageError: a condition is wrong, or does not say what it is about beside others that do.
         NothingMatched: an event that is named does not exist.
     """
-    from qtctl.session.leasing import nothing_matched
-    from qtctl.session.watching import Condition
+    from qtctl.leases.leasing import nothing_matched
+    from qtctl.session.conditions import Condition
 
     names = list(await session.all_states())
     declared = session.facts.declarations.by_name

@@ -21,7 +21,7 @@ from qtctl.text.style import Style, counted
 from qtctl.text.tables import table
 
 if TYPE_CHECKING:
-    from qtctl.session.probing import Price, Probe
+    from qtctl.session.probe import Price, Probe
 
 
 @command(
@@ -55,7 +55,7 @@ Off a terminal a row is: name, lines/s, bytes/s, share of the budget in per cent
 )
 async def probe(context: Context, options: argparse.Namespace) -> Result:
     """Sample events and list what they cost."""
-    from qtctl.session.probing import Probe
+    from qtctl.session.probe import Probe
 
     chosen = selection(options)
     if not chosen:
@@ -88,7 +88,7 @@ async def _stop_when(stop: asyncio.Event, prober: Probe) -> None:
 
 
 def _result(context: Context, prober: Probe) -> Result:
-    from qtctl.records.flood import BUDGET_PER_S
+    from qtctl.analysis.flood import BUDGET_PER_S
 
     prices = sorted(prober.prices.values(), key=lambda price: (-price.per_s, price.name))
     loud = [price for price in prices if price.per_s]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 
 if TYPE_CHECKING:
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.replaying import Replay
+    from qtctl.records.items import Item
+    from qtctl.session.replay import Replay
 
 PROGRESS_S = 0.5
 

@@ -29,7 +29,7 @@ from qtctl.text.tables import GrowingTable
 from qtctl.text.values import cell, csv_text, distinct, hex_cell, json_value
 
 if TYPE_CHECKING:
-    from qtctl.session.querying import Query
+    from qtctl.query.engine import Query
 
 _T = TypeVar("_T")
 
@@ -76,7 +76,7 @@ async def query(context: Context, options: argparse.Namespace) -> Result | int:
     from qtctl.records.extra import need_analysis
 
     need_analysis("query", "pyarrow", "duckdb")
-    from qtctl.session.querying import Query
+    from qtctl.query.engine import Query
 
     context.stops = True
     asked = await asyncio.to_thread(

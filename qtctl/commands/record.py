@@ -38,8 +38,8 @@ from qtctl.text.tables import table
 
 if TYPE_CHECKING:
     from qtctl.commands.recordings import Destination, RingFiles, Written
-    from qtctl.session.follow import Stream
-    from qtctl.session.sieve import Counts
+    from qtctl.session.filter import Counts
+    from qtctl.session.stream import Stream
     from qtctl.text.style import Style
 
 _TICK_S = 1.0
@@ -117,7 +117,7 @@ RING = arg(
 async def record(context: Context, options: argparse.Namespace) -> Result:
     """Record until told to stop."""
     from qtctl.commands.recordings import OneFile, RingFiles, check_new
-    from qtctl.session.watching import Condition, When
+    from qtctl.session.conditions import Condition, When
 
     chosen = selection(options)
     if options.dump_on and options.ring is None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from qtctl.commands.output import free_name, open_new
 from qtctl.errors import UsageError
-from qtctl.session.recording import FileRecorder, RecordingWriter, RingRecorder, facts_of
+from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder, facts_of
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.follow import Stream
-    from qtctl.session.watching import Condition
+    from qtctl.records.items import Item
+    from qtctl.session.conditions import Condition
+    from qtctl.session.stream import Stream
 
 DUMPS = 16
 """How often conditions have a ring written; whoever asks for it by hand is not limited."""

@@ -20,7 +20,7 @@ from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, ma
 from qtctl.errors import QtctlError, UsageError
 
 if TYPE_CHECKING:
-    from qtctl.session.replaying import Replay
+    from qtctl.session.replay import Replay
 
 
 @command(
@@ -61,7 +61,7 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
     """Print a file's records."""
     if context.json:
         raise UsageError("replay prints a stream, not one document", hint="--ndjson")
-    from qtctl.session.replaying import Replay
+    from qtctl.session.replay import Replay
 
     chosen = selection(options)
     trace = await asyncio.to_thread(

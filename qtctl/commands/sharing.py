@@ -14,8 +14,8 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import Result, arg, command
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.model import Address
-from qtctl.monitor.hearing import MARK
-from qtctl.session.attach import Session, resolve
+from qtctl.monitor.news import MARK
+from qtctl.session.session import Session, resolve
 from qtctl.text.style import counted, escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"
@@ -95,7 +95,7 @@ async def _detach(context: Context) -> int:
 def _shared_already(address: Address) -> dict[str, Any] | None:
     """Find what an earlier ``--detach`` left, whether it lends now or waits for its turn."""
     from qtctl.monitor.holders import holders
-    from qtctl.monitor.meeting import meeting_of
+    from qtctl.monitor.rendezvous import meeting_of
 
     meeting = meeting_of(address)
     if meeting is None:

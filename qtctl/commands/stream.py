@@ -32,9 +32,9 @@ from qtctl.model import Control, Flood, GuestEvent, Mark
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.follow import Stream
-    from qtctl.session.sieve import Counts
+    from qtctl.records.items import Item
+    from qtctl.session.filter import Counts
+    from qtctl.session.stream import Stream
 
 _FLUSH_S = 1.0
 BACKEND = arg(

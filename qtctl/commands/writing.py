@@ -13,13 +13,13 @@ from qtctl.commands.values import budget
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
-    from qtctl.session.feeds.base import Item, Loss
-    from qtctl.session.follow import Stream
-    from qtctl.session.replaying import Replay
-    from qtctl.session.sieve import Counts
+    from qtctl.records.items import Item, Loss
+    from qtctl.session.filter import Counts
+    from qtctl.session.replay import Replay
+    from qtctl.session.stream import Stream
     from qtctl.session.triggers import Fired
-    from qtctl.text.rows import RowFormatter
     from qtctl.text.style import Style
+    from qtctl.writers.rows import RowFormatter
 
 WHERE = arg(
     "--where",
@@ -80,13 +80,13 @@ class Writer:
         chosen = item.first(records)
         if self._formatter is not None:
             return iter(self._formatter.lines(chosen))
-        from qtctl.text.ndjson import json_lines
+        from qtctl.writers.ndjson import json_lines
 
         return iter(json_lines(chosen))
 
     def _note(self, item: Loss | News) -> str:
         if self._formatter is None:
-            from qtctl.session.notes import to_object
+            from qtctl.records.notes import to_object
 
             return json.dumps(to_object(item))
         return self._formatter.note(f"--- {_words(item)} ---")
@@ -154,7 +154,7 @@ def make_writer(
     """Return a writer for people, or of JSON where there is no style; see ``RowFormatter``."""
     if style is None:
         return Writer(None)
-    from qtctl.text.rows import RowFormatter
+    from qtctl.writers.rows import RowFormatter
 
     return Writer(RowFormatter(style, times, in_hex, names))
 

@@ -24,11 +24,11 @@ from qtctl.errors import (
     Refused,
 )
 from qtctl.model import Address
-from qtctl.monitor.hearing import Ear, news_of
 from qtctl.monitor.holders import stands_in_line
 from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
-from qtctl.monitor.meeting import meeting_of
+from qtctl.monitor.news import Ear, news_of
+from qtctl.monitor.rendezvous import meeting_of
 from qtctl.monitor.sockets import open_socket, peer_of
 
 CONNECT_TIMEOUT_S = 5.0

@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from qtctl.monitor.hearing import LEFT
-from qtctl.monitor.meeting import Meeting
+from qtctl.monitor.news import LEFT
+from qtctl.monitor.rendezvous import Meeting
 from qtctl.monitor.requests import (
     BadRequest,
     Cutter,

@@ -34,7 +34,7 @@ from qtctl.errors import (
     Refused,
 )
 from qtctl.model import Address
-from qtctl.monitor.hearing import LEFT
+from qtctl.monitor.news import LEFT
 
 COMMAND_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0

@@ -22,8 +22,8 @@ import numpy as np
 from qtctl.model import Argument, Clock, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, StringColumn, readable
+from qtctl.records.event_table import EventTable
 from qtctl.records.extra import need_analysis
-from qtctl.records.table import EventTable
 
 need_analysis("Arrow", "pyarrow")
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
 from qtctl.records.columns import BoolArray, Column, Columns, Int64Array, Record, StringColumn
+from qtctl.records.event_table import EventTable
 from qtctl.records.kernels import grouping
-from qtctl.records.table import EventTable
 
 __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
 

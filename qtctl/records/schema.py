@@ -13,7 +13,7 @@ from qtctl.model import Backend
 from qtctl.records.columns import Record
 
 if TYPE_CHECKING:
-    from qtctl.records.rates import Key, Rate, Snapshot
+    from qtctl.analysis.rates import Key, Rate, Snapshot
 
 __all__ = [
     "SCHEMA",

@@ -1,1 +1,1 @@
-"""The two planes joined: attaching to a guest, leases on it, and following what it says."""
+"""A session on one guest: streams, filters, guards, triggers, and replay of files."""

@@ -19,7 +19,7 @@ from qtctl.monitor.guests import seen_path
 
 if TYPE_CHECKING:
     from qtctl.backends.detect import Signs
-    from qtctl.backends.log import LogTarget
+    from qtctl.backends.log.target import LogTarget
     from qtctl.events.declarations import Declarations
 
 
@@ -101,7 +101,7 @@ class Facts:
 
     def log_target(self, backends: Backends) -> LogTarget:
         """Where the log goes at this moment."""
-        from qtctl.backends.log import find_log
+        from qtctl.backends.log.target import find_log
 
         options = self.options
         log_file = options.log_file

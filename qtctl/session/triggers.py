@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
+from qtctl.leases.leasing import new_owner
 from qtctl.model import GuestEvent, News
-from qtctl.monitor.hearing import MARK, Ear
+from qtctl.monitor.news import MARK, Ear
 from qtctl.records import schema
 from qtctl.records.batch import Batch
-from qtctl.session.leasing import new_owner
-from qtctl.session.watching import When
+from qtctl.session.conditions import When
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
-    from qtctl.session.attach import Session
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.watching import Condition
+    from qtctl.records.items import Item
+    from qtctl.session.conditions import Condition
+    from qtctl.session.session import Session
 
 ACTIONS = {
     "enable": "PATTERN...: switch events on, until the end",

@@ -26,12 +26,12 @@ from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, CommandTable, Result
 from qtctl.commands.writing import make_writer
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
-from qtctl.events.control import States
 from qtctl.events.patterns import Selection
+from qtctl.events.states import States
+from qtctl.leases.leasing import new_owner
 from qtctl.model import Control, EventState
-from qtctl.monitor.hearing import Ear
-from qtctl.session.attach import Session
-from qtctl.session.leasing import new_owner
+from qtctl.monitor.news import Ear
+from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
 from qtctl.ui.bar import Facts

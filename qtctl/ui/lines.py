@@ -9,7 +9,7 @@ import threading
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable
-from qtctl.session.attach import Session
+from qtctl.session.session import Session
 from qtctl.ui.console import Console
 from qtctl.ui.screen import Screen
 

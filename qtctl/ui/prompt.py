@@ -27,7 +27,7 @@ from prompt_toolkit.styles import Style as Styles
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable
-from qtctl.session.attach import Session
+from qtctl.session.session import Session
 from qtctl.text.style import escaped
 from qtctl.ui.bar import Facts, bar
 from qtctl.ui.completer import ConsoleCompleter

@@ -6,20 +6,20 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from qtctl.analysis.rates import OWN, Key, Rates, Snapshot, Sort
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection, near
+from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
-from qtctl.records.rates import OWN, Key, Rates, Snapshot, Sort
-from qtctl.session.leasing import nothing_matched
 from qtctl.session.names import Names
 
 if TYPE_CHECKING:
-    from qtctl.session.attach import Session
-    from qtctl.session.feeds.base import Item
-    from qtctl.session.follow import Stream
+    from qtctl.records.items import Item
+    from qtctl.session.session import Session
+    from qtctl.session.stream import Stream
 
 
 class Rating:

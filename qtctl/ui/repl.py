@@ -43,8 +43,8 @@ async def repl(context: Context, options: argparse.Namespace) -> int:
 
 def verbs() -> CommandTable:
     """Return the verbs of a console: its own, and all of the command line's but this one."""
-    from qtctl.ui.table import COMMANDS
     from qtctl.ui.verbs import ONLY_HERE
+    from qtctl.verbs import COMMANDS
 
     rows = {name: row for name, row in COMMANDS.rows.items() if name != "repl"}
     return CommandTable(rows | ONLY_HERE.rows)

@@ -29,11 +29,11 @@ from qtctl.commands.writing import (
     say_sums,
 )
 from qtctl.errors import DataLost
-from qtctl.text.ratetable import rate_table
+from qtctl.ui.rate_table import rate_table
 
 if TYPE_CHECKING:
-    from qtctl.records.rates import Snapshot
-    from qtctl.session.follow import Stream
+    from qtctl.analysis.rates import Snapshot
+    from qtctl.session.stream import Stream
     from qtctl.ui.rating import Rating
 
 _SORTS = ("rate", "bytes", "name", "total")

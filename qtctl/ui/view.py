@@ -24,14 +24,14 @@ from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.widgets import TextArea
 
+from qtctl.analysis.rates import SORTS, Sort
 from qtctl.commands.context import Context
 from qtctl.commands.writing import lost_words, say_sums
 from qtctl.errors import DataLost, QtctlError
 from qtctl.events.patterns import Selection
-from qtctl.records.rates import SORTS, Sort
 from qtctl.text.figures import short
-from qtctl.text.ratetable import rate_table
 from qtctl.text.style import Style, escaped
+from qtctl.ui.rate_table import rate_table
 from qtctl.ui.rating import check
 from qtctl.ui.scrollback import Scrollback, holds
 from qtctl.ui.watch import Watch, WatchContext

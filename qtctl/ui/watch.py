@@ -17,14 +17,14 @@ from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
-from qtctl.session.attach import Session
-from qtctl.session.feeds.base import Item
-from qtctl.session.follow import Counts, Stream
+from qtctl.records.items import Item
 from qtctl.session.names import Names
-from qtctl.text.rows import RowFormatter
+from qtctl.session.session import Session
+from qtctl.session.stream import Counts, Stream
 from qtctl.text.style import Style
 from qtctl.ui.rating import Rating, check_by, declared_of
 from qtctl.ui.screen import Screen
+from qtctl.writers.rows import RowFormatter
 
 _WIDE = 120
 """Columns from which names of events are padded, so that arguments line up."""

@@ -10,8 +10,8 @@ import argparse
 import random
 import time
 
+from qtctl.backends.ust.decoder import Discarded, LttngDecoder
 from qtctl.records.batch import Batch
-from qtctl.records.lttngtext import Discarded, LttngDecoder
 from tests.samples import event_table
 from tests.unit.test_lttng_decoder import live_text, warning
 

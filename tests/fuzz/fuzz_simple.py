@@ -13,8 +13,8 @@ import random
 import sys
 import time
 
+from qtctl.backends.simple.decoder import Hole, SimpleDecoder, read_names
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.simpletrace import Hole, SimpleDecoder, read_names
 from tests.samples import capture, declarations
 
 _VERSIONS = ("7.2", "10.2")

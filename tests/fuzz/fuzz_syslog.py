@@ -8,7 +8,7 @@ losses, in the same order; a decoder keeps no more than one unfinished line.
 
 from __future__ import annotations
 
-from qtctl.records.sysloglines import SyslogDecoder
+from qtctl.backends.syslog.decoder import SyslogDecoder
 from tests.fuzz.lines import check, main
 from tests.samples import capture, event_table
 

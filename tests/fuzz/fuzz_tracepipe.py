@@ -8,9 +8,9 @@ losses, in the same order; a decoder keeps no more than one unfinished record.
 
 from __future__ import annotations
 
+from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.model import Declaration
 from qtctl.records.batch import EventTable
-from qtctl.records.tracepipe import TraceDecoder
 from tests.fuzz.lines import check, main
 from tests.samples import capture, declarations
 

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from qtctl.backends.ftrace.decoder import Missed
 from qtctl.records.batch import Batch
-from qtctl.records.tracepipe import Missed
 
 Decode = Callable[[list[bytes]], list[object]]
 """Decodes chunks, checks what must hold, returns what must not depend on the chunks."""

@@ -10,7 +10,7 @@ import pytest
 
 import qtctl
 from qtctl.errors import LinkLost
-from qtctl.session.leasing import new_owner
+from qtctl.leases.leasing import new_owner
 from tests import qemus
 from tests.fake_qmp import FakeProcess
 from tests.qemus import RealGuest

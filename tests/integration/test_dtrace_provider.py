@@ -16,18 +16,19 @@ from typing import cast
 
 import pytest
 
-from qtctl.backends import bpftrace
+from qtctl.backends.base import Request
+from qtctl.backends.dtrace import bpftrace
+from qtctl.backends.dtrace import feed as dtrace
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.events.declarations import parse_declarations
-from qtctl.events.leases import Owner
+from qtctl.leases.journal import Owner
 from qtctl.model import Clock, Guest
 from qtctl.monitor.guests import same_process, start_ticks
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.table import EventTable
-from qtctl.session.attach import Session
-from qtctl.session.feeds import dtrace
-from qtctl.session.feeds.base import Items, Loss, Request
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items, Loss
+from qtctl.session.session import Session
 from tests import needs
 from tests.provider import Program
 from tests.running import TOP, eventually

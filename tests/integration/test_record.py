@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from qtctl.records import chunks
+from qtctl.recordings import chunks
 from tests.fake_qmp import FakeProcess
 from tests.running import Qtctl, Running, eventually
 

@@ -15,17 +15,19 @@ from typing import cast
 
 import pytest
 
-from qtctl.backends import lttng, lttngdaemons
+from qtctl.backends.base import Request
+from qtctl.backends.ust import daemons as lttngdaemons
+from qtctl.backends.ust import feed as ust
+from qtctl.backends.ust import lttng
 from qtctl.errors import LinkLost, Unsupported
 from qtctl.events.declarations import parse_declarations
-from qtctl.events.leases import Owner, Resource
+from qtctl.leases.journal import Owner, Resource
 from qtctl.model import Guest
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.table import EventTable
-from qtctl.session.attach import Session
-from qtctl.session.feeds import ust
-from qtctl.session.feeds.base import Items, Loss, Request
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items, Loss
+from qtctl.session.session import Session
 from tests.provider.lttng import DECLARED, Provider, build
 
 TABLE = EventTable.build(None, parse_declarations(DECLARED).by_name)

@@ -8,8 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qtctl.backends.lttng import end_session
-from qtctl.backends.lttngdaemons import (
+from qtctl.backends.ust.daemons import (
     MARK,
     NoDaemon,
     lttng,
@@ -17,6 +16,7 @@ from qtctl.backends.lttngdaemons import (
     sessions,
     start_session_daemon,
 )
+from qtctl.backends.ust.lttng import end_session
 from qtctl.errors import QtctlError
 from tests import needs
 from tests.provider import Program

@@ -18,16 +18,17 @@ from typing import Any, Self
 import pytest
 
 import qtctl
-from qtctl.backends import ftrace, ftraceshared
-from qtctl.backends.ftrace import TracePipe
+from qtctl.backends.ftrace import feed as feeds
+from qtctl.backends.ftrace import shared as ftraceshared
+from qtctl.backends.ftrace import tracefs as ftrace
+from qtctl.backends.ftrace.decoder import TraceDecoder
+from qtctl.backends.ftrace.feed import FtraceFeed
+from qtctl.backends.ftrace.tracefs import TracePipe
 from qtctl.errors import Unsupported
-from qtctl.events.leases import Resource
+from qtctl.leases.journal import Resource
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
-from qtctl.records.tracepipe import TraceDecoder
-from qtctl.session.feeds import ftrace as feeds
-from qtctl.session.feeds.base import Items, Loss
-from qtctl.session.feeds.ftrace import FtraceFeed
+from qtctl.records.items import Items, Loss
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually
 from tests.samples import declarations

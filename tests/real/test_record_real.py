@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qtctl.backends import ftrace
+from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.errors import Unsupported
 from tests import needs
 from tests.qemus import COUNTER, LABELS, RealGuest, require

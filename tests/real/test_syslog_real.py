@@ -18,15 +18,16 @@ from typing import Any, Self, cast
 
 import pytest
 
-from qtctl.backends import syslog
-from qtctl.backends.syslog import find_daemon, find_file
+from qtctl.backends.base import Request
+from qtctl.backends.syslog import daemon as syslog
+from qtctl.backends.syslog.daemon import find_daemon, find_file
+from qtctl.backends.syslog.feed import SyslogFeed, open_feed
 from qtctl.errors import Unsupported
-from qtctl.events.leases import Owner
+from qtctl.leases.journal import Owner
 from qtctl.model import Guest
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
-from qtctl.session.feeds.base import Items, Loss, Request
-from qtctl.session.feeds.syslog import SyslogFeed, open_feed
+from qtctl.records.items import Items, Loss
 from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually

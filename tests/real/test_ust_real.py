@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.backends.lttngdaemons import MARK, marked
+from qtctl.backends.ust.daemons import MARK, marked
 from tests import needs
 from tests.provider.lttng import recording
 from tests.qemus import Qemu, RealGuest, require

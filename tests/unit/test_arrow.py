@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import Unsupported
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
@@ -23,10 +25,8 @@ from qtctl.records.arrow import (
 )
 from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
+from qtctl.records.event_table import EventTable
 from qtctl.records.extra import need_analysis
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.records.table import EventTable
 from tests.samples import capture, declarations, event_table
 from tests.simplefiles import event, header, mapping
 

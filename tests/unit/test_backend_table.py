@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from qtctl.backends.feeds import _MODULES
 from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import Unsupported, UsageError
 from qtctl.model import Backend
-from qtctl.session.feeds.table import _MODULES
 
 
 def test_every_backend_has_a_row_and_what_is_followed_has_a_feed() -> None:

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
-from qtctl.records import chunks
+from qtctl.recordings import chunks
 from qtctl.records.batch import Batch
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.replaying import Replay
+from qtctl.records.event_table import EventTable
+from qtctl.session.replay import Replay
 from tests.recordings import write
 from tests.running import Qtctl
 from tests.simplefiles import event, header, mapping

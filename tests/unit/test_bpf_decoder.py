@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.dtrace.decoder import LINE_LIMIT, BpfArguments, BpfDecoder, Dropped
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.bpflines import LINE_LIMIT, BpfArguments, BpfDecoder, Dropped
 from qtctl.records.columns import Record
-from qtctl.records.table import EventTable
+from qtctl.records.event_table import EventTable
 from tests.samples import FORMS, capture, running
 
 NOW = 77

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.backends.bpftrace import Traced, _notes, probes_of, program_for, traced
+from qtctl.backends.dtrace.bpftrace import Traced, _notes, probes_of, program_for, traced
 from qtctl.errors import Unsupported
 from qtctl.events.declarations import parse_declarations
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qtctl.commands.parsing import main_parser, parse, verb_parser
 from qtctl.commands.values import EXCLUDED, count, duration, in_order, selection
 from qtctl.errors import UsageError
-from qtctl.ui.table import COMMANDS
+from qtctl.verbs import COMMANDS
 
 VERBS = list(COMMANDS.rows)
 README = Path(__file__).parents[2] / "README.md"

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.analysis.compare import Profile, compare, pairs_among, profile_of
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.comparing import Profile, compare, pairs_among, profile_of
-from qtctl.session.feeds.base import Loss
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Loss
 from tests.running import Qtctl
 
 DECLARED = """

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.analysis.distribution import Bar, Distribution
+from qtctl.analysis.groups import OTHERS, Groups
 from qtctl.records.columns import StringColumn
-from qtctl.records.distribution import Bar, Distribution
-from qtctl.records.groups import OTHERS, Groups
 
 SIGNED = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(-300, 300)
 UNSIGNED = st.integers(0, (1 << 64) - 1) | st.integers(0, 600)

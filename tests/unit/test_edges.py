@@ -6,11 +6,11 @@ import time
 
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.logtext import LogDecoder
-from qtctl.session.edges import Edges
+from qtctl.session.warm_up import Edges
 
 TABLE = EventTable.build(None, parse_declarations('one(int n) "%d"\n').by_name)
 SECOND_NS = 10**9

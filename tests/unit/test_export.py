@@ -20,10 +20,10 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kind, Mark
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Item, Loss
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
 from tests.exports import BEGIN, DECLARED, EXTREME, HOUR, Case, Record, carried
 from tests.needs import program
 from tests.perfettofile import Perfetto, annotated

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable, Record
 from qtctl.records.filters import Filter
-from qtctl.records.logtext import LogDecoder
 from qtctl.records.printf import render
 from tests.samples import capture, declarations, event_table
 

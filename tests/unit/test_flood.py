@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.model import Budget
-from qtctl.records.flood import (
+from qtctl.analysis.flood import (
     BUDGET_BYTES_PER_S,
     BUDGET_PER_S,
     PATIENCE_S,
@@ -18,6 +17,7 @@ from qtctl.records.flood import (
     Verdict,
     loudest,
 )
+from qtctl.model import Budget
 
 RATES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10**7), max_size=8)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.backends import ftrace
+from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.table import candidates
 from qtctl.errors import Unsupported
 from qtctl.model import Backend

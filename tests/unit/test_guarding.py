@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
+from qtctl.backends.base import Feed
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Budget
 from qtctl.records.batch import EventTable
-from qtctl.records.logtext import LogDecoder
-from qtctl.session.feeds.base import Feed
-from qtctl.session.guarding import Guarding
-from qtctl.session.sieve import Counts
+from qtctl.session.filter import Counts
+from qtctl.session.guard import Guarding
 
 NAMES = ["loud", "quiet"]
 TABLE = EventTable.build(NAMES, parse_declarations('loud(int n) "%d"\nquiet(int n) "%d"\n').by_name)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qtctl.model import Control, GuestEvent, Mark
-from qtctl.monitor.hearing import Ear, news_of
+from qtctl.monitor.news import Ear, news_of
 
 STAMP = {"seconds": 3, "microseconds": 500_000}
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.records.distribution import Bar
-from qtctl.text.histogram import duration_words, histogram
+from qtctl.analysis.distribution import Bar
+from qtctl.commands.histogram import duration_words, histogram
 from qtctl.text.style import Style
 
 BARS = [Bar(0, 1, 100), Bar(1, 2, 0), Bar(2, 4, 1), Bar(4, 8, 50)]

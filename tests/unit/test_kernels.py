@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.log import kernel as splitting
 from qtctl.records.batch import EventTable, StringColumn
-from qtctl.records.kernels import grouping, splitting
+from qtctl.records.kernels import grouping
 from tests.samples import FORMS, forms, interpreted, running
 
 
@@ -21,7 +22,7 @@ def test_names_are_found_and_others_are_not(form: str, count: int) -> None:
     with running(form):
         table = EventTable.build(names, {})
     data = "\n".join([*names, "event_", "event_1_nam", ""]).encode()
-    module = splitting if form == "compiled" else interpreted("splitting")
+    module = splitting if form == "compiled" else interpreted("qtctl.backends.log.kernel")
     assert _events(module, table, data) == [*range(count), -1, -1]
 
 
@@ -43,7 +44,7 @@ def _events(module: ModuleType, table: EventTable, data: bytes) -> list[int]:
 def test_grouping_is_a_stable_sort(events: list[int]) -> None:
     event = np.array(events, np.int32)
     expected = np.argsort(event, kind="stable").tolist()
-    for module in (grouping, interpreted("grouping")):
+    for module in (grouping, interpreted("qtctl.records.kernels.grouping")):
         heads = np.zeros(8, np.int64)
         np.cumsum(np.bincount(event + 1, minlength=8)[:7], out=heads[1:])
         order = np.empty(len(events), np.int64)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from qtctl.analysis.groups import OTHERS
+from qtctl.analysis.latency import Latency, Question
+from qtctl.analysis.pairs import PairCounts
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import NothingMatched, UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Mark
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.groups import OTHERS
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.pairs import PairCounts
-from qtctl.session.feeds.base import Loss
-from qtctl.session.latency import Latency, Question
+from qtctl.records.items import Loss
 
 DECLARED = parse_declarations(
     'io_read(void *dev, void *req, int size) "%p %p %d"\n'
@@ -164,7 +164,7 @@ def test_one_event_for_both_measures_from_each_to_the_next() -> None:
 
 
 def test_values_beyond_the_limit_are_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qtctl.session.latency._GROUPS", 2)
+    monkeypatch.setattr("qtctl.analysis.latency._GROUPS", 2)
     measured = Latency(asked(by="req"))
     lines = [f"{n} io_read 0x1 {n:#x} 8\n{n + 1} io_done 0x1 {n:#x} 0" for n in range(1, 6)]
     measured.take(batch("\n".join(lines)))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.errors import LeaseError
-from qtctl.events import leases as leases_module
-from qtctl.events.leases import Change, Journal, Lease, Owner, Resource, extend, to_give_back
+from qtctl.leases import journal as leases_module
+from qtctl.leases.journal import Change, Journal, Lease, Owner, Resource, extend, to_give_back
 
 ME, OTHER = Owner(10, 1, 1), Owner(20, 2, 1)
 

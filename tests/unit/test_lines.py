@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.text.csvlines import CsvLines
-from qtctl.text.lines import Lines, write
-from qtctl.text.ndjson import json_lines
-from qtctl.text.rows import RowFormatter
 from qtctl.text.style import Style, escaped
+from qtctl.writers.csv import CsvLines
+from qtctl.writers.lines import Lines, write
+from qtctl.writers.ndjson import json_lines
+from qtctl.writers.rows import RowFormatter
 from tests.samples import capture, event_table, forms, running
 from tests.simplefiles import event, header, mapping
 

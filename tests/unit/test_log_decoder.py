@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock, Declaration, Kind
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable, Record
-from qtctl.records.logtext import LogDecoder
 from tests.samples import (
     capture,
     declarations,

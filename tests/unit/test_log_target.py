@@ -16,8 +16,16 @@ from typing import Any
 
 import pytest
 
-from qtctl.backends.log import LogTarget, Reach, find_log, has_open, put_back, quoted, redirect
-from qtctl.backends.spool import MIB, Spool, make_spool, punch, remove_spool, start_keeper
+from qtctl.backends.log.target import (
+    LogTarget,
+    Reach,
+    find_log,
+    has_open,
+    put_back,
+    quoted,
+    redirect,
+)
+from qtctl.backends.spool.spool import MIB, Spool, make_spool, punch, remove_spool, start_keeper
 from qtctl.errors import Unsupported
 from qtctl.model import Guest
 
@@ -164,8 +172,8 @@ class Recorder:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("qtctl.backends.spool.runtime_folder", lambda: None)
-    monkeypatch.setattr("qtctl.backends.spool._SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr("qtctl.backends.spool.spool.runtime_folder", lambda: None)
+    monkeypatch.setattr("qtctl.backends.spool.spool._SHARED_MEMORY", tmp_path / "none")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -191,11 +199,11 @@ def test_a_spool_is_kept_in_memory_where_it_can(
 ) -> None:
     memory, runtime = tmp_path / "shm", tmp_path / "run"
     memory.mkdir()
-    monkeypatch.setattr("qtctl.backends.spool._SHARED_MEMORY", memory)
+    monkeypatch.setattr("qtctl.backends.spool.spool._SHARED_MEMORY", memory)
     assert make_spool(myself()).path.is_relative_to(memory)
-    monkeypatch.setattr("qtctl.backends.spool.runtime_folder", lambda: runtime)
+    monkeypatch.setattr("qtctl.backends.spool.spool.runtime_folder", lambda: runtime)
     assert make_spool(myself()).path.is_relative_to(runtime / "qtctl")
-    monkeypatch.setattr("qtctl.backends.spool.FREE_SPACE_BYTES", 1 << 60)
+    monkeypatch.setattr("qtctl.backends.spool.spool.FREE_SPACE_BYTES", 1 << 60)
     with pytest.raises(Unsupported, match=rf"{runtime}/qtctl .*{memory} .*{cache}"):
         make_spool(myself())
 
@@ -214,7 +222,7 @@ async def test_a_redirect_that_fails_puts_the_log_back(cache: Path) -> None:
 async def test_a_redirect_is_verified_not_trusted(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qtctl.backends.log._VERIFY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("qtctl.backends.log.target._VERIFY_TIMEOUT_S", 0.05)
     spool = make_spool(myself())
     with pytest.raises(Unsupported, match="did not open it"):
         await redirect(Recorder(), myself(), LogTarget(Reach.NULL, undo="/dev/null"), spool)
@@ -271,7 +279,7 @@ def keepers(spool: Path) -> list[int]:
 def test_the_keeper_bounds_a_spool_that_nobody_reads(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qtctl.backends.spool.LIMIT_BYTES", 4 * MIB)
+    monkeypatch.setattr("qtctl.backends.spool.spool.LIMIT_BYTES", 4 * MIB)
     spool = make_spool(myself())
     start_keeper(spool.path, os.getpid())
     [keeper] = keepers(spool.path)

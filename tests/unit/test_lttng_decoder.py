@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.ust.decoder import LINE_LIMIT, Discarded, LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.lttngtext import LINE_LIMIT, Discarded, LttngDecoder
-from qtctl.records.table import EventTable
+from qtctl.records.event_table import EventTable
 from tests.samples import capture, event_table, running
 
 NOW = 77

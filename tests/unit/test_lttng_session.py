@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends import lttng, lttngdaemons
 from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
+from qtctl.backends.ust import daemons as lttngdaemons
+from qtctl.backends.ust import lttng
+from qtctl.backends.ust.feed import tracer_patterns
 from qtctl.commands import control
 from qtctl.commands.context import Context
 from qtctl.errors import Unsupported
 from qtctl.events.patterns import matcher
 from qtctl.model import Backend
-from qtctl.session.attach import Session
-from qtctl.session.feeds.ust import tracer_patterns
+from qtctl.session.session import Session
 from tests.running import eventually
 
 NAMES = [f"{device}_{part}" for device in ("virtio", "virtio_gpu", "usb") for part in "abcdef"]

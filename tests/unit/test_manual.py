@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.ui import manual
-from qtctl.ui.table import COMMANDS
+from qtctl import manual
+from qtctl.verbs import COMMANDS
 from tests import needs
 
 PAGES = manual.pages(COMMANDS, "1.2.3", "2026-11-23")

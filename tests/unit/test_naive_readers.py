@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.ftrace.decoder import TraceDecoder
+from qtctl.backends.simple.decoder import SimpleDecoder
+from qtctl.backends.syslog.decoder import SyslogDecoder
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.bpflines import BpfArguments, BpfDecoder
-from qtctl.records.lttngtext import LttngDecoder
 from qtctl.records.printf import render
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.records.sysloglines import SyslogDecoder
-from qtctl.records.tracepipe import TraceDecoder
 from tests.samples import FORMS, capture, declarations, event_table, running
 from tests.simplefiles import event, header, mapping, plainly
 from tests.unit.test_log_decoder import naive_args

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import LinkLost, QtctlError, Refused
 from qtctl.monitor.client import Monitor
 from qtctl.records.batch import Batch
-from qtctl.records.logtext import LogDecoder
 from qtctl.session.names import Names
 from tests.samples import event_table
 

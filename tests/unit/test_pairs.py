@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.analysis.groups import TID
+from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.groups import TID
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
-from qtctl.records.simpletrace import SimpleDecoder
 from tests.samples import FORMS, declarations, forms, running
 from tests.simplefiles import event, header, mapping
 

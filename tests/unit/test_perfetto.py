@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
-from qtctl.records import packets
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.packets import Events, Lanes
-from qtctl.records.perfetto import RATE_NS, PairOf, PerfettoTrace
-from qtctl.records.protobuf import message, number, text
+from qtctl.writers.perfetto import packets
+from qtctl.writers.perfetto.packets import Events, Lanes
+from qtctl.writers.perfetto.protobuf import message, number, text
+from qtctl.writers.perfetto.tracks import RATE_NS, PairOf, PerfettoTrace
 from tests.perfettofile import Perfetto, annotated
 from tests.samples import forms, running
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.prefixes import PrefixedDecoder, words_before
 from tests.recordings import read
 from tests.samples import capture, declarations_text, event_table
 

@@ -20,8 +20,8 @@ import pytest
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Mark
-from qtctl.session.querying import _SETTINGS, Query
-from qtctl.session.replaying import Replay
+from qtctl.query.engine import _SETTINGS, Query
+from qtctl.session.replay import Replay
 from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text

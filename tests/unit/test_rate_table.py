@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.records.rates import OTHERS, Rate, Snapshot
+from qtctl.analysis.rates import OTHERS, Rate, Snapshot
 from qtctl.text.figures import short, sparkline
-from qtctl.text.ratetable import rate_table
 from qtctl.text.style import Style
+from qtctl.ui.rate_table import rate_table
 
 HISTORY = (*range(59), 100)
 

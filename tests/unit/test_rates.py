@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.analysis.rates import GROUPS, HISTORY_S, OTHERS, SORTS, Rate, Rates, Sort
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.rates import GROUPS, HISTORY_S, OTHERS, SORTS, Rate, Rates, Sort
 
 DECLARED = parse_declarations(
     'number(int size, const char *s) "%d <%s>"\n'

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
 from qtctl.events.patterns import Selection
-from qtctl.records import chunks
+from qtctl.recordings import chunks
+from qtctl.recordings.chunks import Chunk, ChunkKind
 from qtctl.records.batch import Batch
-from qtctl.records.chunks import Chunk, ChunkKind
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Loss
-from qtctl.session.replaying import Replay
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Loss
+from qtctl.session.replay import Replay
 from tests.recordings import read, write
 from tests.running import Qtctl
 from tests.simplefiles import event, header, mapping

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.syslog.repeats import REPEAT_LIMIT, lost_in, unsquashed
 from qtctl.errors import QtctlError
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
-from qtctl.records.squashed import REPEAT_LIMIT, lost_in, unsquashed
-from qtctl.session.feeds.base import Loss
-from qtctl.session.replaying import Replay
+from qtctl.records.items import Loss
+from qtctl.session.replay import Replay
 from tests.recordings import read
 from tests.running import Qtctl
 from tests.samples import capture, declarations_text

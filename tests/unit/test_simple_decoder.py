@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.simple.decoder import Hole, SimpleDecoder, check_header, is_simple, read_names
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.simpletrace import Hole, SimpleDecoder, check_header, is_simple, read_names
 from tests.samples import capture, declarations, running
 from tests.simplefiles import dropped, event, header, mapping, plainly
 

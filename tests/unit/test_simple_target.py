@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from qtctl.backends.growing import MAX_LAG_BYTES, Gap
-from qtctl.backends.growingrecords import HEAD_BYTES, GrowingRecords
-from qtctl.backends.simple import (
+from qtctl.backends.simple.decoder import SimpleDecoder
+from qtctl.backends.simple.feed import BUSY_TICK_S, IDLE_TICK_S, SimpleFeed
+from qtctl.backends.simple.target import (
     Reach,
     Status,
     TraceFile,
@@ -22,13 +22,13 @@ from qtctl.backends.simple import (
     redirect,
     refusal,
 )
-from qtctl.backends.spool import MIB, Spool
+from qtctl.backends.spool.growing import MAX_LAG_BYTES, Gap
+from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
+from qtctl.backends.spool.spool import MIB, Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.session.feeds.base import Loss
-from qtctl.session.feeds.simple import BUSY_TICK_S, IDLE_TICK_S, SimpleFeed
+from qtctl.records.items import Loss
 from tests.simplefiles import dropped, event, header, mapping
 
 ME = Guest(os.getpid(), 0, "", (), uid=os.getuid())

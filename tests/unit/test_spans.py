@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.records.spans import STEP_NS, Span
+from qtctl.analysis.spans import STEP_NS, Span
 
 S = 1_000_000_000
 

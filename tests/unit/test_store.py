@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.simple.decoder import SimpleDecoder
+from qtctl.backends.syslog.decoder import SyslogDecoder
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.model import Backend, Control, GuestEvent, Mark
+from qtctl.recordings.packing import Rows, pack, unpack
 from qtctl.records.batch import Batch
-from qtctl.records.bpflines import BpfArguments, BpfDecoder
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.lttngtext import LttngDecoder
-from qtctl.records.packing import Rows, pack, unpack
-from qtctl.records.simpletrace import SimpleDecoder
-from qtctl.records.sysloglines import SyslogDecoder
-from qtctl.session.feeds.base import Item, Loss
+from qtctl.records.items import Item, Loss
 from tests.recordings import objects, read, write
 from tests.samples import FORMS, capture, declarations, event_table, forms, running
 

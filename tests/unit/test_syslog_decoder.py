@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.ftrace.decoder import Missed
+from qtctl.backends.syslog.decoder import REPEAT_LIMIT, SyslogDecoder
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.sysloglines import REPEAT_LIMIT, SyslogDecoder
-from qtctl.records.tracepipe import Missed
 from tests.samples import FORMS, capture, event_table, running
 
 CAPTURE = "qemu-7.2-syslog-datagrams.txt"

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Control, GuestEvent, Mark
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.table import EventTable
-from qtctl.session.feeds.base import Item, Loss
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
 from tests.exports import BEGIN, DECLARED, EXTREME, Case, Record
 from tests.needs import trace_processor
 from tests.perfettofile import annotated

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.ftrace.decoder import Missed, TraceDecoder
 from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.tracepipe import Missed, TraceDecoder
 from tests.samples import FORMS, capture, declarations, running
 
 CAPTURE = "qemu-7.2-ftrace-trace_pipe-with-kvm.txt"

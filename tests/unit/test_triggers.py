@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.events.patterns import Selection
 from qtctl.model import GuestEvent
 from qtctl.records.batch import Batch
-from qtctl.records.logtext import LogDecoder
-from qtctl.records.table import EventTable
+from qtctl.records.event_table import EventTable
+from qtctl.session.conditions import Condition, When
 from qtctl.session.triggers import Action, Trigger
-from qtctl.session.watching import Condition, When
 
 DECLARED = parse_declarations('one(int a) "a %d"\ntwo(int a, int b) "a %d b %d"\n').by_name
 TABLE = EventTable.build(None, DECLARED)

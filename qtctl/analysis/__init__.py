@@ -1,0 +1,1 @@
+"""Figures from records: rates, counts, distributions, pairs, latencies, comparisons of two runs."""

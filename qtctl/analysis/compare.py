@@ -1,0 +1,288 @@
+"""Two runs of a guest side by side: which events, how often, what follows what, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.analysis.distribution import Spread
+from qtctl.analysis.latency import Latency, Question
+from qtctl.analysis.spans import Span
+from qtctl.errors import UsageError
+from qtctl.model import Declaration
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Int64Array
+from qtctl.records.items import Item, Loss
+
+__all__ = ["Both", "Comparison", "Profile", "compare", "pairs_among"]
+
+_SUFFIXES = (
+    ("_submit", "_complete"),
+    ("_start", "_complete"),
+    ("_start", "_end"),
+    ("_start", "_done"),
+    ("_begin", "_end"),
+    ("_enter", "_exit"),
+    ("_enter", "_return"),
+    ("_entry", "_exit"),
+    ("_entry", "_return"),
+    ("_issue", "_complete"),
+)
+_FEWEST = 10
+"""How often an event must have come for what follows it to be compared."""
+
+Pair = tuple[str, str]
+
+
+def pairs_among(names: Sequence[str], declared: Mapping[str, Declaration]) -> dict[Pair, Question]:
+    """Return the START and END events whose names and arguments make plain that they are that."""
+    have = set(names)
+    found: dict[Pair, Question] = {}
+    for begin, end in _SUFFIXES:
+        for start in names:
+            other = start.removesuffix(begin) + end
+            if start.endswith(begin) and other in have:
+                try:
+                    found[start, other] = Question.ask(start, other, names, declared, "")
+                except UsageError:
+                    continue  # what they share does not tell which belong together
+    return found
+
+
+@dataclass(slots=True)
+class Profile:
+    """What one run said, counted as it is read.
+
+    ``follows`` counts, for events ``names[a]`` and ``names[b]``, by ``a * len(names) + b``, how
+    often b came right after a: on the same thread where that is known. ``first`` is the place of
+    each event's first record.
+    """
+
+    names: Sequence[str]
+    latencies: dict[Pair, Latency]
+    counts: Int64Array = field(init=False)
+    first: dict[str, int] = field(default_factory=dict)
+    follows: dict[int, int] = field(default_factory=dict)
+    _spans: dict[bool, Span] = field(default_factory=dict)
+    _before: dict[int, int] = field(default_factory=dict)
+    _read: int = 0
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros(len(self.names), np.int64)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run was, by QEMU's times, else by qtctl's; None where these do not tell."""
+        span = self._spans.get(False) or self._spans.get(True)
+        return span.length_ns / 1e9 or None if span else None
+
+    def take(self, item: Item) -> None:
+        """Count an item."""
+        if isinstance(item, Batch):
+            events = item.select(item.event >= 0)
+            if len(events):
+                self._count(events)
+                self._follow(events)
+                present = {self.names[event] for event in events.groups()}
+                for (start, end), latency in self.latencies.items():
+                    if start in present or end in present:
+                        latency.take(events)
+        elif isinstance(item, Loss):
+            self._before.clear()
+            for latency in self.latencies.values():
+                latency.take(item)
+
+    def _count(self, batch: Batch) -> None:
+        self.counts += np.bincount(batch.event, minlength=len(self.names))
+        for event, rows in batch.groups().items():
+            self.first.setdefault(self.names[event], self._read + int(rows[0]))
+        self._read += len(batch)
+        for arrived in (False, True):
+            times = batch.time_ns[batch.arrived == arrived]
+            if len(times):
+                self._spans.setdefault(arrived, Span()).take(times)
+
+    def _follow(self, batch: Batch) -> None:
+        """Count what follows what, thread by thread, on from the batch before."""
+        order = np.argsort(batch.tid, kind="stable")
+        tid, event = batch.tid[order], batch.event[order].astype(np.int64)
+        size = len(self.names)
+        same = tid[1:] == tid[:-1]
+        self._add((event[:-1] * size + event[1:])[same])
+        starts = np.flatnonzero(np.append(True, ~same))
+        ends = np.append(starts[1:], len(tid)) - 1
+        heads = zip(tid[starts].tolist(), event[starts].tolist(), event[ends].tolist(), strict=True)
+        joints = []
+        for thread, first, last in heads:
+            before = self._before.get(thread)
+            if before is not None:
+                joints.append(before * size + first)
+            self._before[thread] = last
+        self._add(np.array(joints, np.int64))
+
+    def _add(self, keys: NDArray[np.int64]) -> None:
+        found, counts = np.unique(keys, return_counts=True)
+        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
+            self.follows[key] = self.follows.get(key, 0) + count
+
+    def count(self, name: str, places: Mapping[str, int]) -> int:
+        """Return how often an event came; ``places`` are those of ``names``."""
+        place = places.get(name)
+        return 0 if place is None else int(self.counts[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """An event in both runs: how often, and a second (None: not known)."""
+
+    name: str
+    counts: tuple[int, int]
+    rates: tuple[float, float] | None
+
+    @property
+    def change(self) -> float | None:
+        """How many times as often in the second run, by rate if known; None if one has none."""
+        one, two = self.rates or self.counts
+        return two / one if one and two else None
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """``after`` came right after ``before`` so often, and in that share of what did."""
+
+    before: str
+    after: str
+    counts: tuple[int, int]
+    shares: tuple[float, float]
+
+    @property
+    def change(self) -> float:
+        """By how much the share rose, from -1 to 1."""
+        return self.shares[1] - self.shares[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two runs have in common and not; each list has the greatest change first.
+
+    ``events`` are all that came in one of them; ``order`` what follows what, of events that came
+    in both; ``moved`` those that came for the first time in another order; ``latencies`` of
+    pairs that came in both.
+    """
+
+    seconds: tuple[float | None, float | None]
+    events: list[Both]
+    moved: list[str]
+    order: list[Following]
+    latencies: list[tuple[Question, tuple[Spread, Spread]]]
+
+
+def compare(one: Profile, two: Profile) -> Comparison:
+    """Put two profiles side by side."""
+    places = [{name: place for place, name in enumerate(p.names)} for p in (one, two)]
+    seconds = one.seconds, two.seconds
+    events = []
+    for name in dict.fromkeys(chain(one.first, two.first)):
+        counts = one.count(name, places[0]), two.count(name, places[1])
+        rates = None
+        if seconds[0] is not None and seconds[1] is not None:
+            rates = counts[0] / seconds[0], counts[1] / seconds[1]
+        events.append(Both(name, counts, rates))
+    events.sort(key=_by_change)
+    spreads = []
+    for pair, latency in one.latencies.items():
+        other = two.latencies.get(pair)
+        if other is not None:
+            both = latency.spans.spread(), other.spans.spread()
+            if both[0].count and both[1].count:
+                spreads.append((latency.question, both))
+    spreads.sort(key=lambda found: -abs(_ratio(found[1])))
+    common = [name for name in one.first if name in two.first]
+    return Comparison(
+        seconds, events, _moved(common, one, two), _order(one, two, places, common), spreads
+    )
+
+
+def _by_change(both: Both) -> tuple[int, float]:
+    """Sort what came in one run only first, by how often; then by how much the rate changed."""
+    change = both.change
+    if change is None:
+        return 0, -max(both.counts)
+    return 1, -abs(float(np.log(change)))
+
+
+def _ratio(both: tuple[Spread, Spread]) -> float:
+    medians = [spread.percentiles([0.5])[0] for spread in both]
+    return float(np.log((medians[1] + 1) / (medians[0] + 1)))
+
+
+def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
+    """Return the events whose first time came in another order: all but the most that kept it."""
+    first = sorted(common, key=lambda name: one.first[name])
+    ranks = [two.first[name] for name in first]
+    # The longest rising subsequence, by patience sorting: tails[k] ends one of k + 1.
+    tails: list[int] = []
+    links: list[int] = []
+    for place, rank in enumerate(ranks):
+        at = int(np.searchsorted([ranks[tail] for tail in tails], rank))
+        links.append(tails[at - 1] if at else -1)
+        tails[at : at + 1] = [place]
+    kept, place = set(), tails[-1] if tails else -1
+    while place >= 0:
+        kept.add(first[place])
+        place = links[place]
+    return [name for name in first if name not in kept]
+
+
+def _order(
+    one: Profile, two: Profile, places: list[dict[str, int]], common: Iterable[str]
+) -> list[Following]:
+    """Compare what follows what, of events that came often enough in both."""
+    often = [
+        name
+        for name in common
+        if min(p.count(name, q) for p, q in zip((one, two), places, strict=True)) >= _FEWEST
+    ]
+    wanted = set(often)
+    shares = [_shares(profile, wanted) for profile in (one, two)]
+    found = []
+    for pair in dict.fromkeys(chain(*shares)):
+        (n, share), (m, other) = (side.get(pair, (0, 0.0)) for side in shares)
+        found.append(Following(*pair, (n, m), (share, other)))
+    return sorted(found, key=lambda f: -abs(f.change))
+
+
+def _shares(profile: Profile, wanted: set[str]) -> dict[Pair, tuple[int, float]]:
+    """Return how often, and in which share of what follows its first, each pair came."""
+    size, names = len(profile.names), profile.names
+    pairs = {divmod(key, size): count for key, count in profile.follows.items()}
+    kept = {
+        (names[a], names[b]): count
+        for (a, b), count in pairs.items()
+        if names[a] in wanted and names[b] in wanted
+    }
+    totals: dict[str, int] = {}
+    for (before, _), count in kept.items():
+        totals[before] = totals.get(before, 0) + count
+    return {pair: (count, count / totals[pair[0]]) for pair, count in kept.items()}
+
+
+def profile_of(
+    names: Sequence[str],
+    declared: Mapping[str, Declaration],
+    asked: Iterable[Pair],
+    source: str,
+) -> Profile:
+    """Return an empty profile that measures the pairs that are plain, and those ``asked`` for.
+
+    Raises:
+        UsageError, NothingMatched: a pair that was asked for cannot be measured.
+    """
+    questions = pairs_among(names, declared)
+    for start, end in asked:
+        questions[start, end] = Question.ask(start, end, names, declared, source)
+    return Profile(names, {pair: Latency(question) for pair, question in questions.items()})

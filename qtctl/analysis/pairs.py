@@ -1,0 +1,332 @@
+"""START and END that belong together: records of two kinds of events, paired by what they share.
+
+Columns in, columns out. Only the starts that are still open are kept, at most ``limit`` of them.
+Records are taken in the order they came, whatever their times say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.analysis import kernel as pairing
+from qtctl.analysis.groups import TID
+from qtctl.errors import UsageError
+from qtctl.model import Argument, Declaration, Kind
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Column, Int64Array, StringColumn
+from qtctl.records.event_table import EventTable
+from qtctl.records.printf import make_plan
+
+__all__ = ["NO_KEY", "PairCounts", "Pairing", "Pairs", "check_key", "learn_key"]
+
+NO_KEY: tuple[str, ...] = ()
+"""Every END belongs to the START that came last."""
+
+_OPEN_LIMIT = 1 << 20
+_ROOM = 1 << 10
+_MET = 1 << 16
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+
+
+@dataclass(slots=True)
+class PairCounts:
+    """What became of the records so far.
+
+    ``paired`` START and END; ``in_flight`` STARTs that are open still; ``unpaired`` ENDs without a
+    START; ``unseen`` ENDs that are the first record of their key, since the begin or since a loss:
+    their START came before that; ``reused`` STARTs whose key came anew before they ended;
+    ``dropped`` STARTs that were open at a loss, whose END may be among what was lost; ``forgotten``
+    STARTs that were open for longest when there were too many; ``unreadable`` records without a
+    key.
+    """
+
+    paired: int = 0
+    in_flight: int = 0
+    unpaired: int = 0
+    unseen: int = 0
+    reused: int = 0
+    dropped: int = 0
+    forgotten: int = 0
+    unreadable: int = 0
+
+    def forget_but_open(self) -> None:
+        """Begin to count anew; what is open now is in flight still."""
+        for one in fields(self):
+            if one.name != "in_flight":
+                setattr(self, one.name, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Columns, a row a pair, in the order they ended; times are in ns.
+
+    ``tag`` is the number that the START was given, ``row`` the END's row in its batch.
+    """
+
+    start_ns: Int64Array
+    end_ns: Int64Array
+    tag: NDArray[np.int32]
+    row: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Pairing:
+    """Pairs the events ``starts`` with ``ends`` of a stream of batches by the arguments ``key``.
+
+    An event that is both ends what is open and starts anew. Numbers are compared as 64 bits;
+    several arguments, or a text, by a 64-bit hash of them. ``counts`` may be of a pairing before.
+    Of many thousands of keys some may be taken for met before, and ``unseen`` for ``unpaired``.
+    """
+
+    def __init__(
+        self,
+        table: EventTable,
+        starts: Collection[str],
+        ends: Collection[str],
+        key: Sequence[str],
+        *,
+        limit: int = _OPEN_LIMIT,
+        counts: PairCounts | None = None,
+    ) -> None:
+        self.counts = PairCounts() if counts is None else counts
+        self._key = tuple(key)
+        # One more than there are events: lines of text are event -1.
+        self._roles = np.zeros(len(table) + 1, np.uint8)
+        for names, role in ((starts, pairing.START), (ends, pairing.END)):
+            for name in names:
+                self._roles[table.indices[name]] |= role
+        self._limit = limit
+        self._tally = np.zeros(5, np.int64)
+        self._open = _OpenStarts.make(min(_ROOM, limit))
+        self._met = np.zeros(_MET, np.uint8)
+
+    def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
+        """Take the next records; ``tags`` (int32, one a row) come back with what they start."""
+        role, key = self._roles[batch.event], np.zeros(len(batch), np.uint64)
+        for event, rows in batch.groups().items():
+            if self._roles[event]:
+                self._read_key(batch, event, rows, role, key)
+        time_ns = np.ascontiguousarray(batch.time_ns)
+        given = np.zeros(len(batch), np.int32) if tags is None else np.ascontiguousarray(tags)
+        return self._match(role, key, time_ns, given)
+
+    def lose(self) -> None:
+        """Be told of a loss: what is open may have ended in it."""
+        self.counts.dropped += int(self._tally[0])
+        self._open = _OpenStarts.make(min(_ROOM, self._limit))
+        self._met[:] = 0
+        self._tally[0] = self.counts.in_flight = 0
+
+    def _read_key(
+        self,
+        batch: Batch,
+        event: int,
+        rows: Int64Array,
+        role: NDArray[np.uint8],
+        key: NDArray[np.uint64],
+    ) -> None:
+        """Put the keys of an event's rows where they belong; those without one lose their role."""
+        good = np.ones(len(rows), np.bool_)
+        columns: list[Column] = []
+        for name in self._key:
+            if name == TID:
+                tid = batch.tid[rows]
+                good &= tid >= 0
+                columns.append(tid.astype(np.int64))
+                continue
+            arguments = batch.arguments(event)
+            good &= arguments.ok
+            if name in arguments.values:
+                columns.append(arguments.values[name])
+            else:
+                good[:] = False
+        if not good.all():
+            role[rows[~good]] = 0
+            self.counts.unreadable += int(len(rows) - np.count_nonzero(good))
+        if columns:
+            key[rows] = _combined(columns)
+
+    def _match(
+        self,
+        role: NDArray[np.uint8],
+        key: NDArray[np.uint64],
+        time_ns: Int64Array,
+        tags: NDArray[np.int32],
+    ) -> Pairs:
+        begins, ends = np.empty(len(role), np.int64), np.empty(len(role), np.int64)
+        marks = np.empty(len(role), np.int32)
+        self._tally[1:] = 0
+        at = 0
+        while True:
+            table = self._open
+            at = pairing.match(
+                role.data,
+                key.data,
+                time_ns.data,
+                tags.data,
+                table.used.data,
+                table.keys.data,
+                table.times.data,
+                table.tags.data,
+                self._tally.data,
+                begins.data,
+                marks.data,
+                ends.data,
+                at,
+                table.room,
+                self._met.data,
+            )
+            if at == len(role):
+                break
+            self._make_room()
+        counts, (in_flight, found, reused, unpaired, unseen) = self.counts, self._tally.tolist()
+        counts.paired += found
+        counts.in_flight = in_flight
+        counts.reused += reused
+        counts.unpaired += unpaired
+        counts.unseen += unseen
+        row = ends[:found].copy()
+        return Pairs(begins[:found].copy(), time_ns[row], marks[:found].copy(), row)
+
+    def _make_room(self) -> None:
+        """Make room for more open starts; where there may be no more, forget the older half."""
+        old = self._open
+        rows = np.flatnonzero(old.used)
+        if old.room == self._limit:
+            newest = np.argsort(old.times[rows], kind="stable")[(len(rows) + 1) // 2 :]
+            self.counts.forgotten += len(rows) - len(newest)
+            rows = rows[newest]
+        self._open = _OpenStarts.make(min(4 * old.room, self._limit))
+        self._open.put(old.keys[rows], old.times[rows], old.tags[rows])
+        self._tally[0] = len(rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OpenStarts:
+    """The table of ``pairing.match``, with room for ``room`` starts."""
+
+    room: int
+    used: NDArray[np.uint8]
+    keys: NDArray[np.uint64]
+    times: Int64Array
+    tags: NDArray[np.int32]
+
+    @classmethod
+    def make(cls, room: int) -> _OpenStarts:
+        size = 1 << (2 * room).bit_length()
+        return cls(
+            room,
+            np.zeros(size, np.uint8),
+            np.empty(size, np.uint64),
+            np.empty(size, np.int64),
+            np.empty(size, np.int32),
+        )
+
+    def put(self, keys: NDArray[np.uint64], times: Int64Array, tags: NDArray[np.int32]) -> None:
+        """Open fewer than ``room`` starts of different keys."""
+        nothing, none = np.empty(0, np.int64), np.empty(0, np.int32)
+        pairing.match(
+            np.full(len(keys), pairing.START, np.uint8).data,
+            keys.data,
+            times.data,
+            tags.data,
+            self.used.data,
+            self.keys.data,
+            self.times.data,
+            self.tags.data,
+            np.zeros(5, np.int64).data,
+            nothing.data,
+            none.data,
+            nothing.data,
+            0,
+            self.room,
+            np.zeros(_MET, np.uint8).data,
+        )
+
+
+def _combined(columns: Sequence[Column]) -> NDArray[Any]:
+    """Return one 64-bit number a row that tells the values of several columns apart."""
+    first, *others = map(_numbers, columns)
+    for other in others:
+        first = (first ^ (first >> np.uint64(32))) * _MIX
+        first = (first ^ (first >> np.uint64(29))) * _MIX ^ other
+    return first
+
+
+def _numbers(column: Column) -> NDArray[np.uint64]:
+    if not isinstance(column, StringColumn):
+        return column.view(np.uint64)
+    texts = (text.encode("utf-8", "surrogateescape") for text in column.uniques)
+    hashes = [int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts]
+    return np.array(hashes, np.uint64)[column.codes]
+
+
+def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tuple[str, ...]:
+    """Return the arguments that make it plain which END belongs to which START.
+
+    It is plain where they share pointers and nothing else, or only one argument.
+
+    Raises:
+        UsageError: they share nothing, or several arguments of which some may change in between.
+    """
+    shared = _shared([*starts, *ends])
+    pointers = [one.name for one in shared if one.kind is Kind.POINTER]
+    names = [one.name for one in shared]
+    if len(names) == 1 or (names and names == pointers):
+        return tuple(names)
+    one, two = starts[0].name, ends[0].name
+    if not names:
+        raise UsageError(
+            f"{one} and {two} share no argument that tells which belong together",
+            hint=f"--key {TID} (the same thread), or --key none (the last one)",
+        )
+    raise UsageError(
+        f"{one} and {two} share {', '.join(names)}: say which of them tell a pair from others",
+        hint=f"--key {','.join(pointers or names[:1])}, or --key {','.join(names)}",
+    )
+
+
+def check_key(
+    key: Sequence[str], starts: Sequence[Declaration], ends: Sequence[Declaration]
+) -> None:
+    """Check a key that was asked for.
+
+    Raises:
+        UsageError: an event has no such argument, or one is a text and another a number.
+    """
+    every = [*starts, *ends]
+    shared = [one.name for one in _shared(every)]
+    for name in key:
+        if name == TID:
+            continue
+        kinds = set()
+        for declaration in every:
+            found = [one for one in _printed(declaration) if one.name == name]
+            if not found:
+                raise UsageError(
+                    f"{declaration.name} has no argument {name!r}",
+                    hint=f"--key {','.join(shared) or TID}",
+                )
+            kinds.add(found[0].kind is Kind.STRING)
+        if len(kinds) > 1:
+            raise UsageError(f"{name!r} is a text in one of the events and a number in another")
+
+
+def _shared(declarations: Sequence[Declaration]) -> list[Argument]:
+    """Return the arguments, by name and type, that all of the events print."""
+    first, *others = map(_printed, declarations)
+    have = [{(one.name, one.kind, one.ctype) for one in arguments} for arguments in others]
+    return [one for one in first if all((one.name, one.kind, one.ctype) in more for more in have)]
+
+
+def _printed(declaration: Declaration) -> list[Argument]:
+    hidden = make_plan(declaration).hidden
+    return [one for one in declaration.arguments if one.name not in hidden]

@@ -1,0 +1,1 @@
+"""The dtrace backend: QEMU's USDT probes, read through bpftrace."""

@@ -1,0 +1,314 @@
+"""The dtrace backend: QEMU's USDT probes, and bpftrace attached to them.
+
+Source: ``scripts/tracetool/format/d.py`` of QEMU 7.2 (provider ``qemu``, a probe an event with a
+semaphore), SystemTap's ``sys/sdt.h`` for the notes; checked on bpftrace 0.17 and Linux 6.18.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtctl.errors import QtctlError, Unsupported
+from qtctl.model import Declaration, Kind
+
+PROBE_LIMIT = 512
+"""Probes that are attached at once: each takes bpftrace 0.17 a tenth of a second."""
+TEXT_BYTES = 63
+"""Longest text that is read of an argument: the BPF stack holds 512 bytes in all."""
+_TEXTS_LIMIT = 4
+_PLAIN_ARGUMENTS = 6
+_BUFFER_PAGES = 1024
+_PIPE_BYTES = 1 << 20
+_READ_BYTES = 1 << 18
+_START_S = 10.0
+_PROBE_S = 1.0
+_END_S = 2.0
+_WAKE_S = 0.6
+_POLL_S = 0.02
+_ATTACHED = b"__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+_LIMITS = ("MAX_PROBES", "MAX_BPF_PROGS", "NODE_MAX")
+_HINT = "QEMU's qemu-trace-stap, with SystemTap, or another backend: qtctl tail --backend NAME"
+_SIZES = {"1": "uint8", "2": "uint16", "4": "uint32", "8": "uint64"}
+_LETTERS = ("a", "b", "c", "d")
+_REGISTERS = {
+    **{f"{wide}{x}x": f"{x}x" for x in _LETTERS for wide in ("r", "e", "")},
+    **{f"{x}l": f"{x}x" for x in _LETTERS},
+    **{f"{wide}{x}": x for x in ("si", "di", "bp", "sp") for wide in ("r", "e", "")},
+    **{f"{x}l": x for x in ("si", "di", "bp", "sp")},
+    **{f"r{n}{part}": f"r{n}" for n in range(8, 16) for part in ("", "d", "w", "b")},
+}
+"""All of x86_64's names of registers, and bpftrace's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One event as it is traced.
+
+    ``expressions`` are its arguments in bpftrace's language, as they are printed: numbers first,
+    then ``texts`` texts.
+    """
+
+    index: int
+    name: str
+    expressions: tuple[str, ...]
+    texts: int
+
+
+def probes_of(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Return the probes of provider ``qemu`` in a binary: the places of the arguments, by event.
+
+    A probe at several locations that differ has ``?`` for each argument.
+
+    Raises:
+        Unsupported: the binary cannot be read, or its notes are not what they should be.
+    """
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with Path(path).open("rb") as file:
+            elf = ELFFile(file)
+            section = elf.get_section_by_name(".note.stapsdt")
+            wide, order = elf.elfclass == 64, "<" if elf.little_endian else ">"
+            return {} if section is None else _notes(section.data(), order, 24 if wide else 12)
+    except (OSError, ELFError, struct.error, UnicodeDecodeError) as error:
+        raise Unsupported(f"cannot read the USDT probes of {path}: {error}", hint=_HINT) from error
+
+
+def _notes(data: bytes, order: str, skip: int) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    at = 0
+    while at + 12 <= len(data):
+        name_size, size, _ = struct.unpack_from(order + "III", data, at)
+        text = at + 12 + (name_size + 3 & ~3)
+        parts = data[text + skip : text + size].split(b"\0")
+        at = text + (size + 3 & ~3)
+        if len(parts) < 3 or parts[0] != b"qemu":
+            continue
+        places = tuple(parts[2].decode("ascii").split())
+        name = parts[1].decode("ascii")
+        if found.setdefault(name, places) != places:
+            found[name] = ("?",) * len(places)
+    return found
+
+
+def traced(
+    index: int, name: str, places: Sequence[str], declaration: Declaration | None
+) -> Traced | None:
+    """Plan how an event is traced; None if bpftrace cannot read what its declaration names.
+
+    bpftrace 0.17 knows ``arg0`` to ``arg5``; the others are read from where the probe's note says.
+    An event whose arguments are not declared, or not as many, has all of them as numbers.
+    """
+    found = [_expression(number, place) for number, place in enumerate(places)]
+    if None in found:
+        return None
+    every = [expression for expression in found if expression is not None]
+    if declaration is None:
+        return Traced(index, name, tuple(every), 0)
+    declared = declaration.arguments
+    if len(every) == len(declared) + 1:  # the vCPU of a 7.2 event with the property "vcpu"
+        every = every[1:]
+    if len(every) != len(declared):
+        return None
+    pairs = list(zip(every, declared, strict=True))
+    numbers = [expression for expression, one in pairs if one.kind is not Kind.STRING]
+    texts = [f"str({expression})" for expression, one in pairs if one.kind is Kind.STRING]
+    if len(texts) > _TEXTS_LIMIT:
+        return None
+    return Traced(index, name, (*numbers, *texts), len(texts))
+
+
+def _expression(number: int, place: str) -> str | None:
+    if number < _PLAIN_ARGUMENTS:
+        return f"arg{number}"
+    match = re.fullmatch(r"-?([1248])@(?:\$(-?\d+)|%(\w+)|(-?\d+)?\(%(\w+)\))", place)
+    if match is None:
+        return None
+    size, constant, register, offset, base = match.groups()
+    if constant is not None:
+        return f"(uint64){int(constant) & 0xFFFFFFFF}" if size == "4" else constant
+    name = _REGISTERS.get(register or base)
+    if name is None:
+        return None
+    if register is not None:
+        return f'reg("{name}")'
+    return f'*({_SIZES[size]} *)(reg("{name}") + {int(offset or 0)})'
+
+
+def program_for(events: Sequence[Traced], binary: str, mark: str) -> str:
+    """Write the program: a line an event, its numbers in hex, ``mark`` between two texts.
+
+    Four times a second each CPU gives a sign of life. The kernel tells of lost records only before
+    the next one that has room, and this makes sure that there is one. The signs are numbered, for
+    the kernel's count includes those of them that found no room.
+    """
+    sign = 'printf("~ %llx %x %llx\\n", nsecs, cpu, @signs[cpu]);'
+    lines = [f"profile:hz:4 {{ @signs[cpu] = @signs[cpu] + 1; {sign} }}", "END { clear(@signs); }"]
+    for event in events:
+        numbers = " %llx" * (len(event.expressions) - event.texts)
+        texts = mark.join(["%s"] * event.texts)
+        form = f"{event.index:x} %llx %x{numbers}{' ' * bool(event.texts)}{texts}"
+        values = ", ".join(("nsecs", "tid", *event.expressions))
+        lines.append(f'usdt:{binary}:qemu:{event.name} {{ printf("{form}\\n", {values}); }}')
+    return "\n".join(lines) + "\n"
+
+
+def wake(cpus: Sequence[int]) -> None:
+    """Keep idle CPUs busy for a moment, in threads: an idle one gives no sign of life."""
+
+    def busy(cpu: int) -> None:
+        with contextlib.suppress(OSError):  # taken offline, or away from us
+            os.sched_setaffinity(0, {cpu})
+            until = time.monotonic() + _WAKE_S
+            while time.monotonic() < until:
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 2000)  # lets other threads run
+
+    for cpu in cpus:
+        threading.Thread(target=busy, args=(cpu,), daemon=True, name="qtctl-wake").start()
+
+
+class Tracer:
+    """A running bpftrace. Make it with :func:`start`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], said: int, probes: int) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.probes = probes
+        self.ended = False
+        self._said = said
+        self._fd = process.stdout.fileno()
+        os.set_blocking(self._fd, False)
+        with contextlib.suppress(OSError):  # more than a user's share: the usual size will do
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def said(self) -> str:
+        """Return what it said on stderr that tells why it ended: at most one line."""
+        text = os.pread(self._said, 1 << 16, 0).decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if "ERROR" in line and "RLIMIT_MEMLOCK" not in line]
+        return errors[0] if errors else ""
+
+    async def attached(self) -> None:
+        """Wait until the probes are attached.
+
+        Raises:
+            Unsupported: bpftrace refuses them, or is not done in 10 s and one more for each probe.
+        """
+        deadline = time.monotonic() + _START_S + _PROBE_S * self.probes
+        while _ATTACHED not in os.pread(self._said, 1 << 20, 0):
+            if self.process.poll() is not None:
+                why = self.said() or f"it ended with code {self.process.returncode}"
+                raise Unsupported(f"bpftrace did not attach: {why}", hint=_HINT)
+            if time.monotonic() > deadline:
+                raise Unsupported(
+                    f"bpftrace has not attached {self.probes} probes in time",
+                    hint="fewer events, or another backend: qtctl tail --backend NAME",
+                )
+            await asyncio.sleep(_POLL_S)
+
+    def read(self) -> bytes:
+        """Return what it printed since the last call, at most 256 KiB; does not block."""
+        chunks, size = [], 0
+        while size < _READ_BYTES and not self.ended:
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            self.ended = not data
+            chunks.append(data)
+            size += len(data)
+        return b"".join(chunks)
+
+    async def wait(self, timeout_s: float) -> None:
+        """Wait until it printed more, for at most ``timeout_s``."""
+        if self.ended:
+            await asyncio.sleep(min(timeout_s, _POLL_S))
+            return
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._fd, ready.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ready.wait(), timeout_s)
+        finally:
+            loop.remove_reader(self._fd)
+
+    async def close(self) -> bool:
+        """End it; tell whether the kernel has taken all its probes away by now.
+
+        It does so whatever happens, but a probe can take it a tenth of a second and more.
+        """
+        if self.process.stdout is None:
+            return True
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + _END_S
+        while self.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        self.process.stdout.close()
+        self.process.stdout = None
+        os.close(self._said)
+        gone = self.process.returncode is not None
+        if not gone:  # nobody waits for it any more, which Popen would complain of
+            self.process.returncode = -signal.SIGKILL
+        return gone
+
+
+def start(program: str, pid: int, probes: int, environment: Mapping[str, str]) -> Tracer:
+    """Start bpftrace on ``program`` for one process. It dies with the thread that called this.
+
+    Raises:
+        Unsupported: bpftrace is missing, or this user may not attach probes.
+    """
+    command = shutil.which("bpftrace", path=environment.get("PATH"))
+    if command is None:
+        raise Unsupported(
+            "USDT probes are read with bpftrace, which is not installed",
+            hint=f"apt install bpftrace; {_HINT}",
+        )
+    if os.geteuid() != 0:
+        raise Unsupported("bpftrace attaches probes for root only", hint=f"as root; {_HINT}")
+    said = os.memfd_create("bpftrace-stderr")
+    source = os.memfd_create("bpftrace-program")
+    runner = str(Path(__file__).with_name("child.py"))
+    try:
+        os.write(source, program.encode())
+        os.lseek(source, 0, os.SEEK_SET)
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", runner, str(os.getpid())),
+                *(command, "-f", "json", "-p", str(pid), "-"),
+            ],
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={
+                **environment,
+                **{f"BPFTRACE_{name}": "1000000" for name in _LIMITS},
+                "BPFTRACE_PERF_RB_PAGES": str(_BUFFER_PAGES),
+                "BPFTRACE_STRLEN": str(TEXT_BYTES + 1),
+                _ATTACHED.decode(): "1",
+            },
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(said)
+        raise QtctlError(f"cannot start {command}: {error.strerror}", hint=_HINT) from error
+    finally:
+        os.close(source)
+    return Tracer(process, said, probes)

@@ -1,0 +1,179 @@
+"""The dtrace backend joined: bpftrace on the probes of the picked events, read and decoded."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+
+from qtctl.backends.base import Request
+from qtctl.backends.dtrace import bpftrace
+from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder, Dropped
+from qtctl.errors import QtctlError, Unsupported
+from qtctl.model import Argument, Backend, Guest
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items, Loss
+
+_NAMES = 5
+_SETTLE_S = 2.0
+_LATELY_NS = 400_000_000
+
+
+class DtraceFeed:
+    """What one guest's probes say, as batches and losses. Make it with :func:`open_feed`."""
+
+    def __init__(
+        self, tracer: bpftrace.Tracer, decoder: BpfDecoder, request: Request, pid: int
+    ) -> None:
+        count = tracer.probes
+        self.source = f"bpftrace on {count} USDT probe{'s' * (count != 1)}"
+        self.taken = 0
+        self._tracer = tracer
+        self._decoder = decoder
+        self._session = request.session
+        self._pid = pid
+        self._settle_ns = 0
+        self._deadline = 0.0
+
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded.
+
+        Raises:
+            QtctlError: bpftrace ended, and the guest did not.
+        """
+        data = self._tracer.read()
+        self.taken += len(data)
+        if data:
+            return self._items(self._decoder.feed(data, now_ns=time.time_ns()))
+        if self._tracer.ended and not self._session.guest_ended():
+            code, why = self._tracer.process.poll(), self._tracer.said()
+            raise QtctlError(
+                f"bpftrace ended while it followed guest {self._pid}"
+                + (f": {why}" if why else f" (code {code})"),
+                hint="follow again; what happened meanwhile was not seen",
+            )
+        return []
+
+    def _items(self, decoded: Sequence[Batch | Dropped]) -> Items:
+        now_ns = time.time_ns()
+        return [
+            Loss(Backend.DTRACE, item.count, now_ns) if isinstance(item, Dropped) else item
+            for item in decoded
+        ]
+
+    def keep_up(self) -> None:
+        """Do nothing: the kernel keeps a bounded amount, and what it loses is told."""
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait until bpftrace has printed, for at most ``timeout_s``."""
+        await self._tracer.wait(timeout_s)
+        return []
+
+    async def settle(self) -> None:
+        """Note the time: each CPU's next sign of life comes after all that happened before."""
+        self._settle_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._deadline = time.monotonic() + _SETTLE_S
+        lately_ns = self._settle_ns - _LATELY_NS
+        idle = [c for c in os.sched_getaffinity(0) if self._decoder.alive.get(c, 0) < lately_ns]
+        bpftrace.wake(idle)
+
+    def settled(self) -> bool:
+        """Tell whether every CPU has handed over what it had."""
+        if self._tracer.ended:
+            return True
+        passed = sum(at > self._settle_ns for at in self._decoder.alive.values())
+        if passed >= (os.cpu_count() or 1):
+            return True
+        return time.monotonic() > self._deadline and passed > 0
+
+    def finish(self) -> Items:
+        """Return a line that was begun and never ended."""
+        return self._items(self._decoder.flush(now_ns=time.time_ns()))
+
+    async def close(self) -> None:
+        """End bpftrace; the kernel takes its probes away."""
+        if not await self._tracer.close():
+            count = self._tracer.probes
+            self._session.notices.append(
+                f"bpftrace has ended; the kernel goes on removing its {count} probes by itself"
+            )
+
+
+async def open_feed(request: Request) -> DtraceFeed:
+    """Attach bpftrace to the picked events' probes; return once it is attached.
+
+    Nothing is journalled: the probes go when bpftrace goes, and that dies with this process.
+
+    Raises:
+        Unsupported: the guest is not on this machine, none of the events is a probe, there are
+            too many, or bpftrace is missing or refuses.
+    """
+    guest = request.session.guest
+    if guest is None:
+        raise Unsupported(
+            f"the process behind {request.session.where} is not on this machine",
+            hint="run qtctl where QEMU runs",
+        )
+    binary = f"/proc/{guest.pid}/exe"
+    chosen, arguments = _plan(request, guest, binary)
+    mark = f" |{secrets.token_hex(8)}| "
+    program = bpftrace.program_for(chosen, binary, mark)
+    offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    tracer = bpftrace.start(program, guest.pid, len(chosen), os.environ)
+    try:
+        await tracer.attached()
+    except BaseException:
+        await tracer.close()
+        raise
+    reader = BpfArguments(arguments, mark.encode())
+    decoder = BpfDecoder(request.table, reader, offset_ns, guest.pid)
+    return DtraceFeed(tracer, decoder, request, guest.pid)
+
+
+def _plan(
+    request: Request, guest: Guest, binary: str
+) -> tuple[list[bpftrace.Traced], dict[int, tuple[Argument, ...]]]:
+    """Choose the probes; tell by name which of the picked events are not followed."""
+    probes = bpftrace.probes_of(binary)
+    chosen, arguments, absent = [], {}, []
+    for name in request.picked:
+        index = request.table.indices[name]
+        declaration = request.table.declaration(index)
+        places = probes.get(name)
+        event = None if places is None else bpftrace.traced(index, name, places, declaration)
+        if event is None:
+            absent.append(name)
+            continue
+        chosen.append(event)
+        if declaration is not None:
+            arguments[index] = declaration.arguments
+    notices = request.session.notices
+    if not chosen:
+        raise Unsupported(
+            f"guest {guest.pid} has no USDT probe that can be followed for {_some(absent)}",
+            hint="qtctl tail --backend NAME, with another backend of this guest",
+        )
+    if len(chosen) > bpftrace.PROBE_LIMIT:
+        raise Unsupported(
+            f"{len(chosen)} probes are too many for bpftrace, which takes a tenth of a second for "
+            f"each: at most {bpftrace.PROBE_LIMIT}",
+            hint="fewer events, or another backend: qtctl tail --backend NAME",
+        )
+    if absent:
+        notices.append(
+            f"not followed, as they are no USDT probe bpftrace can read: {_some(absent)}"
+        )
+    if any(event.texts for event in chosen):
+        notices.append(f"texts of more than {bpftrace.TEXT_BYTES} bytes were cut by bpftrace")
+    return chosen, arguments
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMES])
+    more = len(names) - _NAMES
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,233 @@
+"""The ftrace backend joined: a private tracefs instance, its trace_pipe, the decoder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.backends.base import Request
+from qtctl.backends.ftrace import shared as ftraceshared
+from qtctl.backends.ftrace import tracefs as ftrace
+from qtctl.backends.ftrace.decoder import Missed, TraceDecoder
+from qtctl.backends.ftrace.tracefs import TracePipe
+from qtctl.errors import NothingMatched, Unsupported
+from qtctl.events.patterns import Selection, near
+from qtctl.leases.journal import Resource
+from qtctl.model import Backend, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items, Loss
+
+if TYPE_CHECKING:
+    from qtctl.leases.journal import Owner
+
+KIND = "tracefs"
+_OFFSET_AGE_NS = 1_000_000_000
+_OFFSET_STEP_NS = 100_000
+"""A difference between the clocks that is no error of measuring it."""
+_SHARED_WAIT_S = 0.05
+"""The shared buffer may wake its reader only once it is half full."""
+
+# An instance cannot be removed while its pipe is open, and a lease ends before its feed is closed.
+_pipes: weakref.WeakValueDictionary[str, TracePipe] = weakref.WeakValueDictionary()
+
+
+class FtraceFeed:
+    """What one guest writes to trace_marker, and kernel events. Make it with :func:`open_feed`."""
+
+    def __init__(self, pipe: TracePipe, decoder: TraceDecoder, source: str, private: bool) -> None:
+        self.source = source
+        self._pipe = pipe
+        self._decoder = decoder
+        self._private = private
+        self._settling = self._settled = False
+        self._lines = self._behind = 0
+        self._before: int | None = None
+        self._offset_ns = ftrace.realtime_offset_ns()
+        self._measured_ns = time.monotonic_ns()
+        self._uncounted = pipe.uncounted()
+
+    @property
+    def taken(self) -> int:
+        """Bytes of text read so far."""
+        return self._pipe.taken
+
+    def behind(self) -> int:
+        """About how many bytes wait, or were overwritten, since records are not taken any more."""
+        return self._behind
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        settling = self._settling
+        data = self._pipe.read()
+        self._lines += data.count(b"\n")
+        self._behind, self._before = 0, None
+        now_ns, offset_ns = time.time_ns(), self._offset(bool(data))
+        found = self._decoder.feed(data, offset_ns=offset_ns, now_ns=now_ns) if data else []
+        if self._pipe.dry:
+            # The kernel hands over whole records: nothing more of the last one will come.
+            found += self._decoder.flush(offset_ns=offset_ns, now_ns=now_ns)
+            self._settled = settling
+        return _items(found, now_ns)
+
+    def _offset(self, used: bool) -> int:
+        now = time.monotonic_ns()
+        if used and now - self._measured_ns > _OFFSET_AGE_NS:
+            fresh, self._measured_ns = ftrace.realtime_offset_ns(), now
+            if abs(fresh - self._offset_ns) > _OFFSET_STEP_NS:
+                self._offset_ns = fresh
+        return self._offset_ns
+
+    def keep_up(self) -> None:
+        """Look how much waits; the kernel itself counts what it overwrites."""
+        waiting, overwritten = self._pipe.waiting()
+        if self._before is None:
+            self._before = overwritten
+        records = waiting + overwritten - self._before
+        self._behind = records * self.taken // max(1, self._lines)
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait until the kernel has a record, for at most ``timeout_s``."""
+        if not self._pipe.dry:
+            return []
+        if not self._private:
+            timeout_s = min(timeout_s, _SHARED_WAIT_S)
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._pipe.fileno(), ready.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ready.wait(), timeout_s)
+        finally:
+            loop.remove_reader(self._pipe.fileno())
+        return []
+
+    async def settle(self) -> None:
+        """Stop the private buffer, kernel events with it."""
+        if self._private:
+            self._pipe.stop()
+        self._settling = True
+
+    def settled(self) -> bool:
+        """Tell whether the buffer has been read empty since."""
+        return self._settled
+
+    def finish(self) -> Items:
+        """Return what was begun and never ended, and what the kernel dropped without a line."""
+        now_ns = time.time_ns()
+        items = _items(self._decoder.flush(offset_ns=self._offset_ns, now_ns=now_ns), now_ns)
+        more = self._pipe.uncounted() - self._uncounted
+        return [*items, Loss(Backend.FTRACE, more, now_ns)] if more > 0 else items
+
+    async def close(self) -> None:
+        """Close the pipe."""
+        self._pipe.close()
+
+
+def _items(found: list[Batch | Missed], now_ns: int) -> Items:
+    return [
+        Loss(Backend.FTRACE, item.count, now_ns) if isinstance(item, Missed) else item
+        for item in found
+    ]
+
+
+def kernel_names(patterns: Sequence[str]) -> list[str]:
+    """Return the kernel events that ``patterns`` match, as ``SYSTEM:EVENT``.
+
+    Raises:
+        Unsupported: tracefs cannot be reached.
+        NothingMatched: one of the patterns matches none.
+    """
+    if not patterns:
+        return []
+    names = ftrace.kernel_events(ftrace.find_tracefs())
+    selection = Selection.of(*patterns)
+    for pattern in selection.unmatched(names):
+        raise NothingMatched(
+            f"no kernel event matches {pattern!r}",
+            hint=" or ".join(near(pattern, names)) or "cat /sys/kernel/tracing/available_events",
+        )
+    return selection.pick(names)
+
+
+async def open_feed(request: Request) -> FtraceFeed:
+    """Make a private instance, journalled before it is made, and read its trace_pipe.
+
+    Raises:
+        Unsupported: tracefs cannot be reached, or the guest was started where it could not be.
+    """
+    guest, session = request.session.guest, request.session
+    if guest is None:
+        raise Unsupported(
+            "the kernel's trace is read on the guest's own machine, and its process is not seen",
+            hint="run qtctl there",
+        )
+    root = await asyncio.to_thread(ftrace.find_tracefs)
+    ftrace.check_namespace()
+    private = ftrace.has_private(root)
+    folder = root / "instances" / f"qtctl-{request.owner.pid}-{request.owner.serial}"
+    if private:
+        await session.leasing.hold(request.owner, Resource(KIND, {"instance": str(folder)}))
+        await asyncio.to_thread(ftrace.make_instance, folder, guest.pid, request.kernel)
+        pipe, timed = TracePipe(folder), True
+        source = f"the tracefs instance {folder.name}"
+    else:
+        pipe, timed = await _open_shared(request, root)
+        source = "the shared buffer of tracefs"
+    _pipes[str(folder if private else root)] = pipe
+    decoder = TraceDecoder(
+        request.table,
+        pid=guest.pid,
+        owner_of=ftrace.owner_of,
+        kernel={name.partition(":")[2]: name for name in request.kernel},
+        timed=timed,
+    )
+    return FtraceFeed(pipe, decoder, source, private)
+
+
+async def _open_shared(request: Request, root: Path) -> tuple[TracePipe, bool]:
+    if request.kernel:
+        raise Unsupported(
+            "this kernel cannot give qtctl a trace buffer of its own (no copy_trace_marker), "
+            "and kernel events would go to everybody's",
+            hint="tail without --kernel",
+        )
+    pipe = TracePipe(root)
+    owner: Owner = request.owner
+    try:
+        found = ftraceshared.find(root, own=pipe.fileno())
+        await request.session.leasing.hold(owner, Resource(KIND, found.facts()))
+        ftraceshared.prepare(found)
+    except BaseException:
+        pipe.close()
+        raise
+    request.session.notices.append(
+        "this kernel has no copy_trace_marker: the trace buffer that everybody shares is read, "
+        "and what is read is gone for others"
+    )
+    return pipe, found.timed
+
+
+async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+    """Remove the instance, or put back the settings of the shared buffer."""
+    return await asyncio.to_thread(_end, resource)
+
+
+def _end(resource: Resource) -> str:
+    place = resource.facts.get("instance") or resource.facts["shared"]
+    pipe = _pipes.pop(place, None)
+    if pipe is not None:
+        pipe.close()
+    if "instance" in resource.facts:
+        return ftrace.remove_instance(Path(place))
+    return ftraceshared.put_back(resource.facts)
+
+
+def discard(resource: Resource) -> None:
+    """Remove what was made for a guest that has ended."""
+    _end(resource)

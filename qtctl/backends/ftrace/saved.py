@@ -1,0 +1,108 @@
+"""Text that was saved of the kernel's ``trace_pipe`` or ``trace``, with what QEMU wrote there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from qtctl.backends.declared import declared_for_text, readable
+from qtctl.backends.foreign import no_record
+from qtctl.backends.ftrace.decoder import Missed, TraceDecoder
+from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
+from qtctl.events.declarations import Declarations
+from qtctl.model import Backend, Clock
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
+
+_HEAD = re.compile(
+    rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] (?:\S+ +)?\d+(?:\.\d{6})?: \w+: ",
+    re.MULTILINE,
+)
+_SNIFF_BYTES = 1 << 16
+_WRITTEN = re.compile(
+    rb"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\b", re.MULTILINE
+)
+
+
+def is_ftrace(head: bytes) -> bool:
+    """Tell whether most lines in the begin of a file have the heads of ftrace, or are its notes."""
+    sample = head[: head.rfind(b"\n", 0, _SNIFF_BYTES) + 1]
+    lines = sum(not line.startswith(b"#") for line in sample.splitlines())
+    return lines < 2 * len(_HEAD.findall(sample))
+
+
+class FtraceFile:
+    """Text of ftrace, of however many guests; its times are those of the kernel's trace clock.
+
+    Its declarations are those of ``events_all``, else those that fit best.
+
+    Raises:
+        QtctlError: no event in it is known.
+    """
+
+    def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        self._file = file
+        head = file.at(0, SAMPLE_BYTES)
+        known = declared_for_text(events_all, lambda declared: _readable(declared, head))
+        if known is None:
+            raise no_record(head, str(file.path))
+        self.notes = [f"text of ftrace, {known[1]}"]
+        self.table = EventTable.build(None, known[0].by_name)
+        self._decoder = _decoder(self.table)
+        counts = _WRITTEN.search(head)
+        self._overwritten = max(0, int(counts[2]) - int(counts[1])) if counts else 0
+        self._ended = False
+        self._last_ns = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._file.taken
+
+    def read(self) -> list[Item] | None:
+        """Read on; return what came of it, None at the end."""
+        if self._ended:
+            return None
+        items: list[Item] = []
+        if self._overwritten and not self._file.taken:
+            items.append(Loss(Backend.FTRACE, self._overwritten, 0))
+        data, now_ns = self._file.more(lines=True), self._file.modified_ns
+        self._ended = not data
+        decoder = self._decoder
+        if data:
+            found = decoder.feed(data, offset_ns=0, now_ns=now_ns)
+        else:
+            found = decoder.flush(offset_ns=0, now_ns=now_ns)
+        return items + [self._item(one) for one in found]
+
+    def _item(self, item: Batch | Missed) -> Item:
+        if isinstance(item, Missed):
+            return Loss(Backend.FTRACE, item.count, self._last_ns)
+        self._last_ns = int(item.time_ns[-1])
+        return item
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read."""
+        return self._file.fault
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _decoder(table: EventTable) -> TraceDecoder:
+    return TraceDecoder(table, pid=None, clock=Clock.MONOTONIC)
+
+
+def _readable(declared: Declarations, sample: bytes) -> int:
+    """Count the lines of a sample that are events with the arguments that are declared."""
+    decoder = _decoder(EventTable.build(None, declared.by_name))
+    found = decoder.feed(sample, offset_ns=0, now_ns=0) + decoder.flush(offset_ns=0, now_ns=0)
+    return readable(found)

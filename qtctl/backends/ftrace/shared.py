@@ -1,0 +1,117 @@
+"""The global trace buffer, for kernels whose instances get no copy of trace_marker (before 6.x).
+
+Only two settings are touched, and only where nothing would be recorded otherwise: ``tracing_on``
+and a buffer that is too small. The clock stays, since changing it empties the buffer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtctl.backends.ftrace.tracefs import per_cpu_kib
+from qtctl.errors import Unsupported
+
+_SETTINGS = ("buffer_size_kb", "tracing_on")
+_ROUNDED_KIB = 64
+"""By how much the kernel may make a buffer larger than asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The global buffer: its settings as found, by name, and whether its clock is known."""
+
+    root: Path
+    before: Mapping[str, str]
+    timed: bool
+
+    def wanted(self) -> dict[str, str]:
+        """Return the settings that must change."""
+        wanted = {}
+        if int(self.before["buffer_size_kb"]) < per_cpu_kib():
+            wanted["buffer_size_kb"] = str(per_cpu_kib())
+        if self.before["tracing_on"] != "1":
+            wanted["tracing_on"] = "1"
+        return wanted
+
+    def facts(self) -> dict[str, str]:
+        """Return what :func:`put_back` needs."""
+        facts = {"shared": str(self.root)}
+        for name, value in self.wanted().items():
+            facts |= {f"{name}_before": self.before[name], f"{name}_set": value}
+        return facts
+
+
+def find(root: Path, own: int) -> Shared:
+    """Look at the settings; changes nothing. ``own`` is this process's descriptor of the pipe.
+
+    Raises:
+        Unsupported: another process reads the pipe, so each would get a part.
+    """
+    reader = _other_reader(root / "trace_pipe", own)
+    if reader:
+        raise Unsupported(
+            f"process {reader} reads {root}/trace_pipe already, and what it reads is gone",
+            hint=f"end process {reader}",
+        )
+    before = {name: _read(root / name) for name in _SETTINGS}
+    clock = (root / "trace_clock").read_text().partition("[")[2].partition("]")[0]
+    return Shared(root, before, clock == "mono")
+
+
+def _read(path: Path) -> str:
+    """Return a setting; a buffer not in use yet says ``7 (expanded: 1408)``: the latter."""
+    text = path.read_text().strip()
+    return text.partition("expanded: ")[2].rstrip(")") or text
+
+
+def _other_reader(pipe: Path, own: int) -> int:
+    state = pipe.stat()
+    for process in Path("/proc").glob("[0-9]*/fd"):
+        pid = int(process.parent.name)
+        with contextlib.suppress(OSError):
+            for entry in process.iterdir():
+                if not os.readlink(entry).endswith("/trace_pipe"):  # noqa: PTH115
+                    continue
+                opened = entry.stat()
+                same = (opened.st_dev, opened.st_ino) == (state.st_dev, state.st_ino)
+                if same and (pid, entry.name) != (os.getpid(), str(own)):
+                    return pid
+    return 0
+
+
+def prepare(found: Shared) -> None:
+    """Set what must change.
+
+    Raises:
+        Unsupported: the kernel refuses.
+    """
+    for name, value in found.wanted().items():
+        try:
+            (found.root / name).write_text(value)
+        except OSError as error:
+            raise Unsupported(
+                f"cannot set {found.root / name}: {error.strerror}", hint="run qtctl as root"
+            ) from error
+
+
+def _is_set(name: str, now: str, wanted: str) -> bool:
+    slack = _ROUNDED_KIB if name == "buffer_size_kb" else 0
+    return 0 <= int(now) - int(wanted) <= slack
+
+
+def put_back(facts: Mapping[str, str]) -> str:
+    """Put back the settings that are still as qtctl set them; return what could not be."""
+    notes = []
+    for name in _SETTINGS:
+        path = Path(facts["shared"], name)
+        before = facts.get(f"{name}_before")
+        try:
+            if before is not None and _is_set(name, _read(path), facts[f"{name}_set"]):
+                path.write_text(before)
+        except OSError as error:
+            notes.append(f"{path} was {before} and could not be put back: {error.strerror}")
+    return "; ".join(notes)

@@ -1,0 +1,204 @@
+"""The log backend joined: find or redirect the log, read it, decode it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.backends.base import Request
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.log.target import LogTarget, Reach, has_inode, put_back, redirect, refusal
+from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
+from qtctl.errors import QtctlError, Unsupported
+from qtctl.leases.journal import Resource
+from qtctl.model import Backend, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items, Loss
+
+if TYPE_CHECKING:
+    from qtctl.session.session import Session
+
+_RECHECK_S = 2.0
+
+
+class LogFeed:
+    """What one guest logs, as batches and losses. Make it with :func:`open_feed`."""
+
+    def __init__(
+        self, session: Session, file: GrowingFile, decoder: LogDecoder, source: str
+    ) -> None:
+        self.source = source
+        self._session = session
+        self._file = file
+        self._end = 0
+        self._decoder = decoder
+        self._checked = self._looked = time.monotonic()
+        self._full = self._told_full = False
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        out: Items = self._look_for_room()
+        for item in self._file.read():
+            now_ns = time.time_ns()
+            if isinstance(item, Gap):
+                out += self._flushed(now_ns)
+                out.append(Loss(Backend.LOG, item.lines, now_ns))
+            else:
+                batch = self._decoder.feed(item, now_ns=now_ns)
+                if len(batch):
+                    out.append(batch)
+        return out
+
+    def _look_for_room(self) -> Items:
+        """Tell, once each time, that the disk is full: QEMU itself tells nobody."""
+        now = time.monotonic()
+        guest = self._session.guest
+        if guest is None or now - self._looked < _RECHECK_S:
+            return []
+        before, self._full = self._full, self._file.is_full(root=guest.uid == 0)
+        self._looked = now
+        if before or not self._full:
+            return []
+        if not self._told_full:
+            self._session.notices.append(
+                f"the disk of {self.source} is full: QEMU loses lines without a word"
+            )
+        self._told_full = True
+        return [Loss(Backend.LOG, None, time.time_ns())]
+
+    def keep_up(self) -> None:
+        """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
+        self._file.keep_up()
+
+    def finish(self) -> Items:
+        """Return a line that was begun and never ended."""
+        return [*self._flushed(time.time_ns())]
+
+    def _flushed(self, now_ns: int) -> list[Batch]:
+        batch = self._decoder.flush(now_ns=now_ns)
+        return [batch] if len(batch) else []
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the log read so far."""
+        return self._file.offset
+
+    def behind(self) -> int:
+        """Bytes of the log that are written and not read."""
+        return self._file.behind()
+
+    async def settle(self) -> None:
+        """Note where the log ends now."""
+        self._end = self._file.offset + self._file.behind()
+
+    def settled(self) -> bool:
+        """Tell whether the log has been read to where it ended then."""
+        return self._file.offset >= self._end
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait for more, for at most ``timeout_s``; follow a log that moved to where it went."""
+        await self._file.wait(timeout_s)
+        if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
+            return []
+        self._checked = time.monotonic()
+        return self._look_for_room() or await self._follow_move()
+
+    async def _follow_move(self) -> Items:
+        guest = self._session.guest
+        if guest is None or has_inode(guest.pid, self._file.inode()):
+            return []
+        target = self._session.facts.log_target(await self._session.backends())
+        if target.reach is not Reach.FILE or self._file.behind():
+            return []
+        with contextlib.suppress(OSError):
+            file = _open_target(guest.pid, target)
+            self._file.close()
+            self._file, self.source = file, str(target)
+            self._session.notices.append(f"the log moved to {target}")
+            return [Loss(Backend.LOG, None, time.time_ns())]
+        return []
+
+    async def close(self) -> None:
+        """Close the log; where it goes is not changed here."""
+        self._file.close()
+
+
+def _open_target(pid: int, target: LogTarget) -> GrowingFile:
+    return GrowingFile(f"/proc/{pid}/fd/{target.fd}")
+
+
+async def open_feed(request: Request) -> LogFeed:
+    """Start reading the guest's log from its present end, redirecting it where it can't be read.
+
+    A redirection is in the journal, under the owner, before QEMU is asked.
+
+    Raises:
+        Unsupported: the log can neither be read nor redirected; it is as it was.
+    """
+    session, owner = request.session, request.owner
+    guest = session.guest
+    target = session.facts.log_target(await session.backends())
+    if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD):
+        raise refusal(target)
+    decoder = LogDecoder(request.table, pid=guest.pid)
+    if target.reach is Reach.FILE:
+        try:
+            file = _open_target(guest.pid, target)
+        except OSError as error:
+            raise Unsupported(
+                f"the log of guest {guest.pid}, {target}, cannot be read: {error.strerror}",
+                hint="run qtctl as the user that owns the log",
+            ) from error
+        for shared in await session.leasing.held("log"):
+            if _is_file(shared.facts["spool"], file.inode()):
+                end = file.offset
+                file.close()
+                await session.leasing.hold(owner, shared)
+                file = GrowingFile(shared.facts["spool"], offset=end, spool=True)
+                return LogFeed(session, file, decoder, "the spool of another qtctl")
+        return LogFeed(session, file, decoder, str(target))
+    loop = asyncio.get_running_loop()
+
+    def journal(planned: Spool) -> None:
+        facts = {"undo": target.undo, "spool": str(planned.path)}
+        held = session.leasing.hold(owner, Resource("log", facts))
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    spool = await asyncio.to_thread(make_spool, guest, journal)
+    file = GrowingFile(spool.path, offset=0, spool=True)
+    try:
+        await asyncio.to_thread(start_keeper, spool.path, guest.pid)
+        await redirect(session.monitor, guest, target, spool)
+    except (QtctlError, OSError):
+        file.close()
+        raise
+    if target.undo == "/dev/null" and target.reach in (Reach.SOCKET, Reach.PIPE):
+        session.notices.append(
+            f"{target}, cannot be opened again safely: the log will end in /dev/null"
+        )
+    return LogFeed(session, file, decoder, f"a spool (the log went to {target})")
+
+
+def _is_file(path: str, inode: tuple[int, int]) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(path).stat()
+        return (state.st_dev, state.st_ino) == inode
+    return False
+
+
+async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+    """Point the log back where it went, and remove the spool."""
+    spool = Path(resource.facts["spool"])
+    note = await put_back(monitor, guest, resource.facts["undo"], spool)
+    remove_spool(spool)
+    return note
+
+
+def discard(resource: Resource) -> None:
+    """Remove the spool of a guest that has ended."""
+    remove_spool(Path(resource.facts["spool"]))

@@ -1,0 +1,225 @@
+"""Log text in which something else (a system log, a collector) put words before QEMU's own.
+
+Bytes in, batches out: no files, no awaits. What the words before say of the time is taken where
+QEMU's part has no time of its own; the rest of them is not kept, save in lines that are no events.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.recordings.packing import Rows
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Int64Array
+from qtctl.records.event_table import EventTable
+
+__all__ = ["PrefixedDecoder", "words_before"]
+
+_MOST_WORDS = 12
+_SAMPLE_BYTES = 1 << 16
+_CARRY_BYTES = 1 << 20
+_BLANK, _NEWLINE = 32, 10
+
+
+def words_before(table: EventTable, sample: bytes) -> int:
+    """Return how many words stand before QEMU's part in most lines of a sample that have one."""
+    cut = sample.rfind(b"\n", 0, _SAMPLE_BYTES) + 1
+    lines = sample[:cut] or sample[:_SAMPLE_BYTES] + b"\n"
+    found = []
+    for words in range(_MOST_WORDS + 1):
+        batch = LogDecoder(table).feed(_Lines(lines, words).stripped.data, now_ns=0)
+        found.append(int((batch.event >= 0).sum()))
+    return found.index(max(found))
+
+
+class _Lines:
+    """Whole lines, and what of each stands behind its first words."""
+
+    def __init__(self, data: bytes, words: int) -> None:
+        text = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(text == _NEWLINE) + 1
+        self.data = data
+        self.begin = np.append(np.zeros(1, np.int64), ends[:-1])[: len(ends)]
+        self.end = ends
+        inside = (text != _BLANK) & (text != _NEWLINE)
+        word = np.flatnonzero(inside & ~np.append(np.zeros(1, np.bool_), inside[:-1]))
+        wanted = np.searchsorted(word, self.begin) + words
+        there = np.append(word, len(data))[np.minimum(wanted, len(word))]
+        self.part = np.where(there < ends, there, self.begin)
+        self.stripped = _gathered(data, self.part, ends)
+
+
+def _gathered(data: bytes, begin: Int64Array, end: Int64Array) -> Rows:
+    """Return data[begin[i]:end[i]], one behind the other."""
+    size = end - begin
+    nothing, none = np.zeros(len(begin), np.int64), np.zeros(len(begin), np.int32)
+    return Rows.cut(none, nothing, none, nothing.astype(np.bool_), begin, size, data)
+
+
+class PrefixedDecoder:
+    """Turns log text into batches as ``LogDecoder`` does, ``words`` words into each line."""
+
+    def __init__(self, table: EventTable, words: int) -> None:
+        self._table = table
+        self._words = words
+        self._carry = b""
+        self._stamp: _Stamp | None = None
+
+    def feed(self, data: bytes, *, now_ns: int) -> list[Batch]:
+        """Decode the next bytes; ``now_ns`` dates lines without a time, and years."""
+        data = self._carry + data
+        cut = data.rfind(b"\n") + 1
+        self._carry = data[cut:]
+        if len(self._carry) > _CARRY_BYTES:
+            data, cut, self._carry = data + b"\n", len(data) + 1, b""
+        return self._decoded(data[:cut], now_ns, final=False)
+
+    def flush(self, *, now_ns: int) -> list[Batch]:
+        """Decode what is left as if the text ended here."""
+        rest, self._carry = self._carry, b""
+        return self._decoded(rest + b"\n", now_ns, final=True) if rest else []
+
+    def _decoded(self, data: bytes, now_ns: int, *, final: bool) -> list[Batch]:
+        if not data:
+            return []
+        lines = _Lines(data, self._words)
+        decoder = LogDecoder(self._table)
+        batch = decoder.feed(lines.stripped.data, now_ns=now_ns)
+        kept = len(lines.stripped.data) - decoder.pending_bytes
+        out = [self._told(lines, batch, 0, now_ns)]
+        if final:
+            out.append(self._told(lines, decoder.flush(now_ns=now_ns), kept, now_ns))
+        elif decoder.pending_bytes:  # a record of several lines that is not yet whole
+            line = int(np.searchsorted(lines.stripped.begin, kept))
+            self._carry = data[int(lines.begin[line]) :] + self._carry
+        return [one for one in out if len(one)]
+
+    def _told(self, lines: _Lines, batch: Batch, at: int, now_ns: int) -> Batch:
+        """Add what the words before the records tell; these begin at ``at`` of what was fed."""
+        line = np.searchsorted(lines.stripped.begin, batch.start + at, "right") - 1
+        self._date(lines, batch, line, now_ns)
+        return _whole_text(lines, batch, line)
+
+    def _date(self, lines: _Lines, batch: Batch, line: Int64Array, now_ns: int) -> None:
+        """Give records without a time the one before them, in place."""
+        rows = np.flatnonzero(batch.arrived & (batch.event >= 0))
+        if not len(rows):
+            return
+        if self._stamp is None:
+            first = line[rows[0]]
+            self._stamp = _find_stamp(lines.data[lines.begin[first] : lines.part[first]])
+        if self._stamp is None:
+            return
+        of = line[rows]
+        found = self._stamp.read(lines.data, lines.begin[of], lines.part[of], now_ns)
+        known = found >= 0
+        batch.time_ns[rows[known]] = found[known]
+        batch.arrived[rows[known]] = False
+
+
+def _whole_text(lines: _Lines, batch: Batch, line: Int64Array) -> Batch:
+    """Let rows that are no events be their whole lines."""
+    rows = np.flatnonzero(batch.event < 0)
+    if not len(rows):
+        return batch
+    of = line[rows]
+    whole = _gathered(lines.data, lines.begin[of], lines.end[of] - 1)
+    start, begin, stop = batch.start.copy(), batch.begin.copy(), batch.stop.copy()
+    start[rows] = begin[rows] = len(batch.data) + whole.begin
+    stop[rows] = start[rows] + whole.size
+    return Batch(
+        table=batch.table,
+        data=batch.data + whole.data,
+        event=batch.event,
+        time_ns=batch.time_ns,
+        tid=batch.tid,
+        start=start,
+        begin=begin,
+        stop=stop,
+        arrived=batch.arrived,
+        clock=batch.clock,
+        backend=batch.backend,
+        pid=batch.pid,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """Where in a line its time stands: whole seconds as text, then ``digits`` of a fraction.
+
+    ``seconds`` reads the text (with the zone that the first line has) as Unix time.
+    """
+
+    at: int
+    size: int
+    digits: int
+    seconds: Callable[[str, int], float]
+
+    def read(self, data: bytes, begin: Int64Array, end: Int64Array, now_ns: int) -> Int64Array:
+        """Return the times of lines, in ns; -1 where none stands in its place."""
+        text = np.frombuffer(data, np.uint8)
+        width = self.size + (1 + self.digits if self.digits else 0)
+        found = np.full(len(begin), -1, np.int64)
+        rows = np.flatnonzero(end - begin >= self.at + width)
+        if not len(rows):
+            return found
+        cells = text[(begin[rows] + self.at)[:, None] + np.arange(width)]
+        heads, place = np.unique(
+            np.ascontiguousarray(cells[:, : self.size]).view(f"S{self.size}").reshape(-1),
+            return_inverse=True,
+        )
+        seconds = np.array([self._second(head, now_ns) for head in heads.tolist()], np.int64)
+        fraction: NDArray[np.int64] = np.zeros(len(rows), np.int64)
+        good = seconds[place] >= 0
+        if self.digits:
+            numbers = cells[:, self.size + 1 :].astype(np.int64) - ord("0")
+            good &= ((numbers >= 0) & (numbers <= 9)).all(axis=1)
+            fraction = numbers @ (10 ** np.arange(8, 8 - self.digits, -1, dtype=np.int64))
+        found[rows] = np.where(good, seconds[place] * 10**9 + fraction, -1)
+        return found
+
+    def _second(self, head: bytes, now_ns: int) -> int:
+        try:
+            return int(self.seconds(head.decode("ascii"), now_ns))
+        except (ValueError, OverflowError):
+            return -1
+
+
+_ISO = re.compile(rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))? ?(Z|[+-]\d\d:?\d\d)?")
+_SYSLOG = re.compile(rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)(?:\.(\d{1,9}))?")
+_UNIX = re.compile(rb"(?<![\d.])(\d{9,10})\.(\d{1,9})(?![\d.])")
+
+
+def _find_stamp(prefix: bytes) -> _Stamp | None:
+    """Return how the time in the words before a record is read; None if there is none."""
+    if match := _ISO.search(prefix):
+        zone = (match[3] or b"").decode()
+        return _stamp(match, lambda text, _: datetime.fromisoformat(text + zone).timestamp())
+    if match := _SYSLOG.search(prefix):
+        return _stamp(match, _without_year)
+    if match := _UNIX.search(prefix):
+        return _stamp(match, lambda text, _: int(text))
+    return None
+
+
+def _stamp(match: re.Match[bytes], seconds: Callable[[str, int], float]) -> _Stamp:
+    return _Stamp(match.start(1), len(match[1]), len(match[2] or b""), seconds)
+
+
+def _without_year(text: str, now_ns: int) -> float:
+    """Date local time by the latest year that does not put it into the future, or a day."""
+    now_s = now_ns // 10**9
+    year = time.localtime(now_s).tm_year
+    for guess in (year + 1, year, year - 1):
+        moment = datetime.strptime(f"{guess} {text}", "%Y %b %d %H:%M:%S").timestamp()
+        if moment <= now_s + 86400:
+            return moment
+    return -1

@@ -1,0 +1,138 @@
+"""Log text that was saved to a file, as QEMU wrote it or with other words before each line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from qtctl.backends.declared import declared_for_text, readable
+from qtctl.backends.foreign import check_readable, looks_foreign, no_record
+from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
+from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
+from qtctl.backends.syslog.repeats import begins_to_drop, lost_in, may_tell_of_losses, unsquashed
+from qtctl.events.declarations import Declarations
+from qtctl.model import Backend
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
+from qtctl.text.style import counted
+
+_CARRY_BYTES = 1 << 20
+
+
+class LogFile:
+    """Log text; its declarations are those of ``events_all``, else those that fit best.
+
+    Raises:
+        QtctlError: it is empty, no text, or no event in it is known.
+    """
+
+    def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        head = self._head = file.at(0, SAMPLE_BYTES)
+        check_readable(head, str(file.path))
+        sample = unsquashed(head)[0]
+        known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
+        if known is None or (looks_foreign(head) and not _readable(known[0], sample)):
+            raise no_record(head, str(file.path))
+        declared, told = known
+        self.table = EventTable.build(None, declared.by_name)
+        words = words_before(self.table, sample)
+        self.notes = [f"log text, {told}"]
+        if words:
+            self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
+        self._file = file
+        self._decoder: LogDecoder | PrefixedDecoder = LogDecoder(self.table)
+        if words:
+            self._decoder = PrefixedDecoder(self.table, words)
+        self._prefixed = bool(words)
+        self._carry = b""
+        self._ended = self._found = self._dropping = False
+        self._last_ns = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._file.taken
+
+    def read(self) -> list[Item] | None:
+        """Read on; return what came of it, None at the end."""
+        if self._ended:
+            return None
+        data, now_ns = self._file.more(lines=True), self._file.modified_ns
+        self._ended = not data
+        left = 0
+        if self._prefixed:
+            data, left = self._unsquashed(data)
+        decoder = self._decoder
+        batches: list[Batch] = []
+        for one in (decoder.feed(data, now_ns=now_ns) if data else (), self._flushed(now_ns)):
+            batches += [one] if isinstance(one, Batch) else one
+        self._found = self._found or any((batch.event >= 0).any() for batch in batches)
+        items: list[Item] = []
+        for batch in batches:
+            items += self._with_losses(batch) if self._prefixed else [batch]
+        if left:
+            items.append(Loss(Backend.LOG, left, self._last_ns))
+        if self._ended and self._dropping:
+            items.append(Loss(Backend.LOG, None, self._last_ns))
+        return items
+
+    def _flushed(self, now_ns: int) -> Batch | list[Batch]:
+        return self._decoder.flush(now_ns=now_ns) if self._ended else []
+
+    def _unsquashed(self, data: bytes) -> tuple[bytes, int]:
+        """Write out lines that a system log squashed, of those that are whole."""
+        data = self._carry + data
+        cut = len(data) if self._ended else data.rfind(b"\n") + 1
+        if len(data) - cut > _CARRY_BYTES:
+            cut = len(data)
+        self._carry = data[cut:]
+        return unsquashed(data[:cut])
+
+    def _with_losses(self, batch: Batch) -> list[Item]:
+        """Cut a batch where a log daemon says that it dropped something of a QEMU."""
+        events = np.flatnonzero(batch.event >= 0)
+        texts = batch.groups().get(-1)
+        items: list[Item] = []
+        first = 0
+        if texts is not None and may_tell_of_losses(batch.data):
+            for row in texts.tolist():
+                line = batch.text(row)
+                lost = lost_in(line)
+                self._dropping = begins_to_drop(line) or (self._dropping and not lost)
+                if lost:
+                    before = int(np.searchsorted(events, row))
+                    time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
+                    items.append(batch.select(np.arange(first, row + 1)))
+                    items.append(Loss(Backend.LOG, lost, time_ns))
+                    first = row + 1
+        if len(events):
+            self._last_ns = int(batch.time_ns[events[-1]])
+        if first < len(batch):
+            items.append(batch.select(np.arange(first, len(batch))) if first else batch)
+        return items
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read."""
+        if self._file.fault or self._found:
+            return self._file.fault
+        return str(no_record(self._head, str(self._file.path)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _readable(declared: Declarations, sample: bytes) -> int:
+    """Count the lines of a sample that are events with the arguments that are declared."""
+    table = EventTable.build(None, declared.by_name)
+    decoder = PrefixedDecoder(table, words_before(table, sample))
+    return readable([*decoder.feed(sample, now_ns=0), *decoder.flush(now_ns=0)])

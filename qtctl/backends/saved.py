@@ -1,0 +1,107 @@
+"""What replaying needs of a file, whichever kind it is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from qtctl.errors import UsageError
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item
+
+CHUNK_BYTES = 1 << 19
+"""Larger ones cost more than they save: each is fresh memory, which the kernel has to clear."""
+SAMPLE_BYTES = 1 << 20
+
+
+class SavedFile(Protocol):
+    """One file that was opened. ``read`` blocks shortly."""
+
+    table: EventTable
+    """The events it may hold."""
+    notes: list[str]
+    """What people should know of how it is read."""
+
+    @property
+    def size(self) -> int:
+        """Bytes there are to read; 0 where that cannot be known."""
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read, once :meth:`read` has given None; empty if nothing."""
+
+    def read(self) -> list[Item] | None:
+        """Read on; return what came of it, None at the end."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class PlainFile:
+    """A plain file that is read from its begin to its end, as far as it went when it was opened.
+
+    Those of the kernel have no size (0), and are read as far as they go.
+
+    Raises:
+        UsageError: it cannot be read, or is no plain file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taken = 0
+        self.fault = ""
+        self._fd = _opened(path)
+        state = os.fstat(self._fd)
+        self.size = state.st_size
+        self.modified_ns = state.st_mtime_ns
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Return bytes from somewhere; fewer, and a ``fault``, where they cannot be read."""
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            self.fault = f"{self.path} cannot be read on from byte {offset}: {error.strerror}"
+            return b""
+
+    def more(self, *, lines: bool = False) -> bytes:
+        """Return the next bytes; none at the end. With ``lines`` the last line is a whole one."""
+        room = max(0, self.size - self.taken) if self.size else CHUNK_BYTES
+        data = self.at(self.taken, min(CHUNK_BYTES, room))
+        self.taken += len(data)
+        if lines and data and self.taken == self.size and data[-1:] != b"\n":
+            rest = self.at(self.taken, CHUNK_BYTES)  # what was written meanwhile
+            rest = rest[: rest.find(b"\n") + 1]
+            self.taken += len(rest)
+            data += rest
+        if not data and self.taken < self.size and not self.fault:
+            self.fault = (
+                f"{self.path} was cut while it was read: it ends at byte {self.taken} now, and had "
+                f"{self.size}"
+            )
+        return data
+
+    def grew(self) -> bool:
+        """Tell whether it was written to since it was opened."""
+        return os.fstat(self._fd).st_size > self.size
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+def _opened(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read {path}: {why}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"{path} is not a plain file", hint="save it to a file first")
+    return fd

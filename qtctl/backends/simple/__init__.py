@@ -1,0 +1,1 @@
+"""The simple backend: QEMU's binary trace file."""

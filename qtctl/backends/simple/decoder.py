@@ -1,0 +1,319 @@
+"""Decoder for the file of the simple backend (format version 4: QEMU 2.8 and later).
+
+Bytes in, batches and holes out: no files, no awaits. However the bytes are cut, the records are the
+same. Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.backends.simple import kernel as simple
+from qtctl.backends.simple.arguments import SimpleReader
+from qtctl.errors import QtctlError
+from qtctl.model import Backend, Clock
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+
+__all__ = ["HEADER_BYTES", "Hole", "SimpleDecoder", "check_header", "is_simple", "read_names"]
+
+HEADER_BYTES = 24
+_HEADER = struct.Struct("=QQQ")
+_MAPPING = struct.Struct("=QQI")
+_ONES = (1 << 64) - 1
+_MAGIC = 0xF2B177CB0AA429B4
+_VERSION = 4
+_IDS = 1 << 16
+_UNSEEN = -2
+_NAME = re.compile(rb"\w{1,256}", re.ASCII)
+_ROWS = 1 << 15
+_FIXED_BYTES = 32
+
+_Part: TypeAlias = tuple[NDArray[Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Records that are not there: ``count`` of them, or None where the bytes could not be read.
+
+    ``at`` is the offset in the stream of bytes, ``time_ns`` when QEMU said it (None: it did not).
+    """
+
+    count: int | None
+    at: int
+    time_ns: int | None = None
+
+
+Items: TypeAlias = list[Batch | Hole]
+
+
+def is_simple(head: bytes) -> bool:
+    """Tell if bytes are the begin of a simple trace file, of whatever version or byte order."""
+    magic = struct.pack("=Q", _MAGIC)
+    return head[:8] == b"\xff" * 8 and head[8:16] in (magic, magic[::-1])
+
+
+def check_header(head: bytes, where: str) -> None:
+    """Check the first 24 bytes of a file.
+
+    Raises:
+        QtctlError: it is no simple trace, or one that cannot be read here, and why.
+    """
+    if not is_simple(head):
+        raise QtctlError(f"{where} is no file of QEMU's simple backend", hint="qtctl replay --help")
+    if len(head) < HEADER_BYTES:
+        raise QtctlError(f"{where} ends in its header, after {len(head)} bytes")
+    _, magic, version = _HEADER.unpack_from(head)
+    if magic != _MAGIC:
+        raise QtctlError(
+            f"{where} was written on a machine of the other byte order",
+            hint="replay it on a machine like the one that wrote it",
+        )
+    if version != _VERSION:
+        raise QtctlError(
+            f"{where} has format version {version} of the simple backend; qtctl reads version 4",
+            hint="scripts/simpletrace.py of the QEMU that wrote it",
+        )
+
+
+def read_names(head: bytes) -> list[str]:
+    """Return the event names that a file begins with, from its first bytes."""
+    names, at = [], HEADER_BYTES
+    while (found := _mapping(head, at)) is not None and found[1]:
+        names.append(found[1])
+        at = found[2]
+    return names
+
+
+def _mapping(data: bytes, at: int) -> tuple[int, str, int] | None:
+    """Return (id, name, end) of the mapping at ``at``; no name: bytes lack; None: bad."""
+    if len(data) - at < _MAPPING.size:
+        return 0, "", at
+    kind, code, size = _MAPPING.unpack_from(data, at)
+    if kind or code >= _IDS or not 0 < size <= 256:
+        return None
+    name = data[at + _MAPPING.size : at + _MAPPING.size + size]
+    if name and not _NAME.fullmatch(name):
+        return None
+    if len(name) < size:
+        return 0, "", at
+    return code, name.decode("ascii"), at + _MAPPING.size + size
+
+
+class SimpleDecoder:
+    """Turns the bytes of a simple trace file, from its begin on, into batches and holes.
+
+    Where the bytes make no sense it looks for the next record that does. ``pid`` is what batches
+    say (default: what the file says). Counters for people: ``records``; ``unread`` bytes that
+    could not be read, the first of them at ``first_unread``; ``mapped`` names.
+    """
+
+    def __init__(
+        self, table: EventTable, *, clock: Clock = Clock.MONOTONIC, pid: int | None = None
+    ) -> None:
+        self._table = table
+        self._reader = SimpleReader(table)
+        self._clock = clock
+        self._said_pid = pid
+        self._carry = b""
+        self._ids = np.full(_IDS, _UNSEEN, np.int32)
+        self._pid = np.full(1, -1, np.int64)
+        self._synced = False
+        self._quiet = True
+        self._room = tuple(
+            np.empty(_ROWS, dtype=kind)
+            for kind in (np.int32, np.int64, np.int64, np.int64, np.int64)
+        )
+        self._parts: list[_Part] = []
+        self._items: Items = []
+        self._skipped: int | None = None
+        self._offset_ns = 0
+        self.position = 0
+        self.records = 0
+        self.unread = 0
+        self.first_unread: int | None = None
+        self.mapped: dict[int, str] = {}
+
+    def preload(self, head: bytes, position: int) -> None:
+        """Learn the names that the file begins with, then expect bytes from ``position`` on.
+
+        Records are then looked for from there: it may be in the middle of one.
+        """
+        self._run(head, final=False)
+        self._items, self._parts = [], []
+        self.records, self.position = 0, position
+        self._carry, self._synced, self._quiet = b"", False, True
+
+    def feed(self, data: bytes, *, offset_ns: int = 0) -> Items:
+        """Decode the next bytes; ``offset_ns`` is added to their times."""
+        self._offset_ns = offset_ns
+        return self._take(data, final=False)
+
+    def skip(self, data: bytes) -> Items:
+        """Count the events of the next bytes instead of decoding them: one hole, or several."""
+        self._skipped = 0
+        items = self._take(data, final=False)
+        counted, self._skipped = self._skipped, None
+        self.records -= counted
+        return [Hole(counted, self.position), *items] if counted else items
+
+    def flush(self) -> Items:
+        """Decode what is left as if the bytes ended here; what is cut off is a hole."""
+        return self._take(b"", final=True)
+
+    def lose(self, position: int) -> None:
+        """Be told that bytes are missing: records are looked for from ``position`` on."""
+        self._unreadable(0, len(self._carry))
+        self._carry, self._synced, self._quiet = b"", False, True
+        self.position = position
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the unfinished record that is kept."""
+        return len(self._carry)
+
+    def _take(self, data: bytes, *, final: bool) -> Items:
+        if self._carry:
+            data = self._carry + data
+        reached = self._run(data, final=final)
+        self._carry = data[reached:]
+        self.position += reached
+        items, self._items = self._items, []
+        return items
+
+    def _run(self, data: bytes, *, final: bool) -> int:
+        """Go through ``data`` as far as it can be understood; return how far that is."""
+        at = 0
+        while True:
+            if not self._synced:
+                at, found = self._find(data, at, final=final)
+                if not found:
+                    break
+            rows, at, why = simple.walk(
+                data,
+                at,
+                len(data),
+                self._ids.data,
+                self._pid.data,
+                *(column.data for column in self._room),
+            )
+            self._keep(rows)
+            if why == simple.FULL:
+                continue
+            if why == simple.MORE and not (final and at < len(data)):
+                break
+            after = self._other(data, at, why)
+            if after == at and not final:
+                break
+            # What makes no sense as an event may yet do so as one of another process.
+            at = after if after > at else self._garbled(data, at, why == simple.BAD)
+        self._close(data)
+        return at
+
+    def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
+        """Look for the next record; what is stepped over is counted, save at the begin."""
+        place, found = simple.resync(data, at, len(data), self._ids.data, int(self._pid[0]), final)
+        if not self._quiet:
+            self._unreadable(at, place - at)
+        if found:
+            self._synced, self._quiet = True, False
+            if struct.unpack_from("=Q", data, place)[0] == 1:
+                self._pid[0] = struct.unpack_from("=I", data, place + 28)[0]
+        return place, found
+
+    def _unreadable(self, at: int, size: int) -> None:
+        self.unread += size
+        if size and self.first_unread is None:
+            self.first_unread = self.position + at
+
+    def _garbled(self, data: bytes, at: int, again: bool) -> int:
+        """Note a hole at ``at``; return where to look on, which is there only if ``again``."""
+        self._close(data)
+        self._items.append(Hole(None, self.position + at))
+        self._synced = False
+        if not again:
+            self._unreadable(at, 1)
+        return at + (not again)
+
+    def _other(self, data: bytes, at: int, why: int) -> int:
+        """Take what is no event; return its end, ``at`` if more bytes are needed, -1 if bad."""
+        if why == simple.DROPPED:
+            moment = struct.unpack_from("=Q", data, at + 16)[0] + self._offset_ns
+            (count,) = struct.unpack_from("=Q", data, at + _FIXED_BYTES)
+            self._close(data)
+            self._items.append(Hole(count, self.position + at, moment))
+            return at + _FIXED_BYTES + 8
+        if why == simple.MAPPING:
+            return self._map(data, at)
+        return self._begin(data, at) if why == simple.HEADER else -1
+
+    def _map(self, data: bytes, at: int) -> int:
+        """Learn a name."""
+        found = _mapping(data, at)
+        if found is None:
+            return -1
+        code, name, after = found
+        if name:
+            self.mapped[code] = name
+            self._ids[code] = self._table.indices.get(name, -1)
+        return after
+
+    def _begin(self, data: bytes, at: int) -> int:
+        """Begin a file: the one that was read so far was emptied, or another was appended."""
+        if len(data) - at < HEADER_BYTES:
+            return at
+        if _HEADER.unpack_from(data, at) != (_ONES, _MAGIC, _VERSION):
+            return -1
+        self._close(data)
+        self._ids[:] = _UNSEEN
+        self._pid[0] = -1
+        self.mapped.clear()
+        return at + HEADER_BYTES
+
+    def _keep(self, rows: int) -> None:
+        self.records += rows
+        if not rows:
+            return
+        if self._skipped is None:
+            self._parts.append(tuple(column[:rows].copy() for column in self._room))
+        else:
+            self._skipped += rows
+
+    def _close(self, data: bytes) -> None:
+        """Make a batch of the events since the last one."""
+        parts, self._parts = self._parts, []
+        if not parts:
+            return
+        columns = (
+            parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+        )
+        event, time_ns, start, begin, stop = columns
+        rows = len(event)
+        if not rows:
+            return
+        time_ns += self._offset_ns
+        pid = int(self._pid[0]) if self._said_pid is None else self._said_pid
+        self._items.append(
+            Batch(
+                table=self._table,
+                data=data,
+                event=event,
+                time_ns=time_ns,
+                tid=np.full(rows, -1, np.int32),
+                start=start,
+                begin=begin,
+                stop=stop,
+                arrived=np.zeros(rows, np.bool_),
+                clock=self._clock,
+                backend=Backend.SIMPLE,
+                pid=pid,
+                reader=self._reader,
+                binary=True,
+            )
+        )

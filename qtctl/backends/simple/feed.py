@@ -1,0 +1,363 @@
+"""The simple backend joined: find or redirect the trace file, flush it, read it, decode it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.backends.base import Request
+from qtctl.backends.log.target import has_inode
+from qtctl.backends.simple.decoder import Hole, SimpleDecoder, check_header
+from qtctl.backends.simple.decoder import Items as Decoded
+from qtctl.backends.simple.target import (
+    Reach,
+    TraceFile,
+    find_file,
+    flush,
+    put_back,
+    read_status,
+    redirect,
+    refusal,
+)
+from qtctl.backends.spool.growing import BUSY_LAG_BYTES, KEEP_BEHIND_BYTES, MAX_LAG_BYTES, Gap
+from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
+from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
+from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
+from qtctl.leases.journal import Resource
+from qtctl.model import Backend, Clock, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.records.items import Items, Loss
+
+if TYPE_CHECKING:
+    from qtctl.session.session import Session
+
+BUSY_TICK_S = 0.05
+IDLE_TICK_S = 0.2
+"""How often QEMU is asked to write out what it gathered, while something comes and while not."""
+_FLOWING_BYTES = 64 << 10
+"""QEMU writes by itself once it has gathered this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
+_RECHECK_S = 2.0
+_CLOCK_STEP_NS = 1_000_000
+_QUIET_S = 0.03
+_QUIET_TURNS = 16
+
+
+class SimpleFeed:
+    """What one guest writes to its trace file. Make it with :func:`open_feed`."""
+
+    def __init__(
+        self,
+        session: Session,
+        file: GrowingRecords,
+        decoder: SimpleDecoder,
+        source: str,
+        *,
+        spool: bool,
+    ) -> None:
+        self.source = source
+        self.taken = 0
+        self._session = session
+        self._file = file
+        self._decoder = decoder
+        self._spool = spool
+        self._end = 0
+        self._waiting: Items = []
+        self._clock = _Clock()
+        self._flusher = _Flusher(session.monitor)
+        self._checked = time.monotonic()
+        self._told: set[str] = set()
+
+    def behind(self) -> int:
+        """Bytes of the trace file that are written and not read."""
+        return self._file.behind()
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        out, self._waiting = self._waiting, []
+        if self._spool and self._file.behind() > MAX_LAG_BYTES:
+            out += self._count()
+        return out + self._pass()
+
+    def keep_up(self) -> None:
+        """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
+        if self._spool and self._file.behind() > BUSY_LAG_BYTES:
+            self._waiting += self._count()
+
+    def _count(self) -> Items:
+        """Walk through what is too far behind, counting events instead of decoding them."""
+        out: Items = []
+        counted = 0
+        before = -1
+        while self._file.behind() > KEEP_BEHIND_BYTES and self.taken != before:
+            before = self.taken
+            for loss in self._pass(skip=True):
+                assert isinstance(loss, Loss)
+                counted += loss.count or 0
+                if loss.count is None:
+                    out.append(loss)
+        return [*out, Loss(Backend.SIMPLE, counted, time.time_ns())] if counted else out
+
+    def _pass(self, *, skip: bool = False) -> Items:
+        out: Items = []
+        for item in self._file.read():
+            if isinstance(item, Gap):
+                self._decoder.lose(self._file.offset)
+                out.append(Loss(Backend.SIMPLE, None, time.time_ns()))
+                continue
+            self.taken += len(item)
+            if skip:
+                out += _losses(self._decoder.skip(item))
+            else:
+                out += _losses(self._decoder.feed(item, offset_ns=self._clock.offset_ns()))
+        return out
+
+    async def pass_over_old(self) -> None:
+        """Pass over what QEMU had kept, or dropped, while its file was off: not of our time."""
+        end = 0
+        for _ in range(_QUIET_TURNS):  # QEMU writes it from a thread of its own
+            await asyncio.sleep(_QUIET_S)
+            before, end = end, self._file.offset + self._file.behind()
+            if end == before:
+                break
+        while self._file.offset < end:
+            before = self._file.offset
+            await asyncio.to_thread(self._pass)
+            if self._file.offset == before:
+                break
+
+    def finish(self) -> Items:
+        """Return what a guest that has ended left half written."""
+        out, self._waiting = self._waiting, []
+        return out + (_losses(self._decoder.flush()) if self._session.guest_ended() else [])
+
+    async def settle(self) -> None:
+        """Have all written out, and note where the file ends now."""
+        with contextlib.suppress(QtctlError):
+            await self._flusher.flush_now()
+        self._end = self._file.offset + self._file.behind()
+
+    def settled(self) -> bool:
+        """Tell whether the file has been read to where it ended then."""
+        return self._file.offset >= self._end
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait for more, for at most ``timeout_s``; have it written out; follow where it moves."""
+        pause_s = self._flusher.tick(self._file.offset + self._file.behind())
+        await self._file.wait(min(timeout_s, pause_s))
+        if not self._file.behind() and time.monotonic() - self._checked > _RECHECK_S:
+            self._checked = time.monotonic()
+            with contextlib.suppress(OutcomeUnknown, LinkLost):  # the stream sees to the link
+                return await self._check()
+        return []
+
+    async def _check(self) -> Items:
+        """See that the guest still writes where we read, and can."""
+        guest = self._session.guest
+        if guest is None:
+            return []
+        if has_inode(guest.pid, self._file.inode()):
+            full = "the disk of the trace file is full: QEMU loses records without a word"
+            if self._file.is_full(root=guest.uid == 0) and self._tell(full):
+                return [Loss(Backend.SIMPLE, None, time.time_ns())]
+            return []
+        found = find_file(guest, await read_status(self._session.monitor))
+        if self._file.behind():
+            return []
+        if found.reach is Reach.OFF:
+            self._tell("somebody switched the trace file off: nothing comes until it is on again")
+        elif found.reach is Reach.FILE:
+            with contextlib.suppress(OSError):
+                file = GrowingRecords(f"/proc/{guest.pid}/fd/{found.fd}", offset=0)
+                self._file.close()
+                # What QEMU had gathered went to the old file, all of the new one is new.
+                self._file, self._spool, self.source = file, False, found.name
+                self._decoder.lose(0)
+                self._tell(f"the trace moved to {found.name}")
+        return []
+
+    def _tell(self, text: str) -> bool:
+        """Tell something once; returns whether this was that time."""
+        new = text not in self._told
+        if new:
+            self._told.add(text)
+            self._session.notices.append(text)
+        return new
+
+    async def close(self) -> None:
+        """Close the file; where the trace goes is not changed here."""
+        await self._flusher.close()
+        self._file.close()
+
+
+def _losses(decoded: Decoded) -> Items:
+    now_ns = time.time_ns()
+    return [
+        Loss(Backend.SIMPLE, item.count, item.time_ns or now_ns) if isinstance(item, Hole) else item
+        for item in decoded
+    ]
+
+
+class _Clock:
+    """What leads from QEMU's CLOCK_MONOTONIC to Unix time, in ns; changed when that was set."""
+
+    def __init__(self) -> None:
+        self._offset_ns = self._now_ns()
+
+    @staticmethod
+    def _now_ns() -> int:
+        return time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+    def offset_ns(self) -> int:
+        now_ns = self._now_ns()
+        if abs(now_ns - self._offset_ns) > _CLOCK_STEP_NS:
+            self._offset_ns = now_ns
+        return self._offset_ns
+
+
+class _Flusher:
+    """Asks QEMU to write out what it gathered, as often as the load makes it worth while."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._task: asyncio.Future[None] | None = None
+        self._due = 0.0
+        self._size = 0
+        self._pause_s = IDLE_TICK_S
+
+    def tick(self, size: int) -> float:
+        """Flush if it is time, given the file's size now; return how long to wait at most, in s."""
+        now = time.monotonic()
+        if self._task is not None and self._task.done():
+            task, self._task = self._task, None
+            # A guest that was stopped answers later; a link that was lost is the stream's to tell.
+            with contextlib.suppress(OutcomeUnknown, LinkLost):
+                task.result()
+        if now >= self._due:
+            grown = size - self._size
+            self._size = size
+            self._pause_s = BUSY_TICK_S if grown else min(self._pause_s * 1.5, IDLE_TICK_S)
+            self._due = now + self._pause_s
+            if grown < _FLOWING_BYTES and self._task is None:
+                self._task = asyncio.ensure_future(flush(self._monitor))
+        return max(0.0, self._due - now)
+
+    async def flush_now(self) -> None:
+        """Flush and wait until that is done."""
+        await self.close()
+        await flush(self._monitor)
+
+    async def close(self) -> None:
+        """Wait for a flush that was begun; it must not be cut off in mid-command."""
+        task, self._task = self._task, None
+        if task is not None:
+            with contextlib.suppress(QtctlError):
+                await task
+
+
+async def open_feed(request: Request) -> SimpleFeed:
+    """Start reading the guest's trace file from its present end, or a spool if there is none.
+
+    A redirection is in the journal, under the owner, before QEMU is asked.
+
+    Raises:
+        Unsupported: the trace can neither be read nor redirected; it is as it was.
+    """
+    session = request.session
+    guest = session.guest
+    if guest is None:
+        raise Unsupported(
+            "the trace file of this guest cannot be read: its process cannot be seen from here",
+            hint="run qtctl on the guest's own machine, as the user that runs it",
+        )
+    found = find_file(guest, await read_status(session.monitor))
+    decoder = SimpleDecoder(request.table, clock=Clock.REALTIME, pid=guest.pid)
+    if found.reach is Reach.FILE:
+        return await _follow(request, guest, found, decoder)
+    if found.reach not in (Reach.OFF, Reach.NULL):
+        raise refusal(found)
+    return await _redirected(request, guest, found, decoder)
+
+
+async def _follow(
+    request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
+) -> SimpleFeed:
+    """Read the file in use from its end; its begin tells what the events are called."""
+    session = request.session
+    await flush(session.monitor)
+    try:
+        file = GrowingRecords(f"/proc/{guest.pid}/fd/{found.fd}")
+    except OSError as error:
+        raise Unsupported(
+            f"the trace file {found.name} of guest {guest.pid} cannot be read: {error.strerror}",
+            hint="run qtctl as the user that owns it",
+        ) from error
+    source, is_spool = found.name, False
+    try:
+        for shared in await session.leasing.held("simple"):
+            if _is_file(shared.facts["spool"], file.inode()):
+                await session.leasing.hold(request.owner, shared)
+                end = file.offset
+                file.close()
+                file = GrowingRecords(shared.facts["spool"], offset=end, spool=True)
+                source, is_spool = "the spool of another qtctl", True
+                break
+        head = await asyncio.to_thread(file.head)
+        check_header(head, found.name)
+        decoder.preload(head, file.offset)
+    except (QtctlError, OSError):
+        file.close()
+        raise
+    return SimpleFeed(session, file, decoder, source, spool=is_spool)
+
+
+async def _redirected(
+    request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
+) -> SimpleFeed:
+    session, loop = request.session, asyncio.get_running_loop()
+
+    def journal(planned: Spool) -> None:
+        facts = {
+            "undo": found.name,
+            "on": "yes" if found.reach is Reach.NULL else "no",
+            "spool": str(planned.path),
+            "seen": planned.seen,
+        }
+        held = session.leasing.hold(request.owner, Resource("simple", facts))
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    spool = await asyncio.to_thread(make_spool, guest, journal)
+    file = GrowingRecords(spool.path, offset=0, spool=True)
+    was = "was off" if found.reach is Reach.OFF else f"was {found.name}"
+    feed = SimpleFeed(session, file, decoder, f"a spool (the trace file {was})", spool=True)
+    try:
+        await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=HEAD_BYTES)
+        await redirect(session.monitor, guest, found, spool)
+        await flush(session.monitor)
+        await feed.pass_over_old()
+    except (QtctlError, OSError):
+        file.close()
+        raise
+    return feed
+
+
+def _is_file(path: str, inode: tuple[int, int]) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(path).stat()
+        return (state.st_dev, state.st_ino) == inode
+    return False
+
+
+async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+    """Point the trace file back to what it was, and remove the spool."""
+    facts = resource.facts
+    note = await put_back(monitor, facts["undo"], facts["on"] == "yes", facts["seen"])
+    remove_spool(Path(facts["spool"]))
+    return note
+
+
+def discard(resource: Resource) -> None:
+    """Remove the spool of a guest that has ended."""
+    remove_spool(Path(resource.facts["spool"]))

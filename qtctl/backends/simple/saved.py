@@ -1,0 +1,99 @@
+"""A file that QEMU's simple backend wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtctl.backends.declared import best_installed, read_declarations
+from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
+from qtctl.backends.simple.decoder import Hole, SimpleDecoder, check_header, read_names
+from qtctl.events.declarations import Declarations
+from qtctl.model import Backend
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
+from qtctl.text.style import counted
+
+_FEWEST = 0.5
+"""Share of a file's events that declarations must know to be taken for the right ones."""
+
+
+class SimpleFile:
+    """A simple trace; its declarations are those of ``events_all``, else those that fit best.
+
+    Raises:
+        QtctlError: it is of a version or byte order that is not read here.
+    """
+
+    def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        head = file.at(0, SAMPLE_BYTES)
+        check_header(head, str(file.path))
+        names = read_names(head)
+        self.notes: list[str] = []
+        declared = self._declarations(names, events_all).by_name
+        self.table = EventTable.build([*names, *declared], declared)
+        self._file = file
+        self._decoder = SimpleDecoder(self.table)
+        self._ended = False
+
+    def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
+        kind = f"simple trace, {counted(len(names), 'event')}"
+        if events_all is not None:
+            declared = read_declarations(events_all)
+            known = sum(name in declared.by_name for name in names)
+            self.notes.append(f"{kind}, {known} of them declared in {events_all}")
+            return declared
+        best, score, path = best_installed(
+            lambda found: sum(name in found.by_name for name in names)
+        )
+        if path is None or score <= _FEWEST * len(names):
+            self.notes.append(
+                f"{kind}, and no trace-events-all that fits: arguments stay hex; "
+                "try: --events-all FILE"
+            )
+            return Declarations({})
+        self.notes.append(
+            f"{kind}, {score} of them declared in {path} (a guess; else: --events-all FILE)"
+        )
+        if score < len(names):
+            self.notes.append("that is of another build: arguments may be named or read wrong")
+        return best
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._file.taken
+
+    def read(self) -> list[Item] | None:
+        """Read on; return what came of it, None at the end."""
+        if self._ended:
+            return None
+        data = self._file.more()
+        self._ended = not data
+        if self._ended and self._file.grew():
+            return []  # the rest of the last record was written after the file was opened
+        return [
+            Loss(Backend.SIMPLE, item.count, item.time_ns or 0) if isinstance(item, Hole) else item
+            for item in (self._decoder.feed(data) if data else self._decoder.flush())
+        ]
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read."""
+        decoder = self._decoder
+        if self._file.fault or not decoder.unread or decoder.first_unread is None:
+            return self._file.fault
+        cut = decoder.first_unread + decoder.unread == self.taken
+        return (
+            f"{self._file.path} {'is cut off in a record' if cut else 'is garbled'} at byte "
+            f"{decoder.first_unread}: {decoder.unread} of {self.taken} bytes could not be read, "
+            f"{decoder.records} records were"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

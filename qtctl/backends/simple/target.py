@@ -1,0 +1,177 @@
+"""The simple backend: where QEMU's trace file goes, and pointing it at a spool and back.
+
+QEMU source: ``trace/simple.c``, ``monitor/misc.c`` (``trace-file``); checked on 7.2 and 10.2.
+``trace-file`` never tells of a failure, so its status is asked after every change. Going from off
+to on empties the file, as does ``set`` while on; ``set`` while off opens nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from qtctl.backends.log.target import Hmp, has_open, quoted
+from qtctl.backends.spool.spool import Spool
+from qtctl.errors import QtctlError, Unsupported
+from qtctl.model import Guest
+
+_STATUS = re.compile(r'Trace file "(.*)" (on|off)\.\s*', re.DOTALL)
+_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``trace-file`` says: the file's name as QEMU spells it, and whether it is written."""
+
+    name: str
+    on: bool
+
+
+class Reach(StrEnum):
+    """What the trace file is, as far as another process can read it."""
+
+    OFF = "off"
+    FILE = "file"
+    NULL = "null"
+    OTHER = "other"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """Where the trace goes. ``fd`` is the guest's descriptor of a file, else -1."""
+
+    reach: Reach
+    name: str
+    fd: int = -1
+
+
+async def read_status(monitor: Hmp) -> Status:
+    """Ask for the name and state of the trace file.
+
+    Raises:
+        Unsupported: the answer is none that is known.
+    """
+    answer = await monitor.hmp("trace-file")
+    match = _STATUS.fullmatch(answer)
+    if match is None:
+        raise Unsupported(
+            f"QEMU does not say where its trace file is, but {answer.strip()!r}",
+            hint="qtctl hmp trace-file",
+        )
+    return Status(match[1], match[2] == "on")
+
+
+def find_file(guest: Guest, status: Status) -> TraceFile:
+    """Find out what the trace file is. Sends nothing to the guest and reads 16 bytes at most."""
+    if not status.on:
+        return TraceFile(Reach.OFF, status.name)
+    try:
+        entries = sorted(Path(f"/proc/{guest.pid}/fd").iterdir(), key=lambda entry: int(entry.name))
+    except OSError:
+        return TraceFile(Reach.DENIED, status.name)
+    reach = Reach.OTHER
+    for entry in entries:
+        with contextlib.suppress(OSError, ValueError):
+            mode = entry.stat().st_mode
+            if not _writes_only(guest.pid, entry.name):
+                continue
+            if stat.S_ISREG(mode):
+                try:
+                    if _head(entry)[8:16] == _MAGIC:
+                        return TraceFile(Reach.FILE, status.name, int(entry.name))
+                except PermissionError:
+                    reach = Reach.DENIED
+    if os.path.normpath(status.name) == os.devnull:
+        return TraceFile(Reach.NULL, status.name)
+    return TraceFile(reach, status.name)
+
+
+def _writes_only(pid: int, fd: str) -> bool:
+    info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
+    return int(info.split("flags:", 1)[1].split(None, 1)[0], 8) & os.O_ACCMODE == os.O_WRONLY
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def refusal(found: TraceFile) -> QtctlError:
+    """Return why a trace file that is on can neither be read nor pointed elsewhere."""
+    if found.reach is Reach.DENIED:
+        return Unsupported(
+            f"the trace file {found.name} may not be read",
+            hint="run qtctl as the user that owns it",
+        )
+    return Unsupported(
+        f"the trace file {found.name} is no plain file that begins as QEMU wrote it: "
+        "it cannot be followed, and pointing it elsewhere would empty or hang it",
+        hint="qtctl hmp trace-file off",
+    )
+
+
+async def _say(monitor: Hmp, line: str, wanted: Status) -> None:
+    """Send one ``trace-file`` command and see that it did what it should."""
+    answer = (await monitor.hmp(line)).strip()
+    if answer:
+        raise Unsupported(f"{line!r} was answered with {answer!r}")
+    now = await read_status(monitor)
+    if now != wanted:
+        state = "on" if now.on else "off"
+        raise Unsupported(f"after {line!r} the trace file is {now.name!r}, {state}")
+
+
+async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -> None:
+    """Point the trace at ``spool``, which must be off or /dev/null before, and see that it is so.
+
+    Raises:
+        Unsupported: QEMU would not open it; the trace file is as it was.
+    """
+    was_on = found.reach is Reach.NULL
+    try:
+        if was_on:
+            await _say(monitor, "trace-file off", Status(found.name, False))
+        await _say(monitor, f"trace-file set {quoted(spool.seen)}", Status(spool.seen, False))
+        await _say(monitor, "trace-file on", Status(spool.seen, True))
+        if not has_open(guest.pid, spool.path):
+            raise Unsupported(f"QEMU says {spool.seen} is on but did not open it")
+    except Unsupported as error:
+        note = await put_back(monitor, found.name, was_on, spool.seen)
+        raise Unsupported(
+            f"guest {guest.pid} cannot trace to {spool.seen}: {error.message}"
+            + (f"; {note}" if note else ""),
+            hint="qtctl hmp trace-file",
+        ) from error
+    await flush(monitor)
+
+
+async def flush(monitor: Hmp) -> None:
+    """Have QEMU write out what it has gathered. Only for a plain file: QEMU waits for it."""
+    await monitor.hmp("trace-file flush")
+
+
+async def put_back(monitor: Hmp, name: str, on: bool, seen: str) -> str:
+    """Take the trace off ``seen`` and back to ``name``; return what could not be done, or ''.
+
+    A trace file that somebody else pointed elsewhere meanwhile is left alone. ``on`` must be true
+    only for /dev/null: any other file would be emptied.
+    """
+    try:
+        now = await read_status(monitor)
+        if now.name != seen:
+            return ""
+        if now.on:
+            await _say(monitor, "trace-file off", Status(seen, False))
+        await _say(monitor, f"trace-file set {quoted(name)}", Status(name, False))
+        if on:
+            await _say(monitor, "trace-file on", Status(name, True))
+    except Unsupported as error:
+        return f"the trace file was not put back to {name}: {error.message}"
+    return ""

@@ -1,0 +1,41 @@
+"""Source: a file of binary records that another process appends to. Knows no format.
+
+As ``GrowingFile``, but nothing in the bytes tells where a record begins: what is skipped must be
+walked through by the decoder, so nothing is skipped here, save holes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.spool.spool import MIB
+
+HEAD_BYTES = MIB
+"""What is kept of a spool's begin: it tells what the numbers in the records mean."""
+
+
+class GrowingRecords(GrowingFile):
+    """Reads what is appended to a file of records from ``offset`` on (default: its present end)."""
+
+    _head = HEAD_BYTES
+    _always_seeks = True
+
+    def head(self) -> bytes:
+        """Return the file's first bytes, at most 1 MiB."""
+        return os.pread(self._fd, HEAD_BYTES, 0)
+
+    def keep_up(self) -> None:
+        """Do nothing: only who knows the records can count them."""
+
+    def _skip(self, size: int, allowed: int) -> list[bytes | Gap]:
+        if size == self.offset:
+            return []
+        try:
+            data_at = os.lseek(self._fd, self.offset, os.SEEK_DATA)
+        except OSError:  # nothing but a hole up to the end
+            data_at = size
+        if data_at <= self.offset:
+            return []
+        self.offset = data_at
+        return [Gap(None)]

@@ -1,0 +1,227 @@
+"""Decoder for lines of the system log that QEMU's syslog backend wrote, and for what is missing.
+
+Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
+the same. Forms: see ``kernels/syslog.py``. Notices, checked on rsyslog 8.2302 (runtime/ratelimit.c)
+and systemd 252 (journald-rate-limit.c): ``imuxsock[pid: N, ...]: M messages lost due to
+rate-limiting``, ``... begin to drop messages due to rate-limiting``, ``Suppressed M messages from
+UNIT``; ``message repeated N times: [ TEXT]`` stands for N messages.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.backends.ftrace.decoder import Missed
+from qtctl.backends.syslog import kernel as syslog
+from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
+from qtctl.model import Backend, Clock
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+from qtctl.records.kernels import naming
+
+__all__ = ["LINE_LIMIT", "SyslogDecoder"]
+
+LINE_LIMIT = 1 << 16
+REPEAT_LIMIT = 1 << 16
+"""How many records one line may become; of more, the rest is counted."""
+_ROWS = 1 << 14
+_KINDS = (np.int32, np.int64, np.int64, np.int64, np.int64, np.int64)
+_DAY_S = 86400
+_LOST = re.compile(rb"\[pid: (\d+),.*: (\d{1,18}) messages lost due to rate-limiting")
+_BEGIN = re.compile(rb"\[pid: (\d+),.*begin to drop messages due to rate-limiting")
+_SUPPRESSED = re.compile(rb"Suppressed (\d{1,18}) messages from (\S+)")
+
+_Columns: TypeAlias = tuple[NDArray[Any], ...]
+
+
+class SyslogDecoder:
+    """Turns lines into batches of the guest's records; keeps one unfinished line.
+
+    ``unit`` is the systemd unit of the guest, whose limit of messages it shares. ``dropping`` tells
+    that the daemon has begun to drop messages and not said yet how many.
+    """
+
+    def __init__(
+        self, table: EventTable, *, pid: int, unit: str = "", line_limit: int = LINE_LIMIT
+    ) -> None:
+        self._table = table
+        self._pid = pid
+        self._unit = unit.encode()
+        self._limit = line_limit
+        self._carry = b""
+        self._state = np.zeros(5, np.int64)
+        self._mine = False
+        self._time_ns = -1
+        self._room = tuple(np.empty(_ROWS, dtype=kind) for kind in _KINDS)
+        self.dropping = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the unfinished line that is kept."""
+        return len(self._carry)
+
+    def feed(self, data: bytes, *, now_ns: int) -> list[Batch | Missed]:
+        """Decode the next bytes; ``now_ns`` is the Unix time at which they were read, in ns."""
+        return self._decode(self._carry + data, False, now_ns)
+
+    def flush(self, *, now_ns: int) -> list[Batch | Missed]:
+        """Decode what is kept as if the text ended here."""
+        return self._decode(self._carry, True, now_ns)
+
+    def _decode(self, data: bytes, final: bool, now_ns: int) -> list[Batch | Missed]:
+        self._carry = b""
+        if not data:
+            return []
+        columns, reached = self._split(data, final)
+        self._carry = data[reached:]
+        if not len(columns[0]):
+            return []
+        kind, time_ns = columns[0], columns[1]
+        self._date(time_ns, now_ns)
+        mine = self._claim(kind, time_ns)
+        out: list[Batch | Missed] = []
+        at = 0
+        stops = (kind == DAEMON) | ((kind == REPEATED) & (columns[2] > REPEAT_LIMIT))
+        for place in np.flatnonzero(stops).tolist():
+            if kind[place] == REPEATED:
+                missed: Missed | None = Missed(int(columns[2][place]) - REPEAT_LIMIT)
+                columns[2][place] = REPEAT_LIMIT
+                self._add(out, data, columns, mine, at, place + 1, now_ns)
+            else:
+                line = data[int(columns[4][place]) : int(columns[5][place])]
+                missed = self._notice(line)
+                self._add(out, data, columns, mine, at, place, now_ns)
+            if missed is not None:
+                out.append(missed)
+            at = place + 1
+        self._add(out, data, columns, mine, at, len(kind), now_ns)
+        return out
+
+    def _split(self, data: bytes, final: bool) -> tuple[_Columns, int]:
+        parts: list[_Columns] = []
+        reached = 0
+        kind, time_ns, count, start, first, stop = (each.data for each in self._room)
+        while True:
+            rows, reached = syslog.split_syslog(
+                data,
+                self._pid,
+                self._state.data,
+                final,
+                kind,
+                time_ns,
+                count,
+                start,
+                first,
+                stop,
+                reached,
+                self._limit,
+            )
+            parts.append(tuple(column[:rows].copy() for column in self._room))
+            if rows < _ROWS:
+                break
+        if len(parts) == 1:
+            return parts[0], reached
+        return tuple(map(np.concatenate, zip(*parts, strict=True))), reached
+
+    def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
+        """Turn months, days and seconds of local time into Unix time, in place."""
+        rows = np.flatnonzero(time_ns < -1)
+        if not len(rows):
+            return
+        packed, place = np.unique(time_ns[rows], return_inverse=True)
+        dated = [_unix_ns(-2 - value, now_ns) for value in packed.tolist()]
+        time_ns[rows] = np.array(dated, np.int64)[place]
+
+    def _claim(self, kind: NDArray[np.int32], time_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which rows are the guest's; lines without a head go with the one before."""
+        own = (kind == MINE) | (kind == REPEATED)
+        rows = np.arange(len(kind))
+        before = np.maximum.accumulate(np.where(kind != PLAIN, rows, -1))
+        plain = kind == PLAIN
+        later, first = plain & (before >= 0), plain & (before < 0)
+        mine: NDArray[np.bool_] = own.copy()
+        mine[later], time_ns[later] = own[before[later]], time_ns[before[later]]
+        mine[first], time_ns[first] = self._mine, self._time_ns
+        if before[-1] >= 0:
+            self._mine, self._time_ns = bool(own[before[-1]]), int(time_ns[before[-1]])
+        return mine
+
+    def _notice(self, line: bytes) -> Missed | None:
+        """Return what a log daemon says to be missing of the guest, if it is that."""
+        if (lost := _LOST.search(line)) and int(lost[1]) == self._pid:
+            self.dropping = False
+            return Missed(int(lost[2]))
+        if (begin := _BEGIN.search(line)) and int(begin[1]) == self._pid:
+            self.dropping = True
+        if (unit := _SUPPRESSED.search(line)) and self._unit and unit[2] == self._unit:
+            return Missed(int(unit[1]))
+        return None
+
+    def _add(
+        self,
+        out: list[Batch | Missed],
+        data: bytes,
+        columns: _Columns,
+        mine: NDArray[np.bool_],
+        low: int,
+        high: int,
+        now_ns: int,
+    ) -> None:
+        rows = np.flatnonzero(mine[low:high]) + low
+        if not len(rows):
+            return
+        kind, time_ns, count, start, first, stop = (column[rows] for column in columns)
+        event, begin = np.empty(len(rows), np.int32), np.empty(len(rows), np.int64)
+        table = self._table
+        naming.match_names(
+            data,
+            table.blob,
+            table.offsets.data,
+            table.slots.data,
+            table.longest,
+            first.data,
+            stop.data,
+            event.data,
+            begin.data,
+        )
+        event[kind == PLAIN] = -1
+        arrived = time_ns < 0
+        time_ns[arrived] = now_ns
+        batch = Batch(
+            table=table,
+            data=data,
+            event=event,
+            time_ns=time_ns,
+            tid=np.full(len(rows), -1, np.int32),
+            start=start,
+            begin=begin,
+            stop=stop,
+            arrived=arrived,
+            clock=Clock.REALTIME,
+            backend=Backend.SYSLOG,
+            pid=self._pid,
+        )
+        if (count != 1).any():
+            batch = batch.select(np.repeat(np.arange(len(rows)), count))
+        if len(batch):
+            out.append(batch)
+
+
+def _unix_ns(packed: int, now_ns: int) -> int:
+    """Date a second of local time by the latest year that does not put it into the future."""
+    second, date = packed & (1 << 17) - 1, packed >> 17
+    month, day = date >> 5, date & 31
+    year = time.localtime(now_ns // 10**9).tm_year
+    for guess in (year + 1, year, year - 1):
+        try:
+            moment = int(time.mktime((guess, month, day, 0, 0, second, 0, 0, -1)))
+        except (OverflowError, ValueError):
+            return -1
+        if moment <= now_ns // 10**9 + _DAY_S:
+            return moment * 10**9
+    return -1

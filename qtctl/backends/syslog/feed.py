@@ -1,0 +1,247 @@
+"""The syslog backend joined: the journal or a daemon's file, and the decoder of their lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.backends.base import Request
+from qtctl.backends.ftrace.decoder import Missed
+from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.syslog import daemon as syslog
+from qtctl.backends.syslog.daemon import Daemon
+from qtctl.backends.syslog.decoder import SyslogDecoder
+from qtctl.backends.syslog.journal import Journal
+from qtctl.errors import Unsupported
+from qtctl.model import Backend
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items, Loss
+
+if TYPE_CHECKING:
+    from qtctl.session.session import Session
+
+_RECHECK_S = 1.0
+_LOOK_S = 0.05
+
+
+class SyslogFeed:
+    """What one guest says to the system log. Make it with :func:`open_feed`."""
+
+    def __init__(
+        self, session: Session, daemon: Daemon, source: _Source, decoder: SyslogDecoder
+    ) -> None:
+        self.source = str(source)
+        self._session = session
+        self._daemon = daemon
+        self._from = source
+        self._decoder = decoder
+        self._mark = self._tail = b""
+        self._settled = self._gone = False
+        self._checked = time.monotonic()
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far, those of other programs included."""
+        return self._from.taken
+
+    def behind(self) -> int:
+        """Bytes of a daemon's file that are not read yet; of the journal none can be seen."""
+        return self._from.behind()
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        out: Items = []
+        for piece in self._from.read():
+            now_ns = time.time_ns()
+            if isinstance(piece, Gap):
+                out += _items(self._decoder.flush(now_ns=now_ns), now_ns)
+                out.append(Loss(Backend.SYSLOG, piece.lines, now_ns))
+                continue
+            if self._mark:
+                self._settled = self._settled or self._mark in self._tail + piece
+                self._tail = piece[-len(self._mark) :]
+            out += _items(self._decoder.feed(piece, now_ns=now_ns), now_ns)
+        return out
+
+    def keep_up(self) -> None:
+        """Do nothing: the log keeps what is not read yet."""
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait for more, for at most ``timeout_s``; say when the daemon is gone."""
+        await self._from.wait(min(timeout_s, _RECHECK_S))
+        if time.monotonic() - self._checked < _RECHECK_S or self._from.more():
+            return []
+        self._checked = time.monotonic()
+        return await asyncio.to_thread(self._check)
+
+    def _check(self) -> Items:
+        lost: Items = [Loss(Backend.SYSLOG, None, time.time_ns())]
+        if not self._daemon.alive():
+            if not self._gone:
+                self._gone = True
+                self._session.notices.append(
+                    f"{self._daemon} has ended: what the guest says meanwhile is lost"
+                )
+                return lost
+            with contextlib.suppress(Unsupported):
+                self._reopen()
+        elif self._from.moved():
+            self._from.renew()
+        return []
+
+    def _reopen(self) -> None:
+        guest = self._session.guest
+        assert guest is not None
+        self._daemon = syslog.find_daemon()
+        fresh = _open_source(self._daemon, guest.pid)
+        self._from.close()
+        fresh.taken += self._from.taken
+        self._from, self.source, self._gone = fresh, str(fresh), False
+
+    async def settle(self) -> None:
+        """Send a message of our own: what the guest said before comes before it."""
+        with contextlib.suppress(Unsupported):
+            self._mark = (await asyncio.to_thread(syslog.send_mark)).encode()
+
+    def settled(self) -> bool:
+        """Tell whether that message has been read, or cannot come."""
+        return self._settled or not self._mark or self._gone
+
+    def finish(self) -> Items:
+        """Return a line that was begun, and the loss whose size the daemon has not told."""
+        now_ns = time.time_ns()
+        items = _items(self._decoder.flush(now_ns=now_ns), now_ns)
+        if self._decoder.dropping:
+            self._session.notices.append(
+                f"{self._daemon} dropped messages of the guest (its rate limit) and tells how many "
+                "only with a later message of the guest"
+            )
+            items.append(Loss(Backend.SYSLOG, None, now_ns))
+        return items
+
+    async def close(self) -> None:
+        """Close what is read."""
+        await asyncio.to_thread(self._from.close)
+
+
+class _FileSource:
+    """A file that a daemon writes, followed when it is rotated."""
+
+    def __init__(self, path: Path, daemon: Daemon) -> None:
+        self.taken = 0
+        self._path = path
+        self._daemon = daemon
+        self._file = GrowingFile(path)
+
+    def __str__(self) -> str:
+        return f"{self._path}, written by {self._daemon}"
+
+    def read(self) -> list[bytes | Gap]:
+        pieces = self._file.read()
+        self.taken += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
+        return pieces
+
+    def behind(self) -> int:
+        return self._file.behind()
+
+    def more(self) -> bool:
+        return self._file.behind() > 0
+
+    async def wait(self, timeout_s: float) -> None:
+        await self._file.wait(timeout_s)
+
+    def moved(self) -> bool:
+        """Tell whether the daemon writes another file by this name, and this one is read out."""
+        with contextlib.suppress(OSError):
+            state = self._path.stat()
+            if (state.st_dev, state.st_ino) != self._file.inode():
+                return state.st_size > 0 and not self.more()
+        return False
+
+    def renew(self) -> None:
+        with contextlib.suppress(OSError):
+            fresh = GrowingFile(self._path, offset=0)
+            self._file.close()
+            self._file = fresh
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JournalSource:
+    """The journal, which is looked at again and again: journald is slow to tell."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.taken = 0
+        self._journal = journal
+
+    def __str__(self) -> str:
+        return "the journal"
+
+    def read(self) -> list[bytes | Gap]:
+        data = self._journal.read()
+        self.taken += len(data)
+        return [data] if data else []
+
+    def behind(self) -> int:
+        return 0
+
+    def more(self) -> bool:
+        return not self._journal.dry
+
+    async def wait(self, timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while not self._journal.pending() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
+    def moved(self) -> bool:
+        return False
+
+    def renew(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._journal.close()
+
+
+_Source = _FileSource | _JournalSource
+
+
+def _open_source(daemon: Daemon, pid: int) -> _Source:
+    if not daemon.journald:
+        return _FileSource(syslog.find_file(daemon), daemon)
+    journal = Journal(pid, daemon.namespace)
+    journal.await_mark(syslog.send_mark, syslog.FOUND_TIMEOUT_S)
+    return _JournalSource(journal)
+
+
+def _items(found: list[Batch | Missed], now_ns: int) -> Items:
+    return [
+        Loss(Backend.SYSLOG, item.count, now_ns) if isinstance(item, Missed) else item
+        for item in found
+    ]
+
+
+async def open_feed(request: Request) -> SyslogFeed:
+    """Find who serves /dev/log and follow what the guest says to it. Nothing is changed.
+
+    Raises:
+        Unsupported: nobody serves it, or what it writes cannot be read.
+    """
+    session = request.session
+    guest = session.guest
+    if guest is None:
+        raise Unsupported(
+            "the system log is read on the guest's own machine, and its process is not seen",
+            hint="run qtctl there",
+        )
+    daemon = await asyncio.to_thread(syslog.find_daemon)
+    if daemon.journald and os.geteuid() not in (0, guest.uid):
+        session.notices.append("the journal may hide what another user's guest says")
+    source = await asyncio.to_thread(_open_source, daemon, guest.pid)
+    decoder = SyslogDecoder(request.table, pid=guest.pid, unit=syslog.unit_of(guest.pid))
+    return SyslogFeed(session, daemon, source, decoder)

@@ -1,0 +1,1 @@
+"""The ust backend: LTTng-UST tracepoints, read from an LTTng live session."""

@@ -1,0 +1,202 @@
+"""The ust backend joined: an LTTng live session for the picked events, read and decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from os.path import commonprefix
+
+from qtctl.backends.base import Request
+from qtctl.backends.ust import lttng
+from qtctl.backends.ust.decoder import Discarded, LttngDecoder
+from qtctl.errors import LinkLost, Unsupported
+from qtctl.events.patterns import cover
+from qtctl.leases.journal import Resource
+from qtctl.model import Backend, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items, Loss
+
+KIND = "lttng"
+_READ_BYTES = 1 << 18
+_PIPE_BYTES = 1 << 20
+_SAID = 3
+_END_S = 1.0
+
+
+def tracer_patterns(picked: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return patterns to record and to leave out which pick exactly ``picked`` among ``names``.
+
+    Each pattern costs the session daemon a walk over all tracepoints, so few are better.
+    """
+    plain = cover(picked, (), names)
+    if len(plain) <= 2:
+        return plain, []
+    prefix = commonprefix(list(picked))  # noqa: RUF071 - of characters, not of paths
+    inside = [name for name in names if name.startswith(prefix)]
+    left_out = sorted(set(inside) - set(picked))
+    excluded = cover(left_out, (), inside)
+    if 1 + len(excluded) < len(plain):
+        return [f"{prefix}*"], excluded
+    return plain, []
+
+
+class UstFeed:
+    """What one guest says through LTTng, as batches and losses. Make it with :func:`open_feed`."""
+
+    def __init__(self, live: lttng.Live, decoder: LttngDecoder, pid: int) -> None:
+        self.source = f"LTTng session {live.name}"
+        self.taken = 0
+        self._live = live
+        self._decoder = decoder
+        self._pid = pid
+        self._ended = False
+        self._settling = False
+        self._reported = 0
+        self._discarded: int | None = 0
+        self._said: list[str] = []
+        assert live.reader.stdout is not None
+        self._fd = live.reader.stdout.fileno()
+        os.set_blocking(self._fd, False)
+        with contextlib.suppress(OSError):  # more than a user's share: the usual size will do
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def behind(self) -> int:
+        """Nothing that could be seen."""
+        return 0
+
+    def read(self) -> Items:
+        """Return what came since the last call, decoded.
+
+        Raises:
+            LinkLost: the session ended without having been asked to.
+        """
+        data = self._taken_from_pipe()
+        if data:
+            return self._items(self._decoder.feed(data, now_ns=time.time_ns()))
+        if self._ended and not self._settling:
+            raise self._lost()
+        return []
+
+    def _taken_from_pipe(self) -> bytes:
+        """Read much at a time: babeltrace2 writes line by line."""
+        chunks, size = [], 0
+        while size < _READ_BYTES and not self._ended:
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            self._ended = not data
+            chunks.append(data)
+            size += len(data)
+        self.taken += size
+        return b"".join(chunks)
+
+    def _items(self, decoded: Sequence[Batch | Discarded]) -> Items:
+        out: Items = []
+        for item in decoded:
+            if isinstance(item, Discarded):
+                self._reported += item.count or 0
+                out.append(Loss(Backend.UST, item.count, item.time_ns or time.time_ns()))
+                continue
+            texts = item.groups().get(-1)
+            if texts is not None:
+                lines = [item.text(row)[:500] for row in texts[-_SAID:].tolist()]
+                self._said = [*self._said, *lines][-_SAID:]
+            out.append(item)
+        return out
+
+    def _lost(self) -> LinkLost:
+        code = self._live.reader.poll()
+        said = f": {self._said[-1]}" if self._said else ""
+        return LinkLost(
+            f"LTTng's live session of guest {self._pid} ended by itself (babeltrace2 "
+            f"{'runs' if code is None else f'ended with code {code}'}){said}",
+            hint="see whether lttng-sessiond and the guest still run, and follow again",
+        )
+
+    def keep_up(self) -> None:
+        """Do nothing: the relay daemon keeps a bounded amount, and what it loses is told."""
+
+    async def wait(self, timeout_s: float) -> Items:
+        """Wait until babeltrace2 has written, for at most ``timeout_s``."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._fd, ready.set)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ready.wait(), timeout_s)
+        finally:
+            loop.remove_reader(self._fd)
+        return []
+
+    async def settle(self) -> None:
+        """Stop recording; babeltrace2 ends when it has shown everything."""
+        self._settling = True
+        self._discarded = await asyncio.to_thread(lttng.stop, self._live.name)
+
+    def settled(self) -> bool:
+        """Tell whether babeltrace2 has shown everything."""
+        return self._ended
+
+    def finish(self) -> Items:
+        """Return a line that was begun, and what was discarded with no later packet to say so."""
+        now_ns = time.time_ns()
+        out = self._items(self._decoder.flush(now_ns=now_ns))
+        if not self._settling:
+            return out
+        if self._discarded is None or not self._ended:
+            out.append(Loss(Backend.UST, None, now_ns))
+        elif self._discarded > self._reported:
+            out.append(Loss(Backend.UST, self._discarded - self._reported, now_ns))
+        return out
+
+    async def close(self) -> None:
+        """End babeltrace2; the session ends with the lease."""
+        await asyncio.to_thread(_end_reader, self._live.reader)
+
+
+def _end_reader(reader: subprocess.Popen[bytes]) -> None:
+    if reader.stdout is not None:
+        reader.stdout.close()
+    reader.terminate()
+    try:
+        reader.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        reader.kill()
+        reader.wait()
+
+
+async def open_feed(request: Request) -> UstFeed:
+    """Record the picked events in a live session of its own, from now on.
+
+    The session is in the journal, under the owner, before it is made.
+
+    Raises:
+        Unsupported: LTTng is not there or cannot trace this guest; nothing of it is left.
+    """
+    session, guest = request.session, request.session.guest
+    if guest is None:
+        raise Unsupported(
+            "a guest whose process cannot be seen from here cannot be followed through LTTng",
+            hint="run qtctl on the guest's own machine, as its user or root",
+        )
+    includes, excludes = tracer_patterns(request.picked, request.table.names)
+    facts = await asyncio.to_thread(lttng.new_facts)
+    await session.leasing.hold(request.owner, Resource(KIND, facts))
+    live = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
+    return UstFeed(live, LttngDecoder(request.table, pid=guest.pid), guest.pid)
+
+
+async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+    """End the session, its relay daemon, and a session daemon of qtctl's that is left idle."""
+    return await asyncio.to_thread(lttng.end_session, resource.facts)
+
+
+def discard(resource: Resource) -> None:
+    """Do the same for a guest that has ended."""
+    lttng.end_session(resource.facts)

@@ -1,0 +1,414 @@
+# cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Walk what babeltrace2 prints: heads of lines, and named arguments, for ``lttngtext.py``.
+
+The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters that
+``qtctl.backends.ust.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
+"""
+
+import cython
+
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.integers as integers
+    import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.words as words
+else:
+    from qtctl.records.kernels.inline import integers, octets, words
+
+COMPILED: bool = cython.compiled
+
+_MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
+_ONE = cython.declare(cython.ulonglong, 1)
+
+#: Columns of the table of arguments, one row an argument.
+FIELDS = ("offset", "length", "text", "column", "bits", "signed")
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _digits_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where the run of decimal digits at ``at`` ends."""
+    while at < end and data[at] >= 48 and data[at] <= 57:
+        at += 1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _stamp(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    out: cython.p_longlong,
+) -> cython.Py_ssize_t:
+    """Read ``[SEC.NSEC] qemu:``: where the name starts, or -1. Sets out[0], ns."""
+    if end - at < 26 or data[at] != 91:
+        return -1
+    at = integers.seconds(data, at + 1, end, out, 0)
+    if at < 0 or end - at < 17 or data[at] != 46:
+        return -1
+    fraction: cython.longlong = integers.digits(data, at + 1, 9)
+    if fraction < 0:
+        return -1
+    out[0] = out[0] * 1000000000 + fraction
+    at += 10
+    if data[at] != 93 or data[at + 1] != 32 or data[at + 2] != 113 or data[at + 3] != 101:
+        return -1
+    if data[at + 4] != 109 or data[at + 5] != 117 or data[at + 6] != 58:
+        return -1
+    return at + 7
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _contexts(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    place: cython.longlong,
+    out: cython.p_longlong,
+) -> cython.Py_ssize_t:
+    """Read ``: { CPU }, { VPID, VTID }, ``: where it ends, or -1. Sets out[1], the thread id.
+
+    That stands at ``place`` among the second braces, or nowhere where this is -1. A trace that
+    somebody else recorded may have other contexts, or none: they are stepped over, up to
+    ``{ name = `` or the empty ``{ }`` of the arguments, and the thread is not known.
+    """
+    if end - at < 5 or data[at] != 58 or data[at + 1] != 32:
+        return -1
+    at += 2
+    group: cython.int = 0
+    stop: cython.Py_ssize_t
+    while end - at >= 3 and data[at] == 123 and data[at + 1] == 32:
+        if data[at + 2] == 125:
+            return at if end - at == 3 else -1
+        stop = _word_end(data, at + 2, end)
+        if stop > at + 2 and end - stop > 3 and data[stop] == 32 and data[stop + 1] == 61:
+            return at
+        if group == 1 and place >= 0:
+            out[1] = _thread(data, at + 2, end, place)
+        group += 1
+        at = _group_end(data, at + 2, end)
+        if at < 0 or end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+            return -1
+        at += 2
+        if out[1] != -1:
+            return at if out[1] <= 0x7FFFFFFF else -1
+    return -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _word_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where the run of letters, digits and underscores at ``at`` ends."""
+    while at < end and words.of_name(data[at]):
+        at += 1
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _group_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where what follows the closing brace begins, quoted texts left out; -1 without one."""
+    quoted: cython.bint = False
+    while at < end:
+        if data[at] == 92 and quoted:
+            at += 1
+        elif data[at] == 34:
+            quoted = not quoted
+        elif data[at] == 125 and not quoted:
+            return at + 1
+        at += 1
+    return -1
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _thread(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    place: cython.longlong,
+) -> cython.longlong:
+    """Read the thread id among ``VPID, VTID }``; -1 where that does not stand there.
+
+    What is too large for one is a number still.
+    """
+    while place > 0:
+        if at < end and data[at] == 34:
+            at += 1
+            while at < end and data[at] != 34:
+                at += 2 if data[at] == 92 else 1
+        while at < end and data[at] != 44 and data[at] != 125:
+            at += 1
+        if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+            return -1
+        at += 2
+        place -= 1
+    stop: cython.Py_ssize_t = _digits_end(data, at, end)
+    if stop == at or end - stop < 2:
+        return -1
+    if (data[stop] != 32 or data[stop + 1] != 125) and (data[stop] != 44 or data[stop + 1] != 32):
+        return -1
+    return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _name_end(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where the name at ``at`` ends: at a colon, or -1."""
+    first: cython.Py_ssize_t = at
+    while at < end and data[at] != 58 and data[at] != 32:
+        at += 1
+    return at if at > first and at < end and data[at] == 58 else -1
+
+
+def split_records(
+    data: cython.const[cython.uchar][::1],
+    name: cython.longlong[::1],
+    name_stop: cython.longlong[::1],
+    time_ns: cython.longlong[::1],
+    tid: cython.int[::1],
+    start: cython.longlong[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    scratch: cython.longlong[::1],
+    place: cython.longlong,
+    at: cython.Py_ssize_t,
+) -> tuple:
+    """Split data[at:] into whole lines; returns (rows written, offset reached).
+
+    A line that is a record gets the offsets of its name; for others ``name`` is -1, ``time_ns`` -1
+    and ``begin`` the line's start. ``stop`` leaves the newline out. ``scratch`` is of two. The
+    thread id has ``place`` among the contexts, from 0, or -1. Stops when the columns are full, or
+    at a line without an end.
+    """
+    text: cython.p_uchar
+    out: cython.p_longlong
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        out = cython.cast(cython.p_longlong, cython.address(scratch[0]))
+    else:
+        text, out = data, scratch
+    size: cython.Py_ssize_t = len(data)
+    room: cython.Py_ssize_t = len(start)
+    row: cython.Py_ssize_t = 0
+    with cython.nogil:
+        while row < room:
+            end: cython.Py_ssize_t = octets.find(text, 10, at, size)
+            if end < 0:
+                break
+            out[0] = -1
+            out[1] = -1
+            first: cython.Py_ssize_t = _stamp(text, at, end, out)
+            last: cython.Py_ssize_t = -1
+            after: cython.Py_ssize_t = -1
+            if first >= 0:
+                last = _name_end(text, first, end)
+            if last >= 0:
+                after = _contexts(text, last, end, place, out)
+            if after < 0:
+                name[row] = -1
+                name_stop[row] = -1
+                time_ns[row] = -1
+                tid[row] = -1
+                begin[row] = at
+            else:
+                name[row] = first
+                name_stop[row] = last
+                time_ns[row] = out[0]
+                tid[row] = cython.cast(cython.int, out[1])
+                begin[row] = after
+            start[row] = at
+            stop[row] = end
+            row += 1
+            at = end + 1
+    return row, at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _integer(
+    data: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    bits: cython.longlong,
+    is_signed: cython.bint,
+    out: cython.p_ulonglong,
+) -> cython.Py_ssize_t:
+    """Read a number, decimal or ``0xHEX``: its end, or -1. Sets out[0], a 64-bit pattern."""
+    value: cython.ulonglong = 0
+    digit: cython.int
+    first: cython.Py_ssize_t
+    if end - at > 2 and data[at] == 48 and data[at + 1] == 120:
+        at += 2
+        first = at
+        while at < end and at - first < 17:
+            digit = data[at]
+            if digit >= 48 and digit <= 57:
+                digit -= 48
+            elif digit >= 65 and digit <= 70:
+                digit -= 55
+            else:
+                break
+            value = (value << 4 | digit) & _MASK
+            at += 1
+        if at == first or at - first > 16:
+            return -1
+    else:
+        negative: cython.bint = at < end and data[at] == 45
+        if negative:
+            at += 1
+        first = at
+        while at < end and at - first < 21:
+            digit = data[at] - 48
+            if digit < 0 or digit > 9:
+                break
+            if at - first >= 18 and value > (_MASK - digit) // 10:
+                return -1
+            value = (value * 10 + digit) & _MASK
+            at += 1
+        # More than one digit after a leading zero would be octal, which QEMU does not ask for.
+        if at == first or (at - first > 1 and data[first] == 48):
+            return -1
+        if negative:
+            if value > _ONE << 63:
+                return -1
+            value = integers.negated(value)
+    # The tracer may carry a number wider or narrower than it was declared.
+    out[0] = integers.extended(value, bits, is_signed)
+    return at
+
+
+@cython.cfunc
+@cython.inline
+@cython.nogil
+@cython.exceptval(check=False)
+def _read_row(
+    data: cython.p_uchar,
+    table: cython.p_longlong,
+    count: cython.Py_ssize_t,
+    names: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    row: cython.Py_ssize_t,
+    rows: cython.Py_ssize_t,
+    number: cython.p_ulonglong,
+    values: cython.p_ulonglong,
+    spans: cython.p_longlong,
+    escaped: cython.p_uchar,
+) -> cython.bint:
+    """Read ``{ name = value, ... }`` whole; True if it is what the table says."""
+    if end - at < 3 or data[at] != 123 or data[at + 1] != 32:
+        return False
+    at += 2
+    field: cython.Py_ssize_t
+    for field in range(count):
+        size: cython.Py_ssize_t = table[field * 6 + 1]
+        column: cython.Py_ssize_t = table[field * 6 + 3]
+        if field:
+            if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+                return False
+            at += 2
+        if end - at < size + 3 or not octets.same(data, at, names, table[field * 6], size):
+            return False
+        at += size
+        if data[at] != 32 or data[at + 1] != 61 or data[at + 2] != 32:
+            return False
+        at += 3
+        if table[field * 6 + 2]:
+            if at >= end or data[at] != 34:
+                return False
+            at += 1
+            spans[2 * column * rows + row] = at
+            while at < end and data[at] != 34:
+                if data[at] == 92:
+                    escaped[column] = 1
+                    at += 1
+                at += 1
+            if at >= end:
+                return False
+            spans[(2 * column + 1) * rows + row] = at
+            at += 1
+        else:
+            at = _integer(data, at, end, table[field * 6 + 4], table[field * 6 + 5] != 0, number)
+            if at < 0:
+                return False
+            values[column * rows + row] = number[0]
+    if count:
+        if end - at != 2 or data[at] != 32:
+            return False
+        at += 1
+    return at + 1 == end and data[at] == 125
+
+
+def parse_fields(
+    data: cython.const[cython.uchar][::1],
+    table: cython.longlong[::1],
+    names: cython.const[cython.uchar][::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    number: cython.ulonglong[::1],
+    values: cython.ulonglong[::1],
+    spans: cython.longlong[::1],
+    escaped: cython.uchar[::1],
+    ok: cython.uchar[::1],
+) -> None:
+    """Read the arguments data[begin[i]:stop[i]] of every row of one event.
+
+    ``table`` has a row of ``FIELDS`` for each argument that is printed, ``names`` their names end
+    to end. ``values`` (numbers x rows) gets 64-bit patterns, ``spans`` (2 x texts x rows) where the
+    texts lie between their quotes, ``escaped`` which text columns hold a backslash, ``ok`` which
+    rows could be read. ``number`` is scratch of one. All but ``ok``, ``begin`` and ``stop`` have
+    room for one more than they need, so that none is empty.
+    """
+    text: cython.p_uchar
+    plan: cython.p_longlong
+    fixed: cython.p_uchar
+    found: cython.p_ulonglong
+    out: cython.p_ulonglong
+    edges: cython.p_longlong
+    marks: cython.p_uchar
+    if cython.compiled:
+        text = cython.cast(cython.p_uchar, cython.address(data[0]))
+        plan = cython.cast(cython.p_longlong, cython.address(table[0]))
+        fixed = cython.cast(cython.p_uchar, cython.address(names[0]))
+        found = cython.cast(cython.p_ulonglong, cython.address(number[0]))
+        out = cython.cast(cython.p_ulonglong, cython.address(values[0]))
+        edges = cython.cast(cython.p_longlong, cython.address(spans[0]))
+        marks = cython.cast(cython.p_uchar, cython.address(escaped[0]))
+    else:
+        text, plan, fixed, found = data, table, names, number
+        out, edges, marks = values, spans, escaped
+    count: cython.Py_ssize_t = len(table) // 6 - 1
+    rows: cython.Py_ssize_t = len(begin)
+    row: cython.Py_ssize_t
+    with cython.nogil:
+        for row in range(rows):
+            ok[row] = _read_row(
+                text, plan, count, fixed, begin[row], stop[row], row, rows, found, out, edges,
+                marks,
+            )  # fmt: skip

@@ -1,0 +1,324 @@
+"""One LTTng live session for one guest: made, filled with events, read, ended.
+
+Manuals: lttng-create(1), lttng-enable-channel(1), lttng-track(1), babeltrace2(1) and
+babeltrace2-source.ctf.lttng-live(7); checked on LTTng 2.13.9 and babeltrace2 2.0.4. All of this
+blocks: call it in a thread.
+
+``lttng list SESSION`` is never run: it crashed the session daemon (2.13.9) that had a session like
+ours. Without a session's name ``lttng list`` did not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qtctl.backends.ust import daemons
+from qtctl.backends.ust.daemons import MARK, NoDaemon, Ports, lttng
+from qtctl.errors import QtctlError, Unsupported
+from qtctl.folders import runtime_folder
+from qtctl.model import Guest
+
+LIVE_TIMER_US = 20_000
+"""How often the tracer hands over what it has, in us: a record waits for it at most that long."""
+RETRY_US = 5_000
+"""How often babeltrace2 asks again once it has everything, in us."""
+_PRETTY = (
+    "--component=sink.text.pretty",
+    '--params=clock-seconds=true,no-delta=true,name-default="hide",name-payload=true,'
+    'field-default="hide"',
+)
+"""How babeltrace2 prints what ``records/lttngtext`` reads."""
+DISK_BYTES = 64 << 20
+"""What the relay daemon may keep for a reader that is behind; older packets are overwritten."""
+_FREE_BYTES = 2 * DISK_BYTES
+_SUBBUFFER_BYTES = 1 << 20
+_SUBBUFFERS = 8
+_REGISTER_TIMEOUT_S = 8.0
+"""A process that lost its session daemon looks for another only every 5 s (lttng-ust 2.13)."""
+_ATTACH_TIMEOUT_S = 8.0
+STOP_TIMEOUT_S = 5.0
+"""How long stopping and ending a session may take before its daemon is given up."""
+_ASK_TIMEOUT_S = 2.0
+_POLL_S = 0.02
+_CHUNK = 100
+_CHANNEL = "qtctl"
+_NEVER = "qtctl:nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A session that runs: its name, its folder, and babeltrace2 reading it."""
+
+    name: str
+    folder: Path
+    reader: subprocess.Popen[bytes]
+
+
+def new_facts() -> dict[str, str]:
+    """Return what names a session that is about to be made.
+
+    Raises:
+        Unsupported: there is no folder with room for what the relay daemon keeps.
+    """
+    runtime = runtime_folder()
+    tried = []
+    for base in (Path(tempfile.gettempdir()), *([runtime] if runtime else [])):
+        try:
+            room = os.statvfs(base)
+        except OSError as error:
+            tried.append(f"{base} ({error.strerror})")
+            continue
+        if room.f_bavail * room.f_frsize >= _FREE_BYTES and os.access(base, os.W_OK | os.X_OK):
+            serial = secrets.token_hex(6)
+            return {
+                "session": f"qtctl-{os.getpid()}-{serial}",
+                "folder": str(base / f"{MARK}{serial}"),
+            }
+        tried.append(f"{base} (no room)")
+    raise Unsupported(
+        f"no place for what LTTng's relay daemon keeps: {', '.join(tried)}",
+        hint=f"free {_FREE_BYTES >> 20} MiB there, or set TMPDIR",
+    )
+
+
+def open_session(
+    guest: Guest, facts: Mapping[str, str], includes: Sequence[str], excludes: Sequence[str]
+) -> Live:
+    """Make the session that ``facts`` name, and record ``includes`` of ``guest`` but ``excludes``.
+
+    The reader is attached before the first event is switched on, so none is missed. What was made
+    is ended by :func:`end_session`, also where this fails.
+
+    Raises:
+        Unsupported: a program is missing, a daemon fails, or the guest is not registered.
+    """
+    for needed in ("lttng", "lttng-sessiond", "lttng-relayd", "babeltrace2", "stdbuf"):
+        daemons.program(needed)
+    name, folder = facts["session"], Path(facts["folder"])
+    folder.mkdir(mode=0o700)
+    with daemons.one_at_a_time():
+        try:
+            daemons.sessions()
+        except NoDaemon:
+            daemons.start_session_daemon(folder)
+        ports = daemons.start_relay_daemon(folder)
+        _await_registered(guest)
+        _create(name, ports, guest)
+    lttng("start", name)
+    reader = _attach(name, folder, ports)
+    try:
+        for low in range(0, len(includes), _CHUNK):
+            _enable(name, includes[low : low + _CHUNK], excludes)
+    except BaseException:
+        reader.kill()
+        reader.wait()
+        if reader.stdout is not None:
+            reader.stdout.close()
+        raise
+    return Live(name, folder, reader)
+
+
+def _create(name: str, ports: Ports, guest: Guest) -> None:
+    lttng(
+        *("create", name, f"--live={LIVE_TIMER_US}"),
+        f"--ctrl-url=tcp://127.0.0.1:{ports.control}",
+        f"--data-url=tcp://127.0.0.1:{ports.data}",
+    )
+    size = DISK_BYTES // (2 * (os.cpu_count() or 1))
+    # A file holds a packet at least, and the smallest packet should leave room for a burst.
+    packet = min(_SUBBUFFER_BYTES, 1 << max(16, (size // 4).bit_length() - 1))
+    lttng(
+        *("enable-channel", "--userspace", f"--session={name}", "--discard"),
+        *(f"--subbuf-size={packet}", f"--num-subbuf={_SUBBUFFERS}"),
+        *(f"--tracefile-size={max(size, packet)}", "--tracefile-count=2", _CHANNEL),
+    )
+    lttng(
+        *("add-context", "--userspace", f"--session={name}", f"--channel={_CHANNEL}"),
+        *("--type=vpid", "--type=vtid"),
+    )
+    lttng("track", "--userspace", f"--session={name}", f"--vpid={_inner_pid(guest.pid)}")
+    _enable(name, [_NEVER.partition(":")[2]], [], provider=_NEVER.partition(":")[0])
+
+
+def _enable(
+    name: str, includes: Sequence[str], excludes: Sequence[str], provider: str = "qemu"
+) -> None:
+    events = ",".join(f"{provider}:{pattern}" for pattern in includes)
+    left_out = ",".join(f"{provider}:{pattern}" for pattern in excludes)
+    lttng(
+        *("enable-event", "--userspace", f"--session={name}", f"--channel={_CHANNEL}", events),
+        *([f"--exclude={left_out}"] if left_out else []),
+        timeout_s=4 * daemons.COMMAND_TIMEOUT_S,
+    )
+
+
+def _inner_pid(pid: int) -> int:
+    """Return a process's pid as it sees it itself, which is what LTTng tracks."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        return int(text.split("NSpid:", 1)[1].splitlines()[0].split()[-1])
+    return pid
+
+
+def _await_registered(guest: Guest) -> None:
+    """Wait until the guest has registered, which it does also with a daemon that starts later."""
+    pids = {str(guest.pid), str(_inner_pid(guest.pid))}
+    deadline = time.monotonic() + _REGISTER_TIMEOUT_S
+    while True:
+        failure = ""
+        try:
+            said = lttng("list", "--userspace")
+            if not pids.isdisjoint(re.findall(r"^PID: (\d+) ", said, re.M)):
+                return
+        except NoDaemon:
+            raise
+        except Unsupported as error:  # as when some process ends while it is asked
+            failure = f" ({error.message})"
+        if time.monotonic() > deadline:
+            raise Unsupported(
+                f"guest {guest.pid} (user {guest.uid}) has not registered with the LTTng session "
+                f"daemon of user {os.getuid()}{failure}",
+                hint="run qtctl as the guest's user or root; lttng list -u shows who registered",
+            )
+        time.sleep(10 * _POLL_S)
+
+
+def _listed(name: str, ports: Ports) -> tuple[str, int] | None:
+    """Return the address of the session at the relay daemon and how many read it."""
+    url = f"net://127.0.0.1:{ports.live}"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        said = subprocess.run(
+            [daemons.program("babeltrace2"), "--input-format=lttng-live", url],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=daemons.COMMAND_TIMEOUT_S,
+            env=daemons.environment(),
+            check=False,
+        ).stdout.decode("utf-8", "replace")
+        pattern = rf"^(net://\S+/host/\S+/{re.escape(name)}) .*?(\d+) client\(s\)"
+        match = re.search(pattern, said, re.M)
+        return (match[1], int(match[2])) if match else None
+    return None
+
+
+def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
+    """Start babeltrace2 and wait until it reads the session: it shows nothing older."""
+    deadline = time.monotonic() + _ATTACH_TIMEOUT_S
+    while (listed := _listed(name, ports)) is None:
+        if time.monotonic() > deadline:
+            raise Unsupported(f"LTTng's relay daemon does not show the session {name}")
+        time.sleep(_POLL_S)
+    inputs = f'inputs=[{json.dumps(listed[0])}],session-not-found-action="end"'
+    reader = subprocess.Popen(
+        [
+            # By itself it writes to a pipe in blocks, which would keep the last records back.
+            *(daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")),
+            *(f"--retry-duration={RETRY_US}", "--component=source.ctf.lttng-live"),
+            f"--params={inputs}",
+            *_PRETTY,
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # in one pipe, what it says of losses stays at its place
+        start_new_session=True,
+        env=daemons.environment(),
+        cwd=folder,
+    )
+    while (listed := _listed(name, ports)) is None or not listed[1]:
+        if reader.poll() is not None or time.monotonic() > deadline:
+            reader.kill()
+            said, _ = reader.communicate()
+            told = said.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+            raise Unsupported(f"babeltrace2 did not attach to the session {name}: {told[-1]}")
+        time.sleep(_POLL_S)
+    return reader
+
+
+def show(path: Path) -> subprocess.Popen[bytes]:
+    """Start babeltrace2 on the traces below a folder; its stdout has records and what it says.
+
+    Raises:
+        Unsupported: babeltrace2 is missing.
+    """
+    reader = daemons.program("babeltrace2")
+    # What it says of losses would land inside of records, which it writes to a pipe in blocks.
+    by_lines = (daemons.program("stdbuf"), "--output=L")
+    return subprocess.Popen(
+        [*by_lines, reader, *_PRETTY, str(path.resolve())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=daemons.environment(),
+    )
+
+
+def stop(name: str) -> int | None:
+    """Stop recording, and hand everything to the reader; return how many events were discarded.
+
+    None where that is not known: the daemon is gone, or hangs.
+    """
+    try:
+        said = lttng("stop", name, timeout_s=STOP_TIMEOUT_S)
+        lttng("destroy", "--no-wait", name, timeout_s=STOP_TIMEOUT_S)
+    except QtctlError:
+        return None
+    match = re.search(r"(\d+) events? (?:was|were) discarded", said)
+    # A packet with an old counter (see records/lttngtext.py) makes LTTng's sum 2^63 too large.
+    return int(match[1]) % (1 << 63) if match else 0
+
+
+def end_session(facts: Mapping[str, str]) -> str:
+    """End what :func:`open_session` made of ``facts``; return what could not be ended, or ''.
+
+    A session daemon that a qtctl started is ended once it has no session left, whoever made it.
+    """
+    name, folder = facts["session"], Path(facts["folder"])
+    note = ""
+    with daemons.one_at_a_time():
+        try:
+            lttng("destroy", name, timeout_s=STOP_TIMEOUT_S)
+        except NoDaemon:
+            pass
+        except QtctlError as error:
+            if "not found" not in error.message:
+                note = f"the LTTng session {name} could not be ended: {error.message}"
+        daemons.end_marked(str(folder), "lttng-relayd")
+        _end_idle_daemon(name, hung=bool(note))
+    shutil.rmtree(folder, ignore_errors=True)
+    return note if note and _runs() else ""
+
+
+def _runs() -> bool:
+    try:
+        daemons.sessions(timeout_s=_ASK_TIMEOUT_S)
+    except NoDaemon:
+        return False
+    except QtctlError:
+        pass
+    return True
+
+
+def _end_idle_daemon(name: str, *, hung: bool) -> None:
+    """End a session daemon that a qtctl started, if it hangs or has no session but ``name``."""
+    if not daemons.marked(MARK, "lttng-sessiond"):
+        return
+    try:
+        idle = set(daemons.sessions(timeout_s=_ASK_TIMEOUT_S)) <= {name}
+    except NoDaemon:
+        idle = True  # it runs and does not listen
+    except QtctlError:
+        idle = hung
+    if idle:
+        daemons.end_marked(MARK, "lttng-sessiond")

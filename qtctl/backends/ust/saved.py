@@ -1,0 +1,153 @@
+"""A folder that LTTng wrote: read through babeltrace2, as the live backend does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from qtctl.backends.declared import best_installed, read_declarations
+from qtctl.backends.saved import CHUNK_BYTES
+from qtctl.backends.ust import lttng
+from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
+from qtctl.backends.ust.decoder import Discarded, LttngDecoder
+from qtctl.errors import QtctlError, UsageError
+from qtctl.model import Backend, Declaration
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
+from qtctl.text.style import counted
+
+_MOST = 1000
+_METADATA_BYTES = 1 << 26
+
+
+class LttngFolder:
+    """The QEMU events of the LTTng traces below a folder.
+
+    Declarations are those of ``events_all``, else the installed QEMU's that fit best; and the
+    trace's own of events that these do not declare as the trace has them.
+
+    Raises:
+        QtctlError: there is no trace below it, or none of QEMU.
+        Unsupported: babeltrace2 is missing.
+    """
+
+    def __init__(self, path: Path, events_all: Path | None) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self.taken = self.size = 0
+        texts = _metadata(path)
+        written = _events(path, texts)
+        declared = self._declared(written, events_all)
+        self.table = EventTable.build([*written, *declared], declared)
+        self._decoder = LttngDecoder(self.table, thread=thread_place(b"".join(texts)))
+        self._said = ""
+        self._ended = False
+        self._reader = lttng.show(path)
+
+    def _declared(
+        self, written: Mapping[str, Declaration], events_all: Path | None
+    ) -> Mapping[str, Declaration]:
+        if events_all is not None:
+            found, where = read_declarations(events_all).by_name, str(events_all)
+        else:
+            best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
+            found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
+        fitting = _fitting(found, written)
+        told = f"LTTng trace, {counted(len(written), 'event')}"
+        if len(fitting) == len(written):
+            self.notes.append(f"{told}, declared in {where}")
+        elif fitting:
+            rest = "the rest as the trace has them"
+            self.notes.append(f"{told}, {len(fitting)} of them declared in {where}, {rest}")
+        else:
+            self.notes.append(f"{told}, declared by the trace itself")
+        others = {name: one for name, one in found.items() if name not in written}
+        return {**written, **fitting, **(others if fitting else {})}
+
+    def read(self) -> list[Item] | None:
+        """Read on; return what came of it, None at the end."""
+        if self._ended:
+            return None
+        assert self._reader.stdout is not None
+        data = self._reader.stdout.read(CHUNK_BYTES)
+        self.taken += len(data)
+        self._ended = not data
+        now_ns = time.time_ns()
+        decoder = self._decoder
+        found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
+        return [self._item(item) for item in found]
+
+    def _item(self, item: Batch | Discarded) -> Item:
+        if isinstance(item, Discarded):
+            return Loss(Backend.UST, item.count, item.time_ns)
+        texts = item.groups().get(-1)
+        if texts is not None:
+            self._said = item.text(int(texts[-1]))
+        return item
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read."""
+        code = self._reader.wait() if self._ended else 0
+        return (
+            f"babeltrace2 cannot read all of {self.path}: {self._said.strip()[:500]}"
+            if code
+            else ""
+        )
+
+    def close(self) -> None:
+        """End babeltrace2."""
+        self._reader.kill()
+        self._reader.wait()
+        assert self._reader.stdout is not None
+        self._reader.stdout.close()
+
+
+def _metadata(path: Path) -> list[bytes]:
+    """Return the text of each trace's metadata below a folder."""
+    found = list(islice(path.rglob("metadata"), _MOST))
+    if not found:
+        raise QtctlError(
+            f"{path} is a folder without an LTTng trace",
+            hint="the folder that `lttng create --output` made, or a file",
+        )
+    texts = []
+    for file in found:
+        try:
+            with file.open("rb") as opened:
+                texts.append(metadata_text(opened.read(_METADATA_BYTES)))
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    return texts
+
+
+def _events(path: Path, texts: list[bytes]) -> dict[str, Declaration]:
+    """Return the events of QEMU that the metadata declare."""
+    events: dict[str, Declaration] = {}
+    for text in texts:
+        events |= declared_events(text)
+    if events:
+        return events
+    if any(b'tracer_name = "qtctl"' in text for text in texts):
+        raise QtctlError(
+            f"{path} is what `qtctl export --to ctf` wrote, which is for other tools",
+            hint="read the file that it was made from, or babeltrace2 on this folder",
+        )
+    raise QtctlError(
+        f"the trace in {path} has no event of QEMU",
+        hint="record them with: lttng enable-event -u 'qemu:*'",
+    )
+
+
+def _fitting(
+    declared: Mapping[str, Declaration], written: Mapping[str, Declaration]
+) -> dict[str, Declaration]:
+    """Return the declarations that are of events in the trace, and as it has them."""
+    return {
+        name: declared[name]
+        for name, own in written.items()
+        if name in declared and agrees(declared[name], own)
+    }

@@ -1,0 +1,292 @@
+"""Switching events so that the guest can be given back: journal, then QEMU, then read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from qtctl.errors import LeaseError, NothingMatched, QtctlError, Refused, TooBroad
+from qtctl.events.patterns import Selection, near
+from qtctl.events.states import (
+    States,
+    SwitchReport,
+    plan,
+    read_named,
+    read_selected,
+    read_states,
+    set_states,
+)
+from qtctl.leases.journal import Journal, Lease, Owner, Resource, extend, to_give_back
+from qtctl.leases.resources import discard_resource, end_resource
+from qtctl.model import EventState, Guest
+from qtctl.monitor.client import Monitor
+from qtctl.monitor.guests import same_process, start_ticks
+from qtctl.monitor.news import CONTROL
+
+_serials = itertools.count(1)
+
+
+def new_owner() -> Owner:
+    """Return an owner for a lease of this process."""
+    return Owner(os.getpid(), start_ticks(os.getpid()) or 0, next(_serials))
+
+
+def owner_alive(owner: Owner) -> bool:
+    """Tell whether the process that holds a lease still runs."""
+    return same_process(owner.pid, owner.started)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What giving back a lease did: events put back, events left to others, notes for people."""
+
+    events: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Leasing:
+    """Leases on one guest, over its monitor and its journal."""
+
+    def __init__(self, monitor: Monitor, guest: Guest | None, journal: Journal) -> None:
+        self.monitor = monitor
+        self._guest = guest
+        self.journal = journal
+        self._turn = asyncio.Lock()
+        self.acted_s = 0.0
+        """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
+
+    @contextlib.asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """Hold the guest's lock. Whoever holds it may wait for the monitor: wait without that."""
+        # One of ours at a time: to flock(2) two of one process are strangers.
+        async with self._turn, self.journal.locked(self.monitor.step_aside):
+            await self.monitor.step_back()
+            yield
+
+    async def leases(self) -> list[Lease]:
+        """Return all leases on this guest."""
+        if not self.journal.folder.is_dir():
+            return []
+        async with self._locked():
+            return self.journal.leases()
+
+    async def recover(self) -> list[str]:
+        """Give back what killed runs left behind; return one sentence for each."""
+        if not self.journal.folder.is_dir():
+            return []
+        notices = []
+        async with self._locked():
+            for orphan in self.journal.orphans():
+                given = await self._end(orphan)
+                notices += [_recovered(orphan, given), *given.notes]
+        notices += [
+            f"the lease journal {path} could not be understood: what it held was not put back"
+            for path in self.journal.broken
+        ]
+        self.journal.broken.clear()
+        return notices
+
+    async def switch(
+        self,
+        owner: Owner | None,
+        selection: Selection,
+        enable: bool,
+        *,
+        dry_run: bool = False,
+        agreed: bool = True,
+        told_as: Sequence[str] | None = None,
+    ) -> SwitchReport:
+        """Switch what ``selection`` picks; journal, set, read back, tell the consoles.
+
+        Events that a lease of somebody else already switched are held by ``owner`` as well. The
+        consoles are told the selection's patterns, else ``told_as``; of no patterns nothing.
+
+        Raises:
+            NothingMatched: no event is picked; the guest was not touched.
+            TooBroad: more than half of all events are picked to be switched on, and ``agreed`` is
+                false; the guest was not touched.
+            LeaseError: the journal cannot be written; the guest was not touched.
+            Refused: QEMU would not; the lease holds what was switched before that.
+            OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
+        """
+        if dry_run:
+            return replace(await self._plan(selection, enable), dry_run=True)
+        async with self._locked():
+            states = await read_selected(self.monitor, selection)
+            report = await self._planned(states, selection, enable)
+            if enable and not agreed:
+                self._refuse_most(selection, len(report.matched), len(states))
+            lease, others = self.journal.of(owner), self.journal.others(owner)
+            now = {name: states[name] == EventState.ENABLED for name in report.matched}
+            for name in report.unavailable:
+                del now[name]
+            extended = extend(lease, now, enable, others)
+            if extended != lease:
+                await self._write(extended)
+            self.acted_s = time.monotonic()
+            if not report.changed:
+                return report
+            try:
+                await set_states(self.monitor, report.changed, enable, states)
+                self.acted_s = time.monotonic()
+            except Refused:
+                await self._settle(extended, report)
+                raise
+            report = await self._settle(extended, report)
+        patterns = selection.words() if told_as is None else list(told_as)
+        if patterns:
+            await self._tell_consoles(patterns, report)
+        return report
+
+    async def _tell_consoles(self, patterns: list[str], report: SwitchReport) -> None:
+        action = "enable" if report.enable else "disable"
+        changed = len(report.changed)
+        told = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
+        with contextlib.suppress(QtctlError):
+            await self.monitor.announce(CONTROL, told)
+
+    async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
+        """Read back what a switch did, and let the lease hold no more than that."""
+        after = await read_named(self.monitor, report.changed)
+        wanted = EventState.ENABLED if report.enable else EventState.DISABLED
+        failed = tuple(name for name in report.changed if after.get(name) != wanted)
+        if failed:
+            events = {name: one for name, one in lease.events.items() if name not in failed}
+            await self._write(replace(lease, events=events))
+        changed = tuple(name for name in report.changed if name not in failed)
+        return replace(report, changed=changed, failed=failed)
+
+    async def _write(self, lease: Lease) -> None:
+        """Put a lease on disk; a slow disk holds up nobody who borrows the monitor from us.
+
+        Who is cancelled meanwhile waits for the end of it: a lease must not come after its end.
+        """
+        writing = asyncio.ensure_future(asyncio.to_thread(self.journal.write, lease))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})
+            raise
+
+    async def _plan(self, selection: Selection, enable: bool) -> SwitchReport:
+        states = await read_selected(self.monitor, selection)
+        return await self._planned(states, selection, enable)
+
+    async def _planned(self, states: States, selection: Selection, enable: bool) -> SwitchReport:
+        report = plan(states, selection, enable)
+        if report.matched:
+            return report
+        names = list(await read_states(self.monitor) if selection.plain else states)
+        raise nothing_matched(selection, names, str(self.monitor.address))
+
+    def _refuse_most(self, selection: Selection, picked: int, known: int) -> None:
+        # Where only plain names are picked, few others were read.
+        if selection.plain or picked * 2 <= known:
+            return
+        words = " ".join(repr(word) for word in selection.words())
+        raise TooBroad(
+            f"{words} takes in {picked} of the {known} events of {self.monitor.address}",
+            hint="--yes, or fewer patterns",
+        )
+
+    async def hold(self, owner: Owner, resource: Resource) -> None:
+        """Put on disk that ``resource`` is about to be made, or that one is shared.
+
+        A resource of the same kind that ``owner`` held before is taken to be replaced.
+        """
+        async with self._locked():
+            lease = self.journal.of(owner)
+            others = tuple(one for one in lease.resources if one.kind != resource.kind)
+            await self._write(replace(lease, resources=(*others, resource)))
+
+    async def held(self, kind: str) -> list[Resource]:
+        """Return the resources of a kind that running qtctls hold on this guest."""
+        if not self.journal.folder.is_dir():
+            return []
+        async with self._locked():
+            leases = self.journal.others(None)
+        return [one for lease in leases for one in lease.resources if one.kind == kind]
+
+    async def give_back(self, owner: Owner) -> GivenBack:
+        """End ``owner``'s lease: events first, then the rest; what others still want stays."""
+        async with self._locked():
+            lease = self.journal.of(owner)
+            return await self._end(lease) if lease else GivenBack()
+
+    async def release_events(self, owner: Owner) -> GivenBack:
+        """Put the events of ``owner``'s lease back and keep its resources, to be read out."""
+        async with self._locked():
+            return await self._end(self.journal.of(owner), keep=True)
+
+    async def restore(self) -> GivenBack:
+        """End every lease that no running process holds, standing ones included."""
+        given = GivenBack()
+        async with self._locked():
+            for lease in self.journal.leases():
+                if lease.owner is None or not owner_alive(lease.owner):
+                    ended = await self._end(lease)
+                    given = GivenBack(
+                        given.events + ended.events,
+                        given.left + ended.left,
+                        given.notes + ended.notes,
+                    )
+        return given
+
+    async def _end(self, lease: Lease, *, keep: bool = False) -> GivenBack:
+        others = self.journal.others(lease.owner)
+        back: dict[str, bool] = {}
+        if lease.events:
+            states = await read_named(self.monitor, list(lease.events))
+            now = {name: state == EventState.ENABLED for name, state in states.items()}
+            back = to_give_back(lease, others, now)
+            for value in (False, True):
+                names = [name for name, wanted in back.items() if wanted == value]
+                await set_states(self.monitor, names, value, states)
+        self.acted_s = time.monotonic()
+        left = tuple(sorted(set(lease.events) - set(back)))
+        if keep:
+            with contextlib.suppress(LeaseError):  # on a full disk; that they are back is true
+                await self._write(replace(lease, events={}))
+            return GivenBack(tuple(sorted(back)), left)
+        shared = [resource for other in others for resource in other.resources]
+        notes = [
+            await end_resource(resource, self.monitor, self._guest)
+            for resource in reversed(lease.resources)
+            if resource not in shared
+        ]
+        await self._write(Lease(lease.owner))
+        return GivenBack(tuple(sorted(back)), left, tuple(filter(None, notes)))
+
+
+def forget(journal: Journal) -> None:
+    """Drop the leases of a guest that has ended, and what was made for them outside of it."""
+    for lease in journal.leases():
+        for resource in lease.resources:
+            discard_resource(resource)
+    journal.forget()
+
+
+def nothing_matched(
+    selection: Selection, names: list[str], where: str, look: str = "qtctl list"
+) -> QtctlError:
+    """Return the error for a selection that picks none of ``names``: near ones, or how to look."""
+    included = selection.included
+    wanted = ", ".join(repr(pattern) for pattern in included)
+    similar = [name for pattern in included for name in near(pattern, names)][:3]
+    hint = " or ".join(similar) if similar else look
+    return NothingMatched(f"no event matches {wanted or 'this'} on {where}", hint=hint)
+
+
+def _recovered(lease: Lease, given: GivenBack) -> str:
+    """Say what a killed run had left and was given back."""
+    count = len(given.events)
+    parts = [f"{count} event{'s' * (count != 1)}"] if count or not lease.resources else []
+    parts += [f"its {resource.kind}" for resource in lease.resources]
+    pid = lease.owner.pid if lease.owner else 0
+    return f"gave back {' and '.join(parts)} that qtctl pid {pid} left"

@@ -1,0 +1,163 @@
+"""Manual pages from the command table: ``python -m qtctl.manual FOLDER``.
+
+``qtctl.1`` tells of all, ``qtctl-VERB.1`` of one verb. Format: man(7), read by groff and mandoc.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from qtctl.commands.parsing import COMMON, EXIT_CODES, TARGETS
+from qtctl.commands.registry import Arg, Command, CommandTable
+from qtctl.errors import UsageError
+from qtctl.verbs import COMMANDS
+from qtctl.version import VERSION
+
+_SUMMARY = "switch QEMU's trace events on a running guest and watch what they say"
+_WIDTH = 78
+_MARKS = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
+_ENVIRONMENT = (
+    ("QTCTL_TARGET, QMP_SOCKET", "the guest, where -t does not say which"),
+    ("NO_COLOR, TERM=dumb", "no colour, unless --color says so"),
+    ("XDG_STATE_HOME", "where leases are kept, to give a guest back after a crash"),
+    ("XDG_RUNTIME_DIR, XDG_CACHE_HOME", "where spools are made, and seen events are kept"),
+    ("XDG_CONFIG_HOME", "where your own event sets lie, in qtctl/sets/NAME.events"),
+)
+
+
+def pages(table: CommandTable, version: str, date: str) -> dict[str, str]:
+    """Return every page by its file's name; ``date`` is shown in their footer (2026-11-23)."""
+    found = {"qtctl.1": _main_page(table, version, date)}
+    for row in table.rows.values():
+        found[f"qtctl-{row.name}.1"] = _verb_page(row, version, date)
+    return found
+
+
+def _main_page(table: CommandTable, version: str, date: str) -> str:
+    lines = [
+        *_head("qtctl", _SUMMARY, version, date),
+        ".SH SYNOPSIS",
+        ".B qtctl",
+        "[\\fIoptions\\fR] \\fIverb\\fR ...",
+        ".SH DESCRIPTION",
+        *_filled(
+            "qtctl speaks QMP to a running QEMU: it switches trace events, reads what they say "
+            "from whichever trace backend that QEMU was built with, and puts everything back."
+        ),
+        ".PP",
+        *_filled(TARGETS),
+        ".SH VERBS",
+    ]
+    for row in table.rows.values():
+        lines += [".TP", f".BR qtctl\\-{_roff(row.name)} (1)", *_filled(row.summary)]
+    lines += [".SH OPTIONS", *_arguments(COMMON), ".SH EXIT STATUS", *_filled(EXIT_CODES)]
+    lines.append(".SH ENVIRONMENT")
+    for name, use in _ENVIRONMENT:
+        lines += [".TP", f".B {_roff(name)}", *_filled(use)]
+    return "\n".join([*lines, ""])
+
+
+def _verb_page(row: Command, version: str, date: str) -> str:
+    positional = [one for one in row.arguments if not one.flags[0].startswith("-")]
+    lines = [
+        *_head(f"qtctl-{row.name}", row.summary, version, date),
+        ".SH SYNOPSIS",
+        f".B qtctl {_roff(row.name)}",
+        " ".join(["[\\fIoptions\\fR]", *map(_usage, positional)]),
+        ".SH DESCRIPTION",
+        *_filled(f"{row.summary[:1].upper()}{row.summary[1:]}.\n\n{row.details}".rstrip()),
+        ".SH OPTIONS",
+        *_arguments((*row.arguments, *COMMON)),
+        ".SH EXAMPLES",
+        ".nf",
+        *map(_roff, row.examples),
+        ".fi",
+        ".SH SEE ALSO",
+        ".BR qtctl (1)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _head(name: str, summary: str, version: str, date: str) -> list[str]:
+    title = _roff(name.upper())
+    return [
+        f'.TH {title} 1 "{date}" "qtctl {version}" "User Commands"',
+        ".nh",
+        ".ad l",
+        ".SH NAME",
+        f"{_roff(name)} \\- {_roff(summary)}",
+    ]
+
+
+def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
+    for one in arguments:
+        positional = not one.flags[0].startswith("-")
+        flags = "" if positional else ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in one.flags)
+        value = _value(one)
+        yield ".TP"
+        yield " ".join(filter(None, (flags, value)))
+        yield from _filled(str(one.options.get("help", "")).replace("%%", "%"))
+
+
+def _value(one: Arg) -> str:
+    """Return what stands for an argument's value, nothing where it takes none."""
+    if one.options.get("action") not in (None, "append"):
+        return ""
+    choices = one.options.get("choices")
+    if choices and "metavar" not in one.options:
+        return "|".join(_roff(str(choice)) for choice in choices)
+    named = one.options.get("metavar") or one.flags[-1].lstrip("-").upper()
+    return f"\\fI{_roff(str(named))}\\fR"
+
+
+def _usage(one: Arg) -> str:
+    value, nargs = _value(one), one.options.get("nargs")
+    shown = {"*": f"[{value} ...]", "+": f"{value} ...", "?": f"[{value}]", "...": f"[{value} ...]"}
+    return shown.get(str(nargs), value)
+
+
+def _filled(text: str) -> Iterator[str]:
+    """Yield paragraphs, divided by blank lines in ``text``; indented ones are kept as they are."""
+    for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip("\n"))):
+        if number:
+            yield ".PP"
+        if paragraph.startswith(" "):
+            yield from (".nf", *map(_roff, paragraph.splitlines()), ".fi")
+        else:
+            wrapped = textwrap.wrap(
+                paragraph, _WIDTH, break_on_hyphens=False, break_long_words=False
+            )
+            yield from map(_roff, wrapped)
+
+
+def _roff(text: str) -> str:
+    """Return ``text`` as it is to be read, whatever characters it has."""
+    escaped = "".join(_MARKS.get(char, char) for char in text)
+    return f"\\&{escaped}" if escaped.startswith(".") else escaped
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write all pages into a folder.
+
+    Raises:
+        UsageError: no folder is named.
+    """
+    if len(argv) != 1:
+        raise UsageError("the folder for the pages is needed", hint="./dev man")
+    folder = Path(argv[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    built = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    date = time.strftime("%Y-%m-%d", time.gmtime(built))
+    for name, text in pages(COMMANDS, VERSION, date).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

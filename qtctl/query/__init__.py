@@ -1,0 +1,1 @@
+"""SQL over files of records, by DuckDB."""

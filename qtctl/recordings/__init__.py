@@ -1,0 +1,1 @@
+"""Recordings (.qtr): the file format, a recorder and a reader."""

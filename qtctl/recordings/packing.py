@@ -1,0 +1,205 @@
+"""Rows of a batch packed for compression: whole, small, and quick to make and to read.
+
+Numbers go column by column, less their smallest, one byte plane after the other. The bytes of
+arguments go event by event and, where rows are of one size, byte column by byte column: what
+is alike then stands side by side. Bytes before a record's arguments are not kept: the columns say
+the same. Nothing here decodes an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.recordings import kernel as layout
+from qtctl.records.columns import BoolArray, Int64Array
+from qtctl.records.kernels import grouping
+
+__all__ = ["Rows", "pack", "unpack"]
+
+_LONG = 1024
+"""Rows of at least so many bytes are not laid out by columns."""
+_THOUSAND = 1000
+_MOST_ROWS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Records cut loose from the bytes they were decoded from; columns of one length.
+
+    ``event`` (int32) and ``tid`` (int32) are -1 where there is none; ``time_ns`` in ns; ``begin``
+    and ``size`` tell where in ``data`` the arguments are, or the whole line where ``event`` is -1.
+    """
+
+    event: NDArray[np.int32]
+    time_ns: Int64Array
+    tid: NDArray[np.int32]
+    arrived: BoolArray
+    begin: Int64Array
+    size: Int64Array
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    @classmethod
+    def cut(
+        cls,
+        event: NDArray[np.int32],
+        time_ns: Int64Array,
+        tid: NDArray[np.int32],
+        arrived: BoolArray,
+        begin: Int64Array,
+        size: Int64Array,
+        data: bytes,
+    ) -> Rows:
+        """Make rows that hold just the bytes they need, one behind the other."""
+        total = int(size.sum())
+        out = np.empty(total, np.uint8)
+        if total:
+            every = np.arange(len(event))
+            edges = np.array([0, len(event)])
+            layout.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
+        return cls(event, time_ns, tid, arrived, _places(size), size, out.tobytes())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """Join rows that were cut."""
+        if len(parts) == 1:
+            return parts[0]
+        size = np.concatenate([part.size for part in parts])
+        return cls(
+            np.concatenate([part.event for part in parts]),
+            np.concatenate([part.time_ns for part in parts]),
+            np.concatenate([part.tid for part in parts]),
+            np.concatenate([part.arrived for part in parts]),
+            _places(size),
+            size,
+            b"".join(part.data for part in parts),
+        )
+
+
+def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
+    """Pack rows, of which there is at least one: what :func:`unpack` must know, and the bytes."""
+    by_event, _ = _grouped(rows.event)
+    order, bounds = _laid_order(rows.event, rows.size, by_event)
+    step = np.diff(rows.time_ns, prepend=rows.time_ns[:1])
+    unit = 1 if (step % _THOUSAND).any() else _THOUSAND
+    columns = {
+        "event": rows.event.astype(np.int64),
+        "time": step // unit,
+        "tid": rows.tid.astype(np.int64),
+        "arrived": rows.arrived.astype(np.int64),
+        "size": rows.size[by_event],
+    }
+    facts: dict[str, Any] = {
+        "rows": len(rows),
+        "bytes": len(rows.data),
+        "first_ns": int(rows.time_ns[0]),
+        "unit_ns": unit,
+    }
+    pieces = []
+    for name, column in columns.items():
+        facts[name], piece = _pack_numbers(column)
+        pieces.append(piece)
+    out = np.empty(len(rows.data), np.uint8)
+    if len(out):
+        layout.lay_out(
+            rows.data, rows.begin.data, rows.size.data, order.data, bounds.data, _LONG, out.data
+        )
+    return facts, b"".join((*pieces, out.tobytes()))
+
+
+def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
+    """Undo :func:`pack`; return the rows and where their bytes end.
+
+    Raises:
+        ValueError, KeyError, TypeError, OverflowError: the bytes do not make sense.
+    """
+    count, total = int(facts["rows"]), int(facts["bytes"])
+    if not 0 < count <= _MOST_ROWS or total < 0:
+        raise ValueError(f"{count} rows of {total} bytes")
+    columns = {}
+    for name in ("event", "time", "tid", "arrived", "size"):
+        columns[name], at = _unpack_numbers(facts[name], packed, at, count)
+    event = columns["event"].astype(np.int32)
+    if int(event.min()) < -1 or (event != columns["event"]).any():
+        raise ValueError("no such event")
+    by_event, _ = _grouped(event)
+    size = np.empty(count, np.int64)
+    size[by_event] = columns["size"]
+    if int(size.min()) < 0 or int(size.max()) > total or int(size.sum()) != total:
+        raise ValueError("sizes do not add up")
+    laid = packed[at : at + total]
+    if len(laid) != total:
+        raise ValueError("bytes are missing")
+    begin, data = np.zeros(count, np.int64), np.empty(total, np.uint8)
+    order, bounds = _laid_order(event, size, by_event)
+    if total:
+        layout.put_back(laid, size.data, order.data, bounds.data, _LONG, begin.data, data.data)
+    time_ns = np.cumsum(columns["time"] * int(facts["unit_ns"])) + int(facts["first_ns"])
+    rows = Rows(
+        event,
+        time_ns,
+        columns["tid"].astype(np.int32),
+        columns["arrived"].astype(np.bool_),
+        begin,
+        size,
+        data.tobytes(),
+    )
+    return rows, at + total
+
+
+def _pack_numbers(values: Int64Array) -> tuple[list[int], bytes]:
+    """Return [smallest, bytes each] and the planes, the lowest byte's first."""
+    least = values.min()
+    above = (values.view(np.uint64) - least.view(np.uint64)).astype("<u8", copy=False)
+    width = (int(above.max()).bit_length() + 7) // 8
+    return [int(least), width], above.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
+
+
+def _unpack_numbers(
+    facts: Sequence[int], packed: bytes, at: int, count: int
+) -> tuple[Int64Array, int]:
+    least, width = facts
+    if not 0 <= width <= 8:
+        raise ValueError(f"numbers of {width} bytes")
+    end = at + count * width
+    if end > len(packed):
+        raise ValueError("numbers are missing")
+    planes = np.frombuffer(packed, np.uint8, count * width, at).reshape(width, count)
+    above = np.zeros((count, 8), np.uint8)
+    above[:, :width] = planes.T
+    values = above.view("<u8").reshape(-1).astype(np.uint64, copy=False)
+    return (values + np.int64(least).view(np.uint64)).view(np.int64), end
+
+
+def _grouped(keys: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
+    """Return row numbers sorted by key (-1 and up), in order within each, and how many of each."""
+    counts = np.bincount(keys + 1)
+    heads = np.zeros(len(counts), np.int64)
+    np.cumsum(counts[:-1], out=heads[1:])
+    order = np.empty(len(keys), np.int64)
+    grouping.group_rows(np.ascontiguousarray(keys).data, heads.data, order.data)
+    return order, counts
+
+
+def _laid_order(
+    event: NDArray[np.int32], size: Int64Array, by_event: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """Return row numbers by event, then by size, and the bounds of groups alike in both."""
+    classes = np.minimum(size, _LONG).astype(np.int32)
+    by_size, _ = _grouped(classes)
+    then, _ = _grouped(event[by_size])
+    order = by_size[then]
+    alike = event[order].astype(np.int64) * (_LONG + 1) + classes[order]
+    starts = np.flatnonzero(np.diff(alike, prepend=alike[0] - 1))
+    return order, np.append(starts, len(order))
+
+
+def _places(size: Int64Array) -> Int64Array:
+    return np.cumsum(size) - size

@@ -1,0 +1,245 @@
+"""A recording that ``qtctl record`` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qtctl.backends.declared import read_declarations
+from qtctl.backends.saved import CHUNK_BYTES, PlainFile
+from qtctl.model import Backend, Declaration
+from qtctl.recordings.chunks import (
+    HEAD_BYTES,
+    HEADER_BYTES,
+    TRAILER_BYTES,
+    ChunkKind,
+    Head,
+    check_header,
+    content,
+    end_chunk_bytes,
+    find_head,
+    read_head,
+)
+from qtctl.recordings.store import DataReader, read_names
+from qtctl.records.batch import Batch
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss
+from qtctl.records.notes import from_object
+from qtctl.text.style import counted
+
+
+class RecordingFile:
+    """A recording, whole or not; its declarations are its own, or those of ``events_all``.
+
+    ``facts`` is what it says of its guest. Opening reads its index, or else walks over the heads
+    of its chunks.
+
+    Raises:
+        QtctlError: it is cut off or damaged in its header, or of another version.
+    """
+
+    def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        check_header(file.at(0, HEADER_BYTES), str(file.path))
+        self._file = file
+        self._at = HEADER_BYTES
+        self._ended = self._whole = False
+        self._read = self._lost_rows = self._unread = 0
+        self._first_unread: int | None = None
+        self.facts: Mapping[str, Any] = {}
+        self._sums: Any = None
+        self.notes: list[str] = []
+        declared: dict[str, Declaration] = {}
+        names: list[str] = []
+        indexed = self._indexed()
+        for kind, raw in indexed or self._walked():
+            if kind == ChunkKind.FACTS:
+                self.facts = _object(raw)
+                continue
+            for name, declaration in _names(raw) or ():
+                names.append(name)
+                if declaration is not None:
+                    declared[name] = declaration
+        if events_all is not None:
+            declared = dict(read_declarations(events_all).by_name)
+        self.table = EventTable.build(names, declared)
+        told = _told(self.facts, self._sums, len(names))
+        self.notes.append(told if indexed else f"{told}, without its end")
+        self._data = DataReader(self.table)
+        self._backend = _backend(self.facts)
+
+    def _indexed(self) -> list[tuple[int, bytes]]:
+        """Return what FACTS and NAMES hold, by the index at the end; nothing without one."""
+        size = end_chunk_bytes(self._file.at(self._file.size - TRAILER_BYTES, TRAILER_BYTES))
+        index = _object(self._content(self._file.size - TRAILER_BYTES - size)[1]) if size else {}
+        self._sums = index.get("summary")
+        places = index.get("chunks")
+        if not isinstance(places, list):
+            return []
+        found = [self._content(at) for at in places if isinstance(at, int)]
+        return found if all(raw for _, raw in found) else []
+
+    def _walked(self) -> list[tuple[int, bytes]]:
+        """Return what FACTS and NAMES hold, from the heads of all chunks."""
+        found = []
+        at = self._next_head(HEADER_BYTES)
+        while at >= 0:
+            head = self._head(at)
+            assert head is not None
+            if head.kind in (ChunkKind.FACTS, ChunkKind.NAMES):
+                kind, raw = self._content(at)
+                if raw:
+                    found.append((kind, raw))
+            at = self._next_head(at + HEAD_BYTES + head.stored)
+        return found
+
+    def _content(self, at: int) -> tuple[int, bytes]:
+        """Return the kind and content of the chunk at ``at``; no content if it is damaged."""
+        head = self._head(at) if at >= 0 else None
+        if head is None or at + HEAD_BYTES + head.stored > self._file.size:
+            return 0, b""
+        return head.kind, content(head, self._file.at(at + HEAD_BYTES, head.stored)) or b""
+
+    def _head(self, at: int) -> Head | None:
+        """Return the head at ``at``, if one stands there in the file as it was when opened."""
+        return read_head(self._file.at(at, min(HEAD_BYTES, self._file.size - at)))
+
+    def _next_head(self, at: int) -> int:
+        """Return where the next head stands from ``at`` on, or -1."""
+        while at < self._file.size:
+            if self._head(at) is not None:
+                return at
+            data = self._file.at(at, min(CHUNK_BYTES, self._file.size - at))
+            found = find_head(data, 0)
+            if found >= 0:
+                return at + found
+            # A head may begin in these bytes and end in the next.
+            at += max(1, len(data) - HEAD_BYTES + 1)
+        return -1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._file.size
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._at
+
+    def read(self) -> list[Item] | None:
+        """Read one chunk; return what it holds, None at the end."""
+        if self._ended:
+            return None
+        head = self._head(self._at) if self._at < self._file.size else None
+        if head is None:
+            return self._skip()
+        end = self._at + HEAD_BYTES + head.stored
+        if end > self._file.size:
+            self._ended = True
+            return self._lose(self._at, self._file.size, head)
+        raw = content(head, self._file.at(self._at + HEAD_BYTES, head.stored))
+        items = None if raw is None else self._items(head, raw)
+        begin, self._at = self._at, end
+        if items is None:
+            return self._lose(begin, end, head)
+        return items
+
+    def _items(self, head: Head, raw: bytes) -> list[Item] | None:
+        """Return what a chunk holds; None if that makes no sense."""
+        if head.kind == ChunkKind.END:
+            self._ended = self._whole = True
+            rest = self._file.size - self._at - HEAD_BYTES - head.stored
+            if rest > TRAILER_BYTES:
+                self._lose(self._file.size - rest, self._file.size, None)
+        if head.kind == ChunkKind.NAMES and _names(raw) is None:
+            return None
+        if head.kind != ChunkKind.DATA:
+            return []
+        items: list[Item] = []
+        try:
+            for one in self._data.read(raw):
+                item = one if isinstance(one, Batch) else from_object(one)
+                if item is not None:
+                    items.append(item)
+        except (ValueError, KeyError, TypeError):
+            return None
+        self._read += head.rows
+        return items
+
+    def _skip(self) -> list[Item]:
+        """Go on to the next head that makes sense, if there is one."""
+        found = self._next_head(self._at)
+        end = self._file.size if found < 0 else found
+        begin, self._at = self._at, end
+        self._ended = found < 0
+        return self._lose(begin, end, None) if end > begin else []
+
+    def _lose(self, begin: int, end: int, head: Head | None) -> list[Item]:
+        """Note that bytes could not be read; return the loss of the records in them."""
+        if self._first_unread is None:
+            self._first_unread = begin
+        self._unread += end - begin
+        if head is None:
+            return [Loss(self._backend, None, 0)]
+        self._lost_rows += head.rows
+        return [Loss(self._backend, head.rows, 0)] if head.kind == ChunkKind.DATA else []
+
+    @property
+    def problem(self) -> str:
+        """What of it could not be read."""
+        path, read = self._file.path, f"{self._read} records"
+        if self._file.fault:
+            return self._file.fault
+        if self._first_unread is not None:
+            cut = not self._whole and self._first_unread + self._unread == self._file.size
+            rows = f", {self._lost_rows} records among them" if self._lost_rows else ""
+            return (
+                f"{path} is {'cut off' if cut else 'damaged'} at byte {self._first_unread}: "
+                f"{self._unread} of {self._file.size} bytes could not be read{rows}; {read} were"
+            )
+        if not self._whole:
+            return (
+                f"{path} was not ended (qtctl was killed, or still writes it): what came after "
+                f"its last whole chunk is not there; {read} were read"
+            )
+        return ""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
+    try:
+        return read_names(raw)
+    except ValueError:
+        return None
+
+
+def _object(raw: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(facts: Mapping[str, Any], sums: object, names: int) -> str:
+    """Say of which guest a recording is, and how much of it."""
+    guest = facts.get("guest")
+    events = counted(names, "event")
+    if isinstance(sums, dict) and isinstance(shown := sums.get("shown"), int):
+        events += f", {counted(shown, 'record')}"
+    if not isinstance(guest, dict):
+        return f"recording, {events}"
+    name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"
+    return f"recording of {name}, {facts.get('backend')} backend, {events}"
+
+
+def _backend(facts: Mapping[str, Any]) -> Backend:
+    try:
+        return Backend(facts.get("backend", Backend.LOG))
+    except ValueError:
+        return Backend.LOG

@@ -1,0 +1,273 @@
+"""What recordings hold: events with their declarations, records as columns, notes. No files.
+
+The frame of it is told in ``chunks``. Notes are objects of schema ``qtctl/1``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.backends.dtrace.decoder import BpfArguments
+from qtctl.backends.simple.arguments import SimpleReader
+from qtctl.backends.ust.decoder import FieldReader
+from qtctl.model import Argument, Backend, Clock, Declaration, Kind
+from qtctl.recordings.chunks import Chunk, ChunkKind
+from qtctl.recordings.packing import Rows, pack, unpack
+from qtctl.records.batch import ArgumentReader, Batch
+from qtctl.records.event_table import EventTable
+
+__all__ = ["DataMaker", "DataReader", "NameBook", "Note", "read_names"]
+
+CHUNK_ROWS = 1 << 16
+CHUNK_BYTES = 4 << 20
+"""What a chunk of data holds at least before it is full: rows, or bytes before compression."""
+_ROW_BYTES = 28
+"""What a row takes beside its arguments, before compression: event, time, thread, size."""
+Note: TypeAlias = dict[str, Any]
+_BAD = (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, MemoryError)
+_SIZE = struct.Struct("<I")
+
+
+@dataclass(slots=True)
+class NameBook:
+    """The events of a recording, in the order of their numbers; it grows as they occur."""
+
+    names: list[str] = field(default_factory=list)
+    _declared: list[Any] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _table: EventTable | None = None
+    _of_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    _written: int = 0
+
+    def enter(self, name: str, declaration: Declaration | None) -> int:
+        """Return the number of an event, a new one if it is new."""
+        number = self._numbers.setdefault(name, len(self.names))
+        if number == len(self.names):
+            self.names.append(name)
+            self._declared.append([name, declaration and _told(declaration)])
+        return number
+
+    def numbers(self, batch: Batch) -> NDArray[np.int32]:
+        """Return the numbers of a batch's events, row by row; -1 for lines of text."""
+        table, event = batch.table, batch.event
+        if table is not self._table:
+            self._table, self._of_table = table, np.full(len(table) + 1, -1, np.int32)
+        found = self._of_table[event]
+        unknown = event[(found < 0) & (event >= 0)]
+        if len(unknown):
+            for one in np.unique(unknown).tolist():
+                self._of_table[one] = self.enter(table.names[one], table.declaration(one))
+            found = self._of_table[event]
+        return found
+
+    def news(self) -> list[Chunk]:
+        """Return a chunk of the events that no chunk returned before has, if there are any."""
+        fresh = self._declared[self._written :]
+        self._written = len(self._declared)
+        return [Chunk.of(ChunkKind.NAMES, fresh)] if fresh else []
+
+    def all(self) -> Chunk:
+        """Return a chunk of all events."""
+        return Chunk.of(ChunkKind.NAMES, self._declared)
+
+
+def _told(declaration: Declaration) -> list[Any]:
+    arguments = [[a.name, a.ctype, a.kind, a.bits, a.signed] for a in declaration.arguments]
+    return [declaration.format, arguments]
+
+
+def read_names(raw: bytes) -> list[tuple[str, Declaration | None]]:
+    """Return the events of a NAMES chunk.
+
+    Raises:
+        ValueError: the content is not as it should be.
+    """
+    try:
+        return [(str(name), told and _declaration(name, *told)) for name, told in json.loads(raw)]
+    except _BAD as error:
+        raise ValueError(f"names: {error}") from error
+
+
+def _declaration(name: str, text: str, arguments: Sequence[Sequence[Any]]) -> Declaration:
+    read = tuple(
+        Argument(str(name), str(ctype), Kind(kind), min(max(int(bits), 1), 64), bool(signed))
+        for name, ctype, kind, bits, signed in arguments
+    )
+    return Declaration(name, read, str(text))
+
+
+_Origin: TypeAlias = tuple[tuple[str, Any], ...]
+
+
+class DataMaker:
+    """Gathers batches and notes, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
+
+    def __init__(self, names: NameBook, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._names = names
+        self._chunk_bytes = chunk_bytes
+        self._items: list[tuple[_Origin, list[Rows]] | Note] = []
+        self._bytes = 0
+        self.rows = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits to be made a chunk."""
+        return not self._items
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for :meth:`chunk`."""
+        return self.rows >= CHUNK_ROWS or self._bytes >= self._chunk_bytes
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """Cut a batch into parts that each fill a chunk at most about twice."""
+        size = int((batch.stop - batch.begin).sum()) + _ROW_BYTES * len(batch)
+        count = min(len(batch), -(-size // self._chunk_bytes))
+        if count <= 1:
+            yield batch
+            return
+        for rows in np.array_split(np.arange(len(batch)), count):
+            yield batch.select(rows)
+
+    def add(self, batch: Batch) -> None:
+        """Take the records of a batch; its bytes are not held on to."""
+        if not len(batch):
+            return
+        begin = np.where(batch.event < 0, batch.start, batch.begin)
+        rows = Rows.cut(
+            self._names.numbers(batch),
+            batch.time_ns,
+            batch.tid,
+            batch.arrived,
+            begin,
+            batch.stop - begin,
+            batch.data,
+        )
+        origin = _origin(batch)
+        last = self._items[-1] if self._items else None
+        if isinstance(last, tuple) and last[0] == origin:
+            last[1].append(rows)
+        else:
+            self._items.append((origin, [rows]))
+        self.rows += len(rows)
+        self._bytes += len(rows.data) + _ROW_BYTES * len(rows)
+
+    def note(self, document: Note) -> None:
+        """Take a note at its place among the records."""
+        self._items.append(document)
+
+    def chunk(self) -> Chunk:
+        """Make a chunk of what was taken, and begin anew."""
+        told: list[Any] = []
+        pieces: list[bytes] = []
+        for item in self._items:
+            if isinstance(item, tuple):
+                facts, piece = pack(Rows.joined(item[1]))
+                told.append({**dict(item[0]), **facts})
+                pieces.append(piece)
+            else:
+                told.append(item)
+        index = json.dumps(told).encode()
+        raw = b"".join((_SIZE.pack(len(index)), index, *pieces))
+        made = Chunk.pack(ChunkKind.DATA, raw, self.rows)
+        self._items, self._bytes, self.rows = [], 0, 0
+        return made
+
+
+def _origin(batch: Batch) -> _Origin:
+    """Return what the records of a batch have in common."""
+    facts: dict[str, Any] = {
+        "type": "rows",
+        "backend": batch.backend,
+        "clock": batch.clock,
+        "pid": batch.pid,
+    }
+    match batch.reader:
+        case None:
+            facts["arguments"] = "text"
+        case SimpleReader():
+            facts["arguments"] = "simple"
+        case FieldReader():
+            facts["arguments"] = "fields"
+        case BpfArguments(mark=mark):
+            facts["arguments"], facts["mark"] = "bpf", mark.hex()
+        case _:
+            raise TypeError(f"records read by {batch.reader!r} cannot be stored")
+    return tuple(facts.items())
+
+
+class DataReader:
+    """Reads DATA chunks into batches of ``table``, whose events are numbered as the recording's."""
+
+    def __init__(self, table: EventTable) -> None:
+        self._table = table
+        self._readers: dict[tuple[str, str], ArgumentReader | None] = {}
+
+    def read(self, raw: bytes) -> Iterator[Batch | Note]:
+        """Yield what a chunk holds, in order. An event of an unknown number is a line of text.
+
+        Raises:
+            ValueError: the content is not as it should be.
+        """
+        try:
+            (size,) = _SIZE.unpack_from(raw)
+            at = _SIZE.size + size
+            for told in json.loads(raw[_SIZE.size : at]):
+                if told["type"] == "rows":
+                    rows, at = unpack(told, raw, at)
+                    yield self._batch(told, rows)
+                else:
+                    yield told
+        except (*_BAD, struct.error) as error:
+            raise ValueError(f"records: {error}") from error
+
+    def _batch(self, told: Mapping[str, Any], rows: Rows) -> Batch:
+        pid = told["pid"]
+        arguments = told["arguments"]
+        return Batch(
+            table=self._table,
+            data=rows.data,
+            event=np.where(rows.event < len(self._table), rows.event, np.int32(-1)),
+            time_ns=rows.time_ns,
+            tid=rows.tid,
+            start=rows.begin,
+            begin=rows.begin,
+            stop=rows.begin + rows.size,
+            arrived=rows.arrived,
+            clock=Clock(told["clock"]),
+            backend=Backend(told["backend"]),
+            pid=None if pid is None else int(pid),
+            reader=self._reader(arguments, told.get("mark", "")),
+            binary=arguments == "simple",
+        )
+
+    def _reader(self, arguments: str, mark: str) -> ArgumentReader | None:
+        key = arguments, mark
+        if key not in self._readers:
+            self._readers[key] = self._made_reader(arguments, mark)
+        return self._readers[key]
+
+    def _made_reader(self, arguments: str, mark: str) -> ArgumentReader | None:
+        table = self._table
+        match arguments:
+            case "text":
+                return None
+            case "simple":
+                return SimpleReader(table)
+            case "fields":
+                return FieldReader(table)
+            case "bpf":
+                declared = {
+                    number: one.arguments
+                    for number in range(len(table))
+                    if (one := table.declaration(number)) is not None
+                }
+                return BpfArguments(declared, bytes.fromhex(mark))
+        raise ValueError(f"arguments of the kind {arguments!r}")

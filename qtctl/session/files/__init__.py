@@ -1,1 +1,0 @@
-"""Files that were written earlier: for each kind, how it is opened and read."""

@@ -1,0 +1,196 @@
+"""What events cost: each switched on for a moment, its records counted, and everything given back.
+
+Events are sampled together as long as they say little in sum, for then one does not slow another
+down; whatever is loud among them is sampled alone. A sample ends early once a price is known, so
+that a flood lasts no longer than it takes to count it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qtctl.analysis.flood import loudest
+from qtctl.errors import NothingMatched
+from qtctl.events.patterns import Selection
+from qtctl.leases.leasing import new_owner, nothing_matched
+from qtctl.model import EventState
+from qtctl.records.batch import Batch
+from qtctl.session.session import Session
+from qtctl.session.stream import Stream
+
+QUIET_PER_S = 10_000
+"""So many events a second in sum slow nobody down: tracing them costs the guest a few per cent."""
+ENOUGH = 20_000
+"""So many records tell a rate to within a per cent."""
+_POLL_S = 0.01
+_SILENCE_S = 0.25
+"""Longer than a backend keeps what was said: simple is asked to write it out 5 times a second."""
+_SETTLE_LIMIT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What an event says: records and bytes a second, counted over ``seconds``.
+
+    ``alone``: nothing else of the probe was on. Bytes are the records' own, as the backend wrote
+    them.
+    """
+
+    name: str
+    per_s: float
+    bytes_per_s: float
+    seconds: float
+    alone: bool
+
+
+class Probe:
+    """Samples what ``selection`` picks for ``each_s`` seconds each; see :meth:`run`.
+
+    ``prices`` holds what is known so far, by event: also after an early end. Events that were on
+    before are counted as they are, and stay on.
+    """
+
+    def __init__(
+        self, session: Session, selection: Selection, *, each_s: float, backend: str = "auto"
+    ) -> None:
+        self._session = session
+        self._selection = selection
+        self._each_s = each_s
+        self._owner = new_owner()
+        self.stream: Stream = session.follow(backend=backend)
+        self.prices: dict[str, Price] = {}
+        self.picked: tuple[str, ...] = ()
+        self.unavailable: tuple[str, ...] = ()
+        self._tally = _Tally()
+        self._ended = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to end with what is known."""
+        self._ended.set()
+
+    async def run(self) -> AsyncGenerator[int]:
+        """Sample until all prices are known, giving the number still to come after each sample.
+
+        However it ends, all events are as they were before.
+
+        Raises:
+            NothingMatched: no event is picked, or none that can be switched on.
+            Unsupported: no backend can be followed whose events QMP switches.
+            LinkLost: the guest or its monitor went away.
+        """
+        states = await self._session.all_states()
+        self.picked = tuple(sorted(self._selection.pick(states)))
+        if not self.picked:
+            raise nothing_matched(self._selection, list(states), self._session.where)
+        by_state = {state: [n for n in self.picked if states[n] == state] for state in EventState}
+        self.unavailable = tuple(by_state[EventState.UNAVAILABLE])
+        if len(self.unavailable) == len(self.picked):
+            raise NothingMatched(f"QEMU cannot switch on {', '.join(self.picked)}")
+        async with self.stream:
+            counting = asyncio.ensure_future(self._tally.listen(self.stream))
+            counting.add_done_callback(lambda _: self.stop())
+            try:
+                already, names = by_state[EventState.ENABLED], by_state[EventState.DISABLED]
+                async with contextlib.aclosing(self._sample_all(already, names)) as samples:
+                    async for left in samples:
+                        yield left
+            finally:
+                await self._session.end(self._owner)
+                self.stream.stop()
+                await asyncio.gather(counting, return_exceptions=True)
+            await counting
+
+    async def _sample_all(
+        self, already: Sequence[str], names: Sequence[str]
+    ) -> AsyncGenerator[int]:
+        if already:
+            before, began = self._tally.copy(), time.monotonic()
+            await self._pass(self._each_s)
+            self._price(already, before, time.monotonic() - began, alone=False)
+            yield len(names)
+        group, alone = list(names), list[str]()
+        while (group or alone) and not self._ended.is_set():
+            together = group if group else [alone.pop()]
+            rates = await self._sample(together)
+            loud = [name for name, _ in loudest(rates, QUIET_PER_S)] if len(together) > 1 else []
+            alone += loud
+            group = [name for name in group if name not in set(loud)] if loud else []
+            yield len(group) + len(alone)
+
+    async def _pass(self, seconds: float) -> None:
+        """Let time pass, or less when the end has come."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
+
+    async def _sample(self, names: Sequence[str]) -> dict[str, float]:
+        """Switch events on for a while and price them; return their rates."""
+        leasing = self._session.leasing
+        before = self._tally.copy()
+        await leasing.switch(self._owner, Selection.of(*names), True, told_as=())
+        began = leasing.acted_s
+        while (left := began + self._each_s - time.monotonic()) > 0 and not self._ended.is_set():
+            if self._tally.total(names) - before.total(names) >= ENOUGH:
+                break
+            await self._pass(min(left, _POLL_S))
+        await leasing.release_events(self._owner)
+        seconds = leasing.acted_s - began
+        await self._settle(names)
+        return self._price(names, before, seconds, alone=len(names) == 1)
+
+    async def _settle(self, names: Sequence[str]) -> None:
+        """Wait until nothing more comes of what was said while the events were on."""
+        deadline = time.monotonic() + _SETTLE_LIMIT_S
+        heard, silent_since = -1, 0.0
+        while (now := time.monotonic()) < deadline and not self._ended.is_set():
+            if (total := self._tally.total(names)) != heard:
+                heard, silent_since = total, now
+            elif now - silent_since >= _SILENCE_S:
+                return
+            await self._pass(_POLL_S)
+
+    def _price(
+        self, names: Iterable[str], before: _Tally, seconds: float, *, alone: bool
+    ) -> dict[str, float]:
+        now = self._tally
+        for name in names:
+            per_s = (now.counts[name] - before.counts[name]) / seconds
+            bytes_per_s = (now.sizes[name] - before.sizes[name]) / seconds
+            self.prices[name] = Price(name, per_s, bytes_per_s, seconds, alone)
+        return {name: self.prices[name].per_s for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """Records and bytes of each event so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+
+    async def listen(self, stream: Stream) -> None:
+        """Count all that a stream yields."""
+        async for item in stream:
+            if isinstance(item, Batch):
+                self._add(item)
+
+    def _add(self, batch: Batch) -> None:
+        counts = np.bincount(batch.event + 1)
+        sizes = np.bincount(batch.event + 1, weights=batch.stop - batch.start)
+        for place in np.flatnonzero(counts[1:]).tolist():
+            name = batch.names[place]
+            self.counts[name] += int(counts[place + 1])
+            self.sizes[name] += int(sizes[place + 1])
+
+    def total(self, names: Iterable[str]) -> int:
+        """Return the records of some events."""
+        return sum(map(self.counts.__getitem__, names))
+
+    def copy(self) -> _Tally:
+        """Return what is counted now, to compare with later."""
+        return _Tally(self.counts.copy(), self.sizes.copy())

@@ -1,0 +1,84 @@
+"""Events that were seen last, kept so that a shell can complete them with no guest running.
+
+One file below ``$XDG_CACHE_HOME/qtctl``: the path of the declarations, then a name a line. Losing
+it loses nothing: without it the declarations of an installed QEMU are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from qtctl.backends.declared import installed_declarations
+from qtctl.folders import write_whole
+from qtctl.model import Declaration
+
+_FEW = 50
+"""Up to so many events their declarations are looked up; to read all of them takes longer."""
+
+_DECLARED = r"^(?:[\w-]+[ \t]+)*({start}\w*)[ \t]*\(([^)]*)\)"
+
+
+def _path() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("qtctl") / "events"
+
+
+def remember(names: Iterable[str], declarations: Path | None) -> None:
+    """Keep all events of a guest; what cannot be kept is not."""
+    text = "\n".join([str(declarations or ""), *sorted(names), ""])
+    path = _path()
+    with contextlib.suppress(OSError, UnicodeError):
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_whole(path, text)
+
+
+def known_events(start: str) -> dict[str, str]:
+    """Return the events known here that begin with ``start``, with their arguments as declared."""
+    path, names = _seen()
+    if names:
+        declared = _declared(path, start) if path is not None else {}
+        return {name: declared.get(name, "") for name in names if name.startswith(start)}
+    found = (_declared(path, start) for path in installed_declarations())
+    return next(filter(None, found), {})
+
+
+def known_declarations(pick: Callable[[list[str]], Sequence[str]]) -> dict[str, Declaration]:
+    """Return the declarations, as far as there are, of those known events that ``pick`` chooses."""
+    from qtctl.events.declarations import declaration_of, parse_declarations
+
+    path, names = _seen()
+    places = [path] if names else installed_declarations()
+    for place in filter(None, places):
+        try:
+            text = place.read_text(encoding="utf-8")
+        except (OSError, UnicodeError):
+            continue
+        if names and len(picked := pick(names)) <= _FEW:
+            found = {name: declaration_of(text, name) for name in picked}
+            return {name: one for name, one in found.items() if one is not None}
+        declared = parse_declarations(text).by_name
+        chosen = pick(names or list(declared))
+        return {name: declared[name] for name in chosen if name in declared}
+    return {}
+
+
+def _seen() -> tuple[Path | None, list[str]]:
+    try:
+        first, *names = _path().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError, ValueError):
+        return None, []
+    return Path(first) if first else None, names
+
+
+def _declared(path: Path, start: str) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return {}
+    found = re.findall(_DECLARED.format(start=re.escape(start)), text, re.MULTILINE)
+    return {name: " ".join(arguments.split()) for name, arguments in found}

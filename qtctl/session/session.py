@@ -1,0 +1,360 @@
+"""Attaching to a guest: which one, through which monitor, and the session that owns it all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
+from qtctl.events.patterns import Selection
+from qtctl.events.states import States, SwitchReport, read_selected
+from qtctl.leases.journal import Journal, Owner
+from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
+from qtctl.model import Address, Budget, EventState, Guest
+from qtctl.monitor.address import parse_target
+from qtctl.monitor.client import Monitor, connect
+from qtctl.monitor.guests import find_guest, listening_process, same_process, the_only_guest
+from qtctl.monitor.holders import holders
+from qtctl.monitor.rendezvous import is_lent
+from qtctl.session.facts import Backends, Facts
+from qtctl.session.seen import remember
+
+if TYPE_CHECKING:
+    from qtctl.session.stream import Stream
+
+TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
+_ENDING_S = 0.5
+_ENDING_POLL_S = 0.02
+_RETURN_POLL_S = 0.25
+
+
+class Session:
+    """An attached guest. Make it with :func:`attach`; leaving that gives back what was leased.
+
+    ``streams`` are those that follow it now; ``on_streams`` is called when one comes or goes.
+    """
+
+    def __init__(
+        self, monitor: Monitor, guest: Guest | None, facts: Facts, journal: Journal
+    ) -> None:
+        self.monitor = monitor
+        self.guest = guest
+        self.facts = facts
+        self.leasing = Leasing(monitor, guest, journal)
+        self.notices: list[str] = []
+        self.streams: list[Stream] = []
+        self.on_streams: Callable[[], None] = lambda: None
+        self._backends: Backends | None = None
+
+    @property
+    def where(self) -> str:
+        """The monitor's address, as messages name this guest."""
+        return str(self.monitor.address)
+
+    async def list(self, *patterns: str) -> dict[str, EventState]:
+        """Return the states of the events that ``patterns`` match (default: all), by name."""
+        selection = Selection.of(*(patterns or ("*",)))
+        states = await self.states_of(selection)
+        return {name: states[name] for name in sorted(selection.pick(states))}
+
+    async def enable(self, *patterns: str) -> SwitchReport:
+        """Switch events on until they are changed again; see :meth:`Leasing.switch`."""
+        return await self.leasing.switch(None, Selection.of(*patterns), True)
+
+    async def disable(self, *patterns: str) -> SwitchReport:
+        """Switch events off until they are changed again; see :meth:`Leasing.switch`."""
+        return await self.leasing.switch(None, Selection.of(*patterns), False)
+
+    @contextlib.asynccontextmanager
+    async def switched(
+        self, selection: Selection, enable: bool = True, *, agreed: bool = True
+    ) -> AsyncIterator[SwitchReport]:
+        """Switch events for the length of the block; then put them back as found."""
+        owner = new_owner()
+        try:
+            yield await self.leasing.switch(owner, selection, enable, agreed=agreed)
+        finally:
+            await self.end(owner)
+
+    def follow(
+        self,
+        *patterns: str | Selection,
+        where: str | None = None,
+        backend: str = "auto",
+        text: bool = False,
+        limit: int | None = None,
+        kernel: Sequence[str] = (),
+        guard: int | Budget | None = None,
+        news: bool = True,
+        whole: bool = False,
+    ) -> Stream:
+        """Return a stream of what the guest says, to enter with ``async with``.
+
+        ``patterns`` are switched on while it is entered; without any it shows what is on. A
+        :class:`Selection` can leave out as well. The rest is told at :class:`Stream`.
+        """
+        from qtctl.session.stream import Stream
+
+        rules = [
+            rule
+            for pattern in patterns
+            for rule in (Selection.of(pattern) if isinstance(pattern, str) else pattern).rules
+        ]
+        chosen = Selection(tuple(rules))
+        return Stream(
+            self,
+            chosen,
+            where=where,
+            backend=backend,
+            text=text,
+            limit=limit,
+            kernel=kernel,
+            guard=guard,
+            news=news,
+            whole=whole,
+        )
+
+    def following(self, stream: Stream, now: bool) -> None:
+        """Be told by a stream that it follows the guest now, or no more."""
+        if now != (stream in self.streams):
+            (self.streams.append if now else self.streams.remove)(stream)
+            self.on_streams()
+
+    @contextlib.contextmanager
+    def mending(self, say: Callable[[str], None]) -> Iterator[None]:
+        """For the length of the block give back what a killed lender left, and say so."""
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def recover() -> None:
+            with contextlib.suppress(QtctlError):
+                for notice in await self.leasing.recover():
+                    say(notice)
+
+        def begin() -> None:
+            tasks.add(asyncio.ensure_future(recover()))
+
+        self.monitor.mended = begin
+        try:
+            yield
+        finally:
+            self.monitor.mended = lambda: None
+            for task in tasks:
+                task.cancel()
+
+    def guest_ended(self) -> bool:
+        """Tell whether the guest's process is gone, as far as that can be seen."""
+        return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
+
+    async def ends_soon(self) -> bool:
+        """Tell whether the guest ends: its monitor goes before its process does."""
+        deadline = time.monotonic() + _ENDING_S
+        while not self.guest_ended():
+            if self.guest is None or time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_ENDING_POLL_S)
+        return True
+
+    async def reconnect(self) -> None:
+        """Connect once more after the link was lost, to give the guest back.
+
+        Raises:
+            ConnectionFailed: it does not answer; leases stay in the journal.
+        """
+        await self.monitor.reconnect()
+
+    async def comes_back(self, timeout_s: float | None = None) -> bool:
+        """Wait until a guest answers at this address again, and attach to it; tell whether one did.
+
+        For a console whose link was lost for good: QEMU ended and another was started in its place,
+        or its monitor was closed. Streams of before must have been left; the new guest has none of
+        their leases. ``timeout_s`` of None waits for ever, at next to no cost.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with contextlib.suppress(ConnectionFailed):
+                await self.monitor.reconnect(another_guest=True)
+                break
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_RETURN_POLL_S)
+        if self.guest_ended():
+            forget(self.leasing.journal)
+        self.guest, journal = _identify(self.monitor, None)
+        self.facts = self.facts.about(self.guest)
+        self.leasing = Leasing(self.monitor, self.guest, journal)
+        self._backends = None
+        self.notices += await self.leasing.recover()
+        return True
+
+    async def end(self, owner: Owner) -> GivenBack:
+        """End a lease over the link, over a new one, or not at all if the guest has ended."""
+        if self.guest_ended():
+            forget(self.leasing.journal)
+            return GivenBack()
+        try:
+            if self.monitor.lost:
+                await self.reconnect()
+            given = await self.leasing.give_back(owner)
+        except QtctlError as failure:
+            if self.monitor.lost and await self.ends_soon():
+                forget(self.leasing.journal)
+                return GivenBack()
+            note = f"could not give the guest back: {failure.message}; the next qtctl run will"
+            given = GivenBack(notes=(note,))
+        self.notices += given.notes
+        return given
+
+    async def restore(self) -> GivenBack:
+        """Put back everything qtctl switched and no running qtctl still needs."""
+        return await self.leasing.restore()
+
+    async def backends(self) -> Backends:
+        """Return the guest's trace backends, asked once a session."""
+        if self._backends is None:
+            self._backends = await self.facts.backends(self.monitor)
+        return self._backends
+
+    async def all_states(self) -> States:
+        """Return the state of every event of the guest, by name."""
+        return await self.states_of(Selection.of("*"))
+
+    async def states_of(self, selection: Selection) -> States:
+        """Return states that include all that ``selection`` picks, and perhaps more."""
+        states = await read_selected(self.monitor, selection)
+        if not selection.plain:
+            remember(states, self.facts.declarations_path)
+        return states
+
+
+@contextlib.asynccontextmanager
+async def attach(
+    target: str | None = None,
+    *,
+    events_all: Path | None = None,
+    lend: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    told: Callable[[str], None] = lambda text: None,
+) -> AsyncIterator[Session]:
+    """Attach to a guest: find it, connect, and give back what a killed run left on it.
+
+    ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
+    else the only guest running. ``say`` is told what was given back. The monitor is borrowed where
+    another qtctl lends it; with ``lend`` this process lends it to others while it holds it, and
+    ``told`` hears who comes and goes.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running and none is named.
+        ConnectionFailed: no guest or no monitor; MonitorBusy where another client holds it.
+    """
+    address, guest = resolve(target)
+    monitor = await _connect(address, guest, lend, told)
+    guest, journal = _identify(monitor, guest)
+    session = Session(monitor, guest, Facts(guest, events_all), journal)
+    try:
+        _prune(state_folder())
+        for notice in await session.leasing.recover():
+            say(notice)
+        with session.mending(say):
+            yield session
+    finally:
+        await session.monitor.close()
+
+
+def resolve(target: str | None) -> tuple[Address, Guest | None]:
+    """Return the address a TARGET means, and the guest where finding it told.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running.
+        ConnectionFailed: no such guest, or it has no QMP monitor.
+    """
+    chosen = target or next((v for name in TARGET_VARIABLES if (v := os.environ.get(name))), None)
+    parsed = parse_target(chosen) if chosen else None
+    if isinstance(parsed, Address):
+        return parsed, None
+    guest = the_only_guest() if parsed is None else find_guest(parsed)
+    if guest is None:
+        raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
+    if not guest.addresses:
+        raise ConnectionFailed(
+            f"guest {guest.pid} has no QMP monitor that can be connected to",
+            hint="start QEMU with -qmp unix:PATH,server=on,wait=off",
+        )
+    if len(guest.addresses) == 1:
+        return guest.addresses[0], guest
+    lent = [address for address in guest.addresses if is_lent(address)]
+    free = [address for address in guest.addresses if not holders(address, guest)]
+    return (lent or free or list(guest.addresses))[0], guest
+
+
+async def _connect(
+    address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
+) -> Monitor:
+    try:
+        return await connect(address, lend=lend, told=told)
+    except MonitorBusy as busy:
+        if busy.hint:
+            raise  # a lender that does not answer
+        raise _busy(address, guest or find_guest(address), busy) from busy
+
+
+def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
+    """Tell a held monitor from a stopped or a dead one, and name who holds it."""
+    if guest is not None and _is_stopped(guest.pid):
+        return ConnectionFailed(
+            f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
+            hint=f"kill -CONT {guest.pid}",
+        )
+    # Our own end, just closed, may still be a connection of nobody's.
+    held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
+    if held:
+        return MonitorBusy(
+            f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
+            hint="end that client and start qtctl share, whose socket serves it too; "
+            "or give QEMU a second -qmp socket",
+        )
+    return MonitorBusy(
+        f"{busy.message}: another client may hold it, or QEMU hangs",
+        hint="end the other client, or give QEMU a second -qmp socket",
+    )
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
+    return False
+
+
+def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journal]:
+    """Return the guest behind a monitor and its journal."""
+    if guest is None:
+        guest = listening_process(monitor.address, monitor.guest_pid)
+    if guest is None:
+        key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
+    else:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        key = f"{boot}-{guest.pid}-{guest.started}"
+    return guest, Journal(state_folder() / key, owner_alive)
+
+
+def state_folder() -> Path:
+    """Return the folder that holds one folder of leases per guest."""
+    import platformdirs
+
+    return platformdirs.user_state_path("qtctl") / "leases"
+
+
+def _prune(folder: Path) -> None:
+    """Forget guests that have ended: nothing of them is left to give back."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        for entry in folder.iterdir():
+            match = re.fullmatch(r"([0-9a-f]{8})-(\d+)-(\d+)", entry.name)
+            if match and (match[1] != boot or not same_process(int(match[2]), int(match[3]))):
+                forget(Journal(entry, owner_alive))

@@ -1,0 +1,1 @@
+"""Output formats: a module or folder for each."""

@@ -1,0 +1,107 @@
+"""Trace records as CSV: the columns are the keys of schema ``qtctl/1``, for many at once.
+
+``args`` is JSON, and also holds what other objects have beside these keys; where the arguments of
+one event are named they have columns of their own, after the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qtctl.model import Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Column, StringColumn, readable
+from qtctl.text.values import csv_text
+from qtctl.writers.lines import Lines, write
+
+__all__ = ["CsvLines"]
+
+_COLUMNS = (
+    "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
+)  # fmt: skip
+
+
+class CsvLines:
+    """Makes lines of CSV; ``arguments`` are those with columns of their own."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = arguments
+
+    def header(self) -> str:
+        """Return the first line."""
+        # An argument that is called as another column has an underscore behind its name.
+        own = (f"{name}_" if name in _COLUMNS else name for name in self._arguments)
+        return readable(csv_text([[*_COLUMNS, *own]]))
+
+    def note(self, told: Mapping[str, Any]) -> str:
+        """Return the line of an object of schema ``qtctl/1`` that is no record."""
+        own = {key: told.get(key) for key in _COLUMNS}
+        more = {key: value for key, value in told.items() if key not in own}
+        own["args"] = json.dumps(more) if more else None
+        return readable(csv_text([[*own.values(), *(None for _ in self._arguments)]]))
+
+    def lines(self, batch: Batch) -> list[str]:
+        """Return the lines of a batch; a text with a newline in it goes over several."""
+        blocks = []
+        for event, rows, values in batch.alike():
+            block = Lines(rows)
+            blocks.append(block)
+            if event < 0:
+                block.literal(f"text,,,,,{batch.backend},,,")
+                block.texts(batch.texts(rows), _cell)
+                block.literal(",,")
+            else:
+                self._event(block, batch, batch.names[event], values)
+            for name in self._arguments:
+                block.literal(",")
+                if values is not None and name in values:
+                    _put(block, values[name])
+        return write(blocks)
+
+    def _event(
+        self, block: Lines, batch: Batch, name: str, values: Mapping[str, Column] | None
+    ) -> None:
+        """Put what stands before the arguments with columns of their own."""
+        rows = block.rows
+        block.literal("event,")
+        block.number(batch.time_ns[rows])
+        late = batch.arrived[rows].astype(np.int64)
+        block.choice(late, [f",{clock}," for clock in (batch.clock, Clock.ARRIVAL)])
+        block.literal("," if batch.pid is None else f"{batch.pid},")
+        block.optional(batch.tid[rows].astype(np.int64), "", "")
+        block.literal(f",{batch.backend},{_cell(name)},,,")
+        if values is None:
+            block.texts(batch.raws(rows), _cell)
+        block.literal(",")
+        if self._arguments:
+            return
+        if not values:
+            block.literal("{}")
+            return
+        before = '"{'
+        for key, column in values.items():
+            block.literal(f"{before}{_json(key)}: ")
+            _put(block, column, in_json=True)
+            before = ", "
+        block.literal('}"')
+
+
+def _put(block: Lines, column: Column, *, in_json: bool = False) -> None:
+    if isinstance(column, StringColumn):
+        block.texts(column, _json if in_json else _cell)
+    else:
+        block.number(column)
+
+
+def _cell(text: str) -> str:
+    """Return a text as a cell, one of several."""
+    return csv_text([[readable(text), ""]])[:-1]
+
+
+def _json(text: str) -> str:
+    """Return a text as JSON in a cell that is quoted."""
+    return json.dumps(text).replace('"', '""')

@@ -1,0 +1,60 @@
+"""Trace records as JSON lines: what ``records.schema`` says, for many at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from qtctl.model import Clock
+from qtctl.records import schema
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Record, StringColumn
+from qtctl.writers.lines import Lines, write
+
+_PLACE = re.compile(r'"\\u0000(\d+)"')
+
+
+def json_lines(batch: Batch) -> list[str]:
+    """Return the lines of a batch, an object each, as ``json.dumps`` of ``schema.record`` is."""
+    blocks = []
+    for event, rows, values in batch.alike():
+        columns: list[Any] = []
+
+        def place(column: Any, columns: list[Any] = columns) -> Any:
+            columns.append(column)
+            return f"\0{len(columns) - 1}"
+
+        if event < 0:
+            line = place(batch.texts(rows))
+            record = Record("", {}, 0, batch.clock, None, batch.backend, batch.pid, None, line)
+        else:
+            late = batch.arrived[rows]
+            clock = place(late) if late.any() else batch.clock
+            args = {} if values is None else {key: place(one) for key, one in values.items()}
+            raw = place(batch.raws(rows)) if values is None else None
+            time_ns, tid = place(batch.time_ns[rows]), place(batch.tid[rows])
+            name = batch.names[event]
+            record = Record(name, args, time_ns, clock, tid, batch.backend, batch.pid, raw)
+        block = Lines(rows)
+        blocks.append(block)
+        text, *rest = _PLACE.split(json.dumps(schema.record(record)))
+        block.literal(text)
+        for number, literal in zip(rest[::2], rest[1::2], strict=True):
+            _put(block, columns[int(number)], batch.clock)
+            block.literal(literal)
+    return write(blocks)
+
+
+def _put(block: Lines, column: Any, clock: Clock) -> None:
+    """Put a column where it was left out."""
+    if isinstance(column, StringColumn):
+        block.texts(column, json.dumps)
+    elif column.dtype == np.bool_:
+        block.choice(column.astype(np.int64), [json.dumps(clock), json.dumps(Clock.ARRIVAL)])
+    elif column.dtype == np.int32:
+        block.optional(column.astype(np.int64), "", "", instead="null")
+    else:
+        block.number(column)

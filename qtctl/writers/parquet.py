@@ -1,0 +1,111 @@
+"""A folder of Parquet files, partitioned as Hive does: ``guest=PID/event=NAME/time=HOUR/``.
+
+A guest that is not known is 0, for readers find no type for a partition of nulls.
+
+DuckDB, Polars, Spark and Dask read it as one data set, or an event of it as one table. A partition
+holds the columns of ``records.arrow`` but those that its folder tells; texts are plain strings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from qtctl.model import Clock
+from qtctl.records.arrow import LINES, NOTES, event_rows, event_schema, lines_rows, notes_rows
+from qtctl.records.batch import Batch
+from qtctl.records.columns import readable
+from qtctl.records.items import Item
+from qtctl.records.notes import to_object
+
+__all__ = ["HOUR_NS", "ParquetExport"]
+
+HOUR_NS = 3_600_000_000_000
+_PART_ROWS = 1 << 18
+_KEPT_ROWS = 1 << 21
+_ELSEWHERE = ("event", "file")
+
+
+class _Place(NamedTuple):
+    """A partition."""
+
+    guest: int
+    event: str
+    time: str
+
+
+class ParquetExport:
+    """Writes into ``folder``, which exists and is empty; rows are kept until they fill a part."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: defaultdict[_Place, list[Any]] = defaultdict(list)
+        self._rows: defaultdict[_Place, int] = defaultdict(int)
+        self._parts: defaultdict[_Place, int] = defaultdict(int)
+        self._monotonic = False
+        self._guest = 0
+
+    def take(self, item: Item) -> None:
+        """Write the next batch, loss or note."""
+        if isinstance(item, Batch):
+            self._monotonic = item.clock is Clock.MONOTONIC
+            self._guest = item.pid or 0
+            for event in item.groups():
+                if event < 0:
+                    rows, name = lines_rows(item, LINES), "lines"
+                else:
+                    name = item.names[event]
+                    rows = event_rows(item, name, event_schema(item.table, name))
+                self._keep(name, rows)
+        else:
+            self._keep("notes", notes_rows([to_object(item)], NOTES))
+        if sum(self._rows.values()) >= _KEPT_ROWS:
+            self.finish()
+
+    def _keep(self, name: str, rows: Any) -> None:
+        hours = rows.column("time_ns").to_numpy() // HOUR_NS
+        for hour in np.unique(hours).tolist():
+            place = _Place(self._guest, name, self._time(hour))
+            part = rows.filter(pa.array(hours == hour))
+            self._kept[place].append(part)
+            self._rows[place] += len(part)
+            if self._rows[place] >= _PART_ROWS:
+                self._write(place)
+
+    def _time(self, hour: int) -> str:
+        if self._monotonic:
+            return f"boot+{hour:04}h"
+        return datetime.fromtimestamp(hour * HOUR_NS // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H")
+
+    def _write(self, place: _Place) -> None:
+        table = pa.Table.from_batches(self._kept.pop(place))
+        del self._rows[place]
+        names = [name for name in table.column_names if name not in _ELSEWHERE]
+        table = table.select(names)
+        plain = [
+            pa.field(one.name, pa.string()) if pa.types.is_dictionary(one.type) else one
+            for one in table.schema
+        ]
+        folder = self._folder
+        for key, value in place._asdict().items():
+            folder /= f"{key}={quote(readable(str(value)), safe='+')}"
+            folder.mkdir(mode=0o700, exist_ok=True)
+        path = folder / f"part-{self._parts[place]}.parquet"
+        self._parts[place] += 1
+        with path.open("xb") as file:
+            pq.write_table(table.cast(pa.schema(plain)), file)
+
+    def finish(self) -> None:
+        """Write what is kept."""
+        for place in list(self._kept):
+            self._write(place)
+
+    def close(self) -> None:
+        """Nothing stays open."""

@@ -1,0 +1,364 @@
+"""Records as a Perfetto trace: bytes of TrackEvent packets, to be written one after the other.
+
+Threads are tracks, and devices: records without a thread that carry a device's address go there.
+Pairs of START and END are slices on the device's track, side by side where they overlap, with the
+arguments of the END; rates are counters. Source: ``protos/perfetto/trace`` of Perfetto; fields
+checked with the package of its protos, version 0.59.1.
+
+Times are those of the records, in ns, on the trace's own clock; where they are Unix time a clock
+snapshot says so. Records of one track and time are put 1 ns apart: trace processor would pile them
+up, and lose the arguments of what lies on 512 others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qtctl.analysis.pairs import Pairing, Pairs
+from qtctl.model import Clock, Kind
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Column, Int64Array, StringColumn, readable
+from qtctl.records.event_table import EventTable
+from qtctl.records.printf import hex_arguments
+from qtctl.writers.perfetto.packets import Events, Lanes, Spread, write
+from qtctl.writers.perfetto.protobuf import message, number, tag, text
+
+__all__ = ["RATE_NS", "PairOf", "PerfettoTrace"]
+
+RATE_NS = 100_000_000
+"""Length of the spans that a rate counts records in."""
+_DEVICES = ("vdev", "dev", "s", "state", "n", "nic", "bus", "bs", "blk", "chrdev")
+"""What QEMU calls the first argument of an event where it is the device that the event is of."""
+
+_SEQUENCE = 1
+_CLEARED, _NEEDS = 1, 2
+_BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
+_REALTIME, _BOOTTIME = 1, 6
+# Fields of TracePacket and of the messages in it; see ``kernels/perfetto.py`` for those of events
+# with a track.
+_PACKET = 1
+_CLOCKS, _SEQUENCE_ID, _INTERNED, _FLAGS, _TRACK = 6, 10, 12, 13, 60
+_TYPE, _NAME, _COUNT = 9, 10, 30
+_ANNOTATION = 4
+_UINT, _INT, _STRING, _POINTER = 3, 4, 6, 7
+
+
+@dataclass(frozen=True, slots=True)
+class PairOf:
+    """Which records are the begin and the end of a slice, and the arguments that tell it."""
+
+    start: str
+    end: str
+    key: tuple[str, ...]
+
+
+class PerfettoTrace:
+    """Makes the packets of one trace; every method returns the bytes to write next."""
+
+    def __init__(self, table: EventTable, pairs: Sequence[PairOf] = ()) -> None:
+        self._table = table
+        self._pairs = tuple(pairs)
+        self._pairings: dict[tuple[int, int | None], Pairing] = {}
+        self._tracks: dict[Any, int] = {}
+        self._names: dict[str, int] = {}
+        self._arguments: dict[str, int] = {}
+        self._groups: dict[tuple[int, int | None, int], int] = {}
+        self._described: list[bytes] = []
+        self._lanes = Lanes()
+        self._spread = Spread()
+        self._rates: list[NDArray[np.int64]] = []
+        self._hex: dict[str, frozenset[str]] = {}
+        self._fresh: list[bytes] = []
+        self._out: list[bytes] = []
+        self._clock_told = False
+        self._packet(number(_FLAGS, _CLEARED))
+
+    def take(self, batch: Batch) -> bytes:
+        """Return the packets of a batch of records."""
+        if not len(batch):
+            return b""
+        self._tell_clock(batch)
+        devices = _devices(batch)
+        kinds = []
+        for event, rows, values in batch.alike():
+            name = "line" if event < 0 else batch.names[event]
+            kinds.append(self._kind(rows, _INSTANT, name))
+            self._annotate(kinds[-1], batch, event, rows, values)
+        self._instants(kinds, batch.time_ns, self._places(batch, devices))
+        self._count(batch)
+        for which in range(len(self._pairs)):
+            found = self._pairing(which, batch.pid).feed(batch)
+            if len(found):
+                self._slices(which, batch, found, devices[found.row])
+        return self._flush()
+
+    def note(self, told: Mapping[str, Any]) -> bytes:
+        """Return the packet of what stands between records: an object of schema ``qtctl/1``."""
+        if told["type"] == "loss":
+            for pairing in self._pairings.values():
+                pairing.lose()
+        track = self._track(("notes",), lambda: text(2, "qtctl"))
+        kind = self._kind(np.zeros(1, np.int64), _INSTANT, str(told["type"]))
+        for key, value in told.items():
+            if key in ("type", "time_ns") or value is None:
+                continue
+            named = number(1, self._argument(key))
+            if isinstance(value, int):
+                kind.literal(message(_ANNOTATION, named, number(_INT, value)))
+            else:
+                shown = _text(value if isinstance(value, str) else json.dumps(value))
+                kind.literal(message(_ANNOTATION, named, shown))
+        self._instants([kind], np.array([told["time_ns"]]), np.array([track]))
+        return self._flush()
+
+    def finish(self) -> bytes:
+        """Return the packets that end it: the rates."""
+        if self._rates:
+            track, span, count = _summed(np.concatenate(self._rates, axis=1))
+            values, codes = np.unique(count, return_inverse=True)
+            kind = self._kind(np.arange(len(track)), _COUNTER)
+            per_s = (values * (1_000_000_000 // RATE_NS)).tolist()
+            kind.choice(codes, [number(_COUNT, value) for value in per_s])
+            self._events([kind], span * RATE_NS, track)
+            self._rates = []
+        return self._flush()
+
+    def _tell_clock(self, batch: Batch) -> None:
+        """Say that the trace's clock is Unix time, once, if it is."""
+        if self._clock_told or batch.clock is Clock.MONOTONIC:
+            return
+        self._clock_told = True
+        now = max(0, int(batch.time_ns[0]))
+        both = (message(1, number(1, one), number(2, now)) for one in (_BOOTTIME, _REALTIME))
+        self._packet(message(_CLOCKS, *both))
+
+    # Packets
+
+    def _packet(self, *fields: bytes) -> None:
+        self._out.append(message(_PACKET, number(_SEQUENCE_ID, _SEQUENCE), *fields))
+
+    def _flush(self) -> bytes:
+        out, self._out = b"".join(self._out), []
+        return out
+
+    def _kind(self, rows: Int64Array, what: int, name: str | None = None) -> Events:
+        """Return events of a type, with a name or without."""
+        events = Events(rows)
+        named = b"" if name is None else number(_NAME, self._interned(self._names, 2, name))
+        events.literal(number(_TYPE, what) + named)
+        return events
+
+    def _events(self, kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> None:
+        """Put events, after the names that they are the first to use."""
+        if self._fresh:
+            self._packet(number(_FLAGS, _NEEDS), message(_INTERNED, *self._fresh))
+            self._fresh = []
+        self._out.append(write(kinds, time_ns, track))
+
+    def _instants(self, kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> None:
+        self._events(kinds, self._spread.times(track, time_ns), track)
+
+    def _interned(self, known: dict[str, int], place: int, name: str) -> int:
+        number_of = known.get(name)
+        if number_of is None:
+            number_of = known[name] = len(known) + 1
+            self._fresh.append(message(place, number(1, number_of), text(2, readable(name))))
+        return number_of
+
+    def _argument(self, name: str) -> int:
+        return self._interned(self._arguments, 3, name)
+
+    def _annotate(
+        self,
+        kind: Events,
+        batch: Batch,
+        event: int,
+        rows: Int64Array,
+        values: Mapping[str, Column] | None,
+    ) -> None:
+        """Put the arguments of rows of an event, or what there is in their stead."""
+        if event < 0:
+            values = {"line": batch.texts(rows)}
+        elif values is None:
+            values = {"raw": batch.raws(rows)}
+        in_hex = self._in_hex(batch.names[event]) if event >= 0 else ()
+        for name, column in values.items():
+            named = number(1, self._argument(name))
+            if isinstance(column, StringColumn):
+                texts = [message(_ANNOTATION, named, _text(one)) for one in column.uniques]
+                kind.choice(column.codes, texts)
+                continue
+            plain = named + tag(_POINTER if name in in_hex else _UINT)
+            negative = plain if column.dtype == np.uint64 else named + tag(_INT)
+            kind.numbers(column, plain, negative)
+
+    def _in_hex(self, name: str) -> frozenset[str]:
+        if name not in self._hex:
+            declared = self._table.declarations.get(name)
+            self._hex[name] = hex_arguments(declared) if declared else frozenset()
+        return self._hex[name]
+
+    # Tracks
+
+    def _track(self, key: Any, describe: Callable[[], bytes]) -> int:
+        """Return the id of a track; it is described when it is first used."""
+        found = self._tracks.get(key)
+        if found is None:
+            described = describe()  # may make the parent's track
+            found = self._tracks[key] = len(self._tracks) + 1
+            self._packet(message(_TRACK, number(1, found), described))
+        return found
+
+    def _guest(self, pid: int | None) -> int:
+        def describe() -> bytes:
+            if pid is None:
+                return text(2, "QEMU")
+            return message(3, number(1, pid), text(6, "QEMU"))
+
+        return self._track(("guest", pid), describe)
+
+    def _child(self, pid: int | None, name: str) -> int:
+        return self._track(
+            ("child", pid, name), lambda: number(5, self._guest(pid)) + text(2, name)
+        )
+
+    def _thread(self, pid: int | None, tid: int) -> int:
+        if pid is None:  # Perfetto knows threads of processes only
+            return self._child(pid, f"thread {tid}")
+        return self._track(
+            ("thread", pid, tid),
+            lambda: number(5, self._guest(pid)) + message(4, number(1, pid), number(2, tid)),
+        )
+
+    def _device(self, pid: int | None, device: int) -> int:
+        return self._child(pid, f"device {device:#x}")
+
+    def _places(self, batch: Batch, devices: NDArray[np.uint64]) -> Int64Array:
+        """Return the track of each record: its thread's, its device's, or that of all others."""
+        track, pid = np.empty(len(batch), np.int64), batch.pid
+        threads = batch.tid >= 0
+        track[threads] = _each(batch.tid[threads], lambda tid: self._thread(pid, tid))
+        known = ~threads & (devices > 0)
+        track[known] = _each(devices[known], lambda one: self._device(pid, one))
+        rest = ~threads & (devices == 0)
+        names = ("events", "log")
+        track[rest] = _each(batch.event[rest] < 0, lambda line: self._child(pid, names[line]))
+        return track
+
+    # Slices and rates
+
+    def _slices(self, which: int, batch: Batch, found: Pairs, device: NDArray[np.uint64]) -> None:
+        """Put pairs, the ENDs of which are of these devices."""
+        one, pid = self._pairs[which], batch.pid
+        start_ns, end_ns = found.start_ns, np.maximum(found.start_ns, found.end_ns)
+        group = _each(device, lambda value: self._group(which, pid, value))
+        lane = self._lanes.lay(group, start_ns, end_ns)
+        track = _each(group << 32 | lane, lambda code: self._lane(code >> 32, code))
+        begins = np.arange(0, 2 * len(found), 2)
+        kinds = [self._kind(begins, _BEGIN, one.start)]
+        ends = batch.select(found.row)
+        for event, rows, values in ends.alike():
+            kinds.append(self._kind(begins[rows] + 1, _END))
+            self._annotate(kinds[-1], ends, event, rows, values)
+        self._events(kinds, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
+
+    def _pairing(self, which: int, pid: int | None) -> Pairing:
+        """Return what pairs the records of a guest."""
+        if (which, pid) not in self._pairings:
+            one = self._pairs[which]
+            made = Pairing(self._table, [one.start], [one.end], one.key)
+            self._pairings[which, pid] = made
+        return self._pairings[which, pid]
+
+    def _group(self, which: int, pid: int | None, device: int) -> int:
+        """Return the number of the slices that share lanes."""
+        key = (which, pid, device)
+        if key not in self._groups:
+            self._groups[key] = len(self._groups)
+            one = self._pairs[which]
+            parent = self._device(pid, device) if device else self._guest(pid)
+            name = text(2, readable(f"{one.start} to {one.end}"))
+            self._described.append(number(5, parent) + name)
+        return self._groups[key]
+
+    def _lane(self, group: int, code: int) -> int:
+        return self._track(("lane", code), lambda: self._described[group])
+
+    def _count(self, batch: Batch) -> None:
+        """Count the records of each event and span; a run of neighbours at a time."""
+        tracks, rows = [], []
+        for event, places in batch.groups().items():
+            if event >= 0:
+                counter = self._rate(batch.pid, batch.names[event])
+                tracks.append(np.full(len(places), counter, np.int64))
+                rows.append(places)
+        if rows:
+            track = np.concatenate(tracks)
+            span = batch.time_ns[np.concatenate(rows)] // RATE_NS
+            self._rates.append(np.stack(_runs(track, span, np.ones(len(span), np.int64))))
+
+    def _rate(self, pid: int | None, name: str) -> int:
+        return self._track(
+            ("rate", pid, name),
+            lambda: (
+                number(5, self._guest(pid))
+                + text(2, f"{readable(name)} rate")
+                + message(8, text(6, "events/s"))
+            ),
+        )
+
+
+def _text(value: str) -> bytes:
+    """Return the field of a text; trace processor would end it at a NUL."""
+    return text(_STRING, readable(value).replace("\0", "\\x00"))
+
+
+def _each(values: NDArray[Any], number_of: Callable[[Any], int]) -> Int64Array:
+    """Return the number of each value; each distinct one is asked for once."""
+    distinct, codes = np.unique(values, return_inverse=True)
+    return np.array([number_of(value) for value in distinct.tolist()], np.int64)[codes]
+
+
+def _devices(batch: Batch) -> NDArray[np.uint64]:
+    """Address of each record's device, 0 where it has none."""
+    found = np.zeros(len(batch), np.uint64)
+    for event, rows in batch.groups().items():
+        declared = batch.table.declaration(event) if event >= 0 else None
+        if declared is None or not declared.arguments:
+            continue
+        first = declared.arguments[0]
+        if first.kind is Kind.POINTER and first.name in _DEVICES:
+            column = batch.arguments(event).values.get(first.name)
+            if column is not None and not isinstance(column, StringColumn):
+                found[rows] = column
+    return found
+
+
+def _runs(track: Int64Array, span: Int64Array, count: Int64Array) -> list[Int64Array]:
+    """Return the columns with neighbours of one track and span made one, their counts added."""
+    first = np.ones(len(track), np.bool_)
+    first[1:] = (track[1:] != track[:-1]) | (span[1:] != span[:-1])
+    starts = np.flatnonzero(first)
+    return [track[starts], span[starts], np.add.reduceat(count, starts)]
+
+
+def _summed(runs: NDArray[np.int64]) -> list[Int64Array]:
+    """Return tracks, spans and counts, each pair once; what is followed by no other by a zero."""
+    track, span, count = runs[:, np.lexsort((runs[1], runs[0]))]
+    track, span, count = _runs(track, span, count)
+    last = np.ones(len(track), np.bool_)
+    last[:-1] = (track[1:] != track[:-1]) | (span[1:] != span[:-1] + 1)
+    zero = np.zeros(np.count_nonzero(last), np.int64)
+    every = [
+        np.concatenate([track, track[last]]),
+        np.concatenate([span, span[last] + 1]),
+        np.concatenate([count, zero]),
+    ]
+    order = np.lexsort((every[0], every[1]))
+    return [column[order] for column in every]
