@@ -139,7 +139,7 @@ def _table(
 
 
 def _histogram(style: Style, spread: Spread, bars: list[Bar], in_hex: bool) -> Iterator[str]:
-    from qtctl.commands.histogram import histogram
+    from qtctl.text.bars import histogram
     from qtctl.text.tables import pairs
 
     def label(value: float) -> str:

@@ -16,7 +16,7 @@ from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import selection
 from qtctl.commands.writing import WHERE, lost_words
 from qtctl.errors import QtctlError, UsageError
-from qtctl.text.figures import short
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.analysis.compare import Both, Comparison, Profile
@@ -165,8 +165,8 @@ def _changed(one: Both) -> bool:
 
 
 def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
-    from qtctl.commands.histogram import duration_words
     from qtctl.text.tables import table
+    from qtctl.text.units import duration_words
 
     most = None if everything else _ROWS
     events = [one for one in found.events if everything or _changed(one)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.output import new_folder, open_new, whole_or_removed
-from qtctl.commands.progress import Progress
+from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.replay import print_all
 from qtctl.commands.values import count, selection
@@ -160,10 +160,10 @@ async def _copy(context: Context, trace: Replay, made: Export) -> None:
             made.take(item)
         return items is not None
 
-    progress = Progress(context, trace.size, alone=True)
+    progress = bytes_progress(context, trace.size)
     try:
         while not context.stop.is_set() and await asyncio.to_thread(step):
-            progress.tell(trace.taken)
+            progress.update(trace.taken)
         if not context.stop.is_set():
             await asyncio.to_thread(made.finish)
     except OSError as error:

@@ -185,9 +185,10 @@ def _lines(
     whole: Spread,
     groups: list[tuple[int | str | None, Spread]],
 ) -> Iterator[str]:
-    from qtctl.commands.histogram import duration_words, histogram
+    from qtctl.text.bars import histogram
     from qtctl.text.style import escaped
     from qtctl.text.tables import cut, pairs, table
+    from qtctl.text.units import duration_words
 
     rest = [(words, _rest(measured)[name]) for name, words in _TOLD.items()]
     told = [(words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2]

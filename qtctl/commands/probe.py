@@ -6,19 +6,18 @@ import argparse
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.progress import StatusLine
+from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.stream import BACKEND
 from qtctl.commands.values import duration, selection
 from qtctl.errors import UsageError
-from qtctl.text.figures import short
 from qtctl.text.style import Style, counted
 from qtctl.text.tables import table
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.session.probe import Price, Probe
@@ -71,15 +70,16 @@ async def probe(context: Context, options: argparse.Namespace) -> Result:
 
 async def _run(context: Context, prober: Probe) -> None:
     """Run the probe to its end or until told to stop, and tell how far it is."""
-    line = StatusLine(context)
+    total = len(prober.picked)
+    progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
     stopping = asyncio.ensure_future(_stop_when(context.stop, prober))
     try:
         async with contextlib.aclosing(prober.run()) as samples:
             async for left in samples:
-                line.tell(partial("{} of {} events to price ".format, left, len(prober.picked)))
+                progress.update(total - left)
     finally:
         stopping.cancel()
-        line.clear()
+        progress.clear()
 
 
 async def _stop_when(stop: asyncio.Event, prober: Probe) -> None:

@@ -1,4 +1,4 @@
-"""How a long job goes, on one line of a terminal's stderr."""
+"""Progress of long work: one line on a terminal's stderr, drawn by rich."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.records.items import Item
@@ -19,26 +20,26 @@ PROGRESS_S = 0.5
 
 
 class StatusLine:
-    """A line that is written anew now and then, on a terminal, unless ``-q``.
+    """A line on stderr that is rewritten at most every half second.
 
-    ``alone`` says that nothing else is shown meanwhile.
+    It shows on a terminal only, not with ``-q``, and not in a console, which draws for itself.
+    ``alone``: nothing else is written to the terminal meanwhile.
     """
 
     def __init__(self, context: Context, *, alone: bool = True) -> None:
-        # A console draws on the terminal itself.
         alone = alone and context.owner is None
         self._shows = context.err_style.terminal and not context.quiet and alone
         self._due = time.monotonic() + PROGRESS_S
         self._shown = False
 
-    def tell(self, text: Callable[[], str]) -> None:
-        """Show ``text()``, which is safe to print, if it is time to."""
+    def update(self, text: Callable[[], str]) -> None:
+        """Show ``text()``, which must be safe to print, if the line is due."""
         if self._shows and time.monotonic() >= self._due:
             self._due, self._shown = time.monotonic() + PROGRESS_S, True
             self._write(f"\r{text()}\x1b[K")
 
     def clear(self) -> None:
-        """Leave the line empty."""
+        """Empty the line, so that other text can be written."""
         if self._shown:
             self._shown = False
             self._write("\r\x1b[K")
@@ -51,28 +52,74 @@ class StatusLine:
 
 
 class Progress:
-    """Tells how much of ``size`` bytes (0: not known) is done, as a :class:`StatusLine`."""
+    """A bar for work of ``total`` bytes or seconds (None: unknown), its rate and the time left.
 
-    def __init__(self, context: Context, size: int, *, alone: bool) -> None:
+    ``label`` returns what stands behind the bar, such as ``12 MiB of 340 MiB``.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        total: float | None,
+        label: Callable[[float], str],
+        *,
+        alone: bool = True,
+    ) -> None:
         self._line = StatusLine(context, alone=alone)
-        self._size = size
+        self._style = context.err_style
+        self._total = total
+        self._label = label
+        self._began = time.monotonic()
 
-    def tell(self, done: int) -> None:
-        """Be told how many bytes are done."""
-        self._line.tell(lambda: self._words(done))
-
-    def _words(self, done: int) -> str:
-        if not self._size:
-            return f"{done >> 20} MiB so far"
-        return f"{min(100, 100 * done // self._size):3} % of {self._size >> 20} MiB"
+    def update(self, done: float) -> None:
+        """Show that ``done`` of the total is done, if the line is due."""
+        self._line.update(lambda: self._draw(done))
 
     def clear(self) -> None:
-        """Leave the line empty."""
+        """Empty the line, so that other text can be written."""
         self._line.clear()
+
+    def _draw(self, done: float) -> str:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        from qtctl.text.tables import render
+
+        took = time.monotonic() - self._began
+        words = self._label(done)
+        if self._total:
+            share = min(1.0, done / self._total)
+            words = f"{share:4.0%}  {words}"
+            if done:
+                words += f"  {_clock(took / share - took)} left"
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[ProgressBar | Text] = []
+        room = self._style.width - len(words) - 3
+        if self._total and room >= 8 and self._style.unicode:
+            width = min(40, room)
+            cells.append(ProgressBar(self._total, min(done, self._total), width=width))
+            grid.add_column(width=width)
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        grid.add_row(*cells, Text(words))
+        # In the last column a terminal may go on to the next line.
+        return next(render(self._style.narrower(1), grid), "")
+
+
+def bytes_progress(context: Context, size: int | None, *, alone: bool = True) -> Progress:
+    """Return the progress of reading ``size`` bytes (None or 0: unknown)."""
+    began = time.monotonic()
+    of = f" of {size >> 20} MiB" if size else ""
+
+    def label(done: float) -> str:
+        rate = done / max(time.monotonic() - began, 1e-9)
+        return f"{int(done) >> 20} MiB{of}  {short(rate)}B/s"
+
+    return Progress(context, size or None, label, alone=alone)
 
 
 async def read_through(context: Context, trace: Replay, take: Callable[[Item], None]) -> None:
-    """Let ``take`` have all of a file, in a thread, with progress, until told to stop."""
+    """Pass every item of a file to ``take``, in a thread, until its end or until told to stop."""
 
     def step() -> bool:
         items = trace.step()
@@ -80,9 +127,16 @@ async def read_through(context: Context, trace: Replay, take: Callable[[Item], N
             take(item)
         return items is not None
 
-    progress = Progress(context, trace.size, alone=True)
+    progress = bytes_progress(context, trace.size)
     try:
         while not context.stop.is_set() and await asyncio.to_thread(step):
-            progress.tell(trace.taken)
+            progress.update(trace.taken)
     finally:
         progress.clear()
+
+
+def _clock(seconds: float) -> str:
+    """Return a number of seconds as ``1:05`` or ``2:03:04``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -20,7 +20,7 @@ from qtctl.commands.output import (
     settled,
     whole_or_removed,
 )
-from qtctl.commands.progress import PROGRESS_S, Progress
+from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.writing import lost_words
 from qtctl.errors import QtctlError, UsageError
@@ -101,7 +101,7 @@ class _Answer:
         self._names: Sequence[str] = ()
         self._types: Sequence[Any] = ()
         sizes = [one.size for one in asked.readings]
-        self._progress = Progress(context, sum(sizes) if all(sizes) else 0, alone=True)
+        self._progress = bytes_progress(context, sum(sizes) if all(sizes) else None)
 
     async def _begin(self) -> None:
         """Start the query."""
@@ -123,7 +123,7 @@ class _Answer:
                 await asyncio.wait(
                     {work, stopped}, timeout=PROGRESS_S, return_when="FIRST_COMPLETED"
                 )
-                self._progress.tell(sum(one.taken for one in self._asked.readings))
+                self._progress.update(sum(one.taken for one in self._asked.readings))
             if stopped.done():
                 self._asked.stop()
                 with contextlib.suppress(QtctlError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import re
 import signal
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.keys import keys
-from qtctl.commands.progress import StatusLine
+from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.stream import (
     ALL,
@@ -33,8 +32,8 @@ from qtctl.commands.values import duration, selection
 from qtctl.commands.writing import GUARD, WHERE, lost_words, say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.model import Control, Flood
-from qtctl.text.figures import short
 from qtctl.text.tables import table
+from qtctl.text.units import parse_size, short
 
 if TYPE_CHECKING:
     from qtctl.commands.recordings import Destination, RingFiles, Written
@@ -44,14 +43,12 @@ if TYPE_CHECKING:
 
 _TICK_S = 1.0
 _LEAST_RING = 64 << 10
-_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def ring(text: str) -> tuple[int | None, float | None]:
     """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
-    match = re.fullmatch(r"(\d+)\s*([KMG])(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match:
-        size = int(match[1]) * _SIZES[match[2].upper()]
+    size = parse_size(text)
+    if size is not None:
         if size < _LEAST_RING:
             raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
         return size, None
@@ -175,8 +172,16 @@ def _asking(context: Context, ring: RingFiles) -> Iterator[None]:
 
 async def _pump(context: Context, seconds: float | None, stream: Stream, into: Destination) -> None:
     """Record what a stream yields, until it ends or a file cannot be written."""
-    progress = StatusLine(context)
     began = time.monotonic()
+
+    def label(_: float) -> str:
+        counts, took = stream.counts, time.monotonic() - began
+        return (
+            f"{short(counts.shown)} records, {short(counts.shown / took)}/s, "
+            f"{short(into.size)}B, {lost_words(counts)} lost"
+        )
+
+    progress = Progress(context, seconds, label)
     stopping = asyncio.ensure_future(stop_when(context.stop, seconds, stream))
     ticking = asyncio.ensure_future(_tick(context, stream, into, progress, began))
     lost = False
@@ -206,28 +211,20 @@ async def _pump(context: Context, seconds: float | None, stream: Stream, into: D
 
 
 async def _tick(
-    context: Context, stream: Stream, into: Destination, progress: StatusLine, began: float
+    context: Context, stream: Stream, into: Destination, progress: Progress, began: float
 ) -> None:
-    """Write what waits, and tell how it goes. Ends only where a file cannot be written."""
-
-    def how_it_goes() -> str:
-        counts, took = stream.counts, time.monotonic() - began
-        return (
-            f"{short(counts.shown)} records, {short(counts.shown / took)}/s, "
-            f"{short(into.size)}B, {lost_words(counts)} lost"
-        )
-
+    """Flush to the file and show the progress, until cancelled or the file cannot be written."""
     try:
         while True:
             await asyncio.sleep(_TICK_S)
             _tell(context, progress, await asyncio.to_thread(into.tick))
-            progress.tell(how_it_goes)
+            progress.update(time.monotonic() - began)
     except QtctlError:
         stream.stop()
         raise
 
 
-def _tell(context: Context, progress: StatusLine, told: Iterable[str]) -> None:
+def _tell(context: Context, progress: Progress, told: Iterable[str]) -> None:
     for text in told:
         progress.clear()
         context.say(text)

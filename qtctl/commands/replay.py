@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.output import Output, put_unless_stopped, settled
-from qtctl.commands.progress import Progress
+from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
 from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, make_writer, say_end
@@ -94,7 +94,7 @@ async def replay(context: Context, options: argparse.Namespace) -> int:
 
 async def print_all(context: Context, trace: Replay, writer: Lines, output: Output) -> None:
     """Write all that is shown, until the end or until told to stop."""
-    progress = Progress(context, trace.size, alone=not sys.stdout.isatty())
+    progress = bytes_progress(context, trace.size, alone=not sys.stdout.isatty())
     try:
         while not context.stop.is_set():
             items = await asyncio.to_thread(trace.step)
@@ -104,7 +104,7 @@ async def print_all(context: Context, trace: Replay, writer: Lines, output: Outp
             for item in items:
                 lines = partial(writer.lines, item)
                 await put_unless_stopped(context, output, lines, count_records(item))
-            progress.tell(trace.taken)
+            progress.update(trace.taken)
     finally:
         progress.clear()
     await settled(context, output)

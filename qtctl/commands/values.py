@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
 from qtctl.events.patterns import Selection
 from qtctl.model import Budget
+from qtctl.text.units import parse_duration, parse_rate
 
 EXCLUDED = "\0"
 """Marks a pattern that leaves out, between the reading of argv and :func:`selection`."""
 
-_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
-
 
 def duration(text: str) -> float:
     """Read ``500ms``, ``10s``, ``10``, ``2m`` or ``1h`` as seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip())
-    if not match or not 0 < float(match[1]) < float("inf"):
+    seconds = parse_duration(text)
+    if seconds is None:
         raise argparse.ArgumentTypeError(f"not a duration: {text!r} (say 500ms, 10s, 2m or 1h)")
-    return float(match[1]) * _UNITS_S[match[2]]
+    return seconds
 
 
 def count(text: str) -> int:
@@ -35,11 +32,11 @@ def count(text: str) -> int:
 
 def budget(text: str) -> Budget:
     """Read how much a second may be said: events (``20000``), or bytes (``20MB``, ``500kB``)."""
-    match = re.fullmatch(r"(\d+)([kMG]?)(B?)(?:/s)?", text.strip(), re.ASCII)
-    number = int(match[1]) * _BYTES[match[2]] if match else 0
-    if not match or not number or (match[2] and not match[3]):
+    rate = parse_rate(text)
+    if rate is None:
         raise argparse.ArgumentTypeError(f"not a rate: {text!r} (say 20000, for events, or 20MB)")
-    return Budget(bytes_per_s=number) if match[3] else Budget(number)
+    number, is_bytes = rate
+    return Budget(bytes_per_s=number) if is_bytes else Budget(number)
 
 
 def in_order(argv: Sequence[str]) -> list[str]:

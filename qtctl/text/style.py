@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 # C0, DEL, C1, line separators, direction controls, and bytes that were not UTF-8 (surrogates).
@@ -55,6 +55,10 @@ class Style:
     def terminal(self) -> bool:
         """Whether people look at this output, so that aligned tables make sense."""
         return self.width > 0
+
+    def narrower(self, columns: int) -> Style:
+        """Return this style for an output that is narrower by so many columns."""
+        return replace(self, width=max(1, self.width - columns))
 
     def paint(self, text: str, role: str) -> str:
         """Return ``text`` in the colour of ``role`` (see ``ROLES``), or as it is."""

@@ -1,57 +1,202 @@
-"""Rows of text: an aligned table on a terminal, tab-separated lines anywhere else."""
+"""Tables: drawn by rich on a terminal, tab-separated lines anywhere else.
+
+rich is imported here alone for tables, and only once a terminal is there to draw on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
 from qtctl.text.style import Style, escaped
 
-_GAP = "  "
+if TYPE_CHECKING:
+    from rich.console import JustifyMethod, RenderableType
+    from rich.style import Style as RichStyle
+    from rich.text import Text
+
+RoleOf = Callable[[str], str | None]
+"""Returns the role (see ``ROLES``) of a cell's text, or None to leave it plain."""
+Roles = Mapping[str, RoleOf]
+"""The functions of the columns that are coloured, by the column's name."""
+
+_GAP = 2
+_LEAST_VALUE = 12
+_NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:[kMGTPE]i?B?|B|%| %|x| (?:[num]s|s))?|-|0x[0-9a-f]+")
+_LEAST_WIDTH = 8
+_HEIGHT = 1 << 20
 
 
-def table(style: Style, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table. Cells are escaped here; too long lines are cut on a terminal."""
-    return GrowingTable(style, header).lines(rows)
+def table(
+    style: Style,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    roles: Roles | None = None,
+) -> Iterator[str]:
+    """Yield the lines of a table. Cells are escaped here.
+
+    On a terminal a column whose cells are all numbers is right-aligned and never shortened; other
+    columns are shortened, with a mark, where the width asks for it.
+    """
+    return GrowingTable(style, header, roles=roles).lines(rows)
 
 
 class GrowingTable:
-    """A table whose rows come in runs: a column is as wide as its widest cell up to then."""
+    """A table whose rows come in runs: a column never gets narrower from one run to the next."""
 
-    def __init__(self, style: Style, header: Sequence[str]) -> None:
+    def __init__(self, style: Style, header: Sequence[str], *, roles: Roles | None = None) -> None:
         self._style = style
-        self._header: Sequence[str] | None = [escaped(name) for name in header]
-        self._widths = list(map(len, self._header))
+        self._header = [escaped(name) for name in header]
+        self._roles = [(roles or {}).get(name) for name in header]
+        self._widths = list(map(_width, self._header))
+        self._numbers: list[bool] = []
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         """Yield the lines of a run of rows, on a terminal with the header above the first."""
         cells = [[escaped(cell) for cell in row] for row in rows]
         if not self._style.terminal:
             yield from ("\t".join(row) for row in cells)
-            return
-        if not cells:
-            return
-        for place, width in enumerate(self._widths):
-            self._widths[place] = max(width, *(len(row[place]) for row in cells))
-        if self._header is not None:
-            yield self._style.paint(self._line(self._header), "faint")
-            self._header = None
-        yield from map(self._line, cells)
+        elif cells:
+            yield from self._drawn(cells)
 
-    def _line(self, row: Sequence[str]) -> str:
-        padded = [cell.ljust(width) for cell, width in zip(row, self._widths, strict=True)]
-        return cut(_GAP.join(padded).rstrip(), self._style.width)
+    def _drawn(self, rows: list[list[str]]) -> Iterator[str]:
+        from rich.table import Table
+        from rich.text import Text
+
+        columns = list(zip(*rows, strict=True))
+        first = not self._numbers
+        if first:
+            self._numbers = [all(map(_NUMBER.fullmatch, column)) for column in columns]
+        for place, column in enumerate(columns):
+            self._widths[place] = max(self._widths[place], *map(_width, column))
+        drawn = Table.grid(padding=(0, _GAP, 0, 0))
+        cells = []
+        for place, width in enumerate(self._fitting()):
+            justify: JustifyMethod = "right" if self._numbers[place] else "left"
+            drawn.add_column(justify=justify, width=width)
+            texts = [_text(self._style, self._header[place], "faint")] if first else []
+            texts += self._painted(columns[place], self._roles[place])
+            # One cell a column: rich takes four times as long for a cell a row.
+            cells.append(Text("\n", no_wrap=True, overflow="ellipsis").join(texts))
+        drawn.add_row(*cells)
+        yield from render(self._style, drawn, least=_least_width(len(columns)))
+
+    def _fitting(self) -> list[int]:
+        """Return widths that fit the terminal: texts are narrowed before numbers are."""
+        widths = list(self._widths)
+        least_width = _least_width(len(widths))
+        room = max(self._style.width, least_width) - _GAP * (len(widths) - 1)
+        for narrowed, least in ((False, _LEAST_WIDTH), (True, 1)):
+            while sum(widths) > room:
+                able = [n for n, number in enumerate(self._numbers) if number in (False, narrowed)]
+                widest = max(able, key=widths.__getitem__, default=0)
+                if not able or widths[widest] <= least:
+                    break
+                widths[widest] -= 1
+        return widths
+
+    def _painted(self, column: Sequence[str], role_of: RoleOf | None) -> list[Text]:
+        return [_text(self._style, text, role_of(text) if role_of else None) for text in column]
+
+
+def _least_width(columns: int) -> int:
+    """Return the width at which each of so many columns still shows a character."""
+    return columns + _GAP * (columns - 1)
 
 
 def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield ``key  value`` lines, aligned on a terminal; a value is never cut."""
-    width = max((len(key) for key, _ in rows), default=0)
+    """Yield ``key  value`` lines, aligned on a terminal, where long values go on below their begin.
+
+    A value is never shortened.
+    """
+    if not style.terminal:
+        yield from (f"{key}\t{escaped(value)}" for key, value in rows)
+        return
+    from rich.table import Table
+
+    keys = max((len(key) for key, _ in rows), default=0)
+    grid = Table.grid(padding=(0, _GAP, 0, 0))
+    grid.add_column(no_wrap=True, min_width=keys)
+    grid.add_column(overflow="fold")
     for key, value in rows:
-        if style.terminal:
-            yield f"{style.paint(key.ljust(width), 'key')}{_GAP}{escaped(value)}"
-        else:
-            yield f"{key}\t{escaped(value)}"
+        grid.add_row(_text(style, key, "key"), _text(style, escaped(value)))
+    yield from render(style, grid, least=keys + _GAP + _LEAST_VALUE)
+
+
+def panel(style: Style, title: str, lines: Sequence[str]) -> Iterator[str]:
+    """Yield lines, which are safe to print and may be coloured, in a frame with a title."""
+    from rich import box
+    from rich.panel import Panel
+    from rich.text import Text
+
+    yield from render(
+        style,
+        Panel(
+            Text("\n").join(map(Text.from_ansi, lines)),
+            title=_text(style, title, "key"),
+            title_align="left",
+            box=box.ROUNDED if style.unicode else box.ASCII,
+            border_style="dim" if style.colour else "none",
+        ),
+    )
+
+
+def render(style: Style, drawing: RenderableType, *, least: int = 1) -> Iterator[str]:
+    """Yield the lines that rich draws at the style's width, without blanks at their ends.
+
+    Below ``least`` columns nothing would be left to read: the terminal breaks the lines then.
+    """
+    from rich.console import Console
+
+    console = Console(
+        width=max(style.width, least),
+        height=_HEIGHT,
+        color_system="standard" if style.colour else None,
+        force_terminal=style.colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        _environ={},
+    )
+    with console.capture() as captured:
+        console.print(drawing)
+    text = captured.get() if style.unicode else captured.get().replace("…", "~")
+    yield from (line.rstrip() for line in text.splitlines())
 
 
 def cut(line: str, width: int) -> str:
     """Shorten ``line`` to ``width`` columns, marking that something was left out."""
-    return line if len(line) <= width else line[: max(0, width - 1)] + "…"
+    if _width(line) <= width:
+        return line
+    if line.isascii():
+        return line[: max(0, width - 1)] + "…"
+    from rich.cells import set_cell_size
+
+    return set_cell_size(line, max(0, width - 1)) + "…"
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes; East Asian characters take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _text(style: Style, text: str, role: str | None = None) -> Text:
+    from rich.text import Text
+
+    return Text(text, _rich_style(role)) if role and style.colour else Text(text)
+
+
+@cache
+def _rich_style(role: str) -> str | RichStyle:
+    """Return a role's colour as rich has it."""
+    from rich.text import Text
+
+    return Text.from_ansi(Style(colour=True).paint("x", role)).spans[0].style

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from qtctl.text.figures import short, sparkline
+from qtctl.text.bars import sparkline
 from qtctl.text.style import Style, escaped
 from qtctl.text.tables import cut
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.analysis.rates import Key, Rate, Snapshot

@@ -29,8 +29,8 @@ from qtctl.commands.context import Context
 from qtctl.commands.writing import lost_words, say_sums
 from qtctl.errors import DataLost, QtctlError
 from qtctl.events.patterns import Selection
-from qtctl.text.figures import short
 from qtctl.text.style import Style, escaped
+from qtctl.text.units import short
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.rating import check
 from qtctl.ui.scrollback import Scrollback, holds

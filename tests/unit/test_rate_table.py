@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.analysis.rates import OTHERS, Rate, Snapshot
-from qtctl.text.figures import short, sparkline
+from qtctl.text.bars import sparkline
 from qtctl.text.style import Style
+from qtctl.text.units import short
 from qtctl.ui.rate_table import rate_table
 
 HISTORY = (*range(59), 100)

@@ -8,9 +8,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from qtctl.text.style import Style, escaped, style_for
-from qtctl.text.tables import cut, pairs, table
+from qtctl.text.tables import GrowingTable, cut, pairs, panel, table
 
 PIPE, TERMINAL = Style(), Style(80)
 DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u202e\ud800-\udfff]")
@@ -88,12 +89,63 @@ def test_tables_are_for_terminals() -> None:
     assert list(table(PIPE, ("EVENT", "STATE"), rows)) == ["a\tenabled", "long_name\\x1b\tx"]
     assert list(table(TERMINAL, ("EVENT",), [])) == []
     assert list(table(Style(6), ("E",), [("abcdefgh",)])) == ["E", "abcde…"]
+    assert list(table(Style(6, unicode=False), ("E",), [("abcdefgh",)])) == ["E", "abcde~"]
     assert [cut("abc", width) for width in (1, 2, 3)] == ["…", "a…", "abc"]
 
 
 def test_pairs_are_never_cut() -> None:
-    assert list(pairs(Style(3), [("k", "a long value"), ("key", "v")])) == [
-        "k    a long value",
-        "key  v",
-    ]
+    rows = [("k", "a long value of words"), ("key", "v")]
+    assert list(pairs(Style(17), rows)) == ["k    a long value", "     of words", "key  v"]
+    assert list(pairs(Style(3), rows)) == list(pairs(Style(17), rows))
+    path = "/a/path/that/is/longer/than/a/line"
+    assert "".join(pairs(Style(20), [("k", path)])).replace(" ", "") == f"k{path}"
     assert list(pairs(PIPE, [("k", "v\n")])) == ["k\tv\\n"]
+
+
+def test_numbers_stand_at_the_right_and_are_the_last_to_be_shortened() -> None:
+    header, rows = ("EVENT", "COUNT"), [("virtio_blk_handle_read", "12"), ("b", "1234567")]
+    assert list(table(Style(18), header, rows)) == [
+        "EVENT        COUNT",
+        "virtio_b…       12",
+        "b          1234567",
+    ]
+    narrow = list(table(Style(8), header, rows))
+    assert all("1234567" not in line and len(line) <= 8 for line in narrow)
+    assert narrow[2].endswith("…")
+
+
+@pytest.mark.parametrize("width", [80, 24, 13, 5, 1])
+def test_wide_characters_keep_columns_aligned(width: int) -> None:
+    rows = [("vm漢字漢字", "1"), ("b", "22"), ("é", "3")]
+    lines = list(table(Style(width), ("NAME", "漢"), rows))
+    assert len(lines) == 4
+    assert all(cell_len(line) <= max(width, 4) for line in lines)
+    if width == 80:
+        assert len({cell_len(line) for line in lines}) == 1
+
+
+def test_a_table_in_runs_keeps_its_columns() -> None:
+    growing = GrowingTable(TERMINAL, ("NAME", "N"))
+    assert list(growing.lines([("abc", "10")])) == ["NAME   N", "abc   10"]
+    assert list(growing.lines([("x", "5")])) == ["x      5"]
+
+
+def test_states_are_coloured_by_their_meaning() -> None:
+    states = {"enabled": "good", "unavailable": "faint"}
+    rows = [("a", "enabled"), ("b", "disabled")]
+    _, on, off = table(
+        Style(80, colour=True), ("EVENT", "STATE"), rows, roles={"STATE": states.get}
+    )
+    assert on == "a      \x1b[32menabled\x1b[0m"
+    assert off == "b      disabled"
+
+
+def test_a_panel_frames_lines_at_any_width() -> None:
+    assert list(panel(Style(14), "guest", ["ok  it answers"])) == [
+        "╭─ guest ────╮",
+        "│ ok  it     │",
+        "│ answers    │",
+        "╰────────────╯",
+    ]
+    first, *_ = panel(Style(14, unicode=False), "g", ["ok"])
+    assert first == "+- g --------+"

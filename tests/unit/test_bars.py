@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.analysis.distribution import Bar
-from qtctl.commands.histogram import duration_words, histogram
+from qtctl.text.bars import histogram
 from qtctl.text.style import Style
+from qtctl.text.units import duration_words
 
 BARS = [Bar(0, 1, 100), Bar(1, 2, 0), Bar(2, 4, 1), Bar(4, 8, 50)]
 

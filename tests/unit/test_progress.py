@@ -1,0 +1,69 @@
+"""Progress of long work is drawn on a terminal, at any width, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from rich.cells import cell_len
+
+from qtctl.commands import progress
+from qtctl.commands.context import Context
+from qtctl.commands.progress import Progress, bytes_progress
+from qtctl.text.style import Style
+
+MIB = 1 << 20
+
+
+Read = Callable[[], str]
+
+
+@pytest.fixture
+def err(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Read:
+    monkeypatch.setattr(progress, "PROGRESS_S", 0.0)
+    return lambda: capsys.readouterr().err
+
+
+def drawn(err: Read) -> str:
+    return err().removeprefix("\r").removesuffix("\x1b[K")
+
+
+def test_bytes_have_a_bar_a_share_and_the_time_left(err: Read) -> None:
+    bytes_progress(Context(err_style=Style(80)), 100 * MIB).update(25 * MIB)
+    line = drawn(err)
+    assert line.startswith("━")
+    assert "25%  25 MiB of 100 MiB" in line
+    assert line.endswith("left")
+    assert cell_len(line) < 80
+
+
+def test_without_a_total_the_amount_is_shown(err: Read) -> None:
+    bytes_progress(Context(err_style=Style(80)), None).update(3 * MIB)
+    line = drawn(err)
+    assert line.startswith("3 MiB  ")
+    assert "%" not in line
+
+
+@pytest.mark.parametrize("width", [1, 2, 10, 40])
+@pytest.mark.parametrize("unicode", [True, False])
+def test_it_never_reaches_the_last_column(err: Read, width: int, unicode: bool) -> None:
+    context = Context(err_style=Style(width, unicode=unicode))
+    Progress(context, 10, lambda done: f"{done} of 10").update(5)
+    line = drawn(err)
+    assert cell_len(line) <= max(1, width - 1)
+    assert unicode or line.isascii()
+
+
+@pytest.mark.parametrize("context", [Context(), Context(err_style=Style(80), quiet=True)])
+def test_there_is_none_in_a_pipe_or_when_quiet(err: Read, context: Context) -> None:
+    line = bytes_progress(context, 100)
+    line.update(50)
+    line.clear()
+    assert err() == ""
+
+
+def test_it_leaves_an_empty_line(err: Read) -> None:
+    line = bytes_progress(Context(err_style=Style(80)), 100)
+    line.update(50)
+    line.clear()
+    assert err().endswith("\r\x1b[K")
