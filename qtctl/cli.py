@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import gc
@@ -11,15 +10,17 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from qtctl.commands.context import Context
 from qtctl.commands.parsing import parse
-from qtctl.commands.registry import Command, Result
+from qtctl.commands.registry import COMMANDS, Command, Result
 from qtctl.errors import QtctlError, unexpected
-from qtctl.text.style import style_for
-from qtctl.verbs import COMMANDS
 from qtctl.version import VERSION
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from qtctl.commands.context import Context
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,18 +28,29 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one qtctl command and return its exit code; errors become one sentence on stderr."""
     _prepare_outputs()
-    # Or the interpreter looks all through what was imported: now and then, and at its end, which
-    # would be a sixth of the time that a control verb takes.
-    gc.freeze()
+    # Garbage collection would look through everything that is imported, several times on the way
+    # and again at exit: a sixth of the time that a control verb takes.
+    gc.disable()
     atexit.register(gc.freeze)
-    words = list(sys.argv[1:] if argv is None else argv)
-    context = Context(err_style=style_for(sys.stderr, "auto", os.environ))
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        gc.enable()
+
+
+def _main(words: list[str]) -> int:
     try:
         row, options = parse(words, COMMANDS, VERSION, alone=_alone())
     except QtctlError as error:
-        return context.fail(error)
+        return _fail(error)
     except SystemExit as done:
         return int(done.code or 0)
+    # Not before: --help and --version need none of it.
+    import asyncio
+
+    from qtctl.commands.context import Context
+    from qtctl.text.style import style_for
+
     context = Context(
         target=options.target,
         events_all=options.events_all,
@@ -48,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out_style=style_for(sys.stdout, options.color, os.environ),
         err_style=style_for(sys.stderr, options.color, os.environ),
     )
+    gc.freeze()
+    gc.enable()
     try:
         return asyncio.run(_run(row, options, context))
     except QtctlError as error:
@@ -63,8 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return context.fail(unexpected(error))
 
 
+def _fail(error: QtctlError) -> int:
+    """Report an error on the command line itself; return its exit code."""
+    from qtctl.commands.context import Context
+    from qtctl.text.style import style_for
+
+    return Context(err_style=style_for(sys.stderr, "auto", os.environ)).fail(error)
+
+
 async def _run(row: Command, options: Namespace, context: Context) -> int:
     """Run a verb; the first signal asks it to stop, a third one does not wait."""
+    import asyncio
+
     task = asyncio.ensure_future(row.run(context, options))
     caught: list[int] = []
 

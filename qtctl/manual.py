@@ -14,9 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qtctl.commands.parsing import COMMON, EXIT_CODES, TARGETS
-from qtctl.commands.registry import Arg, Command, CommandTable
+from qtctl.commands.registry import COMMANDS, Arg, Command, CommandTable
 from qtctl.errors import UsageError
-from qtctl.verbs import COMMANDS
 from qtctl.version import VERSION
 
 _SUMMARY = "switch QEMU's trace events on a running guest and watch what they say"

@@ -1,49 +1,102 @@
-"""All verbs: importing this module declares them."""
+"""The verbs: what each is called and does, and the module that declares it.
+
+A verb's module is imported when the verb is run or asked about, so that none waits for another's.
+"""
 
 from __future__ import annotations
 
-from qtctl.commands import (
-    control,
-    counting,
-    demo,
-    diff,
-    export,
-    inspect,
-    latency,
-    on,
-    probe,
-    query,
-    raw,
-    record,
-    replay,
-    sets,
-    sharing,
-    shell,
-    stream,
-)
-from qtctl.commands.registry import COMMANDS
-from qtctl.ui import pane, repl, top
+from typing import NamedTuple
 
-__all__ = [
-    "COMMANDS",
-    "control",
-    "counting",
-    "demo",
-    "diff",
-    "export",
-    "inspect",
-    "latency",
-    "on",
-    "pane",
-    "probe",
-    "query",
-    "raw",
-    "record",
-    "repl",
-    "replay",
-    "sets",
-    "sharing",
-    "shell",
-    "stream",
-    "top",
-]
+
+class Verb(NamedTuple):
+    """A row of the list of verbs; ``module`` declares the verb with ``@command``."""
+
+    name: str
+    summary: str
+    module: str
+
+
+VERBS = (
+    Verb("list", "list events and their states", "qtctl.commands.control"),
+    Verb("info", "typed arguments, format and state of an event", "qtctl.commands.control"),
+    Verb("enable", "switch events on until they are changed again", "qtctl.commands.control"),
+    Verb("disable", "switch events off until they are changed again", "qtctl.commands.control"),
+    Verb(
+        "restore",
+        "put back every event and log target that qtctl changed",
+        "qtctl.commands.control",
+    ),
+    Verb(
+        "tail",
+        "switch events on, print what they say, give back on exit",
+        "qtctl.commands.stream",
+    ),
+    Verb("wait", "block until an event happens, print it", "qtctl.commands.stream"),
+    Verb(
+        "count",
+        "count records by event or by the value of an argument; its histogram",
+        "qtctl.commands.counting",
+    ),
+    Verb("demo", "boot a 512-byte guest in a real QEMU and trace it", "qtctl.commands.demo"),
+    Verb("diff", "compare two runs: events, rates, order, latencies", "qtctl.commands.diff"),
+    Verb(
+        "replay",
+        "print the records of a file: a recording, a trace, or saved log text",
+        "qtctl.commands.replay",
+    ),
+    Verb("export", "write the records of a file for other tools", "qtctl.commands.export"),
+    Verb("ps", "list running guests", "qtctl.commands.inspect"),
+    Verb("status", "what is on, who has leases, where output goes", "qtctl.commands.inspect"),
+    Verb(
+        "doctor",
+        "find out what stops tracing, with the command that mends it",
+        "qtctl.commands.inspect",
+    ),
+    Verb(
+        "latency",
+        "how long it takes from one event to another: percentiles and a histogram",
+        "qtctl.commands.latency",
+    ),
+    Verb(
+        "record",
+        "keep what events say in a file, to replay, query or export",
+        "qtctl.commands.record",
+    ),
+    Verb("on", "do something when something happens: on WHEN do ACTION", "qtctl.commands.on"),
+    Verb(
+        "probe",
+        "a price list: what each event would say, before you switch it on",
+        "qtctl.commands.probe",
+    ),
+    Verb("query", "ask files of records in SQL: each event is a table", "qtctl.commands.query"),
+    Verb("hmp", "run one line of QEMU's human monitor", "qtctl.commands.raw"),
+    Verb("qmp", "send one QMP command and print its value", "qtctl.commands.raw"),
+    Verb(
+        "sets",
+        "list event sets, print one as an events file, save your own",
+        "qtctl.commands.sets",
+    ),
+    Verb(
+        "share",
+        "lend the monitor to other consoles and to any QMP client",
+        "qtctl.commands.sharing",
+    ),
+    Verb(
+        "mark",
+        "put a note into the stream of every console on this guest",
+        "qtctl.commands.sharing",
+    ),
+    Verb("completion", "print the completion script of a shell", "qtctl.commands.shell"),
+    Verb("top", "live rates: which events come how often, by thread or argument", "qtctl.ui.top"),
+    Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
+    Verb("repl", "a prompt: every verb, with what is on shown above the line", "qtctl.ui.repl"),
+)
+"""The verbs of the command line, in the order of its help."""
+
+CONSOLE_VERBS = (
+    Verb("help", "list the verbs and keys, or tell of one verb", "qtctl.ui.verbs"),
+    Verb("jobs", "list what runs in the background", "qtctl.ui.verbs"),
+    Verb("stop", "stop a job: the newest, or the one of a number", "qtctl.ui.verbs"),
+    Verb("quit", "leave, and put back what this prompt switched", "qtctl.ui.verbs"),
+)
+"""The verbs that only a console has."""

@@ -59,7 +59,6 @@ _SWITCH = (
 
 @command(
     "list",
-    "list events and their states",
     arguments=(
         PATTERNS,
         EXCEPT,
@@ -92,7 +91,6 @@ async def list_events(context: Context, options: argparse.Namespace) -> Result:
 
 @command(
     "info",
-    "typed arguments, format and state of an event",
     arguments=(arg("event", metavar="EVENT", help="the event's name", completes="event"),),
     examples=("qtctl info virtio_blk_handle_read",),
 )
@@ -137,7 +135,6 @@ def _info_lines(
 
 @command(
     "enable",
-    "switch events on until they are changed again",
     arguments=(
         *_SWITCH,
         arg(
@@ -168,7 +165,6 @@ async def enable(context: Context, options: argparse.Namespace) -> Result:
 
 @command(
     "disable",
-    "switch events off until they are changed again",
     arguments=_SWITCH,
     examples=("qtctl disable 'virtio_*'", "qtctl disable '*' --dry-run"),
     details="`qtctl restore` puts every event back as it was found.",
@@ -253,7 +249,6 @@ def _report_lines(style: Style, report: SwitchReport) -> Iterator[str]:
 
 @command(
     "restore",
-    "put back every event and log target that qtctl changed",
     examples=("qtctl restore",),
     details="Leaves alone what a running qtctl still needs and what somebody else switched since.",
 )

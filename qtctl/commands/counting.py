@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 @command(
     "count",
-    "count records by event or by the value of an argument; its histogram",
     arguments=(
         PATTERNS,
         EXCEPT,

@@ -29,7 +29,6 @@ _EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
 
 @command(
     "demo",
-    "boot a 512-byte guest in a real QEMU and trace it",
     arguments=(
         arg("--duration", metavar="TIME", type=duration, default=10.0, help="default: 10s"),
         arg("--max-events", metavar="N", type=count, help="stop after N records"),

@@ -41,7 +41,6 @@ def pair(text: str) -> tuple[str, str]:
 
 @command(
     "diff",
-    "compare two runs: events, rates, order, latencies",
     arguments=(
         arg("one", metavar="A", type=Path, help="a recording, a trace or a log", completes="file"),
         arg("two", metavar="B", type=Path, help="what it is compared with", completes="file"),

@@ -33,7 +33,6 @@ _FOLDERS = ("parquet", "ctf")
 
 @command(
     "export",
-    "write the records of a file for other tools",
     arguments=(
         arg(
             "--to",

@@ -25,7 +25,6 @@ _SHOWN_EVENTS = 12
 
 @command(
     "ps",
-    "list running guests",
     examples=("qtctl ps", "qtctl ps --json | jq '.guests[].pid'"),
     details="Asks the kernel only: no monitor is connected to.",
 )
@@ -101,7 +100,6 @@ def _holder(holder: dict[str, Any]) -> str:
 
 @command(
     "status",
-    "what is on, who has leases, where output goes",
     examples=("qtctl status", "qtctl status --json"),
 )
 async def status(context: Context, options: argparse.Namespace) -> Result:
@@ -203,7 +201,6 @@ class Finding:
 
 @command(
     "doctor",
-    "find out what stops tracing, with the command that mends it",
     examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor"),
     details="Exit code 1 if something is wrong.",
 )

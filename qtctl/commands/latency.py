@@ -47,7 +47,6 @@ def _keys(text: str) -> tuple[str, ...]:
 
 @command(
     "latency",
-    "how long it takes from one event to another: percentiles and a histogram",
     arguments=(
         arg("start", metavar="START", help="event name or pattern", completes="event"),
         arg("end", metavar="END", help="event name or pattern", completes="event"),

@@ -68,7 +68,6 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
 
 @command(
     "on",
-    "do something when something happens: on WHEN do ACTION",
     arguments=(
         *_TRIGGER,
         arg("--file", metavar="FILE", type=Path, help="triggers, one a line", completes="file"),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from qtctl.commands.registry import Command, CommandTable, arg
-from qtctl.commands.values import in_order
 from qtctl.errors import UsageError
 
 TARGETS = """\
@@ -26,9 +25,18 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.replace(chr(0), "-"), hint=f"{self.prog} --help")
 
+    def format_help(self) -> str:
+        self.formatter_class = _formatter
+        return super().format_help()
+
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
+
+
+def _any_width(prog: str) -> argparse.HelpFormatter:
+    # argparse makes one for each argument, to check it, and would import shutil for the width.
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=80)
 
 
 COMMON = (
@@ -63,15 +71,15 @@ def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
 
 def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
     """Return the parser of everything up to the verb."""
-    width = max(map(len, table.rows))
-    verbs = "\n".join(f"  {row.name:{width}}  {row.summary}" for row in table.rows.values())
+    width = max(map(len, table.summaries))
+    verbs = "\n".join(f"  {name:{width}}  {about}" for name, about in table.summaries.items())
     parser = _Parser(
         prog="qtctl",
         usage="qtctl [-t TARGET] VERB ...",
         description="Switch QEMU's trace events on a running guest and watch what they say.\n\n"
         f"verbs:\n{verbs}",
         epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
-        formatter_class=_formatter,
+        formatter_class=_any_width,
     )
     _add_common(parser, again=False)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
@@ -86,7 +94,7 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
         prog=f"qtctl {row.name}",
         description=row.summary[:1].upper() + row.summary[1:] + ".",
         epilog="\n\n".join(filter(None, (row.details, examples and f"examples:\n{examples}"))),
-        formatter_class=_formatter,
+        formatter_class=_any_width,
     )
     for argument in row.arguments:
         parser.add_argument(*argument.flags, **argument.options)
@@ -115,7 +123,7 @@ def parse(
     if row is None:
         import difflib
 
-        similar = difflib.get_close_matches(options.verb, table.rows, n=1)
+        similar = difflib.get_close_matches(options.verb, table.summaries, n=1)
         raise UsageError(
             f"there is no verb {options.verb!r}",
             hint=f"qtctl {similar[0] if similar else '--help'}",
@@ -126,5 +134,7 @@ def parse(
         rest, options.behind = rest[:at], rest[at + 1 :]
         return row, parser.parse_intermixed_args(rest, namespace=options)
     if row.selects:
+        from qtctl.commands.values import in_order
+
         return row, parser.parse_intermixed_args(in_order(rest), namespace=options)
     return row, parser.parse_args(rest, namespace=options)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 @command(
     "probe",
-    "a price list: what each event would say, before you switch it on",
     arguments=(
         PATTERNS,
         EXCEPT,

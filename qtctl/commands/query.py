@@ -36,7 +36,6 @@ _T = TypeVar("_T")
 
 @command(
     "query",
-    "ask files of records in SQL: each event is a table",
     arguments=(
         arg("sql", metavar="SELECT", help="one SELECT, as DuckDB reads it"),
         arg("paths", metavar="FILE", nargs="+", type=Path, help="recordings, traces, logs"),

@@ -13,7 +13,6 @@ from qtctl.text.style import escaped
 
 @command(
     "hmp",
-    "run one line of QEMU's human monitor",
     arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
     examples=("qtctl hmp info status", "qtctl hmp 'help log'"),
     details="The human monitor returns errors as text, so the exit code does not tell.",
@@ -29,7 +28,6 @@ async def hmp(context: Context, options: argparse.Namespace) -> Result:
 
 @command(
     "qmp",
-    "send one QMP command and print its value",
     arguments=(arg("request", metavar="JSON", help="a command's name, or a whole JSON object"),),
     examples=(
         "qtctl qmp query-status",

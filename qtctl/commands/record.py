@@ -70,7 +70,6 @@ RING = arg(
 
 @command(
     "record",
-    "keep what events say in a file, to replay, query or export",
     arguments=(
         PATTERNS,
         arg("-o", metavar="FILE", dest="out", type=Path, required=True, help="the new file"),

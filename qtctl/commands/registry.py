@@ -1,4 +1,4 @@
-"""The rows of the command table: what a verb is called, takes, shows and does.
+"""What a verb is called, takes, shows and does; and the tables of verbs.
 
 The command line, its help and completion are made from these rows alone.
 """
@@ -6,17 +6,17 @@ The command line, its help and completion are made from these rows alone.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qtctl.verbs import VERBS, Verb
 
 if TYPE_CHECKING:
     from qtctl.commands.context import Context
     from qtctl.text.style import Style
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What a one-shot verb found: a JSON document, the same as lines for people, an exit code."""
 
     document: Any
@@ -27,8 +27,7 @@ class Result:
 Run = Callable[["Context", argparse.Namespace], Awaitable[Result | int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(NamedTuple):
     """One argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it.
 
     ``completes`` names what may stand there, for completion: see ``commands/completing.py``.
@@ -44,8 +43,7 @@ def arg(*flags: str, completes: str = "", **options: Any) -> Arg:
     return Arg(flags, options, completes)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One verb. ``selects`` says that its patterns are ordered, with ``--except`` between them.
 
     ``until`` is a word that ends its own arguments: what stands behind goes into ``behind`` as it
@@ -62,34 +60,63 @@ class Command:
     until: str = ""
 
 
-@dataclass(slots=True)
+_DECLARED: dict[str, Command] = {}
+
+
+def command(
+    name: str,
+    *,
+    arguments: tuple[Arg, ...] = (),
+    examples: tuple[str, ...] = (),
+    details: str = "",
+    selects: bool = False,
+    until: str = "",
+) -> Callable[[Run], Run]:
+    """Declare a verb, which ``qtctl/verbs.py`` lists; the decorated coroutine runs it."""
+
+    def declare(run: Run) -> Run:
+        if name in _DECLARED:
+            raise ValueError(f"two verbs are called {name}")
+        _DECLARED[name] = Command(name, "", run, arguments, examples, details, selects, until)
+        return run
+
+    return declare
+
+
+class _Rows(Mapping[str, Command]):
+    """Verbs by name, in the order of their list; a verb's module is imported on look-up."""
+
+    def __init__(self, listed: Mapping[str, Verb]) -> None:
+        self._listed = listed
+
+    def __getitem__(self, name: str) -> Command:
+        listed = self._listed[name]
+        if name not in _DECLARED:
+            import importlib
+
+            importlib.import_module(listed.module)
+        return _DECLARED[name]._replace(summary=listed.summary)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._listed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
 class CommandTable:
-    """Verbs by name, in the order they were declared."""
+    """The verbs of one place to type them.
 
-    rows: dict[str, Command] = field(default_factory=dict)
+    ``summaries`` imports none of them; ``rows`` imports those that are looked up.
+    """
 
-    def command(
-        self,
-        name: str,
-        summary: str,
-        *,
-        arguments: tuple[Arg, ...] = (),
-        examples: tuple[str, ...] = (),
-        details: str = "",
-        selects: bool = False,
-        until: str = "",
-    ) -> Callable[[Run], Run]:
-        """Declare a verb; the decorated coroutine runs it."""
-
-        def declare(run: Run) -> Run:
-            if name in self.rows:
-                raise ValueError(f"two verbs are called {name}")
-            row = Command(name, summary, run, arguments, examples, details, selects, until)
-            self.rows[name] = row
-            return run
-
-        return declare
+    def __init__(self, verbs: Iterable[Verb]) -> None:
+        listed = {verb.name: verb for verb in verbs}
+        self.summaries = {name: verb.summary for name, verb in listed.items()}
+        self.rows: Mapping[str, Command] = _Rows(listed)
 
 
-COMMANDS = CommandTable()
-command = COMMANDS.command
+COMMANDS = CommandTable(VERBS)

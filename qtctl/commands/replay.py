@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 @command(
     "replay",
-    "print the records of a file: a recording, a trace, or saved log text",
     arguments=(
         arg(
             "path",

@@ -18,7 +18,6 @@ from qtctl.text.tables import table
 
 @command(
     "sets",
-    "list event sets, print one as an events file, save your own",
     arguments=(
         PATTERNS,
         EXCEPT,

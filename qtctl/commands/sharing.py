@@ -24,7 +24,6 @@ _DETACHED = "QTCTL_SHARE_DETACHED"
 
 @command(
     "share",
-    "lend the monitor to other consoles and to any QMP client",
     arguments=(
         arg(
             "--detach",
@@ -144,7 +143,6 @@ def _let_go() -> None:
 
 @command(
     "mark",
-    "put a note into the stream of every console on this guest",
     arguments=(arg("words", nargs="+", metavar="TEXT", help="the note, quoted or as words"),),
     examples=("qtctl mark before reset", "qtctl mark 'second try, cache=none'"),
     details="Consoles are running qtctls that show events: tail, pane, the prompt.",

@@ -26,7 +26,6 @@ _FILES = ":"
 
 @command(
     "completion",
-    "print the completion script of a shell",
     arguments=(
         arg("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in"),
         arg(
@@ -92,7 +91,7 @@ def _for_bash(text: str, cut: int, quoted: int | None) -> str:
 def _answers(place: Slot) -> Iterator[tuple[str, str]]:
     match place.kind:
         case "verb":
-            yield from ((row.name, row.summary) for row in COMMANDS.rows.values())
+            yield from COMMANDS.summaries.items()
         case "option":
             for one in (*place.options, arg("-h", "--help", help="show help")):
                 flags = [flag for flag in one.flags if flag.startswith("--")] or list(one.flags)

@@ -59,7 +59,6 @@ STRICT = arg("--strict", action="store_true", help="exit 6 if any record was los
 
 @command(
     "tail",
-    "switch events on, print what they say, give back on exit",
     arguments=(
         PATTERNS,
         EXCEPT,
@@ -221,7 +220,6 @@ def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Wr
 
 @command(
     "wait",
-    "block until an event happens, print it",
     arguments=(
         arg("event", metavar="EVENT", help="event name, pattern or @SET", completes="event"),
         WHERE,

@@ -69,9 +69,9 @@ def suggest(text: str, known: Known) -> Iterator[Suggestion]:
 
 
 def _verbs(word: str, known: Known) -> Iterator[Suggestion]:
-    rows = known.table.rows
-    for name in [name for name in rows if name.startswith(word)] or _nearest(word, rows):
-        yield Suggestion(name, rows[name].summary, len(word))
+    verbs = known.table.summaries
+    for name in [name for name in verbs if name.startswith(word)] or _nearest(word, verbs):
+        yield Suggestion(name, verbs[name], len(word))
 
 
 def _flags(word: str, options: Iterable[Arg]) -> Iterator[Suggestion]:

@@ -27,7 +27,6 @@ def _size(text: str) -> str:
 
 @command(
     "pane",
-    "watch a guest in a tmux pane beside your work",
     arguments=(
         PATTERNS,
         EXCEPT,

@@ -9,11 +9,11 @@ import sys
 from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable, command
 from qtctl.errors import UsageError
+from qtctl.verbs import CONSOLE_VERBS, VERBS
 
 
 @command(
     "repl",
-    "a prompt: every verb, with what is on shown above the line",
     examples=("qtctl repl", "qtctl -t vm1 repl"),
     details="""\
 `qtctl` alone on a terminal is the same. What is on is shown as it comes; `enable` and `disable`
@@ -43,8 +43,4 @@ async def repl(context: Context, options: argparse.Namespace) -> int:
 
 def verbs() -> CommandTable:
     """Return the verbs of a console: its own, and all of the command line's but this one."""
-    from qtctl.ui.verbs import ONLY_HERE
-    from qtctl.verbs import COMMANDS
-
-    rows = {name: row for name, row in COMMANDS.rows.items() if name != "repl"}
-    return CommandTable(rows | ONLY_HERE.rows)
+    return CommandTable([*(verb for verb in VERBS if verb.name != "repl"), *CONSOLE_VERBS])

@@ -67,7 +67,6 @@ VIEWED = (
 
 @command(
     "top",
-    "live rates: which events come how often, by thread or argument",
     arguments=(
         PATTERNS,
         EXCEPT,

@@ -6,13 +6,12 @@ import argparse
 
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import verb_parser
-from qtctl.commands.registry import CommandTable, Result, arg
+from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count
 from qtctl.errors import UsageError
 from qtctl.text.tables import table
 from qtctl.ui.console import Console, ConsoleContext, Job
 
-ONLY_HERE = CommandTable()
 _KEYS = """
 What is on is shown as it comes, whoever switched it on. The events of a `tail` are shown by that
 alone, as it filters them. Long verbs go on as jobs while more is typed. A flood is thinned for the
@@ -36,28 +35,27 @@ def _jobs(context: Context) -> list[Job]:
     return [job for job in _console(context).jobs if job.context is not context]
 
 
-@ONLY_HERE.command(
+@command(
     "help",
-    "list the verbs and keys, or tell of one verb",
     arguments=(arg("topic", nargs="?", metavar="VERB", completes="verb"),),
     examples=("help", "help tail"),
 )
 async def help_(context: Context, options: argparse.Namespace) -> Result:
     """Tell what can be typed here, from the command table."""
-    rows = _console(context).table.rows
+    table = _console(context).table
     topic = options.topic
     if topic is None:
-        width = max(map(len, rows))
-        verbs = [f"{row.name:{width}}  {row.summary}" for row in rows.values()]
+        width = max(map(len, table.summaries))
+        verbs = [f"{name:{width}}  {about}" for name, about in table.summaries.items()]
         lines = [*verbs, *_KEYS.rstrip().split("\n")]
-    elif topic in rows:
-        lines = verb_parser(rows[topic]).format_help().rstrip().split("\n")
+    elif topic in table.rows:
+        lines = verb_parser(table.rows[topic]).format_help().rstrip().split("\n")
     else:
         raise UsageError(f"there is no verb {topic!r}", hint="help")
     return Result({"help": lines}, lambda style: lines)
 
 
-@ONLY_HERE.command("jobs", "list what runs in the background", examples=("jobs",))
+@command("jobs", examples=("jobs",))
 async def jobs(context: Context, options: argparse.Namespace) -> Result:
     """List the jobs, the newest last."""
     running = _jobs(context)
@@ -68,9 +66,8 @@ async def jobs(context: Context, options: argparse.Namespace) -> Result:
     return Result(document, lambda style: table(style, ("JOB", "LINE"), rows))
 
 
-@ONLY_HERE.command(
+@command(
     "stop",
-    "stop a job: the newest, or the one of a number",
     arguments=(arg("number", nargs="?", type=count, metavar="JOB", help="its number in `jobs`"),),
     examples=("stop", "stop 3"),
 )
@@ -84,7 +81,7 @@ async def stop(context: Context, options: argparse.Namespace) -> int:
     return 0
 
 
-@ONLY_HERE.command("quit", "leave, and put back what this prompt switched", examples=("quit",))
+@command("quit", examples=("quit",))
 async def quit_(context: Context, options: argparse.Namespace) -> int:
     """Leave the console."""
     _console(context).left.set()

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.commands.parsing import main_parser, parse, verb_parser
+from qtctl.commands.registry import COMMANDS
 from qtctl.commands.values import EXCLUDED, count, duration, in_order, selection
 from qtctl.errors import UsageError
-from qtctl.verbs import COMMANDS
 
 VERBS = list(COMMANDS.rows)
 README = Path(__file__).parents[2] / "README.md"

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from qtctl.commands.completing import open_quotation, read_line, slot
 from qtctl.commands.parsing import COMMON
-from qtctl.commands.registry import Arg
+from qtctl.commands.registry import COMMANDS, Arg
 from qtctl.session import seen as known
-from qtctl.verbs import COMMANDS
 from tests.samples import declarations_text
 
 VERBS = list(COMMANDS.rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qtctl import manual
-from qtctl.verbs import COMMANDS
+from qtctl.commands.registry import COMMANDS
 from tests import needs
 
 PAGES = manual.pages(COMMANDS, "1.2.3", "2026-11-23")
