@@ -14,12 +14,10 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
+from qtctl.backends.elf import Elf
 from qtctl.model import Backend, Guest
-
-if TYPE_CHECKING:
-    from elftools.elf.elffile import ELFFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def signs_of_binary(file: IO[bytes]) -> Signs:
             has_trace_file=image.find(b"trace-file") >= 0,
             has_trace_marker=image.find(b"trace_marker") >= 0,
         )
-    return _with_elf_signs(signs, file)
+        return _elf_signs(signs, image)
 
 
 def _signs(signs: Signs) -> dict[Backend, bool | None]:
@@ -122,13 +120,10 @@ def _link(path: str) -> str:
         return ""
 
 
-def _with_elf_signs(signs: Signs, file: IO[bytes]) -> Signs:
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
+def _elf_signs(signs: Signs, image: mmap.mmap) -> Signs:
     try:
-        elf = ELFFile(file)
-    except ELFError:
+        elf = Elf(image)
+    except ValueError:
         return signs
     return replace(
         signs,
@@ -138,34 +133,26 @@ def _with_elf_signs(signs: Signs, file: IO[bytes]) -> Signs:
     )
 
 
-def _looked_at(look: Callable[[ELFFile], bool | None], elf: ELFFile) -> bool | None:
+def _looked_at(look: Callable[[Elf], bool], elf: Elf) -> bool | None:
+    """Return what ``look`` finds; None without section headers, or where they are damaged."""
     try:
-        return look(elf)
-    except Exception:  # pyelftools raises nearly anything on headers that lie
+        return look(elf) if elf.sections else None
+    except (ValueError, IndexError, struct.error):
         return None
 
 
-def _needs_lttng_ust(elf: ELFFile) -> bool:
-    from elftools.elf.dynamic import DynamicSegment
-
-    return any(
-        str(getattr(tag, "needed", "")).startswith("liblttng-ust")
-        for segment in elf.iter_segments("PT_DYNAMIC")
-        if isinstance(segment, DynamicSegment)
-        for tag in segment.iter_tags("DT_NEEDED")
-    )
+def _needs_lttng_ust(elf: Elf) -> bool:
+    return any(name.startswith(b"liblttng-ust") for name in elf.needed())
 
 
-def _imports_openlog(elf: ELFFile) -> bool | None:
+def _imports_openlog(elf: Elf) -> bool:
     """Look for an undefined ``openlog`` in the raw symbol table: QEMU exports 20,000 symbols."""
-    table = elf.get_section_by_name(".dynsym")
+    table = elf.sections.get(b".dynsym")
     if table is None:
-        return False if elf.num_sections() else None
-    strings = elf.get_section(table["sh_link"]).data()
-    names = {match.start() for match in re.finditer(rb"openlog\0", strings)}
-    order = "<" if elf.little_endian else ">"
-    layout = struct.Struct(order + ("I2xH16x" if elf.elfclass == 64 else "I10xH"))
-    data = table.data()
+        return False
+    names = {match.start() for match in re.finditer(rb"openlog\0", elf.linked(table))}
+    layout = struct.Struct(elf.order + ("I2xH16x" if elf.bits == 64 else "I10xH"))
+    data = elf.data(table)
     whole = len(data) - len(data) % layout.size
     undefined = 0
     return any(
@@ -173,15 +160,14 @@ def _imports_openlog(elf: ELFFile) -> bool | None:
     )
 
 
-def _has_qemu_probes(elf: ELFFile) -> bool | None:
+def _has_qemu_probes(elf: Elf) -> bool:
     """Look for one probe of provider ``qemu`` in the notes of ``sys/sdt.h``."""
-    section = elf.get_section_by_name(".note.stapsdt")
+    section = elf.sections.get(b".note.stapsdt")
     if section is None:
-        return False if elf.num_sections() else None
-    data, at = section.data(), 0
-    order, addresses = ("<" if elf.little_endian else ">"), 3 * elf.elfclass // 8
+        return False
+    data, at, addresses = elf.data(section), 0, 3 * elf.bits // 8
     while at + 12 <= len(data):
-        name_size, text_size, _ = struct.unpack_from(order + "III", data, at)
+        name_size, text_size, _ = struct.unpack_from(elf.order + "III", data, at)
         text = at + 12 + _aligned(name_size)
         provider = data[text + addresses : text + text_size].partition(b"\0")[0]
         if provider == b"qemu":

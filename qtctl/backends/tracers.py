@@ -6,16 +6,13 @@ The events of ust and dtrace fire whenever a tracer is attached: ``ust.py`` and 
 
 from __future__ import annotations
 
-import struct
+import mmap
 from collections.abc import Collection
 from pathlib import Path
 
+from qtctl.backends.elf import Elf
 from qtctl.backends.table import TABLE
 from qtctl.model import Backend
-
-_ELF64 = struct.Struct("<16x2xHI8x8xQ4x6xHHH")
-_SECTION = struct.Struct("<I20xQQ24x")
-_NOTES = b".note.stapsdt"
 
 
 def may_have_tracers(pid: int) -> bool:
@@ -25,25 +22,17 @@ def may_have_tracers(pid: int) -> bool:
     """
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-        return "liblttng-ust" in maps or _NOTES in _section_names(Path(f"/proc/{pid}/exe"))
-    except OSError:
+        return "liblttng-ust" in maps or _has_probes(Path(f"/proc/{pid}/exe"))
+    except (OSError, ValueError):
         return False
 
 
-def _section_names(path: Path) -> bytes:
-    """Return the names of the sections of a 64-bit little-endian ELF file; b'' for others."""
-    with path.open("rb") as file:
+def _has_probes(path: Path) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
         try:
-            head = file.read(64)
-            if head[:6] != b"\x7fELF\x02\x01":
-                return b""
-            *_, sections, size, _count, names = _ELF64.unpack(head)
-            file.seek(sections + size * names)
-            _, offset, length = _SECTION.unpack(file.read(_SECTION.size))
-            file.seek(offset)
-            return file.read(min(length, 1 << 16))
-        except (struct.error, ValueError, OverflowError):
-            return b""
+            return b".note.stapsdt" in Elf(image).sections
+        except ValueError:
+            return False
 
 
 def ignore_states(known: Collection[Backend]) -> tuple[Backend, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from qtctl.backends.detect import (
     signs_of_process,
     undecided,
 )
+from qtctl.backends.elf import Elf
 from qtctl.model import Backend, Guest
 
 NOTHING = Signs(
@@ -198,7 +198,22 @@ def test_a_process_that_may_not_be_read_leaves_all_open(monkeypatch: pytest.Monk
     assert signs_of_process(guest(os.getpid())) == Signs()
 
 
-def test_importing_it_costs_nothing() -> None:
-    code = "import sys, qtctl.backends.detect; print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not any(name.startswith("elftools") for name in run.stdout.split())
+def test_a_binary_of_32_bits(tmp_path: Path) -> None:
+    strings = b"\0.dynamic\0.dynsym\0liblttng-ust.so.1\0openlog\0"
+    dynamic = struct.pack("<iIiI", 1, strings.index(b"liblttng"), 0, 0)
+    symbols = struct.pack("<III2xH", strings.index(b"openlog"), 0, 0, 0)
+    parts = [(0, 0, b""), (1, 6, dynamic), (10, 11, symbols), (0, 3, strings)]
+    body, headers = b"", b""
+    for name, kind, data in parts:
+        headers += struct.pack("<10I", name, kind, 0, 0, 52 + len(body), len(data), 3, 0, 4, 0)
+        body += data
+    head = struct.pack("<HHIIIII6H", 3, 3, 1, 0, 0, 52 + len(body), 0, 52, 0, 0, 40, 4, 3)
+    signs = signs_of(b"\x7fELF\1\1\1" + bytes(9) + head + body + headers, tmp_path)
+    assert (signs.needs_lttng_ust, signs.imports_openlog) == (True, True)
+    assert signs.usdt_provider_qemu is False
+
+
+def test_the_libraries_of_a_real_binary() -> None:
+    image = Path(sys.executable).resolve().read_bytes()
+    needed = Elf(image).needed()
+    assert any(name.startswith(b"libc.so") for name in needed), needed

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import mmap
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtctl.backends.elf import Elf
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Declaration, Kind
 
@@ -77,16 +79,17 @@ def probes_of(path: str | Path) -> dict[str, tuple[str, ...]]:
     Raises:
         Unsupported: the binary cannot be read, or its notes are not what they should be.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
     try:
-        with Path(path).open("rb") as file:
-            elf = ELFFile(file)
-            section = elf.get_section_by_name(".note.stapsdt")
-            wide, order = elf.elfclass == 64, "<" if elf.little_endian else ">"
-            return {} if section is None else _notes(section.data(), order, 24 if wide else 12)
-    except (OSError, ELFError, struct.error, UnicodeDecodeError) as error:
+        with (
+            Path(path).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image,
+        ):
+            elf = Elf(image)
+            section = elf.sections.get(b".note.stapsdt")
+            if section is None:
+                return {}
+            return _notes(elf.data(section), elf.order, 3 * elf.bits // 8)
+    except (OSError, ValueError, struct.error) as error:
         raise Unsupported(f"cannot read the USDT probes of {path}: {error}", hint=_HINT) from error
 
 
