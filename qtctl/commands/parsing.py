@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from qtctl.commands.registry import Command, CommandTable, arg
+from qtctl.commands.registry import Arg, Command, CommandTable, arg
 from qtctl.errors import UsageError
 
 TARGETS = """\
@@ -20,7 +20,10 @@ monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process."""
+    """Raises instead of leaving the process, and takes no abbreviated options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.replace(chr(0), "-"), hint=f"{self.prog} --help")
@@ -28,6 +31,36 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         self.formatter_class = _formatter
         return super().format_help()
+
+
+class _Once(argparse.Action):
+    """Stores the value of an option that may be given once; the second would replace the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        given: set[str] = vars(namespace).setdefault(_GIVEN, set())
+        if self.dest in given:
+            parser.error(f"{option_string} is given twice, and only one can be meant")
+        given.add(self.dest)
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+
+
+_GIVEN = "given"
+"""Holds the options that were read so far, before and behind the verb."""
+
+
+def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
+    options = {**argument.options, **more}
+    if argument.flags[0].startswith("-"):
+        if options.get("action") == "store_const":
+            options.update(action=_Once, nargs=0)
+        options.setdefault("action", _Once)
+    to.add_argument(*argument.flags, **options)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -66,7 +99,7 @@ def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
     group = parser.add_argument_group("common options")
     for common in COMMON:
         preset = {"default": argparse.SUPPRESS} if again else {}
-        group.add_argument(*common.flags, **{**common.options, **preset})
+        _add(group, common, **preset)
 
 
 def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
@@ -97,7 +130,7 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
         formatter_class=_any_width,
     )
     for argument in row.arguments:
-        parser.add_argument(*argument.flags, **argument.options)
+        _add(parser, argument)
     _add_common(parser, again=True)
     return parser
 
@@ -128,13 +161,21 @@ def parse(
             f"there is no verb {options.verb!r}",
             hint=f"qtctl {similar[0] if similar else '--help'}",
         )
+    _parse_verb(row, rest, options)
+    vars(options).pop(_GIVEN, None)
+    return row, options
+
+
+def _parse_verb(row: Command, words: list[str], options: argparse.Namespace) -> None:
+    """Read a verb's own words into ``options``."""
     parser = verb_parser(row)
     if row.until:
-        at = rest.index(row.until) if row.until in rest else len(rest)
-        rest, options.behind = rest[:at], rest[at + 1 :]
-        return row, parser.parse_intermixed_args(rest, namespace=options)
-    if row.selects:
+        at = words.index(row.until) if row.until in words else len(words)
+        options.behind = words[at + 1 :]
+        parser.parse_intermixed_args(words[:at], namespace=options)
+    elif row.selects:
         from qtctl.commands.values import in_order
 
-        return row, parser.parse_intermixed_args(in_order(rest), namespace=options)
-    return row, parser.parse_args(rest, namespace=options)
+        parser.parse_intermixed_args(in_order(words), namespace=options)
+    else:
+        parser.parse_args(words, namespace=options)

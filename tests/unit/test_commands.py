@@ -67,6 +67,57 @@ def test_common_options_stand_before_or_behind_the_verb() -> None:
     assert (before.target, before.json, before.quiet) == ("x", True, False)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tail --backend log --backend simple",
+        "tail --backend=log --backend log",
+        "-t a list -t b",
+        "-t a --target=b list",
+        "--color never list --color always",
+        "list --state enabled --state disabled",
+        "enable x --file a --file b",
+        "wait x --where a==1 --where b==2",
+        "record -o a -o b",
+        "on RESET --every 1s --every 2s do stop",
+        "pane --left --right",
+    ],
+)
+def test_an_option_that_would_replace_another_is_refused(words: str) -> None:
+    with pytest.raises(UsageError, match="is given twice"):
+        options(*words.split())
+
+
+def test_what_may_be_repeated_is_kept() -> None:
+    assert options("tail", "--kernel", "a", "--kernel", "b").kernel == ["a", "b"]
+    assert options("-v", "list", "-v", "--json", "--json").verbose
+    assert rules("list", "a*", "--except", "b", "--except", "c") == [
+        (True, "a*"),
+        (False, "b"),
+        (False, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--js list",
+        "--targ x list",
+        "--vers",
+        "list --js",
+        "list --stat enabled",
+        "list a* --exc b",
+        "tail --whe x",
+        "tail --dur 1s",
+        "enable x --dry",
+        "on RESET --on do stop",
+    ],
+)
+def test_no_option_may_be_abbreviated(words: str) -> None:
+    with pytest.raises(UsageError, match=r"unrecognized|required"):
+        options(*words.split())
+
+
 def rules(*argv: str) -> list[tuple[bool, str]]:
     return list(selection(options(*argv)).rules)
 
