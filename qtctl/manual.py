@@ -107,7 +107,7 @@ def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
 
 def _value(one: Arg) -> str:
     """Return what stands for an argument's value, nothing where it takes none."""
-    if one.options.get("action") not in (None, "append"):
+    if not one.takes_value:
         return ""
     choices = one.options.get("choices")
     if choices and "metavar" not in one.options:

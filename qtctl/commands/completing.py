@@ -80,7 +80,7 @@ def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Sl
                 options = (*filter(_is_option, row.arguments), *options)
         elif word == "--":
             bare = True
-        elif (found := _option(options, word)) is not None and _takes_value(found):
+        elif (found := _option(options, word)) is not None and found.takes_value:
             waiting = found
     flag, equals, value = text.partition("=")
     found = _option(options, flag) if equals and not bare else None
@@ -121,10 +121,6 @@ def _is_option(argument: Arg) -> bool:
 
 def _option(options: Iterable[Arg], flag: str) -> Arg | None:
     return next((one for one in options if flag in one.flags), None)
-
-
-def _takes_value(argument: Arg) -> bool:
-    return argument.options.get("action") in (None, "append")
 
 
 def _repeats(argument: Arg) -> bool:

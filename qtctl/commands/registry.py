@@ -37,6 +37,11 @@ class Arg(NamedTuple):
     options: Mapping[str, Any]
     completes: str = ""
 
+    @property
+    def takes_value(self) -> bool:
+        """Whether a value follows: the option is neither a switch nor a constant."""
+        return self.options.get("action") in (None, "append")
+
 
 def arg(*flags: str, completes: str = "", **options: Any) -> Arg:
     """Describe one argument of a verb."""

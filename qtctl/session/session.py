@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
+from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
 from qtctl.leases.journal import Journal, Owner
@@ -273,8 +273,8 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         UsageError: the target cannot be right, or several guests are running.
         ConnectionFailed: no such guest, or it has no QMP monitor.
     """
-    chosen = target or next((v for name in TARGET_VARIABLES if (v := os.environ.get(name))), None)
-    parsed = parse_target(chosen) if chosen else None
+    chosen = _from_environment() if target is None else target
+    parsed = None if chosen is None else parse_target(chosen)
     if isinstance(parsed, Address):
         return parsed, None
     guest = the_only_guest() if parsed is None else find_guest(parsed)
@@ -290,6 +290,21 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     lent = [address for address in guest.addresses if is_lent(address)]
     free = [address for address in guest.addresses if not holders(address, guest)]
     return (lent or free or list(guest.addresses))[0], guest
+
+
+def _from_environment() -> str | None:
+    """Return the target that the environment names, or None where it names none.
+
+    Raises:
+        UsageError: the variable is set and empty, as by a script whose own variable is unset.
+    """
+    for name in TARGET_VARIABLES:
+        value = os.environ.get(name)
+        if value is not None and not value.strip():
+            raise UsageError(f"${name} is set, but empty", hint=f"unset {name}, or -t TARGET")
+        if value is not None:
+            return value
+    return None
 
 
 async def _connect(

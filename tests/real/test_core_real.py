@@ -76,6 +76,22 @@ def test_every_kind_of_target_reaches_it(run: Qtctl) -> None:
             run("status", env={name: path}).said(0)
 
 
+def test_an_empty_target_is_not_the_only_guest_that_runs(run: Qtctl) -> None:
+    """A script whose variable is empty meant some guest, and nobody knows which."""
+    with RealGuest(require("path")) as guest:
+        calls = {
+            "the target is empty": run.start("-t", "", "enable", ROUND[0]),
+            "target is empty": run.start("enable", ROUND[0], "--target="),
+            "$QTCTL_TARGET is set, but empty": run.start(
+                "enable", ROUND[0], env={"QTCTL_TARGET": "", "QMP_SOCKET": guest.address}
+            ),
+            "$QMP_SOCKET is set, but empty": run.start("enable", ROUND[0], env={"QMP_SOCKET": " "}),
+        }
+        for cause, call in calls.items():
+            call.finish().said(2, cause)
+        assert enabled(guest, run) == []
+
+
 def test_listing_and_switching(qemu: Qemu, run: Qtctl) -> None:
     with RealGuest(qemu) as guest:
         target = ("-t", guest.address)

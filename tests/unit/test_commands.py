@@ -74,6 +74,7 @@ def test_common_options_stand_before_or_behind_the_verb() -> None:
         "tail --backend=log --backend log",
         "-t a list -t b",
         "-t a --target=b list",
+        "-t a tail x -t a --except y",
         "--color never list --color always",
         "list --state enabled --state disabled",
         "enable x --file a --file b",
