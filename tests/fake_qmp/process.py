@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import InterpSegment
+
 _TOP = Path(__file__).resolve().parent.parent.parent
 _STOP_SECONDS = 5
+
+
+@functools.cache
+def _loader() -> Path:
+    """Return the dynamic loader that this Python asks for."""
+    with Path(sys.executable).open("rb") as file:
+        for segment in ELFFile(file).iter_segments("PT_INTERP"):
+            assert isinstance(segment, InterpSegment)
+            return Path(segment.get_interp_name())
+    raise RuntimeError(f"{sys.executable} is linked statically: the fake cannot run it by a loader")
 
 
 class FakeProcess:
     """``with FakeProcess("--socket", path, "--qemu", "10.0") as fake: fake.address, fake.pid``.
 
     ``tell`` reaches the fake beside its monitor, which a client under test holds.
+
+    Its binary is a file in a temporary folder, so nothing that qtctl reads there (trace backends,
+    ``trace-events-all`` beside it) depends on the Python that runs the tests: Debian's imports
+    ``openlog``, and ``/usr`` holds the declarations of Debian's QEMU.
     """
 
     def __init__(self, *arguments: str, stderr: int | IO[bytes] | None = None) -> None:
         self._arguments = arguments
         self._stderr = stderr
         self._process: subprocess.Popen[bytes] | None = None
+        self._folder = contextlib.ExitStack()
         self.address = ""
 
     @property
@@ -48,8 +70,14 @@ class FakeProcess:
         return json.loads(self.process.stdout.readline())
 
     def __enter__(self) -> Self:
+        folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="qtctl-fake-"))
+        binary = Path(folder, "bin", "fake-qmp")
+        binary.parent.mkdir()
+        shutil.copy(_loader(), binary)
+        # What the loader runs is Python, but /proc/PID/exe is the loader's copy.
+        python = ["--argv0", sys.executable, str(Path(sys.executable).resolve())]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fake_qmp", "--control", *self._arguments],
+            [binary, *python, "-m", "tests.fake_qmp", "--control", *self._arguments],
             cwd=_TOP,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -75,6 +103,7 @@ class FakeProcess:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._folder.close()
         return process.wait()
 
     def __exit__(

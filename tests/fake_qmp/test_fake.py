@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,15 @@ def test_it_takes_qemus_spelling_and_removes_its_socket(tmp_path: Path) -> None:
         assert fake.address == str(path)
         assert path.is_socket()
     assert not path.exists()
+
+
+def test_its_binary_is_not_the_python_that_runs_it(tmp_path: Path) -> None:
+    with FakeProcess("--socket", str(tmp_path / "qmp.sock")) as fake:
+        binary = Path(f"/proc/{fake.pid}/exe").readlink()
+        assert not binary.samefile(sys.executable)
+        assert [path.name for path in binary.parents[1].rglob("*")] == ["bin", "fake-qmp"]
+        assert Path(f"/proc/{fake.pid}/comm").read_text() == "fake-qmp\n"
+    assert not binary.parents[1].exists()
 
 
 async def test_help_log_has_no_trace_item_without_the_log_backend() -> None:
