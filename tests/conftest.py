@@ -6,31 +6,54 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+from tests import lanes
 from tests.needs import TRACEFS
 from tests.running import Qtctl
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
 
 # How long an example takes says more of the machine's load than of qtctl.
 settings.register_profile("qtctl", deadline=None)
 settings.load_profile("qtctl")
 
+#: Fixtures that run qtctl or the fake as processes.
+_STARTERS = {"run", "qtctl", "fake", "make_fake"}
 
-@pytest.fixture(scope="session", autouse=True)
-def mounted_tracefs() -> Iterator[None]:
-    """Mount tracefs where that takes no more than being root, and leave the machine as it was."""
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the tests that take longest, and mark those that start processes."""
+    items.sort(key=lambda item: lanes.turn_of(item.nodeid))
+    for item in items:
+        if isinstance(item, pytest.Function) and _STARTERS & {*item.fixturenames}:
+            item.add_marker(pytest.mark.process)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Keep tests apart that cannot run beside each other."""
+    return lanes.scheduler(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mount tracefs where that takes no more than being root, and only for this run."""
+    if hasattr(config, "workerinput"):  # in a worker of pytest-xdist: its parent does it
+        return
+    if os.geteuid() != 0 or not TRACEFS.is_dir() or (TRACEFS / "trace_marker").exists():
+        return
     mount = ["mount", "-t", "tracefs", "nodev", str(TRACEFS)]
-    mounted = (
-        os.geteuid() == 0
-        and TRACEFS.is_dir()
-        and not (TRACEFS / "trace_marker").exists()
-        and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    )
-    yield
-    if mounted:
-        subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        config.add_cleanup(_unmount_tracefs)
+
+
+def _unmount_tracefs() -> None:
+    subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
 
 
 @pytest.fixture

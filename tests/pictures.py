@@ -99,7 +99,7 @@ def top(tmux: Tmux) -> None:
     """Look at rates."""
     tmux.enter("clear; qtctl top '@virtio-blk'")
     tmux.until("virtio_blk_rw_complete")
-    eventually(lambda: _BARS.search(tmux.screen()), "a line of bars", 60)
+    eventually(lambda: _BARS.search(tmux.screen()), "a line of bars")
 
 
 SCENES: dict[str, tuple[str, int, int, Callable[[Tmux], None]]] = {

@@ -19,9 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tests import needs
-from tests.running import eventually
-
-_END_SECONDS = 10.0
+from tests.running import PATIENCE_SECONDS, eventually
 
 
 class Pty:
@@ -90,7 +88,7 @@ class Pty:
 
     def finish(self) -> int:
         """Wait for its end; return its exit code."""
-        eventually(lambda: self.ended, f"an end of {self.text[-500:]!r}", _END_SECONDS)
+        eventually(lambda: self.ended, f"an end of {self.text[-500:]!r}")
         self._reader.join()
         assert "Traceback" not in self.text, self.text
         assert "bug in qtctl" not in self.text, self.text
@@ -148,7 +146,7 @@ class Tmux:
         """Return what a pane shows; ``-S -`` for its scroll-back as well."""
         return self.run("capture-pane", "-p", *(("-t", pane) if pane else ()), *more)
 
-    def until(self, text: str, pane: str = "", seconds: float = 15.0) -> str:
+    def until(self, text: str, pane: str = "", seconds: float = PATIENCE_SECONDS) -> str:
         """Wait until a pane shows ``text``; return what it shows."""
 
         def shown() -> str:

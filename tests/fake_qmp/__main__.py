@@ -76,6 +76,7 @@ async def _control(fake: FakeQmp) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         print(json.dumps(_obey(fake, json.loads(line))), flush=True)
+    fake.finished.set()  # whoever started it is gone
 
 
 async def _serve(options: argparse.Namespace) -> None:

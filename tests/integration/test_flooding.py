@@ -25,7 +25,7 @@ def flood(log: Path, running: Running, text: str) -> None:
         time.sleep(0.1)  # this makes the rate
         return text.encode() in running.err or running.ended
 
-    eventually(once, f"{text!r} is said", seconds=20)
+    eventually(once, f"{text!r} is said")
 
 
 @pytest.mark.parametrize("ndjson", [True, False])

@@ -48,7 +48,7 @@ class Beside:
     def open(self, *words: str) -> str:
         """Run ``qtctl pane`` in the shell and wait until the pane shows a view."""
         self.call("pane", *words)
-        found = eventually(lambda: {*self.panes()} - {"%0"}, "a second pane", 20.0)
+        found = eventually(lambda: {*self.panes()} - {"%0"}, "a second pane")
         [self.pane] = found
         return self.shows(" read  ")
 
@@ -60,7 +60,7 @@ class Beside:
             screen = self.tmux.screen(self.pane)
             return "" if text in screen else screen
 
-        return str(eventually(without, f"no {text!r} is shown", 15.0))
+        return str(eventually(without, f"no {text!r} is shown"))
 
     def keys(self, *keys: str) -> None:
         self.tmux.send(*keys, pane=self.pane)
@@ -86,9 +86,9 @@ class Beside:
 
     def gone(self) -> None:
         """Wait until the pane has left, and see that the guest is as it was."""
-        eventually(lambda: self.panes() == ["%0"], "the pane is gone", 15.0)
-        eventually(lambda: self.enabled() == [], "the events are off", 15.0)
-        eventually(lambda: self._qtctl.leases() == [], "no lease is left", 15.0)
+        eventually(lambda: self.panes() == ["%0"], "the pane is gone")
+        eventually(lambda: self.enabled() == [], "the events are off")
+        eventually(lambda: self._qtctl.leases() == [], "no lease is left")
 
 
 @pytest.fixture
@@ -281,14 +281,14 @@ def test_the_view_follows_a_guest_that_is_started_again(
         beside.shows("GONE")
         assert "waiting for the guest" in beside.shows("waiting").replace("\n", "")
         again = make_fake()
-        eventually(lambda: again.tell()["enabled"] == [READ], "the event is on again", 20.0)
+        eventually(lambda: again.tell()["enabled"] == [READ], "the event is on again")
         beside.shows_not("GONE")
         again.tell(emit=[read_line(sector) for sector in (2, 3)])
         shown = beside.shows("sector=2")
         assert "sector=3" not in shown
         assert " 3 read  0 lost" in shown
         beside.keys("q")
-        eventually(lambda: beside.panes() == ["%0"], "the pane is gone", 15.0)
+        eventually(lambda: beside.panes() == ["%0"], "the pane is gone")
         assert again.tell()["enabled"] == []
 
 
@@ -354,7 +354,7 @@ def test_it_is_driven_from_any_other_pane(beside: Beside) -> None:
     beside.reset_guest()
     beside.shows("RESET")
     beside.keys("q")
-    eventually(lambda: beside.panes() == ["%0"], "the pane is gone", 15.0)
+    eventually(lambda: beside.panes() == ["%0"], "the pane is gone")
     assert beside.enabled() == [READ]
 
 
@@ -362,13 +362,13 @@ def test_two_views_of_one_guest_show_the_same(beside: Beside) -> None:
     beside.open(READ)
     first, known = beside.pane, set(beside.panes())
     beside.call("pane", READ, "--bottom")
-    [second] = eventually(lambda: {*beside.panes()} - known, "a third pane", 20.0)
+    [second] = eventually(lambda: {*beside.panes()} - known, "a third pane")
     beside.tmux.until("0 lost", second)
     beside.emit(read_line(3))
     for pane in (first, second):
         beside.tmux.until("sector=3", pane)
     beside.tmux.run("kill-pane", "-t", first)
-    eventually(lambda: len(beside.panes()) == 2, "the first is gone", 15.0)
+    eventually(lambda: len(beside.panes()) == 2, "the first is gone")
     beside.emit(read_line(4))
     beside.tmux.until("sector=4", second)
     assert beside.enabled() == [READ]
@@ -384,7 +384,7 @@ def test_what_ends_the_view_can_be_read(beside: Beside, make_fake: MakeFake) -> 
     shown = beside.shows("Enter closes this pane")
     assert f"no event matches '{ONLY_OLD}'" in shown.replace("\n", "")
     beside.keys("Enter")
-    eventually(lambda: beside.panes() == ["%0"], "the pane is gone", 15.0)
+    eventually(lambda: beside.panes() == ["%0"], "the pane is gone")
 
 
 def test_tmux_s_own_facts_are_read_from_the_environment() -> None:

@@ -88,7 +88,7 @@ def rows(path: Path) -> int:
 
 
 def until(run: Running, path: Path, count: int) -> None:
-    eventually(lambda: run.ended or rows(path) >= count, f"{count} records are written", 60)
+    eventually(lambda: run.ended or rows(path) >= count, f"{count} records are written")
 
 
 def test_it_records_and_gives_back(
@@ -223,7 +223,7 @@ def test_a_ring_keeps_the_last_part(
         found[:] = sectors(qtctl, Path(files[-1].split()[-1])) if files else []
         return found[-1:] == [59_999]
 
-    eventually(caught_up, "the ring has the newest record", 30)
+    eventually(caught_up, "the ring has the newest record")
     assert found == list(range(found[0], 60_000))
     assert max(one.stat().st_size for one in tmp_path.glob("a*")) < 160 << 10
     log(60_000, 60_010)

@@ -74,7 +74,7 @@ class Shell:
         """Type, and return the arguments that qtctl is then called with."""
         before = len(self._notes.read_text().splitlines())
         os.write(self._fd, typed.encode())
-        eventually(lambda: self._noted(before), f"a call by {typed!r}", seconds=20)
+        eventually(lambda: self._noted(before), f"a call by {typed!r}")
         found: list[str] = json.loads(self._notes.read_text().splitlines()[before])
         return found
 

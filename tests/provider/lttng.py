@@ -78,7 +78,7 @@ def recording(
             except NoDaemon:
                 start_session_daemon(own)
             lttng("create", name, f"--output={folder}")
-        eventually(lambda: f"PID: {pid} " in _registered(), "the process has registered", 20)
+        eventually(lambda: f"PID: {pid} " in _registered(), "the process has registered")
         in_it = ("--userspace", f"--session={name}")
         lttng("enable-channel", *in_it, *channel, "one")
         for context in contexts:

@@ -82,7 +82,7 @@ def test_the_pane_follows_a_real_flood_and_gives_back(qtctl: Qtctl) -> None:
     ):
         call = [sys.executable, "-m", "qtctl", "-t", guest.address]
         tmux.enter(shlex.join([*call, "pane", "memory_region_ops_*", "--size", "40"]), "%0")
-        found = eventually(lambda: tmux.run("list-panes", "-F", "#{pane_id}").split()[1:], "", 20.0)
+        found = eventually(lambda: tmux.run("list-panes", "-F", "#{pane_id}").split()[1:], "")
         pane = found[0]
         tmux.until("memory_region_ops_", pane, 30.0)
         assert "0 lost" in tmux.until(" not drawn", pane)
@@ -92,7 +92,7 @@ def test_the_pane_follows_a_real_flood_and_gives_back(qtctl: Qtctl) -> None:
         later = str(eventually(lambda: later_than(tmux.screen(pane), counts[0]), "counts go on"))
         assert later.splitlines()[1:-1] == paused.splitlines()[1:-1]
         tmux.run("kill-pane", "-t", pane)
-        eventually(lambda: qtctl.leases() == [], "no lease is left", 20.0)
+        eventually(lambda: qtctl.leases() == [], "no lease is left")
         assert enabled(qtctl, guest) == []
         assert qtctl.spools() == []
 

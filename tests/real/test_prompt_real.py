@@ -50,7 +50,7 @@ def test_records_of_a_real_guest_arrive_above_the_line(qtctl: Qtctl) -> None:
         tmux.send("C-c")
         tmux.until("is not shown")
         tmux.enter("quit")
-        tmux.until("gave back 1 event", seconds=30)
+        tmux.until("gave back 1 event")
 
 
 def test_a_flood_is_thinned_and_nothing_is_missing_from_the_sums(qtctl: Qtctl) -> None:
@@ -66,7 +66,7 @@ def test_a_flood_is_thinned_and_nothing_is_missing_from_the_sums(qtctl: Qtctl) -
         tmux.until("qtctl> jobs")
         tmux.send("C-c")
         tmux.send("C-c")
-        shown = tmux.until("0 filtered, 0 lost", seconds=60)
+        shown = tmux.until("0 filtered, 0 lost")
         sums = re.search(r"(\d+) read, (\d+) shown, 0 filtered, 0 lost", shown)
         assert sums is not None
         with (guest.directory / "log").open("rb") as log:
@@ -99,6 +99,6 @@ def test_the_prompt_goes_on_when_qemu_is_started_again(qtctl: Qtctl, tmp_path: P
                 assert "again: 1 event switched on" in shown
                 tmux.until(f"pid {second.pid} running | 2 on")
                 tmux.enter("quit")
-                tmux.until("gave back 1 event", seconds=30)
+                tmux.until("gave back 1 event")
                 ran = qtctl("-t", str(address), "list", "--state", "enabled", limit=20).said(0)
                 assert ran.out == ""

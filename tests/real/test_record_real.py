@@ -44,7 +44,7 @@ def test_every_turn_of_a_counting_guest_is_recorded(label: str, run: Qtctl, tmp_
         def order(command: str) -> None:
             run("-t", second, "qmp", command, limit=None).said(0)
 
-        eventually(lambda: turns() > 1000, "the guest counts", 60)
+        eventually(lambda: turns() > 1000, "the guest counts")
         order("stop")
         before, logged = turns(), guest.stderr_path.read_bytes().count(b"\n")
         words = ["record", "memory_region_ops_write", "-o", str(tmp_path / "a")]
@@ -52,7 +52,7 @@ def test_every_turn_of_a_counting_guest_is_recorded(label: str, run: Qtctl, tmp_
         running = run.start("-t", guest.address, *words)
         running.said(READY)
         order("cont")
-        eventually(lambda: turns() > before + 50_000, "the guest counts on", 60)
+        eventually(lambda: turns() > before + 50_000, "the guest counts on")
         order("stop")
         after = turns()
         running.signal(signal.SIGINT)
@@ -152,11 +152,11 @@ def test_a_recording_holds_what_is_shown_live(way: Way, run: Qtctl, tmp_path: Pa
         running = run.start("-t", guest.address, "record", *chosen, "-o", str(out))
         running.said(READY)
         before = live.out.count(b"\n")
-        eventually(lambda: live.out.count(b"\n") > before + 2000, "events are shown", 60)
+        eventually(lambda: live.out.count(b"\n") > before + 2000, "events are shown")
         running.signal(signal.SIGINT)
         running.finish(None).said(130, " 0 lost")
         before = live.out.count(b"\n")
-        eventually(lambda: live.out.count(b"\n") > before + 1000, "events are shown still", 60)
+        eventually(lambda: live.out.count(b"\n") > before + 1000, "events are shown still")
         live.signal(signal.SIGINT)
         shown = events_of(live.finish(None).said(130, " 0 lost").out)
     recorded = events_of(run("replay", str(out), "--ndjson", limit=None).said(0, way.backend).out)
@@ -178,7 +178,7 @@ def test_a_record_of_any_backend_has_the_ring_written(way: Way, run: Qtctl, tmp_
         words += ["--ring", "64KiB", "--dump-on", "sector % 1000 == 999"]
         running = run.start("-t", guest.address, *words)
         running.said(READY)
-        eventually(lambda: f"written to {out}".encode() in running.err, "it is written", 60)
+        eventually(lambda: f"written to {out}".encode() in running.err, "it is written")
         running.signal(signal.SIGINT)
         running.finish(None).said(130, "sector % 1000 == 999: ")
     events = events_of(run("replay", str(out), "--ndjson", limit=None).said(0).out)

@@ -409,7 +409,7 @@ def test_ctrl_c_removes_what_was_not_completed(run: Qtctl, tmp_path: Path, form:
     out = tmp_path / "out"
     words = ("export", "--to", form, str(case.path), "--events-all", str(tmp_path / "all"))
     running = run.start(*words, "-o", str(out))
-    eventually(out.exists, "it has begun", 20)
+    eventually(out.exists, "it has begun")
     running.signal(signal.SIGINT)
     ran = running.finish(None)
     assert ran.code == 130 or b"shown" in ran.raw_err

@@ -285,7 +285,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing(
     out = tmp_path / "out"
     sql = "SELECT a.n, b.s FROM few a JOIN few b USING (a)"
     running = run.start("query", sql, trace, *known, "--format", "csv", "-o", str(out))
-    eventually(lambda: out.exists() and out.stat().st_size > 1 << 20, "rows are written", 20)
+    eventually(lambda: out.exists() and out.stat().st_size > 1 << 20, "rows are written")
     running.signal(signal.SIGINT)
     running.finish(None).said(130, "was not completed, and is removed")
     assert not out.exists()

@@ -121,7 +121,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (b"hello\n" * 50, "no record in the first"),
         (header(3) + bytes(100), "format version 3"),
         (header()[:19], "ends in its header"),
-        (gzip.compress(b"x"), "packed with gzip"),
+        (gzip.compress(b"x", mtime=0), "packed with gzip"),
     ],
 )
 def test_foreign_files_are_named(run: Qtctl, tmp_path: Path, data: bytes, says: str) -> None:

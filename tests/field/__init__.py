@@ -1,0 +1,1 @@
+"""The heavy lane, ``./dev test --field``: whole systems, packages, other Pythons, fuzzing."""

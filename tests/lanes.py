@@ -1,0 +1,90 @@
+"""Which tests may not run beside each other, and in which order tests start.
+
+``./dev test`` has several workers of pytest-xdist, which take tests from one queue. All tests of a
+group go to one worker, one after the other: a group needs something that the machine has once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
+#: One fixture starts all cases at once.
+FAULTS = "faults"
+#: Only one daemon can serve ``/dev/log``.
+SYSLOG = "syslog"
+#: Every process writes to one buffer of tracefs, with one set of options.
+TRACEFS = "tracefs"
+#: A user has one session daemon of LTTng's.
+LTTNG = "lttng"
+#: bpftrace sets probes in the memory of every process that has the program open.
+PROBES = "probes"
+
+#: The group of a module or a test, by the beginning of its node id. Long groups come first.
+_GROUPS = {
+    "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
+    "tests/real/test_syslog_real.py": SYSLOG,
+    "tests/real/test_same_records.py": SYSLOG,
+    "tests/real/test_saved_real.py": SYSLOG,
+    "tests/real/test_ftrace_real.py": TRACEFS,
+    "tests/real/test_ust_real.py": LTTNG,
+    "tests/integration/test_ust_provider.py": LTTNG,
+    "tests/integration/test_lttng_folder.py": LTTNG,
+    "tests/unit/test_lttng_session.py": LTTNG,
+    "tests/real/test_dtrace_real.py": PROBES,
+    "tests/integration/test_dtrace_provider.py": PROBES,
+}
+#: The group of a test on a real guest, by the backend among its parameters.
+_PARAMETERS = {
+    "ftrace": TRACEFS,
+    "syslog": SYSLOG,
+    "rsyslog": SYSLOG,
+    "journald": SYSLOG,
+    "ust": LTTNG,
+    "dtrace": PROBES,
+}
+#: The rest starts in this order: a long test that starts last keeps the whole run waiting.
+_FOLDERS = ("real", "integration", "conformance", "fake_qmp", "unit")
+
+
+def group_of(nodeid: str) -> str | None:
+    """Return the group of a test, or nothing when it can run beside any other."""
+    for begin, group in _GROUPS.items():
+        if nodeid.startswith(begin):
+            return group
+    if nodeid.startswith("tests/real/") and (found := re.search(r"\[(.*)\]", nodeid)):
+        for part in re.split(r"[- ]", found[1]):
+            if part in _PARAMETERS:
+                return _PARAMETERS[part]
+    return None
+
+
+def turn_of(nodeid: str) -> int:
+    """Return when a test has its turn: the lowest first."""
+    groups = list(dict.fromkeys(_GROUPS.values()))
+    if (group := group_of(nodeid)) is not None:
+        return groups.index(group)
+    folder = nodeid.split("/")[1] if nodeid.count("/") > 1 else ""
+    return len(groups) + (_FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS))
+
+
+def scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Return a scheduler of pytest-xdist that keeps groups together.
+
+    The groups are found by node ids. The ``loadgroup`` scheduler looks for marks in what
+    pytest-xdist 3.8 adds to node ids, and pytest 9.2 does not let it add that.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid) or nodeid
+
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
