@@ -45,7 +45,7 @@ def facts_of(stream: Stream) -> dict[str, Any]:
         "backend": stream.backend,
         "source": stream.source,
         "patterns": list(stream.selection.words()),
-        "where": stream.where,
+        "where": stream.follow.where,
         "began_ns": stream.began_ns,
     }
 

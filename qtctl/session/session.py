@@ -23,6 +23,7 @@ from qtctl.monitor.guests import find_guest, listening_process, same_process, th
 from qtctl.monitor.holders import holders
 from qtctl.monitor.rendezvous import is_lent
 from qtctl.session.facts import Backends, Facts
+from qtctl.session.follow import Follow
 from qtctl.session.seen import remember
 
 if TYPE_CHECKING:
@@ -94,31 +95,35 @@ class Session:
         news: bool = True,
         whole: bool = False,
     ) -> Stream:
-        """Return a stream of what the guest says, to enter with ``async with``.
+        """Return a stream of the guest's records, to enter with ``async with``.
 
-        ``patterns`` are switched on while it is entered; without any it shows what is on. A
-        :class:`Selection` can leave out as well. The rest is told at :class:`Stream`.
+        ``patterns`` are switched on while it is entered; without any it follows what is on. A
+        :class:`Selection` can also exclude events. ``guard`` is in events a second, or a
+        :class:`Budget`; the other settings are those of :class:`Follow`.
         """
-        from qtctl.session.stream import Stream
-
         rules = [
             rule
             for pattern in patterns
             for rule in (Selection.of(pattern) if isinstance(pattern, str) else pattern).rules
         ]
-        chosen = Selection(tuple(rules))
-        return Stream(
-            self,
-            chosen,
+        follow = Follow(
+            Selection(tuple(rules)),
             where=where,
             backend=backend,
             text=text,
             limit=limit,
-            kernel=kernel,
-            guard=guard,
+            kernel=tuple(kernel),
+            guard=Budget(guard) if isinstance(guard, int) else guard,
             news=news,
             whole=whole,
         )
+        return self.stream(follow)
+
+    def stream(self, follow: Follow) -> Stream:
+        """Return the stream of these settings, to enter with ``async with``."""
+        from qtctl.session.stream import Stream
+
+        return Stream(self, follow)
 
     def following(self, stream: Stream, now: bool) -> None:
         """Be told by a stream that it follows the guest now, or no more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,7 +17,7 @@ from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.events.states import States, SwitchReport
 from qtctl.leases.leasing import new_owner, nothing_matched
-from qtctl.model import Backend, Budget, Declaration, EventState
+from qtctl.model import Backend, Declaration, EventState
 from qtctl.monitor.news import Ear
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
@@ -25,6 +25,7 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Items, Loss
 from qtctl.records.printf import hex_arguments
 from qtctl.session.filter import Counts, Sieve
+from qtctl.session.follow import Follow
 from qtctl.session.guard import Guarding
 from qtctl.session.warm_up import Edges
 
@@ -41,50 +42,25 @@ _LOOK_S = 0.1
 
 
 class Stream:
-    """Follows a guest inside ``async with``; iterate it for batches and losses.
+    """Follows a guest inside ``async with``; iterate it for batches, losses and news.
 
-    Entering checks ``where`` against the declarations of what ``selection`` picks, opens the
-    backend's output and then switches the events on; leaving gives all of it back. Without a
-    selection it shows what is on and switches nothing. ``limit`` ends it after so many shown
-    records; ``text`` shows lines that are no events, too.
-    ``kernel`` are patterns of kernel events to show among them (ftrace only). Over ``guard`` events
-    (or a :class:`Budget`) a second, those that are loudest are switched off until the end; a flood
-    is told in any case.
-    With ``news`` it yields what the guest's monitor and other consoles tell as well. ``whole``:
-    what came while not all of its events were on, at either end, is not shown.
+    Entering checks ``where`` against the declarations of the selected events, opens the backend's
+    output and then switches the events on; leaving restores everything. :class:`Follow` explains
+    the settings.
     """
 
-    def __init__(
-        self,
-        session: Session,
-        selection: Selection,
-        *,
-        where: str | None = None,
-        backend: str = "auto",
-        text: bool = False,
-        limit: int | None = None,
-        kernel: Sequence[str] = (),
-        guard: int | Budget | None = None,
-        news: bool = True,
-        whole: bool = False,
-    ) -> None:
+    def __init__(self, session: Session, follow: Follow) -> None:
         self.session = session
-        self._sieve = Sieve(text=text, limit=limit)
-        self.counts = self._sieve.counts
+        self.follow = follow
         self.backend = Backend.LOG
         self.choices = 0
         self.passed_over: dict[Backend, str] = {}
         self.picked: list[str] = []
         self.began_ns = 0
         self.report: SwitchReport | None = None
-        self.selection = selection
-        self.where = where
-        self._asked = backend
-        self._kernel_patterns = kernel
+        self._sieve = Sieve(text=follow.text, limit=follow.limit)
+        self.counts = self._sieve.counts
         self._kernel: list[str] = []
-        self._guard = Budget(guard) if isinstance(guard, int) else guard
-        self._news = news
-        self._whole = whole
         self._edges: Edges | None = None
         self._guarding: Guarding | None = None
         self._pilot: asyncio.Task[None] | None = None
@@ -95,6 +71,11 @@ class Stream:
         self._stop = asyncio.Event()
         self._giving = asyncio.Lock()
         self._link_error = ""
+
+    @property
+    def selection(self) -> Selection:
+        """The events that are switched on; empty where the stream switches none."""
+        return self.follow.selection
 
     async def __aenter__(self) -> Self:
         """Check, open, switch; see the class.
@@ -109,11 +90,12 @@ class Stream:
         self.picked = self.selection.pick(names) if self.selection else names
         if not self.picked:
             raise nothing_matched(self.selection, names, self.session.where)
-        if self._kernel_patterns:
+        if self.follow.kernel:
             self._kernel = await asyncio.to_thread(self._kernel_events)
         known = (await self.session.backends()).known
         named = bool(self.selection)
-        wanted = candidates(known, self._asked, self.session.where, named=named)
+        asked = Backend.FTRACE if self.follow.kernel else self.follow.backend
+        wanted = candidates(known, asked, self.session.where, named=named)
         self.choices = len(wanted)
         table = await asyncio.to_thread(self._prepare, names)
         picked = tuple(self.picked)
@@ -128,7 +110,7 @@ class Stream:
             elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
-            if self._whole:
+            if self.follow.whole:
                 self._edges = Edges(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
         except BaseException:
@@ -137,14 +119,14 @@ class Stream:
         return self
 
     def _watch_for_floods(self, feed: Feed, states: States) -> None:
-        if self._guard is not None and not TABLE[self.backend].follows_qmp:
+        if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:
             raise UsageError(
                 f"--guard switches events over QMP, and {self.backend} does not look at that",
                 hint="another --backend, or fewer patterns",
             )
         chosen = set(self.picked) if self.selection else set()
         idle = {n for n, s in states.items() if s != EventState.ENABLED and n not in chosen}
-        self._guarding = Guarding(feed, self._guard, list(states), idle)
+        self._guarding = Guarding(feed, self.follow.guard, list(states), idle)
         self._pilot = asyncio.create_task(self._look_out(self._guarding))
 
     async def _look_out(self, guarding: Guarding) -> None:
@@ -186,18 +168,17 @@ class Stream:
     def _kernel_events(self) -> list[str]:
         from qtctl.backends.ftrace.feed import kernel_names
 
-        if self._asked not in ("auto", Backend.FTRACE):
+        if self.follow.backend not in ("auto", Backend.FTRACE):
             raise UsageError(
-                f"kernel events come with the ftrace backend, not with {self._asked}",
+                f"kernel events come with the ftrace backend, not with {self.follow.backend}",
                 hint="--backend ftrace",
             )
-        self._asked = Backend.FTRACE
-        return kernel_names(self._kernel_patterns)
+        return kernel_names(self.follow.kernel)
 
     def _prepare(self, names: list[str]) -> EventTable:
         declared = self.session.facts.declarations.by_name
         table = EventTable.build([*names, *self._kernel], declared)
-        self._sieve.pick(table, [*self.picked, *self._kernel], self.where)
+        self._sieve.pick(table, [*self.picked, *self._kernel], self.follow.where)
         return table
 
     @property
@@ -240,7 +221,7 @@ class Stream:
         Raises:
             LinkLost: the monitor went away; what was logged until then has been yielded.
         """
-        hears = self.session.monitor.listening(self._ear) if self._news else nullcontext()
+        hears = self.session.monitor.listening(self._ear) if self.follow.news else nullcontext()
         async with hears, contextlib.aclosing(self._items()) as items:
             async for item in items:
                 yield item

@@ -1,0 +1,31 @@
+"""The settings of a stream, as one value. Quick to import."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from qtctl.events.patterns import Selection
+from qtctl.model import Budget
+
+
+class Follow(NamedTuple):
+    """What a stream follows and how.
+
+    ``selection`` is switched on while the stream is entered; an empty one follows what is on and
+    switches nothing. ``where`` filters records by an expression; ``limit`` ends the stream after so
+    many shown records; ``text`` also yields lines that are no trace events. ``backend`` is a
+    backend's name or ``auto``; ``kernel`` are patterns of kernel events to follow beside the
+    guest's (ftrace only). Above ``guard`` events or bytes a second, the loudest events are switched
+    off until the end. ``news`` also yields QMP events, marks and other consoles' switches.
+    ``whole`` leaves out records from before all events were on and after the first went off.
+    """
+
+    selection: Selection = Selection(())
+    where: str | None = None
+    backend: str = "auto"
+    text: bool = False
+    limit: int | None = None
+    kernel: tuple[str, ...] = ()
+    guard: Budget | None = None
+    news: bool = True
+    whole: bool = False
