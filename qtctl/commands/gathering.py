@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qtctl.commands.context import Context
+from qtctl.commands.following import Following, following
+from qtctl.commands.output import finish, put
 from qtctl.commands.progress import read_through
 from qtctl.commands.registry import Result, arg
-from qtctl.commands.stream import BACKEND, announce, put, stop_when, warn
+from qtctl.commands.stream import BACKEND
 from qtctl.commands.values import duration
 from qtctl.commands.writing import NDJSON, Writer, say_end, say_sums
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
+from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
     from qtctl.analysis.distribution import Spread
@@ -40,7 +43,6 @@ SOURCE = (
     NDJSON,
 )
 """What such a verb takes to say where records come from, for how long, and how they are told."""
-_FLUSH_S = 5.0
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -107,20 +109,14 @@ async def _live(
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
         taker = ready(Known(names, declared, session.where))
-        stream = session.follow(
-            selection, where=where, backend=options.backend, news=False, whole=whole
-        )
+        follow = Follow(selection, where, options.backend, news=False, whole=whole)
+        stream = session.stream(follow)
         blocks = None
         try:
-            async with stream:
-                announce(context, stream)
+            async with following(context, stream, duration=options.duration, sums=False) as items:
                 if options.interval is not None:
                     blocks = _Blocks(context, options, stream)
-                stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
-                try:
-                    await _take(context, stream, taker, result, blocks, options.interval)
-                finally:
-                    stopping.cancel()
+                await _take(context, items, taker, result, blocks, options.interval)
         except LinkLost as error:
             problem = error
         if blocks is not None:
@@ -135,7 +131,7 @@ async def _live(
 
 async def _take(
     context: Context,
-    stream: Stream,
+    items: Following,
     taker: _T,
     result: Callable[[_T, int], Result],
     blocks: _Blocks | None,
@@ -145,11 +141,9 @@ async def _take(
     turn = asyncio.Lock()
 
     async def take() -> None:
-        async with contextlib.aclosing(aiter(stream)) as items:
-            async for item in items:
-                warn(context, item)
-                async with turn:
-                    await asyncio.to_thread(taker.take, item)
+        async for item in items:
+            async with turn:
+                await asyncio.to_thread(taker.take, item)
 
     taking = asyncio.ensure_future(take())
     due = asyncio.get_running_loop().time()
@@ -201,7 +195,7 @@ class _Blocks:
     async def end(self, last: list[str]) -> None:
         """Show the last interval, which is a shorter one, and what ends a stream."""
         await self.put([*last, *(Writer(None).ended(self._counts) if self._ndjson else ())])
-        await self._output.finish(_FLUSH_S)
+        await finish(self._context, self._output)
         self._output.check()
 
 

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shlex
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.output import Output
+from qtctl.commands.following import Following, following, listening
+from qtctl.commands.output import Output, put
 from qtctl.commands.parsing import verb_parser
 from qtctl.commands.record import RING
 from qtctl.commands.registry import Command, arg, command
-from qtctl.commands.stream import BACKEND, DURATION, announce, put, stop_when, warn
+from qtctl.commands.stream import BACKEND, DURATION
 from qtctl.commands.values import duration
-from qtctl.commands.writing import NDJSON, TIME, Writer, make_writer, say_sums
-from qtctl.errors import LinkLost, UsageError
+from qtctl.commands.writing import NDJSON, TIME, Writer, make_writer
+from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
+from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
-    from qtctl.records.items import Item
     from qtctl.session.session import Session
     from qtctl.session.triggers import Acting, Fired, Trigger
 
-_FLUSH_S = 1.0
 _DO = "do"
 _TRIGGER = (
     arg("when", nargs="*", metavar="WHEN", help="events, an expression, or a QMP event"),
@@ -94,7 +93,7 @@ async def on(context: Context, options: argparse.Namespace) -> int:
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
     from qtctl.commands.recordings import RingFiles, check_new
-    from qtctl.session.triggers import Acting, heard
+    from qtctl.session.triggers import Acting
 
     triggers = _triggers(options)
     dumps = any(trigger.action.kind == "dump" for trigger in triggers)
@@ -110,32 +109,22 @@ async def on(context: Context, options: argparse.Namespace) -> int:
         selection = await _bind(session, triggers, options.also)
         watch = _Watch(context, output, triggers)
         if dumps or selection or any(not trigger.when.guest_event for trigger in triggers):
-            stream = session.follow(selection, backend=options.backend)
-            try:
-                async with stream:
-                    announce(context, stream)
-                    ring = None
-                    if dumps:
-                        ring = RingFiles(stream, options.out, options.ring, at_end=False)
-                    writer = _writer(context, options, stream.hex_arguments(), stream.picked)
-                    ending = asyncio.ensure_future(
-                        stop_when(context.stop, options.duration, stream)
-                    )
-                    try:
-                        await watch.over(aiter(stream), stream.stop, writer, Acting(session, ring))
-                    finally:
-                        ending.cancel()
-            finally:
-                if stream.began_ns:
-                    say_sums(context, stream.counts)
+            stream = session.stream(Follow(selection, backend=options.backend))
+            async with following(
+                context, stream, duration=options.duration, output=output
+            ) as items:
+                ring = None
+                if dumps:
+                    ring = RingFiles(stream, options.out, options.ring, at_end=False)
+                writer = _writer(context, options, stream.hex_arguments(), stream.picked)
+                await watch.over(items, stream.stop, writer, Acting(session, ring))
         else:
             context.say("listening to what QEMU tells over QMP; Ctrl-C ends")
-            loop, stop = asyncio.get_running_loop(), context.stop.set
-            if options.duration is not None:
-                loop.call_later(options.duration, stop)
-            writer = _writer(context, options, {}, [])
-            await watch.over(heard(session, context.stop), stop, writer, Acting(session, None))
-        output.check()
+            async with listening(
+                context, session, duration=options.duration, output=output
+            ) as items:
+                writer = _writer(context, options, {}, [])
+                await watch.over(items, context.stop.set, writer, Acting(session, None))
     return 0
 
 
@@ -227,7 +216,7 @@ class _Watch:
 
     async def over(
         self,
-        items: AsyncGenerator[Item],
+        items: Following,
         stop: Callable[[], None],
         writer: Writer,
         acting: Acting,
@@ -235,25 +224,20 @@ class _Watch:
         """Watch ``items``, which ``stop`` ends."""
         from qtctl.session.triggers import look
 
-        ring, lost = acting.ring, False
+        ring = acting.ring
         try:
-            async with contextlib.aclosing(items):
-                async for item in items:
-                    warn(self.context, item)
-                    if ring is not None:
-                        await asyncio.to_thread(ring.add, item)
-                    for trigger, count, found in await asyncio.to_thread(look, self.triggers, item):
-                        fired = await acting.act(trigger, count, found)
-                        await put(self.output, partial(_lines, writer, fired), self.context.stop)
-                    if all(trigger.done for trigger in self.triggers):
-                        stop()
-        except LinkLost:
-            lost = True
-            raise
+            async for item in items:
+                if ring is not None:
+                    await asyncio.to_thread(ring.add, item)
+                for trigger, count, found in await asyncio.to_thread(look, self.triggers, item):
+                    fired = await acting.act(trigger, count, found)
+                    await put(self.output, partial(_lines, writer, fired), self.context.stop)
+                if all(trigger.done for trigger in self.triggers):
+                    stop()
         finally:
             await acting.close()
+            lost = items.lost is not None
             told = [] if ring is None else await asyncio.to_thread(ring.end, lost=lost)
-            await self.output.finish(_FLUSH_S)
             for trigger in self.triggers:
                 if trigger.waiting:
                     told.append(f"{trigger.when.text}: held {trigger.waiting} times more (--every)")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from qtctl.commands.context import Context
 
 _FLUSH_S = 1.0
-_WRITE_S = 60.0
+FILE_S = 60.0
+"""How long the last lines of a file may take to be written."""
 _QUEUED = 4
 _NAMES = 10_000
 _PIECE = 512
@@ -121,21 +122,22 @@ def _remove(path: Path | None) -> None:
         path.unlink(missing_ok=True)
 
 
-async def put_unless_stopped(
-    context: Context, output: Output, lines: Formatter, records: int = 0
-) -> None:
-    """Put lines; when told to stop while there is no room, leave it at that."""
-    put = asyncio.ensure_future(output.put(lines, records))
-    stopped = asyncio.ensure_future(context.stop.wait())
-    await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
-    stopped.cancel()
-    if not put.done():
-        put.cancel()
+async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
+    """Queue lines, and return whether they were queued; after ``stop`` wait only a moment."""
+    putting = asyncio.ensure_future(output.put(lines, records))
+    if not stop.is_set():
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({putting, stopped}, return_when="FIRST_COMPLETED")
+        stopped.cancel()
+    if not putting.done():
+        await asyncio.wait({putting}, timeout=_FLUSH_S)
+        putting.cancel()
+    return putting.done()
 
 
-async def settled(context: Context, output: Output) -> None:
-    """Wait until all that was put is written, only shortly when told to stop."""
-    if not await output.finish(_FLUSH_S if context.stop.is_set() else _WRITE_S):
+async def finish(context: Context, output: Output, seconds: float = 5.0) -> None:
+    """Wait until all lines are written: at most ``seconds``, or a moment once told to stop."""
+    if not await output.finish(_FLUSH_S if context.stop.is_set() else seconds):
         context.complain("the reader of the records has stalled: not all of them were written")
 
 

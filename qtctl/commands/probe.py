@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.following import until_stopped
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.stream import BACKEND
@@ -68,22 +68,22 @@ async def probe(context: Context, options: argparse.Namespace) -> Result:
 
 
 async def _run(context: Context, prober: Probe) -> None:
-    """Run the probe to its end or until told to stop, and tell how far it is."""
+    """Run the probe to its end or until told to stop, with a progress line."""
     total = len(prober.picked)
     progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
-    stopping = asyncio.ensure_future(_stop_when(context.stop, prober))
+
+    async def halt() -> None:
+        prober.stop()
+
     try:
-        async with contextlib.aclosing(prober.run()) as samples:
+        async with (
+            contextlib.aclosing(prober.run()) as samples,
+            until_stopped(context.stop, None, halt),
+        ):
             async for left in samples:
                 progress.update(total - left)
     finally:
-        stopping.cancel()
         progress.clear()
-
-
-async def _stop_when(stop: asyncio.Event, prober: Probe) -> None:
-    await stop.wait()
-    prober.stop()
 
 
 def _result(context: Context, prober: Probe) -> Result:

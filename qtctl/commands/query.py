@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtctl.commands.context import Context
 from qtctl.commands.output import (
+    FILE_S,
     Output,
+    finish,
     open_new,
-    put_unless_stopped,
-    settled,
+    put,
     whole_or_removed,
 )
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
@@ -185,8 +186,8 @@ class _Answer:
             shown = batch if most is None else batch.slice(0, max(0, most - rows))
             rows += len(batch)
             if len(shown):
-                await put_unless_stopped(self._context, output, partial(lines.some, shown))
-        await settled(self._context, output)
+                await put(output, partial(lines.some, shown), self._context.stop)
+        await finish(self._context, output, FILE_S)
         output.check()
         if most is not None and rows > most:
             self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
+from qtctl.commands.following import Following, check_lost, follow_of, following, warn
 from qtctl.commands.keys import keys
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Result, arg, command
@@ -23,14 +24,10 @@ from qtctl.commands.stream import (
     KERNEL,
     MAX_EVENTS,
     STRICT,
-    announce,
-    check_lost,
-    stop_when,
-    warn,
 )
 from qtctl.commands.values import duration, selection
-from qtctl.commands.writing import GUARD, WHERE, lost_words, say_sums
-from qtctl.errors import LinkLost, QtctlError, UsageError
+from qtctl.commands.writing import GUARD, WHERE, lost_words
+from qtctl.errors import QtctlError, UsageError
 from qtctl.model import Control, Flood
 from qtctl.text.tables import table
 from qtctl.text.units import parse_size, short
@@ -126,30 +123,17 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
             declared, known = session.facts.declarations.by_name, list(await session.all_states())
             names = chosen.pick(known) if chosen else known
             conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
-        stream = session.follow(
-            chosen,
-            where=options.where,
-            backend=options.backend,
-            text=options.all,
-            limit=options.max_events,
-            kernel=options.kernel,
-            guard=options.guard,
-        )
-        try:
-            async with stream:
-                announce(context, stream)
-                into: OneFile | RingFiles
-                if options.ring is None:
-                    into = OneFile(stream, options.out)
-                    await _pump(context, options.duration, stream, into)
-                else:
-                    at_end = not conditions
-                    into = RingFiles(stream, options.out, options.ring, conditions, at_end=at_end)
-                    with _asking(context, into):
-                        await _pump(context, options.duration, stream, into)
-        finally:
-            if stream.began_ns:
-                say_sums(context, stream.counts)
+        stream = session.stream(follow_of(options, chosen))
+        async with following(context, stream, duration=options.duration, warns=False) as items:
+            into: OneFile | RingFiles
+            if options.ring is None:
+                into = OneFile(stream, options.out)
+                await _write(context, options.duration, stream, items, into)
+            else:
+                at_end = not conditions
+                into = RingFiles(stream, options.out, options.ring, conditions, at_end=at_end)
+                with _asking(context, into):
+                    await _write(context, options.duration, stream, items, into)
     if options.strict:
         check_lost(stream.counts)
     return Result(_document(into.files, stream.counts), lambda style: _lines(style, into.files))
@@ -169,8 +153,14 @@ def _asking(context: Context, ring: RingFiles) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def _pump(context: Context, seconds: float | None, stream: Stream, into: Destination) -> None:
-    """Record what a stream yields, until it ends or a file cannot be written."""
+async def _write(
+    context: Context,
+    seconds: float | None,
+    stream: Stream,
+    items: Following,
+    into: Destination,
+) -> None:
+    """Write the items of a stream until it ends or a file cannot be written."""
     began = time.monotonic()
 
     def label(_: float) -> str:
@@ -181,29 +171,23 @@ async def _pump(context: Context, seconds: float | None, stream: Stream, into: D
         )
 
     progress = Progress(context, seconds, label)
-    stopping = asyncio.ensure_future(stop_when(context.stop, seconds, stream))
     ticking = asyncio.ensure_future(_tick(context, stream, into, progress, began))
-    lost = False
     try:
         if stream.report is not None:
             changed, patterns = len(stream.report.changed), tuple(stream.selection.words())
             into.add(Control("enable", patterns, changed, stream.began_ns))
-        async with contextlib.aclosing(aiter(stream)) as items:
-            async for item in items:
-                if isinstance(item, Flood):
-                    progress.clear()
-                    warn(context, item)
-                _tell(context, progress, await asyncio.to_thread(into.add, item))
-                if ticking.done():
-                    break
-    except LinkLost:
-        lost = True
-        raise
+        async for item in items:
+            if isinstance(item, Flood):
+                progress.clear()
+                warn(context, item)
+            _tell(context, progress, await asyncio.to_thread(into.add, item))
+            if ticking.done():
+                break
     finally:
-        stopping.cancel()
         failed = ticking.done()
         ticking.cancel()
         progress.clear()
+        lost = items.lost is not None
         _tell(context, progress, await asyncio.to_thread(lambda: into.end(lost=lost)))
     if failed:
         ticking.result()

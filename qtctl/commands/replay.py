@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Output, put_unless_stopped, settled
+from qtctl.commands.output import FILE_S, Output, finish, put
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import arg, command
 from qtctl.commands.values import count, selection
@@ -102,8 +102,8 @@ async def print_all(context: Context, trace: Replay, writer: Lines, output: Outp
                 break
             for item in items:
                 lines = partial(writer.lines, item)
-                await put_unless_stopped(context, output, lines, count_records(item))
+                await put(output, lines, context.stop, count_records(item))
             progress.update(trace.taken)
     finally:
         progress.clear()
-    await settled(context, output)
+    await finish(context, output, FILE_S)

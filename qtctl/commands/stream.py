@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Formatter, Output
+from qtctl.commands.following import check_lost, follow_of, following
+from qtctl.commands.output import put
 from qtctl.commands.registry import Result, arg, command
 from qtctl.commands.values import count, duration, selection
 from qtctl.commands.writing import (
@@ -21,22 +21,15 @@ from qtctl.commands.writing import (
     WHERE,
     Writer,
     count_records,
-    flood_words,
-    lost_words,
     make_writer,
-    say_sums,
 )
-from qtctl.errors import DataLost, QtctlError, TimedOut, UsageError
+from qtctl.errors import QtctlError, TimedOut, UsageError
 from qtctl.events.patterns import Selection
-from qtctl.model import Control, Flood, GuestEvent, Mark
-from qtctl.text.style import counted
+from qtctl.model import Control, GuestEvent, Mark
 
 if TYPE_CHECKING:
-    from qtctl.records.items import Item
-    from qtctl.session.filter import Counts
     from qtctl.session.stream import Stream
 
-_FLUSH_S = 1.0
 BACKEND = arg(
     "--backend",
     default="auto",
@@ -87,126 +80,34 @@ STRICT = arg("--strict", action="store_true", help="exit 6 if any record was los
     selects=True,
 )
 async def tail(context: Context, options: argparse.Namespace) -> int:
-    """Follow a guest until told to stop."""
+    """Print records until told to stop."""
     if context.json:
         raise UsageError("tail prints a stream, not one document", hint="--ndjson")
     chosen = selection(options)
     context.stops = True
     output = context.output(options.out, context.stop.set)
-    async with context.attached(lend=True) as session:
-        stream = session.follow(
-            chosen,
-            where=options.where,
-            backend=options.backend,
-            text=options.all,
-            limit=options.max_events,
-            kernel=options.kernel,
-            guard=options.guard,
-        )
-        try:
-            await _pump(context, options, stream, output)
-        finally:
-            if stream.began_ns:
-                say_sums(context, stream.counts)
-        output.check()
-    if options.strict:
-        check_lost(stream.counts)
-    return 0
-
-
-def check_lost(counts: Counts) -> None:
-    """Raise for ``--strict``.
-
-    Raises:
-        DataLost: records were lost.
-    """
-    if counts.lost or counts.unknown_losses:
-        raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
-
-
-async def _pump(
-    context: Context, options: argparse.Namespace, stream: Stream, output: Output
-) -> None:
-    """Enter the stream, write what it yields, and leave it when asked to."""
-    writer: Writer | None = None
     on_screen = context.out_style.terminal and not (options.ndjson or options.out)
-    async with stream:
-        announce(context, stream)
-        writer = _writer(context, options, stream)
-        await output.put(lambda _: writer.began(stream))
-        stopping = asyncio.ensure_future(stop_when(context.stop, options.duration, stream))
-        try:
-            async with contextlib.aclosing(aiter(stream)) as items:
+    async with context.attached(lend=True) as session:
+        stream = session.stream(follow_of(options, chosen))
+        async with following(
+            context, stream, duration=options.duration, output=output, warns=not on_screen
+        ) as items:
+            writer = _writer(context, options, stream)
+            await output.put(lambda _: writer.began(stream))
+            try:
                 async for item in items:
                     if output.tells_news and isinstance(item, GuestEvent | Mark | Control):
                         continue
-                    if not on_screen:
-                        warn(context, item)
                     lines, records = partial(writer.lines, item), count_records(item)
                     if output.error is not None or not await put(
                         output, lines, context.stop, records
                     ):
                         break
-        finally:
-            stopping.cancel()
-            await put(output, lambda _: writer.ended(stream.counts), context.stop)
-    if not await output.finish(_FLUSH_S if context.stop.is_set() else 5.0):
-        context.complain("the reader of the records has stalled: not all of them were written")
-
-
-def warn(context: Context, item: Item) -> None:
-    """Tell of a flood on stderr."""
-    if isinstance(item, Flood):
-        context.complain(flood_words(item))
-
-
-async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
-    """Queue lines; once asked to stop, wait no longer than a moment. Tell whether they are."""
-    put = asyncio.ensure_future(output.put(lines, records))
-    if not stop.is_set():
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({put, stopped}, return_when="FIRST_COMPLETED")
-        stopped.cancel()
-    if not put.done():
-        await asyncio.wait({put}, timeout=_FLUSH_S)
-        put.cancel()
-    return put.done()
-
-
-async def stop_when(stop: asyncio.Event, seconds: float | None, stream: Stream) -> None:
-    """Stop a stream when told to, or after so many seconds, whatever its reader does."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
-    stream.stop()
-    # A reader that has stalled keeps the stream from coming to it. It tries again, and tells.
-    with contextlib.suppress(QtctlError):
-        await stream.release()
-
-
-def announce(context: Context, stream: Stream) -> None:
-    """Tell on stderr what an entered stream follows, and what it lacks."""
-    for backend, why in stream.passed_over.items():
-        context.say(f"not by {backend}: {why}")
-    if stream.choices > 1:
-        context.say(f"by {stream.backend}: of what can be followed here the cheapest for the guest")
-    report = stream.report
-    if report is None:
-        context.say(f"following what is on, from {stream.source}; Ctrl-C ends")
-    else:
-        context.say(
-            f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed), "
-            f"from {stream.source}; Ctrl-C gives back"
-        )
-        for pattern in report.unmatched:
-            context.say(f"no event matches {pattern!r}")
-        if report.failed:
-            context.complain(f"{counted(len(report.failed), 'event')} read back as not enabled")
-    undeclared = stream.undeclared()
-    if undeclared:
-        source = stream.session.facts.declarations_path
-        where = f"not declared in {source}" if source else "without a trace-events-all"
-        events = counted(len(undeclared), "event")
-        context.say(f"{events} {where}: arguments stay text; try: --events-all FILE")
+            finally:
+                await put(output, lambda _: writer.ended(stream.counts), context.stop)
+    if options.strict:
+        check_lost(stream.counts)
+    return 0
 
 
 def _writer(context: Context, options: argparse.Namespace, stream: Stream) -> Writer:
@@ -240,20 +141,13 @@ async def wait(context: Context, options: argparse.Namespace) -> Result:
 
     found: Batch | None = None
     async with context.attached(lend=True) as session:
-        stream = session.follow(
-            Selection.of(options.event),
-            where=options.where,
-            backend=options.backend,
-            limit=1,
-            news=False,
-        )
-        async with stream:
-            announce(context, stream)
+        follow = follow_of(options, Selection.of(options.event))
+        stream = session.stream(follow._replace(limit=1, news=False))
+        async with following(context, stream, warns=False, sums=False) as items:
             try:
                 async with asyncio.timeout(options.timeout):
-                    async with contextlib.aclosing(aiter(stream)) as items:
-                        async for item in items:
-                            found = item if isinstance(item, Batch) else found
+                    async for item in items:
+                        found = item if isinstance(item, Batch) else found
             except TimeoutError:
                 raise TimedOut(
                     f"{options.event} did not happen on {session.where} "

@@ -119,8 +119,8 @@ def look(triggers: Sequence[Trigger], item: Item) -> list[tuple[Trigger, int, Ba
     return [(trigger, *held) for trigger, held in found if held is not None]
 
 
-async def heard(session: Session, stop: asyncio.Event) -> AsyncGenerator[News]:
-    """Yield what the guest's monitor tells, with no trace event followed, until ``stop`` is set.
+async def guest_news(session: Session, stop: asyncio.Event) -> AsyncGenerator[News]:
+    """Yield QMP events and marks, with no trace event followed, until ``stop`` is set.
 
     Raises:
         LinkLost: the monitor went away.

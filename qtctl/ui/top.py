@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
 from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import Output
+from qtctl.commands.following import Following, check_lost, follow_of, following
+from qtctl.commands.output import Output, put
 from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import BACKEND, announce, put, stop_when, warn
+from qtctl.commands.stream import BACKEND
 from qtctl.commands.values import count, duration, selection
 from qtctl.commands.writing import (
     GUARD,
@@ -25,10 +25,7 @@ from qtctl.commands.writing import (
     WHERE,
     Writer,
     count_records,
-    lost_words,
-    say_sums,
 )
-from qtctl.errors import DataLost
 from qtctl.ui.rate_table import rate_table
 
 if TYPE_CHECKING:
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from qtctl.ui.rating import Rating
 
 _SORTS = ("rate", "bytes", "name", "total")
-_FLUSH_S = 5.0
 BY = arg(
     "--by",
     default="event",
@@ -107,22 +103,13 @@ async def top(context: Context, options: argparse.Namespace) -> Result | int:
     async with context.attached(lend=True) as session:
         await check(session, chosen, options.where, options.by)
         names = await Names.ask(session.monitor, session.guest)
-        stream = session.follow(
-            chosen, where=options.where, backend=options.backend, guard=options.guard
-        )
-        try:
-            async with stream:
-                announce(context, stream)
-                rating = Rating(stream, names, options.by, options.interval)
-                snapshot = await _count(context, options, stream, rating, output)
-        finally:
-            if stream.began_ns:
-                say_sums(context, stream.counts)
-    if output is not None:
-        output.check()
-    lost = stream.counts.lost or stream.counts.unknown_losses
-    if options.strict and lost:
-        raise DataLost(f"{lost_words(stream.counts)} lost", hint="a --where or fewer patterns")
+        stream = session.stream(follow_of(options, chosen))
+        duration = options.duration if output is not None else None
+        async with following(context, stream, duration=duration, output=output) as items:
+            rating = Rating(stream, names, options.by, options.interval)
+            snapshot = await _count(context, options, stream, items, rating, output)
+    if options.strict:
+        check_lost(stream.counts)
     if output is not None:
         return 0
     document = rating.document(snapshot, time.time_ns())
@@ -143,16 +130,15 @@ async def _count(
     context: Context,
     options: argparse.Namespace,
     stream: Stream,
+    items: Following,
     rating: Rating,
     output: Output | None,
 ) -> Snapshot:
-    """Count until told to stop, and tell of it every interval; without an output, count one.
+    """Print rates every interval until told to stop; without an output, count one interval.
 
     Returns the last rates.
     """
-    seconds = options.duration if output is not None else None
-    stopping = asyncio.ensure_future(stop_when(context.stop, seconds, stream))
-    taking = asyncio.ensure_future(_take(context, stream, rating, output))
+    taking = asyncio.ensure_future(_take(context, stream, items, rating, output))
     loop = asyncio.get_running_loop()
     due = loop.time()
     try:
@@ -168,12 +154,10 @@ async def _count(
                 await put(output, partial(_line, document), context.stop)
         await taking
     finally:
-        stopping.cancel()
         taking.cancel()
-        await asyncio.gather(stopping, taking, return_exceptions=True)
+        await asyncio.gather(taking, return_exceptions=True)
         if output is not None:
             await put(output, lambda _: Writer(None).ended(stream.counts), context.stop)
-            await output.finish(_FLUSH_S)
     return snapshot
 
 
@@ -181,14 +165,14 @@ def _line(document: dict[str, Any], _: int) -> list[str]:
     return [json.dumps(document)]
 
 
-async def _take(context: Context, stream: Stream, rating: Rating, output: Output | None) -> None:
-    """Count what the stream yields; what is no record goes to the output at its place."""
+async def _take(
+    context: Context, stream: Stream, items: Following, rating: Rating, output: Output | None
+) -> None:
+    """Count the records of a stream; print losses and news at their place."""
     writer = Writer(None)
     if output is not None:
         await put(output, lambda _: writer.began(stream), context.stop)
-    async with contextlib.aclosing(aiter(stream)) as items:
-        async for item in items:
-            rating.take(item)
-            warn(context, item)
-            if output is not None and not count_records(item):
-                await put(output, partial(writer.lines, item), context.stop)
+    async for item in items:
+        rating.take(item)
+        if output is not None and not count_records(item):
+            await put(output, partial(writer.lines, item), context.stop)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from qtctl.commands.context import Context
-from qtctl.commands.stream import announce
+from qtctl.commands.following import Following, follow_of, following
 from qtctl.commands.writing import Writer, count_records
 from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown
 from qtctl.events.patterns import Selection
@@ -72,6 +72,8 @@ class Watch:
         self.rating: Rating
         self._by: str = options.by
         self._stream: Stream | None = None
+        self._items: Following | None = None
+        self._entered = contextlib.AsyncExitStack()
         self._before = Counts()
         self._writer: Writer
         self._leaving = False
@@ -89,13 +91,9 @@ class Watch:
         """
         options = self._options
         names = await Names.ask(self.session.monitor, self.session.guest)
-        stream = self.session.follow(
-            self._selection,
-            where=options.where,
-            backend=options.backend,
-            guard=options.guard,
-        )
-        await stream.__aenter__()
+        stream = self.session.stream(follow_of(options, self._selection))
+        followed = following(self._context, stream, warns=False, sums=False)
+        self._items = await self._entered.enter_async_context(followed)
         self._stream = stream
         self.rating = Rating(stream, names, self._by, options.interval)
         style = self._context.out_style
@@ -103,7 +101,6 @@ class Watch:
         in_hex = stream.hex_arguments()
         rows = RowFormatter(padded, options.time, in_hex, stream.picked, names.thread)
         self._writer = Writer(rows)
-        announce(self._context, stream)
 
     async def follow(self) -> None:
         """Show what the guest says until told to stop.
@@ -122,11 +119,12 @@ class Watch:
                     self._context.complain(f"{lost.message}; waiting for the guest to come back")
 
     async def _follow(self) -> None:
-        assert self._stream is not None
-        async with contextlib.aclosing(aiter(self._stream)) as items:
-            async for item in items:
-                if not self._leaving:
-                    await self._show(item)
+        assert self._items is not None
+        async for item in self._items:
+            if not self._leaving:
+                await self._show(item)
+        if self._items.lost is not None:
+            raise self._items.lost
         self._leaving = True
 
     async def _back(self) -> bool:
@@ -187,7 +185,6 @@ class Watch:
 
     async def close(self) -> None:
         """Give the guest back."""
-        if self._stream is not None:
-            self._before, stream = self.counts, self._stream
-            self._stream = None
-            await stream.__aexit__(None, None, None)
+        self._before, self._stream = self.counts, None
+        with contextlib.suppress(LinkLost):
+            await self._entered.aclose()

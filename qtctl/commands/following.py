@@ -1,0 +1,218 @@
+"""Following a guest until told to stop: the one loop of every verb that does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from qtctl.commands.output import finish
+from qtctl.commands.writing import flood_words, lost_words, say_sums
+from qtctl.errors import DataLost, LinkLost, QtctlError
+from qtctl.model import Flood
+from qtctl.session.follow import Follow
+from qtctl.text.style import counted
+
+if TYPE_CHECKING:
+    from qtctl.commands.context import Context
+    from qtctl.commands.output import Output
+    from qtctl.events.patterns import Selection
+    from qtctl.records.items import Item
+    from qtctl.session.filter import Counts
+    from qtctl.session.session import Session
+    from qtctl.session.stream import Stream
+
+
+def follow_of(options: argparse.Namespace, selection: Selection) -> Follow:
+    """Return the settings of a stream as the options of a verb say; others keep their defaults."""
+    return Follow(
+        selection,
+        where=getattr(options, "where", None),
+        backend=options.backend,
+        text=getattr(options, "all", False),
+        limit=getattr(options, "max_events", None),
+        kernel=tuple(getattr(options, "kernel", ())),
+        guard=getattr(options, "guard", None),
+    )
+
+
+class Following:
+    """The items of a followed guest, to iterate once.
+
+    A lost link ends the iteration like any other end, so that the verb can show the rest; ``lost``
+    is then its error, which :func:`following` raises afterwards.
+    """
+
+    def __init__(self, items: AsyncGenerator[Item], on_item: Callable[[Item], None] | None) -> None:
+        self.lost: LinkLost | None = None
+        self._items = items
+        self._on_item = on_item
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> Item:
+        try:
+            item = await anext(self._items)
+        except LinkLost as error:
+            self.lost = error
+            raise StopAsyncIteration from None
+        if self._on_item is not None:
+            self._on_item(item)
+        return item
+
+    async def aclose(self) -> None:
+        """End the iteration, also in the middle."""
+        await self._items.aclose()
+
+
+@contextlib.asynccontextmanager
+async def following(
+    context: Context,
+    stream: Stream,
+    *,
+    duration: float | None = None,
+    output: Output | None = None,
+    warns: bool = True,
+    sums: bool = True,
+) -> AsyncIterator[Following]:
+    """Enter ``stream``, yield its items, and close everything in order when the block ends.
+
+    ``context.stop``, or ``duration`` seconds, end the stream: events go off at once, and the items
+    until then still come. Floods are reported on stderr unless ``warns`` is false. After the block
+    the guest is restored, ``output`` flushed, and the sums are printed (``sums``).
+
+    Raises:
+        LinkLost: the guest or its monitor went away.
+        QtctlError: the output could not be written; and whatever entering the stream raises.
+    """
+    followed = Following(aiter(stream), (lambda item: warn(context, item)) if warns else None)
+    try:
+        async with _flushed(context, output), stream:
+            announce(context, stream)
+            async with (
+                until_stopped(context.stop, duration, _halt(stream)),
+                contextlib.aclosing(followed),
+            ):
+                yield followed
+    finally:
+        if sums and stream.began_ns:
+            say_sums(context, stream.counts)
+    _check(followed, output)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    context: Context, session: Session, *, duration: float | None, output: Output
+) -> AsyncIterator[Following]:
+    """Yield the QMP events and marks of a guest of which no trace event is followed.
+
+    Ends and closes like :func:`following`.
+
+    Raises:
+        LinkLost: the guest or its monitor went away.
+        QtctlError: the output could not be written.
+    """
+    from qtctl.session.triggers import guest_news
+
+    async def halt() -> None:
+        context.stop.set()
+
+    followed = Following(guest_news(session, context.stop), None)
+    async with (
+        _flushed(context, output),
+        contextlib.aclosing(followed),
+        until_stopped(context.stop, duration, halt),
+    ):
+        yield followed
+    _check(followed, output)
+
+
+@contextlib.asynccontextmanager
+async def until_stopped(
+    stop: asyncio.Event, seconds: float | None, halt: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Call ``halt`` when ``stop`` is set, or after ``seconds``, if the block still runs."""
+
+    async def wait() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
+        await halt()
+
+    waiting = asyncio.ensure_future(wait())
+    try:
+        yield
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+def _halt(stream: Stream) -> Callable[[], Awaitable[None]]:
+    async def halt() -> None:
+        stream.stop()
+        # A stalled reader keeps the stream from doing so itself. The stream tries once more and
+        # reports an error.
+        with contextlib.suppress(QtctlError):
+            await stream.release()
+
+    return halt
+
+
+@contextlib.asynccontextmanager
+async def _flushed(context: Context, output: Output | None) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if output is not None:
+            await finish(context, output)
+
+
+def _check(followed: Following, output: Output | None) -> None:
+    if followed.lost is not None:
+        raise followed.lost
+    if output is not None:
+        output.check()
+
+
+def check_lost(counts: Counts) -> None:
+    """Raise if any record was lost, as ``--strict`` demands.
+
+    Raises:
+        DataLost: records were lost.
+    """
+    if counts.lost or counts.unknown_losses:
+        raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
+
+
+def warn(context: Context, item: Item) -> None:
+    """Report a flood on stderr; ignore other items."""
+    if isinstance(item, Flood):
+        context.complain(flood_words(item))
+
+
+def announce(context: Context, stream: Stream) -> None:
+    """Report on stderr what an entered stream follows, and what is missing."""
+    for backend, why in stream.passed_over.items():
+        context.say(f"not by {backend}: {why}")
+    if stream.choices > 1:
+        context.say(f"by {stream.backend}: of what can be followed here the cheapest for the guest")
+    report = stream.report
+    if report is None:
+        context.say(f"following what is on, from {stream.source}; Ctrl-C ends")
+    else:
+        context.say(
+            f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed), "
+            f"from {stream.source}; Ctrl-C gives back"
+        )
+        for pattern in report.unmatched:
+            context.say(f"no event matches {pattern!r}")
+        if report.failed:
+            context.complain(f"{counted(len(report.failed), 'event')} read back as not enabled")
+    undeclared = stream.undeclared()
+    if undeclared:
+        source = stream.session.facts.declarations_path
+        where = f"not declared in {source}" if source else "without a trace-events-all"
+        events = counted(len(undeclared), "event")
+        context.say(f"{events} {where}: arguments stay text; try: --events-all FILE")
