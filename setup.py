@@ -1,16 +1,21 @@
-"""Compile the modules that walk bytes; qtctl is right, only slower, where that fails."""
+"""Compile the kernels with Cython and a C compiler; without either, qtctl runs them interpreted.
+
+A kernel is a file ``kernel.py`` or any module in a folder ``kernels``; modules in a folder
+``kernels/inline`` are inlined into the kernels that import them.
+"""
 
 import ast
 import os
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-KERNELS = sorted(
-    [*Path("qtctl/records/kernels").glob("[!_]*.py"), *Path("qtctl").rglob("kernel.py")]
-)
-INLINE = Path("qtctl/records/kernels/inline")
 BUILD = Path("build/cython")
+
+modules = sorted(Path("qtctl").rglob("[!_]*.py"))
+kernels = [path for path in modules if path.name == "kernel.py" or path.parent.name == "kernels"]
+inlines = [path for path in modules if path.parts[-3:-1] == ("kernels", "inline")]
 
 
 def inline_pxd(source: str) -> str:
@@ -21,7 +26,7 @@ def inline_pxd(source: str) -> str:
     lines = source.splitlines()
     text = [lines[0], "cimport cython"]  # the first line has the directives
     for node in ast.parse(source).body:
-        if isinstance(node, ast.If):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "cython.compiled":
             for one in map(ast.unparse, node.body):
                 text.append(one.replace("cython.cimports.", "").replace("import ", "cimport "))
         elif isinstance(node, ast.FunctionDef):
@@ -32,37 +37,67 @@ def inline_pxd(source: str) -> str:
     return "\n".join(text) + "\n"
 
 
-try:
-    from Cython.Build import cythonize
-except ImportError:
-    modules = []
-else:
-    for path in sorted(INLINE.glob("[!_]*.py")):
-        pxd = BUILD / path.with_suffix(".pxd")
-        text = inline_pxd(path.read_text())
-        if not pxd.exists() or pxd.read_text() != text:
-            pxd.parent.mkdir(parents=True, exist_ok=True)
-            pxd.write_text(text)
-    modules = cythonize(
-        [
-            Extension(
-                ".".join(path.with_suffix("").parts),
-                [str(path)],
-                optional=True,
-                extra_compile_args=["-O3", "-g0"],
-            )
-            for path in KERNELS
-        ],
-        include_path=[str(BUILD)],
-        language_level=3,
-        build_dir=str(BUILD),
-    )
+def remove_stale(folder: Path) -> None:
+    """Remove what was built below ``folder`` from sources that changed or are gone.
+
+    Python prefers an extension to the source beside it, so one that can't be built anew has to go.
+    """
+    newest = max(path.stat().st_mtime for path in inlines)
+    for built in [*folder.glob("qtctl/**/*.py"), *folder.glob("qtctl/**/*.so")]:
+        source = built.relative_to(folder).with_name(built.name.partition(".")[0] + ".py")
+        is_stale = not source.exists()
+        if built.suffix == ".so" and not is_stale:
+            is_stale = built.stat().st_mtime < max(source.stat().st_mtime, newest)
+        if is_stale:
+            built.unlink()
+
+
+class BuildKernels(build_ext):
+    """Build each kernel's extension, or leave it out and log why."""
+
+    def build_extensions(self) -> None:
+        """Translate the kernels to C, then compile them."""
+        for folder in (Path(), *Path("build").glob("lib*")):
+            remove_stale(folder)
+        try:
+            self.translate()
+        except Exception as error:  # Cython is missing, or finds a fault in a kernel
+            self.warn(f"the kernels are not compiled: {error!r}")
+        else:
+            super().build_extensions()
+
+    def translate(self) -> None:
+        """Replace the sources of all extensions by the C that Cython makes of them."""
+        from Cython.Build import cythonize
+
+        for path in inlines:
+            pxd = BUILD / path.with_suffix(".pxd")
+            text = inline_pxd(path.read_text())
+            if not pxd.exists() or pxd.read_text() != text:
+                pxd.parent.mkdir(parents=True, exist_ok=True)
+                pxd.write_text(text)
+        translated = cythonize(
+            self.extensions, include_path=[str(BUILD)], language_level=3, build_dir=str(BUILD)
+        )
+        sources = {extension.name: extension.sources for extension in translated}
+        for extension in self.extensions:
+            extension.sources = sources[extension.name]
+
 
 # ./dev man makes them.
 pages = sorted(map(str, Path("build/man").glob("*.1")))
 
 setup(
-    ext_modules=modules,
+    cmdclass={"build_ext": BuildKernels},
+    ext_modules=[
+        Extension(
+            ".".join(path.with_suffix("").parts),
+            [str(path)],
+            optional=True,
+            extra_compile_args=["-O3", "-g0"],
+        )
+        for path in kernels
+    ],
     data_files=[("share/man/man1", pages)] if pages else [],
     options={"build_ext": {"parallel": os.cpu_count()}},
 )

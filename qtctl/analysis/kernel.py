@@ -5,7 +5,12 @@ The table is open-addressed with linear probing, and what follows a start that e
 long run leaves nothing behind.
 """
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 COMPILED: bool = cython.compiled
 

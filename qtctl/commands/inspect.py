@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 from collections.abc import Iterator
@@ -228,17 +229,9 @@ def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
 
 
 def _machine() -> Iterator[Finding]:
-    from qtctl.backends.log.kernel import COMPILED
 
     yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
-    if COMPILED:
-        yield Finding("ok", "decoding runs compiled")
-    else:
-        yield Finding(
-            "note",
-            "decoding runs as plain Python, about 100 times slower",
-            "install gcc and the Python headers, then reinstall qtctl",
-        )
+    yield _form_of_kernels()
     folder = state_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(existing, os.W_OK):
@@ -249,6 +242,23 @@ def _machine() -> Iterator[Finding]:
             f"leases cannot be kept: {existing} is not writable",
             "set XDG_STATE_HOME to a folder that can be written",
         )
+
+
+def _form_of_kernels() -> Finding:
+    """Return whether the kernels (see ``setup.py``) run compiled or interpreted."""
+    package = Path(__file__).parents[1]
+    names = [
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for path in sorted(package.rglob("[!_]*.py"))
+        if path.name == "kernel.py" or path.parent.name == "kernels"
+    ]
+    interpreted = [name for name in names if not importlib.import_module(name).COMPILED]
+    if not interpreted:
+        return Finding("ok", "decoding runs compiled")
+    slow = "decoding runs as plain Python, about 100 times slower"
+    if interpreted != names:
+        slow += f", in {', '.join(interpreted)}"
+    return Finding("note", slow, "install gcc and the Python headers, then reinstall qtctl")
 
 
 async def _guest(session: Session) -> list[Finding]:

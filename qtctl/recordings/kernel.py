@@ -1,7 +1,12 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Lay out the bytes of many records for compression, and put them back, for ``packing.py``."""
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 COMPILED: bool = cython.compiled
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,10 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import qtctl
 from qtctl.backends.log import kernel as splitting
 from qtctl.records.batch import EventTable, StringColumn
 from qtctl.records.kernels import grouping
 from tests.samples import FORMS, forms, interpreted, running
+
+PACKAGE = Path(qtctl.__path__[0])
+SOURCES = {
+    path.relative_to(PACKAGE).as_posix(): path
+    for path in sorted(PACKAGE.rglob("[!_]*.py"))
+    if path.name == "kernel.py" or "kernels" in path.parts
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_interpreted_kernels_need_no_cython(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cython", None)
+    names = runpy.run_path(str(SOURCES[source]))
+    assert names["cython"].compiled is False
+    assert names.get("COMPILED", False) is False
 
 
 @pytest.mark.parametrize("form", FORMS)

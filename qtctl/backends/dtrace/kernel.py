@@ -8,7 +8,12 @@ not ASCII ``\uffffffc3`` (a char that was sign-extended); newer ones leave those
 """
 # ruff: noqa: SIM102
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

@@ -7,7 +7,12 @@ The forms are those of the kernel's
 stands in one place whatever the name holds; and ``CPU:n [LOST m EVENTS]``.
 """
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

@@ -7,7 +7,12 @@ g_date_time_format_iso8601 leaves it out). ``logtext.py`` is the only caller.
 """
 # ruff: noqa: SIM102
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

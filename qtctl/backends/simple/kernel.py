@@ -7,8 +7,12 @@ checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned
 # ruff: noqa: SIM108
 
 import sys
+from typing import TYPE_CHECKING
 
-import cython
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.words as words

@@ -5,7 +5,12 @@ The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters
 ``qtctl.backends.ust.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
 """
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

@@ -1,7 +1,12 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Sort rows by event, and number distinct texts."""
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.octets as octets

@@ -6,7 +6,12 @@ steps can end in one place only; the others are choices, tried in turn until eve
 row is known or a second one is found. ``table.py`` is the only caller.
 """
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

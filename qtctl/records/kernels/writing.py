@@ -4,7 +4,12 @@
 ``text/lines.py`` is the only caller, and makes sure that there is room.
 """
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers

@@ -1,7 +1,12 @@
 # cython: cdivision=True
 """Read decimal numbers, count days, and fit numbers into 64 bits."""
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 
 def digits(

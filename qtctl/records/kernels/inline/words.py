@@ -1,7 +1,12 @@
 # cython: cdivision=True
 """Tell words, hash them, and look names up in a table (open-addressed: ``naming.index_names``)."""
 
-import cython
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from qtctl.records import shadow as cython
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
