@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,15 +18,18 @@ from typing import IO
 from qtctl.backends.elf import Elf
 from qtctl.model import Backend, Guest
 
+_SYSLOG_EVENT = b"object_class_dynamic_cast_assert "
+
 
 @dataclass(frozen=True, slots=True)
 class Signs:
     """What could be learned of one QEMU; None is "could not be looked at", never "no".
 
     ``help_log`` and ``trace_file`` are HMP's answers to ``help log`` and ``trace-file``. The
-    ``has_*`` fields are texts in the binary: ``trace:PATTERN`` (log), ``trace-file`` (simple) and
-    ``trace_marker`` (ftrace is built in). ``trace_marker_fd`` tells that the kernel's trace_marker
-    is open: without tracefs, or permission, an ftrace build writes to /dev/null.
+    ``has_*`` fields are texts in the binary: ``trace:PATTERN`` (log), ``trace-file`` (simple),
+    ``trace_marker`` (ftrace is built in) and an event's format for syslog(3). ``trace_marker_fd``:
+    the kernel's trace_marker is open; without tracefs, or permission, an ftrace build writes to
+    /dev/null.
     """
 
     help_log: str | None = None
@@ -35,7 +37,7 @@ class Signs:
     has_trace_pattern: bool | None = None
     has_trace_file: bool | None = None
     has_trace_marker: bool | None = None
-    imports_openlog: bool | None = None
+    has_syslog_format: bool | None = None
     needs_lttng_ust: bool | None = None
     usdt_provider_qemu: bool | None = None
     trace_marker_fd: bool | None = None
@@ -82,8 +84,25 @@ def signs_of_binary(file: IO[bytes]) -> Signs:
             has_trace_pattern=image.find(b"trace:PATTERN") >= 0,
             has_trace_file=image.find(b"trace-file") >= 0,
             has_trace_marker=image.find(b"trace_marker") >= 0,
+            has_syslog_format=_has_syslog_format(image),
         )
         return _elf_signs(signs, image)
+
+
+def _has_syslog_format(image: mmap.mmap) -> bool:
+    """Return whether the binary holds ``EVENT FORMAT``, of an event that all QEMUs have.
+
+    ``backend/syslog.py`` of tracetool passes that text to syslog(3). The log and ftrace backends
+    end it with a newline, and the others have no such text. An import of ``openlog`` proves
+    nothing: other parts of a program may write to syslog, and a static QEMU imports nothing.
+    """
+    at = image.find(_SYSLOG_EVENT)
+    while at >= 0:
+        end = image.find(b"\0", at)
+        if image.find(b"\n", at, end) < 0 <= end:
+            return True
+        at = image.find(_SYSLOG_EVENT, at + 1)
+    return False
 
 
 def _signs(signs: Signs) -> dict[Backend, bool | None]:
@@ -98,7 +117,7 @@ def _signs(signs: Signs) -> dict[Backend, bool | None]:
         Backend.LOG: log,
         Backend.SIMPLE: simple,
         Backend.FTRACE: ftrace,
-        Backend.SYSLOG: signs.imports_openlog,
+        Backend.SYSLOG: signs.has_syslog_format,
         Backend.UST: signs.needs_lttng_ust,
         Backend.DTRACE: signs.usdt_provider_qemu,
     }
@@ -127,7 +146,6 @@ def _elf_signs(signs: Signs, image: mmap.mmap) -> Signs:
         return signs
     return replace(
         signs,
-        imports_openlog=_looked_at(_imports_openlog, elf),
         needs_lttng_ust=_looked_at(_needs_lttng_ust, elf),
         usdt_provider_qemu=_looked_at(_has_qemu_probes, elf),
     )
@@ -143,21 +161,6 @@ def _looked_at(look: Callable[[Elf], bool], elf: Elf) -> bool | None:
 
 def _needs_lttng_ust(elf: Elf) -> bool:
     return any(name.startswith(b"liblttng-ust") for name in elf.needed())
-
-
-def _imports_openlog(elf: Elf) -> bool:
-    """Look for an undefined ``openlog`` in the raw symbol table: QEMU exports 20,000 symbols."""
-    table = elf.sections.get(b".dynsym")
-    if table is None:
-        return False
-    names = {match.start() for match in re.finditer(rb"openlog\0", elf.linked(table))}
-    layout = struct.Struct(elf.order + ("I2xH16x" if elf.bits == 64 else "I10xH"))
-    data = elf.data(table)
-    whole = len(data) - len(data) % layout.size
-    undefined = 0
-    return any(
-        name in names and section == undefined for name, section in layout.iter_unpack(data[:whole])
-    )
 
 
 def _has_qemu_probes(elf: Elf) -> bool:

@@ -25,7 +25,7 @@ NOTHING = Signs(
     has_trace_pattern=False,
     has_trace_file=False,
     has_trace_marker=False,
-    imports_openlog=False,
+    has_syslog_format=False,
     needs_lttng_ust=False,
     usdt_provider_qemu=False,
     trace_marker_fd=False,
@@ -77,6 +77,10 @@ def test_known_undecided_and_nop_never_mix(signs: Signs) -> None:
     assert (Backend.NOP in found) == (found <= {Backend.NOP} and not open_questions)
 
 
+EVENT_TEXT = b"object_class_dynamic_cast_assert type=%s->%s (%s:%d:%s)"
+LOG_TEXT = b"\0" + EVENT_TEXT + b"\n\0%d@%zu.%06zu:" + EVENT_TEXT + b"\n\0"
+
+
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 8)
 
@@ -85,14 +89,13 @@ def write_elf(
     *,
     needed: str = "libc.so.6",
     symbol: str = "puts",
-    defined: bool = False,
     provider: str | None = None,
     order: str = "<",
     text: bytes = b"",
 ) -> bytes:
     """Return a 64-bit ELF file with one needed library, one dynamic symbol and one SDT probe."""
     strings = b"\0" + needed.encode() + b"\0" + symbol.encode() + b"\0"
-    symbols = bytes(24) + struct.pack(order + "IBBHQQ", len(needed) + 2, 0x12, 0, defined, 0, 0)
+    symbols = bytes(24) + struct.pack(order + "IBBHQQ", len(needed) + 2, 0x12, 0, 0, 0, 0)
     dynamic = struct.pack(order + "QQQQ", 1, 1, 0, 0)
     probe = bytes(24) + f"{provider}\0probe\0args\0".encode()
     other = bytes(24) + b"libc\0probe\0\0"
@@ -136,22 +139,21 @@ def test_signs_in_a_binary(tmp_path: Path, order: str) -> None:
         has_trace_pattern=False,
         has_trace_file=False,
         has_trace_marker=False,
-        imports_openlog=False,
+        has_syslog_format=False,
         needs_lttng_ust=False,
         usdt_provider_qemu=False,
     )
     ust = write_elf(needed="liblttng-ust.so.1", order=order)
     assert signs_of(ust, tmp_path).needs_lttng_ust
-    assert signs_of(write_elf(symbol="openlog", order=order), tmp_path).imports_openlog
     assert signs_of(write_elf(provider="qemu", order=order), tmp_path).usdt_provider_qemu
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        write_elf(symbol="openlog", defined=True),
-        write_elf(symbol="fopenlog"),
-        write_elf(symbol="openlog2"),
+        write_elf(symbol="openlog"),  # Debian's Python, say
+        write_elf(symbol="openlog", text=LOG_TEXT),
+        write_elf(text=b"\0object_class_dynamic_cast_assert\0" + LOG_TEXT),
         write_elf(provider="qemu2"),
         write_elf(needed="liblttng-ctl.so.0"),
     ],
@@ -165,6 +167,9 @@ def test_signs_that_only_look_alike(tmp_path: Path, data: bytes) -> None:
 def test_texts_in_a_binary(tmp_path: Path) -> None:
     signs = signs_of(write_elf(text=b"trace:PATTERN \0trace-file\0%s/trace_marker\0"), tmp_path)
     assert (signs.has_trace_pattern, signs.has_trace_file, signs.has_trace_marker) == (True,) * 3
+    for others in (b"", LOG_TEXT):
+        syslog = write_elf(text=others + EVENT_TEXT + b"\0" + LOG_TEXT)
+        assert signs_of(syslog, tmp_path).has_syslog_format
 
 
 def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None:
@@ -172,7 +177,7 @@ def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None
     for at in range(1, len(whole), 3):
         signs_of(whole[:at], tmp_path)
         signs_of(whole[:at] + b"\xff" * 8 + whole[at + 8 :], tmp_path)
-    assert undecided(signs_of(b"#!/bin/sh\n", tmp_path)) == SIX[3:]
+    assert undecided(signs_of(b"#!/bin/sh\n", tmp_path)) == SIX[4:]
 
 
 def guest(pid: int) -> Guest:
@@ -199,17 +204,16 @@ def test_a_process_that_may_not_be_read_leaves_all_open(monkeypatch: pytest.Monk
 
 
 def test_a_binary_of_32_bits(tmp_path: Path) -> None:
-    strings = b"\0.dynamic\0.dynsym\0liblttng-ust.so.1\0openlog\0"
+    strings = b"\0.dynamic\0liblttng-ust.so.1\0"
     dynamic = struct.pack("<iIiI", 1, strings.index(b"liblttng"), 0, 0)
-    symbols = struct.pack("<III2xH", strings.index(b"openlog"), 0, 0, 0)
-    parts = [(0, 0, b""), (1, 6, dynamic), (10, 11, symbols), (0, 3, strings)]
+    parts = [(0, 0, b""), (1, 6, dynamic), (0, 3, strings)]
     body, headers = b"", b""
     for name, kind, data in parts:
-        headers += struct.pack("<10I", name, kind, 0, 0, 52 + len(body), len(data), 3, 0, 4, 0)
+        headers += struct.pack("<10I", name, kind, 0, 0, 52 + len(body), len(data), 2, 0, 4, 0)
         body += data
-    head = struct.pack("<HHIIIII6H", 3, 3, 1, 0, 0, 52 + len(body), 0, 52, 0, 0, 40, 4, 3)
+    head = struct.pack("<HHIIIII6H", 3, 3, 1, 0, 0, 52 + len(body), 0, 52, 0, 0, 40, 3, 2)
     signs = signs_of(b"\x7fELF\1\1\1" + bytes(9) + head + body + headers, tmp_path)
-    assert (signs.needs_lttng_ust, signs.imports_openlog) == (True, True)
+    assert signs.needs_lttng_ust is True
     assert signs.usdt_provider_qemu is False
 
 
