@@ -14,11 +14,14 @@ from qtctl.backends.elf import Elf
 from qtctl.backends.table import TABLE
 from qtctl.model import Backend
 
+# Behind the three addresses of a note come the names of its provider and its probe.
+_PROVIDER = b"qemu\0"
+
 
 def may_have_tracers(pid: int) -> bool:
-    """Tell at a glance whether a process may have ust or dtrace; a no is sure where it is read.
+    """Return whether a process may have ust or dtrace; False is certain where it could be read.
 
-    Looks at the libraries it has mapped and at the names of its binary's sections, a few KiB.
+    Looks at the libraries it has mapped and at its binary's USDT probes.
     """
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
@@ -30,7 +33,9 @@ def may_have_tracers(pid: int) -> bool:
 def _has_probes(path: Path) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
         try:
-            return b".note.stapsdt" in Elf(image).sections
+            elf = Elf(image)
+            notes = elf.sections.get(b".note.stapsdt")
+            return notes is not None and _PROVIDER in elf.data(notes)
         except ValueError:
             return False
 

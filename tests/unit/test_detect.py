@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends import tracers
 from qtctl.backends.detect import (
     Signs,
     backends_from,
@@ -178,6 +179,22 @@ def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None
         signs_of(whole[:at], tmp_path)
         signs_of(whole[:at] + b"\xff" * 8 + whole[at + 8 :], tmp_path)
     assert undecided(signs_of(b"#!/bin/sh\n", tmp_path)) == SIX[4:]
+
+
+@pytest.mark.parametrize("provider", ["qemu", "python", None])
+def test_a_glance_at_the_probes(
+    tmp_path: Path, provider: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "maps").touch()
+    whole = write_elf(provider=provider)
+    monkeypatch.setattr(tracers, "Path", lambda path: tmp_path / path.rpartition("/")[2])
+    (tmp_path / "exe").write_bytes(whole)
+    assert tracers.may_have_tracers(1) == (provider == "qemu")
+    for at in range(1, len(whole), 3):
+        (tmp_path / "exe").write_bytes(whole[:at] + b"\xff" * 8 + whole[at + 8 :])
+        assert tracers.may_have_tracers(1) in (False, provider == "qemu")
+        (tmp_path / "exe").write_bytes(whole[:at])
+        assert not tracers.may_have_tracers(1)
 
 
 def guest(pid: int) -> Guest:
