@@ -145,7 +145,10 @@ def _sockets(pid: int) -> int:
 
 def test_no_guest_at_all(qtctl: Qtctl) -> None:
     """A process-id namespace of its own has no guests, whatever else runs on this machine."""
-    alone = ("unshare", "--pid", "--fork", "--mount-proc")
+    # Not --mount-proc: it makes / private, which the root of a chroot, no mount, cannot be.
+    mounted = 'mount --make-private /proc && mount -t proc proc /proc && exec "$@"'
+    unshare = ("unshare", "--pid", "--fork", "--mount", "--propagation", "unchanged")
+    alone = (*unshare, "sh", "-c", mounted, "sh")
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("a namespace of its own needs root and unshare")
     run = qtctl.start("list", before=alone)
