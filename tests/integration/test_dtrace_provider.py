@@ -16,9 +16,11 @@ from typing import cast
 
 import pytest
 
+from qtctl.backends import bpftrace
 from qtctl.backends.base import Request
 from qtctl.backends.dtrace import bpftrace
 from qtctl.backends.dtrace import feed as dtrace
+from qtctl.backends.tracers import may_have_tracers
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.events.declarations import parse_declarations
 from qtctl.leases.journal import Owner
@@ -129,6 +131,10 @@ def records(items: Items) -> list[Record]:
     return [record for item in items if isinstance(item, Batch) for record in item.records()]
 
 
+def test_probes_are_seen_at_a_glance(provider: Provider) -> None:
+    assert may_have_tracers(provider.process.pid)
+
+
 async def test_numbers_and_texts_arrive_as_declared(provider: Provider) -> None:
     names = ("own_text", "own_pair", "own_many", "own_nothing", "own_undeclared")
     async with opened(provider, *names) as feed:
@@ -156,11 +162,36 @@ async def test_numbers_and_texts_arrive_as_declared(provider: Provider) -> None:
     assert {r.clock for r in found} == {Clock.REALTIME}
 
 
-@pytest.mark.parametrize(("produced", "stalled"), [(1000, False), (60_000, False), (60_000, True)])
+def lost_of(items: Items) -> int:
+    return sum(item.count or 0 for item in items if isinstance(item, Loss))
+
+
+async def test_nothing_is_lost_while_the_buffer_has_room(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffer holds a portion, and the next one comes once that is read, however slowly."""
+    monkeypatch.setattr(bpftrace, "_BUFFER_PAGES", 64)
+    portion, portions = 2500, 8
+    items: Items = []
+    async with opened(provider, "own_count") as feed:
+        for told in range(portion, portion * portions + 1, portion):
+            assert provider.tell(f"count {portion}") == 1
+            deadline = time.monotonic() + LIMIT_S
+            while len(records(items)) + lost_of(items) < told:
+                assert time.monotonic() < deadline
+                items += await feed.wait(0.2)
+                items += feed.read()
+        items += await rest(feed)
+    assert lost_of(items) == 0
+    assert [r.args["n"] for r in records(items)] == [*range(portion)] * portions
+
+
+@pytest.mark.parametrize("stalled", [False, True])
 async def test_delivered_and_lost_add_up_to_produced(
-    provider: Provider, produced: int, stalled: bool, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, stalled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bpftrace, "_BUFFER_PAGES", 64)
+    produced = 60_000
     async with opened(provider, "own_count") as feed:
         tracer = feed._tracer.process
         if stalled:
@@ -174,10 +205,10 @@ async def test_delivered_and_lost_add_up_to_produced(
             os.kill(tracer.pid, signal.SIGCONT)
         items += await rest(feed)
     delivered = [r.args["n"] for r in records(items)]
-    lost = sum(item.count or 0 for item in items if isinstance(item, Loss))
+    lost = lost_of(items)
     print(f"{produced} produced, {len(delivered)} delivered, {lost} reported lost")
     assert len(delivered) + lost == produced
-    assert (lost > 0) == stalled
+    assert lost > 0 or not stalled  # a busy machine may lose some without a stall
     assert delivered == sorted(delivered)
 
 
