@@ -36,6 +36,19 @@ _SCRIPT = Path(sys.executable).with_name("qtctl")
 QTCTL: tuple[str, ...] = (str(_SCRIPT),) if _SCRIPT.exists() else (sys.executable, "-m", "qtctl")
 
 
+def too_slow(rows: Sequence[tuple[str, float]], peer: str, limits: Mapping[str, float]) -> bool:
+    """Print the rows whose rate is below their limit, and return whether there is one.
+
+    A limit is a multiple of the peer's rate in the same run, so it holds on any processor.
+    """
+    rates = dict(rows)
+    broken = [title for title, limit in limits.items() if rates[title] < limit * rates[peer]]
+    for title in broken:
+        ratio = rates[title] / rates[peer]
+        print(f"{title}: {ratio:.2f} times {peer}, below {limits[title]:g}", file=sys.stderr)
+    return bool(broken)
+
+
 def facts() -> list[str]:
     """Describe the machine, for figures to be read with."""
     model = "unknown CPU"

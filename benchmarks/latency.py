@@ -22,6 +22,8 @@ from benchmarks.common import Home, Qmp, Usage, end, poll, qtctl, quantile, the_
 from tests.qemus import RealGuest
 
 LIMIT_S = 0.1
+#: On a busy machine: times the p99 of ``tail -F``.
+LIMIT = 5.0
 IDLE_LIMIT = 0.01
 EVENT = "handle_qmp_command"
 _PAUSE_S = 0.03
@@ -128,7 +130,8 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=300)
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of idling")
     options = parser.parse_args()
-    broken = False
+    ours: list[float] = []
+    allowed, broken = LIMIT_S, False
     for title, found, cpu in rows(options.records, options.idle):
         p50, p99 = statistics.median(found), quantile(found, 0.99)
         print(
@@ -137,9 +140,12 @@ def main() -> int:
             flush=True,
         )
         if title.startswith("qtctl"):
-            broken |= p99 > LIMIT_S or cpu > IDLE_LIMIT
-    print(f"limits: p99 {LIMIT_S * 1e3:.0f} ms, idle CPU {IDLE_LIMIT * 1e3:.0f} ms a second")
-    return broken
+            ours.append(p99)
+            broken |= cpu > IDLE_LIMIT
+        else:
+            allowed = max(allowed, LIMIT * p99)
+    print(f"limits: p99 {allowed * 1e3:.0f} ms, idle CPU {IDLE_LIMIT * 1e3:.0f} ms a second")
+    return broken or max(ours) > allowed
 
 
 if __name__ == "__main__":

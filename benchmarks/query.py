@@ -5,7 +5,7 @@
 The file is a capture of QEMU's, repeated with its times moved on. Peers work on a sample of it: a
 reader that unpacks record by record, as QEMU's own ``simpletrace.py`` does, answers the same
 group-by, and ``babeltrace2 | awk`` counts the same records as CTF. Memory is the highest that the
-kernel saw. Rates, and the limit of 3 s a GiB, are of CPU time: others may be busy on the machine.
+kernel saw. Rates are of CPU time: others may be busy on the machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from benchmarks.common import GIGABYTE, MIB, QTCTL, Home, Ran, run
 from tests.simplefiles import plainly
 
 LIMIT_BYTES = 500 * MIB
-GROUP_LIMIT_S = 3.0
+#: Times the rate of the plain reader, at least; on a file that outweighs the start of qtctl.
+GROUP_LIMIT = 3.0
 GROUP = "SELECT name, size, count(*) n FROM memory_region_ops_read GROUP BY ALL ORDER BY n DESC"
 QUERIES = {
     "group-by on one event": GROUP,
@@ -73,7 +74,6 @@ def main() -> int:
             ran = qtctl("query", sql, str(big))
             rates[title] = records / ran.cpu_s / 1e6
             broken |= ran.peak_bytes > LIMIT_BYTES
-            broken |= sql == GROUP and ran.cpu_s > GROUP_LIMIT_S * max(1, records / GIGABYTE)
             row("query: " + title, ran, rates[title])
         print(f"peers and exports, on {sampled:,} records:")
         began = time.process_time()
@@ -84,7 +84,8 @@ def main() -> int:
         rate = sampled / seconds / 1e6
         ratio = rates["group-by on one event"] / rate
         print(f"{'plain reader, the group-by':34}{'':9}{seconds:8.2f}{'':10}{rate:17.2f}")
-        print(f"{'times that qtctl is as fast':34}{'':27}{ratio:17.0f}")
+        print(f"{'times that qtctl is as fast':34}{'':27}{ratio:17.1f}")
+        broken |= records >= GIGABYTE and ratio < GROUP_LIMIT
         for form in ("ndjson", "csv", "parquet", "perfetto", "ctf"):
             ran = qtctl("export", "--to", form, str(small), "-o", str(top / form))
             row(f"export --to {form}", ran, sampled / ran.cpu_s / 1e6)

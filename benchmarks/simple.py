@@ -17,11 +17,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import QTCTL, best, peer, print_rates
+from benchmarks.common import QTCTL, best, peer, print_rates, too_slow
 from benchmarks.traces import Repeated, declared
 from qtctl.backends.saved import CHUNK_BYTES
-from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.decoder import SimpleDecoder
+from qtctl.backends.simple.target import kernel as simple
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.kernels import writing
@@ -29,8 +29,9 @@ from qtctl.text.style import Style
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
 
-LIMITS = {"qtctl, to columns": 20e6, "qtctl, to text": 2e6}
-"""Records a second that the design promises."""
+PEER = "struct reader"
+LIMITS = {"qtctl, to columns": 12.0, "qtctl, to text": 1.3}
+"""Times the rate of the peer, at least."""
 
 
 def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> float:
@@ -92,7 +93,7 @@ def main() -> int:
         for title, work in works.items():
             rows.append((title, best(partial(decode, table, data, work), options.seconds)))
         few = data[: len(trace.head) + len(data) // 20]
-        rows.append(("struct reader", plainly(_whole(few, len(trace.head)), len(trace.head))))
+        rows.append((PEER, plainly(_whole(few, len(trace.head)), len(trace.head))))
         if shutil.which("babeltrace2"):
             ctf = folder / "ctf"
             words = ("export", "--to", "ctf", str(folder / "trace"), "--events-all", str(known))
@@ -101,11 +102,8 @@ def main() -> int:
             quiet = ["babeltrace2", str(ctf), "--output-format=dummy"]
             rows.append(("babeltrace2, decoding only", peer(quiet, count)))
     print(f"{count:,} records, {len(data) / count:.0f} bytes each; compiled: {compiled}\n")
-    print_rates(rows, "records", "struct reader")
-    broken = [title for title, limit in LIMITS.items() if compiled and dict(rows)[title] < limit]
-    for title in broken:
-        print(f"{title}: below {LIMITS[title] / 1e6:.0f} million", file=sys.stderr)
-    return bool(broken)
+    print_rates(rows, "records", PEER)
+    return compiled and too_slow(rows, PEER, LIMITS)
 
 
 def _whole(data: bytes, at: int) -> bytes:

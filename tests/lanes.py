@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: One fixture starts all cases at once.
 FAULTS = "faults"
+#: An example uses files of the one before it.
+README = "readme"
 #: Only one daemon can serve ``/dev/log``.
 SYSLOG = "syslog"
 #: Every process writes to one buffer of tracefs, with one set of options.
@@ -29,6 +31,7 @@ PROBES = "probes"
 #: The group of a module or a test, by the beginning of its node id. Long groups come first.
 _GROUPS = {
     "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
+    "tests/real/test_readme.py": README,
     "tests/real/test_syslog_real.py": SYSLOG,
     "tests/real/test_same_records.py": SYSLOG,
     "tests/real/test_saved_real.py": SYSLOG,

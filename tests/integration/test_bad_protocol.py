@@ -192,7 +192,7 @@ def outcomes(
         yield results
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_fault_has_its_end(
     outcomes: dict[tuple[str, str], Future[Outcome]], fault: str

@@ -10,6 +10,9 @@ from tests.qemus import require
 
 pytestmark = pytest.mark.qemu
 
+#: Lines a second that no qtctl formats; a guest with a processor to itself writes more.
+PACE = 250_000
+
 
 def run(place: Place, where: str | None, seconds: float) -> Run:
     """Flood and follow; again where the machine was too busy to count beside qtctl."""
@@ -34,4 +37,5 @@ def test_every_line_of_a_flood_is_read_or_counted(place: Place) -> None:
 def test_what_cannot_be_shown_in_time_is_counted() -> None:
     done = run("spool", None, 4)
     assert not done.problems, done
-    assert done.lost > 0
+    # A guest that gets little of the processors is slow enough for every record to be shown.
+    assert done.lost > 0 or done.written / done.seconds < PACE, done

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemus import RealGuest, require
-from tests.running import Qtctl
+from tests.running import PATIENCE_SECONDS, Qtctl
 from tests.samples import capture
 
 pytestmark = pytest.mark.qemu
@@ -72,7 +72,7 @@ def test_every_readme_example_answers_as_shown(
         env=command,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -97,7 +97,7 @@ def test_the_program_in_the_api_documentation_runs(command: dict[str, str]) -> N
         env=command,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
