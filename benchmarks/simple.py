@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks.common import QTCTL, best, peer, print_rates, too_slow
 from benchmarks.traces import Repeated, declared
 from qtctl.backends.saved import CHUNK_BYTES
+from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.decoder import SimpleDecoder
-from qtctl.backends.simple.target import kernel as simple
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.kernels import writing

@@ -16,7 +16,6 @@ from typing import cast
 
 import pytest
 
-from qtctl.backends import bpftrace
 from qtctl.backends.base import Request
 from qtctl.backends.dtrace import bpftrace
 from qtctl.backends.dtrace import feed as dtrace
