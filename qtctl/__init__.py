@@ -50,14 +50,15 @@ if TYPE_CHECKING:
     from qtctl.records.arrow import arrow_tables
     from qtctl.records.batch import Batch
     from qtctl.records.columns import Record
+    from qtctl.records.counts import Counts
     from qtctl.records.items import Loss
     from qtctl.session.session import Session, attach
-    from qtctl.session.stream import Counts, Stream
+    from qtctl.session.stream import Stream
 
 _LAZY = {
     "arrow_tables": "qtctl.records.arrow",
     "Batch": "qtctl.records.batch",
-    "Counts": "qtctl.session.stream",
+    "Counts": "qtctl.records.counts",
     "Loss": "qtctl.records.items",
     "Record": "qtctl.records.columns",
     "Selection": "qtctl.events.patterns",

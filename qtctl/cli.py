@@ -8,12 +8,12 @@ import gc
 import os
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qtctl.commands.parsing import parse
-from qtctl.commands.registry import COMMANDS, Command, Result
+from qtctl.commands.registry import COMMANDS, Command, Options
+from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, unexpected
 from qtctl.version import VERSION
 
@@ -85,7 +85,7 @@ def _fail(error: QtctlError) -> int:
     return Context(err_style=style_for(sys.stderr, "auto", os.environ)).fail(error)
 
 
-async def _run(row: Command, options: Namespace, context: Context) -> int:
+async def _run(row: Command, options: Options, context: Context) -> int:
     """Run a verb; the first signal asks it to stop, a third one does not wait."""
     import asyncio
 

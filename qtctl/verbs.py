@@ -17,25 +17,25 @@ class Verb(NamedTuple):
 
 
 VERBS = (
-    Verb("list", "list events and their states", "qtctl.commands.control"),
-    Verb("info", "typed arguments, format and state of an event", "qtctl.commands.control"),
-    Verb("enable", "switch events on until they are changed again", "qtctl.commands.control"),
-    Verb("disable", "switch events off until they are changed again", "qtctl.commands.control"),
+    Verb("list", "list events and their states", "qtctl.commands.list"),
+    Verb("info", "typed arguments, format and state of an event", "qtctl.commands.info"),
+    Verb("enable", "switch events on until they are changed again", "qtctl.commands.enable"),
+    Verb("disable", "switch events off until they are changed again", "qtctl.commands.enable"),
     Verb(
         "restore",
         "put back every event and log target that qtctl changed",
-        "qtctl.commands.control",
+        "qtctl.commands.restore",
     ),
     Verb(
         "tail",
         "switch events on, print what they say, give back on exit",
-        "qtctl.commands.stream",
+        "qtctl.commands.tail",
     ),
-    Verb("wait", "block until an event happens, print it", "qtctl.commands.stream"),
+    Verb("wait", "block until an event happens, print it", "qtctl.commands.wait"),
     Verb(
         "count",
         "count records by event or by the value of an argument; its histogram",
-        "qtctl.commands.counting",
+        "qtctl.commands.count",
     ),
     Verb("demo", "boot a 512-byte guest in a real QEMU and trace it", "qtctl.commands.demo"),
     Verb("diff", "compare two runs: events, rates, order, latencies", "qtctl.commands.diff"),
@@ -45,12 +45,12 @@ VERBS = (
         "qtctl.commands.replay",
     ),
     Verb("export", "write the records of a file for other tools", "qtctl.commands.export"),
-    Verb("ps", "list running guests", "qtctl.commands.inspect"),
-    Verb("status", "what is on, who has leases, where output goes", "qtctl.commands.inspect"),
+    Verb("ps", "list running guests", "qtctl.commands.ps"),
+    Verb("status", "what is on, who has leases, where output goes", "qtctl.commands.status"),
     Verb(
         "doctor",
         "find out what stops tracing, with the command that mends it",
-        "qtctl.commands.inspect",
+        "qtctl.commands.doctor",
     ),
     Verb(
         "latency",
@@ -69,8 +69,8 @@ VERBS = (
         "qtctl.commands.probe",
     ),
     Verb("query", "ask files of records in SQL: each event is a table", "qtctl.commands.query"),
-    Verb("hmp", "run one line of QEMU's human monitor", "qtctl.commands.raw"),
-    Verb("qmp", "send one QMP command and print its value", "qtctl.commands.raw"),
+    Verb("hmp", "run one line of QEMU's human monitor", "qtctl.commands.hmp"),
+    Verb("qmp", "send one QMP command and print its value", "qtctl.commands.qmp"),
     Verb(
         "sets",
         "list event sets, print one as an events file, save your own",
@@ -79,14 +79,14 @@ VERBS = (
     Verb(
         "share",
         "lend the monitor to other consoles and to any QMP client",
-        "qtctl.commands.sharing",
+        "qtctl.commands.share",
     ),
     Verb(
         "mark",
         "put a note into the stream of every console on this guest",
-        "qtctl.commands.sharing",
+        "qtctl.commands.mark",
     ),
-    Verb("completion", "print the completion script of a shell", "qtctl.commands.shell"),
+    Verb("completion", "print the completion script of a shell", "qtctl.commands.completion"),
     Verb("top", "live rates: which events come how often, by thread or argument", "qtctl.ui.top"),
     Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
     Verb("repl", "a prompt: every verb, with what is on shown above the line", "qtctl.ui.repl"),
@@ -94,9 +94,9 @@ VERBS = (
 """The verbs of the command line, in the order of its help."""
 
 CONSOLE_VERBS = (
-    Verb("help", "list the verbs and keys, or tell of one verb", "qtctl.ui.verbs"),
-    Verb("jobs", "list what runs in the background", "qtctl.ui.verbs"),
-    Verb("stop", "stop a job: the newest, or the one of a number", "qtctl.ui.verbs"),
-    Verb("quit", "leave, and put back what this prompt switched", "qtctl.ui.verbs"),
+    Verb("help", "list the verbs and keys, or tell of one verb", "qtctl.ui.console_verbs"),
+    Verb("jobs", "list what runs in the background", "qtctl.ui.console_verbs"),
+    Verb("stop", "stop a job: the newest, or the one of a number", "qtctl.ui.console_verbs"),
+    Verb("quit", "leave, and put back what this prompt switched", "qtctl.ui.console_verbs"),
 )
 """The verbs that only a console has."""

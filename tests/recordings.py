@@ -13,9 +13,9 @@ from qtctl.recordings.recorder import FileRecorder, RecordingWriter
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
+from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
-from qtctl.session.filter import Counts
 from qtctl.session.replay import Replay
 
 FACTS = {

@@ -274,7 +274,7 @@ def _shares(profile: Profile, wanted: set[str]) -> dict[Pair, tuple[int, float]]
 def profile_of(
     names: Sequence[str],
     declared: Mapping[str, Declaration],
-    asked: Iterable[Pair],
+    asked: Iterable[tuple[str, str, tuple[str, ...] | None]],
     source: str,
 ) -> Profile:
     """Return an empty profile that measures the pairs that are plain, and those ``asked`` for.
@@ -283,6 +283,6 @@ def profile_of(
         UsageError, NothingMatched: a pair that was asked for cannot be measured.
     """
     questions = pairs_among(names, declared)
-    for start, end in asked:
-        questions[start, end] = Question.ask(start, end, names, declared, source)
+    for start, end, key in asked:
+        questions[start, end] = Question.ask(start, end, names, declared, source, key=key)
     return Profile(names, {pair: Latency(question) for pair, question in questions.items()})

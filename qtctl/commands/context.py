@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtctl.commands.registry import Result
+from qtctl.commands.result import Result
 from qtctl.errors import QtctlError
 from qtctl.leases.journal import Owner
 from qtctl.session.session import Session, attach

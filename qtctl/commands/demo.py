@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import shutil
@@ -13,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from qtctl.commands.context import Context
+from qtctl.commands.options import DURATION, MAX_EVENTS, NDJSON
 from qtctl.commands.parsing import verb_parser
-from qtctl.commands.registry import COMMANDS, arg, command
-from qtctl.commands.stream import tail
-from qtctl.commands.values import count, duration
+from qtctl.commands.registry import COMMANDS, Options, command
+from qtctl.commands.tail import tail
 from qtctl.errors import Unsupported
 
 # Reads one sector through the BIOS for ever: xor ax,ax; mov es,ax; mov bx,8000h; mov ax,0201h;
@@ -30,13 +29,13 @@ _EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
 @command(
     "demo",
     arguments=(
-        arg("--duration", metavar="TIME", type=duration, default=10.0, help="default: 10s"),
-        arg("--max-events", metavar="N", type=count, help="stop after N records"),
-        arg("--ndjson", action="store_true", help="one JSON object a line"),
+        DURATION.but(default=10.0, help="stop after this long (default: 10s)"),
+        MAX_EVENTS,
+        NDJSON,
     ),
     examples=("qtctl demo", "qtctl demo --duration 2s --ndjson"),
 )
-async def demo(context: Context, options: argparse.Namespace) -> int:
+async def demo(context: Context, options: Options) -> int:
     """Boot, trace, clean up."""
     binary = shutil.which(_QEMU)
     if binary is None:
@@ -45,7 +44,7 @@ async def demo(context: Context, options: argparse.Namespace) -> int:
         async with _guest(binary, Path(folder)) as socket_path:
             context.say(f"booted a guest that reads its disk for ever, QMP on {socket_path}")
             context.say(f"$ qtctl -t {socket_path} tail {' '.join(map(repr, _EVENTS))}")
-            settings = verb_parser(COMMANDS.rows["tail"]).parse_args(_EVENTS)
+            settings = verb_parser(COMMANDS.rows["tail"]).parse_args(_EVENTS, Options())
             for shared in ("duration", "max_events", "ndjson"):
                 setattr(settings, shared, getattr(options, shared))
             code = await tail(replace(context, target=str(socket_path)), settings)

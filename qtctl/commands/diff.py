@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE
-from qtctl.commands.progress import read_through
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.values import selection
-from qtctl.commands.writing import WHERE, lost_words
+from qtctl.commands.formatting import lost_words
+from qtctl.commands.options import EXCEPT, FILE, PATTERNS, WHERE
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.replaying import open_replay, read_through
+from qtctl.commands.result import Result
+from qtctl.commands.values import pair, selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.units import short
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from qtctl.analysis.compare import Both, Comparison, Profile
     from qtctl.analysis.distribution import Spread
     from qtctl.events.patterns import Selection
-    from qtctl.session.replay import Replay
     from qtctl.text.style import Style
 
 _RATE = 1.25
@@ -31,30 +29,22 @@ _ROWS = 20
 _QUANTILES = {"p50": 0.5, "p99": 0.99}
 
 
-def pair(text: str) -> tuple[str, str]:
-    """Read ``START,END``."""
-    start, comma, end = text.partition(",")
-    if not comma or not start.strip() or not end.strip():
-        raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
-    return start.strip(), end.strip()
-
-
 @command(
     "diff",
     arguments=(
         arg("one", metavar="A", type=Path, help="a recording, a trace or a log", completes="file"),
         arg("two", metavar="B", type=Path, help="what it is compared with", completes="file"),
-        arg("patterns", metavar="PATTERN", nargs="*", help="only these events", completes="event"),
+        PATTERNS.but(help="only these events"),
         EXCEPT,
         FILE,
         WHERE,
         arg(
             "--pair",
-            metavar="START,END",
+            metavar="START,END[,KEY]",
             action="append",
             type=pair,
             default=[],
-            help="also the latency of this pair of events",
+            help="also the latency of this pair of events; may be repeated",
         ),
         arg("--all", action="store_true", help="also what did not change"),
     ),
@@ -75,7 +65,7 @@ def pair(text: str) -> tuple[str, str]:
     ),
     selects=True,
 )
-async def diff(context: Context, options: argparse.Namespace) -> Result:
+async def diff(context: Context, options: Options) -> Result:
     """Read both, and put them side by side."""
     from qtctl.analysis.compare import compare
 
@@ -100,17 +90,12 @@ async def diff(context: Context, options: argparse.Namespace) -> Result:
 
 
 async def _read(
-    context: Context, options: argparse.Namespace, path: Path, chosen: Selection
+    context: Context, options: Options, path: Path, chosen: Selection
 ) -> tuple[Profile, str]:
     from qtctl.analysis.compare import profile_of
-    from qtctl.session.replay import Replay
 
-    trace: Replay = await asyncio.to_thread(
-        Replay, path, events_all=context.events_all, selection=chosen, where=options.where
-    )
+    trace = await open_replay(context, path, chosen, options.where, named=True)
     with contextlib.closing(trace):
-        for note in trace.notes:
-            context.say(f"{path}: {note}")
         profile = profile_of(trace.table.names, trace.table.declarations, options.pair, str(path))
         await read_through(context, trace, profile.take)
     if trace.remark:
@@ -126,7 +111,7 @@ async def _read(
     return profile, trace.problem
 
 
-def _document(options: argparse.Namespace, found: Comparison) -> dict[str, Any]:
+def _document(options: Options, found: Comparison) -> dict[str, Any]:
     return {
         "a": {"path": str(options.one), "seconds": found.seconds[0]},
         "b": {"path": str(options.two), "seconds": found.seconds[1]},

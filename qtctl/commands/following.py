@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from qtctl.commands.output import finish
-from qtctl.commands.writing import flood_words, lost_words, say_sums
+from qtctl.commands.closing import finish
+from qtctl.commands.formatting import flood_words, lost_words, say_sums
+from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
 from qtctl.model import Flood
 from qtctl.session.follow import Follow
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from qtctl.commands.context import Context
     from qtctl.commands.output import Output
     from qtctl.events.patterns import Selection
+    from qtctl.records.counts import Counts
     from qtctl.records.items import Item
-    from qtctl.session.filter import Counts
     from qtctl.session.session import Session
     from qtctl.session.stream import Stream
 
 
-def follow_of(options: argparse.Namespace, selection: Selection) -> Follow:
+def follow_of(options: Options, selection: Selection) -> Follow:
     """Return the settings of a stream as the options of a verb say; others keep their defaults."""
     return Follow(
         selection,

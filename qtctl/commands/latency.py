@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from qtctl.commands.collecting import SOURCE, Known, figure_words, figures, gather, value_words
 from qtctl.commands.context import Context
-from qtctl.commands.gathering import SOURCE, Known, figure_words, figures, gather, value_words
-from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.options import BY, WHERE
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
@@ -58,18 +60,8 @@ def _keys(text: str) -> tuple[str, ...]:
             help="arguments that are the same in a START and its END; tid: the same thread; "
             "none: the last START (default: the pointers they share, if nothing else)",
         ),
-        arg(
-            "--by",
-            metavar="ARG",
-            help="a row for each value of this argument, tid or event",
-            completes="argument",
-        ),
-        arg(
-            "--where",
-            metavar="EXPR",
-            completes="filter",
-            help="only pairs whose START matches; whose END does, where only that can",
-        ),
+        BY.but(default=None, help="a row for each value of this argument, tid or event"),
+        WHERE.but(help="only pairs whose START matches; whose END does, where only that can"),
         *SOURCE,
     ),
     examples=(
@@ -88,7 +80,7 @@ def _keys(text: str) -> tuple[str, ...]:
         "passed over. Percentiles are within 0.4 %; count, mean, max are exact."
     ),
 )
-async def latency(context: Context, options: argparse.Namespace) -> int:
+async def latency(context: Context, options: Options) -> int:
     """Measure until told to stop, or to the end of a file."""
 
     def ready(known: Known) -> Latency:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +12,20 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
+from qtctl.commands.formatting import ItemFormatter, formatter_for
+from qtctl.commands.options import (
+    BACKEND,
+    DURATION,
+    NDJSON,
+    OUTPUT,
+    RING,
+    TIME,
+    WHERE,
+)
 from qtctl.commands.output import Output, put
 from qtctl.commands.parsing import verb_parser
-from qtctl.commands.record import RING
-from qtctl.commands.registry import Command, arg, command
-from qtctl.commands.stream import BACKEND, DURATION
+from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
-from qtctl.commands.writing import NDJSON, TIME, Writer, make_writer
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
 from qtctl.session.follow import Follow
@@ -31,12 +37,7 @@ if TYPE_CHECKING:
 _DO = "do"
 _TRIGGER = (
     arg("when", nargs="*", metavar="WHEN", help="events, an expression, or a QMP event"),
-    arg(
-        "--where",
-        metavar="EXPR",
-        help="with events: only records for which this holds",
-        completes="filter",
-    ),
+    WHERE.but(help="with events: only records for which this holds"),
     arg("--once", action="store_true", help="act the first time only; ends when nothing is left"),
     arg(
         "--every",
@@ -72,7 +73,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
         arg("--file", metavar="FILE", type=Path, help="triggers, one a line", completes="file"),
         arg("--also", metavar="PATTERN", action="append", default=[], help="events for the ring"),
         RING,
-        arg("-o", metavar="FILE", dest="out", type=Path, help="the new file that dump writes"),
+        OUTPUT.but(help="the new file that dump writes"),
         BACKEND,
         DURATION,
         TIME,
@@ -88,21 +89,21 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
     details=_DETAILS,
     until=_DO,
 )
-async def on(context: Context, options: argparse.Namespace) -> int:
+async def on(context: Context, options: Options) -> int:
     """Watch, and act."""
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
-    from qtctl.commands.recordings import RingFiles, check_new
+    from qtctl.commands.destinations import RingFiles, check_new
     from qtctl.session.triggers import Acting
 
     triggers = _triggers(options)
-    dumps = any(trigger.action.kind == "dump" for trigger in triggers)
-    if dumps and (options.ring is None or options.out is None):
+    dumps, out = any(trigger.action.kind == "dump" for trigger in triggers), options.out
+    if dumps and (options.ring is None or out is None):
         raise UsageError("'do dump' writes a ring to a file", hint="--ring 64MiB -o FILE")
     if not dumps and (options.ring or options.out or options.also):
         raise UsageError("--ring, -o and --also are for 'do dump', and no trigger does that")
-    if dumps:
-        check_new(options.out)
+    if dumps and out is not None:
+        check_new(out)
     context.stops = True
     output = context.output(None, context.stop.set)
     async with context.attached(lend=True) as session:
@@ -114,8 +115,8 @@ async def on(context: Context, options: argparse.Namespace) -> int:
                 context, stream, duration=options.duration, output=output
             ) as items:
                 ring = None
-                if dumps:
-                    ring = RingFiles(stream, options.out, options.ring, at_end=False)
+                if dumps and out is not None:
+                    ring = RingFiles(stream, out, options.ring, at_end=False)
                 writer = _writer(context, options, stream.hex_arguments(), stream.picked)
                 await watch.over(items, stream.stop, writer, Acting(session, ring))
         else:
@@ -130,15 +131,15 @@ async def on(context: Context, options: argparse.Namespace) -> int:
 
 def _writer(
     context: Context,
-    options: argparse.Namespace,
+    options: Options,
     in_hex: Mapping[str, frozenset[str]],
     names: Sequence[str],
-) -> Writer:
+) -> ItemFormatter:
     style = None if options.ndjson else context.out_style
-    return make_writer(style, options.time, in_hex, names)
+    return formatter_for(style, options.time, in_hex, names)
 
 
-def _triggers(options: argparse.Namespace) -> list[Trigger]:
+def _triggers(options: Options) -> list[Trigger]:
     """Read the triggers of the command line and of the file.
 
     Raises:
@@ -158,7 +159,7 @@ def _triggers(options: argparse.Namespace) -> list[Trigger]:
                 words = shlex.split(line, comments=True)
                 if words:
                     own = words.index(_DO) if _DO in words else len(words)
-                    read = parser.parse_intermixed_args(words[:own])
+                    read = parser.parse_intermixed_args(words[:own], Options())
                     read.behind = words[own + 1 :]
                     found.append(_trigger(read))
             except (UsageError, ValueError) as error:
@@ -170,7 +171,7 @@ def _triggers(options: argparse.Namespace) -> list[Trigger]:
     return found
 
 
-def _trigger(options: argparse.Namespace) -> Trigger:
+def _trigger(options: Options) -> Trigger:
     from qtctl.session.conditions import When
     from qtctl.session.triggers import Action, Trigger
 
@@ -218,7 +219,7 @@ class _Watch:
         self,
         items: Following,
         stop: Callable[[], None],
-        writer: Writer,
+        writer: ItemFormatter,
         acting: Acting,
     ) -> None:
         """Watch ``items``, which ``stop`` ends."""
@@ -245,5 +246,5 @@ class _Watch:
                 self.context.say(text)
 
 
-def _lines(writer: Writer, fired: Fired, _: int) -> Iterator[str]:
+def _lines(writer: ItemFormatter, fired: Fired, _: int) -> Iterator[str]:
     return writer.fired(fired)

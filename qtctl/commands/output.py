@@ -7,30 +7,23 @@ go straight to the descriptor, through a short queue, from a thread nobody waits
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import queue
-import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from qtctl.errors import QtctlError, UsageError
 
-if TYPE_CHECKING:
-    from qtctl.commands.context import Context
-
 _FLUSH_S = 1.0
-FILE_S = 60.0
-"""How long the last lines of a file may take to be written."""
 _QUEUED = 4
 _NAMES = 10_000
 _PIECE = 512
 """Records that become text at once."""
 
-Formatter = Callable[[int], Iterable[str]]
+MakeLines = Callable[[int], Iterable[str]]
 """Makes the lines of the first so many records: of no more than are shown."""
 
 
@@ -45,7 +38,7 @@ class Output(Protocol):
     tells_news: bool
     most_rows: int | None
 
-    async def put(self, lines: Formatter, records: int = 0) -> None:
+    async def put(self, lines: MakeLines, records: int = 0) -> None:
         """Take lines to be made and shown, in order; waits while there is no room.
 
         ``records`` says of how many: an output for the eye may show fewer, and tells that it did.
@@ -102,27 +95,7 @@ def new_folder(path: Path) -> None:
         raise UsageError(f"cannot create {path}: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def whole_or_removed(context: Context, path: Path | None) -> Iterator[None]:
-    """Remove ``path``, which was made for this block, if the block fails or is told to stop."""
-    try:
-        yield
-    except BaseException:
-        _remove(path)
-        raise
-    if context.stop.is_set() and path is not None:
-        _remove(path)
-        context.complain(f"stopped: {path} was not completed, and is removed")
-
-
-def _remove(path: Path | None) -> None:
-    if path is not None and path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    elif path is not None:
-        path.unlink(missing_ok=True)
-
-
-async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: int = 0) -> bool:
+async def put(output: Output, lines: MakeLines, stop: asyncio.Event, records: int = 0) -> bool:
     """Queue lines, and return whether they were queued; after ``stop`` wait only a moment."""
     putting = asyncio.ensure_future(output.put(lines, records))
     if not stop.is_set():
@@ -133,12 +106,6 @@ async def put(output: Output, lines: Formatter, stop: asyncio.Event, records: in
         await asyncio.wait({putting}, timeout=_FLUSH_S)
         putting.cancel()
     return putting.done()
-
-
-async def finish(context: Context, output: Output, seconds: float = 5.0) -> None:
-    """Wait until all lines are written: at most ``seconds``, or a moment once told to stop."""
-    if not await output.finish(_FLUSH_S if context.stop.is_set() else seconds):
-        context.complain("the reader of the records has stalled: not all of them were written")
 
 
 class Sink:
@@ -154,7 +121,7 @@ class Sink:
         self._room = asyncio.Semaphore(_QUEUED)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._queue: queue.SimpleQueue[tuple[Formatter, int]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[MakeLines, int]] = queue.SimpleQueue()
         self._pending = 0
         self.error: OSError | None = None
         self._watched = self._watch_reader()
@@ -180,7 +147,7 @@ class Sink:
             self.error = error
             self._failed()
 
-    async def put(self, lines: Formatter, records: int = 0) -> None:
+    async def put(self, lines: MakeLines, records: int = 0) -> None:
         """Queue lines to be made and written; waits while the queue is full."""
         await self._room.acquire()
         self._pending += 1

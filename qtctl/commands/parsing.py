@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qtctl.commands.registry import Arg, Command, CommandTable, arg
+from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
 
 TARGETS = """\
@@ -61,6 +61,9 @@ def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
             options.update(action=_Once, nargs=0)
         options.setdefault("action", _Once)
     to.add_argument(*argument.flags, **options)
+    if argument.hidden:
+        dest = options.get("dest") or argument.flags[-1].lstrip("-").replace("-", "_")
+        to.add_argument(*argument.hidden, **{**options, "dest": dest, "help": argparse.SUPPRESS})
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -137,7 +140,7 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
 
 def parse(
     argv: Sequence[str], table: CommandTable, version: str, *, alone: str = ""
-) -> tuple[Command, argparse.Namespace]:
+) -> tuple[Command, Options]:
     """Return the verb that argv names and its options; ``alone`` is the verb where it names none.
 
     Raises:
@@ -145,7 +148,7 @@ def parse(
         SystemExit: ``--help`` or ``--version`` was printed.
     """
     main = main_parser(table, version)
-    options = main.parse_args(list(argv))
+    options = main.parse_args(list(argv), Options())
     if alone and not options.words:
         options.words = [alone]
     if not options.words:
@@ -166,7 +169,7 @@ def parse(
     return row, options
 
 
-def _parse_verb(row: Command, words: list[str], options: argparse.Namespace) -> None:
+def _parse_verb(row: Command, words: list[str], options: Options) -> None:
     """Read a verb's own words into ``options``."""
     parser = verb_parser(row)
     if row.until:

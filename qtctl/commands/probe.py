@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.following import until_stopped
+from qtctl.commands.options import BACKEND, SELECTION
 from qtctl.commands.progress import Progress
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import BACKEND
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.commands.values import duration, selection
 from qtctl.errors import UsageError
 from qtctl.text.style import Style, counted
@@ -26,9 +25,7 @@ if TYPE_CHECKING:
 @command(
     "probe",
     arguments=(
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        *SELECTION,
         arg(
             "--each",
             metavar="TIME",
@@ -51,7 +48,7 @@ share of 200,000 lines/s. Events that were on before are counted as they are, an
 Off a terminal a row is: name, lines/s, bytes/s, share of the budget in per cent.""",
     selects=True,
 )
-async def probe(context: Context, options: argparse.Namespace) -> Result:
+async def probe(context: Context, options: Options) -> Result:
     """Sample events and list what they cost."""
     from qtctl.session.probe import Probe
 

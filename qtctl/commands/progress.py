@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.text.units import short
-
-if TYPE_CHECKING:
-    from qtctl.records.items import Item
-    from qtctl.session.replay import Replay
 
 PROGRESS_S = 0.5
 
@@ -116,23 +110,6 @@ def bytes_progress(context: Context, size: int | None, *, alone: bool = True) ->
         return f"{int(done) >> 20} MiB{of}  {short(rate)}B/s"
 
     return Progress(context, size or None, label, alone=alone)
-
-
-async def read_through(context: Context, trace: Replay, take: Callable[[Item], None]) -> None:
-    """Pass every item of a file to ``take``, in a thread, until its end or until told to stop."""
-
-    def step() -> bool:
-        items = trace.step()
-        for item in items or ():
-            take(item)
-        return items is not None
-
-    progress = bytes_progress(context, trace.size)
-    try:
-        while not context.stop.is_set() and await asyncio.to_thread(step):
-            progress.update(trace.taken)
-    finally:
-        progress.clear()
 
 
 def _clock(seconds: float) -> str:

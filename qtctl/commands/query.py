@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -12,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qtctl.commands.closing import FILE_S, finish, whole_or_removed
 from qtctl.commands.context import Context
+from qtctl.commands.formatting import lost_words
+from qtctl.commands.options import OUTPUT
 from qtctl.commands.output import (
-    FILE_S,
     Output,
-    finish,
     open_new,
     put,
-    whole_or_removed,
 )
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.writing import lost_words
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
@@ -46,7 +45,7 @@ _T = TypeVar("_T")
             default="table",
             help="of the answer (table: aligned on a terminal, else lines with tabs)",
         ),
-        arg("-o", metavar="FILE", dest="out", type=Path, help="write the answer to a new file"),
+        OUTPUT.but(help="write the answer to a new file"),
     ),
     examples=(
         "qtctl query 'SELECT event, count(*) FROM events GROUP BY event' trace-4711",
@@ -67,7 +66,7 @@ _T = TypeVar("_T")
         "the rest is answered."
     ),
 )
-async def query(context: Context, options: argparse.Namespace) -> Result | int:
+async def query(context: Context, options: Options) -> Result | int:
     """Answer a query."""
     if options.format == "parquet" and options.out is None:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")

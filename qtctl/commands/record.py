@@ -2,74 +2,55 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.following import Following, check_lost, follow_of, following, warn
+from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
-from qtctl.commands.progress import Progress
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import (
+from qtctl.commands.options import (
     ALL,
     BACKEND,
     DURATION,
+    EXCEPT,
+    FILE,
+    GUARD,
     KERNEL,
     MAX_EVENTS,
+    OUTPUT,
+    PATTERNS,
+    RING,
     STRICT,
+    WHERE,
 )
-from qtctl.commands.values import duration, selection
-from qtctl.commands.writing import GUARD, WHERE, lost_words
+from qtctl.commands.progress import Progress
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
+from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.model import Control, Flood
 from qtctl.text.tables import table
-from qtctl.text.units import parse_size, short
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
-    from qtctl.commands.recordings import Destination, RingFiles, Written
-    from qtctl.session.filter import Counts
+    from qtctl.commands.destinations import Destination, RingFiles, Written
+    from qtctl.records.counts import Counts
     from qtctl.session.stream import Stream
     from qtctl.text.style import Style
 
 _TICK_S = 1.0
-_LEAST_RING = 64 << 10
-
-
-def ring(text: str) -> tuple[int | None, float | None]:
-    """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
-    size = parse_size(text)
-    if size is not None:
-        if size < _LEAST_RING:
-            raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
-        return size, None
-    try:
-        return None, duration(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"not a size or duration: {text!r} (say 64MiB or 30s)"
-        ) from None
-
-
-RING = arg(
-    "--ring",
-    metavar="SIZE|TIME",
-    type=ring,
-    help="keep only the last part, in memory, such as 64MiB or 30s",
-)
 
 
 @command(
     "record",
     arguments=(
         PATTERNS,
-        arg("-o", metavar="FILE", dest="out", type=Path, required=True, help="the new file"),
+        OUTPUT.but(required=True, help="the new file"),
         EXCEPT,
         FILE,
         WHERE,
@@ -107,15 +88,16 @@ RING = arg(
     ),
     selects=True,
 )
-async def record(context: Context, options: argparse.Namespace) -> Result:
+async def record(context: Context, options: Options) -> Result:
     """Record until told to stop."""
-    from qtctl.commands.recordings import OneFile, RingFiles, check_new
+    from qtctl.commands.destinations import OneFile, RingFiles, check_new
     from qtctl.session.conditions import Condition, When
 
-    chosen = selection(options)
+    chosen, out = selection(options), options.out
+    assert out is not None  # it is required
     if options.dump_on and options.ring is None:
         raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
-    check_new(options.out)
+    check_new(out)
     context.stops = True
     async with context.attached(lend=True) as session:
         conditions: list[Condition] = []
@@ -127,11 +109,11 @@ async def record(context: Context, options: argparse.Namespace) -> Result:
         async with following(context, stream, duration=options.duration, warns=False) as items:
             into: OneFile | RingFiles
             if options.ring is None:
-                into = OneFile(stream, options.out)
+                into = OneFile(stream, out)
                 await _write(context, options.duration, stream, items, into)
             else:
                 at_end = not conditions
-                into = RingFiles(stream, options.out, options.ring, conditions, at_end=at_end)
+                into = RingFiles(stream, out, options.ring, conditions, at_end=at_end)
                 with _asking(context, into):
                     await _write(context, options.duration, stream, items, into)
     if options.strict:

@@ -12,35 +12,75 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qtctl.verbs import VERBS, Verb
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qtctl.commands.context import Context
-    from qtctl.text.style import Style
+    from qtctl.commands.result import Result
+    from qtctl.model import Budget
 
 
-class Result(NamedTuple):
-    """What a one-shot verb found: a JSON document, the same as lines for people, an exit code."""
-
-    document: Any
-    lines: Callable[[Style], Iterable[str]]
-    exit_code: int = 0
-
-
-Run = Callable[["Context", argparse.Namespace], Awaitable[Result | int]]
+Run = Callable[["Context", "Options"], Awaitable["Result | int"]]
 
 
 class Arg(NamedTuple):
     """One argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it.
 
-    ``completes`` names what may stand there, for completion: see ``commands/completing.py``.
+    ``completes`` names what may stand there, for completion: see ``commands/slots.py``.
     """
 
     flags: tuple[str, ...]
     options: Mapping[str, Any]
     completes: str = ""
+    hidden: tuple[str, ...] = ()
+    """Older spellings, which go on working and are not shown."""
 
     @property
     def takes_value(self) -> bool:
         """Whether a value follows: the option is neither a switch nor a constant."""
         return self.options.get("action") in (None, "append")
+
+    def but(self, **options: Any) -> Arg:
+        """Return the same argument with some of its options changed, its help for one."""
+        return self._replace(options={**self.options, **options})
+
+    def once_called(self, *flags: str) -> Arg:
+        """Return the same argument that also takes older spellings."""
+        return self._replace(hidden=flags)
+
+
+class Options(argparse.Namespace):
+    """The arguments of a call, as parsed; those that several verbs have are typed here.
+
+    A verb has only those that it declares.
+    """
+
+    verb: str
+    target: str | None
+    events_all: Path | None
+    json: bool
+    color: str
+    quiet: bool
+    verbose: bool
+
+    patterns: list[str]
+    file: Path | None
+    event: str
+    where: str | None
+    kernel: list[str]
+    all: bool
+    backend: str
+    path: Path
+    trace: Path | None
+    duration: float | None
+    max_events: int | None
+    guard: Budget | None
+    strict: bool
+    by: str
+    limit: int | None
+    time: str
+    ndjson: bool
+    out: Path | None
+    behind: list[str]
 
 
 def arg(*flags: str, completes: str = "", **options: Any) -> Arg:

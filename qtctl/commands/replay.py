@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
-import sys
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.output import FILE_S, Output, finish, put
-from qtctl.commands.progress import bytes_progress
-from qtctl.commands.registry import arg, command
-from qtctl.commands.values import count, selection
-from qtctl.commands.writing import NDJSON, TIME, WHERE, Lines, count_records, make_writer, say_end
-from qtctl.errors import QtctlError, UsageError
-
-if TYPE_CHECKING:
-    from qtctl.session.replay import Replay
+from qtctl.commands.formatting import formatter_for
+from qtctl.commands.options import (
+    ALL,
+    MAX_EVENTS,
+    NDJSON,
+    OUTPUT,
+    SELECTION,
+    TIME,
+    TRACE,
+    WHERE,
+)
+from qtctl.commands.registry import Options, command
+from qtctl.commands.replaying import check_read, open_replay, print_all, say_end
+from qtctl.commands.values import selection
+from qtctl.errors import UsageError
 
 
 @command(
     "replay",
     arguments=(
-        arg(
-            "path",
-            metavar="FILE",
-            type=Path,
-            help="a recording, a simple trace, a folder of LTTng's, text of ftrace, or a log",
-            completes="file",
-        ),
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        TRACE,
+        *SELECTION,
         WHERE,
-        arg("--max-events", metavar="N", type=count, help="stop after N records"),
+        MAX_EVENTS,
         TIME,
         NDJSON,
-        arg("--all", action="store_true", help="also lines of a log that are no trace events"),
-        arg("-o", metavar="FILE", dest="out", type=Path, help="write records to a new file"),
+        ALL,
+        OUTPUT,
     ),
     examples=(
         "qtctl replay trace-4711",
@@ -56,54 +47,29 @@ if TYPE_CHECKING:
     ),
     selects=True,
 )
-async def replay(context: Context, options: argparse.Namespace) -> int:
+async def replay(context: Context, options: Options) -> int:
     """Print a file's records."""
     if context.json:
         raise UsageError("replay prints a stream, not one document", hint="--ndjson")
-    from qtctl.session.replay import Replay
-
-    chosen = selection(options)
-    trace = await asyncio.to_thread(
-        Replay,
+    trace = await open_replay(
+        context,
         options.path,
-        events_all=context.events_all,
-        selection=chosen,
-        where=options.where,
+        selection(options),
+        options.where,
         text=options.all,
         limit=options.max_events,
     )
     with contextlib.closing(trace):
         context.stops = True
         output = context.output(options.out, context.stop.set)
-        for note in trace.notes:
-            context.say(note)
         style = None
         if not options.ndjson:
             from qtctl.text.style import Style
 
             style = Style() if options.out else context.out_style
-        writer = make_writer(style, options.time, trace.hex_arguments(), trace.picked)
-        await print_all(context, trace, writer, output)
+        formatter = formatter_for(style, options.time, trace.hex_arguments(), trace.picked)
+        await print_all(context, trace, formatter, output)
         say_end(context, trace)
         output.check()
-    if trace.problem:
-        raise QtctlError(trace.problem)
+    check_read(trace)
     return 0
-
-
-async def print_all(context: Context, trace: Replay, writer: Lines, output: Output) -> None:
-    """Write all that is shown, until the end or until told to stop."""
-    progress = bytes_progress(context, trace.size, alone=not sys.stdout.isatty())
-    try:
-        while not context.stop.is_set():
-            items = await asyncio.to_thread(trace.step)
-            if items is None:
-                await output.put(lambda _: writer.ended(trace.counts))
-                break
-            for item in items:
-                lines = partial(writer.lines, item)
-                await put(output, lines, context.stop, count_records(item))
-            progress.update(trace.taken)
-    finally:
-        progress.clear()
-    await finish(context, output, FILE_S)

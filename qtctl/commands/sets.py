@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.options import SELECTION
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events import sets as event_sets
@@ -19,9 +19,7 @@ from qtctl.text.tables import table
 @command(
     "sets",
     arguments=(
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        *SELECTION,
         arg("--save", metavar="NAME", help="write your own set of that name from the patterns"),
         arg("--force", action="store_true", help="with --save: replace the set you had"),
     ),
@@ -38,7 +36,7 @@ from qtctl.text.tables import table
     ),
     selects=True,
 )
-async def sets(context: Context, options: argparse.Namespace) -> Result:
+async def sets(context: Context, options: Options) -> Result:
     """List the sets, print some, or save one."""
     if options.save is not None:
         return _save(options)
@@ -79,7 +77,7 @@ def _document(found: event_sets.EventSet) -> dict[str, Any]:
     }
 
 
-def _save(options: argparse.Namespace) -> Result:
+def _save(options: Options) -> Result:
     chosen = selection(options)
     if not chosen:
         raise UsageError("a set needs a PATTERN or --file", hint="qtctl sets --save NAME PATTERN")

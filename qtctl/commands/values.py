@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+from qtctl.commands.registry import Options
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
 from qtctl.events.patterns import Selection
 from qtctl.model import Budget
-from qtctl.text.units import parse_duration, parse_rate
+from qtctl.text.units import parse_duration, parse_rate, parse_size
 
 EXCLUDED = "\0"
 """Marks a pattern that leaves out, between the reading of argv and :func:`selection`."""
+
+_LEAST_RING = 64 << 10
 
 
 def duration(text: str) -> float:
@@ -39,6 +44,41 @@ def budget(text: str) -> Budget:
     return Budget(bytes_per_s=number) if is_bytes else Budget(number)
 
 
+def ring(text: str) -> tuple[int | None, float | None]:
+    """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
+    size = parse_size(text)
+    if size is not None:
+        if size < _LEAST_RING:
+            raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
+        return size, None
+    try:
+        return None, duration(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"not a size or duration: {text!r} (say 64MiB or 30s)"
+        ) from None
+
+
+class Pair(NamedTuple):
+    """A START and an END event, and the arguments that are equal in both; None: to be learned."""
+
+    start: str
+    end: str
+    key: tuple[str, ...] | None = None
+
+
+def pair(text: str) -> Pair:
+    """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``."""
+    words = [word.strip() for word in text.split(",")]
+    if ":" in text and ("," not in text or words[0].count(":") == 2):
+        start, _, rest = text.partition(":")
+        end, _, keys = rest.partition(":")
+        words = [start.strip(), end.strip(), *(keys.split(",") if keys else ())]
+    if len(words) < 2 or not all(words):
+        raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
+    return Pair(words[0], words[1], tuple(words[2:]) or None)
+
+
 def in_order(argv: Sequence[str]) -> list[str]:
     """Rewrite argv so that patterns and exclusions keep their order through argparse.
 
@@ -61,16 +101,17 @@ def in_order(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def selection(options: argparse.Namespace) -> Selection:
+def selection(options: Options) -> Selection:
     """Return the ordered selection of a verb: ``--file`` first, then the patterns.
 
     Raises:
         UsageError: an empty pattern, only exclusions, or an events file that cannot be read.
     """
-    rules = list(read_events(options.file)) if getattr(options, "file", None) else []
-    if getattr(options, "file", None) and not rules:
+    file: Path | None = getattr(options, "file", None)
+    rules = list(read_events(file)) if file else []
+    if file and not rules:
         # Without a pattern tail follows whatever is on, which nobody means by an empty file.
-        raise UsageError(f"{options.file} names no event")
+        raise UsageError(f"{file} names no event")
     for word in options.patterns:
         include = not word.startswith(EXCLUDED)
         pattern = word.removeprefix(EXCLUDED)

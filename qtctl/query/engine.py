@@ -37,9 +37,9 @@ from qtctl.records.arrow import (
     notes_rows,
 )
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
 from qtctl.records.notes import to_object
-from qtctl.session.filter import Counts
 from qtctl.session.replay import Replay
 
 __all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "Rows"]

@@ -17,9 +17,9 @@ from qtctl.recordings.chunks import Chunk, ChunkKind, header, trailer
 from qtctl.recordings.store import CHUNK_BYTES, DataMaker, NameBook
 from qtctl.records import schema
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
-from qtctl.session.filter import Counts
 
 if TYPE_CHECKING:
     from qtctl.session.stream import Stream

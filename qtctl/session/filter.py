@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.filters import Filter
 from qtctl.records.items import Loss
-
-
-@dataclass(slots=True)
-class Counts:
-    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
-
-    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
-    """
-
-    read: int = 0
-    shown: int = 0
-    filtered: int = 0
-    lost: int = 0
-    unknown_losses: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.read + other.read,
-            self.shown + other.shown,
-            self.filtered + other.filtered,
-            self.lost + other.lost,
-            self.unknown_losses + other.unknown_losses,
-        )
 
 
 class Sieve:

@@ -12,8 +12,8 @@ from qtctl.backends.base import Feed
 from qtctl.events.patterns import cover
 from qtctl.model import Budget, Flood
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
-from qtctl.session.filter import Counts
 
 _SHOWN = 3
 

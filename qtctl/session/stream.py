@@ -24,7 +24,7 @@ from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Items, Loss
 from qtctl.records.printf import hex_arguments
-from qtctl.session.filter import Counts, Sieve
+from qtctl.session.filter import Sieve
 from qtctl.session.follow import Follow
 from qtctl.session.guard import Guarding
 from qtctl.session.warm_up import Edges
@@ -379,6 +379,3 @@ class Stream:
             if self._feed is not None:
                 await self._feed.close()
                 self._feed = None
-
-
-__all__ = ["Counts", "Loss", "Stream"]

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtctl.commands.completing import Slot, read_line, slot
-from qtctl.commands.naming import argument_names, selected
+from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import Arg, CommandTable
+from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.events.patterns import Selection, is_pattern
 from qtctl.model import Declaration, EventState
 from qtctl.text.style import counted

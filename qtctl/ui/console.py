@@ -14,17 +14,17 @@ import os
 import shlex
 import time
 import traceback
-from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
+from qtctl.commands.formatting import formatter_for
 from qtctl.commands.output import Output, free_name
 from qtctl.commands.parsing import parse
-from qtctl.commands.registry import Command, CommandTable, Result
-from qtctl.commands.writing import make_writer
+from qtctl.commands.registry import Command, CommandTable, Options
+from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.patterns import Selection
 from qtctl.events.states import States
@@ -229,7 +229,7 @@ class Console:
         row, options = parsed
         return self._start(line, row, options, self._context_for(options))
 
-    def _parse(self, words: Sequence[str]) -> tuple[Command, Namespace] | None:
+    def _parse(self, words: Sequence[str]) -> tuple[Command, Options] | None:
         printed = io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
@@ -238,13 +238,13 @@ class Console:
             self._context.write(printed.getvalue().rstrip("\n").split("\n"))
             return None
 
-    def _number_file(self, options: Namespace) -> None:
+    def _number_file(self, options: Options) -> None:
         out: Path | None = getattr(options, "out", None)
         if out is not None and (free := free_name(out)) != out:
             options.out = free
             self._context.say(f"{out} stays as it is: what comes now goes to {free}")
 
-    def _context_for(self, options: Namespace) -> ConsoleContext:
+    def _context_for(self, options: Options) -> ConsoleContext:
         return replace(
             self._context,
             target=options.target,
@@ -255,7 +255,7 @@ class Console:
             stop=asyncio.Event(),
         )
 
-    def _start(self, line: str, row: Command, options: Namespace, context: ConsoleContext) -> Job:
+    def _start(self, line: str, row: Command, options: Options, context: ConsoleContext) -> Job:
         task = asyncio.ensure_future(self._run(row, options, context))
         job = Job(next(self._numbers), line, row, context, task)
         self.jobs.append(job)
@@ -263,7 +263,7 @@ class Console:
         self._changed()
         return job
 
-    async def _run(self, row: Command, options: Namespace, context: ConsoleContext) -> int:
+    async def _run(self, row: Command, options: Options, context: ConsoleContext) -> int:
         """Run a verb and show what it found or why it failed; return its exit code."""
         try:
             if row.name == "enable" and not options.dry_run:
@@ -308,7 +308,7 @@ class Console:
 
     async def _hear(self) -> None:
         """Show what the guest's monitor and other consoles tell, once for all jobs."""
-        ear, writer = Ear(), make_writer(self._context.out_style, "none", {}, ())
+        ear, writer = Ear(), formatter_for(self._context.out_style, "none", {}, ())
         async with self.session.monitor.listening(ear):
             while True:
                 await ear.wait()

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.options import SELECTION
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection
@@ -28,9 +29,7 @@ def _size(text: str) -> str:
 @command(
     "pane",
     arguments=(
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        *SELECTION,
         *VIEWED,
         arg(
             "--view",
@@ -65,7 +64,7 @@ of all keys, q leaves. A guest that is started again is followed again. Closing 
 guest back. Outside tmux: --here, in a second terminal.""",
     selects=True,
 )
-async def pane(context: Context, options: argparse.Namespace) -> Result | int:
+async def pane(context: Context, options: Options) -> Result | int:
     """Split the window, or show the view."""
     chosen = selection(options)
     if options.here:
@@ -94,7 +93,7 @@ async def pane(context: Context, options: argparse.Namespace) -> Result | int:
 
 
 def view_call(
-    options: argparse.Namespace, chosen: Selection, where: str, events_all: Path | None
+    options: Options, chosen: Selection, where: str, events_all: Path | None
 ) -> list[str]:
     """Return the words after ``qtctl`` that show the view, on the monitor at ``where``."""
     words = ["-t", where, "pane", "--here", "--view", options.view]

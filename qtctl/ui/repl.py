@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 from qtctl.commands.context import Context
-from qtctl.commands.registry import CommandTable, command
+from qtctl.commands.registry import CommandTable, Options, command
 from qtctl.errors import UsageError
 from qtctl.verbs import CONSOLE_VERBS, VERBS
 
@@ -24,7 +23,7 @@ tells more.
 Where stdin is no terminal its lines are a script: each is run to its end, all on one connection.
 The first that fails ends it, with its exit code. `echo 'list virtio_*' | qtctl repl`""",
 )
-async def repl(context: Context, options: argparse.Namespace) -> int:
+async def repl(context: Context, options: Options) -> int:
     """Run lines until the end of input, and give back what they switched."""
     if context.json:
         raise UsageError("a prompt prints no one document", hint="--json behind a verb in it")

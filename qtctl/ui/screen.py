@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
-from qtctl.commands.output import Formatter
+from qtctl.commands.output import MakeLines
 from qtctl.text.style import Style
 from qtctl.ui.thinning import WINDOW_S, Thinner
 
@@ -47,7 +47,7 @@ class Screen:
         self._tell_left_out()
         self._show(lines)
 
-    async def put(self, lines: Formatter, records: int = 0) -> None:
+    async def put(self, lines: MakeLines, records: int = 0) -> None:
         """Show a line that is no record, or as many of the records as are worth drawing."""
         if not records:
             self.write(lines(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -12,20 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
 from qtctl.commands.following import Following, check_lost, follow_of, following
-from qtctl.commands.output import Output, put
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.stream import BACKEND
-from qtctl.commands.values import count, duration, selection
-from qtctl.commands.writing import (
+from qtctl.commands.formatting import JsonFormatter, count_records
+from qtctl.commands.options import (
+    BACKEND,
+    BY,
+    DURATION,
     GUARD,
+    INTERVAL,
+    LIMIT,
     NDJSON,
+    SELECTION,
+    STRICT,
     TIME,
     WHERE,
-    Writer,
-    count_records,
 )
+from qtctl.commands.output import Output, put
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
+from qtctl.commands.values import selection
 from qtctl.ui.rate_table import rate_table
 
 if TYPE_CHECKING:
@@ -34,29 +38,16 @@ if TYPE_CHECKING:
     from qtctl.ui.rating import Rating
 
 _SORTS = ("rate", "bytes", "name", "total")
-BY = arg(
-    "--by",
-    default="event",
-    metavar="WHAT",
-    help="count by event (default), by tid, or by the value of an argument (--by size)",
-    completes="argument",
-)
 VIEWED = (
     WHERE,
     BACKEND,
     BY,
     arg("--sort", choices=_SORTS, default="rate", help="order of the rates (default: rate)"),
-    arg(
-        "--interval",
-        metavar="TIME",
-        type=duration,
-        default=1.0,
-        help="rates are over this long (default: 1s)",
-    ),
-    arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
+    INTERVAL.but(default=1.0, help="rates are over this long (default: 1s)"),
+    DURATION,
     TIME,
     GUARD,
-    arg("--strict", action="store_true", help="exit 6 if any record was lost"),
+    STRICT,
 )
 """Options of whatever shows a view."""
 
@@ -64,11 +55,9 @@ VIEWED = (
 @command(
     "top",
     arguments=(
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        *SELECTION,
         *VIEWED,
-        arg("--limit", metavar="N", type=count, help="only the first N rows, the rest as one"),
+        LIMIT,
         arg("--once", action="store_true", help="one table after one interval"),
         NDJSON,
     ),
@@ -86,7 +75,7 @@ the next column, b counts by something else, t shows the records themselves, h t
 Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in all.""",
     selects=True,
 )
-async def top(context: Context, options: argparse.Namespace) -> Result | int:
+async def top(context: Context, options: Options) -> Result | int:
     """Count a guest's records."""
     from qtctl.session.names import Names
     from qtctl.ui.rating import Rating, check
@@ -128,7 +117,7 @@ def has_a_screen(context: Context) -> bool:
 
 async def _count(
     context: Context,
-    options: argparse.Namespace,
+    options: Options,
     stream: Stream,
     items: Following,
     rating: Rating,
@@ -157,7 +146,7 @@ async def _count(
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
         if output is not None:
-            await put(output, lambda _: Writer(None).ended(stream.counts), context.stop)
+            await put(output, lambda _: JsonFormatter().ended(stream.counts), context.stop)
     return snapshot
 
 
@@ -169,7 +158,7 @@ async def _take(
     context: Context, stream: Stream, items: Following, rating: Rating, output: Output | None
 ) -> None:
     """Count the records of a stream; print losses and news at their place."""
-    writer = Writer(None)
+    writer = JsonFormatter()
     if output is not None:
         await put(output, lambda _: writer.began(stream), context.stop)
     async for item in items:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -26,7 +25,8 @@ from prompt_toolkit.widgets import TextArea
 
 from qtctl.analysis.rates import SORTS, Sort
 from qtctl.commands.context import Context
-from qtctl.commands.writing import lost_words, say_sums
+from qtctl.commands.formatting import lost_words, say_sums
+from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, QtctlError
 from qtctl.events.patterns import Selection
 from qtctl.text.style import Style, escaped
@@ -293,9 +293,7 @@ class View:
         self._table = self._tabulate()
 
 
-async def view(
-    context: Context, options: argparse.Namespace, selection: Selection, shown: Shown
-) -> int:
+async def view(context: Context, options: Options, selection: Selection, shown: Shown) -> int:
     """Show a guest full screen until it is left, told to stop, or lost; return the exit code."""
     context.stops = True
     told = WatchContext(**{one.name: getattr(context, one.name) for one in fields(context)})
@@ -316,7 +314,7 @@ async def view(
     return 0
 
 
-async def _run(context: Context, options: argparse.Namespace, drawn: View, watch: Watch) -> None:
+async def _run(context: Context, options: Options, drawn: View, watch: Watch) -> None:
     """Follow and draw until the view is left or the call is told to stop.
 
     Raises: what :meth:`Watch.follow` does.

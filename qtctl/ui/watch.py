@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,16 +10,18 @@ from functools import partial
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, follow_of, following
-from qtctl.commands.writing import Writer, count_records
+from qtctl.commands.formatting import ItemFormatter, TextFormatter, count_records
+from qtctl.commands.registry import Options
 from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Counts
 from qtctl.records.filters import Filter
 from qtctl.records.items import Item
 from qtctl.session.names import Names
 from qtctl.session.session import Session
-from qtctl.session.stream import Counts, Stream
+from qtctl.session.stream import Stream
 from qtctl.text.style import Style
 from qtctl.ui.rating import Rating, check_by, declared_of
 from qtctl.ui.screen import Screen
@@ -56,7 +57,7 @@ class Watch:
     def __init__(
         self,
         context: WatchContext,
-        options: argparse.Namespace,
+        options: Options,
         session: Session,
         selection: Selection,
         draw: Callable[[Iterable[str]], None],
@@ -75,7 +76,7 @@ class Watch:
         self._items: Following | None = None
         self._entered = contextlib.AsyncExitStack()
         self._before = Counts()
-        self._writer: Writer
+        self._writer: ItemFormatter
         self._leaving = False
         self._waiting: asyncio.Future[bool] | None = None
 
@@ -100,7 +101,7 @@ class Watch:
         padded = Style(style.width if style.width >= _WIDE else 0, style.colour, style.unicode)
         in_hex = stream.hex_arguments()
         rows = RowFormatter(padded, options.time, in_hex, stream.picked, names.thread)
-        self._writer = Writer(rows)
+        self._writer = TextFormatter(rows)
 
     async def follow(self) -> None:
         """Show what the guest says until told to stop.

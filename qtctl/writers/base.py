@@ -1,16 +1,49 @@
-"""What an export is that is more than lines of text."""
+"""What the module of an export format provides, by what it makes: lines, a file or a folder."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple, Protocol
 
+from qtctl.records.counts import Counts
+from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 
-__all__ = ["Export"]
+__all__ = [
+    "Export",
+    "FileFormat",
+    "FolderFormat",
+    "LineExport",
+    "LineFormat",
+    "Pairing",
+    "Source",
+]
+
+Pairing = tuple[str, str, tuple[str, ...] | None]
+"""A START and an END event, and the arguments that are equal in both; None: to be learned."""
+
+
+class Source(NamedTuple):
+    """What is exported: ``picked`` events of ``table``; ``pairs`` are to become slices."""
+
+    table: EventTable
+    picked: Sequence[str]
+    pairs: Sequence[Pairing] = ()
+
+
+class LineExport(Protocol):
+    """Formats items as lines of text, which may go to stdout while the file is read."""
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the lines at the end."""
 
 
 class Export(Protocol):
-    """Takes what a file or stream holds, in order. Every call blocks for as long as it writes.
+    """Writes items to a file or folder, in order. Every call blocks for as long as it writes.
 
     Raises:
         OSError: it cannot be written (disk full).
@@ -24,3 +57,32 @@ class Export(Protocol):
 
     def close(self) -> None:
         """Close what is open, whether it is finished or not."""
+
+
+class LineFormat(Protocol):
+    """The module of a format of lines."""
+
+    def open_lines(self, source: Source) -> LineExport:
+        """Return what formats the items of a source."""
+
+
+class FileFormat(Protocol):
+    """The module of a format of one file."""
+
+    def open_file(self, file: IO[bytes], source: Source) -> Export:
+        """Return what writes to ``file``, which is new and empty, and closes it.
+
+        Raises:
+            UsageError: the source cannot be exported so.
+        """
+
+
+class FolderFormat(Protocol):
+    """The module of a format of a folder."""
+
+    def open_folder(self, path: Path, source: Source) -> Export:
+        """Return what writes into ``path``, a new and empty folder.
+
+        Raises:
+            UsageError: the source cannot be exported so.
+        """

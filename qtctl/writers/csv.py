@@ -7,7 +7,7 @@ one event are named they have columns of their own, after the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,36 +15,62 @@ import numpy as np
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn, readable
+from qtctl.records.counts import Counts
+from qtctl.records.items import Item
+from qtctl.records.notes import to_object
 from qtctl.text.values import csv_text
+from qtctl.writers.base import Source
 from qtctl.writers.lines import Lines, write
 
-__all__ = ["CsvLines"]
+__all__ = ["CsvExport", "open_lines"]
 
 _COLUMNS = (
     "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
 )  # fmt: skip
 
 
-class CsvLines:
-    """Makes lines of CSV; ``arguments`` are those with columns of their own."""
+def open_lines(source: Source) -> CsvExport:
+    """Return what formats CSV; where only one event is picked, its arguments have columns."""
+    declared = None
+    if len(source.picked) == 1:
+        declared = source.table.declarations.get(source.picked[0])
+    return CsvExport([one.name for one in declared.arguments] if declared else [])
+
+
+class CsvExport:
+    """Formats items as CSV below one header; ``arguments`` are those with columns of their own."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
+        self._begun = False
 
-    def header(self) -> str:
-        """Return the first line."""
-        # An argument that is called as another column has an underscore behind its name.
-        own = (f"{name}_" if name in _COLUMNS else name for name in self._arguments)
-        return readable(csv_text([[*_COLUMNS, *own]]))
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        yield from self._header()
+        if isinstance(item, Batch):
+            yield from self._batch(item.first(records))
+        else:
+            yield self._note(to_object(item))
 
-    def note(self, told: Mapping[str, Any]) -> str:
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the header, if nothing came before."""
+        yield from self._header()
+
+    def _header(self) -> Iterator[str]:
+        if not self._begun:
+            self._begun = True
+            # An argument that is called as another column has an underscore behind its name.
+            own = (f"{name}_" if name in _COLUMNS else name for name in self._arguments)
+            yield readable(csv_text([[*_COLUMNS, *own]]))
+
+    def _note(self, note: Mapping[str, Any]) -> str:
         """Return the line of an object of schema ``qtctl/1`` that is no record."""
-        own = {key: told.get(key) for key in _COLUMNS}
-        more = {key: value for key, value in told.items() if key not in own}
+        own = {key: note.get(key) for key in _COLUMNS}
+        more = {key: value for key, value in note.items() if key not in own}
         own["args"] = json.dumps(more) if more else None
         return readable(csv_text([[*own.values(), *(None for _ in self._arguments)]]))
 
-    def lines(self, batch: Batch) -> list[str]:
+    def _batch(self, batch: Batch) -> list[str]:
         """Return the lines of a batch; a text with a newline in it goes over several."""
         blocks = []
         for event, rows, values in batch.alike():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,32 @@ from qtctl.model import Clock
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record, StringColumn
+from qtctl.records.counts import Counts
+from qtctl.records.items import Item
+from qtctl.records.notes import to_object
+from qtctl.writers.base import Source
 from qtctl.writers.lines import Lines, write
 
 _PLACE = re.compile(r'"\\u0000(\d+)"')
+
+
+def open_lines(source: Source) -> JsonExport:
+    """Return what formats JSON lines."""
+    return JsonExport()
+
+
+class JsonExport:
+    """Formats items as JSON lines of schema ``qtctl/1``, with the summary at the end."""
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        if isinstance(item, Batch):
+            return iter(json_lines(item.first(records)))
+        return iter([json.dumps(to_object(item))])
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the sums."""
+        yield json.dumps(schema.summary(counts.read, counts.shown, counts.filtered, counts.lost))
 
 
 def json_lines(batch: Batch) -> list[str]:

@@ -24,8 +24,9 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
+from qtctl.writers.base import Source
 
-__all__ = ["HOUR_NS", "ParquetExport"]
+__all__ = ["HOUR_NS", "ParquetExport", "open_folder"]
 
 HOUR_NS = 3_600_000_000_000
 _PART_ROWS = 1 << 18
@@ -39,6 +40,11 @@ class _Place(NamedTuple):
     guest: int
     event: str
     time: str
+
+
+def open_folder(path: Path, source: Source) -> ParquetExport:
+    """Return what writes Parquet files into a folder."""
+    return ParquetExport(path)
 
 
 class ParquetExport:

@@ -33,7 +33,7 @@ def test_by_event_as_a_plain_reader_counts(qtctl: Qtctl, source: tuple[str, ...]
     assert {one["value"]: one["count"] for one in found["groups"]} == rows
     assert [one["count"] for one in found["groups"]] == sorted(rows.values(), reverse=True)
     assert found["count"] == sum(rows.values())
-    lines = qtctl("count", *source, "--top", "2").said(0).out.splitlines()
+    lines = qtctl("count", *source, "--limit", "2").said(0).out.splitlines()
     assert lines[0].split("\t")[::2] == [str(rows.most_common(1)[0][1]), rows.most_common(1)[0][0]]
     assert lines[2].endswith(f"({len(rows) - 2} more)")
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.commands.parsing import main_parser, parse, verb_parser
-from qtctl.commands.registry import COMMANDS
+from qtctl.commands.registry import COMMANDS, Options
 from qtctl.commands.values import EXCLUDED, count, duration, in_order, selection
 from qtctl.errors import UsageError
 
@@ -21,7 +21,7 @@ VERBS = list(COMMANDS.rows)
 README = Path(__file__).parents[2] / "README.md"
 
 
-def options(*argv: str) -> argparse.Namespace:
+def options(*argv: str) -> Options:
     return parse(argv, COMMANDS, "0")[1]
 
 
@@ -229,3 +229,47 @@ def test_the_pane_is_called_as_it_was_asked_for() -> None:
     assert selection(called) == selection(given)
     plain = options("pane")
     assert not selection(options(*view_call(plain, selection(plain), "x", None)))
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a,b", ("a", "b", None)),
+        ("a,b,vdev,req", ("a", "b", ("vdev", "req"))),
+        ("kvm:kvm_exit,kvm:kvm_entry", ("kvm:kvm_exit", "kvm:kvm_entry", None)),
+        ("kvm:kvm_exit,b,vcpu", ("kvm:kvm_exit", "b", ("vcpu",))),
+        ("a:b", ("a", "b", None)),
+        ("a:b:vdev,req", ("a", "b", ("vdev", "req"))),
+    ],
+)
+def test_a_pair_is_read_in_either_spelling(text: str, read: object) -> None:
+    for verb in (("diff", "x", "y"), ("export", "--to", "perfetto", "x")):
+        assert options(*verb, "--pair", text).pair == [read]
+
+
+@pytest.mark.parametrize("text", ["a", "a,", ",b", "a,b,", ""])
+def test_half_a_pair_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not two events"):
+        options("diff", "x", "y", "--pair", text)
+
+
+def test_an_older_spelling_goes_on_working_and_is_not_shown() -> None:
+    assert options("count", "--top", "3").limit == options("count", "--limit", "3").limit == 3
+    assert options("count").limit == 20
+    assert "--top" not in verb_parser(COMMANDS.rows["count"]).format_help()
+    with pytest.raises(UsageError, match="given twice"):
+        options("count", "--top", "3", "--limit", "3")
+
+
+def test_an_option_means_the_same_in_every_verb() -> None:
+    same = {"--where", "--backend", "--duration", "--max-events", "--guard", "--kernel", "--ring"}
+    same |= {"--by", "--limit", "--interval", "--time", "--ndjson", "--strict", "--except", "-o"}
+    kinds: dict[str, set[object]] = {}
+    for row in COMMANDS.rows.values():
+        for argument in row.arguments:
+            for flag in same.intersection(argument.flags):
+                own = {"help", "default", "required", "metavar"}
+                kind = {k: str(v) for k, v in argument.options.items() if k not in own}
+                kinds.setdefault(flag, set()).add((argument.flags, str(sorted(kind.items()))))
+    assert set(kinds) == same
+    assert [flag for flag, found in kinds.items() if len(found) > 1] == []

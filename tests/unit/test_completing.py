@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.commands.completing import open_quotation, read_line, slot
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Arg
+from qtctl.commands.slots import open_quotation, read_line, slot
 from qtctl.session import seen as known
 from tests.samples import declarations_text
 

@@ -12,7 +12,7 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Budget
 from qtctl.records.batch import EventTable
-from qtctl.session.filter import Counts
+from qtctl.records.counts import Counts
 from qtctl.session.guard import Guarding
 
 NAMES = ["loud", "quiet"]

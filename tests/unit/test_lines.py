@@ -22,7 +22,7 @@ from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.text.style import Style, escaped
-from qtctl.writers.csv import CsvLines
+from qtctl.writers.csv import CsvExport
 from qtctl.writers.lines import Lines, write
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
@@ -172,8 +172,8 @@ def test_csv_lines(content: list[list[bytes]], own: list[str]) -> None:
     expected = plain_csv([one for batch in batches for one in batch.records()], own)
     for form in forms():
         with running(form):
-            made = CsvLines(own)
-            got = [made.header(), *(line for batch in batches for line in made.lines(batch))]
+            made = CsvExport(own)
+            got = [line for batch in batches for line in made.lines(batch, len(batch))]
         assert "\n".join(got) + "\n" == expected
 
 

@@ -17,7 +17,7 @@ from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
 from qtctl.backends.ust import daemons as lttngdaemons
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.feed import tracer_patterns
-from qtctl.commands import control
+from qtctl.commands import enable
 from qtctl.commands.context import Context
 from qtctl.errors import Unsupported
 from qtctl.events.patterns import matcher
@@ -80,9 +80,9 @@ async def test_quiet_hides_only_the_mixed_note(
     async def backends() -> Any:
         return SimpleNamespace(known=known)
 
-    monkeypatch.setattr(control, "may_have_tracers", lambda pid: True)
+    monkeypatch.setattr(enable, "may_have_tracers", lambda pid: True)
     session = SimpleNamespace(guest=SimpleNamespace(pid=1), backends=backends)
-    await control._say_who_ignores(Context(quiet=quiet), cast(Session, session))
+    await enable._say_who_ignores(Context(quiet=quiet), cast(Session, session))
     assert bool(capsys.readouterr().err) == said
 
 

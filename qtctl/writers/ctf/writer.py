@@ -7,9 +7,15 @@ from pathlib import Path
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
+from qtctl.writers.base import Source
 from qtctl.writers.ctf.format import CtfTrace, Packet
 
-__all__ = ["CtfExport"]
+__all__ = ["CtfExport", "open_folder"]
+
+
+def open_folder(path: Path, source: Source) -> CtfExport:
+    """Return what writes CTF 1.8 into a folder."""
+    return CtfExport(path)
 
 
 class CtfExport:

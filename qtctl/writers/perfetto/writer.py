@@ -12,9 +12,10 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
+from qtctl.writers.base import Pairing, Source
 from qtctl.writers.perfetto.tracks import PairOf, PerfettoTrace
 
-__all__ = ["PerfettoExport", "asked_pairs", "plain_pairs"]
+__all__ = ["PerfettoExport", "open_file"]
 
 _SUFFIXES = (
     ("submit", "complete"),
@@ -27,6 +28,19 @@ _SUFFIXES = (
     ("enter", "return"),
     ("entry", "return"),
 )
+
+
+def open_file(file: IO[bytes], source: Source) -> PerfettoExport:
+    """Return what writes a Perfetto trace: obvious pairs are slices, as are those asked for.
+
+    Raises:
+        UsageError: a pair that was asked for is not among the exported events, or its key is wrong.
+    """
+    names = frozenset(source.picked)
+    asked = _asked_pairs(source.pairs, source.table, names)
+    obvious = _obvious_pairs(source.table, names)
+    every = {(one.start, one.end): one for one in (*obvious, *asked)}
+    return PerfettoExport(file, source.table, list(every.values()))
 
 
 class PerfettoExport:
@@ -53,8 +67,8 @@ class PerfettoExport:
         self._file.close()
 
 
-def plain_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
-    """Return the pairs that names and declarations make plain (``X_submit`` and ``X_complete``)."""
+def _obvious_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
+    """Return the pairs that names and declarations show (``X_submit`` and ``X_complete``)."""
     found = []
     for first, second in _SUFFIXES:
         for start in names:
@@ -71,31 +85,30 @@ def plain_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
     return found
 
 
-def asked_pairs(words: Sequence[str], table: EventTable, names: Collection[str]) -> list[PairOf]:
-    """Read pairs given as ``START:END`` or ``START:END:KEY,KEY``.
+def _asked_pairs(
+    pairs: Sequence[Pairing], table: EventTable, names: Collection[str]
+) -> list[PairOf]:
+    """Check the pairs asked for, and learn the keys that are not given.
 
     Raises:
         UsageError: an event is not among ``names``, has no declaration, or the key is wrong.
     """
     found = []
-    for word in words:
-        start, _, rest = word.partition(":")
-        end, _, keys = rest.partition(":")
+    for start, end, key in pairs:
         declared = []
         for name in (start, end):
             if name not in names or name not in table.declarations:
                 raise UsageError(
-                    f"{word!r} is no pair of events that are exported",
-                    hint=", ".join(near(name, list(names))) or "--pair START:END",
+                    f"'{start},{end}' is no pair of events that are exported",
+                    hint=", ".join(near(name, list(names))) or "--pair START,END",
                 )
             declared.append(table.declarations[name])
-        if keys:
-            key = tuple(keys.split(","))
+        if key:
             check_key(key, declared[:1], declared[1:])
         else:
             try:
                 key = learn_key(declared[:1], declared[1:])
             except QtctlError as error:
-                raise UsageError(error.message, hint=f"--pair {start}:{end}:KEY") from error
+                raise UsageError(error.message, hint=f"--pair {start},{end},KEY") from error
         found.append(PairOf(start, end, key))
     return found

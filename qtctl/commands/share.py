@@ -1,8 +1,7 @@
-"""Verbs for consoles that share a guest: share, mark."""
+"""The verb share: lend the monitor to other consoles and to any QMP client."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.registry import Result, arg, command
-from qtctl.errors import LinkLost, QtctlError, UsageError
+from qtctl.commands.registry import Options, arg, command
+from qtctl.errors import LinkLost, QtctlError
 from qtctl.model import Address
-from qtctl.monitor.news import MARK
 from qtctl.session.session import Session, resolve
-from qtctl.text.style import counted, escaped
+from qtctl.text.style import escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"
 """Set for the process that ``share --detach`` leaves behind."""
@@ -37,7 +35,7 @@ _DETACHED = "QTCTL_SHARE_DETACHED"
     "Every verb finds a lender by itself, and every verb that stays (tail, the prompt ...) lends\n"
     "the monitor as well. With -v it tells who comes and goes.",
 )
-async def share(context: Context, options: argparse.Namespace) -> int:
+async def share(context: Context, options: Options) -> int:
     """Lend the monitor until told to stop or the guest ends."""
     if options.detach:
         return await _detach(context)
@@ -139,25 +137,3 @@ def _let_go() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-
-
-@command(
-    "mark",
-    arguments=(arg("words", nargs="+", metavar="TEXT", help="the note, quoted or as words"),),
-    examples=("qtctl mark before reset", "qtctl mark 'second try, cache=none'"),
-    details="Consoles are running qtctls that show events: tail, pane, the prompt.",
-)
-async def mark(context: Context, options: argparse.Namespace) -> Result:
-    """Put a note into every stream."""
-    text = " ".join(options.words)
-    if not text.strip():
-        raise UsageError("an empty mark says nothing", hint="qtctl mark 'before reset'")
-    async with context.attached() as session:
-        listeners = await session.monitor.announce(MARK, {"text": text})
-        if not listeners:
-            raise QtctlError(
-                f"nobody follows {session.where}, so the mark is in no stream",
-                hint="qtctl tail, in another terminal",
-            )
-    document = {"text": text, "listeners": listeners}
-    return Result(document, lambda style: [f"marked on {counted(listeners, 'console')}"])

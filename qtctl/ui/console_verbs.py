@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-
 from qtctl.commands.context import Context
 from qtctl.commands.parsing import verb_parser
-from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.commands.values import count
 from qtctl.errors import UsageError
 from qtctl.text.tables import table
@@ -40,7 +39,7 @@ def _jobs(context: Context) -> list[Job]:
     arguments=(arg("topic", nargs="?", metavar="VERB", completes="verb"),),
     examples=("help", "help tail"),
 )
-async def help_(context: Context, options: argparse.Namespace) -> Result:
+async def help_(context: Context, options: Options) -> Result:
     """Tell what can be typed here, from the command table."""
     table = _console(context).table
     topic = options.topic
@@ -56,7 +55,7 @@ async def help_(context: Context, options: argparse.Namespace) -> Result:
 
 
 @command("jobs", examples=("jobs",))
-async def jobs(context: Context, options: argparse.Namespace) -> Result:
+async def jobs(context: Context, options: Options) -> Result:
     """List the jobs, the newest last."""
     running = _jobs(context)
     if not running:
@@ -71,7 +70,7 @@ async def jobs(context: Context, options: argparse.Namespace) -> Result:
     arguments=(arg("number", nargs="?", type=count, metavar="JOB", help="its number in `jobs`"),),
     examples=("stop", "stop 3"),
 )
-async def stop(context: Context, options: argparse.Namespace) -> int:
+async def stop(context: Context, options: Options) -> int:
     """Ask a job to end."""
     found = [job for job in _jobs(context) if options.number in (None, job.number)]
     if not found:
@@ -82,7 +81,7 @@ async def stop(context: Context, options: argparse.Namespace) -> int:
 
 
 @command("quit", examples=("quit",))
-async def quit_(context: Context, options: argparse.Namespace) -> int:
+async def quit_(context: Context, options: Options) -> int:
     """Leave the console."""
     _console(context).left.set()
     return 0

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from qtctl.commands.completing import Slot
+from qtctl.commands.slots import Slot
 from qtctl.errors import QtctlError
 from qtctl.events.patterns import Rule, Selection
 from qtctl.model import Declaration

@@ -1,29 +1,13 @@
-"""Verbs that speak to the monitor as it is: hmp, qmp."""
+"""The verb qmp: send one QMP command."""
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from qtctl.commands.context import Context
-from qtctl.commands.registry import Result, arg, command
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.errors import UsageError
-from qtctl.text.style import escaped
-
-
-@command(
-    "hmp",
-    arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
-    examples=("qtctl hmp info status", "qtctl hmp 'help log'"),
-    details="The human monitor returns errors as text, so the exit code does not tell.",
-)
-async def hmp(context: Context, options: argparse.Namespace) -> Result:
-    """Run an HMP line and print its text."""
-    line = " ".join(options.line)
-    async with context.attached() as session:
-        text = await session.monitor.hmp(line)
-    lines = text.removesuffix("\n").split("\n") if text else []
-    return Result({"line": line, "text": text}, lambda style: map(escaped, lines))
 
 
 @command(
@@ -34,7 +18,7 @@ async def hmp(context: Context, options: argparse.Namespace) -> Result:
         """qtctl qmp '{"execute": "query-chardev"}'""",
     ),
 )
-async def qmp(context: Context, options: argparse.Namespace) -> Result:
+async def qmp(context: Context, options: Options) -> Result:
     """Send a QMP command and print what it returns."""
     command_name, arguments = _request(options.request)
     async with context.attached() as session:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qtctl.backends.table import TABLE
-from qtctl.commands.completing import Slot, open_quotation, read_line, slot
+from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.context import Context
-from qtctl.commands.naming import argument_names, selected
 from qtctl.commands.parsing import COMMON
-from qtctl.commands.registry import COMMANDS, Result, arg, command
+from qtctl.commands.registry import COMMANDS, Options, arg, command
+from qtctl.commands.result import Result
+from qtctl.commands.slots import Slot, open_quotation, read_line, slot
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped
 
@@ -46,7 +47,7 @@ completed.
 Events are those of the guest that was listed or followed last, else those of the QEMU that is
 installed here: no guest is asked.""",
 )
-async def completion(context: Context, options: argparse.Namespace) -> Result:
+async def completion(context: Context, options: Options) -> Result:
     """Print a script, or what may be typed next."""
     if not options.words:
         path = Path(__file__).parent / "shells" / f"qtctl.{options.shell}"

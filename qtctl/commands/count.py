@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
-from qtctl.commands.control import EXCEPT, FILE, PATTERNS
-from qtctl.commands.gathering import (
+from qtctl.commands.collecting import (
     SOURCE,
     Known,
     figure_words,
@@ -16,10 +13,11 @@ from qtctl.commands.gathering import (
     gather,
     value_words,
 )
-from qtctl.commands.registry import Result, arg, command
-from qtctl.commands.values import count as positive
+from qtctl.commands.context import Context
+from qtctl.commands.options import BY, LIMIT, SELECTION, WHERE
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
 from qtctl.commands.values import selection
-from qtctl.commands.writing import WHERE
 
 if TYPE_CHECKING:
     from qtctl.analysis.counts import Spreading, Tally
@@ -30,17 +28,9 @@ if TYPE_CHECKING:
 @command(
     "count",
     arguments=(
-        PATTERNS,
-        EXCEPT,
-        FILE,
+        *SELECTION,
         WHERE,
-        arg(
-            "--by",
-            metavar="ARG",
-            default="event",
-            help="an argument, tid or event (default)",
-            completes="argument",
-        ),
+        BY,
         arg(
             "--hist",
             metavar="ARG",
@@ -48,26 +38,24 @@ if TYPE_CHECKING:
             completes="argument",
         ),
         arg("--linear", action="store_true", help="bars of one width, not of powers of two"),
-        arg(
-            "--top", metavar="N", type=positive, default=20, help="the N most frequent (default 20)"
-        ),
+        LIMIT.once_called("--top").but(default=20, help="the N most frequent (default: 20)"),
         *SOURCE,
     ),
     examples=(
         "qtctl count 'virtio_*' --duration 10s",
         "qtctl count virtio_blk_handle_read --by nsectors --duration 10s",
         "qtctl count 'virtio_*' --interval 5s",
-        "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --top 5 --duration 2s",
+        "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --limit 5 --duration 2s",
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
     ),
     details=(
         "Switches the patterns on while it runs, gives back on exit (Ctrl-C), then shows what it\n"
-        "counted; without a pattern it counts what is on. --json has all values, whatever --top.\n"
-        "qtctl top shows rates while they happen."
+        "counted; without a pattern it counts what is on. --json has all values, whatever\n"
+        "--limit. qtctl top shows rates while they happen."
     ),
     selects=True,
 )
-async def count(context: Context, options: argparse.Namespace) -> int:
+async def count(context: Context, options: Options) -> int:
     """Count until told to stop, or to the end of a file."""
     chosen = selection(options)
     in_hex = False
@@ -92,9 +80,7 @@ async def count(context: Context, options: argparse.Namespace) -> int:
     return await gather(context, options, chosen, ready, result, where=options.where)
 
 
-def _result(
-    taker: Tally | Spreading, lost: int, options: argparse.Namespace, in_hex: bool
-) -> Result:
+def _result(taker: Tally | Spreading, lost: int, options: Options, in_hex: bool) -> Result:
     from qtctl.analysis.counts import Tally
 
     if isinstance(taker, Tally):
@@ -108,7 +94,7 @@ def _result(
         }
         return Result(
             {**document, "lost": lost},
-            lambda style: _table(style, taker.by, found, options.top, in_hex),
+            lambda style: _table(style, taker.by, found, options.limit, in_hex),
         )
     spread = taker.numbers.spread()
     bars = spread.linear() if options.linear else spread.log2()
@@ -125,13 +111,17 @@ def _result(
 
 
 def _table(
-    style: Style, by: str, found: list[tuple[int | str | None, int]], top: int, in_hex: bool
+    style: Style,
+    by: str,
+    found: list[tuple[int | str | None, int]],
+    top: int | None,
+    in_hex: bool,
 ) -> Iterator[str]:
     from qtctl.text.tables import table
 
     whole = sum(number for _, number in found)
     rows = [(value_words(value, in_hex), number) for value, number in found[:top]]
-    if found[top:]:
+    if top is not None and found[top:]:
         rows.append((f"({len(found) - top} more)", sum(number for _, number in found[top:])))
     cells = [[str(number), f"{100 * number / whole:.1f}%", words] for words, number in rows]
     yield from table(style, ["COUNT", "SHARE", by.upper()], cells)

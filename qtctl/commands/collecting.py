@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following
-from qtctl.commands.output import finish, put
-from qtctl.commands.progress import read_through
-from qtctl.commands.registry import Result, arg
-from qtctl.commands.stream import BACKEND
-from qtctl.commands.values import duration
-from qtctl.commands.writing import NDJSON, Writer, say_end, say_sums
+from qtctl.commands.formatting import JsonFormatter, say_sums
+from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
+from qtctl.commands.output import put
+from qtctl.commands.registry import Options
+from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
+from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import Declaration
@@ -30,19 +29,8 @@ if TYPE_CHECKING:
     from qtctl.records.items import Item
     from qtctl.session.stream import Stream
 
-SOURCE = (
-    arg("--from", metavar="FILE", dest="trace", type=Path, help="take a file, not a guest"),
-    BACKEND,
-    arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)"),
-    arg(
-        "--interval",
-        metavar="TIME",
-        type=duration,
-        help="show what came every so long (1s), each time by itself",
-    ),
-    NDJSON,
-)
-"""What such a verb takes to say where records come from, for how long, and how they are told."""
+SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON)
+"""The options of such a verb: where records come from, for how long, and how often to print."""
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -70,7 +58,7 @@ _T = TypeVar("_T", bound=Taker)
 
 async def gather(
     context: Context,
-    options: argparse.Namespace,
+    options: Options,
     selection: Selection,
     ready: Callable[[Known], _T],
     result: Callable[[_T, int], Result],
@@ -96,7 +84,7 @@ async def gather(
 
 async def _live(
     context: Context,
-    options: argparse.Namespace,
+    options: Options,
     selection: Selection,
     ready: Callable[[Known], _T],
     result: Callable[[_T, int], Result],
@@ -166,7 +154,7 @@ async def _take(
 class _Blocks:
     """Shows what came in each interval: a table, below an empty line but for the first; or JSON."""
 
-    def __init__(self, context: Context, options: argparse.Namespace, stream: Stream) -> None:
+    def __init__(self, context: Context, options: Options, stream: Stream) -> None:
         self._context = context
         self._counts = stream.counts
         self._told = 0
@@ -194,7 +182,7 @@ class _Blocks:
 
     async def end(self, last: list[str]) -> None:
         """Show the last interval, which is a shorter one, and what ends a stream."""
-        await self.put([*last, *(Writer(None).ended(self._counts) if self._ndjson else ())])
+        await self.put([*last, *(JsonFormatter().ended(self._counts) if self._ndjson else ())])
         await finish(self._context, self._output)
         self._output.check()
 
@@ -206,7 +194,7 @@ def _object(shown: Result, window_s: float | None = None) -> str:
     return json.dumps({"type": kind, "time_ns": time.time_ns(), **window, **shown.document})
 
 
-def _show(context: Context, options: argparse.Namespace, shown: Result) -> None:
+def _show(context: Context, options: Options, shown: Result) -> None:
     if options.ndjson:
         context.write([_object(shown)])
     else:
@@ -215,27 +203,21 @@ def _show(context: Context, options: argparse.Namespace, shown: Result) -> None:
 
 async def _from_file(
     context: Context,
-    options: argparse.Namespace,
+    options: Options,
     selection: Selection,
     ready: Callable[[Known], _T],
     result: Callable[[_T, int], Result],
     where: str | None,
 ) -> int:
-    from qtctl.session.replay import Replay
-
-    trace = await asyncio.to_thread(
-        Replay, options.trace, events_all=context.events_all, selection=selection, where=where
-    )
+    assert options.trace is not None
+    trace = await open_replay(context, options.trace, selection, where)
     with contextlib.closing(trace):
-        for note in trace.notes:
-            context.say(note)
         taker = ready(Known(trace.table.names, trace.table.declarations, str(trace.path)))
         context.stops = True
         await read_through(context, trace, taker.take)
         say_end(context, trace)
     _show(context, options, result(taker, trace.counts.lost))
-    if trace.problem:
-        raise QtctlError(trace.problem)
+    check_read(trace)
     return 0
 
 

@@ -1,0 +1,157 @@
+"""The verb doctor: find out what stops tracing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options, command
+from qtctl.commands.result import Result
+from qtctl.commands.status import leases, lender_line
+from qtctl.errors import QtctlError
+from qtctl.model import Backend, EventState
+from qtctl.session.session import Session, state_folder
+from qtctl.text.style import Style, counted, escaped
+from qtctl.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing doctor looked at: ``level`` is ok, note or bad; ``mend`` is a command or empty."""
+
+    level: str
+    what: str
+    mend: str = ""
+
+
+@command(
+    "doctor",
+    examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor"),
+    details="Exit code 1 if something is wrong.",
+)
+async def doctor(context: Context, options: Options) -> Result:
+    """Check this machine, then the guest."""
+    findings = [*_machine()]
+    try:
+        async with context.attached() as session:
+            findings += await _guest(session)
+    except QtctlError as error:
+        findings.append(Finding("bad", error.message, error.hint))
+    bad = any(finding.level == "bad" for finding in findings)
+    document = {"findings": [asdict(finding) for finding in findings]}
+    return Result(document, lambda style: _finding_lines(style, findings), int(bad))
+
+
+def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
+    for finding in findings:
+        role = {"ok": "good", "note": "note", "bad": "bad"}[finding.level]
+        first, *more = map(escaped, finding.what.split("\n"))
+        yield f"{style.paint(finding.level.ljust(4), role)}  {first}"
+        yield from (f"      {line}" for line in more)
+        if finding.mend:
+            yield f"      try: {escaped(finding.mend)}"
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
+    yield _form_of_kernels()
+    folder = state_folder()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if os.access(existing, os.W_OK):
+        yield Finding("ok", f"leases are kept in {folder}")
+    else:
+        yield Finding(
+            "bad",
+            f"leases cannot be kept: {existing} is not writable",
+            "set XDG_STATE_HOME to a folder that can be written",
+        )
+
+
+def _form_of_kernels() -> Finding:
+    """Return whether the kernels (see ``setup.py``) run compiled or interpreted."""
+    package = Path(__file__).parents[1]
+    names = [
+        ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        for path in sorted(package.rglob("[!_]*.py"))
+        if path.name == "kernel.py" or path.parent.name == "kernels"
+    ]
+    interpreted = [name for name in names if not importlib.import_module(name).COMPILED]
+    if not interpreted:
+        return Finding("ok", "decoding runs compiled")
+    slow = "decoding runs as plain Python, about 100 times slower"
+    if interpreted != names:
+        slow += f", in {', '.join(interpreted)}"
+    return Finding("note", slow, "install gcc and the Python headers, then reinstall qtctl")
+
+
+async def _guest(session: Session) -> list[Finding]:
+    version = ".".join(map(str, session.monitor.version))
+    findings = [Finding("ok", f"{session.where} answers: QEMU {version}")]
+    run_state = (await session.monitor.execute("query-status")).get("status")
+    if run_state != "running":
+        findings.append(Finding("note", f"the guest is {run_state}", "qtctl qmp cont"))
+    lender = await session.monitor.lender()
+    if lender:
+        findings.append(Finding("ok", f"lent by {lender_line(lender)}"))
+    backends = await session.backends()
+    findings += _backend_findings(session, backends.known, backends.undecided)
+    states = await session.all_states()
+    findings.append(_declared(session, list(states)))
+    enabled = sum(state == EventState.ENABLED for state in states.values())
+    if enabled:
+        mend = "qtctl restore" if await leases(session) else "qtctl list --state enabled"
+        findings.append(Finding("note", f"{counted(enabled, 'event')} on", mend))
+    return findings
+
+
+def _backend_findings(
+    session: Session, known: tuple[Backend, ...], undecided: tuple[Backend, ...]
+) -> Iterator[Finding]:
+    from qtctl.backends.log.target import Reach
+    from qtctl.backends.table import candidates
+    from qtctl.session.facts import Backends
+
+    names = ", ".join(known) or "none that can be seen"
+    try:
+        candidates(known, "auto", session.where)
+    except QtctlError as error:
+        yield Finding("bad", f"trace backends: {names}; {error.message}", error.hint)
+        return
+    yield Finding("ok", f"trace backends: {names}")
+    if undecided:
+        yield Finding(
+            "note",
+            f"not known from here: {', '.join(undecided)}",
+            "run qtctl on the guest's own machine, as the user that runs it",
+        )
+    target = session.facts.log_target(Backends(known, undecided))
+    if target.reach is Reach.FILE:
+        yield Finding("ok", f"the log goes to {target}, and can be read there")
+    elif target.reach in (Reach.PER_THREAD, Reach.UNKNOWN):
+        yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")
+    else:
+        back = "to /dev/null" if target.undo == "/dev/null" else "back"
+        yield Finding("ok", f"the log goes to {target}; tail points it at a spool, then {back}")
+
+
+def _declared(session: Session, names: list[str]) -> Finding:
+    path: Path | None = session.facts.declarations_path
+    if path is None:
+        return Finding(
+            "bad",
+            "no trace-events-all was found beside the guest's binary: arguments stay text",
+            "qtctl --events-all FILE, from the same build",
+        )
+    declarations = session.facts.declarations
+    missing = [name for name in names if name not in declarations.by_name]
+    if missing or declarations.errors:
+        what = f"{path} is not of this build: {len(missing)} events of the guest are not in it"
+        if not missing:
+            what = f"{path} has {len(declarations.errors)} lines that could not be read"
+        return Finding("bad", what, "qtctl --events-all FILE, from the same build")
+    return Finding("ok", f"{len(names)} events, all declared in {path}")

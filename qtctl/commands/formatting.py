@@ -1,0 +1,170 @@
+"""How stream verbs format records, losses, news and sums: as JSON or for people."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options
+from qtctl.model import Control, Flood, GuestEvent, Mark, News
+
+if TYPE_CHECKING:
+    from qtctl.records.counts import Counts
+    from qtctl.records.items import Item, Loss
+    from qtctl.session.stream import Stream
+    from qtctl.session.triggers import Fired
+    from qtctl.text.style import Style
+    from qtctl.writers.rows import RowFormatter
+
+_SHOWN_PATTERNS = 4
+
+
+class ItemFormatter(Protocol):
+    """Formats the items of a stream as lines."""
+
+    def began(self, stream: Stream) -> Iterator[str]:
+        """Yield the lines that stand before all others."""
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+
+    def fired(self, fired: Fired) -> Iterator[str]:
+        """Yield the lines of a trigger that acted, and of what it acted on."""
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the lines that end a stream."""
+
+
+class JsonFormatter:
+    """Formats items as JSON lines of schema ``qtctl/1``."""
+
+    def began(self, stream: Stream) -> Iterator[str]:
+        """Yield the object of the switch that the stream began with, if it switched."""
+        from qtctl.records import schema
+
+        if stream.report is not None:
+            changed = len(stream.report.changed)
+            patterns = stream.selection.words()
+            yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        from qtctl.writers.ndjson import JsonExport
+
+        return JsonExport().lines(item, records)
+
+    def fired(self, fired: Fired) -> Iterator[str]:
+        """Yield the object of a trigger that acted."""
+        from qtctl.records import schema
+        from qtctl.session.triggers import object_of
+
+        on, action = fired.trigger.when.text, str(fired.trigger.action)
+        found = object_of(fired.found)
+        yield json.dumps(
+            schema.trigger(on, action, fired.count, fired.outcome, found, fired.time_ns)
+        )
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield the sums that end a stream."""
+        from qtctl.writers.ndjson import JsonExport
+
+        return JsonExport().ended(counts)
+
+
+class TextFormatter:
+    """Formats items for people: records as rows, everything else as notes between dashes."""
+
+    def __init__(self, rows: RowFormatter) -> None:
+        self._rows = rows
+
+    def began(self, stream: Stream) -> Iterator[str]:
+        """Yield nothing: stderr has it."""
+        return iter(())
+
+    def lines(self, item: Item, records: int) -> Iterator[str]:
+        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        from qtctl.records.batch import Batch
+
+        if isinstance(item, Batch):
+            return iter(self._rows.lines(item.first(records)))
+        return iter([self._rows.note(f"--- {_words(item)} ---")])
+
+    def fired(self, fired: Fired) -> Iterator[str]:
+        """Yield the lines of what a trigger acted on, and a note of what it did."""
+        yield from self.lines(fired.found, 1)
+        times = f", {fired.count} times" if fired.count > 1 else ""
+        on, action = fired.trigger.when.text, fired.trigger.action
+        yield self._rows.note(f"--- {on}{times}: {action}: {fired.outcome} ---")
+
+    def ended(self, counts: Counts) -> Iterator[str]:
+        """Yield nothing: stderr has the sums."""
+        return iter(())
+
+
+def _words(item: Loss | News) -> str:
+    """Say a loss or news to people."""
+    match item:
+        case GuestEvent(name, data):
+            return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
+        case Mark(text):
+            return f"mark: {text}"
+        case Control(action, patterns, changed):
+            return f"{action} {' '.join(patterns)}: {changed} changed"
+        case Flood():
+            return flood_words(item)
+    how_many = "an unknown number of" if item.count is None else str(item.count)
+    return f"{how_many} records lost here ({item.backend})"
+
+
+def flood_words(flood: Flood) -> str:
+    """Say a flood to people: how much, who, and what ends it."""
+    loudest = ", ".join(f"{name} {per_s:,}/s" for name, per_s in flood.loudest)
+    quiet = shlex.join(flood.patterns[:_SHOWN_PATTERNS])
+    more = " ..." if len(flood.patterns) > _SHOWN_PATTERNS else ""
+    end = "switching off" if flood.guarded else "to quiet them: qtctl disable"
+    size = f"{flood.bytes_per_s / 1e6:.0f} MB/s"
+    return f"flood of {flood.per_s:,} events/s, {size}: {loudest}; {end} {quiet}{more}"
+
+
+def count_records(item: Item) -> int:
+    """Return how many records an item of a stream holds."""
+    from qtctl.records.batch import Batch
+
+    return len(item) if isinstance(item, Batch) else 0
+
+
+def formatter_for(
+    style: Style | None, times: str, in_hex: Mapping[str, frozenset[str]], names: Sequence[str]
+) -> ItemFormatter:
+    """Return a formatter for people, or of JSON where there is no style; see ``RowFormatter``."""
+    if style is None:
+        return JsonFormatter()
+    from qtctl.writers.rows import RowFormatter
+
+    return TextFormatter(RowFormatter(style, times, in_hex, names))
+
+
+def formatter_of(context: Context, options: Options, stream: Stream) -> ItemFormatter:
+    """Return the formatter for the records of a stream that ``--ndjson`` and ``-o`` ask for."""
+    if options.ndjson:
+        return JsonFormatter()
+    from qtctl.text.style import Style
+
+    style = Style() if getattr(options, "out", None) else context.out_style
+    return formatter_for(style, options.time, stream.hex_arguments(), stream.picked)
+
+
+def say_sums(context: Context, counts: Counts) -> None:
+    """Tell the sums of a stream on stderr."""
+    lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
+    context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
+
+
+def lost_words(counts: Counts) -> str:
+    """Return how many records were lost, in words."""
+    if not counts.unknown_losses:
+        return f"{counts.lost}"
+    return f"{counts.lost} and {counts.unknown_losses} times an unknown number"

@@ -1,0 +1,23 @@
+"""The verb hmp: run one line of QEMU's human monitor."""
+
+from __future__ import annotations
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options, arg, command
+from qtctl.commands.result import Result
+from qtctl.text.style import escaped
+
+
+@command(
+    "hmp",
+    arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
+    examples=("qtctl hmp info status", "qtctl hmp 'help log'"),
+    details="The human monitor returns errors as text, so the exit code does not tell.",
+)
+async def hmp(context: Context, options: Options) -> Result:
+    """Run an HMP line and print its text."""
+    line = " ".join(options.line)
+    async with context.attached() as session:
+        text = await session.monitor.hmp(line)
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return Result({"line": line, "text": text}, lambda style: map(escaped, lines))

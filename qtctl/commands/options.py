@@ -1,0 +1,121 @@
+"""The options and positional arguments that several verbs have, each declared once.
+
+A verb that needs other words in the help of one says ``OPTION.but(help=...)``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtctl.commands.registry import arg
+from qtctl.commands.values import budget, count, duration, ring
+
+# Which events.
+
+PATTERNS = arg(
+    "patterns",
+    nargs="*",
+    metavar="PATTERN",
+    help="event name, pattern with * as QEMU matches it, or @SET (see qtctl sets)",
+    completes="event",
+)
+EXCEPT = arg(
+    "--except",
+    metavar="PATTERN",
+    dest="_except",
+    help="leave these out; in order with the patterns, the last match wins "
+    "(behind --, -PATTERN does the same)",
+    completes="event",
+)
+FILE = arg(
+    "--file",
+    metavar="EVENTS",
+    type=Path,
+    help="read patterns from a QEMU events file (one a line, -PATTERN leaves out)",
+    completes="file",
+)
+SELECTION = (PATTERNS, EXCEPT, FILE)
+EVENT = arg("event", metavar="EVENT", help="the event's name", completes="event")
+
+# Which records.
+
+WHERE = arg(
+    "--where",
+    metavar="EXPR",
+    help="only records for which this Python expression over their arguments holds; "
+    "also: event, tid, time_ns",
+    completes="filter",
+)
+KERNEL = arg(
+    "--kernel",
+    action="append",
+    default=[],
+    metavar="PATTERN",
+    help="also these events of the kernel, such as 'kvm:*' (ftrace backend, as root)",
+)
+ALL = arg("--all", action="store_true", help="also lines of the log that are no trace events")
+
+# From where, and until when.
+
+BACKEND = arg(
+    "--backend",
+    default="auto",
+    metavar="NAME",
+    completes="backend",
+    help="trace backend to read (default: auto)",
+)
+TRACE = arg(
+    "path",
+    metavar="FILE",
+    type=Path,
+    completes="file",
+    help="a recording, a simple trace, a folder of LTTng's, text of ftrace, or a log",
+)
+FROM = arg("--from", metavar="FILE", dest="trace", type=Path, help="read a file, not a guest")
+DURATION = arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)")
+MAX_EVENTS = arg("--max-events", metavar="N", type=count, help="stop after N records")
+GUARD = arg(
+    "--guard",
+    metavar="N|MB",
+    type=budget,
+    help="over N events (or 20MB) a second, switch off the loudest until the end",
+)
+STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost")
+
+# What is shown, and where it goes.
+
+BY = arg(
+    "--by",
+    metavar="ARG",
+    default="event",
+    help="group by an argument, tid or event (default)",
+    completes="argument",
+)
+LIMIT = arg(
+    "--limit", metavar="N", type=count, help="print only the first N rows, and the rest as one"
+)
+INTERVAL = arg(
+    "--interval", metavar="TIME", type=duration, help="print a summary every TIME, each on its own"
+)
+TIME = arg(
+    "--time",
+    choices=("abs", "rel", "delta", "none"),
+    default="abs",
+    help="time of day, since the first record, since the one before, or none",
+)
+NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
+OUTPUT = arg(
+    "-o",
+    "--output",
+    metavar="FILE",
+    dest="out",
+    type=Path,
+    help="write to a new file",
+    completes="file",
+)
+RING = arg(
+    "--ring",
+    metavar="SIZE|TIME",
+    type=ring,
+    help="keep only the last part, in memory, such as 64MiB or 30s",
+)

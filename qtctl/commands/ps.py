@@ -1,0 +1,86 @@
+"""The verb ps: list running guests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options, command
+from qtctl.commands.result import Result
+from qtctl.model import Address, Guest
+from qtctl.text.tables import table
+
+
+@command(
+    "ps",
+    examples=("qtctl ps", "qtctl ps --json | jq '.guests[].pid'"),
+    details="Asks the kernel only: no monitor is connected to.",
+)
+async def ps(context: Context, options: Options) -> Result:
+    """List running guests."""
+    from qtctl.monitor.guests import running_guests
+
+    guests = [_guest_document(guest) for guest in running_guests()]
+    if not guests:
+        context.say("no running QEMU guest was found; try: qtctl demo")
+    header = ("PID", "NAME", "VERSION", "MONITOR", "HELD BY", "BACKENDS")
+    return Result(
+        {"guests": guests}, lambda style: table(style, header, list(map(_ps_row, guests)))
+    )
+
+
+def _guest_document(guest: Guest) -> dict[str, Any]:
+    from qtctl.backends.detect import backends_from, signs_of_process, undecided
+    from qtctl.monitor.holders import holders
+
+    signs = signs_of_process(guest)
+    return {
+        "pid": guest.pid,
+        "name": guest.name,
+        "version": guest.version,
+        "monitors": [
+            {
+                "address": str(address),
+                "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
+                "lent": _lent(address),
+            }
+            for address in guest.addresses
+        ],
+        "backends": [str(backend) for backend in backends_from(signs)],
+        "undecided": [str(backend) for backend in undecided(signs)],
+        "exe": guest.exe,
+    }
+
+
+def _lent(address: Address) -> dict[str, Any] | None:
+    """Return where a monitor is lent and to whom, as the kernel tells it; None where it is not."""
+    from qtctl.monitor.holders import holders, listens
+    from qtctl.monitor.rendezvous import meeting_of
+
+    meeting = meeting_of(address)
+    if meeting is None or not listens(meeting.path):
+        return None
+    clients = holders(Address(path=meeting.path))
+    return {"path": meeting.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
+
+
+def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
+    monitors = guest["monitors"]
+    held = {_held_by(monitor) for monitor in monitors if monitor["holders"]}
+    return (
+        str(guest["pid"]),
+        guest["name"] or "-",
+        guest["version"] or "?",
+        " ".join(monitor["address"] for monitor in monitors) or "none",
+        " ".join(sorted(held)) or "-",
+        ",".join([*guest["backends"], *(f"{name}?" for name in guest["undecided"])]) or "?",
+    )
+
+
+def _held_by(monitor: dict[str, Any]) -> str:
+    names = " ".join(sorted(map(_holder, monitor["holders"])))
+    return f"{names} lends to {len(monitor['lent']['clients'])}" if monitor["lent"] else names
+
+
+def _holder(holder: dict[str, Any]) -> str:
+    return f"{holder['name']}({holder['pid'] or '?'})"

@@ -1,0 +1,107 @@
+"""Reading a file to its end: what every verb that takes one does."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtctl.commands.closing import FILE_S, finish
+from qtctl.commands.context import Context
+from qtctl.commands.formatting import count_records, say_sums
+from qtctl.commands.output import Output, put
+from qtctl.commands.progress import bytes_progress
+from qtctl.errors import QtctlError
+
+if TYPE_CHECKING:
+    from qtctl.events.patterns import Selection
+    from qtctl.records.items import Item
+    from qtctl.session.replay import Replay
+    from qtctl.writers.base import LineExport
+
+
+async def open_replay(
+    context: Context,
+    path: Path,
+    selection: Selection,
+    where: str | None,
+    *,
+    text: bool = False,
+    limit: int | None = None,
+    named: bool = False,
+) -> Replay:
+    """Open a file and report on stderr how it is read, with its name where there are several.
+
+    Raises: what :class:`Replay` does.
+    """
+    from qtctl.session.replay import Replay
+
+    replay = await asyncio.to_thread(
+        Replay,
+        path,
+        events_all=context.events_all,
+        selection=selection,
+        where=where,
+        text=text,
+        limit=limit,
+    )
+    for note in replay.notes:
+        context.say(f"{path}: {note}" if named else note)
+    return replay
+
+
+async def read_through(context: Context, replay: Replay, take: Callable[[Item], None]) -> None:
+    """Pass every item of a file to ``take``, in a thread, with progress, until told to stop."""
+
+    def step() -> bool:
+        items = replay.step()
+        for item in items or ():
+            take(item)
+        return items is not None
+
+    progress = bytes_progress(context, replay.size)
+    try:
+        while not context.stop.is_set() and await asyncio.to_thread(step):
+            progress.update(replay.taken)
+    finally:
+        progress.clear()
+
+
+async def print_all(
+    context: Context, replay: Replay, formatter: LineExport, output: Output
+) -> None:
+    """Print every item of a file until told to stop, and flush."""
+    progress = bytes_progress(context, replay.size, alone=not sys.stdout.isatty())
+    try:
+        while not context.stop.is_set():
+            items = await asyncio.to_thread(replay.step)
+            if items is None:
+                await output.put(lambda _: formatter.ended(replay.counts))
+                break
+            for item in items:
+                lines = partial(formatter.lines, item)
+                await put(output, lines, context.stop, count_records(item))
+            progress.update(replay.taken)
+    finally:
+        progress.clear()
+    await finish(context, output, FILE_S)
+
+
+def say_end(context: Context, replay: Replay) -> None:
+    """Print the sums of a file on stderr, and what is odd about its times."""
+    if replay.remark:
+        context.complain(replay.remark)
+    say_sums(context, replay.counts)
+
+
+def check_read(replay: Replay) -> None:
+    """Raise if part of a file could not be read; call it once the rest was shown.
+
+    Raises:
+        QtctlError: what could not be read, and why.
+    """
+    if replay.problem:
+        raise QtctlError(replay.problem)

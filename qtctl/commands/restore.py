@@ -1,0 +1,28 @@
+"""The verb restore: put back what qtctl changed."""
+
+from __future__ import annotations
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options, command
+from qtctl.commands.result import Result
+from qtctl.text.style import escaped
+
+
+@command(
+    "restore",
+    examples=("qtctl restore",),
+    details="Leaves alone what a running qtctl still needs and what somebody else switched since.",
+)
+async def restore(context: Context, options: Options) -> Result:
+    """Undo enable and disable, and what killed runs left."""
+    async with context.attached() as session:
+        given = await session.restore()
+    document = {
+        "restored": list(given.events),
+        "left": list(given.left),
+        "notes": list(given.notes),
+    }
+    lines = [f"{len(given.events)} put back", *given.notes]
+    if given.left:
+        lines.append(f"{len(given.left)} left as they are: switched by somebody else, or in use")
+    return Result(document, lambda style: map(escaped, lines))

@@ -1,0 +1,111 @@
+"""The verb status: what is on, who has leases, where output goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from qtctl.commands.context import Context
+from qtctl.commands.registry import Options, command
+from qtctl.commands.result import Result
+from qtctl.leases.leasing import owner_alive
+from qtctl.model import EventState
+from qtctl.session.session import Session
+from qtctl.text.style import Style, counted
+from qtctl.text.tables import pairs
+
+_SHOWN_EVENTS = 12
+
+
+@command(
+    "status",
+    examples=("qtctl status", "qtctl status --json"),
+)
+async def status(context: Context, options: Options) -> Result:
+    """Show one guest's state as far as tracing goes."""
+    async with context.attached() as session:
+        document = await _status(session)
+    return Result(document, lambda style: _status_lines(style, document))
+
+
+async def _status(session: Session) -> dict[str, Any]:
+    run_state = await session.monitor.execute("query-status")
+    backends = await session.backends()
+    states = await session.all_states()
+    target = session.facts.log_target(backends)
+    guest = session.guest
+    from qtctl.backends.tracers import states_note
+
+    return {
+        "address": session.where,
+        "pid": guest and guest.pid,
+        "name": guest and guest.name,
+        "version": ".".join(map(str, session.monitor.version)),
+        "package": session.monitor.package,
+        "run_state": run_state.get("status"),
+        "backends": [str(name) for name in backends.known],
+        "undecided": [str(name) for name in backends.undecided],
+        "states_note": states_note(backends.known),
+        "log": {"reach": str(target.reach), "target": str(target)},
+        "declarations": session.facts.declarations_path and str(session.facts.declarations_path),
+        "events": {
+            "total": len(states),
+            "enabled": [n for n, state in states.items() if state == EventState.ENABLED],
+            "unavailable": [n for n, state in states.items() if state == EventState.UNAVAILABLE],
+        },
+        "leases": await leases(session),
+        "lender": await session.monitor.lender(),
+    }
+
+
+async def leases(session: Session) -> list[dict[str, Any]]:
+    """Return the leases on a guest as JSON objects."""
+    return [
+        {
+            "pid": lease.owner and lease.owner.pid,
+            "running": lease.owner is not None and owner_alive(lease.owner),
+            "events": sorted(lease.events),
+            "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
+        }
+        for lease in await session.leasing.leases()
+    ]
+
+
+def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
+    events = document["events"]
+    enabled = events["enabled"]
+    shown = ", ".join(enabled[:_SHOWN_EVENTS])
+    more = f" and {len(enabled) - _SHOWN_EVENTS} more" if len(enabled) > _SHOWN_EVENTS else ""
+    backends = ", ".join([*document["backends"], *(f"{n} (?)" for n in document["undecided"])])
+    rows = [
+        ("guest", f"{document['name'] or 'unnamed'} (pid {document['pid'] or 'not known'})"),
+        ("monitor", document["address"]),
+        ("version", f"{document['version']} {document['package']}".strip()),
+        ("state", str(document["run_state"])),
+        ("backends", backends),
+        ("log goes to", document["log"]["target"]),
+        ("declarations", document["declarations"] or "none found"),
+        (
+            "events",
+            f"{events['total']}, {len(enabled)} on, {len(events['unavailable'])} unavailable",
+        ),
+        ("on", f"{shown}{more}" if enabled else "none"),
+    ]
+    if document["states_note"]:
+        rows.append(("note", document["states_note"]))
+    rows += [("lease", _lease_line(lease)) for lease in document["leases"]]
+    if document["lender"]:
+        rows.append(("lent by", lender_line(document["lender"])))
+    return pairs(style, rows)
+
+
+def _lease_line(lease: dict[str, Any]) -> str:
+    who = "standing, until qtctl restore" if lease["pid"] is None else f"qtctl pid {lease['pid']}"
+    held = "".join(f", {resource['kind']}" for resource in lease["resources"])
+    return f"{who}: {counted(len(lease['events']), 'event')}{held}"
+
+
+def lender_line(lender: dict[str, Any]) -> str:
+    """Return who lends the monitor, in words."""
+    others = counted(len(lender["clients"]), "other client")
+    return f"qtctl pid {lender['pid']} at {lender['path']}, with {others}"

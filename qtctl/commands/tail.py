@@ -1,0 +1,86 @@
+"""The verb tail: print records while they come."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtctl.commands.context import Context
+from qtctl.commands.following import check_lost, follow_of, following
+from qtctl.commands.formatting import count_records, formatter_of
+from qtctl.commands.options import (
+    ALL,
+    BACKEND,
+    DURATION,
+    GUARD,
+    KERNEL,
+    MAX_EVENTS,
+    NDJSON,
+    OUTPUT,
+    SELECTION,
+    STRICT,
+    TIME,
+    WHERE,
+)
+from qtctl.commands.output import put
+from qtctl.commands.registry import Options, command
+from qtctl.commands.values import selection
+from qtctl.errors import UsageError
+from qtctl.model import Control, GuestEvent, Mark
+
+
+@command(
+    "tail",
+    arguments=(
+        *SELECTION,
+        WHERE,
+        BACKEND,
+        DURATION,
+        MAX_EVENTS,
+        TIME,
+        NDJSON,
+        KERNEL,
+        ALL,
+        OUTPUT,
+        GUARD,
+        STRICT,
+    ),
+    examples=(
+        "qtctl tail 'virtio_blk_*'",
+        "qtctl tail @migration @qmp",
+        "qtctl tail 'memory_region_ops_*' --where 'size == 4 and addr > 0xfee00000'",
+        "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
+        "qtctl tail '*' --guard 100000 -o everything",
+        "qtctl tail",
+    ),
+    details="Without a pattern: follows the events that are on, and switches none.",
+    selects=True,
+)
+async def tail(context: Context, options: Options) -> int:
+    """Print records until told to stop."""
+    if context.json:
+        raise UsageError("tail prints a stream, not one document", hint="--ndjson")
+    chosen = selection(options)
+    context.stops = True
+    output = context.output(options.out, context.stop.set)
+    on_screen = context.out_style.terminal and not (options.ndjson or options.out)
+    async with context.attached(lend=True) as session:
+        stream = session.stream(follow_of(options, chosen))
+        async with following(
+            context, stream, duration=options.duration, output=output, warns=not on_screen
+        ) as items:
+            formatter = formatter_of(context, options, stream)
+            await output.put(lambda _: formatter.began(stream))
+            try:
+                async for item in items:
+                    if output.tells_news and isinstance(item, GuestEvent | Mark | Control):
+                        continue
+                    lines, records = partial(formatter.lines, item), count_records(item)
+                    if output.error is not None or not await put(
+                        output, lines, context.stop, records
+                    ):
+                        break
+            finally:
+                await put(output, lambda _: formatter.ended(stream.counts), context.stop)
+    if options.strict:
+        check_lost(stream.counts)
+    return 0

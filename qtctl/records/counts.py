@@ -1,0 +1,28 @@
+"""The sums of a stream or file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counts:
+    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
+
+    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
+    """
+
+    read: int = 0
+    shown: int = 0
+    filtered: int = 0
+    lost: int = 0
+    unknown_losses: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.read + other.read,
+            self.shown + other.shown,
+            self.filtered + other.filtered,
+            self.lost + other.lost,
+            self.unknown_losses + other.unknown_losses,
+        )

@@ -1,0 +1,63 @@
+"""One row per export format. A new format is a module here and a row."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Literal, NamedTuple
+
+
+class Format(NamedTuple):
+    """An export format.
+
+    ``makes`` says what it writes: ``lines`` go to stdout or a file, ``file`` and ``folder`` need a
+    name; its module provides :class:`LineFormat`, :class:`FileFormat` or :class:`FolderFormat`, and
+    is imported only when the format is used. ``needs`` are modules of the extra ``analysis``.
+    ``pairs`` says that it shows pairs of events as slices (``--pair``).
+    """
+
+    name: str
+    summary: str
+    module: str
+    makes: Literal["lines", "file", "folder"]
+    needs: tuple[str, ...] = ()
+    pairs: bool = False
+
+    def load(self) -> Any:
+        """Import the module."""
+        return importlib.import_module(self.module)
+
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("ndjson", "the objects of replay --ndjson", "qtctl.writers.ndjson", "lines"),
+        Format(
+            "csv",
+            "the same as columns; the arguments of one event have a column each, those of "
+            "several are JSON in args",
+            "qtctl.writers.csv",
+            "lines",
+        ),
+        Format(
+            "perfetto",
+            "for ui.perfetto.dev; X_submit and X_complete and their like are slices, as is each "
+            "--pair",
+            "qtctl.writers.perfetto.writer",
+            "file",
+            pairs=True,
+        ),
+        Format(
+            "parquet",
+            "folders guest=, event=, time= for DuckDB, Polars, Spark, Dask",
+            "qtctl.writers.parquet",
+            "folder",
+            needs=("pyarrow",),
+        ),
+        Format(
+            "ctf",
+            "CTF 1.8, for babeltrace2 and Trace Compass",
+            "qtctl.writers.ctf.writer",
+            "folder",
+        ),
+    )
+}
