@@ -112,13 +112,15 @@ def _answers(place: Slot) -> Iterator[tuple[str, str]]:
 
 def _targets() -> Iterator[tuple[str, str]]:
     from qtctl.monitor.guests import running_guests
+    from qtctl.monitor.networks import is_elsewhere
 
     for guest in running_guests():
         about = f"QEMU {guest.version or '?'}"
         if guest.name:
             yield guest.name, f"{about}, pid {guest.pid}"
         yield str(guest.pid), f"{about}, {guest.name or 'unnamed'}"
-        yield from ((str(address), f"{about}, pid {guest.pid}") for address in guest.addresses)
+        near = (address for address in guest.addresses if not is_elsewhere(address, guest))
+        yield from ((str(address), f"{about}, pid {guest.pid}") for address in near)
 
 
 def _arguments(place: Slot) -> Iterator[tuple[str, str]]:

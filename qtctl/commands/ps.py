@@ -32,6 +32,7 @@ async def ps(context: Context, options: Options) -> Result:
 def _guest_document(guest: Guest) -> dict[str, Any]:
     from qtctl.backends.detect import backends_from, signs_of_process, undecided
     from qtctl.monitor.holders import holders
+    from qtctl.monitor.networks import is_elsewhere
 
     signs = signs_of_process(guest)
     return {
@@ -42,7 +43,8 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
             {
                 "address": str(address),
                 "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
-                "lent": _lent(address),
+                "lent": _lent(address, guest),
+                "other_network": is_elsewhere(address, guest),
             }
             for address in guest.addresses
         ],
@@ -52,12 +54,12 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
     }
 
 
-def _lent(address: Address) -> dict[str, Any] | None:
+def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     """Return where a monitor is lent and to whom, as the kernel tells it; None where it is not."""
     from qtctl.monitor.holders import holders, listens
     from qtctl.monitor.rendezvous import meeting_of
 
-    meeting = meeting_of(address)
+    meeting = meeting_of(address, guest)
     if meeting is None or not listens(meeting.path):
         return None
     clients = holders(Address(path=meeting.path))

@@ -12,7 +12,7 @@ from typing import Any
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
-from qtctl.model import Address
+from qtctl.model import Address, Guest
 from qtctl.session.session import Session, resolve
 from qtctl.text.style import escaped
 
@@ -79,8 +79,10 @@ async def _until_the_end(context: Context, session: Session) -> None:
 
 async def _detach(context: Context) -> int:
     """Start a process that shares and outlives this one; return when it does, or its exit code."""
-    address, _ = resolve(context.target)
-    shared = await asyncio.to_thread(lambda: _shared_already(address) or _start(address))
+    address, guest = resolve(context.target)
+    shared = await asyncio.to_thread(
+        lambda: _shared_already(address, guest) or _start(address, guest)
+    )
     if isinstance(shared, int):
         return shared
     _show(context, shared)
@@ -89,15 +91,15 @@ async def _detach(context: Context) -> int:
     return 0
 
 
-def _shared_already(address: Address) -> dict[str, Any] | None:
+def _shared_already(address: Address, guest: Guest | None) -> dict[str, Any] | None:
     """Find what an earlier ``--detach`` left, whether it lends now or waits for its turn."""
     from qtctl.monitor.holders import holders
     from qtctl.monitor.rendezvous import meeting_of
 
-    meeting = meeting_of(address)
+    meeting = meeting_of(address, guest)
     if meeting is None:
         return None
-    for holder in (*holders(address), *holders(Address(path=meeting.path))):
+    for holder in (*holders(address, guest), *holders(Address(path=meeting.path))):
         try:
             environment = Path(f"/proc/{holder.pid}/environ").read_bytes().split(b"\0")
         except OSError:
@@ -107,11 +109,12 @@ def _shared_already(address: Address) -> dict[str, Any] | None:
     return None
 
 
-def _start(address: Address) -> dict[str, Any] | int:
+def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
     """Start ``share`` in a session of its own; return what it said, or its exit code."""
     if address.path and not address.path.startswith("\0"):
         address = Address(path=str(Path(address.path).absolute()))
-    command_line = [sys.executable, "-m", "qtctl", "-t", str(address), "share", "--json"]
+    target = str(address) if guest is None else str(guest.pid)
+    command_line = [sys.executable, "-m", "qtctl", "-t", target, "share", "--json"]
     out, told = os.pipe()
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,10 +24,20 @@ from qtctl.errors import (
     QtctlError,
     Refused,
 )
-from qtctl.model import Address
+from qtctl.model import Address, Guest
+from qtctl.monitor.answering import (
+    is_another_guest,
+    is_answered_by,
+    leads_nowhere,
+    no_entry,
+    tcp_server,
+    wrong_guest,
+)
+from qtctl.monitor.guests import described
 from qtctl.monitor.holders import stands_in_line
 from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
+from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
 from qtctl.monitor.news import Ear, news_of
 from qtctl.monitor.rendezvous import meeting_of
 from qtctl.monitor.sockets import open_socket, peer_of
@@ -63,8 +74,16 @@ class _Way:
 class Monitor:
     """One guest's monitor. Make it with :func:`connect`, end it with :meth:`close`."""
 
-    def __init__(self, address: Address, *, lend: bool, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, address: Address, guest: Guest | None, *, lend: bool, told: Callable[[str], None]
+    ) -> None:
         self.address = address
+        self.guest = guest
+        """The guest that must answer; whoever does where it is None."""
+        self.elsewhere = is_elsewhere(address, guest)
+        """Whether the address is one of another network namespace than ours."""
+        self._network: int | None = None
+        self._no_network = ""
         self._lend = lend
         self._told = told
         self._ears: list[Ear] = []
@@ -80,8 +99,22 @@ class Monitor:
 
     async def open(self, timeout_s: float) -> None:
         """Connect; see :func:`connect`."""
-        self._way = await self._find_way(timeout_s)
+        if self.elsewhere and self.guest is not None:
+            try:
+                self._network = open_network(self.guest.pid)
+            except EntryRefused as refused:
+                self._no_network = str(refused)  # a lender may still be reached
+        try:
+            self._way = await self._find_way(timeout_s, self.guest)
+        except BaseException:
+            self._leave_network()
+            raise
         self._keep_watch()
+
+    def _leave_network(self) -> None:
+        network, self._network = self._network, None
+        if network is not None:
+            os.close(network)
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -96,7 +129,7 @@ class Monitor:
 
     @property
     def guest_pid(self) -> int | None:
-        """The process that serves the monitor; None for TCP, or where it is not seen."""
+        """The process that serves the monitor; None where it is not seen."""
         return self._way.guest_pid
 
     @property
@@ -163,11 +196,16 @@ class Monitor:
     async def reconnect(self, *, another_guest: bool = False) -> None:
         """Connect once more after the link was lost.
 
+        ``another_guest`` takes whoever answers at the address now; one in the same network
+        namespace, and not through the files of a process that has ended.
+
         Raises:
             ConnectionFailed: nobody answers, or another guest does and that is not wanted.
         """
         before, pid = self._way, self._way.guest_pid
-        fresh = await self._find_way(CONNECT_TIMEOUT_S)
+        if self.guest is not None and leads_nowhere(self.address, self.guest):
+            raise ConnectionFailed(f"{self.address} is gone: guest {self.guest.pid} has ended")
+        fresh = await self._find_way(CONNECT_TIMEOUT_S, None if another_guest else self.guest)
         if not another_guest and None not in (pid, fresh.guest_pid) and pid != fresh.guest_pid:
             await fresh.close()
             raise ConnectionFailed(f"another guest answers at {self.address} now")
@@ -227,6 +265,7 @@ class Monitor:
             self._watch.cancel()
             await asyncio.wait({self._watch})
         await self._way.close()
+        self._leave_network()
 
     # -- consoles ----------------------------------------------------------------------------
 
@@ -285,22 +324,24 @@ class Monitor:
 
     # -- finding a way -----------------------------------------------------------------------
 
-    async def _find_way(self, timeout_s: float) -> _Way:
+    async def _find_way(self, timeout_s: float, guest: Guest | None) -> _Way:
         """Borrow the monitor where it is lent, else take it, and look out for a lender meanwhile.
+
+        ``guest`` must be the one that answers, where it is given.
 
         Of several that start at once QEMU greets one. The others find that one lending, or wait
         until it has left, which may be their turn only after others': then longer than the rest.
         """
-        if (borrowed := await self._borrow()) is not None:
+        if (borrowed := await self._borrow(guest)) is not None:
             return borrowed
         began = time.monotonic()
         deadline = began + timeout_s
         look_at = deadline - 4 * _LINE_LOOK_S
-        taking = asyncio.ensure_future(self._take(timeout_s))
+        taking = asyncio.ensure_future(self._take(timeout_s, guest))
         try:
             while not taking.done():
                 await asyncio.wait({taking}, timeout=_LOOK_S)
-                if not taking.done() and (borrowed := await self._borrow()) is not None:
+                if not taking.done() and (borrowed := await self._borrow(guest)) is not None:
                     return borrowed
                 now = time.monotonic()
                 if now > deadline:
@@ -310,7 +351,7 @@ class Monitor:
                     )
                 if look_at < now < began + _LINE_TIMEOUT_S:
                     look_at = now + _LINE_LOOK_S
-                    if await asyncio.to_thread(stands_in_line, self.address):
+                    if await asyncio.to_thread(stands_in_line, self.address, self.guest):
                         deadline = max(deadline, now + timeout_s)
             return taking.result()
         finally:
@@ -319,9 +360,13 @@ class Monitor:
             elif not taking.cancelled():
                 taking.exception()  # told to whoever waits; nobody does where we are cancelled
 
-    async def _borrow(self) -> _Way | None:
-        """Connect to whoever lends the monitor; None where nobody does, or has just left."""
-        meeting = meeting_of(self.address)
+    async def _borrow(self, guest: Guest | None) -> _Way | None:
+        """Connect to whoever lends the monitor; None where nobody does, or has just left.
+
+        Raises:
+            ConnectionFailed: another guest's monitor is lent there.
+        """
+        meeting = meeting_of(self.address, self.guest)
         sock = meeting.call() if meeting is not None else None
         if sock is None:
             return None
@@ -336,41 +381,107 @@ class Monitor:
         except ConnectionFailed:
             return None
         try:
-            return _Way(link, await self._introduce(link), borrowed=True)
+            served = await self._introduce(link)
         except QtctlError:
             await link.close()
             return None
+        if guest is not None and served != guest.pid:
+            try:
+                if is_another_guest(served, guest):
+                    raise wrong_guest(self.address, guest, described(served))
+                await self._check_name(link, guest)
+            except BaseException:
+                await link.close()
+                raise
+        return _Way(link, served, borrowed=True)
 
-    async def _take(self, timeout_s: float) -> _Way:
+    async def _take(self, timeout_s: float, guest: Guest | None) -> _Way:
         """Connect to the guest's own socket, and lend it where this process is to.
 
         One attempt, which :meth:`_find_way` ends when it takes too long.
         """
         began = time.monotonic()
         only_queues = self.address.path is not None
-        sock = await open_socket(self.address, _LINE_TIMEOUT_S if only_queues else timeout_s)
+        sock = await self._opened(_LINE_TIMEOUT_S if only_queues else timeout_s)
+        peer = peer_of(sock).pid
+        if guest is not None and is_another_guest(peer, guest):
+            sock.close()
+            raise wrong_guest(self.address, guest, described(peer))
         if self._lend:
-            way = await self._lent(sock)
+            way = await self._lent(sock, guest)
         else:
-            way = _Way(await self._negotiated(sock, _LINE_TIMEOUT_S), peer_of(sock).pid)
+            link = await self._negotiated(sock, _LINE_TIMEOUT_S)
+            try:
+                way = _Way(link, await self._answerer(sock, link, guest))
+            except BaseException:
+                await link.close()
+                raise
         way.link.patience_s = max(1.0, COMMAND_TIMEOUT_S - (time.monotonic() - began))
         return way
+
+    async def _opened(self, timeout_s: float) -> socket.socket:
+        """Connect to the guest's own socket, in its network namespace.
+
+        Raises:
+            ConnectionFailed: see :func:`open_socket`; or that namespace may not be entered.
+        """
+        if not self.elsewhere:
+            return await open_socket(self.address, timeout_s)
+        assert self.guest is not None
+        if self._network is None:
+            raise no_entry(self.address, self.guest, self._no_network)
+        try:
+            return await open_socket(self.address, timeout_s, self._network)
+        except EntryRefused as refused:
+            raise no_entry(self.address, self.guest, str(refused)) from refused
+
+    async def _answerer(self, sock: socket.socket, link: Link, guest: Guest | None) -> int | None:
+        """Return the pid of the process that answers, None where it is not seen.
+
+        Raises:
+            ConnectionFailed: it is not ``guest``.
+        """
+        if guest is None:
+            return peer_of(sock).pid if sock.family == socket.AF_UNIX else tcp_server(sock)
+        answers = is_answered_by(sock, guest)
+        if answers is False:
+            other = peer_of(sock).pid if sock.family == socket.AF_UNIX else tcp_server(sock)
+            raise wrong_guest(self.address, guest, described(other))
+        if answers is None:
+            await self._check_name(link, guest)
+        return guest.pid
+
+    async def _check_name(self, link: Link, guest: Guest) -> None:
+        """Ask a guest for its name, where the kernel does not show who answers.
+
+        Raises:
+            ConnectionFailed: it has another name than ``guest``.
+        """
+        if guest.name is None:
+            return
+        with contextlib.suppress(Refused):
+            answer = await link.execute("query-name", None, COMMAND_TIMEOUT_S)
+            name = answer.get("name") if isinstance(answer, dict) else None
+            if name != guest.name:
+                named = "a guest without a name" if name is None else f"a guest named {name!r}"
+                raise wrong_guest(self.address, guest, named)
 
     async def _negotiated(self, sock: socket.socket, timeout_s: float) -> Link:
         return await negotiate(self.address, sock, self._heard, timeout_s=timeout_s)
 
-    async def _lent(self, qemu: socket.socket) -> _Way:
+    async def _lent(self, qemu: socket.socket, guest: Guest | None) -> _Way:
         """Put a lender between QEMU and this process, and let others in once QEMU has greeted."""
         ours, lenders = socket.socketpair()
-        lender = Lender(peer_of(qemu).pid, self._told)
+        lender = Lender(self._told)
         try:
             await lender.begin(qemu, lenders)
             link = await self._negotiated(ours, _LINE_TIMEOUT_S)
-            guest_pid = await self._introduce(link)
+            lender.guest_pid = guest_pid = await self._answerer(qemu, link, guest)
+            await self._introduce(link)
         except BaseException:
             lender.end()
             raise
-        meeting = meeting_of(self.address)
+        meeting = meeting_of(self.address, self.guest)
         if meeting is not None:
             try:
                 await lender.publish(meeting)
@@ -381,6 +492,7 @@ class Monitor:
 
 async def connect(
     address: Address,
+    guest: Guest | None = None,
     *,
     lend: bool = False,
     told: Callable[[str], None] = lambda text: None,
@@ -388,14 +500,17 @@ async def connect(
 ) -> Monitor:
     """Connect through whoever lends the monitor, else to the guest's own socket.
 
-    With ``lend`` this process lends it to others while it holds it; ``told`` hears who comes.
+    ``guest`` must be the one that answers, where it is given; its network namespace is entered
+    where the address lies in that. With ``lend`` this process lends the monitor to others while it
+    holds it; ``told`` is called when one comes or goes.
 
     Raises:
         MonitorBusy: the server took the connection and did not greet, as QEMU does while another
             client is connected, or its backlog is full.
-        ConnectionFailed: nobody listens there, or what listens does not speak QMP.
+        ConnectionFailed: nobody listens there, what listens does not speak QMP, or it is another
+            guest than ``guest``.
     """
-    monitor = Monitor(address, lend=lend, told=told)
+    monitor = Monitor(address, guest, lend=lend, told=told)
     await monitor.open(timeout_s)
     return monitor
 

@@ -20,6 +20,13 @@ from qtctl.model import Address, Guest
 from qtctl.monitor.address import UNIX_PATH_MAX, shown
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
 from qtctl.monitor.holders import bound_to, socket_inodes, unix_sockets, unix_sockets_of
+from qtctl.monitor.networks import (
+    is_elsewhere,
+    is_loopback,
+    listeners,
+    same_network,
+    tcp_sockets,
+)
 
 _VERSION_TEXT = b"QEMU emulator version "
 _SYSTEM_EMULATOR = re.compile(r"qemu-system-.+|qemu-kvm|kvm")
@@ -57,9 +64,10 @@ def guest_by_pid(pid: int) -> Guest:
 def find_guest(target: Address | int | str) -> Guest | None:
     """Return the guest that a parsed TARGET means, or None where no running one fits.
 
-    A Unix socket's address belongs to the process that listens there, told from the kernel's list
-    of sockets where possible (so two guests started with one path are told apart), else from the
-    command lines. A pid that is no guest gives None.
+    An address belongs to the process that listens there, by the kernel's list of sockets where
+    possible (which tells two guests started with one address apart), else by the command lines.
+    A TCP port or an abstract name is looked for in our network namespace only. A pid that is no
+    guest gives None.
 
     Raises:
         UsageError: two or more running guests have the name.
@@ -95,18 +103,49 @@ def the_only_guest() -> Guest:
 def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     """Return the process behind a monitor that was connected to; None where it is not seen.
 
-    ``peer_pid`` is the process that began to listen (``SO_PEERCRED``): QEMU itself, unless a
+    ``peer_pid`` is the process that answers, as far as the connection shows: QEMU itself, unless a
     manager such as libvirt made the socket for it. A server that is no QEMU is described too.
+    Where the connection shows no process, none is guessed: one with the same address on its
+    command line may be in another namespace.
     """
-    if peer_pid is not None:
-        guest = _guest(peer_pid)
-        if guest is not None:
-            return guest
-    guest = find_guest(address)
-    if guest is not None or peer_pid is None:
+    if peer_pid is None:
+        return None
+    guest = _guest(peer_pid) or find_guest(address)
+    if guest is not None:
         return guest
     started = start_ticks(peer_pid)
     return None if started is None else _described(peer_pid, started, _argv(peer_pid))
+
+
+def is_guest(pid: int) -> bool:
+    """Return whether a process is a living QEMU system emulator."""
+    return _guest(pid) is not None
+
+
+def described(pid: int | None) -> str:
+    """Return how messages name a process: ``guest 123 ('vm')``, or what else it is."""
+    if pid is None:
+        return "another process"
+    guest = _guest(pid)
+    if guest is None:
+        return f"process {pid} ({shown(_status(pid).get('Name', 'unknown'))})"
+    return f"guest {pid}" if guest.name is None else f"guest {pid} ({shown(guest.name)})"
+
+
+def lost_addresses(guest: Guest) -> list[tuple[Address, int | None]]:
+    """Return the guest's addresses at which another process listens now, and its pid if seen."""
+    own = socket_inodes(guest.pid)
+    if own is None:
+        return []
+    options = parse_cmdline(guest.argv)
+    found = (_seen_address(guest, address, options, own) for address in options.addresses)
+    taken = [address for address in found if _taken_over(address, guest.pid, own)]
+    holding = {guest.pid: socket_inodes(guest.pid) or frozenset() for guest in running_guests()}
+    return [
+        (address, next((pid for pid, inodes in holding.items() if inodes & listening), None))
+        for address in taken
+        for listening in [_listening_at(address, guest.pid)]
+    ]
 
 
 def start_ticks(pid: int) -> int | None:
@@ -270,33 +309,52 @@ def _root_prefix(pid: int) -> str:
 
 
 def _with_addresses(guest: Guest, options: QemuOptions) -> Guest:
-    found = [_seen_address(guest, address, options) for address in options.addresses]
-    if options.descriptors:
-        found += _inherited(guest, options)
     own = socket_inodes(guest.pid)
-    kept = (a for a in dict.fromkeys(found) if own is None or not _taken_over(a, own))
+    found = [_seen_address(guest, address, options, own) for address in options.addresses]
+    if options.descriptors:
+        found += _inherited(guest, options, own)
+    kept = (a for a in dict.fromkeys(found) if own is None or not _taken_over(a, guest.pid, own))
     return replace(guest, addresses=tuple(kept))
 
 
-def _taken_over(address: Address, own: frozenset[int]) -> bool:
-    """Tell whether another process listens there: QEMU replaces a socket that it finds in place."""
-    if address.path is None:
-        return False
-    inodes = _listening_at(address.path)
+def _taken_over(address: Address, pid: int, own: frozenset[int]) -> bool:
+    """Return whether another process listens there.
+
+    QEMU replaces a socket that it finds in place, and takes the next port with ``to=``.
+    """
+    inodes = _listening_at(address, pid)
     return bool(inodes) and not inodes & own
 
 
-def _listening_at(path: str) -> set[int]:
-    return {entry.inode for entry in bound_to(unix_sockets(listening=True) or (), path)}
+def _listening_at(address: Address, pid: int | None = None) -> frozenset[int]:
+    """Return the sockets that listen at an address as a process sees it (ours by default)."""
+    path = address.path
+    if path is None:
+        return frozenset(row.inode for row in listeners(tcp_sockets(pid) or [], address))
+    if path.startswith("\0") and pid is not None and not same_network(pid):
+        rows = (row for row in unix_sockets_of(pid) if row.listening)
+        return frozenset(row.inode for row in rows if row.name == path)
+    return frozenset(row.inode for row in bound_to(unix_sockets(listening=True) or (), path))
 
 
-def _seen_address(guest: Guest, address: Address, options: QemuOptions) -> Address:
+def _seen_address(
+    guest: Guest, address: Address, options: QemuOptions, own: frozenset[int] | None
+) -> Address:
+    """Return the guest's address as this process connects to it.
+
+    Of several places where a path may lie, that one where the guest itself listens.
+    """
     if address.path is None or address.path.startswith("\0"):
         return address
-    return Address(path=_existing(_places(guest, address.path, options), stat.S_ISSOCK))
+    places = _places(guest, address.path, options)
+    first = Address(path=_existing(places, stat.S_ISSOCK))
+    if own is None or not _taken_over(first, guest.pid, own):
+        return first
+    others = (Address(path=_existing([place], stat.S_ISSOCK)) for place in places)
+    return next((a for a in others if _listening_at(a, guest.pid) & own), first)
 
 
-def _inherited(guest: Guest, options: QemuOptions) -> list[Address]:
+def _inherited(guest: Guest, options: QemuOptions, own: frozenset[int] | None) -> list[Address]:
     """Name the listening sockets that were passed to QEMU as open descriptors."""
     rows = {row.inode: row for row in unix_sockets_of(guest.pid) if row.listening and row.name}
     found = []
@@ -304,7 +362,7 @@ def _inherited(guest: Guest, options: QemuOptions) -> list[Address]:
         link = _link(f"/proc/{guest.pid}/fd/{number}") or ""
         row = rows.get(int(link[8:-1])) if link.startswith("socket:[") else None
         if row is not None:
-            found.append(_seen_address(guest, Address(path=row.name), options))
+            found.append(_seen_address(guest, Address(path=row.name), options, own))
     return found
 
 
@@ -363,10 +421,7 @@ def _existing(places: Sequence[str], kind: Callable[[int], object]) -> str:
 
 
 def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:
-    guests = list(guests)
-    if address.path is None:
-        return next((g for g in guests if any(_same_port(address, a) for a in g.addresses)), None)
-    inodes = _listening_at(address.path)
+    inodes = _listening_at(address)
     unseen = []
     for guest in guests:
         own = socket_inodes(guest.pid)
@@ -375,26 +430,29 @@ def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:
         elif own & inodes:
             return guest
     for guest in unseen:
-        paths = [a.path for a in guest.addresses if a.path is not None]
-        if any(path == address.path or _same_file(path, address.path) for path in paths):
+        near = [one for one in guest.addresses if not is_elsewhere(one, guest)]
+        if any(_same_address(address, one) for one in near):
             return guest
     return None
 
 
-LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
-"""Spellings of a host that mean this machine."""
-
-
-def _same_port(one: Address, other: Address) -> bool:
-    if other.path is not None or one.port != other.port:
+def _same_address(one: Address, other: Address) -> bool:
+    if one.path is not None and other.path is not None:
+        return one.path == other.path or _same_file(one.path, other.path)
+    if one.path is not None or other.path is not None or one.port != other.port:
         return False
-    return one.host == other.host or {one.host, other.host} <= LOOPBACK
+    return one.host == other.host or (is_loopback(one.host) and is_loopback(other.host))
 
 
 def _listing(guests: Iterable[Guest]) -> str:
     lines = []
     for guest in guests:
         name = shown(guest.name) if guest.name is not None else "(no name)"
-        where = ", ".join(shown(str(address).rstrip("\0"))[1:-1] for address in guest.addresses)
+        where = ", ".join(_spelled(address, guest) for address in guest.addresses)
         lines.append(f"\n  {guest.pid}  {name}  {where or '(no monitor)'}")
     return "".join(lines)
+
+
+def _spelled(address: Address, guest: Guest) -> str:
+    elsewhere = " in another network namespace" if is_elsewhere(address, guest) else ""
+    return shown(str(address).rstrip("\0"))[1:-1] + elsewhere

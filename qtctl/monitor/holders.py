@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.model import Address, Guest, Holder
+from qtctl.monitor.networks import is_elsewhere, listeners, same_network, tcp_sockets
 
 UNKNOWN = Holder(None, "an unknown process")
 
@@ -48,10 +49,11 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
     """Return the processes whose connection to ``address`` was accepted, in order of pid.
 
     A holder whose process may not be seen has pid None. Connections that wait in the listen backlog
-    are left out. For TCP only this network namespace is seen. Never raises.
+    are left out. ``guest`` is whose address it is: a TCP port or an abstract name is looked for in
+    its network namespace. Never raises.
     """
     if address.path is not None:
-        return _unix_holders(address.path, guest)
+        return _unix_holders(address.path, guest, elsewhere=is_elsewhere(address, guest))
     return _tcp_holders(address, guest)
 
 
@@ -60,9 +62,9 @@ def listens(path: str) -> bool:
     return bool(bound_to(unix_sockets(listening=True) or (), path))
 
 
-def stands_in_line(address: Address) -> bool:
-    """Tell whether a qtctl has a monitor and does not lend it: it leaves, or lends it, soon."""
-    pids = {holder.pid for holder in holders(address)} - {None, os.getpid()}
+def stands_in_line(address: Address, guest: Guest | None = None) -> bool:
+    """Return whether a qtctl has a monitor and does not lend it: it leaves, or lends it, soon."""
+    pids = {holder.pid for holder in holders(address, guest)} - {None, os.getpid()}
     listening = {entry.inode for entry in unix_sockets(listening=True) or ()}
     return any(
         _is_qtctl(pid) and not listening & (socket_inodes(pid) or frozenset())
@@ -143,19 +145,10 @@ def _is_bound_to(entry: UnixSocket, path: str, status: os.stat_result | None) ->
     return entry.file[1] == status.st_dev or same_name
 
 
-def same_network(pid: int) -> bool:
-    """Tell whether a process is in this network namespace (assumed where it cannot be read)."""
-    try:
-        ours = Path("/proc/self/ns/net").stat()
-        theirs = Path(f"/proc/{pid}/ns/net").stat()
-    except OSError:
-        return True
-    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
-
-
-def _unix_holders(path: str, guest: Guest | None) -> tuple[Holder, ...]:
+def _unix_holders(path: str, guest: Guest | None, *, elsewhere: bool) -> tuple[Holder, ...]:
     listed = unix_sockets()
-    servers = bound_to((s for s in listed or () if s.connected and s.inode), path)
+    here = () if elsewhere else listed or ()
+    servers = bound_to((s for s in here if s.connected and s.inode), path)
     # An accepted socket lies in its client's network namespace, so a local client is found above.
     if not servers and guest is not None and (listed is None or not same_network(guest.pid)):
         own = socket_inodes(guest.pid) or frozenset()
@@ -165,7 +158,7 @@ def _unix_holders(path: str, guest: Guest | None) -> tuple[Holder, ...]:
         servers = [s for s in servers if s.name.rpartition("/")[2] == base]
     client_of = {s.peer: s.inode for s in listed or () if s.peer}
     clients = [s.peer or client_of.get(s.inode, 0) for s in servers]
-    return _named(_owners(clients), clients)
+    return _named(owners_of(clients), clients)
 
 
 def _dump(link: socket.socket) -> Iterator[UnixSocket]:
@@ -206,14 +199,17 @@ def _inodes_of(folder: str) -> Iterator[int]:
         for entry in entries:
             try:
                 link = os.readlink(entry.path)  # noqa: PTH115 - a Path for each is ten times slower
-            except OSError:
-                continue
+            except FileNotFoundError:
+                continue  # closed meanwhile
             if link.startswith("socket:["):
                 yield int(link[8:-1])
 
 
-def _owners(inodes: Iterable[int]) -> dict[int, int]:
-    """Find the process of each socket; newest first, for a client mostly came after its server."""
+def owners_of(inodes: Iterable[int]) -> dict[int, int]:
+    """Return the pid of each socket's process, by inode, as far as it is seen.
+
+    The newest are looked at first: a client mostly came after its server.
+    """
     wanted = {inode for inode in inodes if inode}
     owners: dict[int, int] = {}
     pids = sorted((int(p) for p in os.listdir("/proc") if p.isdigit()), reverse=True)  # noqa: PTH208
@@ -246,25 +242,25 @@ def process_name(pid: int) -> str:
 
 
 def _tcp_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:
-    import psutil  # 20 ms to import, and only TCP needs it
-
-    try:
-        rows = psutil.net_connections(kind="tcp")
-    except (psutil.Error, OSError, RuntimeError):
+    rows = tcp_sockets(None if guest is None else guest.pid) or []
+    if guest is None:
+        servers = set(owners_of(row.inode for row in listeners(rows, address)).values())
+    else:
+        servers = {guest.pid}
+    own = frozenset[int]().union(*(socket_inodes(pid) or () for pid in servers))
+    # Before it is accepted a connection belongs to no process.
+    served = [row for row in rows if row.connected and row.inode in own]
+    served = [row for row in served if row.local[1] == address.port]
+    if not served:
         return ()
-    ends = {(_end(row.laddr), _end(row.raddr)): row.pid for row in rows if row.laddr and row.raddr}
-    listeners = (r.pid for r in rows if r.laddr and not r.raddr and r.laddr.port == address.port)
-    server = guest.pid if guest is not None else next(listeners, None)
-    found: dict[tuple[int | None, str], Holder] = {}
-    for (local, remote), pid in ends.items():
-        # Before it is accepted a connection belongs to no process.
-        if local[1] != address.port or pid is None or pid != server:
-            continue
-        client = ends.get((remote, local))
-        name = process_name(client) if client is not None else f"a client at {remote[0]}"
-        found[(client, name)] = Holder(client, name)
-    return tuple(found[key] for key in sorted(found, key=lambda key: (key[0] or 0, key[1])))
-
-
-def _end(end: tuple[str, int]) -> tuple[str, int]:
-    return end[0].removeprefix("::ffff:"), end[1]
+    # A client beyond the guest's own namespace is seen in ours, if at all.
+    nearby = rows if guest is None or same_network(guest.pid) else rows + (tcp_sockets() or [])
+    by_ends = {(row.local, row.remote): row.inode for row in nearby}
+    clients = {row: by_ends.get((row.remote, row.local), 0) for row in served}
+    owners = owners_of(clients.values())
+    found = set[Holder]()
+    for row, client in clients.items():
+        pid = owners.get(client)
+        name = f"a client at {row.remote[0]}" if pid is None else process_name(pid)
+        found.add(Holder(pid, name))
+    return tuple(sorted(found, key=lambda holder: (holder.pid or 0, holder.name)))

@@ -47,10 +47,13 @@ _OWN_IDS = "__qmp#"
 
 
 class Lender:
-    """Serves one monitor to many. Make it with :func:`lend`; end it with :meth:`leave`."""
+    """Serves one monitor to many, from :meth:`begin` until :meth:`leave`.
 
-    def __init__(self, guest_pid: int | None, told: Callable[[str], None]) -> None:
-        self._guest_pid = guest_pid
+    ``guest_pid`` is the process that serves it, which clients are told; None where it is not seen.
+    """
+
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self.guest_pid: int | None = None
         self._told = told
         self._clients: set[_Client] = set()
         self._waiting: dict[int, tuple[_Client, Request]] = {}
@@ -281,7 +284,7 @@ class Lender:
     def _own_command(self, client: _Client, command: str, arguments: Mapping[str, Any]) -> Any:
         if command == HELLO:
             client.is_qtctl, client.listens = True, arguments.get("listens") is True
-            return {"guest_pid": self._guest_pid}
+            return {"guest_pid": self.guest_pid}
         if command == LENDER:
             others = self._clients - {client, self._own}
             path = self._meeting and self._meeting.path

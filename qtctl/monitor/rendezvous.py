@@ -1,9 +1,11 @@
 """Where a lender of a monitor listens and its clients look for it: one private socket a monitor.
 
 It is named by what the monitor is, not by how somebody spells its address: device and inode of a
-Unix socket, else the name or port. The folder belongs to the user and is closed to others
-(``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). A lender comes to be only while it
-holds the monitor, of which there is one; so it may take the place of any socket that it finds.
+Unix socket, the listening socket of a TCP port, the name of an abstract socket in its network
+namespace; so the same port or name in another namespace has another place. The folder belongs to
+the user and is closed to others (``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). A
+lender comes to be only while it holds the monitor, of which there is one; so it may take the place
+of any socket that it finds.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import socket
 from collections.abc import Iterator
 
 from qtctl.folders import runtime_folder
-from qtctl.model import Address
-from qtctl.monitor.guests import LOOPBACK
+from qtctl.model import Address, Guest
+from qtctl.monitor.holders import owners_of, socket_inodes
+from qtctl.monitor.networks import is_elsewhere, listeners, network_for, tcp_sockets
 from qtctl.monitor.sockets import peer_of
 
 _BACKLOG = 64
@@ -96,29 +99,51 @@ class Meeting:
         return f"{self.name}.{os.getpid()}"
 
 
-def is_lent(address: Address) -> bool:
-    """Tell whether somebody lends the monitor at an address."""
-    meeting = meeting_of(address)
+def is_lent(address: Address, guest: Guest | None = None) -> bool:
+    """Return whether somebody lends the monitor at an address of a guest; see meeting_of."""
+    meeting = meeting_of(address, guest)
     sock = meeting.call() if meeting is not None else None
     if sock is not None:
         sock.close()
     return sock is not None
 
 
-def meeting_of(address: Address) -> Meeting | None:
-    """Return the place for the monitor at an address; None where nothing is there."""
-    if address.path is None:
-        host = "localhost" if address.host in LOOPBACK else address.host
-        name = f"lent-{host}-{address.port}"
-    elif address.path.startswith("\0"):
-        name = f"lent-{hashlib.sha256(os.fsencode(address.path)).hexdigest()[:16]}"
+def meeting_of(address: Address, guest: Guest | None = None) -> Meeting | None:
+    """Return the place for the monitor at an address; None where nothing is there.
+
+    ``guest`` is the one in whose network namespace a TCP port or an abstract name is meant; by
+    default it is ours.
+    """
+    if address.path is None or address.path.startswith("\0"):
+        network = network_for(address, guest)
+        if network is None:
+            return None
+        name = _tcp_name(address, guest) if address.path is None else None
+        name = name or hashlib.sha256(os.fsencode(f"{network} {address}")).hexdigest()[:16]
     else:
         try:
             state = os.stat(address.path)  # noqa: PTH116
         except (OSError, ValueError):
             return None
-        name = f"lent-{state.st_dev:x}-{state.st_ino:x}"
-    return Meeting(_folder(), name)
+        name = f"{state.st_dev:x}-{state.st_ino:x}"
+    return Meeting(_folder(), f"lent-{name}")
+
+
+def _tcp_name(address: Address, guest: Guest | None) -> str | None:
+    """Return a name for the process that listens on a TCP port; None where it is not seen.
+
+    QEMU listens for ``localhost`` on two sockets, which have one name.
+    """
+    elsewhere = guest is not None and is_elsewhere(address, guest)
+    rows = tcp_sockets(guest.pid if guest is not None and elsewhere else None) or []
+    found = {row.inode for row in listeners(rows, address)}
+    on_port = {row.inode for row in rows if row.listening and row.local[1] == address.port}
+    if found and len(on_port) > 1:
+        owners = {owners_of([inode]).get(inode) for inode in found}
+        if len(owners) > 1 or None in owners:
+            return None
+        found = on_port.intersection(*(socket_inodes(pid) or () for pid in owners if pid))
+    return f"tcp-{min(found):x}" if found else None
 
 
 def _folder() -> str:

@@ -14,21 +14,27 @@ from typing import NamedTuple
 
 from qtctl.errors import ConnectionFailed, MonitorBusy
 from qtctl.model import Address
+from qtctl.monitor.networks import socket_in
 
 _QUEUE_POLL_S = 0.02
 
 
-async def open_socket(address: Address, timeout_s: float) -> socket.socket:
+async def open_socket(
+    address: Address, timeout_s: float, network: int | None = None
+) -> socket.socket:
     """Connect, and return a socket that does not block.
+
+    ``network`` is a descriptor of the network namespace to connect in, where it is not ours.
 
     Raises:
         MonitorBusy: the listener's queue of clients stayed full.
         ConnectionFailed: nobody listens there, or not within ``timeout_s``.
+        EntryRefused: this process may not enter ``network``.
     """
     try:
         if address.path is not None:
-            return await _open_unix(address.path, timeout_s)
-        return await _open_tcp(address, timeout_s)
+            return await _open_unix(address.path, timeout_s, network)
+        return await _open_tcp(address, timeout_s, network)
     except TimeoutError as error:
         raise ConnectionFailed(f"{address} did not answer within {timeout_s:.3g} s") from error
     except OSError as error:
@@ -39,11 +45,19 @@ async def open_socket(address: Address, timeout_s: float) -> socket.socket:
         ) from error
 
 
-async def _open_unix(path: str, timeout_s: float) -> socket.socket:
+def _new_socket(family: int, network: int | None) -> socket.socket:
+    if network is None:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    else:
+        sock = socket_in(network, family)
+    sock.setblocking(False)
+    return sock
+
+
+async def _open_unix(path: str, timeout_s: float, network: int | None) -> socket.socket:
     """Connect; a full queue of clients is waited for, which takes no place in it."""
     deadline = time.monotonic() + timeout_s
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
+    sock = _new_socket(socket.AF_UNIX, network)
     try:
         while True:
             try:
@@ -59,14 +73,13 @@ async def _open_unix(path: str, timeout_s: float) -> socket.socket:
         raise
 
 
-async def _open_tcp(address: Address, timeout_s: float) -> socket.socket:
+async def _open_tcp(address: Address, timeout_s: float, network: int | None) -> socket.socket:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         failure: OSError | None = None
-        for family, kind, protocol, _, where in found:
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
+        for family, _, _, _, where in found:
+            sock = _new_socket(family, network)
             try:
                 await loop.sock_connect(sock, where)
             except OSError as error:

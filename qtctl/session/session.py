@@ -19,8 +19,16 @@ from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner, owner_al
 from qtctl.model import Address, Budget, EventState, Guest
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import Monitor, connect
-from qtctl.monitor.guests import find_guest, listening_process, same_process, the_only_guest
+from qtctl.monitor.guests import (
+    described,
+    find_guest,
+    listening_process,
+    lost_addresses,
+    same_process,
+    the_only_guest,
+)
 from qtctl.monitor.holders import holders
+from qtctl.monitor.networks import is_elsewhere, network_of
 from qtctl.monitor.rendezvous import is_lent
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.follow import Follow
@@ -57,6 +65,13 @@ class Session:
     def where(self) -> str:
         """The monitor's address, as messages name this guest."""
         return str(self.monitor.address)
+
+    @property
+    def target(self) -> str:
+        """The TARGET by which another qtctl of this machine reaches this guest, and no other."""
+        if self.monitor.elsewhere and self.guest is not None:
+            return str(self.guest.pid)
+        return self.where
 
     async def list(self, *patterns: str) -> dict[str, EventState]:
         """Return the states of the events that ``patterns`` match (default: all), by name."""
@@ -191,6 +206,7 @@ class Session:
         if self.guest_ended():
             forget(self.leasing.journal)
         self.guest, journal = _identify(self.monitor, None)
+        self.monitor.guest = self.guest
         self.facts = self.facts.about(self.guest)
         self.leasing = Leasing(self.monitor, self.guest, journal)
         self._backends = None
@@ -260,6 +276,7 @@ async def attach(
     address, guest = resolve(target)
     monitor = await _connect(address, guest, lend, told)
     guest, journal = _identify(monitor, guest)
+    monitor.guest = guest
     session = Session(monitor, guest, Facts(guest, events_all), journal)
     try:
         _prune(state_folder())
@@ -286,15 +303,25 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     if guest is None:
         raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
     if not guest.addresses:
-        raise ConnectionFailed(
-            f"guest {guest.pid} has no QMP monitor that can be connected to",
-            hint="start QEMU with -qmp unix:PATH,server=on,wait=off",
-        )
+        raise _no_monitor(guest)
     if len(guest.addresses) == 1:
         return guest.addresses[0], guest
-    lent = [address for address in guest.addresses if is_lent(address)]
-    free = [address for address in guest.addresses if not holders(address, guest)]
-    return (lent or free or list(guest.addresses))[0], guest
+    addresses = sorted(guest.addresses, key=lambda address: is_elsewhere(address, guest))
+    lent = [address for address in addresses if is_lent(address, guest)]
+    free = [address for address in addresses if not holders(address, guest)]
+    return (lent or free or addresses)[0], guest
+
+
+def _no_monitor(guest: Guest) -> ConnectionFailed:
+    """Return the error for a guest without an address; another process may listen at its own."""
+    lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
+    return ConnectionFailed(
+        "; ".join(
+            [f"{described(guest.pid)} has no QMP monitor that can be connected to", *lost],
+        ),
+        hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
+        + (", and a PATH that no other guest has" if lost else ""),
+    )
 
 
 def _from_environment() -> str | None:
@@ -316,7 +343,7 @@ async def _connect(
     address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
 ) -> Monitor:
     try:
-        return await connect(address, lend=lend, told=told)
+        return await connect(address, guest, lend=lend, told=told)
     except MonitorBusy as busy:
         if busy.hint:
             raise  # a lender that does not answer
@@ -356,11 +383,20 @@ def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Jour
     if guest is None:
         guest = listening_process(monitor.address, monitor.guest_pid)
     if guest is None:
-        key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address))
+        key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address)) + _network_suffix()
     else:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         key = f"{boot}-{guest.pid}-{guest.started}"
     return guest, Journal(state_folder() / key, owner_alive)
+
+
+def _network_suffix() -> str:
+    """Return what tells a network namespace from that of the machine in the name of a journal.
+
+    The same address leads to another guest in each.
+    """
+    ours, machines = network_of(), network_of(1)
+    return f"-net{ours}" if None not in (ours, machines) and ours != machines else ""
 
 
 def state_folder() -> Path:

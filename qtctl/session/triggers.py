@@ -204,7 +204,7 @@ class Acting:
             process = await asyncio.create_subprocess_exec(
                 *action.words,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "QTCTL_RECORD": told, "QTCTL_TARGET": self._session.where},
+                env={**os.environ, "QTCTL_RECORD": told, "QTCTL_TARGET": self._session.target},
             )
         except (OSError, ValueError) as error:
             return f"failed: {getattr(error, 'strerror', None) or error}"

@@ -84,7 +84,7 @@ async def pane(context: Context, options: Options) -> Result | int:
     async with context.attached() as session:
         # Here, and not in a pane that nobody looks at yet.
         await check(session, chosen, options.where, options.by)
-        words = view_call(options, chosen, session.where, session.facts.events_all)
+        words = view_call(options, chosen, session.target, session.facts.events_all)
     call = [sys.executable, "-m", "qtctl", *words]
     made = await asyncio.to_thread(
         split, place, call, side=options.side or "right", size=options.size, env=os.environ
@@ -93,10 +93,10 @@ async def pane(context: Context, options: Options) -> Result | int:
 
 
 def view_call(
-    options: Options, chosen: Selection, where: str, events_all: Path | None
+    options: Options, chosen: Selection, target: str, events_all: Path | None
 ) -> list[str]:
-    """Return the words after ``qtctl`` that show the view, on the monitor at ``where``."""
-    words = ["-t", where, "pane", "--here", "--view", options.view]
+    """Return the words after ``qtctl`` that show the view of the guest that ``target`` names."""
+    words = ["-t", target, "pane", "--here", "--view", options.view]
     if events_all is not None:
         words += ["--events-all", str(events_all.resolve())]
     for one in VIEWED:

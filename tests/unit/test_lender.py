@@ -32,7 +32,7 @@ class Line:
 
 async def test_what_qemu_answered_before_it_left_is_passed_on() -> None:
     qemu, client = Line(), Line()
-    lender = Lender(None, lambda _: None)
+    lender = Lender(lambda _: None)
     await lender.begin(qemu.lenders, client.lenders)
     greeting: object = {"QMP": {"version": {}, "capabilities": []}}
     qemu.say(greeting)
