@@ -130,8 +130,10 @@ def _tcp(sock: socket.socket, guest: Guest) -> bool | None:
     served = next((row for row in rows if (row.local, row.remote) == (theirs, ours)), None)
     if served is None:
         return False
+    if not served.inode:
+        return None
     own = socket_inodes(guest.pid)
-    if own is None or not served.inode:
+    if own is None:
         return None if served.uid == guest.uid else False
     return served.inode in own
 

@@ -21,8 +21,8 @@ from qtctl.monitor.address import UNIX_PATH_MAX, shown
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
 from qtctl.monitor.holders import bound_to, socket_inodes, unix_sockets, unix_sockets_of
 from qtctl.monitor.networks import (
+    LOCALHOST,
     is_elsewhere,
-    is_loopback,
     listeners,
     same_network,
     tcp_sockets,
@@ -441,7 +441,7 @@ def _same_address(one: Address, other: Address) -> bool:
         return one.path == other.path or _same_file(one.path, other.path)
     if one.path is not None or other.path is not None or one.port != other.port:
         return False
-    return one.host == other.host or (is_loopback(one.host) and is_loopback(other.host))
+    return one.host == other.host or {one.host, other.host} <= LOCALHOST
 
 
 def _listing(guests: Iterable[Guest]) -> str:

@@ -20,6 +20,9 @@ from qtctl.model import Address, Guest
 _CLONE_NEWNET = 0x40000000
 _LISTEN = 0x0A
 _ESTABLISHED = 0x01
+LOCALHOST = frozenset(("127.0.0.1", "::1", "localhost"))
+"""What ``localhost`` stands for."""
+
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound
 
 
@@ -80,9 +83,13 @@ def is_elsewhere(address: Address, guest: Guest | None) -> bool:
 
 
 def network_for(address: Address, guest: Guest | None) -> int | None:
-    """Return the number of the network namespace that a guest's address lies in, or None."""
-    elsewhere = guest is not None and is_elsewhere(address, guest)
-    return network_of(guest.pid if guest is not None and elsewhere else None)
+    """Return the number of the network namespace that a guest's address lies in.
+
+    None where that is not ours and may not be looked into; 0 where the kernel has no namespaces.
+    """
+    if guest is not None and is_elsewhere(address, guest):
+        return network_of(guest.pid)
+    return network_of() or 0
 
 
 def tcp_sockets(pid: int | None = None) -> list[TcpSocket] | None:
@@ -116,7 +123,7 @@ def _may_be(host: str, local: str) -> bool:
     if local in _WILDCARDS or host == local:
         return True
     if host == "localhost":
-        return is_loopback(local)
+        return local in LOCALHOST
     return not any(_is_literal(host, family) for family in (socket.AF_INET, socket.AF_INET6))
 
 

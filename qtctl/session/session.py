@@ -271,7 +271,8 @@ async def attach(
 
     Raises:
         UsageError: the target cannot be right, or several guests are running and none is named.
-        ConnectionFailed: no guest or no monitor; MonitorBusy where another client holds it.
+        ConnectionFailed: no guest or no monitor, or another guest than the one that ``target``
+            names answers at its address; MonitorBusy where another client holds it.
     """
     address, guest = resolve(target)
     monitor = await _connect(address, guest, lend, told)
