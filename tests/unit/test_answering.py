@@ -17,8 +17,8 @@ from qtctl.model import Address, Guest
 from qtctl.monitor import answering, client
 from qtctl.monitor.answering import is_answered_by, leads_nowhere, wrong_guest
 from qtctl.monitor.guests import start_ticks
-from qtctl.monitor.meeting import Meeting, meeting_of
 from qtctl.monitor.networks import TcpSocket, listeners, tcp_sockets
+from qtctl.monitor.rendezvous import Meeting, meeting_of
 from tests.fake_qmp import FakeProcess
 
 SLEEPER = "import sys; print(flush=True); sys.stdin.read()"
