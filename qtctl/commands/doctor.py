@@ -8,16 +8,21 @@ import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options, command
 from qtctl.commands.result import Result
 from qtctl.commands.status import leases, lender_line
 from qtctl.errors import QtctlError
-from qtctl.model import Backend, EventState
+from qtctl.model import EventState
 from qtctl.session.session import Session, state_folder
 from qtctl.text.style import Style, counted, escaped
 from qtctl.version import VERSION
+
+if TYPE_CHECKING:
+    from qtctl.backends.log.target import LogTarget
+    from qtctl.session.facts import Backends
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ async def _guest(session: Session) -> list[Finding]:
     if lender:
         findings.append(Finding("ok", f"lent by {lender_line(lender)}"))
     backends = await session.backends()
-    findings += _backend_findings(session, backends.known, backends.undecided)
+    findings += _backend_findings(session.where, backends, await session.log_target())
     states = await session.all_states()
     findings.append(_declared(session, list(states)))
     enabled = sum(state == EventState.ENABLED for state in states.values())
@@ -109,28 +114,27 @@ async def _guest(session: Session) -> list[Finding]:
     return findings
 
 
-def _backend_findings(
-    session: Session, known: tuple[Backend, ...], undecided: tuple[Backend, ...]
-) -> Iterator[Finding]:
+def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iterator[Finding]:
     from qtctl.backends.log.target import Reach
     from qtctl.backends.table import candidates
-    from qtctl.session.facts import Backends
 
-    names = ", ".join(known) or "none that can be seen"
+    names = ", ".join(backends.known) or "none that can be seen"
     try:
-        candidates(known, "auto", session.where)
+        candidates(backends.known, "auto", where)
     except QtctlError as error:
         yield Finding("bad", f"trace backends: {names}; {error.message}", error.hint)
         return
     yield Finding("ok", f"trace backends: {names}")
-    if undecided:
+    if backends.undecided:
         yield Finding(
             "note",
-            f"not known from here: {', '.join(undecided)}",
+            f"not known from here: {', '.join(backends.undecided)}",
             "run qtctl on the guest's own machine, as the user that runs it",
         )
-    target = session.facts.log_target(Backends(known, undecided))
-    if target.reach is Reach.FILE:
+    if not target.certain:
+        mend = "qtctl hmp 'logfile FILE', with a new file"
+        yield Finding("note", f"the log goes to {target}; tail checks that", mend)
+    elif target.reach is Reach.FILE:
         yield Finding("ok", f"the log goes to {target}, and can be read there")
     elif target.reach in (Reach.PER_THREAD, Reach.UNKNOWN):
         yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")

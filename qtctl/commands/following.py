@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.closing import finish
@@ -92,6 +93,7 @@ async def following(
     try:
         async with _flushed(context, output), stream:
             announce(context, stream)
+            stream.on_silence = partial(report_silence, context)
             async with (
                 until_stopped(context.stop, duration, _halt(stream)),
                 contextlib.aclosing(followed),
@@ -190,6 +192,11 @@ def warn(context: Context, item: Item) -> None:
     """Report a flood on stderr; ignore other items."""
     if isinstance(item, Flood):
         context.complain(flood_words(item))
+
+
+def report_silence(context: Context, text: str, proven: bool) -> None:
+    """Report on stderr that a stream gets no record; ``-q`` hides it unless it is proven."""
+    (context.complain if proven else context.say)(text)
 
 
 def announce(context: Context, stream: Stream) -> None:

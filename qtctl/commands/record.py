@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.following import Following, check_lost, follow_of, following, warn
+from qtctl.commands.following import (
+    Following,
+    check_lost,
+    follow_of,
+    following,
+    report_silence,
+    warn,
+)
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
 from qtctl.commands.options import (
@@ -153,6 +160,12 @@ async def _write(
         )
 
     progress = Progress(context, seconds, label)
+
+    def silent(text: str, proven: bool) -> None:
+        progress.clear()
+        report_silence(context, text, proven)
+
+    stream.on_silence = silent
     ticking = asyncio.ensure_future(_tick(context, stream, into, progress, began))
     try:
         if stream.report is not None:

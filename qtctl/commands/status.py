@@ -32,7 +32,7 @@ async def _status(session: Session) -> dict[str, Any]:
     run_state = await session.monitor.execute("query-status")
     backends = await session.backends()
     states = await session.all_states()
-    target = session.facts.log_target(backends)
+    target = await session.log_target()
     guest = session.guest
     from qtctl.backends.tracers import states_note
 
@@ -46,7 +46,12 @@ async def _status(session: Session) -> dict[str, Any]:
         "backends": [str(name) for name in backends.known],
         "undecided": [str(name) for name in backends.undecided],
         "states_note": states_note(backends.known),
-        "log": {"reach": str(target.reach), "target": str(target)},
+        "log": {
+            "reach": str(target.reach),
+            "target": str(target),
+            "certain": target.certain,
+            "others": [other.path for other in target.others],
+        },
         "declarations": session.facts.declarations_path and str(session.facts.declarations_path),
         "events": {
             "total": len(states),

@@ -6,6 +6,7 @@ Everything is read when it is first asked for, and most of it without touching t
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,8 +100,8 @@ class Facts:
         text = self.declarations_text
         return None if text is None else declaration_of(text, name)
 
-    def log_target(self, backends: Backends) -> LogTarget:
-        """Where the log goes at this moment."""
+    def log_target(self, backends: Backends, spools: Collection[str] = ()) -> LogTarget:
+        """Where the log goes at this moment; ``spools`` are files that qtctl pointed it at."""
         from qtctl.backends.log.target import find_log
 
         options = self.options
@@ -109,7 +110,8 @@ class Facts:
             log_file = (
                 options.trace_file
             )  # trace/control.c: it moves the log where simple is absent
-        return find_log(self.guest, log_file, options.daemonize, "tid" in options.log_items)
+        per_thread = "tid" in options.log_items
+        return find_log(self.guest, log_file, options.daemonize, per_thread, spools)
 
     @cached_property
     def signs(self) -> Signs:

@@ -35,6 +35,7 @@ from qtctl.session.follow import Follow
 from qtctl.session.seen import remember
 
 if TYPE_CHECKING:
+    from qtctl.backends.log.target import LogTarget
     from qtctl.session.stream import Stream
 
 TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
@@ -240,6 +241,11 @@ class Session:
         if self._backends is None:
             self._backends = await self.facts.backends(self.monitor)
         return self._backends
+
+    async def log_target(self) -> LogTarget:
+        """Return where the log goes at this moment, as far as that can be known without a check."""
+        spools = [one.facts["spool"] for one in await self.leasing.held("log")]
+        return self.facts.log_target(await self.backends(), spools)
 
     async def all_states(self) -> States:
         """Return the state of every event of the guest, by name."""

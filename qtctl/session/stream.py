@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, Request
 from qtctl.backends.feeds import open_feed
 from qtctl.backends.table import TABLE, candidates
@@ -68,6 +69,9 @@ class Stream:
         self._ear = Ear()
         self._owner = new_owner()
         self._feed: Feed | None = None
+        self._arrival: Arrival | None = None
+        self.on_silence: Callable[[str, bool], None] = lambda text, _: session.notices.append(text)
+        """Called once if no record comes, with a text, and whether it is proven that none can."""
         self._stop = asyncio.Event()
         self._giving = asyncio.Lock()
         self._link_error = ""
@@ -110,6 +114,8 @@ class Stream:
             elif self.selection:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
+            if self.report is not None or EventState.ENABLED in states.values():
+                self._arrival = Arrival(self.session, self._feed, self.backend)
             if self.follow.whole:
                 self._edges = Edges(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
@@ -230,6 +236,9 @@ class Stream:
         assert self._feed is not None
         lost = asyncio.ensure_future(self.session.monitor.wait_lost())
         stopped = asyncio.ensure_future(self._stop.wait())
+        tasks: list[asyncio.Future[Any]] = [lost, stopped]
+        if self._arrival is not None:
+            tasks.append(asyncio.ensure_future(self._arrival.watch(self.on_silence)))
         try:
             while not lost.done() and not stopped.done():
                 before = self._feed.taken
@@ -255,7 +264,7 @@ class Stream:
             for news in self._ear.take(last=True):
                 yield news
         finally:
-            for task in (lost, stopped):
+            for task in tasks:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
@@ -341,6 +350,8 @@ class Stream:
     def _sifted(self, items: Items) -> Items:
         assert self._feed is not None
         edges, out = self._edges, []
+        if self._arrival is not None:
+            items = self._arrival.take(items)
         for item in items:
             inside = None
             if edges is not None and isinstance(item, Batch):

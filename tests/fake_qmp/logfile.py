@@ -66,7 +66,9 @@ class LogTarget:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if empty else os.O_APPEND)
         try:
             # A Path would turn the empty name, which QEMU refuses, into the current folder.
-            self._file = os.fdopen(os.open(self._name, flags, 0o644), "wb", buffering=0)
+            opened = os.open(self._name, flags, 0o644)
+            os.set_inheritable(opened, True)  # as fopen of QEMU opens it
+            self._file = os.fdopen(opened, "wb", buffering=0)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise QmpError(f"Error opening logfile {self._name}: {reason}") from None

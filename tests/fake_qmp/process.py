@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -40,8 +41,14 @@ class FakeProcess:
     ``openlog``, and ``/usr`` holds the declarations of Debian's QEMU.
     """
 
-    def __init__(self, *arguments: str, stderr: int | IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        stderr: int | IO[bytes] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self._arguments = arguments
+        self._pass_fds = pass_fds
         self._stderr = stderr
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = contextlib.ExitStack()
@@ -82,6 +89,7 @@ class FakeProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            pass_fds=self._pass_fds,
         )
         assert self._process.stdout is not None
         ready = self._process.stdout.readline().decode().split(maxsplit=1)

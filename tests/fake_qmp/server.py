@@ -344,7 +344,15 @@ class FakeQmp:
             raise QmpError(
                 "Capabilities negotiation is already complete, command ignored", "CommandNotFound"
             )
+        if name == "query-name":
+            self._trace("qmp_enter_query_name", json.dumps(arguments))
         return self._runner.run(name, arguments)
+
+    def _trace(self, event: str, text: str) -> None:
+        """Log an event that QMP itself fires. Real QEMUs have one for each command."""
+        on = any(one.name == event for one in self.machine.trace.enabled())
+        if on and "log" in self.machine.backends:
+            self.machine.log.write(self.emitter.raw(event, text))
 
     def _negotiate(self, name: str, arguments: Arguments) -> Any:
         if name != "qmp_capabilities":

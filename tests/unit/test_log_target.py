@@ -1,4 +1,4 @@
-"""Where a process's log goes is told from its open files; spools are private and bounded."""
+"""The command line and the open files show where the log goes; spools are private and bounded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qtctl.backends.log.target import (
+    SIMPLE_MAGIC,
     LogTarget,
     Reach,
     find_log,
@@ -30,11 +32,16 @@ from qtctl.errors import Unsupported
 from qtctl.model import Guest
 
 # Opens write-only what its arguments name, as fopen(path, "w") does, and stays until stdin ends.
+# It opens "device:PATH" as a character device does, and locks "locked:PATH".
 _PROGRAM = """
-import os, sys
-for path in sys.argv[1:]:
-    if not path.startswith("-"):
-        os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+import fcntl, os, sys
+for word in sys.argv[1:]:
+    if not word.startswith("-"):
+        kind, colon, path = word.rpartition(":")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.set_inheritable(fd, kind != "device")
+        if kind == "locked":
+            fcntl.flock(fd, fcntl.LOCK_EX)
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -49,10 +56,13 @@ def until(condition: Callable[[], object], seconds: float = 5) -> None:
 
 @contextlib.contextmanager
 def running(
-    *words: str, stderr: Any = subprocess.DEVNULL, cwd: Path | None = None
+    *words: str,
+    stderr: Any = subprocess.DEVNULL,
+    cwd: Path | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Guest]:
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *words],
+        [*before, sys.executable, "-c", _PROGRAM, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -81,29 +91,86 @@ def test_the_file_of_d_is_found_even_renamed_deleted_or_relative(tmp_path: Path)
     with running(str(path)) as guest:
         found = target(guest, str(path))
         assert (found.reach, found.path) == (Reach.FILE, str(path))
+        assert found.certain
         path.rename(tmp_path / "q.log.1")
-        assert target(guest, str(path)).path == str(tmp_path / "q.log.1")
-        (tmp_path / "q.log.1").unlink()
+        renamed = target(guest, str(path))
+        assert (renamed.path, renamed.missing) == (str(tmp_path / "q.log.1"), str(path))
+        assert not renamed.certain
+        assert str(renamed).startswith(f"perhaps {tmp_path}/q.log.1 (a guess: {path}, ")
+        (tmp_path / "q.log.1").rename(path)
+        path.unlink()
         deleted = target(guest, str(path))
-        assert deleted.reach is Reach.FILE
-        assert "(deleted)" in deleted.path
+        assert (deleted.path, deleted.certain) == (f"{path} (deleted)", True)
     with running("r%d.log", cwd=tmp_path) as guest:
         (tmp_path / "r%d.log").rename(tmp_path / f"r{guest.pid}.log")
-        assert target(guest, "r%d.log").path == str(tmp_path / f"r{guest.pid}.log")
+        found = target(guest, "r%d.log")
+        assert (found.path, found.certain) == (str(tmp_path / f"r{guest.pid}.log"), True)
+    with running(str(path)) as guest:  # after a chdir
+        assert target(guest, "q.log").missing == "q.log"
+        linked = tmp_path / "link"
+        linked.symlink_to(path)
+        assert target(guest, str(linked)).certain
 
 
-def test_a_device_s_output_file_is_not_the_log(tmp_path: Path) -> None:
-    serial = tmp_path / "serial.txt"
-    with running(str(serial)) as guest:
-        assert target(guest).reach is Reach.NULL
-    with running(str(serial), str(tmp_path / "q.log")) as guest:
-        assert target(guest, str(tmp_path / "q.log")).path == str(tmp_path / "q.log")
+def test_without_a_log_file_only_stderr_is_the_log(tmp_path: Path) -> None:
+    null = LogTarget(Reach.NULL, "/dev/null", undo="/dev/null")
+    with running(f"device:{tmp_path}/serial", f"locked:{tmp_path}/pid") as guest:
+        assert target(guest) == null
+        missing = target(guest, str(tmp_path / "q.log"))
+        assert (missing.reach, missing.others) == (Reach.MOVED, ())
+        assert str(missing).startswith(f"unknown (a guess: {tmp_path}/q.log, ")
+    (tmp_path / "trace").write_bytes(b"\xff" * 8 + SIMPLE_MAGIC + bytes(8))
+    with running(str(tmp_path / "trace")) as guest:  # the simple backend's file
+        assert target(guest) == null
+    with running(str(tmp_path / "open"), str(tmp_path / "lock")) as guest:
+        found = target(guest)
+        assert replace(found, others=()) == null
+        assert [other.path for other in found.others] == [f"{tmp_path}/open", f"{tmp_path}/lock"]
+        assert str(found) == (
+            f"/dev/null (or {tmp_path}/open or {tmp_path}/lock, "
+            "if logfile of the human monitor moved it there)"
+        )
+        found = target(guest, str(tmp_path / "lock"))
+        assert (found.path, found.certain) == (f"{tmp_path}/lock", True)
+
+
+def test_a_log_that_was_moved_is_a_guess(tmp_path: Path) -> None:
+    with running("/dev/null", str(tmp_path / "one"), str(tmp_path / "two")) as guest:
+        found = target(guest, str(tmp_path / "gone"))
+        assert (found.path, found.missing) == (f"{tmp_path}/two", f"{tmp_path}/gone")
+        assert [other.path for other in found.others] == ["/dev/null", f"{tmp_path}/one"]
+    with running("/dev/null") as guest:
+        found = target(guest, str(tmp_path / "gone"))
+        assert (found.reach, found.undo, found.certain) == (Reach.NULL, "/dev/null", False)
+
+
+def test_a_spool_of_the_journal_is_the_log(tmp_path: Path) -> None:
+    with running(str(tmp_path / "spool"), str(tmp_path / "later")) as guest:
+        spools = [str(tmp_path / "absent"), str(tmp_path / "spool")]
+        for log_file in (None, str(tmp_path / "gone")):
+            found = find_log(guest, log_file, False, False, spools)
+            assert (found.path, found.certain) == (f"{tmp_path}/spool", True)
 
 
 def test_stderr_on_a_file_is_read_there(tmp_path: Path) -> None:
     with (tmp_path / "err").open("wb") as err, running(stderr=err) as guest:
         found = target(guest)
         assert (found.reach, found.fd) == (Reach.FILE, 2)
+        assert target(guest, "/dev/stderr") == found
+        (tmp_path / "err").unlink()
+        assert target(guest).path == f"{tmp_path}/err (deleted)"
+        # Of a daemon the log is its stderr, whatever else is open.
+        assert target(guest, "/x.log", daemonized=True).fd == 2
+
+
+def test_a_closed_stderr_is_no_log(tmp_path: Path) -> None:
+    closes = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
+    with running(f"device:{tmp_path}/serial", before=closes) as guest:  # it becomes descriptor 2
+        assert Path(f"/proc/{guest.pid}/fd/2").readlink() == tmp_path / "serial"
+        assert target(guest) == LogTarget(Reach.NULL, "a closed stderr", undo="/dev/null")
+    with running(str(tmp_path / "q.log"), before=closes) as guest:
+        found = target(guest, str(tmp_path / "q.log"))
+        assert (found.path, found.fd, found.certain) == (f"{tmp_path}/q.log", 2, True)
 
 
 def test_stderr_that_cannot_be_read(tmp_path: Path) -> None:
@@ -134,8 +201,6 @@ def test_a_device_or_fifo_that_d_names_is_found(tmp_path: Path) -> None:
             assert target(guest, "/dev/null") == LogTarget(
                 Reach.NULL, "/dev/null", undo="/dev/null"
             )
-            # As after `logfile` of the human monitor: it is no longer open.
-            assert target(guest, "/dev/full").fd == 2
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -146,6 +211,9 @@ def test_a_device_or_fifo_that_d_names_is_found(tmp_path: Path) -> None:
         leader, follower = pty.openpty()
         with running(os.ttyname(follower), stderr=err) as guest:
             found = target(guest, os.ttyname(follower))
+            assert (found.reach, found.undo) == (Reach.TERMINAL, os.ttyname(follower))
+        with running(stderr=follower) as guest:  # a daemon's `logfile` of a terminal
+            found = target(guest, daemonized=True)
             assert (found.reach, found.undo) == (Reach.TERMINAL, os.ttyname(follower))
         os.close(leader)
         os.close(follower)
@@ -334,7 +402,9 @@ def test_a_spool_is_told_of_before_anything_is_made() -> None:
 
 def test_a_removed_spool_that_is_still_open_is_not_the_log() -> None:
     spool = make_spool(myself())
-    with spool.path.open("ab"):
-        assert find_log(myself(), None, False, False).path == str(spool.path)
+    with running(str(spool.path)) as guest:
+        assert [other.path for other in target(guest).others] == [str(spool.path)]
+        assert find_log(guest, None, False, False, [str(spool.path)]).path == str(spool.path)
         remove_spool(spool.path)
-        assert find_log(myself(), None, False, False).path != f"{spool.path} (deleted)"
+        assert target(guest).certain
+        assert target(guest, "/gone").reach is Reach.MOVED

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtctl.backends.arrival import located_log
 from qtctl.backends.base import Request
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.target import LogTarget, Reach, has_inode, put_back, redirect, refusal
@@ -38,7 +39,7 @@ class LogFeed:
         self._end = 0
         self._decoder = decoder
         self._checked = self._looked = time.monotonic()
-        self._full = self._told_full = False
+        self._full = self._told_full = self._log_unknown = False
 
     def read(self) -> Items:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
@@ -112,7 +113,10 @@ class LogFeed:
         guest = self._session.guest
         if guest is None or has_inode(guest.pid, self._file.inode()):
             return []
-        target = self._session.facts.log_target(await self._session.backends())
+        known = not self._log_unknown
+        target = await self._where_now()
+        if self._log_unknown and known:
+            return [Loss(Backend.LOG, None, time.time_ns())]
         if target.reach is not Reach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
@@ -122,6 +126,19 @@ class LogFeed:
             self._session.notices.append(f"the log moved to {target}")
             return [Loss(Backend.LOG, None, time.time_ns())]
         return []
+
+    async def _where_now(self) -> LogTarget:
+        """Return where a log went that is no longer here; that is checked once, and reported."""
+        session = self._session
+        target = await session.log_target()
+        if target.certain or self._log_unknown:
+            return target if target.certain else LogTarget(Reach.MOVED)
+        target = await located_log(session)
+        if not target.certain:
+            self._log_unknown = True
+            session.notices.append(f"the log has left {self.source}; it goes to {target}")
+            return LogTarget(Reach.MOVED)
+        return target
 
     async def close(self) -> None:
         """Close the log; where it goes is not changed here."""
@@ -142,8 +159,8 @@ async def open_feed(request: Request) -> LogFeed:
     """
     session, owner = request.session, request.owner
     guest = session.guest
-    target = session.facts.log_target(await session.backends())
-    if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD):
+    target = await located_log(session)
+    if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD, Reach.MOVED):
         raise refusal(target)
     decoder = LogDecoder(request.table, pid=guest.pid)
     if target.reach is Reach.FILE:

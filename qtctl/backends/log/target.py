@@ -1,7 +1,8 @@
 """The log backend: where QEMU's log goes, and pointing it at a spool and back.
 
 QEMU source: ``util/log.c``, ``monitor/misc.c`` (``logfile``), ``trace/control.c``; checked on 7.2,
-10.0 and 11.1. There is no way to ask QEMU for its log file, so the process's open files tell.
+10.0 and 11.1. There is no way to ask QEMU for its log file. The command line names it, and the open
+files of the process show whether it is still that one: ``logfile`` of the human monitor moves it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import asyncio
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +22,8 @@ from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
 
+SIMPLE_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
+"""What stands at byte 8 of a file that the simple backend writes."""
 _VERIFY_TIMEOUT_S = 1.0
 _VERIFY_POLL_S = 0.01
 
@@ -33,6 +38,7 @@ class Reach(StrEnum):
     NULL = "null"
     NOWHERE = "nowhere"
     PER_THREAD = "per-thread"
+    MOVED = "moved"
     UNKNOWN = "unknown"
 
 
@@ -41,21 +47,40 @@ class LogTarget:
     """Where the log goes. ``path`` is for people; ``fd`` is the guest's descriptor of a file.
 
     ``undo`` is the HMP ``logfile`` argument that leads back here, or empty where none does.
+    ``others`` are files that may be the log instead, if somebody moved it with ``logfile``.
+    ``missing`` is a log file that the command line names and that is not open: ``logfile`` moved
+    the log, or the file was renamed, so that ``path`` is a guess.
     """
 
     reach: Reach
     path: str = ""
     fd: int = -1
     undo: str = ""
+    others: tuple[LogTarget, ...] = ()
+    missing: str = ""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the log goes there as far as the command line and the open files show."""
+        return not self.others and not self.missing
 
     def __str__(self) -> str:
-        return self.path or _WORDS[self.reach]
+        path = self.path or _WORDS[self.reach]
+        if self.missing:
+            files = " or ".join((path, *(other.path for other in self.others)))
+            guess = f"perhaps {files}" if self.path else path
+            return f"{guess} (a guess: {self.missing}, which the command line names, is not open)"
+        if self.others:
+            files = " or ".join(other.path for other in self.others)
+            return f"{path} (or {files}, if logfile of the human monitor moved it there)"
+        return path
 
 
 _WORDS = {
     Reach.NOWHERE: "nowhere (daemonized without -D)",
     Reach.PER_THREAD: "one file per thread (-d tid)",
     Reach.UNKNOWN: "unknown (the guest's process cannot be seen from here)",
+    Reach.MOVED: "unknown",
 }
 
 
@@ -68,10 +93,14 @@ class Hmp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Open:
+    """One descriptor of the guest; ``inherits``: a program that it starts gets it, too."""
+
     fd: int
     path: str
     mode: int
     write_only: bool
+    inherits: bool
+    locked: bool
     inode: tuple[int, int]
 
     @property
@@ -79,18 +108,29 @@ class _Open:
         return stat.S_ISREG(self.mode)
 
     @property
-    def is_log_file(self) -> bool:
-        # The ftrace backend's trace_marker looks like a plain file that is written only.
-        return self.is_file and self.write_only and not self.path.endswith("/trace_marker")
+    def may_be_log(self) -> bool:
+        """Whether ``util/log.c`` may have opened it: ``fopen`` of a name, to write only, no lock.
+
+        The output of a device and QEMU's own pid file are closed on exec. A lock file and the pid
+        file of libvirt, which a guest inherits, are locked. The ftrace backend's trace_marker
+        looks like a plain file.
+        """
+        named = self.path.startswith("/") and not self.path.endswith("/trace_marker")
+        return self.fd > 2 and self.write_only and self.inherits and named and not self.locked
 
 
 def find_log(
-    guest: Guest | None, log_file: str | None, daemonized: bool, per_thread: bool
+    guest: Guest | None,
+    log_file: str | None,
+    daemonized: bool,
+    per_thread: bool,
+    spools: Collection[str] = (),
 ) -> LogTarget:
-    """Find out where the guest's log goes now. Sends nothing to it.
+    """Return where the guest's log goes now, as its command line and open files show.
 
     ``log_file`` is the argument of ``-D`` (or of ``-trace file=`` where only the log backend is
-    built), ``daemonized`` and ``per_thread`` tell of ``-daemonize`` and ``-d tid``.
+    built), ``daemonized`` and ``per_thread`` tell of ``-daemonize`` and ``-d tid``. ``spools`` are
+    the files that qtctl pointed the log at, from the journal. Nothing is sent to the guest.
     """
     if per_thread:
         return LogTarget(Reach.PER_THREAD)
@@ -100,68 +140,92 @@ def find_log(
         opened = _open_files(guest.pid)
     except OSError:
         return LogTarget(Reach.UNKNOWN)
+    spool = next((e for path in spools for e in opened if _same(path, e)), None)
+    if spool is not None:
+        return LogTarget(Reach.FILE, spool.path, spool.fd)
     stderr = next((entry for entry in opened if entry.fd == 2), None)
     if daemonized:  # QEMU makes a daemon's log its stderr
-        if stderr is None or not stderr.is_file:
-            return LogTarget(Reach.NOWHERE, undo="/dev/null")
-        return LogTarget(Reach.FILE, stderr.path, 2)
-    chosen = _log_file_among(opened, guest, log_file)
-    if chosen is not None:
-        return LogTarget(Reach.FILE, chosen.path, chosen.fd)
-    return _named_device(opened, guest, log_file) or _standard_error(stderr)
+        if stderr is None or (stderr.path == os.devnull and not log_file):
+            return LogTarget(Reach.NOWHERE, undo=os.devnull)
+        return _as_target(stderr)
+    named = _named_log(opened, guest, log_file) if log_file else None
+    if named is not None:
+        return named
+    candidates = [_as_target(e) for e in opened if e.may_be_log and not _is_no_log(guest.pid, e)]
+    files = [target for target in candidates if target.reach is Reach.FILE]
+    if not log_file:
+        return replace(_standard_error(stderr), others=tuple(files))
+    # A file before a device, and what was opened last.
+    *others, guess = sorted(candidates, key=files.__contains__) or [LogTarget(Reach.MOVED)]
+    return replace(guess, others=tuple(others), missing=log_file)
 
 
-def _log_file_among(opened: list[_Open], guest: Guest, log_file: str | None) -> _Open | None:
-    """Pick the descriptor ``util/log.c`` made: write-only, a plain file, not a device's output."""
-    files = [e for e in opened if e.fd > 2 and e.is_log_file and not _given_up(e)]
-    if log_file:
-        path = Path(guest.cwd, log_file.replace("%d", str(guest.pid)))
-        for entry in files:
-            if entry.path.removesuffix(" (deleted)") == str(path) or _same(guest, path, entry):
-                return entry
-    # Not one that the command line names for a device, unless the log is what it names.
-    spoken = [word for word in guest.argv if word != log_file]
-    free = [entry for entry in files if not any(Path(entry.path).name in word for word in spoken)]
-    return max(free, key=lambda entry: entry.fd, default=None)
+def _named_log(opened: list[_Open], guest: Guest, log_file: str) -> LogTarget | None:
+    """Return the log if what the command line names for it is open; a device may be named, too."""
+    path = Path(guest.cwd, log_file.replace("%d", str(guest.pid)))
+    seen = _own_descriptor(guest, str(path)) or f"{guest.root}{path}"
+    for entry in opened:
+        if entry.fd < 2 or not entry.write_only or (entry.fd == 2 and not entry.is_file):
+            continue
+        if entry.path.removesuffix(" (deleted)") == str(path) or _same(seen, entry):
+            return _as_target(entry, "" if entry.is_file else str(path))
+    return None
 
 
-def _named_device(opened: list[_Open], guest: Guest, log_file: str | None) -> LogTarget | None:
-    """Return what the command line names for the log, if that is no plain file and still open."""
-    path = Path(guest.cwd, log_file or "")
-    others = (e for e in opened if e.fd > 2 and e.write_only and not e.is_file)
-    entry = next((e for e in others if log_file and _same(guest, path, e)), None)
-    if entry is None:
-        return None
+def _as_target(entry: _Open, name: str = "") -> LogTarget:
+    """Return an open file as the target of the log; ``name`` is what it was opened by."""
+    name = name or entry.path
+    if entry.is_file:
+        return LogTarget(Reach.FILE, entry.path, entry.fd)
     if stat.S_ISFIFO(entry.mode):  # opening it again would hang QEMU, should nobody read it
-        return LogTarget(Reach.PIPE, f"{path}, a FIFO", undo="/dev/null")
-    reach = Reach.NULL if entry.path == "/dev/null" else Reach.TERMINAL
-    return LogTarget(reach, entry.path, undo=str(path))
+        return LogTarget(Reach.PIPE, f"{name}, a FIFO", undo=os.devnull)
+    reach = Reach.NULL if entry.path == os.devnull else Reach.TERMINAL
+    return LogTarget(reach, entry.path, undo=name)
 
 
-def _given_up(entry: _Open) -> bool:
-    """Tell whether this is a removed spool: QEMU closes a log some 50 ms after ``logfile``."""
+_OWN = {"/dev/stdin": "0", "/dev/stdout": "1", "/dev/stderr": "2"}
+
+
+def _own_descriptor(guest: Guest, path: str) -> str:
+    """Return where we find what the guest calls ``/dev/stdout`` or ``/dev/fd/N``, else ''."""
+    for prefix in ("/dev/fd/", "/proc/self/fd/"):
+        if path.startswith(prefix):
+            return f"/proc/{guest.pid}/fd/{path.removeprefix(prefix)}"
+    return f"/proc/{guest.pid}/fd/{_OWN[path]}" if path in _OWN else ""
+
+
+def _is_no_log(pid: int, entry: _Open) -> bool:
+    """Return whether this is the trace file of the simple backend, or a spool that was removed.
+
+    QEMU closes a log some 50 ms after ``logfile``.
+    """
     path = Path(entry.path)
-    return path.name.endswith(" (deleted)") and path.parent.name.startswith("qtctl-spool-")
+    if path.name.endswith(" (deleted)") and path.parent.name.startswith("qtctl-spool-"):
+        return True
+    if entry.is_file:
+        with contextlib.suppress(OSError), Path(f"/proc/{pid}/fd/{entry.fd}").open("rb") as file:
+            return file.read(16)[8:] == SIMPLE_MAGIC
+    return False
 
 
-def _same(guest: Guest, path: Path, entry: _Open) -> bool:
-    with contextlib.suppress(OSError):
-        state = Path(f"{guest.root}{path}").stat()
+def _same(path: str, entry: _Open) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        state = Path(path).stat()
         return (state.st_dev, state.st_ino) == entry.inode
     return False
 
 
 def _standard_error(stderr: _Open | None) -> LogTarget:
-    if stderr is None:
-        return LogTarget(Reach.NULL, "a closed stderr", undo="/dev/null")
+    if stderr is None or not stderr.inherits:  # QEMU opened something else in its place
+        return LogTarget(Reach.NULL, "a closed stderr", undo=os.devnull)
     if stderr.is_file:
         return LogTarget(Reach.FILE, stderr.path, 2)
     if stat.S_ISSOCK(stderr.mode):
-        return LogTarget(Reach.SOCKET, "stderr, a socket", undo="/dev/null")
+        return LogTarget(Reach.SOCKET, "stderr, a socket", undo=os.devnull)
     if stat.S_ISFIFO(stderr.mode):
         return LogTarget(Reach.PIPE, "stderr, a pipe", undo="/dev/stderr")
-    if stderr.path == "/dev/null":
-        return LogTarget(Reach.NULL, "/dev/null", undo="/dev/null")
+    if stderr.path == os.devnull:
+        return LogTarget(Reach.NULL, os.devnull, undo=os.devnull)
     return LogTarget(Reach.TERMINAL, f"stderr, {stderr.path}", undo="/dev/stderr")
 
 
@@ -169,7 +233,7 @@ def _open_files(pid: int) -> list[_Open]:
     found = []
     folder = Path(f"/proc/{pid}/fd")
     for entry in folder.iterdir():
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):
             state = entry.stat()
             info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
             flags = int(info.split("flags:", 1)[1].split(None, 1)[0], 8)
@@ -179,6 +243,8 @@ def _open_files(pid: int) -> list[_Open]:
                     str(entry.readlink()),
                     state.st_mode,
                     flags & os.O_ACCMODE == os.O_WRONLY,
+                    not flags & os.O_CLOEXEC,
+                    "\nlock:" in info,
                     (state.st_dev, state.st_ino),
                 )
             )
@@ -270,6 +336,12 @@ def refusal(target: LogTarget) -> QtctlError:
         return Unsupported(
             "this guest writes one log file per thread (-d tid) and QEMU will not change that",
             hint="follow the files themselves, or start QEMU without -d tid",
+        )
+    if target.reach is Reach.MOVED:
+        return Unsupported(
+            f"the log of this guest goes to a place that is not known: {target.missing}, which its "
+            "command line names, is not open",
+            hint="qtctl hmp 'logfile FILE', with a new file",
         )
     return Unsupported(
         f"the log of this guest cannot be followed: it goes {target}",

@@ -11,18 +11,16 @@ import contextlib
 import os
 import re
 import stat
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from qtctl.backends.log.target import Hmp, has_open, quoted
+from qtctl.backends.log.target import SIMPLE_MAGIC, Hmp, has_open, quoted
 from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
 
 _STATUS = re.compile(r'Trace file "(.*)" (on|off)\.\s*', re.DOTALL)
-_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
                 continue
             if stat.S_ISREG(mode):
                 try:
-                    if _head(entry)[8:16] == _MAGIC:
+                    if _head(entry)[8:16] == SIMPLE_MAGIC:
                         return TraceFile(Reach.FILE, status.name, int(entry.name))
                 except PermissionError:
                     reach = Reach.DENIED

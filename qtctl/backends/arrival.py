@@ -1,0 +1,173 @@
+"""Checking where trace output arrives: QEMU is made to trace one event, and that is looked for.
+
+QMP itself is traced (``qapi-gen --gen-trace``, since QEMU 7.0): the command ``query-name`` fires
+``qmp_enter_query_name``. Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qtctl.backends.base import Feed
+from qtctl.backends.log.target import LogTarget, Reach
+from qtctl.backends.table import TABLE
+from qtctl.errors import QtctlError
+from qtctl.events.patterns import Selection
+from qtctl.leases.leasing import new_owner
+from qtctl.model import Backend, Guest
+from qtctl.records.batch import Batch
+from qtctl.records.items import Items
+
+if TYPE_CHECKING:
+    from qtctl.session.session import Session
+
+CHECK_EVENT = "qmp_enter_query_name"
+_COMMAND = "query-name"
+_ANSWER_S = 1.0
+_LOOK_BYTES = 1 << 24
+_POLL_S = 0.02
+SILENCE_S = 5.0
+"""How long a stream may begin without a record before that is looked into."""
+_ARRIVAL_S = 2.0
+"""How long the record of a check may take: a system log is read 4 times a second."""
+
+
+async def fire(session: Session) -> bool:
+    """Make QEMU trace :data:`CHECK_EVENT` once, and return whether it did.
+
+    The event is leased like any other and off again when this returns, unless it was on before.
+    """
+    owner = new_owner()
+    try:
+        # A guest that does not answer is not switched.
+        await session.monitor.execute(_COMMAND, timeout_s=_ANSWER_S)
+    except QtctlError:
+        return False
+    try:
+        selection = Selection.of(CHECK_EVENT)
+        report = await session.leasing.switch(owner, selection, True, told_as=())
+        if not report.changed and not report.already:
+            return False
+        await session.monitor.execute(_COMMAND)
+    except QtctlError:
+        return False
+    finally:
+        await session.end(owner)
+    return True
+
+
+async def located_log(session: Session) -> LogTarget:
+    """Return where the log goes; where the open files leave that in doubt, after a check.
+
+    A file that gets the line of the check is the log. Where none does, what the command line says
+    stands; a log that is where no one can look stays a guess.
+    """
+    target = await session.log_target()
+    guest = session.guest
+    files = [one for one in (target, *target.others) if one.reach is Reach.FILE]
+    if target.certain or guest is None or not files:
+        return target
+    with contextlib.ExitStack() as stack:
+        ends = _opened(guest, files, stack)
+        if not await fire(session):
+            return target
+        for one, fd, end in ends:
+            if CHECK_EVENT.encode() in os.pread(fd, _LOOK_BYTES, end):
+                return replace(one, others=(), missing="")
+        if len(ends) < len(files):
+            return target
+    if not target.missing:
+        return replace(target, others=())
+    rest = [one for one in (target, *target.others) if one not in files]
+    guess, *others = rest or [LogTarget(Reach.MOVED)]
+    return replace(guess, others=tuple(others), missing=target.missing)
+
+
+def _opened(
+    guest: Guest, files: Iterable[LogTarget], stack: contextlib.ExitStack
+) -> list[tuple[LogTarget, int, int]]:
+    """Open the files that can be read; return each with our descriptor and where it ends now."""
+    found = []
+    for one in files:
+        with contextlib.suppress(OSError):
+            fd = os.open(f"/proc/{guest.pid}/fd/{one.fd}", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            found.append((one, fd, os.fstat(fd).st_size))
+    return found
+
+
+class Arrival:
+    """Notices that a stream gets no record at all, and reports it once.
+
+    ``take`` is given all that is read of ``feed``, in any thread, and :meth:`watch` runs beside.
+    ``report`` is called with a text, and whether it is proven that records do not arrive.
+    """
+
+    def __init__(self, session: Session, feed: Feed, backend: Backend) -> None:
+        self._session = session
+        self._feed = feed
+        self._backend = backend
+        self._came = threading.Event()
+        self._expected = False
+
+    def take(self, items: Items) -> Items:
+        """Note whether records came; return the items without the record of the check."""
+        if self._came.is_set() and not self._expected:
+            return items
+        out: Items = []
+        for item in items:
+            if isinstance(item, Batch):
+                if (item.event >= 0).any():
+                    self._came.set()
+                if self._expected:
+                    item = self._without_check(item)
+            out.append(item)
+        return [item for item in out if not isinstance(item, Batch) or len(item)]
+
+    def _without_check(self, batch: Batch) -> Batch:
+        if CHECK_EVENT not in batch.names:
+            return batch
+        rows = np.flatnonzero(batch.event == list(batch.names).index(CHECK_EVENT))
+        if not len(rows):
+            return batch
+        self._expected = False
+        return batch.select(np.delete(np.arange(len(batch)), rows[0]))
+
+    async def watch(self, report: Callable[[str, bool], None]) -> None:
+        """Wait for a first record; where none comes, have QEMU trace one, and report if none came.
+
+        The backends that do not look at the states of QMP cannot be checked: of them only what was
+        seen is reported.
+        """
+        await asyncio.sleep(SILENCE_S)
+        if self._came.is_set():
+            return
+        if TABLE[self._backend].follows_qmp:
+            self._expected = True
+            if await fire(self._session):
+                for _ in range(round(_ARRIVAL_S / _POLL_S)):
+                    if self._came.is_set():
+                        return
+                    await asyncio.sleep(_POLL_S)
+                if not self._feed.behind():
+                    report(self._nothing_arrives(), True)
+                return
+            self._expected = False
+        if not self._came.is_set():
+            report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
+
+    def _nothing_arrives(self) -> str:
+        where = "start QEMU with -D FILE" if self._backend is Backend.LOG else "qtctl doctor"
+        return (
+            f"nothing arrives from {self._feed.source}: for a check QEMU traced {CHECK_EVENT}, "
+            f"and no record of it was read there\n"
+            f"  try: qtctl status, another --backend, {where}"
+        )
