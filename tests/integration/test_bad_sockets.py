@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import qemus
+from tests import needs, qemus
 from tests.fake_qmp import FakeProcess
 from tests.qemus import RealGuest
 from tests.running import Qtctl, Ran, Running, eventually, stopped
@@ -97,8 +97,8 @@ def test_the_variables_name_a_target_too(qtctl: Qtctl, folder: Path) -> None:
 
 def test_a_socket_that_may_not_be_opened(qtctl: Qtctl, fake: FakeProcess) -> None:
     """Root may open anything unless it gives up that one right."""
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("root needs setpriv to lose its rights")
+    if os.geteuid() == 0:
+        needs.program("setpriv", "util-linux")
     Path(fake.address).chmod(0)
     before = AS_EVERYBODY if os.geteuid() == 0 else ()
     ran = qtctl("-t", fake.address, "list", before=before)

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +21,7 @@ from qemu.qmp import QMPClient
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address
 from qtctl.monitor.client import connect
-from tests import qemus
+from tests import needs, qemus
 from tests.fake_qmp import FakeProcess
 from tests.qemus import RealGuest
 from tests.rawqmp import RawClient
@@ -135,8 +134,9 @@ def test_a_client_that_never_reads_is_hung_up_on(lent: str) -> None:
 
 
 def test_another_user_is_refused(lent: str) -> None:
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("only root can be two users, by setpriv")
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    needs.program("setpriv", "util-linux")
     path = Path(lent)
     opened = [folder for folder in path.parents if folder != Path("/")]
     modes = {folder: folder.stat().st_mode & 0o777 for folder in opened}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -60,20 +61,21 @@ def test_ps_finds_it_with_all_facts(qemu: Qemu, run: Qtctl) -> None:
 
 
 def test_every_kind_of_target_reaches_it(run: Qtctl) -> None:
-    with RealGuest(require("path"), extra=["-name", "by-name"]) as guest:
+    name = f"by-name-{os.getpid()}"
+    with RealGuest(require("path"), extra=["-name", name]) as guest:
         path = guest.address
         targets = [
             path,
             f"unix:{path}",
             f"unix:{path},server=on,wait=off",
             str(guest.pid),
-            "by-name",
+            name,
         ]
         calls = [run.start("-t", target, "qmp", "query-status") for target in targets]
         for call in calls:
             assert json.loads(call.finish().said(0).out)["status"] == "running"
-        for name in ("QTCTL_TARGET", "QMP_SOCKET"):
-            run("status", env={name: path}).said(0)
+        for variable in ("QTCTL_TARGET", "QMP_SOCKET"):
+            run("status", env={variable: path}).said(0)
 
 
 def test_an_empty_target_is_not_the_only_guest_that_runs(run: Qtctl) -> None:
@@ -120,8 +122,11 @@ def test_listing_and_switching(qemu: Qemu, run: Qtctl) -> None:
 
 
 def test_all_events_at_once_with_some_left_out(qemu: Qemu, run: Qtctl) -> None:
-    """Thousands of events, the unavailable ones among them, with few commands and an exact end."""
-    with RealGuest(qemu, image="virtio-blk") as guest:
+    """Thousands of events, the unavailable ones among them, with few commands and an exact end.
+
+    The guest is paused: one that logs all it does has little time for its monitor.
+    """
+    with RealGuest(qemu, image="virtio-blk", extra=["-S"]) as guest:
         target = ("-t", guest.address)
         run(*target, "enable", "usb_ohci_*").said(0)
         before = enabled(guest, run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from qtctl.backends.detect import signs_of_binary
 from qtctl.monitor.guests import start_ticks
+from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually
 
@@ -29,8 +29,7 @@ def guest() -> Iterator[RealGuest]:
     with Path(qemu.command[0]).open("rb") as file:
         if not signs_of_binary(file).usdt_provider_qemu:
             pytest.skip("the QEMU in $QTCTL_TEST_QEMU has no USDT probes")
-    if shutil.which("bpftrace") is None:
-        pytest.skip("bpftrace is not installed")
+    needs.program("bpftrace", "bpftrace")
     if not Path("/sys/kernel/tracing/trace_marker").exists():
         pytest.skip("a QEMU with ftrace does not start where tracefs is not mounted")
     null = subprocess.DEVNULL

@@ -30,7 +30,7 @@ from qtctl.records.columns import Record
 from qtctl.records.items import Items, Loss
 from tests import needs
 from tests.qemus import RealGuest, require
-from tests.running import Qtctl, eventually
+from tests.running import PATIENCE_SECONDS, Qtctl, eventually
 from tests.samples import declarations
 
 SOCKET = Path("/dev/log")
@@ -89,7 +89,7 @@ class Rsyslog:
 
     def end(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.wait(60)
         SOCKET.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ def rsyslog(tmp_path: Path) -> Callable[..., Rsyslog]:
 def own_journald() -> Iterator[subprocess.Popen[bytes]]:
     """Run a journald in a namespace of the test's own, with /dev/log pointing at it."""
     if not JOURNALD.exists() or shutil.which("journalctl") is None:
-        pytest.skip("no systemd-journald here")
+        needs.packaged("systemd-journald", "systemd")
     name = f"qtctltest{os.getpid()}"
     place = Path(f"/run/systemd/journal.{name}")
     process = subprocess.Popen([JOURNALD, name], stderr=subprocess.DEVNULL)
@@ -126,7 +126,7 @@ def own_journald() -> Iterator[subprocess.Popen[bytes]]:
     finally:
         SOCKET.unlink(missing_ok=True)
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(place, ignore_errors=True)
         for base in ("/var/log/journal", "/run/log/journal"):
             for left in Path(base).glob(f"*.{name}"):
@@ -177,7 +177,7 @@ async def follow(pid: int) -> tuple[SyslogFeed, list[str]]:
     return await open_feed(request), cast(list[str], session.notices)
 
 
-async def until(feed: SyslogFeed, count: int, seconds: float = 10.0) -> Items:
+async def until(feed: SyslogFeed, count: int, seconds: float = PATIENCE_SECONDS) -> Items:
     """Read until ``count`` records were read or lost."""
     found: Items = []
     deadline = time.monotonic() + seconds
@@ -190,7 +190,7 @@ async def until(feed: SyslogFeed, count: int, seconds: float = 10.0) -> Items:
 async def rest(feed: SyslogFeed) -> Items:
     found: Items = []
     await feed.settle()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not feed.settled():
         assert time.monotonic() < deadline
         found += await feed.wait(0.1)
@@ -256,7 +256,7 @@ async def test_rsyslog_rate_limit_read_and_lost_are_what_was_said(
         produced = 5000
         await asyncio.to_thread(writer.write, produced)
         found = await until(feed, 200)
-        while not lost(found) and produced < 5100:  # the count comes with a later message
+        while total(found) < produced < 5100:  # the count comes with a message a second later
             await asyncio.to_thread(writer.write)
             produced += 1
             found += await until(feed, 1, 0.2)
@@ -269,9 +269,14 @@ async def test_rsyslog_rate_limit_read_and_lost_are_what_was_said(
 
 async def test_rsyslog_a_limit_without_its_count_is_said(rsyslog: Callable[..., Rsyslog]) -> None:
     limits = ('SysSock.RateLimit.Interval="60"', 'SysSock.RateLimit.Burst="200"')
-    with rsyslog(*limits), Writer() as writer:
+    with rsyslog(*limits) as daemon, Writer() as writer:
         feed, notices = await follow(writer.pid)
         await asyncio.to_thread(writer.write, 300)
+        # A message of rsyslogd's own has another way to the file than those of programs.
+        dropping = b"begin to drop messages"
+        await asyncio.to_thread(
+            eventually, lambda: dropping in daemon.out.read_bytes(), "rsyslogd drops messages"
+        )
         found = await rest(feed)
         await feed.close()
     assert len(records(found)) == 200
@@ -297,14 +302,14 @@ async def test_rsyslog_dies_and_comes_back(rsyslog: Callable[..., Rsyslog]) -> N
         assert len(records(await until(feed, 1))) == 1
         await asyncio.to_thread(daemon.end, signal.SIGKILL)
         gap: Items = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not gap and time.monotonic() < deadline:
             gap = await feed.wait(0.1)
         assert [item.count for item in gap if isinstance(item, Loss)] == [None]
         assert "has ended" in notices[0]
         await asyncio.to_thread(daemon.start)
         found: Items = []
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not found and time.monotonic() < deadline:
             await asyncio.to_thread(writer.write)
             found = await until(feed, 1, 0.3)
