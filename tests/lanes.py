@@ -25,13 +25,23 @@ SYSLOG = "syslog"
 TRACEFS = "tracefs"
 #: A user has one session daemon of LTTng's.
 LTTNG = "lttng"
+#: A guest that floods its log takes a processor, and so does qtctl behind it.
+FLOOD = "flood"
 #: bpftrace sets probes in the memory of every process that has the program open.
 PROBES = "probes"
 
 #: The group of a module or a test, by the beginning of its node id. Long groups come first.
-_GROUPS = {
+GROUPS = {
     "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
     "tests/real/test_readme.py": README,
+    "tests/real/test_flood.py": FLOOD,
+    "tests/real/test_guard_real.py": FLOOD,
+    "tests/real/test_kills.py": FLOOD,
+    "tests/real/test_probe_real.py": FLOOD,
+    "tests/real/test_prompt_real.py": FLOOD,
+    "tests/real/test_pane_real.py": FLOOD,
+    "tests/real/test_record_real.py::test_every_turn": FLOOD,
+    "tests/integration/test_flooding.py": FLOOD,
     "tests/real/test_syslog_real.py": SYSLOG,
     "tests/real/test_same_records.py": SYSLOG,
     "tests/real/test_saved_real.py": SYSLOG,
@@ -58,19 +68,17 @@ _FOLDERS = ("real", "integration", "conformance", "fake_qmp", "unit")
 
 def group_of(nodeid: str) -> str | None:
     """Return the group of a test, or nothing when it can run beside any other."""
-    for begin, group in _GROUPS.items():
-        if nodeid.startswith(begin):
-            return group
-    if nodeid.startswith("tests/real/") and (found := re.search(r"\[(.*)\]", nodeid)):
-        for part in re.split(r"[- ]", found[1]):
-            if part in _PARAMETERS:
-                return _PARAMETERS[part]
-    return None
+    group = next((group for begin, group in GROUPS.items() if nodeid.startswith(begin)), None)
+    if group in (None, FLOOD) and nodeid.startswith("tests/real/"):
+        found = re.search(r"\[(.*)\]", nodeid)
+        for part in re.split(r"[- ]", found[1]) if found else ():
+            group = _PARAMETERS.get(part, group)
+    return group
 
 
 def turn_of(nodeid: str) -> int:
     """Return when a test has its turn: the lowest first."""
-    groups = list(dict.fromkeys(_GROUPS.values()))
+    groups = list(dict.fromkeys(GROUPS.values()))
     if (group := group_of(nodeid)) is not None:
         return groups.index(group)
     folder = nodeid.split("/")[1] if nodeid.count("/") > 1 else ""

@@ -1,0 +1,46 @@
+"""Tests that need the same thing of the machine are in one group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import lanes
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/unit/test_text.py::test_it[syslog]", None),
+        ("tests/real/test_syslog_real.py::test_it", lanes.SYSLOG),
+        ("tests/real/test_record_real.py::test_it", None),
+        ("tests/real/test_record_real.py::test_it[rsyslog]", lanes.SYSLOG),
+        ("tests/real/test_saved_real.py::test_it[journald short]", lanes.SYSLOG),
+        ("tests/real/test_guard_real.py::test_it[path]", lanes.FLOOD),
+        ("tests/real/test_guard_real.py::test_it[built-ftrace-5000]", lanes.TRACEFS),
+        ("tests/real/test_readme.py::test_it[qtctl tail --backend ust]", lanes.README),
+    ],
+)
+def test_the_group_is_found_by_the_name(nodeid: str, group: str | None) -> None:
+    assert lanes.group_of(nodeid) == group
+
+
+@pytest.mark.parametrize("begin", lanes.GROUPS)
+def test_what_is_in_a_group_exists(begin: str) -> None:
+    path, _, function = begin.partition("::")
+    assert f"def {function}" in (TOP / path).read_text()
+
+
+def test_groups_start_first_and_unit_tests_last() -> None:
+    order = [
+        "tests/integration/test_bad_protocol.py::test_every_fault",
+        "tests/real/test_syslog_real.py::test_it",
+        "tests/real/test_core_real.py::test_it",
+        "tests/integration/test_top.py::test_it",
+        "tests/unit/test_text.py::test_it",
+    ]
+    mixed = [order[at] for at in (3, 1, 4, 0, 2)]
+    assert sorted(mixed, key=lanes.turn_of) == order
