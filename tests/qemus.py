@@ -49,7 +49,7 @@ _CODE: dict[Image, bytes] = {
 }
 
 _POLL_SECONDS = 0.01
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
 

@@ -7,7 +7,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 class RawClient:

@@ -152,10 +152,14 @@ class Stopwatch:
         self._stalled = _stalled()
 
     @property
+    def stalled(self) -> float:
+        """For how many of the seconds since this was made some process waited."""
+        return _stalled() - self._stalled
+
+    @property
     def seconds(self) -> float:
-        """The seconds since this was made."""
-        elapsed = time.monotonic() - self._began
-        return max(0.0, elapsed - (_stalled() - self._stalled))
+        """The other seconds since this was made."""
+        return max(0.0, time.monotonic() - self._began - self.stalled)
 
 
 def _stalled() -> float:

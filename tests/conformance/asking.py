@@ -11,7 +11,7 @@ from typing import Any
 
 from .calls import Call
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 #: Ends every call, so that a call with no answer, or two, is seen as such.
 #: Before negotiation it is refused, under its id all the same.
 _MARK = "end-of-call"

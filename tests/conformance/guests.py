@@ -16,7 +16,7 @@ from tests.qemus import RealGuest
 from .asking import Asker
 from .calls import call, hmp
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 #: An event that the guest, or the fake in its place, fires all the time.
 EVENT = "virtio_blk_handle_read"
 

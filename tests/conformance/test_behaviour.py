@@ -43,7 +43,7 @@ def test_a_second_client_is_greeted_only_when_the_first_leaves(which: str, tmp_p
             second.setblocking(False)
             with pytest.raises(BlockingIOError):
                 second.recv(1)
-            second.settimeout(20)
+            second.settimeout(60)
             first.close()
             assert lines.readline().startswith(b'{"QMP": ')
 

@@ -32,7 +32,7 @@ from qtctl.records.items import Items, Loss
 from qtctl.session.session import Session
 from tests import needs
 from tests.provider import Program
-from tests.running import TOP, eventually
+from tests.running import TOP, Stopwatch, eventually
 
 DECLARED = """
 own_count(uint64_t n) "%"PRIu64
@@ -46,7 +46,7 @@ own_no_probe(int a) "%d"
 TABLE = EventTable.build(
     [*parse_declarations(DECLARED).by_name, "own_undeclared"], parse_declarations(DECLARED).by_name
 )
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -217,11 +217,12 @@ async def test_a_record_is_read_soon_after_its_event(provider: Provider) -> None
     late, off = [], []
     async with opened(provider, "own_clock") as feed:
         for _ in range(40):
+            watch = Stopwatch()
             provider.tell("clock")
             found: list[Record] = []
             while not found:
                 found = records([*await feed.wait(1.0), *feed.read()])
-            late.append((time.time_ns() - int(found[0].args["ns"])) / 1e6)
+            late.append((time.time_ns() - int(found[0].args["ns"])) / 1e6 - watch.stalled * 1e3)
             off.append(abs(found[0].time_ns - int(found[0].args["ns"])) / 1e6)
     print(f"latency ms: median {sorted(late)[20]:.2f}, worst {max(late):.2f}; clock {max(off):.3f}")
     assert sorted(late)[20] < 500
@@ -254,7 +255,7 @@ async def test_a_tracer_that_dies_is_told_and_one_of_a_dead_guest_is_not(
     async with opened(provider, "own_count") as feed:
         feed._tracer.process.kill()
         with pytest.raises(QtctlError, match="bpftrace ended while it followed guest"):
-            await asyncio.wait_for(_read_on(feed), 10)
+            await asyncio.wait_for(_read_on(feed), LIMIT_S)
     gone = Provider(program)
     async with opened(gone, "own_count") as feed:
         gone.stop()

@@ -154,7 +154,7 @@ def test_fish_offers_with_descriptions(qtctl: Qtctl, home: Path) -> None:
             cwd=home,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=True,
         )
         assert not ran.stderr

@@ -269,7 +269,7 @@ def test_a_daemonized_guest_logs_nowhere_before_and_after(run: Qtctl, tmp_path: 
             *("-qmp", f"unix:{socket},server=on,wait=off"),
         ],
         check=True,
-        timeout=20,
+        timeout=60,
     )
     pid = int(pid_file.read_text())
     try:

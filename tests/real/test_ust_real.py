@@ -19,7 +19,7 @@ pytestmark = pytest.mark.qemu
 
 ROUND = ["virtio_blk_handle_read", "virtio_blk_rw_complete", "virtio_blk_req_complete"]
 #: A guest whose session daemon went away looks for the next one only every 5 s.
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture(scope="module")

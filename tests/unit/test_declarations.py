@@ -41,9 +41,9 @@ def test_whole_file_is_quick() -> None:
     text = declarations_text("11.1")
     best = 9.0
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         parse_declarations(text)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     # 40 ms where it was written; the promise is 120.
     assert best < 0.5
 

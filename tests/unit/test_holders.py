@@ -158,8 +158,8 @@ def test_it_is_quick(net: Net) -> None:
     net.accept(listener)
 
     def seconds() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         holders(Address(path=path))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(5)) < 0.05

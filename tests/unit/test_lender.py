@@ -8,7 +8,7 @@ import socket
 
 from qtctl.monitor.lending import Lender
 
-_SECONDS = 10.0
+_SECONDS = 60.0
 
 
 class Line:

@@ -67,7 +67,7 @@ async def test_a_flood_is_thinned_and_nothing_more_is_formatted_than_is_drawn() 
 async def test_the_count_is_told_when_a_flood_ends() -> None:
     drawn = Drawn()
     await drawn.screen.put(drawn.records, 1000)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await drawn.told.wait()
     assert drawn.lines[-1] == f"... {1000 - BURST:,} more, counted and not drawn"
 
