@@ -28,7 +28,7 @@ from tests.running import TOP, eventually
 MIRROR = os.environ.get("QTCTL_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 ARGUMENTS = shlex.split(os.environ.get("QTCTL_FIELD_PYTEST", ""))
 _BOOTSTRAP_SECONDS = 600
-_DEMO_SECONDS = 600
+_DEMO_SECONDS = 1800
 _SUITE_SECONDS = 3600
 
 #: How this machine reaches packages; a fresh system gets the same, below its own root.
@@ -133,6 +133,20 @@ class System:
         eventually(gone, "nothing runs in the fresh system")
 
 
+def _remove(system: System) -> None:
+    system.end()
+    assert f"{system.root}/" not in Path("/proc/self/mountinfo").read_text()
+    if system.root.exists():
+        shutil.rmtree(system.root)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove systems of runs that were killed."""
+    for root in folder.glob("fresh-*/"):
+        if not Path("/proc", root.name.removeprefix("fresh-")).exists():
+            _remove(System(root, folder))
+
+
 def _folder() -> Path:
     named = os.environ.get("QTCTL_FIELD_DIR")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -191,19 +205,16 @@ def system() -> Iterator[System]:
         pytest.skip(f"no mount namespace can be made here: {tried.stderr.strip()}")
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
     base = _bootstrapped(folder)
     made = System(folder / f"fresh-{os.getpid()}", folder / "kept")
-    began = time.monotonic()
     try:
         subprocess.run(["cp", "-a", "--reflink=auto", base, made.root], check=True)
         _configure(made.root)
         _put_sources(made.root)
-        print(f"copied in {time.monotonic() - began:.1f} s")
         yield made
     finally:
-        made.end()
-        assert str(made.root) not in Path("/proc/self/mountinfo").read_text()
-        shutil.rmtree(made.root)
+        _remove(made)
 
 
 @pytest.mark.timeout(_BOOTSTRAP_SECONDS + _DEMO_SECONDS + 120)
