@@ -18,12 +18,12 @@ from typing import Any, Self
 import pytest
 
 import qtctl
+from qtctl.backends.ftrace import feed as feeds
+from qtctl.backends.ftrace import shared as ftraceshared
+from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ftrace.feed import FtraceFeed
 from qtctl.backends.ftrace.tracefs import TracePipe
-from qtctl.backends.ftrace.tracefs import feed as feeds
-from qtctl.backends.ftrace.tracefs import shared as ftraceshared
-from qtctl.backends.ftrace.tracefs import tracefs as ftrace
 from qtctl.errors import Unsupported
 from qtctl.leases.journal import Resource
 from qtctl.records.batch import Batch, EventTable

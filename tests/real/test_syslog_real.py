@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 import pytest
 
 from qtctl.backends.base import Request
-from qtctl.backends.syslog.daemon import daemon as syslog
+from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import find_daemon, find_file
 from qtctl.backends.syslog.feed import SyslogFeed, open_feed
 from qtctl.errors import Unsupported

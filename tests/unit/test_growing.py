@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qtctl.backends import growing
+from qtctl.backends.spool import growing
 from qtctl.backends.spool.growing import Gap, GrowingFile
-from qtctl.backends.spool.spool import MIB, growing, punch
+from qtctl.backends.spool.spool import MIB, punch
 from tests.running import PATIENCE_SECONDS, Stopwatch
 
 
