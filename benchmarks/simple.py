@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.common import QTCTL, best, peer, print_rates, too_slow
 from benchmarks.traces import Repeated, declared
+from qtctl.backends.base import Clocks
 from qtctl.backends.saved import CHUNK_BYTES
 from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -39,7 +40,7 @@ def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> f
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     decoder, began = SimpleDecoder(table), time.process_time()
     for chunk in chunks:
-        for item in decoder.feed(chunk):
+        for item in decoder.feed(chunk, Clocks(0)):
             assert isinstance(item, Batch)
             work(item)
     return decoder.records / (time.process_time() - began)

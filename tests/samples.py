@@ -18,7 +18,8 @@ import pytest
 
 import qtctl
 from qtctl.events.declarations import Declarations, parse_declarations
-from qtctl.records.batch import EventTable
+from qtctl.records.batch import Batch, EventTable
+from qtctl.records.items import Items
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = ("7.2", "10.2", "11.1")
@@ -49,6 +50,18 @@ def event_table(version: str) -> EventTable:
 @cache
 def capture(name: str) -> bytes:
     return gzip.decompress((DATA / f"{name}.gz").read_bytes())
+
+
+def only_batch(items: Items) -> Batch:
+    """Return what a decoder made of bytes that hold records and no loss."""
+    [batch] = items
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def batches(items: Items) -> list[Batch]:
+    """Return the batches among what a decoder made."""
+    return [item for item in items if isinstance(item, Batch)]
 
 
 @cache

@@ -1,10 +1,10 @@
-"""What a stream needs of a backend, whichever it is."""
+"""What a backend is made of: a source of bytes, a decoder of them, and the feed that joins both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from qtctl.leases.journal import Owner
 from qtctl.records.event_table import EventTable
@@ -12,6 +12,36 @@ from qtctl.records.items import Items
 
 if TYPE_CHECKING:
     from qtctl.session.session import Session
+
+
+class Clocks(NamedTuple):
+    """When bytes were read, and how far the clock of their records is from Unix time; both in ns.
+
+    ``now_ns`` is the Unix time at which they were read: of records and losses without a time.
+    ``offset_ns`` is added to the times that the bytes hold.
+    """
+
+    now_ns: int
+    offset_ns: int = 0
+
+
+class Decoder(Protocol):
+    """Decodes the bytes of one backend; opens no files and awaits nothing.
+
+    However the bytes are cut, the records are the same. No bytes make it raise, and what it cannot
+    read is a line of text, a record with its raw arguments, or a counted :class:`Loss` at its
+    place.
+    """
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the unfinished record that is kept for the next call; bounded."""
+
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes; no batch of what it returns is empty."""
+
+    def flush(self, clocks: Clocks) -> Items:
+        """Decode what is kept as if the bytes ended here; the next bytes begin a new record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,27 @@ class EventTable:
             self._plans[event] = None if declaration is None else make_plan(declaration)
         return self._plans[event]
 
+    def match(
+        self, data: bytes, start: Int64Array, stop: Int64Array
+    ) -> tuple[NDArray[np.int32], Int64Array]:
+        """Find the event whose name each data[start[i]:stop[i]] begins with, and a blank behind.
+
+        Returns the events (-1: none) and where their arguments begin.
+        """
+        event, begin = np.empty(len(start), np.int32), np.empty(len(start), np.int64)
+        naming.match_names(
+            data,
+            self.blob,
+            self.offsets.data,
+            self.slots.data,
+            self.longest,
+            np.ascontiguousarray(start).data,
+            np.ascontiguousarray(stop).data,
+            event.data,
+            begin.data,
+        )
+        return event, begin
+
     def read(
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:

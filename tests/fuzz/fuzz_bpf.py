@@ -59,7 +59,7 @@ def check(data: bytes, rng: random.Random) -> None:
     """Hold the promises for one input."""
     decoder = decoder_of()
     whole = decoded(data, decoder=decoder)
-    assert all(isinstance(item, Record) or item.count >= 0 for item in whole)
+    assert all(isinstance(item, Record) or (item.count or 0) > 0 for item in whole)
     taken = [one for one in data.split(b"\n") if one]
     silent = sum(one.startswith(_SILENT) for one in taken)
     assert len(taken) - silent <= len(whole) <= len(taken), data

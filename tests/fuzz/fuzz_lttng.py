@@ -10,8 +10,10 @@ import argparse
 import random
 import time
 
-from qtctl.backends.ust.decoder import Discarded, LttngDecoder
+from qtctl.backends.base import Clocks
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.records.batch import Batch
+from qtctl.records.items import Loss
 from tests.samples import event_table
 from tests.unit.test_lttng_decoder import live_text, warning
 
@@ -47,10 +49,10 @@ def read(data: bytes, rng: random.Random | None = None) -> list[object]:
     at = 0
     while at < len(data):
         size = rng.randrange(1, 200) if rng else len(data)
-        for item in decoder.feed(data[at : at + size], now_ns=1):
+        for item in decoder.feed(data[at : at + size], Clocks(1)):
             out += list(item.records()) if isinstance(item, Batch) else [item]
         at += size
-    for item in decoder.flush(now_ns=1):
+    for item in decoder.flush(Clocks(1)):
         out += list(item.records()) if isinstance(item, Batch) else [item]
     assert decoder.pending_bytes == 0
     return out
@@ -62,7 +64,7 @@ def check(data: bytes, rng: random.Random) -> None:
     lines = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
     warnings = data.count(b"WARNING: Tracer")
     assert lines - warnings <= len(whole) <= lines, (lines, warnings, len(whole), data)
-    assert all(i.count is None or i.count > 0 for i in whole if isinstance(i, Discarded))
+    assert all(i.count is None or i.count > 0 for i in whole if isinstance(i, Loss))
     # A plan is made from the first rows read together, so arguments may differ with the cut
     # where the rows contradict each other; what the records are may not.
     assert _shape(read(data, rng)) == _shape(whole), data
@@ -70,7 +72,7 @@ def check(data: bytes, rng: random.Random) -> None:
 
 def _shape(items: list[object]) -> list[object]:
     return [
-        i if isinstance(i, Discarded) else (getattr(i, "name", ""), getattr(i, "time_ns", 0))
+        i if isinstance(i, Loss) else (getattr(i, "name", ""), getattr(i, "time_ns", 0))
         for i in items
     ]
 

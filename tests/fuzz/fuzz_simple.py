@@ -13,8 +13,10 @@ import random
 import sys
 import time
 
-from qtctl.backends.simple.decoder import Hole, SimpleDecoder, read_names
-from qtctl.records.batch import Batch, EventTable
+from qtctl.backends.base import Clocks
+from qtctl.backends.simple.decoder import SimpleDecoder, read_names
+from qtctl.records.batch import EventTable
+from qtctl.records.items import Items, Loss
 from tests.samples import capture, declarations
 
 _VERSIONS = ("7.2", "10.2")
@@ -66,22 +68,22 @@ def run(table: EventTable, data: bytes, cuts: list[int]) -> list[object]:
     seen: list[object] = []
     taken = 0
     for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
-        items = decoder.feed(data[begin:end])
+        items = decoder.feed(data[begin:end], Clocks(0))
         taken += check(items, seen)
         assert decoder.pending_bytes < _LONGEST_PENDING
         assert decoder.position + decoder.pending_bytes == end
-    taken += check(decoder.flush(), seen)
+    taken += check(decoder.flush(Clocks(0)), seen)
     assert decoder.position == len(data)
     assert taken + decoder.unread <= len(data)
     return [*seen, decoder.records, decoder.unread, decoder.first_unread]
 
 
-def check(items: list[Batch | Hole], seen: list[object]) -> int:
+def check(items: Items, seen: list[object]) -> int:
     """Check batches and note their records; return how many bytes these take."""
     taken = 0
     for item in items:
-        if isinstance(item, Hole):
-            seen.append((item.count, item.at))
+        if isinstance(item, Loss):
+            seen.append((item.count, item.time_ns))
             continue
         assert (item.begin >= item.start).all()
         assert (item.stop >= item.begin).all()

@@ -8,6 +8,7 @@ losses, in the same order; a decoder keeps no more than one unfinished line.
 
 from __future__ import annotations
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from tests.fuzz.lines import check, main
 from tests.samples import capture, event_table
@@ -20,9 +21,9 @@ def decode(chunks: list[bytes]) -> list[object]:
     decoder = SyslogDecoder(event_table("7.2"), pid=_PID, unit="a.scope", line_limit=_LIMIT)
     seen: list[object] = []
     for chunk in chunks:
-        check(decoder.feed(chunk, now_ns=_NOW), seen)
+        check(decoder.feed(chunk, Clocks(_NOW)), seen)
         assert decoder.pending_bytes <= _LIMIT
-    check(decoder.flush(now_ns=_NOW), seen)
+    check(decoder.flush(Clocks(_NOW)), seen)
     assert decoder.pending_bytes == 0
     return seen
 

@@ -8,6 +8,7 @@ losses, in the same order; a decoder keeps no more than one unfinished record.
 
 from __future__ import annotations
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.model import Declaration
 from qtctl.records.batch import EventTable
@@ -29,10 +30,10 @@ def decode(chunks: list[bytes]) -> list[object]:
     )
     seen: list[object] = []
     for chunk in chunks:
-        check(decoder.feed(chunk, offset_ns=10, now_ns=5), seen)
+        check(decoder.feed(chunk, Clocks(5, 10)), seen)
         # A record of three lines, each short of the limit.
         assert decoder.pending_bytes <= 3 * (_LIMIT + 1)
-    check(decoder.flush(offset_ns=10, now_ns=5), seen)
+    check(decoder.flush(Clocks(5, 10)), seen)
     assert decoder.pending_bytes == 0
     return merged(seen)
 

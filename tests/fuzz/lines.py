@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from qtctl.backends.ftrace.decoder import Missed
 from qtctl.records.batch import Batch
+from qtctl.records.items import Loss
 
 Decode = Callable[[list[bytes]], list[object]]
 """Decodes chunks, checks what must hold, returns what must not depend on the chunks."""
@@ -46,10 +46,10 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-def check(items: Sequence[Batch | Missed], seen: list[object]) -> None:
+def check(items: Sequence[Batch | Loss], seen: list[object]) -> None:
     """Check what every batch promises, and note its records."""
     for item in items:
-        if isinstance(item, Missed):
+        if isinstance(item, Loss):
             assert item.count is None or item.count >= 0
             seen.append(item.count)
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import Unsupported
@@ -27,7 +28,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
 from qtctl.records.event_table import EventTable
 from qtctl.records.extra import need_analysis
-from tests.samples import capture, declarations, event_table
+from tests.samples import capture, declarations, event_table, only_batch
 from tests.simplefiles import event, header, mapping
 
 DECLARED = """\
@@ -48,7 +49,9 @@ TEXTS = [
 
 def simple(*records: bytes, table: EventTable = TABLE) -> Batch:
     decoder = SimpleDecoder(table)
-    [batch] = [one for one in decoder.feed(BEGIN + b"".join(records)) if isinstance(one, Batch)]
+    [batch] = [
+        one for one in decoder.feed(BEGIN + b"".join(records), Clocks(0)) if isinstance(one, Batch)
+    ]
     return batch
 
 
@@ -142,7 +145,7 @@ def test_only_what_is_asked_for() -> None:
 
 def test_lines_that_are_no_events() -> None:
     text = b"1@2.000003:odd 5 -5 five 0x5 7\nIN: \xff\nodd what\n"
-    batch = LogDecoder(TABLE, clock=Clock.REALTIME).feed(text, now_ns=99)
+    batch = only_batch(LogDecoder(TABLE, clock=Clock.REALTIME).feed(text, Clocks(99)))
     same(batch)
     assert lines_rows(batch, LINES).to_pylist() == [
         {
@@ -166,7 +169,7 @@ def test_lines_that_are_no_events() -> None:
 @pytest.mark.parametrize("version", ["7.2", "10.2"])
 def test_captures_of_the_simple_backend(version: str) -> None:
     decoder = SimpleDecoder(event_table(version))
-    items = decoder.feed(capture(f"qemu-{version}-simple-v4.bin"))
+    items = decoder.feed(capture(f"qemu-{version}-simple-v4.bin"), Clocks(0))
     batches = [item for item in items if isinstance(item, Batch)]
     assert batches
     for batch in batches:
@@ -176,13 +179,13 @@ def test_captures_of_the_simple_backend(version: str) -> None:
 @pytest.mark.parametrize("version", ["7.2", "10.2", "11.1"])
 def test_captures_of_logs(version: str) -> None:
     decoder = LogDecoder(EventTable.build(None, declarations(version).by_name))
-    batch = decoder.feed(capture(f"qemu-{version}-log-timestamp.txt"), now_ns=1)
+    batch = only_batch(decoder.feed(capture(f"qemu-{version}-log-timestamp.txt"), Clocks(1)))
     assert len(batch) > 100
     same(batch)
 
 
 def test_an_empty_batch_has_no_tables() -> None:
-    batch = LogDecoder(TABLE).feed(b"", now_ns=0)
+    batch = only_batch(LogDecoder(TABLE).feed(b"a line\n", Clocks(0))).first(0)
     assert arrow_tables(batch) == {}
     assert len(events_rows(batch, EVENTS)) == len(lines_rows(batch, LINES)) == 0
 

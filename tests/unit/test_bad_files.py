@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.events.patterns import Selection
@@ -62,7 +63,7 @@ def batch(data: bytes, declared: str = DECLARED) -> tuple[Batch, dict[str, Decla
     """Give the records of a simple trace's events, and their declarations."""
     known = dict(parse_declarations(declared).by_name)
     begin = header() + b"".join(mapping(n, name) for n, name in enumerate(known))
-    [found] = SimpleDecoder(EventTable.build(None, known)).feed(begin + data)
+    [found] = SimpleDecoder(EventTable.build(None, known)).feed(begin + data, Clocks(0))
     assert isinstance(found, Batch)
     return found, known
 

@@ -1,4 +1,4 @@
-"""The decoder of bpftrace's lines: real lines, any cut, hostile bytes, losses told once."""
+"""The decoder of bpftrace's lines: real lines, losses counted once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.dtrace.decoder import LINE_LIMIT, BpfArguments, BpfDecoder, Dropped
+from qtctl.backends.base import Clocks
+from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Loss
 from tests.samples import FORMS, capture, running
 
 NOW = 77
@@ -64,20 +66,20 @@ def lost(count: int) -> bytes:
 
 def decoder_of(table: EventTable = TABLE) -> BpfDecoder:
     known = {i: d.arguments for i, n in enumerate(table.names) if (d := table.declarations.get(n))}
-    return BpfDecoder(table, BpfArguments(known, MARK), OFFSET, 9)
+    return BpfDecoder(table, BpfArguments(known, MARK), 9)
 
 
 def decoded(
     data: bytes, cuts: list[int] | None = None, decoder: BpfDecoder | None = None
-) -> list[Record | Dropped]:
+) -> list[Record | Loss]:
     decoder = decoder or decoder_of()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
-    items: list[Batch | Dropped] = []
+    items: list[Batch | Loss] = []
     for low, high in pairwise(edges):
-        items += decoder.feed(data[low:high], now_ns=NOW)
-    items += decoder.flush(now_ns=NOW)
+        items += decoder.feed(data[low:high], Clocks(NOW, OFFSET))
+    items += decoder.flush(Clocks(NOW, OFFSET))
     assert decoder.pending_bytes == 0
-    out: list[Record | Dropped] = []
+    out: list[Record | Loss] = []
     for item in items:
         out += list(item.records()) if isinstance(item, Batch) else [item]
     return out
@@ -110,7 +112,7 @@ def test_losses_are_told_at_their_place_and_signs_of_life_are_no_records() -> No
     decoder = decoder_of()
     data = line(b"2 1 1") + lost(12) + line(b"~ 2f 1") + line(b"2 2 1") + line(b"~ 4f 1") + lost(3)
     found = decoded(data, decoder=decoder)
-    kinds = [item.count if isinstance(item, Dropped) else item.name for item in found]
+    kinds = [item.count if isinstance(item, Loss) else item.name for item in found]
     assert kinds == ["own_nothing", 12, "own_nothing", 3]
     assert decoder.alive == {1: 0x4F}
 
@@ -120,7 +122,7 @@ def test_a_loss_is_told_without_the_signs_of_life_among_it() -> None:
     parts = [line(b"~ 10 0 1"), line(b"~ 10 1 1"), line(b"2 11 1"), lost(10), line(b"2 12 1")]
     parts += [line(b"~ 13 0 4"), line(b"2 14 1"), line(b"~ 15 1 3"), line(b"2 16 1"), lost(2)]
     found = decoded(b"".join(parts))
-    kinds = [item.count if isinstance(item, Dropped) else item.time_ns - OFFSET for item in found]
+    kinds = [item.count if isinstance(item, Loss) else item.time_ns - OFFSET for item in found]
     assert kinds == [0x11, 0x12, 0x14, 10 - 2 - 1, 0x16, 2]
     only_signs = decoded(line(b"~ 1 0 1") + lost(3) + line(b"~ 2 0 5") + line(b"2 3 1"))
     assert [type(item) for item in only_signs] == [Record]
@@ -172,50 +174,9 @@ def test_what_was_captured_is_nothing_of_ours_but_kept() -> None:
     assert kept == [one for one in lines if one["type"] == "printf"]
 
 
-def test_a_line_without_an_end_is_given_out_in_pieces() -> None:
-    decoder = decoder_of()
-    total = 0
-    for _ in range(10):
-        for item in decoder.feed(b"x" * (LINE_LIMIT // 2 + 1), now_ns=NOW):
-            assert isinstance(item, Batch)
-            total += int((item.stop - item.start).sum())
-        assert decoder.pending_bytes <= LINE_LIMIT
-    assert total + decoder.pending_bytes == 10 * (LINE_LIMIT // 2 + 1)
-
-
-PIECES = st.one_of(
-    st.binary(max_size=20),
-    st.builds(line, st.binary(max_size=20)),
-    st.builds(
-        lambda n, text: line(b"%x 5 6 1 2 " % n + escaped(text)),
-        st.integers(0, 5),
-        st.binary(max_size=20),
-    ),
-    st.builds(lost, st.integers(0, 2**64)),
-    st.just(line(b"~ 5 1")),
-    st.just(line(b"~ 6 1 3")),
-    st.just(line(b"~ 6 1 zz")),
-)
-
-
-@given(st.lists(PIECES, max_size=12).map(b"".join), st.lists(st.integers(0, 10_000), max_size=6))
-def test_however_bytes_are_cut_the_records_are_the_same(data: bytes, cuts: list[int]) -> None:
-    def by_text(items: list[Record | Dropped]) -> list[str]:
-        return sorted(map(repr, items))  # a batch is put in order, and a cut makes two of one
-
-    assert by_text(decoded(data, cuts)) == by_text(decoded(data))
-
-
 @given(st.binary(max_size=300), st.randoms(use_true_random=False))
 def test_texts_come_back_whole(text: bytes, rng: random.Random) -> None:
     text = text.replace(b"\0", b"")
     (found,) = decoded(line(b"0 1 1 5 6 " + escaped(text)), [rng.randrange(400)])
     assert isinstance(found, Record)
     assert found.args["name"] == text.decode("utf-8", "surrogateescape")
-
-
-@given(st.lists(PIECES, max_size=8).map(b"".join))
-def test_compiled_and_interpreted_agree(data: bytes) -> None:
-    whole = decoded(data)
-    with running("interpreted"):
-        assert repr(decoded(data)) == repr(whole)

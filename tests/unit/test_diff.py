@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.analysis.compare import Profile, compare, pairs_among, profile_of
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Loss
 from tests.running import Qtctl
+from tests.samples import only_batch
 
 DECLARED = """
 disk_start(void *req, int n) "req %p n %d"
@@ -48,8 +50,10 @@ def profiled(text: str, cuts: Sequence[int] = ()) -> Profile:
     decoder = LogDecoder(TABLE)
     data = text.encode()
     for low, high in pairwise([0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]):
-        profile.take(decoder.feed(data[low:high], now_ns=0))
-    profile.take(decoder.flush(now_ns=0))
+        for item in decoder.feed(data[low:high], Clocks(0)):
+            profile.take(item)
+    for item in decoder.flush(Clocks(0)):
+        profile.take(item)
     return profile
 
 
@@ -106,7 +110,7 @@ def test_what_is_new_gone_faster_and_moved() -> None:
 def test_nothing_follows_over_a_loss() -> None:
     profile = profile_of(TABLE.names, KNOWN, [], "here")
     for part in ("s", "e"):
-        profile.take(LogDecoder(TABLE).feed(log(part).encode(), now_ns=0))
+        profile.take(only_batch(LogDecoder(TABLE).feed(log(part).encode(), Clocks(0))))
         profile.take(Loss(Backend.LOG, 1, 0))
     assert profile.follows == {}
     assert all(not latency.spans.spread().count for latency in profile.latencies.values())

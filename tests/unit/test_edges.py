@@ -6,17 +6,19 @@ import time
 
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch, EventTable
 from qtctl.session.warm_up import Edges
+from tests.samples import only_batch
 
 TABLE = EventTable.build(None, parse_declarations('one(int n) "%d"\n').by_name)
 SECOND_NS = 10**9
 
 
-class Clocks:
+class SetClocks:
     """Stands for ``time``: Unix time in ns, which may be set, and a steady one in s."""
 
     unix_ns = 1000 * SECOND_NS
@@ -30,8 +32,8 @@ class Clocks:
 
 
 @pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    made = Clocks()
+def clocks(monkeypatch: pytest.MonkeyPatch) -> SetClocks:
+    made = SetClocks()
     monkeypatch.setattr(time, "time_ns", made.time_ns)
     monkeypatch.setattr(time, "monotonic", made.monotonic)
     return made
@@ -39,7 +41,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 def stamped(*at_s: float, backend: Backend = Backend.LOG) -> Batch:
     lines = "".join(f"7@{at:.6f}:one {n}\n" for n, at in enumerate(at_s))
-    return LogDecoder(TABLE, backend=backend).feed(lines.encode(), now_ns=0)
+    return only_batch(LogDecoder(TABLE, backend=backend).feed(lines.encode(), Clocks(0)))
 
 
 def kept(edges: Edges, batch: Batch, taken: int = 0) -> list[int]:
@@ -48,7 +50,7 @@ def kept(edges: Edges, batch: Batch, taken: int = 0) -> list[int]:
     return list(rows)
 
 
-def test_records_are_told_by_their_own_times(clocks: Clocks) -> None:
+def test_records_are_told_by_their_own_times(clocks: SetClocks) -> None:
     edges = Edges(0, 998 * SECOND_NS)
     assert kept(edges, stamped(999, 1000, 1000.1, 1001)) == [2, 3]
     clocks.unix_ns += 5 * SECOND_NS
@@ -57,26 +59,26 @@ def test_records_are_told_by_their_own_times(clocks: Clocks) -> None:
     assert kept(edges, stamped(1004, 1004.9, 1005, 1006)) == [0, 1]
 
 
-def test_whole_seconds_are_told_from_the_second_before(clocks: Clocks) -> None:
+def test_whole_seconds_are_told_from_the_second_before(clocks: SetClocks) -> None:
     edges = Edges(0, 998 * SECOND_NS)
     clocks.unix_ns += 5 * SECOND_NS
     edges.close(0)
     assert kept(edges, stamped(1003, 1004, 1005, backend=Backend.SYSLOG)) == [0, 1]
 
 
-def test_records_without_a_time_are_told_by_their_place(clocks: Clocks) -> None:
+def test_records_without_a_time_are_told_by_their_place(clocks: SetClocks) -> None:
     edges, lines = Edges(106, 998 * SECOND_NS), b"one 1\none 2\none 3\n"
-    batch = LogDecoder(TABLE).feed(lines, now_ns=clocks.unix_ns)
+    batch = only_batch(LogDecoder(TABLE).feed(lines, Clocks(clocks.unix_ns)))
     assert kept(edges, batch, 100 + len(lines)) == [1, 2]
     edges.close(212)
     assert kept(edges, batch, 200 + len(lines)) == [0, 1]
     # A line that was begun in the read before belongs to where it began.
     decoder = LogDecoder(TABLE)
-    assert len(decoder.feed(b"one ", now_ns=0)) == 0
-    assert kept(edges, decoder.feed(b"4\none 5\n", now_ns=0), 220) == [0]
+    assert decoder.feed(b"one ", Clocks(0)) == []
+    assert kept(edges, only_batch(decoder.feed(b"4\none 5\n", Clocks(0))), 220) == [0]
 
 
-def test_a_clock_that_is_set_back_hides_nothing(clocks: Clocks) -> None:
+def test_a_clock_that_is_set_back_hides_nothing(clocks: SetClocks) -> None:
     edges = Edges(0, 998 * SECOND_NS)
     assert kept(edges, stamped(1000, 500, 501)) == [1, 2]
     clocks.steady_s += 10

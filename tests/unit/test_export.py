@@ -20,6 +20,7 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kind, Mark
 from qtctl.records.event_table import EventTable
@@ -29,7 +30,7 @@ from tests.needs import program
 from tests.perfettofile import Perfetto, annotated
 from tests.recordings import write
 from tests.running import Qtctl, eventually
-from tests.samples import capture, declarations_text
+from tests.samples import capture, declarations_text, only_batch
 from tests.simplefiles import event
 
 
@@ -356,7 +357,7 @@ def test_recordings_with_whatever_in_them(run: Qtctl, tmp_path: Path, form: str)
     declared = {strange: Declaration(strange, (number,), "%" + "lu")}
     table = EventTable.build([strange, "virtio_ok"], declared)
     data = b"virtio_ok 1\nno event\n"
-    batch = LogDecoder(table).feed(data, now_ns=5)
+    batch = only_batch(LogDecoder(table).feed(data, Clocks(5)))
     strange_batch = replace(batch.select(np.array([0])), event=np.zeros(1, np.int32))
     notes: list[Item] = [
         Loss(Backend.LOG, None, 3),

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable, Record
 from qtctl.records.filters import Filter
 from qtctl.records.printf import render
-from tests.samples import capture, declarations, event_table
+from tests.samples import capture, declarations, event_table, only_batch
 
 DECLARED = parse_declarations(
     'wide(uint64_t u, int64_t i, int8_t b, const char *s, const char *t) "%" PRIu64 " %" PRId64 '
@@ -31,7 +32,7 @@ TABLE = EventTable.build([*DECLARED, "undeclared"], DECLARED)
 
 def batch_of(lines: list[str]) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    return LogDecoder(TABLE).feed(text, now_ns=1000)
+    return only_batch(LogDecoder(TABLE).feed(text, Clocks(1000)))
 
 
 def matches(expression: str, batch: Batch) -> list[bool]:
@@ -313,7 +314,9 @@ def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
     ],
 )
 def test_captured_events(expression: str) -> None:
-    batch = LogDecoder(event_table("7.2")).feed(capture("qemu-7.2-log-timestamp.txt"), now_ns=1)
+    batch = only_batch(
+        LogDecoder(event_table("7.2")).feed(capture("qemu-7.2-log-timestamp.txt"), Clocks(1))
+    )
     chosen = Filter.compile(expression, declarations("7.2").by_name.values())
     expected = [naive_match(expression, record) for record in batch.records()]
     assert chosen.mask(batch).tolist() == expected

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.spool import growing
-from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.spool import MIB, punch
 from tests.running import PATIENCE_SECONDS, Stopwatch
 
@@ -60,7 +60,7 @@ def test_a_truncated_file_is_a_gap_of_unknown_size(log: Path, reading: GrowingFi
     append(log, b"1\n2\n")
     os.truncate(log, 0)
     append(log, b"3\n")
-    assert reading.read() == [Gap(None), b"3\n"]
+    assert reading.read() == [Skipped(None), b"3\n"]
 
 
 async def test_waiting_ends_when_something_is_written(log: Path, reading: GrowingFile) -> None:
@@ -118,7 +118,7 @@ def test_a_hole_somebody_else_punched_is_a_gap_and_no_line_is_torn(spool: Path) 
         with spool.open("r+b") as file:
             punch(file.fileno(), 0, 8192 + 4)  # the kernel frees whole pages, zeroes the rest
         got = source.read()
-        assert got[0] == Gap(None)
+        assert got[0] == Skipped(None)
         assert isinstance(got[1], bytes)
         assert got[1].endswith(b"0004095\n")
         assert got[1].splitlines()[0].isdigit()
@@ -145,7 +145,7 @@ def test_a_reader_that_lags_counts_exactly(
         append(spool, whole[cut:])
         while source.behind():
             for item in source.read():
-                if isinstance(item, Gap):
+                if isinstance(item, Skipped):
                     assert item.lines is not None
                     counted += item.lines
                 else:
@@ -172,7 +172,7 @@ def test_a_reader_without_time_still_counts_in_the_right_place(
     whole = b"\n".join(lines) + b"\n"
     spool.write_bytes(b"")
     source = GrowingFile(spool, offset=0, spool=True)
-    found: list[bytes | Gap] = []
+    found: list[bytes | Skipped] = []
     try:
         for size, reads in [*turns, (len(whole), True)]:
             written = spool.stat().st_size
@@ -185,7 +185,7 @@ def test_a_reader_without_time_still_counts_in_the_right_place(
         source.close()
     expected, rest = 0, b""
     for item in found:
-        if isinstance(item, Gap):
+        if isinstance(item, Skipped):
             assert not rest
             assert item.lines is not None
             expected += item.lines

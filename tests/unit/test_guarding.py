@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from qtctl.backends.base import Feed
+from qtctl.backends.base import Clocks, Feed
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Budget
 from qtctl.records.batch import EventTable
 from qtctl.records.counts import Counts
 from qtctl.session.guard import Guarding
+from tests.samples import only_batch
 
 NAMES = ["loud", "quiet"]
 TABLE = EventTable.build(NAMES, parse_declarations('loud(int n) "%d"\nquiet(int n) "%d"\n').by_name)
@@ -46,7 +47,7 @@ def test_what_waits_is_taken_for_more_of_the_same(
     for _ in range(20):  # 1,000 events a second
         feed.taken += 10 * len(LINES)
         counts.read += 100
-        guarding.take([LogDecoder(TABLE).feed(LINES * 10, now_ns=0)])
+        guarding.take([only_batch(LogDecoder(TABLE).feed(LINES * 10, Clocks(0)))])
         assert step(0.1) is None
     for _ in range(40):
         feed.waits += 10 * len(LINES)

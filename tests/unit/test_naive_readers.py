@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -82,7 +83,7 @@ def simple_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
 @pytest.mark.parametrize("version", ["7.2", "10.2"])
 def test_simple_captures(version: str) -> None:
     data = capture(f"qemu-{version}-simple-v4.bin")
-    found = rows(SimpleDecoder(event_table(version)).feed(data))
+    found = rows(SimpleDecoder(event_table(version)).feed(data, Clocks(0)))
     assert found == simple_naively(data, dict(declarations(version).by_name))
 
 
@@ -115,7 +116,7 @@ def test_simple_records(run: list[Any]) -> None:
             data += event(1, number)
         else:
             data += event(0, number, *(v.encode() if isinstance(v, str) else v for v in values))
-    found = rows(SimpleDecoder(TABLE).feed(data))
+    found = rows(SimpleDecoder(TABLE).feed(data, Clocks(0)))
     assert found == simple_naively(data, dict(DECLARED)) == given_rows(run)
 
 
@@ -131,7 +132,7 @@ def trace_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
 def test_a_trace_pipe_capture() -> None:
     data = capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt")
     decoder = TraceDecoder(event_table("7.2"), pid=PID, owner_of=lambda tid: PID)
-    found = rows(decoder.feed(data, offset_ns=0, now_ns=0))
+    found = rows(decoder.feed(data, Clocks(0)))
     assert found == trace_naively(data, dict(declarations("7.2").by_name))
     assert len(found) == 230
 
@@ -145,15 +146,15 @@ def test_trace_pipe_lines(run: list[Any]) -> None:
         words = f"{name} {render(DECLARED[name], args)}"
         data += f" qemu-system-x86-77      [001] ...1.  {stamp}: tracing_mark_write: {words}\n"
     decoder = TraceDecoder(TABLE, pid=PID, owner_of=lambda tid: PID)
-    items = decoder.feed(data.encode(), offset_ns=0, now_ns=0)
-    assert rows([*items, *decoder.flush(offset_ns=0, now_ns=0)]) == expected
+    items = decoder.feed(data.encode(), Clocks(0))
+    assert rows([*items, *decoder.flush(Clocks(0))]) == expected
 
 
 def test_a_syslog_capture() -> None:
     data = capture("qemu-7.2-syslog-datagrams.txt")
     known = declarations("7.2").by_name
     decoder = SyslogDecoder(event_table("7.2"), pid=30513, unit="")
-    found = [(name, args) for name, _, _, args in rows(decoder.feed(data, now_ns=0))]
+    found = [(name, args) for name, _, _, args in rows(decoder.feed(data, Clocks(0)))]
     pattern = rb"^<30>.{15} qemu-system-x86_64\[30513\]: (\w+)(?: (.*))?$"
     lines = re.findall(pattern, data, re.M)
     assert len(lines) == data.count(b"\n")
@@ -176,7 +177,7 @@ def lttng_args(declaration: Declaration, text: str) -> dict[str, int | str]:
 def test_an_lttng_capture() -> None:
     data = live_text()
     known = declarations("7.2").by_name
-    found = rows(LttngDecoder(event_table("7.2"), pid=PID).feed(data, now_ns=0))
+    found = rows(LttngDecoder(event_table("7.2"), pid=PID).feed(data, Clocks(0)))
     pattern = rb"^\[(\d+)\.(\d{9})\] qemu:(\w+): \{ \d+ \}, \{ \d+, (\d+) \}, \{ (.*) \}$"
     expected = [
         (
@@ -204,8 +205,8 @@ def test_bpftrace_lines(run: list[Any]) -> None:
         texts = [str(v) for v in args.values() if isinstance(v, str)]
         data += bpf_line(" ".join(words) + "".join(" " + text for text in texts))
         expected.append((name, time_ns, 77, args))
-    decoder = BpfDecoder(TABLE, BpfArguments(table, b"\0never"), 0, PID)
-    assert rows(decoder.feed(data, now_ns=0)) == expected
+    decoder = BpfDecoder(TABLE, BpfArguments(table, b"\0never"), PID)
+    assert rows(decoder.feed(data, Clocks(0))) == expected
 
 
 def bpf_line(text: str) -> bytes:

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import LinkLost, QtctlError, Refused
 from qtctl.monitor.client import Monitor
 from qtctl.records.batch import Batch
 from qtctl.session.names import Names
-from tests.samples import event_table
+from tests.samples import event_table, only_batch
 
 BLK = "/machine/peripheral-anon/device[0]/virtio-backend"
 RNG = "/machine/peripheral/rng0/virtio-backend"
@@ -44,7 +45,7 @@ async def names(virtio: list[tuple[str, str]], other: QtctlError | None = None) 
 
 def batch(*lines: str) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode()
-    return LogDecoder(event_table("7.2")).feed(text, now_ns=0)
+    return only_batch(LogDecoder(event_table("7.2")).feed(text, Clocks(0)))
 
 
 def read_of(vdev: int) -> str:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from qtctl.analysis.groups import TID
 from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
-from tests.samples import FORMS, declarations, forms, running
+from tests.samples import FORMS, declarations, forms, only_batch, running
 from tests.simplefiles import event, header, mapping
 
 DECLARED = parse_declarations(
@@ -60,14 +61,14 @@ def encoded(row: Row) -> bytes:
 def batches(content: Sequence[Row]) -> list[Batch | None]:
     """Batches of the rows, cut where they say so; None for each loss."""
     decoder = SimpleDecoder(TABLE)
-    assert not decoder.feed(HEAD)
+    assert not decoder.feed(HEAD, Clocks(0))
     out: list[Batch | None] = []
     data = b""
     for row in [*content, ("cut", 0, 0, 0, b"")]:
         if row[0] not in ("cut", "loss"):
             data += encoded(row)
             continue
-        for item in decoder.feed(data):
+        for item in decoder.feed(data, Clocks(0)):
             assert isinstance(item, Batch)
             out.append(item)
         data = b""
@@ -184,7 +185,7 @@ def test_many_open_starts_are_kept() -> None:
 def test_threads_are_a_key_and_records_without_one_are_told() -> None:
     text = b"7@1.000001:begin 0x1 1 x\n8@1.000002:begin 0x1 1 x\nbegin 0x1 1 x\n"
     text += b"begin is not this\n8@1.000005:end 0x1 1 x 0\n7@1.000007:end 0x1 1 x 0\n"
-    batch = LogDecoder(TABLE).feed(text, now_ns=0)
+    batch = only_batch(LogDecoder(TABLE).feed(text, Clocks(0)))
     pairing = Pairing(TABLE, ["begin"], ["end"], [TID])
     got = pairing.feed(batch)
     assert (got.end_ns - got.start_ns).tolist() == [3000, 6000]

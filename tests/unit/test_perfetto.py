@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as perfetto
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
@@ -20,7 +21,7 @@ from qtctl.writers.perfetto.packets import Events, Lanes
 from qtctl.writers.perfetto.protobuf import message, number, text
 from qtctl.writers.perfetto.tracks import RATE_NS, PairOf, PerfettoTrace
 from tests.perfettofile import Perfetto, annotated
-from tests.samples import forms, running
+from tests.samples import batches, forms, running
 
 UINT64 = st.integers(0, 2**64 - 1)
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -145,7 +146,8 @@ CONTENT = st.lists(st.tuples(st.sampled_from([None, 7, 8]), st.lists(log_lines()
 def decoded(content: list[tuple[int | None, list[bytes]]]) -> Iterator[Batch]:
     for pid, lines in content:
         decoder = LogDecoder(TABLE, pid=pid)
-        yield decoder.feed(b"".join(line + b"\n" for line in lines), now_ns=RATE_NS * 50 + 1)
+        text = b"".join(line + b"\n" for line in lines)
+        yield from batches(decoder.feed(text, Clocks(RATE_NS * 50 + 1)))
 
 
 def place_of(one: Record) -> tuple[int | None, str]:

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
+from qtctl.records.items import Items
 from tests.recordings import read
-from tests.samples import capture, declarations_text, event_table
+from tests.samples import batches, capture, declarations_text, event_table, only_batch
 
 TABLE = event_table("7.2")
 NOW_NS = 1_795_400_000_000_000_000
@@ -40,11 +40,11 @@ def decoded(text: str, cuts: list[int] | None = None) -> list[Record]:
     data = text.encode()
     decoder = PrefixedDecoder(TABLE, words_before(TABLE, data))
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
-    batches: list[Batch] = []
+    items: Items = []
     for low, high in itertools.pairwise(edges):
-        batches += decoder.feed(data[low:high], now_ns=NOW_NS)
-    batches += decoder.flush(now_ns=NOW_NS)
-    return [record for batch in batches for record in batch.records()]
+        items += decoder.feed(data[low:high], Clocks(NOW_NS))
+    items += decoder.flush(Clocks(NOW_NS))
+    return [record for batch in batches(items) for record in batch.records()]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -77,19 +77,23 @@ def test_other_lines_stay_whole() -> None:
     assert last.line == "short"
 
 
-@given(st.lists(st.integers(0, 10_000), max_size=5), st.sampled_from(sorted(PREFIXES)))
-def test_however_it_is_cut(cuts: list[int], prefix: str) -> None:
-    text = "".join(f"{(prefix + PLAIN).format(n=n)}\nnoise {n}\n" for n in range(1, 9))
-    assert decoded(text, cuts) == decoded(text)
+def test_the_first_records_with_a_time_tell_where_it_stands() -> None:
+    """Whatever the chunks: the record before them has none."""
+    lines = [f"a b c {PLAIN.format(n=1)}"]
+    lines += [f"2026-11-22T21:37:32.{n:06}Z x y {PLAIN.format(n=n)}" for n in (2, 3)]
+    text = "".join(f"{line}\n" for line in lines)
+    expected = [NOW_NS, int(UTC_S) * 10**9 + 2000, int(UTC_S) * 10**9 + 3000]
+    for cuts in ([], [len(lines[0]) + 1], list(range(len(text)))):
+        assert [record.time_ns for record in decoded(text, cuts)] == expected
 
 
 def test_text_without_a_prefix_needs_none() -> None:
     for name in ("qemu-7.2-log-timestamp.txt", "qemu-7.2-log-plain-mixed-with-d-output.txt"):
         data = capture(name)
         assert words_before(TABLE, data) == 0
-        batches = PrefixedDecoder(TABLE, 0).feed(data, now_ns=NOW_NS)
-        plain = LogDecoder(TABLE).feed(data, now_ns=NOW_NS)
-        shown = [record for batch in batches for record in batch.records()]
+        found = PrefixedDecoder(TABLE, 0).feed(data, Clocks(NOW_NS))
+        plain = only_batch(LogDecoder(TABLE).feed(data, Clocks(NOW_NS)))
+        shown = [record for batch in batches(found) for record in batch.records()]
         assert shown == list(plain.records())
 
 

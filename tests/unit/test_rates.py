@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.analysis.rates import GROUPS, HISTORY_S, OTHERS, SORTS, Rate, Rates, Sort
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
+from tests.samples import only_batch
 
 DECLARED = parse_declarations(
     'number(int size, const char *s) "%d <%s>"\n'
@@ -25,7 +27,7 @@ TABLE = EventTable.build([*DECLARED, "undeclared"], DECLARED)
 
 def batch_of(lines: list[str]) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    return LogDecoder(TABLE).feed(text, now_ns=1000)
+    return only_batch(LogDecoder(TABLE).feed(text, Clocks(1000)))
 
 
 def threaded(lines: list[tuple[int, str]]) -> Batch:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
@@ -34,7 +35,7 @@ BEGIN = header() + mapping(0, "few") + mapping(1, "none")
 def batch(first: int, rows: int) -> Batch:
     """Give records whose number is their time and their argument."""
     data = BEGIN + b"".join(event(0, n, n, b"x%d" % n) for n in range(first, first + rows))
-    [found] = SimpleDecoder(EventTable.build(None, DECLARED)).feed(data)
+    [found] = SimpleDecoder(EventTable.build(None, DECLARED)).feed(data, Clocks(0))
     assert isinstance(found, Batch)
     return found
 
@@ -207,7 +208,7 @@ def test_events_that_occur_later_are_entered(tmp_path: Path) -> None:
     first = batch(0, 2)
     data = BEGIN + event(1, 9) + event(0, 3, 3, b"x3")
     table = EventTable.build(["none", "few"], DECLARED)
-    [second] = SimpleDecoder(table).feed(data)
+    [second] = SimpleDecoder(table).feed(data, Clocks(0))
     assert isinstance(second, Batch)
     write(path, [first, second, batch(4, 1)], DECLARED, every=True)
     items, replay = read(path)

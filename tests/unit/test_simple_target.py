@@ -22,7 +22,7 @@ from qtctl.backends.simple.target import (
     redirect,
     refusal,
 )
-from qtctl.backends.spool.growing import MAX_LAG_BYTES, Gap
+from qtctl.backends.spool.growing import MAX_LAG_BYTES, Skipped
 from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
 from qtctl.backends.spool.spool import MIB, Spool
 from qtctl.errors import QtctlError, Unsupported
@@ -226,7 +226,7 @@ def test_holes_come_as_gaps(tmp_path: Path) -> None:
     path.write_bytes(BEGIN)
     os.truncate(path, 2 * HEAD_BYTES)
     file = GrowingRecords(path, offset=4096)
-    assert file.read() == [Gap(None)]
+    assert file.read() == [Skipped(None)]
     assert file.read() == []
     file.close()
 

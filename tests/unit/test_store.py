@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -105,44 +106,37 @@ def test_what_makes_no_sense_is_refused() -> None:
 
 def simple_items(version: str) -> Iterator[Item]:
     decoder = SimpleDecoder(event_table(version))
-    for item in decoder.feed(capture(f"qemu-{version}-simple-v4.bin")):
-        if isinstance(item, Batch):
-            yield item
-        else:
-            yield Loss(Backend.SIMPLE, item.count, item.time_ns or 0)
+    yield from decoder.feed(capture(f"qemu-{version}-simple-v4.bin"), Clocks(0))
 
 
 def log_items(name: str, version: str) -> Iterator[Item]:
     decoder = LogDecoder(event_table(version), pid=4711)
     data = capture(name)
     for at in range(0, len(data), 50_000):
-        yield decoder.feed(data[at : at + 50_000], now_ns=NOW_NS + at)
-    yield decoder.flush(now_ns=NOW_NS)
+        yield from decoder.feed(data[at : at + 50_000], Clocks(NOW_NS + at))
+    yield from decoder.flush(Clocks(NOW_NS))
 
 
 def lttng_items() -> Iterator[Item]:
     decoder = LttngDecoder(event_table("7.2"), pid=1)
-    for item in decoder.feed(capture("qemu-7.2-ust-babeltrace2.txt"), now_ns=NOW_NS):
-        yield item if isinstance(item, Batch) else Loss(Backend.UST, item.count, item.time_ns)
+    yield from decoder.feed(capture("qemu-7.2-ust-babeltrace2.txt"), Clocks(NOW_NS))
 
 
 def bpf_items() -> Iterator[Item]:
     table, mark = event_table("7.2"), b" |mark| "
     numbers = {n: d.arguments for n in range(len(table)) if (d := table.declaration(n))}
-    decoder = BpfDecoder(table, BpfArguments(numbers, mark), 0, 1)
+    decoder = BpfDecoder(table, BpfArguments(numbers, mark), 1)
     names = ("virtio_blk_req_complete", "memory_region_ops_read", "virtio_blk_req_complete")
     rest = (b"5 6 0", b"1 5 70 ff 1 rtc-\\uffffffff" + mark, b"no number")
     for number, (name, text) in enumerate(zip(names, rest, strict=True)):
         line = b"%d %x 6ee %s" % (table.indices[name], 1000 * number, text)
         data = b'{"type": "printf", "data": "%s\\n"}\n' % line
-        yield from (i for i in decoder.feed(data, now_ns=NOW_NS) if isinstance(i, Batch))
+        yield from decoder.feed(data, Clocks(NOW_NS))
 
 
 def syslog_items() -> Iterator[Item]:
     data = capture("qemu-7.2-syslog-datagrams.txt")
-    for item in SyslogDecoder(event_table("7.2"), pid=30513).feed(data, now_ns=NOW_NS):
-        if isinstance(item, Batch):
-            yield item
+    yield from SyslogDecoder(event_table("7.2"), pid=30513).feed(data, Clocks(NOW_NS))
 
 
 CAPTURES = {

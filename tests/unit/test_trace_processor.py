@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Control, GuestEvent, Mark
@@ -21,7 +22,7 @@ from tests.needs import trace_processor
 from tests.perfettofile import annotated
 from tests.recordings import write
 from tests.running import Qtctl
-from tests.samples import capture, declarations_text
+from tests.samples import capture, declarations_text, only_batch
 from tests.simplefiles import event
 
 Track = tuple[str, int | None, str | int]
@@ -194,7 +195,7 @@ def test_guests_threads_devices_and_what_stands_between(qtctl: Qtctl, tmp_path: 
 
     def said(pid: int | None, lines: list[str]) -> Any:
         stamped = "".join(f"{line}\n" for line in lines).replace("@", "@1700000000.")
-        return LogDecoder(table, pid=pid).feed(stamped.encode(), now_ns=begun + SECOND)
+        return only_batch(LogDecoder(table, pid=pid).feed(stamped.encode(), Clocks(begun + SECOND)))
 
     pair = "io_submit dev 0x7 tag 1", "io_complete dev 0x7 tag 1"
     items: list[Item] = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
@@ -13,13 +14,14 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.session.conditions import Condition, When
 from qtctl.session.triggers import Action, Trigger
+from tests.samples import only_batch
 
 DECLARED = parse_declarations('one(int a) "a %d"\ntwo(int a, int b) "a %d b %d"\n').by_name
 TABLE = EventTable.build(None, DECLARED)
 
 
 def batch(text: str) -> Batch:
-    return LogDecoder(TABLE).feed(text.encode(), now_ns=7)
+    return only_batch(LogDecoder(TABLE).feed(text.encode(), Clocks(7)))
 
 
 def condition(*words: str, where: str | None = None) -> Condition:

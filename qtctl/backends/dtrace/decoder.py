@@ -9,35 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.dtrace import kernel as bpf
 from qtctl.backends.dtrace.kernel import ALIVE, LOST
+from qtctl.backends.splitting import Arrays, RowBuffers
 from qtctl.model import Argument, Backend, Clock, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "BpfArguments", "BpfDecoder", "Dropped"]
+__all__ = ["LINE_LIMIT", "BpfArguments", "BpfDecoder"]
 
 LINE_LIMIT = 1 << 16
-_ROWS = 1 << 14
 _NUMBER = re.compile(rb"[0-9a-f]{1,12}")
 _ABSENT_LIMIT = 1 << 20
 """Signs of life that a CPU can have lost between two: 2^20 are three days."""
-_KINDS = (np.int32, np.int64, np.int32, np.int64, np.int64, np.int64)
-
-_Columns: TypeAlias = tuple[NDArray[Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """Records that bpftrace had no room for at this place: how many."""
-
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +95,18 @@ def _narrowed(values: NDArray[np.uint64], argument: Argument) -> Column:
 class BpfDecoder:
     """Turns bpftrace's lines into batches; keeps at most one unfinished line.
 
-    ``offset_ns`` added to bpftrace's ``nsecs`` is Unix time. ``alive`` tells when, by bpftrace's
-    own clock, each CPU last had all its records delivered. A loss is told once each CPU has given
-    its next numbered sign of life, for only then is it known how many signs are among the lost.
+    ``alive`` tells when, by bpftrace's own clock, each CPU last had all its records delivered. A
+    loss is reported once each CPU has given its next numbered sign of life, for only then is it
+    known how many signs are among the lost.
     """
 
     table: EventTable
     arguments: BpfArguments
-    offset_ns: int
     pid: int | None = None
     alive: dict[int, int] = field(default_factory=dict)
+    _buffers: RowBuffers = field(
+        default_factory=lambda: RowBuffers(np.int32, np.int64, np.int32, *(np.int64,) * 3)
+    )
     _carry: bytes = b""
     _numbers: dict[int, int] = field(default_factory=dict)
     _lost: int = 0
@@ -125,8 +118,8 @@ class BpfDecoder:
         """Bytes of the unfinished line that is kept."""
         return len(self._carry)
 
-    def feed(self, data: bytes, *, now_ns: int) -> list[Batch | Dropped]:
-        """Decode the next bytes; ``now_ns`` is the Unix time at which they were read, in ns."""
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
         cut = data.rfind(b"\n") + 1
         if not cut and len(self._carry) + len(data) <= LINE_LIMIT:
             self._carry += data
@@ -136,19 +129,19 @@ class BpfDecoder:
         if not cut or len(self._carry) > LINE_LIMIT:
             # No line of ours is that long: given out as it is, in lines of its own.
             whole, self._carry = whole + self._carry + b"\n", b""
-        return self._decoded(whole, now_ns)
+        return self._decode(whole, clocks)
 
-    def flush(self, *, now_ns: int) -> list[Batch | Dropped]:
-        """Decode what is left as if the text ended here; the decoder starts anew after it."""
+    def flush(self, clocks: Clocks) -> Items:
+        """Decode what is kept as if the text ended here, and report what is known to be lost."""
         rest, self._carry = self._carry, b""
-        out = self._decoded(rest + b"\n", now_ns) if rest else []
-        return [*out, *self._told()]
+        out = self._decode(rest + b"\n", clocks) if rest else []
+        return [*out, *self._take_losses(clocks)]
 
-    def _decoded(self, data: bytes, now_ns: int) -> list[Batch | Dropped]:
-        columns = self._columns(data)
+    def _decode(self, data: bytes, clocks: Clocks) -> Items:
+        columns, _ = self._buffers.fill(bpf.split_lines, data, len(self.table))
         event, time_ns, cpu, _, begin, stop = columns
         kept = np.flatnonzero((event != ALIVE) & (event != LOST))
-        out: list[Batch | Dropped] = []
+        out: Items = []
         before = 0
         for row in np.flatnonzero((event == ALIVE) | (event == LOST)).tolist():
             if event[row] == LOST:
@@ -156,15 +149,15 @@ class BpfDecoder:
                 self._awaited = set(self._numbers)
                 continue
             self._sign(int(cpu[row]), int(time_ns[row]), data[begin[row] : stop[row]])
-            told = [] if self._awaited else self._told()
-            if told:
+            losses = [] if self._awaited else self._take_losses(clocks)
+            if losses:
                 place = int(np.searchsorted(kept, row))
                 if place > before:
-                    out.append(self._batch(data, columns, kept[before:place], now_ns))
-                out += told
+                    out.append(self._batch(data, columns, kept[before:place], clocks))
+                out += losses
                 before = place
         if len(kept) > before:
-            out.append(self._batch(data, columns, kept[before:], now_ns))
+            out.append(self._batch(data, columns, kept[before:], clocks))
         return out
 
     def _sign(self, cpu: int, time_ns: int, text: bytes) -> None:
@@ -179,31 +172,20 @@ class BpfDecoder:
             self._lost_signs += absent
         self._numbers[cpu] = number
 
-    def _told(self) -> list[Batch | Dropped]:
+    def _take_losses(self, clocks: Clocks) -> Items:
         """Return what is known to be lost, without the signs of life among it."""
         own = min(self._lost, self._lost_signs)
         count, self._lost = self._lost - own, 0
         self._lost_signs -= own
         self._awaited = set()
-        return [Dropped(count)] if count else []
+        return [Loss(Backend.DTRACE, count, clocks.now_ns)] if count else []
 
-    def _columns(self, data: bytes) -> _Columns:
-        parts: list[_Columns] = []
-        at = 0
-        while True:
-            room = tuple(np.empty(_ROWS, kind) for kind in _KINDS)
-            event, time_ns, tid, start, begin, stop = (column.data for column in room)
-            rows, at = bpf.split_lines(
-                data, len(self.table), event, time_ns, tid, start, begin, stop, at
-            )
-            parts.append(tuple(column[:rows] for column in room))
-            if rows < _ROWS:
-                return tuple(map(np.concatenate, zip(*parts, strict=True)))
-
-    def _batch(self, data: bytes, columns: _Columns, keep: NDArray[np.int64], now_ns: int) -> Batch:
+    def _batch(
+        self, data: bytes, columns: Arrays, keep: NDArray[np.int64], clocks: Clocks
+    ) -> Batch:
         event, time_ns, tid, start, begin, stop = (column[keep] for column in columns)
         arrived = event < 0
-        time_ns = np.where(arrived, now_ns, time_ns + self.offset_ns)
+        time_ns = np.where(arrived, clocks.now_ns, time_ns + clocks.offset_ns)
         batch = Batch(
             table=self.table,
             data=data,

@@ -7,13 +7,12 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import Clocks, Request
 from qtctl.backends.dtrace import bpftrace
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder, Dropped
+from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
 from qtctl.errors import QtctlError, Unsupported
-from qtctl.model import Argument, Backend, Guest
-from qtctl.records.batch import Batch
-from qtctl.records.items import Items, Loss
+from qtctl.model import Argument, Guest
+from qtctl.records.items import Items
 
 _NAMES = 5
 _SETTLE_S = 2.0
@@ -24,7 +23,12 @@ class DtraceFeed:
     """What one guest's probes say, as batches and losses. Make it with :func:`open_feed`."""
 
     def __init__(
-        self, tracer: bpftrace.Tracer, decoder: BpfDecoder, request: Request, pid: int
+        self,
+        tracer: bpftrace.Tracer,
+        decoder: BpfDecoder,
+        request: Request,
+        pid: int,
+        offset_ns: int,
     ) -> None:
         count = tracer.probes
         self.source = f"bpftrace on {count} USDT probe{'s' * (count != 1)}"
@@ -33,6 +37,7 @@ class DtraceFeed:
         self._decoder = decoder
         self._session = request.session
         self._pid = pid
+        self._offset_ns = offset_ns
         self._settle_ns = 0
         self._deadline = 0.0
 
@@ -49,7 +54,7 @@ class DtraceFeed:
         data = self._tracer.read()
         self.taken += len(data)
         if data:
-            return self._items(self._decoder.feed(data, now_ns=time.time_ns()))
+            return self._decoder.feed(data, self._clocks())
         if self._tracer.ended and not self._session.guest_ended():
             code, why = self._tracer.process.poll(), self._tracer.said()
             raise QtctlError(
@@ -59,12 +64,8 @@ class DtraceFeed:
             )
         return []
 
-    def _items(self, decoded: Sequence[Batch | Dropped]) -> Items:
-        now_ns = time.time_ns()
-        return [
-            Loss(Backend.DTRACE, item.count, now_ns) if isinstance(item, Dropped) else item
-            for item in decoded
-        ]
+    def _clocks(self) -> Clocks:
+        return Clocks(time.time_ns(), self._offset_ns)
 
     def keep_up(self) -> None:
         """Do nothing: the kernel keeps a bounded amount, and what it loses is told."""
@@ -93,7 +94,7 @@ class DtraceFeed:
 
     def finish(self) -> Items:
         """Return a line that was begun and never ended."""
-        return self._items(self._decoder.flush(now_ns=time.time_ns()))
+        return self._decoder.flush(self._clocks())
 
     async def close(self) -> None:
         """End bpftrace; the kernel takes its probes away."""
@@ -131,8 +132,8 @@ async def open_feed(request: Request) -> DtraceFeed:
         await tracer.close()
         raise
     reader = BpfArguments(arguments, mark.encode())
-    decoder = BpfDecoder(request.table, reader, offset_ns, guest.pid)
-    return DtraceFeed(tracer, decoder, request, guest.pid)
+    decoder = BpfDecoder(request.table, reader, guest.pid)
+    return DtraceFeed(tracer, decoder, request, guest.pid, offset_ns)
 
 
 def _plan(

@@ -10,33 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
+from qtctl.backends.splitting import Arrays, RowBuffers
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.kernels import naming
+from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "Missed", "TraceDecoder"]
+__all__ = ["LINE_LIMIT", "TraceDecoder"]
 
 LINE_LIMIT = 1 << 16
-_ROWS = 1 << 14
-_KINDS = (np.int32, np.int32, np.int32, np.int64, np.int64, np.int64, np.int64, np.int64)
 _STRANGER = -2
-
-_Columns: TypeAlias = tuple[NDArray[Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """Records that are not there: how many, or None where that is not known."""
-
-    count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +72,31 @@ class TraceDecoder:
         self._carry = b""
         self._state = np.zeros(4, np.int64)
         self._before = _Before()
-        self._room = tuple(np.empty(_ROWS, dtype=kind) for kind in _KINDS)
+        self._last_ns = 0
+        self._buffers = RowBuffers(*(np.int32,) * 3, *(np.int64,) * 5)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of the unfinished record that is kept."""
         return len(self._carry)
 
-    def feed(self, data: bytes, *, offset_ns: int, now_ns: int) -> list[Batch | Missed]:
-        """Decode the next bytes.
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
+        return self._decode(self._carry + data, clocks, final=False)
 
-        ``offset_ns`` brings the buffer's clock to Unix time, or what ``clock`` says; ``now_ns`` is
-        when they were read; both in ns.
-        """
-        return self._decode(self._carry + data, False, offset_ns, now_ns)
-
-    def flush(self, *, offset_ns: int, now_ns: int) -> list[Batch | Missed]:
+    def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
-        return self._decode(self._carry, True, offset_ns, now_ns)
+        items = self._decode(self._carry, clocks, final=True)
+        self._state[:], self._before = 0, _Before()
+        return items
 
-    def _decode(
-        self, data: bytes, final: bool, offset_ns: int, now_ns: int
-    ) -> list[Batch | Missed]:
+    def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         self._carry = b""
         if not data:
             return []
-        columns, reached = self._split(data, final)
+        columns, reached = self._buffers.fill(
+            trace.split_trace, data, self._state.data, final, after=(self._limit,)
+        )
         event, begin = self._named(data, columns)
         keep = len(event)
         if not final:
@@ -118,46 +107,19 @@ class TraceDecoder:
                 event, begin = event[:keep], begin[:keep]
                 columns = tuple(column[:keep] for column in columns)
         self._carry = data[reached:]
-        return self._rows(data, columns, event, begin, offset_ns, now_ns) if keep else []
+        return self._rows(data, columns, event, begin, clocks) if keep else []
 
-    def _split(self, data: bytes, final: bool) -> tuple[_Columns, int]:
-        parts: list[_Columns] = []
-        reached = 0
-        kind, tid, tgid, time_ns, start, word, first, stop = (each.data for each in self._room)
-        while True:
-            rows, reached = trace.split_trace(
-                data,
-                self._state.data,
-                final,
-                kind,
-                tid,
-                tgid,
-                time_ns,
-                start,
-                word,
-                first,
-                stop,
-                reached,
-                self._limit,
-            )
-            parts.append(tuple(column[:rows].copy() for column in self._room))
-            if rows < _ROWS:
-                break
-        if len(parts) == 1:
-            return parts[0], reached
-        return tuple(map(np.concatenate, zip(*parts, strict=True))), reached
-
-    def _named(self, data: bytes, columns: _Columns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _named(self, data: bytes, columns: Arrays) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the event of each row (-1: none) and where its arguments begin."""
         kind, _, _, _, _, word, first, stop = columns
         event, begin = np.full(len(kind), -1, np.int32), first.copy()
         marks = np.flatnonzero(kind == MARK)
         if len(marks):
-            event[marks], begin[marks] = _match(data, self._table, first[marks], stop[marks])
+            event[marks], begin[marks] = self._table.match(data, first[marks], stop[marks])
         others = np.flatnonzero(kind == EVENT) if len(self._long) else marks[:0]
         if len(others):
             # The colon and the blank behind the word are no part of it.
-            found, _ = _match(data, self._short, word[others], first[others] - 2)
+            found, _ = self._short.match(data, word[others], first[others] - 2)
             known = found >= 0
             event[others[known]] = self._long[found[known]]
         return event, begin
@@ -176,12 +138,11 @@ class TraceDecoder:
     def _rows(
         self,
         data: bytes,
-        columns: _Columns,
+        columns: Arrays,
         event: NDArray[np.int32],
         begin: NDArray[np.int64],
-        offset_ns: int,
-        now_ns: int,
-    ) -> list[Batch | Missed]:
+        clocks: Clocks,
+    ) -> Items:
         kind, tid, tgid, time_ns, start, _, _, stop = columns
         mine = (kind == LOST) | (kind == PLAIN) | ((kind == EVENT) & (event >= 0))
         strangers = self._claim(kind, event, tid, tgid, mine)
@@ -189,7 +150,7 @@ class TraceDecoder:
         arrived = time_ns < 0
         if not self._timed:
             arrived |= True
-        stamped = np.where(arrived, now_ns, time_ns + offset_ns)
+        stamped = np.where(arrived, clocks.now_ns, time_ns + clocks.offset_ns)
         whole = Batch(
             table=self._table,
             data=data,
@@ -204,17 +165,31 @@ class TraceDecoder:
             backend=Backend.FTRACE,
             pid=self._pid,
         )
-        out: list[Batch | Missed] = []
+        out: Items = []
         at = 0
         for gap in np.flatnonzero(kind == LOST).tolist():
-            _add(out, whole, mine, at, gap)
+            self._add(out, whole, mine, at, gap)
             count = int(columns[3][gap])
-            out.append(Missed(None if count < 0 else count))
+            out.append(self._loss(None if count < 0 else count, clocks))
             at = gap + 1
-        _add(out, whole, mine, at, len(kind))
+        self._add(out, whole, mine, at, len(kind))
         if strangers:
-            out.append(Missed(strangers))
+            out.append(self._loss(strangers, clocks))
         return out
+
+    def _add(self, out: Items, whole: Batch, mine: NDArray[np.bool_], first: int, end: int) -> None:
+        rows = np.flatnonzero(mine[first:end]) + first
+        if len(rows):
+            out.append(whole.select(rows))
+            self._last_ns = int(whole.time_ns[rows[-1]])
+
+    def _loss(self, count: int | None, clocks: Clocks) -> Loss:
+        """Return a loss, which the kernel gives no time: that of the reading, or the last record's.
+
+        Unix time says nothing where the records have the kernel's own clock.
+        """
+        unix = self._clock is Clock.REALTIME
+        return Loss(Backend.FTRACE, count, clocks.now_ns if unix else self._last_ns)
 
     def _claim(
         self,
@@ -268,29 +243,3 @@ class TraceDecoder:
         if heads.any():
             last = int(np.flatnonzero(heads)[-1])
             self._before = _Before(int(tid[last]), int(time_ns[last]), bool(mine[last]))
-
-
-def _match(
-    data: bytes, table: EventTable, start: NDArray[np.int64], stop: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    event, begin = np.empty(len(start), np.int32), np.empty(len(start), np.int64)
-    naming.match_names(
-        data,
-        table.blob,
-        table.offsets.data,
-        table.slots.data,
-        table.longest,
-        np.ascontiguousarray(start).data,
-        np.ascontiguousarray(stop).data,
-        event.data,
-        begin.data,
-    )
-    return event, begin
-
-
-def _add(
-    out: list[Batch | Missed], whole: Batch, mine: NDArray[np.bool_], first: int, end: int
-) -> None:
-    rows = np.flatnonzero(mine[first:end]) + first
-    if len(rows):
-        out.append(whole.select(rows))

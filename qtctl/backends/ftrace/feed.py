@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import Clocks, Request
 from qtctl.backends.ftrace import shared as ftraceshared
 from qtctl.backends.ftrace import tracefs as ftrace
-from qtctl.backends.ftrace.decoder import Missed, TraceDecoder
+from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ftrace.tracefs import TracePipe
 from qtctl.errors import NothingMatched, Unsupported
 from qtctl.events.patterns import Selection, near
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend, Guest
 from qtctl.monitor.client import Monitor
-from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
 if TYPE_CHECKING:
@@ -67,13 +66,13 @@ class FtraceFeed:
         data = self._pipe.read()
         self._lines += data.count(b"\n")
         self._behind, self._before = 0, None
-        now_ns, offset_ns = time.time_ns(), self._offset(bool(data))
-        found = self._decoder.feed(data, offset_ns=offset_ns, now_ns=now_ns) if data else []
+        clocks = Clocks(time.time_ns(), self._offset(bool(data)))
+        items = self._decoder.feed(data, clocks) if data else []
         if self._pipe.dry:
             # The kernel hands over whole records: nothing more of the last one will come.
-            found += self._decoder.flush(offset_ns=offset_ns, now_ns=now_ns)
+            items += self._decoder.flush(clocks)
             self._settled = settling
-        return _items(found, now_ns)
+        return items
 
     def _offset(self, used: bool) -> int:
         now = time.monotonic_ns()
@@ -119,21 +118,14 @@ class FtraceFeed:
 
     def finish(self) -> Items:
         """Return what was begun and never ended, and what the kernel dropped without a line."""
-        now_ns = time.time_ns()
-        items = _items(self._decoder.flush(offset_ns=self._offset_ns, now_ns=now_ns), now_ns)
+        clocks = Clocks(time.time_ns(), self._offset_ns)
+        items = self._decoder.flush(clocks)
         more = self._pipe.uncounted() - self._uncounted
-        return [*items, Loss(Backend.FTRACE, more, now_ns)] if more > 0 else items
+        return [*items, Loss(Backend.FTRACE, more, clocks.now_ns)] if more > 0 else items
 
     async def close(self) -> None:
         """Close the pipe."""
         self._pipe.close()
-
-
-def _items(found: list[Batch | Missed], now_ns: int) -> Items:
-    return [
-        Loss(Backend.FTRACE, item.count, now_ns) if isinstance(item, Missed) else item
-        for item in found
-    ]
 
 
 def kernel_names(patterns: Sequence[str]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import no_record
-from qtctl.backends.ftrace.decoder import Missed, TraceDecoder
+from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
 from qtctl.events.declarations import Declarations
 from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 
@@ -53,7 +53,6 @@ class FtraceFile:
         counts = _WRITTEN.search(head)
         self._overwritten = max(0, int(counts[2]) - int(counts[1])) if counts else 0
         self._ended = False
-        self._last_ns = 0
 
     @property
     def size(self) -> int:
@@ -72,20 +71,11 @@ class FtraceFile:
         items: list[Item] = []
         if self._overwritten and not self._file.taken:
             items.append(Loss(Backend.FTRACE, self._overwritten, 0))
-        data, now_ns = self._file.more(lines=True), self._file.modified_ns
+        data, clocks = self._file.more(lines=True), Clocks(self._file.modified_ns)
         self._ended = not data
         decoder = self._decoder
-        if data:
-            found = decoder.feed(data, offset_ns=0, now_ns=now_ns)
-        else:
-            found = decoder.flush(offset_ns=0, now_ns=now_ns)
-        return items + [self._item(one) for one in found]
-
-    def _item(self, item: Batch | Missed) -> Item:
-        if isinstance(item, Missed):
-            return Loss(Backend.FTRACE, item.count, self._last_ns)
-        self._last_ns = int(item.time_ns[-1])
-        return item
+        items += decoder.feed(data, clocks) if data else decoder.flush(clocks)
+        return items
 
     @property
     def problem(self) -> str:
@@ -104,5 +94,4 @@ def _decoder(table: EventTable) -> TraceDecoder:
 def _readable(declared: Declarations, sample: bytes) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
     decoder = _decoder(EventTable.build(None, declared.by_name))
-    found = decoder.feed(sample, offset_ns=0, now_ns=0) + decoder.flush(offset_ns=0, now_ns=0)
-    return readable(found)
+    return readable(decoder.feed(sample, Clocks(0)) + decoder.flush(Clocks(0)))

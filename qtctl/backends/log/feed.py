@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.backends.arrival import located_log
-from qtctl.backends.base import Request
+from qtctl.backends.base import Clocks, Request
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.target import LogTarget, Reach, has_inode, put_back, redirect, refusal
-from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend, Guest
 from qtctl.monitor.client import Monitor
-from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
 if TYPE_CHECKING:
@@ -45,14 +44,12 @@ class LogFeed:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         out: Items = self._look_for_room()
         for item in self._file.read():
-            now_ns = time.time_ns()
-            if isinstance(item, Gap):
-                out += self._flushed(now_ns)
-                out.append(Loss(Backend.LOG, item.lines, now_ns))
+            clocks = Clocks(time.time_ns())
+            if isinstance(item, Skipped):
+                out += self._decoder.flush(clocks)
+                out.append(Loss(Backend.LOG, item.lines, clocks.now_ns))
             else:
-                batch = self._decoder.feed(item, now_ns=now_ns)
-                if len(batch):
-                    out.append(batch)
+                out += self._decoder.feed(item, clocks)
         return out
 
     def _look_for_room(self) -> Items:
@@ -78,11 +75,7 @@ class LogFeed:
 
     def finish(self) -> Items:
         """Return a line that was begun and never ended."""
-        return [*self._flushed(time.time_ns())]
-
-    def _flushed(self, now_ns: int) -> list[Batch]:
-        batch = self._decoder.flush(now_ns=now_ns)
-        return [batch] if len(batch) else []
+        return self._decoder.flush(Clocks(time.time_ns()))
 
     @property
     def taken(self) -> int:

@@ -1,31 +1,35 @@
-"""Log text in which something else (a system log, a collector) put words before QEMU's own.
+"""Decoder for log text in which something else (a system log, a collector) put words before QEMU's.
 
-Bytes in, batches out: no files, no awaits. What the words before say of the time is taken where
-QEMU's part has no time of its own; the rest of them is not kept, save in lines that are no events.
+The time in these words is used where QEMU's part has none; the rest of them is dropped, except in
+lines that are no events.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.recordings.packing import Rows
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items
 
 __all__ = ["PrefixedDecoder", "words_before"]
 
 _MOST_WORDS = 12
 _SAMPLE_BYTES = 1 << 16
 _CARRY_BYTES = 1 << 20
+_SEARCH_RECORDS = 1000
+"""In how many records a time is looked for before the words are taken to have none."""
 _BLANK, _NEWLINE = 32, 10
 
 
@@ -35,8 +39,8 @@ def words_before(table: EventTable, sample: bytes) -> int:
     lines = sample[:cut] or sample[:_SAMPLE_BYTES] + b"\n"
     found = []
     for words in range(_MOST_WORDS + 1):
-        batch = LogDecoder(table).feed(_Lines(lines, words).stripped.data, now_ns=0)
-        found.append(int((batch.event >= 0).sum()))
+        batches = _batches(LogDecoder(table).feed(_Lines(lines, words).stripped.data, Clocks(0)))
+        found.append(sum(int((batch.event >= 0).sum()) for batch in batches))
     return found.index(max(found))
 
 
@@ -65,45 +69,52 @@ def _gathered(data: bytes, begin: Int64Array, end: Int64Array) -> Rows:
 
 
 class PrefixedDecoder:
-    """Turns log text into batches as ``LogDecoder`` does, ``words`` words into each line."""
+    """Decodes log text as ``LogDecoder`` does, but skips ``words`` words of each line."""
 
     def __init__(self, table: EventTable, words: int) -> None:
         self._table = table
         self._words = words
         self._carry = b""
         self._stamp: _Stamp | None = None
+        self._searched = 0
 
-    def feed(self, data: bytes, *, now_ns: int) -> list[Batch]:
-        """Decode the next bytes; ``now_ns`` dates lines without a time, and years."""
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the unfinished record that is kept."""
+        return len(self._carry)
+
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes; when they were read tells the year of a time that has none."""
         data = self._carry + data
         cut = data.rfind(b"\n") + 1
         self._carry = data[cut:]
         if len(self._carry) > _CARRY_BYTES:
             data, cut, self._carry = data + b"\n", len(data) + 1, b""
-        return self._decoded(data[:cut], now_ns, final=False)
+        return self._decode(data[:cut], clocks, final=False)
 
-    def flush(self, *, now_ns: int) -> list[Batch]:
-        """Decode what is left as if the text ended here."""
+    def flush(self, clocks: Clocks) -> Items:
+        """Decode what is kept as if the text ended here."""
         rest, self._carry = self._carry, b""
-        return self._decoded(rest + b"\n", now_ns, final=True) if rest else []
+        return self._decode(rest + b"\n", clocks, final=True) if rest else []
 
-    def _decoded(self, data: bytes, now_ns: int, *, final: bool) -> list[Batch]:
+    def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         if not data:
             return []
         lines = _Lines(data, self._words)
         decoder = LogDecoder(self._table)
-        batch = decoder.feed(lines.stripped.data, now_ns=now_ns)
+        batches = _batches(decoder.feed(lines.stripped.data, clocks))
         kept = len(lines.stripped.data) - decoder.pending_bytes
-        out = [self._told(lines, batch, 0, now_ns)]
+        out: Items = [self._completed(lines, batch, 0, clocks.now_ns) for batch in batches]
         if final:
-            out.append(self._told(lines, decoder.flush(now_ns=now_ns), kept, now_ns))
+            for batch in _batches(decoder.flush(clocks)):
+                out.append(self._completed(lines, batch, kept, clocks.now_ns))
         elif decoder.pending_bytes:  # a record of several lines that is not yet whole
             line = int(np.searchsorted(lines.stripped.begin, kept))
             self._carry = data[int(lines.begin[line]) :] + self._carry
-        return [one for one in out if len(one)]
+        return out
 
-    def _told(self, lines: _Lines, batch: Batch, at: int, now_ns: int) -> Batch:
-        """Add what the words before the records tell; these begin at ``at`` of what was fed."""
+    def _completed(self, lines: _Lines, batch: Batch, at: int, now_ns: int) -> Batch:
+        """Add times and whole lines from the words before; the batch begins at ``at``."""
         line = np.searchsorted(lines.stripped.begin, batch.start + at, "right") - 1
         self._date(lines, batch, line, now_ns)
         return _whole_text(lines, batch, line)
@@ -114,8 +125,7 @@ class PrefixedDecoder:
         if not len(rows):
             return
         if self._stamp is None:
-            first = line[rows[0]]
-            self._stamp = _find_stamp(lines.data[lines.begin[first] : lines.part[first]])
+            rows = rows[self._search(lines, line[rows]) :]
         if self._stamp is None:
             return
         of = line[rows]
@@ -123,6 +133,20 @@ class PrefixedDecoder:
         known = found >= 0
         batch.time_ns[rows[known]] = found[known]
         batch.arrived[rows[known]] = False
+
+    def _search(self, lines: _Lines, records: Int64Array) -> int:
+        """Look for a time in the words before the first records; return how many have none."""
+        left = max(0, _SEARCH_RECORDS - self._searched)
+        for number, line in enumerate(records[:left].tolist()):
+            self._stamp = _find_stamp(lines.data[lines.begin[line] : lines.part[line]])
+            if self._stamp is not None:
+                return number
+        self._searched += len(records)
+        return len(records)
+
+
+def _batches(items: Items) -> Iterator[Batch]:
+    return (item for item in items if isinstance(item, Batch))
 
 
 def _whole_text(lines: _Lines, batch: Batch, line: Int64Array) -> Batch:

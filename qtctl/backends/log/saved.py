@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qtctl.backends.base import Clocks, Decoder
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, looks_foreign, no_record
 from qtctl.backends.log.decoder import LogDecoder
@@ -16,7 +17,7 @@ from qtctl.events.declarations import Declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Loss
+from qtctl.records.items import Item, Items, Loss
 from qtctl.text.style import counted
 
 _CARRY_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class LogFile:
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
         self._file = file
-        self._decoder: LogDecoder | PrefixedDecoder = LogDecoder(self.table)
+        self._decoder: Decoder = LogDecoder(self.table)
         if words:
             self._decoder = PrefixedDecoder(self.table, words)
         self._prefixed = bool(words)
@@ -65,27 +66,28 @@ class LogFile:
         """Read on; return what came of it, None at the end."""
         if self._ended:
             return None
-        data, now_ns = self._file.more(lines=True), self._file.modified_ns
+        data, clocks = self._file.more(lines=True), Clocks(self._file.modified_ns)
         self._ended = not data
         left = 0
         if self._prefixed:
             data, left = self._unsquashed(data)
-        decoder = self._decoder
-        batches: list[Batch] = []
-        for one in (decoder.feed(data, now_ns=now_ns) if data else (), self._flushed(now_ns)):
-            batches += [one] if isinstance(one, Batch) else one
-        self._found = self._found or any((batch.event >= 0).any() for batch in batches)
         items: list[Item] = []
-        for batch in batches:
-            items += self._with_losses(batch) if self._prefixed else [batch]
+        for item in self._decode(data, clocks):
+            if isinstance(item, Batch):
+                self._found = self._found or bool((item.event >= 0).any())
+            if isinstance(item, Batch) and self._prefixed:
+                items += self._with_losses(item)
+            else:
+                items.append(item)
         if left:
             items.append(Loss(Backend.LOG, left, self._last_ns))
         if self._ended and self._dropping:
             items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
 
-    def _flushed(self, now_ns: int) -> Batch | list[Batch]:
-        return self._decoder.flush(now_ns=now_ns) if self._ended else []
+    def _decode(self, data: bytes, clocks: Clocks) -> Items:
+        items = self._decoder.feed(data, clocks) if data else []
+        return items + self._decoder.flush(clocks) if self._ended else items
 
     def _unsquashed(self, data: bytes) -> tuple[bytes, int]:
         """Write out lines that a system log squashed, of those that are whole."""
@@ -135,4 +137,4 @@ def _readable(declared: Declarations, sample: bytes) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
     table = EventTable.build(None, declared.by_name)
     decoder = PrefixedDecoder(table, words_before(table, sample))
-    return readable([*decoder.feed(sample, now_ns=0), *decoder.flush(now_ns=0)])
+    return readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])

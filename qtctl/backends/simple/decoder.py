@@ -1,27 +1,26 @@
 """Decoder for the file of the simple backend (format version 4: QEMU 2.8 and later).
 
-Bytes in, batches and holes out: no files, no awaits. However the bytes are cut, the records are the
-same. Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2.
+Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.arguments import SimpleReader
+from qtctl.backends.splitting import Arrays
 from qtctl.errors import QtctlError
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items, Loss
 
-__all__ = ["HEADER_BYTES", "Hole", "SimpleDecoder", "check_header", "is_simple", "read_names"]
+__all__ = ["HEADER_BYTES", "SimpleDecoder", "check_header", "is_simple", "read_names"]
 
 HEADER_BYTES = 24
 _HEADER = struct.Struct("=QQQ")
@@ -34,23 +33,6 @@ _UNSEEN = -2
 _NAME = re.compile(rb"\w{1,256}", re.ASCII)
 _ROWS = 1 << 15
 _FIXED_BYTES = 32
-
-_Part: TypeAlias = tuple[NDArray[Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Records that are not there: ``count`` of them, or None where the bytes could not be read.
-
-    ``at`` is the offset in the stream of bytes, ``time_ns`` when QEMU said it (None: it did not).
-    """
-
-    count: int | None
-    at: int
-    time_ns: int | None = None
-
-
-Items: TypeAlias = list[Batch | Hole]
 
 
 def is_simple(head: bytes) -> bool:
@@ -107,11 +89,12 @@ def _mapping(data: bytes, at: int) -> tuple[int, str, int] | None:
 
 
 class SimpleDecoder:
-    """Turns the bytes of a simple trace file, from its begin on, into batches and holes.
+    """Decodes the bytes of a simple trace file from its begin on.
 
-    Where the bytes make no sense it looks for the next record that does. ``pid`` is what batches
-    say (default: what the file says). Counters for people: ``records``; ``unread`` bytes that
-    could not be read, the first of them at ``first_unread``; ``mapped`` names.
+    Bytes that make no sense are a loss of unknown count, and it resumes at the next record that
+    does. ``pid`` is that of the batches (default: the one in the file). Counters: ``records``;
+    ``unread``, bytes that could not be read, the first of them at ``first_unread``; ``mapped``,
+    names.
     """
 
     def __init__(
@@ -120,7 +103,7 @@ class SimpleDecoder:
         self._table = table
         self._reader = SimpleReader(table)
         self._clock = clock
-        self._said_pid = pid
+        self._given_pid = pid
         self._carry = b""
         self._ids = np.full(_IDS, _UNSEEN, np.int32)
         self._pid = np.full(1, -1, np.int64)
@@ -130,10 +113,10 @@ class SimpleDecoder:
             np.empty(_ROWS, dtype=kind)
             for kind in (np.int32, np.int64, np.int64, np.int64, np.int64)
         )
-        self._parts: list[_Part] = []
+        self._parts: list[Arrays] = []
         self._items: Items = []
         self._skipped: int | None = None
-        self._offset_ns = 0
+        self._clocks = Clocks(0)
         self.position = 0
         self.records = 0
         self.unread = 0
@@ -145,30 +128,31 @@ class SimpleDecoder:
 
         Records are then looked for from there: it may be in the middle of one.
         """
+        self._clocks = Clocks(0)
         self._run(head, final=False)
         self._items, self._parts = [], []
         self.records, self.position = 0, position
         self._carry, self._synced, self._quiet = b"", False, True
 
-    def feed(self, data: bytes, *, offset_ns: int = 0) -> Items:
-        """Decode the next bytes; ``offset_ns`` is added to their times."""
-        self._offset_ns = offset_ns
-        return self._take(data, final=False)
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
+        return self._take(data, clocks, final=False)
 
-    def skip(self, data: bytes) -> Items:
-        """Count the events of the next bytes instead of decoding them: one hole, or several."""
+    def skip(self, data: bytes, clocks: Clocks) -> list[Loss]:
+        """Count the events of the next bytes instead of decoding them."""
         self._skipped = 0
-        items = self._take(data, final=False)
+        items = self._take(data, clocks, final=False)
         counted, self._skipped = self._skipped, None
         self.records -= counted
-        return [Hole(counted, self.position), *items] if counted else items
+        losses = [item for item in items if isinstance(item, Loss)]
+        return [self._loss(counted), *losses] if counted else losses
 
-    def flush(self) -> Items:
-        """Decode what is left as if the bytes ended here; what is cut off is a hole."""
-        return self._take(b"", final=True)
+    def flush(self, clocks: Clocks) -> Items:
+        """Decode what is kept as if the bytes ended here; a record that is cut off is a loss."""
+        return self._take(b"", clocks, final=True)
 
-    def lose(self, position: int) -> None:
-        """Be told that bytes are missing: records are looked for from ``position`` on."""
+    def restart(self, position: int) -> None:
+        """Drop what is kept and look for the next record from ``position`` on."""
         self._unreadable(0, len(self._carry))
         self._carry, self._synced, self._quiet = b"", False, True
         self.position = position
@@ -178,7 +162,13 @@ class SimpleDecoder:
         """Bytes of the unfinished record that is kept."""
         return len(self._carry)
 
-    def _take(self, data: bytes, *, final: bool) -> Items:
+    def _loss(self, count: int | None, time_ns: int | None = None) -> Loss:
+        """Return a loss at ``time_ns`` by QEMU's own clock, else at the time of the reading."""
+        moment = self._clocks.now_ns if time_ns is None else time_ns + self._clocks.offset_ns
+        return Loss(Backend.SIMPLE, count, moment)
+
+    def _take(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
+        self._clocks = clocks
         if self._carry:
             data = self._carry + data
         reached = self._run(data, final=final)
@@ -233,9 +223,9 @@ class SimpleDecoder:
             self.first_unread = self.position + at
 
     def _garbled(self, data: bytes, at: int, again: bool) -> int:
-        """Note a hole at ``at``; return where to look on, which is there only if ``again``."""
+        """Append a loss; return where to look on: at ``at`` only if ``again``."""
         self._close(data)
-        self._items.append(Hole(None, self.position + at))
+        self._items.append(self._loss(None))
         self._synced = False
         if not again:
             self._unreadable(at, 1)
@@ -244,10 +234,10 @@ class SimpleDecoder:
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Take what is no event; return its end, ``at`` if more bytes are needed, -1 if bad."""
         if why == simple.DROPPED:
-            moment = struct.unpack_from("=Q", data, at + 16)[0] + self._offset_ns
+            (time_ns,) = struct.unpack_from("=Q", data, at + 16)
             (count,) = struct.unpack_from("=Q", data, at + _FIXED_BYTES)
             self._close(data)
-            self._items.append(Hole(count, self.position + at, moment))
+            self._items.append(self._loss(count, time_ns))
             return at + _FIXED_BYTES + 8
         if why == simple.MAPPING:
             return self._map(data, at)
@@ -297,8 +287,8 @@ class SimpleDecoder:
         rows = len(event)
         if not rows:
             return
-        time_ns += self._offset_ns
-        pid = int(self._pid[0]) if self._said_pid is None else self._said_pid
+        time_ns += self._clocks.offset_ns
+        pid = int(self._pid[0]) if self._given_pid is None else self._given_pid
         self._items.append(
             Batch(
                 table=self._table,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import Clocks, Request
 from qtctl.backends.log.target import has_inode
-from qtctl.backends.simple.decoder import Hole, SimpleDecoder, check_header
-from qtctl.backends.simple.decoder import Items as Decoded
+from qtctl.backends.simple.decoder import SimpleDecoder, check_header
 from qtctl.backends.simple.target import (
     Reach,
     TraceFile,
@@ -22,13 +22,14 @@ from qtctl.backends.simple.target import (
     redirect,
     refusal,
 )
-from qtctl.backends.spool.growing import BUSY_LAG_BYTES, KEEP_BEHIND_BYTES, MAX_LAG_BYTES, Gap
+from qtctl.backends.spool.growing import BUSY_LAG_BYTES, KEEP_BEHIND_BYTES, MAX_LAG_BYTES, Skipped
 from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
 from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
 from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend, Clock, Guest
 from qtctl.monitor.client import Monitor
+from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class SimpleFeed:
         out, self._waiting = self._waiting, []
         if self._spool and self._file.behind() > MAX_LAG_BYTES:
             out += self._count()
-        return out + self._pass()
+        return out + self._pass(self._decoder.feed)
 
     def keep_up(self) -> None:
         """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
@@ -93,26 +94,27 @@ class SimpleFeed:
         before = -1
         while self._file.behind() > KEEP_BEHIND_BYTES and self.taken != before:
             before = self.taken
-            for loss in self._pass(skip=True):
+            for loss in self._pass(self._decoder.skip):
                 assert isinstance(loss, Loss)
                 counted += loss.count or 0
                 if loss.count is None:
                     out.append(loss)
         return [*out, Loss(Backend.SIMPLE, counted, time.time_ns())] if counted else out
 
-    def _pass(self, *, skip: bool = False) -> Items:
+    def _pass(self, decode: Callable[[bytes, Clocks], Sequence[Batch | Loss]]) -> Items:
+        """Read once and ``decode``, or count."""
         out: Items = []
         for item in self._file.read():
-            if isinstance(item, Gap):
-                self._decoder.lose(self._file.offset)
+            if isinstance(item, Skipped):
+                self._decoder.restart(self._file.offset)
                 out.append(Loss(Backend.SIMPLE, None, time.time_ns()))
-                continue
-            self.taken += len(item)
-            if skip:
-                out += _losses(self._decoder.skip(item))
             else:
-                out += _losses(self._decoder.feed(item, offset_ns=self._clock.offset_ns()))
+                self.taken += len(item)
+                out += decode(item, self._clocks())
         return out
+
+    def _clocks(self) -> Clocks:
+        return Clocks(time.time_ns(), self._clock.offset_ns())
 
     async def pass_over_old(self) -> None:
         """Pass over what QEMU had kept, or dropped, while its file was off: not of our time."""
@@ -124,14 +126,14 @@ class SimpleFeed:
                 break
         while self._file.offset < end:
             before = self._file.offset
-            await asyncio.to_thread(self._pass)
+            await asyncio.to_thread(self._pass, self._decoder.feed)
             if self._file.offset == before:
                 break
 
     def finish(self) -> Items:
         """Return what a guest that has ended left half written."""
         out, self._waiting = self._waiting, []
-        return out + (_losses(self._decoder.flush()) if self._session.guest_ended() else [])
+        return out + (self._decoder.flush(self._clocks()) if self._session.guest_ended() else [])
 
     async def settle(self) -> None:
         """Have all written out, and note where the file ends now."""
@@ -174,7 +176,7 @@ class SimpleFeed:
                 self._file.close()
                 # What QEMU had gathered went to the old file, all of the new one is new.
                 self._file, self._spool, self.source = file, False, found.name
-                self._decoder.lose(0)
+                self._decoder.restart(0)
                 self._tell(f"the trace moved to {found.name}")
         return []
 
@@ -190,14 +192,6 @@ class SimpleFeed:
         """Close the file; where the trace goes is not changed here."""
         await self._flusher.close()
         self._file.close()
-
-
-def _losses(decoded: Decoded) -> Items:
-    now_ns = time.time_ns()
-    return [
-        Loss(Backend.SIMPLE, item.count, item.time_ns or now_ns) if isinstance(item, Hole) else item
-        for item in decoded
-    ]
 
 
 class _Clock:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.declared import best_installed, read_declarations
 from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
-from qtctl.backends.simple.decoder import Hole, SimpleDecoder, check_header, read_names
+from qtctl.backends.simple.decoder import SimpleDecoder, check_header, read_names
 from qtctl.events.declarations import Declarations
-from qtctl.model import Backend
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Loss
+from qtctl.records.items import Item
 from qtctl.text.style import counted
 
 _FEWEST = 0.5
@@ -76,10 +76,8 @@ class SimpleFile:
         self._ended = not data
         if self._ended and self._file.grew():
             return []  # the rest of the last record was written after the file was opened
-        return [
-            Loss(Backend.SIMPLE, item.count, item.time_ns or 0) if isinstance(item, Hole) else item
-            for item in (self._decoder.feed(data) if data else self._decoder.flush())
-        ]
+        clocks = Clocks(0)
+        return [*(self._decoder.feed(data, clocks) if data else self._decoder.flush(clocks))]
 
     @property
     def problem(self) -> str:

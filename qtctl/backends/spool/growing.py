@@ -29,8 +29,8 @@ _INOTIFY_BACKSTOP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """Bytes that were not delivered: ``lines`` of them, or None where that cannot be known."""
+class Skipped:
+    """Bytes that were not delivered: ``lines`` of them, None where that is unknown."""
 
     lines: int | None
 
@@ -52,17 +52,17 @@ class GrowingFile:
         self._spool = spool
         self._punched = self._head
         self._resync = False
-        self._skipped: list[bytes | Gap] = []
+        self._skipped: list[bytes | Skipped] = []
         self.offset = os.fstat(self._fd).st_size if offset is None else offset
         self._inotify = Inotify()
         self._path = Path(f"/proc/self/fd/{self._fd}")
 
-    def read(self) -> list[bytes | Gap]:
-        """Return what was appended, at most 2 MiB, with gaps at their place; empty: nothing new."""
+    def read(self) -> list[bytes | Skipped]:
+        """Return what was appended, at most 2 MiB, with skips at their place."""
         size = os.fstat(self._fd).st_size
         items, self._skipped = self._skipped, []
         if size < self.offset:  # truncated by somebody else
-            items.append(Gap(None))
+            items.append(Skipped(None))
             self.offset, self._punched = 0, self._head
         if self._spool or self._always_seeks:
             items += self._skip(size, MAX_LAG_BYTES)
@@ -86,7 +86,7 @@ class GrowingFile:
         if self._spool:
             self._skipped += self._skip(os.fstat(self._fd).st_size, BUSY_LAG_BYTES)
 
-    def _skip(self, size: int, allowed: int) -> list[bytes | Gap]:
+    def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
         """Step over a hole somebody else punched, or over what is too far behind to decode."""
         if size == self.offset:
             return []
@@ -96,12 +96,12 @@ class GrowingFile:
             data_at = size
         if data_at > self.offset:
             self.offset, self._resync = data_at, True
-            return [Gap(None)]
+            return [Skipped(None)]
         if size - self.offset <= allowed:
             return []
         return self._count_lines_until(size - KEEP_BEHIND_BYTES)
 
-    def _count_lines_until(self, target: int) -> list[bytes | Gap]:
+    def _count_lines_until(self, target: int) -> list[bytes | Skipped]:
         """Deliver the line that was begun, then count whole lines up to ``target``."""
         head = b""
         lines = 0
@@ -123,8 +123,8 @@ class GrowingFile:
             return []
         if self._resync:  # the rest of a line whose begin is lost already
             self._resync = False
-            return [Gap(lines)]
-        return [head, Gap(lines)]
+            return [Skipped(lines)]
+        return [head, Skipped(lines)]
 
     def _free(self) -> None:
         end = (self.offset - KEEP_BEHIND_BYTES) & -_PAGE

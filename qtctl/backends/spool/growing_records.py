@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.spool import MIB
 
 HEAD_BYTES = MIB
@@ -28,7 +28,7 @@ class GrowingRecords(GrowingFile):
     def keep_up(self) -> None:
         """Do nothing: only who knows the records can count them."""
 
-    def _skip(self, size: int, allowed: int) -> list[bytes | Gap]:
+    def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
         if size == self.offset:
             return []
         try:
@@ -38,4 +38,4 @@ class GrowingRecords(GrowingFile):
         if data_at <= self.offset:
             return []
         self.offset = data_at
-        return [Gap(None)]
+        return [Skipped(None)]

@@ -11,32 +11,28 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.backends.ftrace.decoder import Missed
+from qtctl.backends.base import Clocks
+from qtctl.backends.splitting import Arrays, RowBuffers
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.kernels import naming
+from qtctl.records.items import Items, Loss
 
 __all__ = ["LINE_LIMIT", "SyslogDecoder"]
 
 LINE_LIMIT = 1 << 16
 REPEAT_LIMIT = 1 << 16
 """How many records one line may become; of more, the rest is counted."""
-_ROWS = 1 << 14
-_KINDS = (np.int32, np.int64, np.int64, np.int64, np.int64, np.int64)
 _DAY_S = 86400
 _LOST = re.compile(rb"\[pid: (\d+),.*: (\d{1,18}) messages lost due to rate-limiting")
 _BEGIN = re.compile(rb"\[pid: (\d+),.*begin to drop messages due to rate-limiting")
 _SUPPRESSED = re.compile(rb"Suppressed (\d{1,18}) messages from (\S+)")
-
-_Columns: TypeAlias = tuple[NDArray[Any], ...]
 
 
 class SyslogDecoder:
@@ -57,7 +53,7 @@ class SyslogDecoder:
         self._state = np.zeros(5, np.int64)
         self._mine = False
         self._time_ns = -1
-        self._room = tuple(np.empty(_ROWS, dtype=kind) for kind in _KINDS)
+        self._buffers = RowBuffers(np.int32, *(np.int64,) * 5)
         self.dropping = False
 
     @property
@@ -65,68 +61,46 @@ class SyslogDecoder:
         """Bytes of the unfinished line that is kept."""
         return len(self._carry)
 
-    def feed(self, data: bytes, *, now_ns: int) -> list[Batch | Missed]:
-        """Decode the next bytes; ``now_ns`` is the Unix time at which they were read, in ns."""
-        return self._decode(self._carry + data, False, now_ns)
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
+        return self._decode(self._carry + data, clocks, final=False)
 
-    def flush(self, *, now_ns: int) -> list[Batch | Missed]:
+    def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
-        return self._decode(self._carry, True, now_ns)
+        items = self._decode(self._carry, clocks, final=True)
+        self._state[:], self._mine, self._time_ns = 0, False, -1
+        return items
 
-    def _decode(self, data: bytes, final: bool, now_ns: int) -> list[Batch | Missed]:
+    def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         self._carry = b""
         if not data:
             return []
-        columns, reached = self._split(data, final)
+        columns, reached = self._buffers.fill(
+            syslog.split_syslog, data, self._pid, self._state.data, final, after=(self._limit,)
+        )
         self._carry = data[reached:]
         if not len(columns[0]):
             return []
-        kind, time_ns = columns[0], columns[1]
+        now_ns = clocks.now_ns
+        kind, time_ns, count, _, first, stop = columns
         self._date(time_ns, now_ns)
         mine = self._claim(kind, time_ns)
-        out: list[Batch | Missed] = []
+        out: Items = []
         at = 0
-        stops = (kind == DAEMON) | ((kind == REPEATED) & (columns[2] > REPEAT_LIMIT))
-        for place in np.flatnonzero(stops).tolist():
+        cuts = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
+        for place in np.flatnonzero(cuts).tolist():
             if kind[place] == REPEATED:
-                missed: Missed | None = Missed(int(columns[2][place]) - REPEAT_LIMIT)
-                columns[2][place] = REPEAT_LIMIT
+                lost: int = int(count[place]) - REPEAT_LIMIT
+                count[place] = REPEAT_LIMIT
                 self._add(out, data, columns, mine, at, place + 1, now_ns)
             else:
-                line = data[int(columns[4][place]) : int(columns[5][place])]
-                missed = self._notice(line)
+                lost = self._dropped(data[int(first[place]) : int(stop[place])])
                 self._add(out, data, columns, mine, at, place, now_ns)
-            if missed is not None:
-                out.append(missed)
+            if lost:
+                out.append(Loss(Backend.SYSLOG, lost, now_ns))
             at = place + 1
         self._add(out, data, columns, mine, at, len(kind), now_ns)
         return out
-
-    def _split(self, data: bytes, final: bool) -> tuple[_Columns, int]:
-        parts: list[_Columns] = []
-        reached = 0
-        kind, time_ns, count, start, first, stop = (each.data for each in self._room)
-        while True:
-            rows, reached = syslog.split_syslog(
-                data,
-                self._pid,
-                self._state.data,
-                final,
-                kind,
-                time_ns,
-                count,
-                start,
-                first,
-                stop,
-                reached,
-                self._limit,
-            )
-            parts.append(tuple(column[:rows].copy() for column in self._room))
-            if rows < _ROWS:
-                break
-        if len(parts) == 1:
-            return parts[0], reached
-        return tuple(map(np.concatenate, zip(*parts, strict=True))), reached
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
         """Turn months, days and seconds of local time into Unix time, in place."""
@@ -151,22 +125,22 @@ class SyslogDecoder:
             self._mine, self._time_ns = bool(own[before[-1]]), int(time_ns[before[-1]])
         return mine
 
-    def _notice(self, line: bytes) -> Missed | None:
-        """Return what a log daemon says to be missing of the guest, if it is that."""
+    def _dropped(self, line: bytes) -> int:
+        """Return how many of the guest's messages a log daemon reports as dropped; 0 if none."""
         if (lost := _LOST.search(line)) and int(lost[1]) == self._pid:
             self.dropping = False
-            return Missed(int(lost[2]))
+            return int(lost[2])
         if (begin := _BEGIN.search(line)) and int(begin[1]) == self._pid:
             self.dropping = True
         if (unit := _SUPPRESSED.search(line)) and self._unit and unit[2] == self._unit:
-            return Missed(int(unit[1]))
-        return None
+            return int(unit[1])
+        return 0
 
     def _add(
         self,
-        out: list[Batch | Missed],
+        out: Items,
         data: bytes,
-        columns: _Columns,
+        columns: Arrays,
         mine: NDArray[np.bool_],
         low: int,
         high: int,
@@ -176,19 +150,8 @@ class SyslogDecoder:
         if not len(rows):
             return
         kind, time_ns, count, start, first, stop = (column[rows] for column in columns)
-        event, begin = np.empty(len(rows), np.int32), np.empty(len(rows), np.int64)
         table = self._table
-        naming.match_names(
-            data,
-            table.blob,
-            table.offsets.data,
-            table.slots.data,
-            table.longest,
-            first.data,
-            stop.data,
-            event.data,
-            begin.data,
-        )
+        event, begin = table.match(data, first, stop)
         event[kind == PLAIN] = -1
         arrived = time_ns < 0
         time_ns[arrived] = now_ns

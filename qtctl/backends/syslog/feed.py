@@ -9,16 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Request
-from qtctl.backends.ftrace.decoder import Missed
-from qtctl.backends.spool.growing import Gap, GrowingFile
+from qtctl.backends.base import Clocks, Request
+from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import Daemon
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.syslog.journal import Journal
 from qtctl.errors import Unsupported
 from qtctl.model import Backend
-from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
 if TYPE_CHECKING:
@@ -56,15 +54,15 @@ class SyslogFeed:
         """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
         out: Items = []
         for piece in self._from.read():
-            now_ns = time.time_ns()
-            if isinstance(piece, Gap):
-                out += _items(self._decoder.flush(now_ns=now_ns), now_ns)
-                out.append(Loss(Backend.SYSLOG, piece.lines, now_ns))
+            clocks = Clocks(time.time_ns())
+            if isinstance(piece, Skipped):
+                out += self._decoder.flush(clocks)
+                out.append(Loss(Backend.SYSLOG, piece.lines, clocks.now_ns))
                 continue
             if self._mark:
                 self._settled = self._settled or self._mark in self._tail + piece
                 self._tail = piece[-len(self._mark) :]
-            out += _items(self._decoder.feed(piece, now_ns=now_ns), now_ns)
+            out += self._decoder.feed(piece, clocks)
         return out
 
     def keep_up(self) -> None:
@@ -113,14 +111,14 @@ class SyslogFeed:
 
     def finish(self) -> Items:
         """Return a line that was begun, and the loss whose size the daemon has not told."""
-        now_ns = time.time_ns()
-        items = _items(self._decoder.flush(now_ns=now_ns), now_ns)
+        clocks = Clocks(time.time_ns())
+        items = self._decoder.flush(clocks)
         if self._decoder.dropping:
             self._session.notices.append(
                 f"{self._daemon} dropped messages of the guest (its rate limit) and tells how many "
                 "only with a later message of the guest"
             )
-            items.append(Loss(Backend.SYSLOG, None, now_ns))
+            items.append(Loss(Backend.SYSLOG, None, clocks.now_ns))
         return items
 
     async def close(self) -> None:
@@ -140,7 +138,7 @@ class _FileSource:
     def __str__(self) -> str:
         return f"{self._path}, written by {self._daemon}"
 
-    def read(self) -> list[bytes | Gap]:
+    def read(self) -> list[bytes | Skipped]:
         pieces = self._file.read()
         self.taken += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
         return pieces
@@ -182,7 +180,7 @@ class _JournalSource:
     def __str__(self) -> str:
         return "the journal"
 
-    def read(self) -> list[bytes | Gap]:
+    def read(self) -> list[bytes | Skipped]:
         data = self._journal.read()
         self.taken += len(data)
         return [data] if data else []
@@ -217,13 +215,6 @@ def _open_source(daemon: Daemon, pid: int) -> _Source:
     journal = Journal(pid, daemon.namespace)
     journal.await_mark(syslog.send_mark, syslog.FOUND_TIMEOUT_S)
     return _JournalSource(journal)
-
-
-def _items(found: list[Batch | Missed], now_ns: int) -> Items:
-    return [
-        Loss(Backend.SYSLOG, item.count, now_ns) if isinstance(item, Missed) else item
-        for item in found
-    ]
 
 
 async def open_feed(request: Request) -> SyslogFeed:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.base import Clocks
+from qtctl.backends.splitting import Arrays, RowBuffers
 from qtctl.backends.ust import kernel as lttng
 from qtctl.model import Argument, Backend, Clock, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "Discarded", "FieldReader", "LttngDecoder"]
+__all__ = ["LINE_LIMIT", "FieldReader", "LttngDecoder"]
 
 LINE_LIMIT = 1 << 20
-_ROWS = 1 << 14
 _HALF = 1 << 63
 _STREAMS = 4096
 _DISCARDED = re.compile(
@@ -36,52 +37,45 @@ _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
 _LETTERS["e"] = "\x1b"
 
-_Part: TypeAlias = tuple[NDArray[Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """Records that the tracer threw away: how many (None: unknown), and when, in ns (0: unknown).
-
-    Lost packets hold an unknown number of records.
-    """
-
-    count: int | None
-    time_ns: int
-
 
 class _Losses:
-    """Reads what babeltrace2 says of losses, and takes back what it says twice.
+    """Parses babeltrace2's reports of discarded events, and ignores what it reports twice.
 
     It prints how much the tracer's counter of a stream rose between two packets. LTTng 2.13 now
     and then sends a packet with an old counter: the fall is printed as 2^64 less it, and the rise
-    back to where it was is no loss.
+    back to where it was is no loss. Lost packets hold an unknown number of records.
     """
 
     def __init__(self) -> None:
         self._fallen: dict[bytes, int] = {}
 
-    def read(self, line: bytes) -> Discarded | None:
-        """Return what a line says; None if it says nothing of losses, a count of 0 for no loss."""
+    def read(self, line: bytes, now_ns: int) -> Loss | None:
+        """Return the loss that a line reports, with a count of 0 if nothing is lost; else None.
+
+        A report without a time gets ``now_ns``.
+        """
         match = _DISCARDED.match(line)
         if match is None:
             return None
-        time_ns = int(match["s"]) * 10**9 + int(match["ns"]) if match["s"] else 0
+        time_ns = int(match["s"]) * 10**9 + int(match["ns"]) if match["s"] else now_ns
+        return Loss(Backend.UST, self._count(match), time_ns)
+
+    def _count(self, match: re.Match[bytes]) -> int | None:
         if match["count"] is None:
-            return Discarded(None, time_ns)
+            return None
         count = 1 if match["count"] == b"one" else int(match["count"])
         if match["what"] == b"packet":
-            return Discarded(0 if count >= _HALF else None, time_ns)
+            return 0 if count >= _HALF else None
         stream = match["stream"] or b""
         fallen = self._fallen.get(stream, 0)
         if count >= _HALF:
             if len(self._fallen) < _STREAMS:
                 self._fallen[stream] = fallen + max(0, 2 * _HALF - count)
-            return Discarded(0, time_ns)
+            return 0
         taken = min(fallen, count)
         if taken:
             self._fallen[stream] = fallen - taken
-        return Discarded(count - taken, time_ns)
+        return count - taken
 
 
 def _unescape(text: str) -> str:
@@ -212,66 +206,47 @@ class LttngDecoder:
         self._losses = _Losses()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._room: _Part = tuple(
-            np.empty(_ROWS, dtype=kind)
-            for kind in (np.int64, np.int64, np.int64, np.int32, np.int64, np.int64, np.int64)
-        )
+        self._buffers = RowBuffers(*(np.int64,) * 3, np.int32, *(np.int64,) * 3)
 
     @property
     def pending_bytes(self) -> int:
         """Bytes of the unfinished line that is kept."""
         return self._pending_bytes
 
-    def feed(self, data: bytes, *, now_ns: int) -> list[Batch | Discarded]:
-        """Decode the next bytes; ``now_ns`` is the Unix time at which they were read, in ns."""
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
         cut = data.rfind(b"\n") + 1
-        out: list[Batch | Discarded] = []
+        out: Items = []
         if cut:
-            whole = b"".join((*self._pending, data[:cut]))
-            self._pending, self._pending_bytes = [], 0
-            out = self._decode(whole, now_ns)
+            out = self._decode(self._take_pending() + data[:cut], clocks)
         if cut < len(data):
             self._pending.append(data[cut:])
             self._pending_bytes += len(data) - cut
         if self._pending_bytes > LINE_LIMIT:
-            out += self.flush(now_ns=now_ns)
+            out += self.flush(clocks)
         return out
 
-    def flush(self, *, now_ns: int) -> list[Batch | Discarded]:
-        """Hand over an unfinished line, as text: what is missing of it cannot be known."""
-        rest = b"".join(self._pending)
-        self._pending, self._pending_bytes = [], 0
+    def flush(self, clocks: Clocks) -> Items:
+        """Return an unfinished line as text: what is missing of it cannot be known."""
+        rest = self._take_pending()
         if not rest:
             return []
         edge = np.array([0], np.int64)
         nothing = np.array([-1], np.int64)
         part = (nothing, nothing, nothing.copy(), nothing.astype(np.int32), edge, edge.copy())
-        return self._items(rest, (*part, np.array([len(rest)], np.int64)), now_ns)
+        return self._items(rest, (*part, np.array([len(rest)], np.int64)), clocks)
 
-    def _decode(self, data: bytes, now_ns: int) -> list[Batch | Discarded]:
-        out: list[Batch | Discarded] = []
-        at, rows = 0, _ROWS
+    def _take_pending(self) -> bytes:
+        data = b"".join(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        return data
+
+    def _decode(self, data: bytes, clocks: Clocks) -> Items:
         scratch = np.zeros(2, np.int64)
-        while rows == _ROWS:
-            name, name_stop, time_ns, tid, start, begin, stop = (c.data for c in self._room)
-            rows, at = lttng.split_records(
-                data,
-                name,
-                name_stop,
-                time_ns,
-                tid,
-                start,
-                begin,
-                stop,
-                scratch.data,
-                self._thread,
-                at,
-            )
-            if rows:
-                out += self._items(data, tuple(c[:rows].copy() for c in self._room), now_ns)
-        return out
+        columns, _ = self._buffers.fill(lttng.split_records, data, scratch.data, self._thread)
+        return self._items(data, columns, clocks)
 
-    def _items(self, data: bytes, part: _Part, now_ns: int) -> list[Batch | Discarded]:
+    def _items(self, data: bytes, part: Arrays, clocks: Clocks) -> Items:
         """Cut the rows where something was discarded."""
         name, name_stop, time_ns, tid, start, begin, stop = part
         event = np.full(len(name), -1, np.int32)
@@ -280,14 +255,14 @@ class LttngDecoder:
             event[records] = self._events(data, name[records], name_stop[records])
             begin = np.where(event < 0, start, begin)
         arrived = time_ns < 0
-        time_ns[arrived] = now_ns
+        time_ns[arrived] = clocks.now_ns
         losses = [
             (row, found)
             for row in np.flatnonzero(arrived).tolist()
-            if (found := self._losses.read(data[start[row] : stop[row]])) is not None
+            if (found := self._losses.read(data[start[row] : stop[row]], clocks.now_ns)) is not None
         ]
         columns = (event, time_ns, tid, start, begin, stop, arrived)
-        out: list[Batch | Discarded] = []
+        out: Items = []
         first = 0
         for row, found in [*losses, (len(event), None)]:
             if row > first:
@@ -304,7 +279,7 @@ class LttngDecoder:
         found: NDArray[np.int32] = np.array([indices.get(n, -1) for n in names.uniques], np.int32)
         return found[codes]
 
-    def _batch(self, data: bytes, columns: _Part) -> Batch:
+    def _batch(self, data: bytes, columns: Arrays) -> Batch:
         event, time_ns, tid, start, begin, stop, arrived = columns
         return Batch(
             table=self._table,

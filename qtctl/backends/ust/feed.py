@@ -11,15 +11,14 @@ import time
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import Clocks, Request
 from qtctl.backends.ust import lttng
-from qtctl.backends.ust.decoder import Discarded, LttngDecoder
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.errors import LinkLost, Unsupported
 from qtctl.events.patterns import cover
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend, Guest
 from qtctl.monitor.client import Monitor
-from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
 KIND = "lttng"
@@ -78,7 +77,7 @@ class UstFeed:
         """
         data = self._taken_from_pipe()
         if data:
-            return self._items(self._decoder.feed(data, now_ns=time.time_ns()))
+            return self._noted(self._decoder.feed(data, Clocks(time.time_ns())))
         if self._ended and not self._settling:
             raise self._lost()
         return []
@@ -97,19 +96,15 @@ class UstFeed:
         self.taken += size
         return b"".join(chunks)
 
-    def _items(self, decoded: Sequence[Batch | Discarded]) -> Items:
-        out: Items = []
-        for item in decoded:
-            if isinstance(item, Discarded):
+    def _noted(self, items: Items) -> Items:
+        """Count the losses and keep the last lines of text, for an error; return ``items``."""
+        for item in items:
+            if isinstance(item, Loss):
                 self._reported += item.count or 0
-                out.append(Loss(Backend.UST, item.count, item.time_ns or time.time_ns()))
-                continue
-            texts = item.groups().get(-1)
-            if texts is not None:
+            elif (texts := item.groups().get(-1)) is not None:
                 lines = [item.text(row)[:500] for row in texts[-_SAID:].tolist()]
                 self._said = [*self._said, *lines][-_SAID:]
-            out.append(item)
-        return out
+        return items
 
     def _lost(self) -> LinkLost:
         code = self._live.reader.poll()
@@ -146,7 +141,7 @@ class UstFeed:
     def finish(self) -> Items:
         """Return a line that was begun, and what was discarded with no later packet to say so."""
         now_ns = time.time_ns()
-        out = self._items(self._decoder.flush(now_ns=now_ns))
+        out = self._noted(self._decoder.flush(Clocks(now_ns)))
         if not self._settling:
             return out
         if self._discarded is None or not self._ended:

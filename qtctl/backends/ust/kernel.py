@@ -191,6 +191,8 @@ def _name_end(
 
 def split_records(
     data: cython.const[cython.uchar][::1],
+    scratch: cython.longlong[::1],
+    place: cython.longlong,
     name: cython.longlong[::1],
     name_stop: cython.longlong[::1],
     time_ns: cython.longlong[::1],
@@ -198,8 +200,6 @@ def split_records(
     start: cython.longlong[::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
-    scratch: cython.longlong[::1],
-    place: cython.longlong,
     at: cython.Py_ssize_t,
 ) -> tuple:
     """Split data[at:] into whole lines; returns (rows written, offset reached).

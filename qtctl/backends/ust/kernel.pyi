@@ -5,6 +5,8 @@ FIELDS: Final[tuple[str, ...]]
 
 def split_records(
     data: bytes,
+    scratch: memoryview,
+    place: int,
     name: memoryview,
     name_stop: memoryview,
     time_ns: memoryview,
@@ -12,8 +14,6 @@ def split_records(
     start: memoryview,
     begin: memoryview,
     stop: memoryview,
-    scratch: memoryview,
-    place: int,
     at: int,
 ) -> tuple[int, int]: ...
 def parse_fields(

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
+from qtctl.backends.base import Clocks
 from qtctl.backends.declared import best_installed, read_declarations
 from qtctl.backends.saved import CHUNK_BYTES
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
-from qtctl.backends.ust.decoder import Discarded, LttngDecoder
+from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.errors import QtctlError, UsageError
-from qtctl.model import Backend, Declaration
+from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Loss
+from qtctl.records.items import Item
 from qtctl.text.style import counted
 
 _MOST = 1000
@@ -75,18 +75,12 @@ class LttngFolder:
         data = self._reader.stdout.read(CHUNK_BYTES)
         self.taken += len(data)
         self._ended = not data
-        now_ns = time.time_ns()
-        decoder = self._decoder
-        found = decoder.feed(data, now_ns=now_ns) if data else decoder.flush(now_ns=now_ns)
-        return [self._item(item) for item in found]
-
-    def _item(self, item: Batch | Discarded) -> Item:
-        if isinstance(item, Discarded):
-            return Loss(Backend.UST, item.count, item.time_ns)
-        texts = item.groups().get(-1)
-        if texts is not None:
-            self._said = item.text(int(texts[-1]))
-        return item
+        clocks = Clocks(0)
+        found = self._decoder.feed(data, clocks) if data else self._decoder.flush(clocks)
+        for item in found:
+            if isinstance(item, Batch) and (texts := item.groups().get(-1)) is not None:
+                self._said = item.text(int(texts[-1]))
+        return [*found]
 
     @property
     def problem(self) -> str:
