@@ -29,7 +29,7 @@ EVENT = "handle_qmp_command"
 _PAUSE_S = 0.03
 
 
-class Lines:
+class LineBlock:
     """The lines another process prints."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -78,7 +78,7 @@ def measure(
     guest: RealGuest, process: subprocess.Popen[bytes], records: int, idle_s: float
 ) -> tuple[list[float], float]:
     """Return how long each record took, and the CPU time used in a second of idling."""
-    lines, asker, found = Lines(process), Asker(guest), []
+    lines, asker, found = LineBlock(process), Asker(guest), []
     try:
         lines.until(asker.ask(), 20)
         for _ in range(records):

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.analysis.distribution import Spread
+from qtctl.analysis.distribution import Statistics
 from qtctl.analysis.latency import Latency, Question
 from qtctl.analysis.spans import Span
 from qtctl.errors import UsageError
@@ -18,7 +18,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.items import Item, Loss
 
-__all__ = ["Both", "Comparison", "Profile", "compare", "pairs_among"]
+__all__ = ["Comparison", "EventChange", "Profile", "compare", "pairs_among"]
 
 _SUFFIXES = (
     ("_submit", "_complete"),
@@ -136,7 +136,7 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class EventChange:
     """An event in both runs: how often, and a second (None: not known)."""
 
     name: str
@@ -151,7 +151,7 @@ class Both:
 
 
 @dataclass(frozen=True, slots=True)
-class Following:
+class Succession:
     """``after`` came right after ``before`` so often, and in that share of what did."""
 
     before: str
@@ -175,10 +175,10 @@ class Comparison:
     """
 
     seconds: tuple[float | None, float | None]
-    events: list[Both]
+    events: list[EventChange]
     moved: list[str]
-    order: list[Following]
-    latencies: list[tuple[Question, tuple[Spread, Spread]]]
+    order: list[Succession]
+    latencies: list[tuple[Question, tuple[Statistics, Statistics]]]
 
 
 def compare(one: Profile, two: Profile) -> Comparison:
@@ -191,13 +191,13 @@ def compare(one: Profile, two: Profile) -> Comparison:
         rates = None
         if seconds[0] is not None and seconds[1] is not None:
             rates = counts[0] / seconds[0], counts[1] / seconds[1]
-        events.append(Both(name, counts, rates))
+        events.append(EventChange(name, counts, rates))
     events.sort(key=_by_change)
     spreads = []
     for pair, latency in one.latencies.items():
         other = two.latencies.get(pair)
         if other is not None:
-            both = latency.spans.spread(), other.spans.spread()
+            both = latency.spans.statistics(), other.spans.statistics()
             if both[0].count and both[1].count:
                 spreads.append((latency.question, both))
     spreads.sort(key=lambda found: -abs(_ratio(found[1])))
@@ -207,7 +207,7 @@ def compare(one: Profile, two: Profile) -> Comparison:
     )
 
 
-def _by_change(both: Both) -> tuple[int, float]:
+def _by_change(both: EventChange) -> tuple[int, float]:
     """Sort what came in one run only first, by how often; then by how much the rate changed."""
     change = both.change
     if change is None:
@@ -215,7 +215,7 @@ def _by_change(both: Both) -> tuple[int, float]:
     return 1, -abs(float(np.log(change)))
 
 
-def _ratio(both: tuple[Spread, Spread]) -> float:
+def _ratio(both: tuple[Statistics, Statistics]) -> float:
     medians = [spread.percentiles([0.5])[0] for spread in both]
     return float(np.log((medians[1] + 1) / (medians[0] + 1)))
 
@@ -240,7 +240,7 @@ def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
 
 def _order(
     one: Profile, two: Profile, places: list[dict[str, int]], common: Iterable[str]
-) -> list[Following]:
+) -> list[Succession]:
     """Compare what follows what, of events that came often enough in both."""
     often = [
         name
@@ -252,7 +252,7 @@ def _order(
     found = []
     for pair in dict.fromkeys(chain(*shares)):
         (n, share), (m, other) = (side.get(pair, (0, 0.0)) for side in shares)
-        found.append(Following(*pair, (n, m), (share, other)))
+        found.append(Succession(*pair, (n, m), (share, other)))
     return sorted(found, key=lambda f: -abs(f.change))
 
 

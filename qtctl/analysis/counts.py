@@ -14,7 +14,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import StringColumn
 from qtctl.records.items import Item
 
-__all__ = ["Spreading", "Tally", "check_argument"]
+__all__ = ["ArgumentValues", "Tally", "check_argument"]
 
 _GROUPS = 1 << 16
 _PRECISION = 14
@@ -78,7 +78,7 @@ class Tally:
         return [(values[number], counts[number]) for number in order if counts[number]]
 
 
-class Spreading:
+class ArgumentValues:
     """Takes the numbers that one argument has, in whichever events have it."""
 
     def __init__(self, argument: str) -> None:

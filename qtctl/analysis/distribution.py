@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qtctl.records.columns import Int64Array
 
-__all__ = ["Bar", "Distribution", "Spread"]
+__all__ = ["Bar", "Distribution", "Statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Distribution:
         counts = np.bincount(bucket)
         row[: len(counts)] += counts
 
-    def spread(self, group: int | None = None) -> Spread:
+    def statistics(self, group: int | None = None) -> Statistics:
         """Return what is known of a group's numbers now, or of all (None)."""
         groups = range(len(self)) if group is None else range(group, min(group + 1, len(self)))
         bars: list[Bar] = []
@@ -104,7 +104,7 @@ class Distribution:
                 bars += reversed([Bar(-high, -low, count) for (low, high), count in ends])
             else:
                 bars += [Bar(low, high, count) for (low, high), count in ends]
-        return Spread(
+        return Statistics(
             tuple(bars),
             sum(bar.count for bar in bars),
             sum(self._sums[one] for one in groups),
@@ -119,7 +119,7 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Statistics:
     """Numbers as the buckets that hold them, in order; the rest is exact.
 
     Without numbers (``count`` 0) ``least`` and ``most`` mean nothing.

@@ -81,7 +81,7 @@ class Snapshot:
         return rate.per_s / self.whole.per_s if self.whole.per_s else 0.0
 
 
-class _Ring:
+class _TimeSlots:
     """Counts of groups in the last few time slots of ``step_s`` each."""
 
     def __init__(self, slots: int, step_s: float, now_s: float) -> None:
@@ -138,9 +138,9 @@ class Rates:
         self._places: dict[Key, int] = {}
         self._free = list(range(GROUPS))
         self._step_s = window_s / (_STEPS - 1)
-        self._counts = _Ring(_STEPS, self._step_s, now_s)
-        self._bytes = _Ring(_STEPS, self._step_s, now_s)
-        self._minute = _Ring(HISTORY_S, 1.0, now_s)
+        self._counts = _TimeSlots(_STEPS, self._step_s, now_s)
+        self._bytes = _TimeSlots(_STEPS, self._step_s, now_s)
+        self._minute = _TimeSlots(HISTORY_S, 1.0, now_s)
         self._totals = np.zeros((2, GROUPS + 1), np.int64)
 
     def take(self, batch: Batch, now_s: float) -> None:

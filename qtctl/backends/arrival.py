@@ -111,8 +111,15 @@ class Arrival:
     ``report`` is called with a text, and whether it is proven that records do not arrive.
     """
 
-    def __init__(self, session: Session, feed: Feed, backend: Backend) -> None:
+    def __init__(
+        self,
+        session: Session,
+        feed: Feed,
+        backend: Backend,
+        report: Callable[[str, bool], None],
+    ) -> None:
         self._session = session
+        self._report = report
         self._feed = feed
         self._backend = backend
         self._came = threading.Event()
@@ -141,7 +148,7 @@ class Arrival:
         self._expected = False
         return batch.select(np.delete(np.arange(len(batch)), rows[0]))
 
-    async def watch(self, report: Callable[[str, bool], None]) -> None:
+    async def watch(self) -> None:
         """Wait for a first record; where none comes, have QEMU trace one, and report if none came.
 
         The backends that do not look at the states of QMP cannot be checked: of them only what was
@@ -158,11 +165,11 @@ class Arrival:
                         return
                     await asyncio.sleep(_POLL_S)
                 if not self._feed.behind():
-                    report(self._nothing_arrives(), True)
+                    self._report(self._nothing_arrives(), True)
                 return
             self._expected = False
         if not self._came.is_set():
-            report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
+            self._report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
 
     def _nothing_arrives(self) -> str:
         where = "start QEMU with -D FILE" if self._backend is Backend.LOG else "qtctl doctor"

@@ -19,7 +19,7 @@ _WORDS = ("and", "or", "not", "in")
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
 
-class Named(NamedTuple):
+class ArgumentName(NamedTuple):
     """A name, what it means, and how many characters at the end of the line it stands for."""
 
     text: str
@@ -29,7 +29,7 @@ class Named(NamedTuple):
 
 def argument_names(
     place: Slot, names: Sequence[str], declared: Mapping[str, Declaration]
-) -> Iterator[Named]:
+) -> Iterator[ArgumentName]:
     """Yield arguments of the events ``names``, the most frequent first, and the record's own."""
     word = place.text
     found = _NAME.search(word)
@@ -52,7 +52,7 @@ def argument_names(
         *((name, about) for name, about in _RECORD.items() if in_filter or name in _GROUPS),
         *((word, "") for word in (_WORDS if in_filter and begun else ())),
     ]
-    yield from (Named(n, about, len(begun)) for n, about in offered if n.startswith(begun))
+    yield from (ArgumentName(n, about, len(begun)) for n, about in offered if n.startswith(begun))
 
 
 def selected(patterns: Sequence[str], names: Iterable[str]) -> list[str]:

@@ -25,7 +25,7 @@ from qtctl.model import Declaration
 from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
-    from qtctl.analysis.distribution import Spread
+    from qtctl.analysis.distribution import Statistics
     from qtctl.records.items import Item
     from qtctl.session.stream import Stream
 
@@ -35,7 +35,7 @@ _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownEvents:
     """The events there are, before a record is read; ``source`` is where, in words."""
 
     names: Sequence[str]
@@ -43,7 +43,7 @@ class Known:
     source: str
 
 
-class Taker(Protocol):
+class Collector(Protocol):
     """What takes in a stream."""
 
     def take(self, item: Item) -> None:
@@ -53,14 +53,14 @@ class Taker(Protocol):
         """Begin anew: what was taken has been shown."""
 
 
-_T = TypeVar("_T", bound=Taker)
+_T = TypeVar("_T", bound=Collector)
 
 
 async def gather(
     context: Context,
     options: Options,
     selection: Selection,
-    ready: Callable[[Known], _T],
+    ready: Callable[[KnownEvents], _T],
     result: Callable[[_T, int], Result],
     *,
     where: str | None = None,
@@ -86,7 +86,7 @@ async def _live(
     context: Context,
     options: Options,
     selection: Selection,
-    ready: Callable[[Known], _T],
+    ready: Callable[[KnownEvents], _T],
     result: Callable[[_T, int], Result],
     where: str | None,
     whole: bool,
@@ -96,7 +96,7 @@ async def _live(
     async with context.attached(lend=True) as session:
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-        taker = ready(Known(names, declared, session.where))
+        taker = ready(KnownEvents(names, declared, session.where))
         follow = Follow(selection, where, options.backend, news=False, whole=whole)
         stream = session.stream(follow)
         blocks = None
@@ -205,14 +205,14 @@ async def _from_file(
     context: Context,
     options: Options,
     selection: Selection,
-    ready: Callable[[Known], _T],
+    ready: Callable[[KnownEvents], _T],
     result: Callable[[_T, int], Result],
     where: str | None,
 ) -> int:
     assert options.trace is not None
     trace = await open_replay(context, options.trace, selection, where)
     with contextlib.closing(trace):
-        taker = ready(Known(trace.table.names, trace.table.declarations, str(trace.path)))
+        taker = ready(KnownEvents(trace.table.names, trace.table.declarations, str(trace.path)))
         context.stops = True
         await read_through(context, trace, taker.take)
         say_end(context, trace)
@@ -221,7 +221,7 @@ async def _from_file(
     return 0
 
 
-def figures(spread: Spread) -> dict[str, float | None]:
+def figures(spread: Statistics) -> dict[str, float | None]:
     """Return count, percentiles, max and mean; None where there are no numbers."""
     if not spread.count:
         return {"count": 0, **dict.fromkeys((*_SHARES, "max", "mean"))}
@@ -230,7 +230,7 @@ def figures(spread: Spread) -> dict[str, float | None]:
     return {"count": spread.count, **dict(shares), "max": spread.most, "mean": mean}
 
 
-def figure_words(spread: Spread, label: Callable[[float], str]) -> list[tuple[str, str]]:
+def figure_words(spread: Statistics, label: Callable[[float], str]) -> list[tuple[str, str]]:
     """Return the figures with their names; ``label`` writes all but the count."""
     count, *rest = figures(spread).items()
     words = [(name, "-" if value is None else label(value)) for name, value in rest]

@@ -125,7 +125,7 @@ def _targets() -> Iterator[tuple[str, str]]:
 
 def _arguments(place: Slot) -> Iterator[tuple[str, str]]:
     """Yield the word with a name at its end; of all events that are known, where none is named."""
-    from qtctl.session.seen import known_declarations
+    from qtctl.session.event_cache import known_declarations
 
     declared = known_declarations(lambda names: selected(place.before, names) or names)
     found = argument_names(place, list(declared), declared)
@@ -135,7 +135,7 @@ def _arguments(place: Slot) -> Iterator[tuple[str, str]]:
 
 def _events(text: str) -> Iterator[tuple[str, str]]:
     from qtctl.events import sets
-    from qtctl.session.seen import known_events
+    from qtctl.session.event_cache import known_events
 
     for name in sets.names():
         with contextlib.suppress(QtctlError):

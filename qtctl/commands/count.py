@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
     SOURCE,
-    Known,
+    KnownEvents,
     figure_words,
     figures,
     gather,
@@ -20,8 +20,8 @@ from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 
 if TYPE_CHECKING:
-    from qtctl.analysis.counts import Spreading, Tally
-    from qtctl.analysis.distribution import Bar, Spread
+    from qtctl.analysis.counts import ArgumentValues, Tally
+    from qtctl.analysis.distribution import Bar, Statistics
     from qtctl.text.style import Style
 
 
@@ -60,8 +60,8 @@ async def count(context: Context, options: Options) -> int:
     chosen = selection(options)
     in_hex = False
 
-    def ready(known: Known) -> Tally | Spreading:
-        from qtctl.analysis.counts import Spreading, Tally, check_argument
+    def ready(known: KnownEvents) -> Tally | ArgumentValues:
+        from qtctl.analysis.counts import ArgumentValues, Tally, check_argument
         from qtctl.analysis.groups import EVENT, TID
         from qtctl.records.printf import hex_arguments
 
@@ -72,15 +72,15 @@ async def count(context: Context, options: Options) -> int:
             check_argument(name, picked, known.declared, number=bool(options.hist))
             declared = [known.declared[one] for one in picked if one in known.declared]
             in_hex = any(name in hex_arguments(one) for one in declared)
-        return Spreading(name) if options.hist else Tally(name)
+        return ArgumentValues(name) if options.hist else Tally(name)
 
-    def result(taker: Tally | Spreading, lost: int) -> Result:
+    def result(taker: Tally | ArgumentValues, lost: int) -> Result:
         return _result(taker, lost, options, in_hex)
 
     return await gather(context, options, chosen, ready, result, where=options.where)
 
 
-def _result(taker: Tally | Spreading, lost: int, options: Options, in_hex: bool) -> Result:
+def _result(taker: Tally | ArgumentValues, lost: int, options: Options, in_hex: bool) -> Result:
     from qtctl.analysis.counts import Tally
 
     if isinstance(taker, Tally):
@@ -96,7 +96,7 @@ def _result(taker: Tally | Spreading, lost: int, options: Options, in_hex: bool)
             {**document, "lost": lost},
             lambda style: _table(style, taker.by, found, options.limit, in_hex),
         )
-    spread = taker.numbers.spread()
+    spread = taker.numbers.statistics()
     bars = spread.linear() if options.linear else spread.log2()
     return Result(
         {
@@ -127,7 +127,7 @@ def _table(
     yield from table(style, ["COUNT", "SHARE", by.upper()], cells)
 
 
-def _histogram(style: Style, spread: Spread, bars: list[Bar], in_hex: bool) -> Iterator[str]:
+def _histogram(style: Style, spread: Statistics, bars: list[Bar], in_hex: bool) -> Iterator[str]:
     from qtctl.text.bars import histogram
     from qtctl.text.tables import pairs
 

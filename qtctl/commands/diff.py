@@ -18,8 +18,8 @@ from qtctl.errors import QtctlError, UsageError
 from qtctl.text.units import short
 
 if TYPE_CHECKING:
-    from qtctl.analysis.compare import Both, Comparison, Profile
-    from qtctl.analysis.distribution import Spread
+    from qtctl.analysis.compare import Comparison, EventChange, Profile
+    from qtctl.analysis.distribution import Statistics
     from qtctl.events.patterns import Selection
     from qtctl.text.style import Style
 
@@ -138,12 +138,12 @@ def _document(options: Options, found: Comparison) -> dict[str, Any]:
     }
 
 
-def _figures(spread: Spread) -> dict[str, int | float]:
+def _figures(spread: Statistics) -> dict[str, int | float]:
     shares = dict(zip(_QUANTILES, spread.percentiles(list(_QUANTILES.values())), strict=True))
     return {"count": spread.count, **shares, "max": spread.most, "mean": round(spread.mean, 1)}
 
 
-def _changed(one: Both) -> bool:
+def _changed(one: EventChange) -> bool:
     change = one.change
     return change is None or not 1 / _RATE < change < _RATE
 
@@ -187,7 +187,7 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
         yield style.paint(f"and {left} more: --all", "faint")
 
 
-def _event_words(one: Both) -> str:
+def _event_words(one: EventChange) -> str:
     if one.change is None:
         return "only in A" if one.counts[0] else "only in B"
     return f"x {one.change:.2f}"

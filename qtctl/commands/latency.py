@@ -6,7 +6,14 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qtctl.commands.collecting import SOURCE, Known, figure_words, figures, gather, value_words
+from qtctl.commands.collecting import (
+    SOURCE,
+    KnownEvents,
+    figure_words,
+    figures,
+    gather,
+    value_words,
+)
 from qtctl.commands.context import Context
 from qtctl.commands.options import BY, WHERE
 from qtctl.commands.registry import Options, arg, command
@@ -14,7 +21,7 @@ from qtctl.commands.result import Result
 from qtctl.events.patterns import Selection
 
 if TYPE_CHECKING:
-    from qtctl.analysis.distribution import Spread
+    from qtctl.analysis.distribution import Statistics
     from qtctl.analysis.latency import Latency
     from qtctl.text.style import Style
 
@@ -83,7 +90,7 @@ def _keys(text: str) -> tuple[str, ...]:
 async def latency(context: Context, options: Options) -> int:
     """Measure until told to stop, or to the end of a file."""
 
-    def ready(known: Known) -> Latency:
+    def ready(known: KnownEvents) -> Latency:
         from qtctl.analysis.latency import Latency, Question
 
         question = Question.ask(
@@ -122,7 +129,7 @@ def _reservations(measured: Latency) -> Iterator[tuple[str, str]]:
             f"{counts.reused} STARTs came again before their END: is --key "
             f"{measured.question.key_words} enough to tell them apart?",
         )
-    if measured.coarse and measured.coarse == measured.spans.spread().count:
+    if measured.coarse and measured.coarse == measured.spans.statistics().count:
         yield (
             "second",
             "times are of whole seconds, as a system log writes them: differences mean little; "
@@ -139,7 +146,7 @@ def _reservations(measured: Latency) -> Iterator[tuple[str, str]]:
 def _result(measured: Latency, lost: int) -> Result:
     question = measured.question
     groups = [] if question.by is None else _groups(measured)
-    whole = measured.spans.spread()
+    whole = measured.spans.statistics()
     document = {
         "type": "latency",
         "start": question.starts,
@@ -157,9 +164,9 @@ def _result(measured: Latency, lost: int) -> Result:
     return Result(document, lambda style: _lines(style, measured, whole, groups))
 
 
-def _groups(measured: Latency) -> list[tuple[int | str | None, Spread]]:
+def _groups(measured: Latency) -> list[tuple[int | str | None, Statistics]]:
     """Return value and latencies of each group that has pairs, the most frequent first."""
-    spreads = map(measured.spans.spread, range(len(measured.spans)))
+    spreads = map(measured.spans.statistics, range(len(measured.spans)))
     found = [pair for pair in zip(measured.groups.values, spreads, strict=False) if pair[1].count]
     return sorted(found, key=lambda pair: -pair[1].count)
 
@@ -173,8 +180,8 @@ def _rest(measured: Latency) -> dict[str, int]:
 def _lines(
     style: Style,
     measured: Latency,
-    whole: Spread,
-    groups: list[tuple[int | str | None, Spread]],
+    whole: Statistics,
+    groups: list[tuple[int | str | None, Statistics]],
 ) -> Iterator[str]:
     from qtctl.text.bars import histogram
     from qtctl.text.style import escaped

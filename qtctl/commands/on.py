@@ -32,7 +32,7 @@ from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
     from qtctl.session.session import Session
-    from qtctl.session.triggers import Acting, Fired, Trigger
+    from qtctl.session.triggers import ActionRunner, Fired, Trigger
 
 _DO = "do"
 _TRIGGER = (
@@ -94,7 +94,7 @@ async def on(context: Context, options: Options) -> int:
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
     from qtctl.commands.destinations import RingFiles, check_new
-    from qtctl.session.triggers import Acting
+    from qtctl.session.triggers import ActionRunner
 
     triggers = _triggers(options)
     dumps, out = any(trigger.action.kind == "dump" for trigger in triggers), options.out
@@ -108,7 +108,7 @@ async def on(context: Context, options: Options) -> int:
     output = context.output(None, context.stop.set)
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
-        watch = _Watch(context, output, triggers)
+        watch = _TriggerRun(context, output, triggers)
         if dumps or selection or any(not trigger.when.guest_event for trigger in triggers):
             stream = session.stream(Follow(selection, backend=options.backend))
             async with following(
@@ -118,14 +118,14 @@ async def on(context: Context, options: Options) -> int:
                 if dumps and out is not None:
                     ring = RingFiles(stream, out, options.ring, at_end=False)
                 writer = _writer(context, options, stream.hex_arguments(), stream.picked)
-                await watch.over(items, stream.stop, writer, Acting(session, ring))
+                await watch.over(items, stream.stop, writer, ActionRunner(session, ring))
         else:
             context.say("listening to what QEMU tells over QMP; Ctrl-C ends")
             async with listening(
                 context, session, duration=options.duration, output=output
             ) as items:
                 writer = _writer(context, options, {}, [])
-                await watch.over(items, context.stop.set, writer, Acting(session, None))
+                await watch.over(items, context.stop.set, writer, ActionRunner(session, None))
     return 0
 
 
@@ -208,7 +208,7 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
 
 
 @dataclass(frozen=True, slots=True)
-class _Watch:
+class _TriggerRun:
     """Looks at what comes and has triggers act, until it ends or nothing is left to do."""
 
     context: Context
@@ -220,7 +220,7 @@ class _Watch:
         items: Following,
         stop: Callable[[], None],
         writer: ItemFormatter,
-        acting: Acting,
+        acting: ActionRunner,
     ) -> None:
         """Watch ``items``, which ``stop`` ends."""
         from qtctl.session.triggers import look

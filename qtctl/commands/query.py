@@ -179,7 +179,7 @@ class _Answer:
     async def _write_lines(self, form: str, style: Style, output: Output) -> int:
         rows, most = 0, output.most_rows
         await self._begin()
-        lines = _Lines(form, style, self._names, self._asked.in_hex)
+        lines = _AnswerFormatter(form, style, self._names, self._asked.in_hex)
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:
             shown = batch if most is None else batch.slice(0, max(0, most - rows))
@@ -205,7 +205,7 @@ class _Answer:
         return context.fail(QtctlError("\n".join(problems))) if problems else 0
 
 
-class _Lines:
+class _AnswerFormatter:
     """Turns rows into text: tables for people, CSV, or JSON lines."""
 
     def __init__(

@@ -38,7 +38,7 @@ from qtctl.monitor.holders import stands_in_line
 from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
-from qtctl.monitor.news import Ear, news_of
+from qtctl.monitor.news import EventQueue, news_of
 from qtctl.monitor.rendezvous import meeting_of
 from qtctl.monitor.sockets import open_socket, peer_of
 
@@ -86,7 +86,7 @@ class Monitor:
         self._no_network = ""
         self._lend = lend
         self._told = told
-        self._ears: list[Ear] = []
+        self._queues: list[EventQueue] = []
         self._mending = asyncio.Lock()
         self._gone = False
         self._here = asyncio.Event()
@@ -270,19 +270,19 @@ class Monitor:
     # -- consoles ----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def listening(self, ear: Ear) -> AsyncIterator[None]:
+    async def listening(self, ear: EventQueue) -> AsyncIterator[None]:
         """Put what the guest and other consoles tell into ``ear`` for the length of the block."""
-        self._ears.append(ear)
+        self._queues.append(ear)
         try:
             await self._say_hello()
             yield
         finally:
-            self._ears.remove(ear)
+            self._queues.remove(ear)
             await self._say_hello()
 
     def _heard(self, event: Mapping[str, Any]) -> None:
-        if self._ears and (news := news_of(event)) is not None:
-            for ear in self._ears:
+        if self._queues and (news := news_of(event)) is not None:
+            for ear in self._queues:
                 ear.put(news)
 
     async def _say_hello(self) -> None:
@@ -292,7 +292,7 @@ class Monitor:
 
     async def _introduce(self, link: Link) -> int | None:
         """Tell a lender that this is qtctl, and whether it listens; return the guest's pid."""
-        told = await link.execute(HELLO, {"listens": bool(self._ears)}, _HELLO_TIMEOUT_S)
+        told = await link.execute(HELLO, {"listens": bool(self._queues)}, _HELLO_TIMEOUT_S)
         return told.get("guest_pid") if isinstance(told, dict) else None
 
     async def announce(self, event: str, data: Mapping[str, object]) -> int:
@@ -305,7 +305,7 @@ class Monitor:
         listeners = await self._ask_lender(ANNOUNCE, {"event": event, "data": dict(data)})
         if listeners is None:
             self._heard({"event": event, "data": data})
-            return len(self._ears)
+            return len(self._queues)
         return int(listeners)
 
     async def lender(self) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def _time_ns(stamp: object) -> int:
     return time.time_ns()
 
 
-class Ear:
+class EventQueue:
     """News that came and were not taken yet: bounded, of a flood only a part, the rest counted."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What of a run of records is shown, and the sums of it."""
+"""The filter of a stream: picked events, an expression, a limit; and the sums."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from qtctl.records.filters import Filter
 from qtctl.records.items import Loss
 
 
-class Sieve:
-    """Lets through the picked events that a filter holds for, at most ``limit``, and counts.
+class RecordFilter:
+    """Passes the picked events for which an expression holds, at most ``limit``, and counts.
 
-    ``text`` lets lines that are no events through, too. Everything is filtered until it is told
-    with :meth:`pick` what is wanted.
+    ``text`` also passes lines that are no events. Until :meth:`pick`, everything is filtered.
     """
 
     def __init__(self, *, text: bool, limit: int | None) -> None:
@@ -31,27 +30,27 @@ class Sieve:
         self._wanted: NDArray[np.bool_] = np.zeros(1, np.bool_)
 
     def pick(self, table: EventTable, picked: Collection[str], where: str | None) -> None:
-        """Say which events of ``table`` are wanted, and the filter on their arguments.
+        """Set which events of ``table`` pass, and the expression over their arguments.
 
         Raises:
             UsageError: ``where`` is wrong or names no argument of the picked events.
         """
         self._names, self._picked = table.names, set(picked)
-        self.leave_out(())
+        self.exclude(())
         if where is not None:
             declared = table.declarations
             self._filter = Filter.compile(where, [declared[n] for n in picked if n in declared])
 
-    def leave_out(self, names: Collection[str]) -> None:
-        """Filter these of the picked events from now on, and no others that were left out."""
+    def exclude(self, names: Collection[str]) -> None:
+        """Filter these of the picked events from now on, and no others."""
         wanted = set(self._picked).difference(names)
         # Lines of text, event -1, find the last place: they are no picked event.
         self._wanted = np.array([*(name in wanted for name in self._names), False], np.bool_)
 
-    def take(
+    def apply(
         self, item: Batch | Loss, inside: NDArray[np.bool_] | None = None
     ) -> Batch | Loss | None:
-        """Count a batch or loss; return what of it is shown, of rows ``inside`` alone if given."""
+        """Count a batch or loss and return what passes; if ``inside`` is given, only its rows."""
         counts = self.counts
         if isinstance(item, Loss):
             counts.lost += item.count or 0
@@ -79,5 +78,5 @@ class Sieve:
         return mask | (batch.event < 0) if self._text else mask
 
     def full(self) -> bool:
-        """Tell whether the limit is reached."""
+        """Return whether the limit is reached."""
         return self._limit is not None and self.counts.shown >= self._limit

@@ -1,28 +1,33 @@
-"""Watching a stream for floods: what was read is counted, and the loudest events are named."""
+"""Watching a stream for floods, and switching the loudest events off."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from qtctl.analysis.flood import Backlog, Heard, Pilot, Verdict
+from qtctl.analysis.flood import Backlog, EventRates, FloodDetector, Verdict
 from qtctl.analysis.rates import Rates
 from qtctl.backends.base import Feed
-from qtctl.events.patterns import cover
+from qtctl.errors import QtctlError
+from qtctl.events.patterns import Selection, cover
 from qtctl.model import Budget, Flood
+from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
 
 _SHOWN = 3
+_LOOK_S = 0.1
 
 
-class Guarding:
-    """Counts what a stream reads of ``feed``, before any filter, and tells when that is a flood.
+class FloodGuard:
+    """Counts what a stream reads of ``feed``, before any filter, and detects floods.
 
-    ``names`` are the guest's events, and ``idle`` those of them that may be named by a pattern
-    because they are off. ``take`` may be called in another thread than ``look``.
+    ``names`` are the guest's events. ``idle`` are those that are off, and so may match a pattern
+    that quiets a flood. ``take`` may be called in another thread than ``look``.
     """
 
     def __init__(
@@ -32,14 +37,14 @@ class Guarding:
         self._names = names
         self._known = frozenset(names)
         self._idle = idle
-        self._pilot = Pilot(guard)
+        self._detector = FloodDetector(guard)
         self._backlog = Backlog(time.monotonic(), feed.taken, feed.behind())
         self._rates = Rates(time.monotonic())
-        self._before = Heard({}, {})
+        self._before = EventRates({}, {})
         self._before_bytes_per_s = 0.0
         self._lock = threading.Lock()
         self.quiet = True
-        """Whether nothing was read lately and nothing waits: no need to look before more comes."""
+        """Whether nothing was read lately and nothing waits to be read."""
 
     def take(self, items: Iterable[Batch | Loss]) -> None:
         """Count what was read."""
@@ -49,7 +54,7 @@ class Guarding:
                     self._rates.take(item, time.monotonic())
 
     def look(self, counts: Counts) -> tuple[Verdict, Flood] | None:
-        """Return a flood that is to be told now: as a verdict, and for people."""
+        """Return a flood to report now, as the verdict and as the item of the stream."""
         now_s = time.monotonic()
         with self._lock:
             snapshot = self._rates.snapshot(now_s)
@@ -69,17 +74,17 @@ class Guarding:
                 for row in snapshot.rows
                 if isinstance(row.key, str) and row.key in self._known
             }
-            heard = Heard(
+            rates = EventRates(
                 {name: row.per_s for name, row in own.items()},
                 {name: row.bytes_per_s for name, row in own.items()},
             )
-            self._before, self._before_bytes_per_s = heard, whole.bytes_per_s
+            self._before, self._before_bytes_per_s = rates, whole.bytes_per_s
         elif self._before_bytes_per_s:
-            # Nothing was read for a whole second: what is said is taken for more of the same.
-            heard, factor = self._before, self._backlog.said_per_s / self._before_bytes_per_s
+            # Nothing was read for a whole second: assume that more of the same was logged.
+            rates, factor = self._before, self._backlog.logged_per_s / self._before_bytes_per_s
         else:
             return None
-        verdict = self._pilot.judge(now_s, heard.times(factor))
+        verdict = self._detector.judge(now_s, rates.times(factor))
         return None if verdict is None else (verdict, self._flood(verdict))
 
     def _flood(self, verdict: Verdict) -> Flood:
@@ -92,3 +97,52 @@ class Guarding:
             verdict.guarded,
             time.time_ns(),
         )
+
+
+class FloodWatch:
+    """Looks for floods while records come, until ``stop``; make it in the event loop.
+
+    A flood is put into ``queue``. Above the guard's budget, ``switch_off`` is called with the
+    loudest events, and with the patterns that name them.
+    """
+
+    def __init__(
+        self,
+        guard: FloodGuard,
+        counts: Counts,
+        queue: EventQueue,
+        stop: asyncio.Event,
+        switch_off: Callable[[Selection, tuple[str, ...]], Awaitable[None]],
+    ) -> None:
+        self.guard = guard
+        self._counts = counts
+        self._queue = queue
+        self._stop = stop
+        self._switch_off = switch_off
+        self._woken = asyncio.Event()
+        self._watching = asyncio.create_task(self._watch())
+
+    def wake(self) -> None:
+        """Look again soon: records came."""
+        self._woken.set()
+
+    async def _watch(self) -> None:
+        while not self._stop.is_set():
+            if self.guard.quiet:
+                await self._woken.wait()
+            self._woken.clear()
+            await asyncio.sleep(_LOOK_S)
+            found = self.guard.look(self._counts)
+            if found is None:
+                continue
+            verdict, flood = found
+            self._queue.put(flood)
+            if verdict.guarded:
+                loudest = Selection.of(*(name for name, _ in verdict.loudest))
+                with contextlib.suppress(QtctlError):  # whoever iterates the stream reports it
+                    await self._switch_off(loudest, flood.patterns)
+
+    async def close(self) -> None:
+        """Stop looking."""
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)

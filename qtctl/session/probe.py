@@ -68,7 +68,7 @@ class Probe:
         self.prices: dict[str, Price] = {}
         self.picked: tuple[str, ...] = ()
         self.unavailable: tuple[str, ...] = ()
-        self._tally = _Tally()
+        self._tally = _EventCounts()
         self._ended = asyncio.Event()
 
     def stop(self) -> None:
@@ -156,7 +156,7 @@ class Probe:
             await self._pass(_POLL_S)
 
     def _price(
-        self, names: Iterable[str], before: _Tally, seconds: float, *, alone: bool
+        self, names: Iterable[str], before: _EventCounts, seconds: float, *, alone: bool
     ) -> dict[str, float]:
         now = self._tally
         for name in names:
@@ -167,7 +167,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tally:
+class _EventCounts:
     """Records and bytes of each event so far."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -191,6 +191,6 @@ class _Tally:
         """Return the records of some events."""
         return sum(map(self.counts.__getitem__, names))
 
-    def copy(self) -> _Tally:
+    def copy(self) -> _EventCounts:
         """Return what is counted now, to compare with later."""
-        return _Tally(self.counts.copy(), self.sizes.copy())
+        return _EventCounts(self.counts.copy(), self.sizes.copy())

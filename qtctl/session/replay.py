@@ -19,7 +19,7 @@ from qtctl.recordings.saved import RecordingFile
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
 from qtctl.records.printf import hex_arguments
-from qtctl.session.filter import Sieve
+from qtctl.session.filter import RecordFilter
 
 _MAGIC_BYTES = 16
 
@@ -55,12 +55,12 @@ class Replay:
             if selection and not chosen:
                 raise nothing_matched(selection, every, str(path), f"qtctl count --from {path}")
             self.picked = tuple(chosen)
-            self._sieve = Sieve(text=text, limit=limit)
-            self._sieve.pick(self.table, self.picked, where)
+            self._filter = RecordFilter(text=text, limit=limit)
+            self._filter.pick(self.table, self.picked, where)
         except BaseException:
             self._file.close()
             raise
-        self.counts = self._sieve.counts
+        self.counts = self._filter.counts
         self._span = Span()
         self._ended = False
 
@@ -103,13 +103,13 @@ class Replay:
 
     def step(self) -> list[Item] | None:
         """Read on; return what of it is shown, None at the end. Blocks shortly."""
-        if self._sieve.full():
+        if self._filter.full():
             return None
         items = self._file.read()
         if items is None:
             self._ended = True
             return None
-        taken = (self._sieve.take(i) if isinstance(i, Batch | Loss) else i for i in items)
+        taken = (self._filter.apply(i) if isinstance(i, Batch | Loss) else i for i in items)
         shown = [item for item in taken if item is not None]
         for item in shown:
             if isinstance(item, Batch):

@@ -30,9 +30,9 @@ from qtctl.monitor.guests import (
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere, network_of
 from qtctl.monitor.rendezvous import is_lent
+from qtctl.session.event_cache import remember
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.follow import Follow
-from qtctl.session.seen import remember
 
 if TYPE_CHECKING:
     from qtctl.backends.log.target import LogTarget

@@ -1,4 +1,4 @@
-"""Following a guest: events switched on for a while, and what it says, as batches of records."""
+"""Following a guest: events switched on for a while, and their records in batches."""
 
 from __future__ import annotations
 
@@ -8,38 +8,31 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, Request
 from qtctl.backends.feeds import open_feed
 from qtctl.backends.table import TABLE, candidates
-from qtctl.errors import LinkLost, QtctlError, Unsupported, UsageError
-from qtctl.events.patterns import Selection
+from qtctl.errors import Unsupported, UsageError
 from qtctl.events.states import States, SwitchReport
 from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import Backend, Declaration, EventState
-from qtctl.monitor.news import Ear
+from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Items, Loss
+from qtctl.records.items import Item
 from qtctl.records.printf import hex_arguments
-from qtctl.session.filter import Sieve
-from qtctl.session.follow import Follow
-from qtctl.session.guard import Guarding
-from qtctl.session.warm_up import Edges
+from qtctl.session.filter import RecordFilter
+from qtctl.session.guard import FloodGuard, FloodWatch
+from qtctl.session.pump import Pump
+from qtctl.session.warm_up import WarmUpWindow
 
 if TYPE_CHECKING:
+    from qtctl.events.patterns import Selection
+    from qtctl.session.follow import Follow
     from qtctl.session.session import Session
-
-SMALL_BYTES = 1 << 18
-_SETTLE_S = 0.01
-_SETTLE_LIMIT_S = 1.0
-"""How long a feed may say nothing before what it still owes is given up."""
-_WAIT_S = 1.0
-_KEEP_UP_S = 0.05
-_LOOK_S = 0.1
 
 
 class Stream:
@@ -59,22 +52,19 @@ class Stream:
         self.picked: list[str] = []
         self.began_ns = 0
         self.report: SwitchReport | None = None
-        self._sieve = Sieve(text=follow.text, limit=follow.limit)
-        self.counts = self._sieve.counts
+        self._filter = RecordFilter(text=follow.text, limit=follow.limit)
+        self.counts = self._filter.counts
         self._kernel: list[str] = []
-        self._edges: Edges | None = None
-        self._guarding: Guarding | None = None
-        self._pilot: asyncio.Task[None] | None = None
-        self._heard = asyncio.Event()
-        self._ear = Ear()
+        self._window: WarmUpWindow | None = None
+        self._floods: FloodWatch | None = None
+        self._queue = EventQueue()
         self._owner = new_owner()
         self._feed: Feed | None = None
         self._arrival: Arrival | None = None
         self.on_silence: Callable[[str, bool], None] = lambda text, _: session.notices.append(text)
         """Called once if no record comes, with a text, and whether it is proven that none can."""
         self._stop = asyncio.Event()
-        self._giving = asyncio.Lock()
-        self._link_error = ""
+        self._switching = asyncio.Lock()
 
     @property
     def selection(self) -> Selection:
@@ -107,7 +97,7 @@ class Stream:
         try:
             request = Request(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
-            self._watch_for_floods(self._feed, states)
+            self._floods = self._watch_for_floods(self._feed, states)
             if not TABLE[self.backend].follows_qmp:
                 picked = tuple(sorted(picked))
                 self.report = SwitchReport(True, picked, picked, (), ())
@@ -115,51 +105,40 @@ class Stream:
                 self.report = await self.session.leasing.switch(self._owner, self.selection, True)
             self.began_ns = time.time_ns()
             if self.report is not None or EventState.ENABLED in states.values():
-                self._arrival = Arrival(self.session, self._feed, self.backend)
+                self._arrival = Arrival(
+                    self.session, self._feed, self.backend, self._report_silence
+                )
             if self.follow.whole:
-                self._edges = Edges(self._feed.taken + self._feed.behind(), opened_ns)
+                self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
         except BaseException:
             await self._leave()
             raise
         return self
 
-    def _watch_for_floods(self, feed: Feed, states: States) -> None:
+    def _report_silence(self, text: str, proven: bool) -> None:
+        self.on_silence(text, proven)
+
+    def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:
             raise UsageError(
-                f"--guard switches events over QMP, and {self.backend} does not look at that",
+                f"--guard switches events over QMP, which {self.backend} does not obey",
                 hint="another --backend, or fewer patterns",
             )
         chosen = set(self.picked) if self.selection else set()
         idle = {n for n, s in states.items() if s != EventState.ENABLED and n not in chosen}
-        self._guarding = Guarding(feed, self.follow.guard, list(states), idle)
-        self._pilot = asyncio.create_task(self._look_out(self._guarding))
+        guard = FloodGuard(feed, self.follow.guard, list(states), idle)
+        return FloodWatch(guard, self.counts, self._queue, self._stop, self._switch_off)
 
-    async def _look_out(self, guarding: Guarding) -> None:
-        """Tell of floods as they come, and switch off what is too loud for the guard."""
-        while not self._stop.is_set():
-            if guarding.quiet:
-                await self._heard.wait()
-            self._heard.clear()
-            await asyncio.sleep(_LOOK_S)
-            found = guarding.look(self.counts)
-            if found is None:
-                continue
-            verdict, flood = found
-            self._ear.put(flood)
-            if verdict.guarded:
-                with contextlib.suppress(QtctlError):  # a lost link is told where it is followed
-                    await self._quiet([name for name, _ in verdict.loudest], flood.patterns)
-
-    async def _quiet(self, names: list[str], patterns: tuple[str, ...]) -> None:
-        async with self._giving:
-            if self._stop.is_set():
-                return
-            quieter = Selection.of(*names)
-            await self.session.leasing.switch(self._owner, quieter, False, told_as=patterns)
+    async def _switch_off(self, selection: Selection, patterns: tuple[str, ...]) -> None:
+        """Switch the loudest events off; other consoles are sent the patterns."""
+        async with self._switching:
+            if not self._stop.is_set():
+                leasing = self.session.leasing
+                await leasing.switch(self._owner, selection, False, told_as=patterns)
 
     async def _open(self, wanted: list[Backend], request: Request) -> Feed:
-        """Open the first backend that can be; what stopped a cheaper one is kept to be told."""
+        """Open the first backend that can be followed; keep why cheaper ones could not."""
         for backend in wanted:
             self.backend = backend
             try:
@@ -184,7 +163,7 @@ class Stream:
     def _prepare(self, names: list[str]) -> EventTable:
         declared = self.session.facts.declarations.by_name
         table = EventTable.build([*names, *self._kernel], declared)
-        self._sieve.pick(table, [*self.picked, *self._kernel], self.follow.where)
+        self._filter.pick(table, [*self.picked, *self._kernel], self.follow.where)
         return table
 
     @property
@@ -193,12 +172,12 @@ class Stream:
         return self._feed.source if self._feed is not None else "nowhere"
 
     def undeclared(self) -> list[str]:
-        """Return the picked events whose arguments stay text, for want of a declaration."""
+        """Return the picked events without a declaration, whose arguments stay text."""
         declared = self.session.facts.declarations.by_name
         return [name for name in self.picked if name not in declared]
 
     def events(self) -> tuple[list[str], Mapping[str, Declaration]]:
-        """Return the names of the events that may come, and the declarations there are."""
+        """Return the names of all events that may come, and the declarations."""
         return [*self.picked, *self._kernel], self.session.facts.declarations.by_name
 
     def hex_arguments(self) -> dict[str, frozenset[str]]:
@@ -207,162 +186,49 @@ class Stream:
         return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
 
     def leave_out(self, names: Collection[str]) -> None:
-        """Show these events no more, and others again; they count as filtered."""
-        self._sieve.leave_out(names)
+        """Filter these events from now on, and no others that were left out before."""
+        self._filter.exclude(names)
 
     def stop(self) -> None:
-        """Ask the stream to end: events go off, and what was logged until then is still read."""
+        """End the stream: events go off, and what was logged until then is still read."""
         self._stop.set()
 
     async def release(self) -> None:
-        """Put the events back now, also while nobody takes what the stream yields."""
-        if self._edges is not None and self._feed is not None:
-            self._edges.close(self._feed.taken + self._feed.behind())
-        async with self._giving:  # or two of us would wait for the guest's own lock
+        """Switch the events back now, also while nobody iterates the stream."""
+        if self._window is not None and self._feed is not None:
+            self._window.close(self._feed.taken + self._feed.behind())
+        async with self._switching:  # or two tasks would wait for the guest's own lock
             await self.session.leasing.release_events(self._owner)
 
     async def __aiter__(self) -> AsyncGenerator[Item]:
-        """Yield what is shown, in order, until :meth:`stop`, the limit or the end of the guest.
+        """Yield the filtered items in order, until :meth:`stop`, the limit or the guest's end.
 
         Raises:
-            LinkLost: the monitor went away; what was logged until then has been yielded.
+            LinkLost: the monitor went away; all that was logged until then has been yielded.
         """
-        hears = self.session.monitor.listening(self._ear) if self.follow.news else nullcontext()
-        async with hears, contextlib.aclosing(self._items()) as items:
+        monitor = self.session.monitor
+        listening = monitor.listening(self._queue) if self.follow.news else nullcontext()
+        async with listening, contextlib.aclosing(self._items()) as items:
             async for item in items:
                 yield item
 
-    async def _items(self) -> AsyncGenerator[Item]:
+    def _items(self) -> AsyncGenerator[Item]:
         assert self._feed is not None
-        lost = asyncio.ensure_future(self.session.monitor.wait_lost())
-        stopped = asyncio.ensure_future(self._stop.wait())
-        tasks: list[asyncio.Future[Any]] = [lost, stopped]
-        if self._arrival is not None:
-            tasks.append(asyncio.ensure_future(self._arrival.watch(self.on_silence)))
-        try:
-            while not lost.done() and not stopped.done():
-                before = self._feed.taken
-                items = await asyncio.to_thread(self._step)
-                if self._feed.taken > before:
-                    self._heard.set()
-                for item in [*items, *self._ear.take()]:
-                    async with self._kept_up():
-                        yield item
-                    if self._sieve.full():
-                        return
-                if self._feed.taken - before >= SMALL_BYTES:
-                    continue
-                pause = _SETTLE_S if self._feed.taken > before else 0.0
-                for item in await self._idle(lost, stopped, pause):
-                    yield item
-            if lost.done():
-                self._link_error = lost.result()
-            else:
-                await self.release()
-            async for item in self._rest():
-                yield item
-            for news in self._ear.take(last=True):
-                yield news
-        finally:
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        if self._link_error:
-            raise LinkLost(
-                f"lost {self.session.where}: {self._link_error}",
-                hint="qtctl ps tells whether the guest still runs",
-            )
-
-    @contextlib.asynccontextmanager
-    async def _kept_up(self) -> AsyncGenerator[None]:
-        """Go on counting what falls too far behind, however long the block takes."""
-        feed, done = self._feed, asyncio.Event()
-        assert feed is not None
-
-        async def keep_up() -> None:
-            while not done.is_set():
-                try:
-                    await asyncio.wait_for(done.wait(), _KEEP_UP_S)
-                except TimeoutError:
-                    await asyncio.to_thread(feed.keep_up)
-
-        task = asyncio.ensure_future(keep_up())
-        try:
-            yield
-        finally:
-            done.set()
-            await task
-
-    async def _rest(self) -> AsyncGenerator[Batch | Loss]:
-        """Yield what was said before the events went off."""
-        assert self._feed is not None
-        await self._feed.settle()
-        quiet_s = 0.0
-        while not self._feed.settled() and not self._sieve.full() and quiet_s < _SETTLE_LIMIT_S:
-            before = self._feed.taken
-            for item in await asyncio.to_thread(self._step):
-                yield item
-                if self._sieve.full():
-                    return
-            if self._feed.taken == before:
-                quiet_s += _SETTLE_S
-                await asyncio.sleep(_SETTLE_S)
-            else:
-                quiet_s = 0.0
-        for rest in self._sifted(self._feed.finish()):
-            yield rest
-
-    async def _idle(
-        self, lost: asyncio.Future[str], stopped: asyncio.Future[Literal[True]], pause_s: float
-    ) -> Items:
-        """Wait for more to read, for the link to go, or to be stopped."""
-        assert self._feed is not None
-        ends: set[asyncio.Future[Any]] = {lost, stopped}
-        if pause_s:
-            await asyncio.wait(ends, timeout=pause_s, return_when="FIRST_COMPLETED")
-            return []
-        more = asyncio.ensure_future(self._feed.wait(_WAIT_S))
-        told = asyncio.ensure_future(self._ear.wait())
-        try:
-            await asyncio.wait({*ends, more, told}, return_when="FIRST_COMPLETED")
-            items = more.result() if more.done() else []
-        finally:
-            for task in (more, told):
-                if not task.done():
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
-        return self._sift(items)
-
-    def _step(self) -> Items:
-        """Read, decode and filter once; runs in a thread."""
-        assert self._feed is not None
-        return self._sift(self._feed.read())
-
-    def _sift(self, items: Items) -> Items:
-        """Count what was read; return what of it is shown."""
-        assert self._guarding is not None
-        if items:
-            self._guarding.take(items)
-        return self._sifted(items)
-
-    def _sifted(self, items: Items) -> Items:
-        assert self._feed is not None
-        edges, out = self._edges, []
-        if self._arrival is not None:
-            items = self._arrival.take(items)
-        for item in items:
-            inside = None
-            if edges is not None and isinstance(item, Batch):
-                inside = edges.inside(item, self._feed.taken)
-            shown = self._sieve.take(item, inside)
-            if shown is not None:
-                out.append(shown)
-        return out
+        assert self._floods is not None
+        pump = Pump(
+            self._feed,
+            self.session.monitor,
+            self._queue,
+            self._filter,
+            self._floods,
+            self._window,
+            self._arrival,
+            self.release,
+        )
+        return pump.items(self._stop)
 
     async def records(self) -> AsyncGenerator[Record]:
-        """Yield the shown records one by one, and nothing else; :attr:`counts` has the losses."""
+        """Yield only the filtered records, one by one; :attr:`counts` has the losses."""
         async with contextlib.aclosing(self._items()) as items:
             async for item in items:
                 if isinstance(item, Batch):
@@ -375,16 +241,15 @@ class Stream:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give back the events and the log target."""
+        """Restore the events and the log target."""
         await self._leave()
 
     async def _leave(self) -> None:
         self.session.following(self, False)
-        if self._pilot is not None:
-            self._pilot.cancel()
-            await asyncio.gather(self._pilot, return_exceptions=True)
+        if self._floods is not None:
+            await self._floods.close()
         try:
-            async with self._giving:
+            async with self._switching:
                 await self.session.end(self._owner)
         finally:
             if self._feed is not None:

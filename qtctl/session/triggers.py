@@ -16,7 +16,7 @@ from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import GuestEvent, News
-from qtctl.monitor.news import MARK, Ear
+from qtctl.monitor.news import MARK, EventQueue
 from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.session.conditions import When
@@ -125,7 +125,7 @@ async def guest_news(session: Session, stop: asyncio.Event) -> AsyncGenerator[Ne
     Raises:
         LinkLost: the monitor went away.
     """
-    ear = Ear()
+    ear = EventQueue()
     async with session.monitor.listening(ear):
         ends = [asyncio.ensure_future(one) for one in (session.monitor.wait_lost(), stop.wait())]
         try:
@@ -142,7 +142,7 @@ async def guest_news(session: Session, stop: asyncio.Event) -> AsyncGenerator[Ne
                 end.cancel()
 
 
-class Ring(Protocol):
+class DumpRing(Protocol):
     """What ``dump`` writes."""
 
     def add(self, item: Item) -> list[str]:
@@ -158,10 +158,10 @@ class Ring(Protocol):
         """Be told that no more comes; ``lost`` if that is because the guest went away."""
 
 
-class Acting:
+class ActionRunner:
     """Does what triggers say; :meth:`close` gives back the events it switched."""
 
-    def __init__(self, session: Session, ring: Ring | None) -> None:
+    def __init__(self, session: Session, ring: DumpRing | None) -> None:
         self._session = session
         self.ring = ring
         self._owner = new_owner()

@@ -1,6 +1,6 @@
-"""Where a stream begins and ends in full: events are switched one after another, or in a few steps.
+"""The time in which all events of a stream are on: QEMU switches them one after another.
 
-What QEMU says while only some of them are on looks as if records were missing.
+Records from outside of it look as if others were missing.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
 
-__all__ = ["Edges"]
+__all__ = ["WarmUpWindow"]
 
 _MARGIN_NS = 5_000_000
-"""How far a record's time may be from Unix time: the clocks are compared from outside of QEMU."""
+"""How far a record's time may differ from Unix time: clocks are compared outside of QEMU."""
 _COARSE_NS = 1_000_000_000
-"""The same for a system log, which may have whole seconds only."""
+"""The same for a system log, whose times may be whole seconds."""
 _LATE_S = 2.0
-"""How late a record may be read. Longer no time is looked at, for the clock may be set."""
+"""How late a record may be read. After that, times are not compared: the clock may be set."""
 
 
-class Edges:
-    """Tells which records came while all events of a stream were on.
+class WarmUpWindow:
+    """Selects the records that were logged while all events of a stream were on.
 
-    Records are told by their own times, and those that have none (``Batch.arrived``) by where they
-    are in what was read: ``taken`` is how many bytes had been read, or written, at that moment.
+    It compares their times, and for those without one (``Batch.arrived``) their position in the
+    bytes: ``taken`` is how many had been read, or written, at that moment.
     """
 
     def __init__(self, taken: int, began_ns: int) -> None:
-        """All are on from now; before ``began_ns`` (Unix time) none was read."""
+        """Open the window now: all events are on. None was read before ``began_ns`` (Unix time)."""
         self._began_ns = began_ns - _COARSE_NS
         self._from_ns = time.time_ns() + _MARGIN_NS
         self._from_bytes = taken
@@ -40,13 +40,13 @@ class Edges:
         self._until_bytes = 0
 
     def close(self, taken: int) -> None:
-        """Be told that from now on they may go off."""
+        """Close the window: from now on events go off."""
         if self._until_ns is None:
             self._until_bytes = taken
             self._until_ns = time.time_ns()
 
     def inside(self, batch: Batch, taken: int) -> NDArray[np.bool_] | None:
-        """Return which rows came between, None for all; ``taken`` is where the batch ends."""
+        """Return the mask of rows inside, None for all; ``taken`` is where the batch ends."""
         until_ns = self._until_ns
         opening = time.monotonic() < self._look_until_s
         if not (opening or until_ns is not None):
@@ -54,7 +54,7 @@ class Edges:
         kept = np.ones(len(batch), np.bool_)
         places = taken - len(batch.data) + batch.start
         if opening:
-            # What seems older than the stream was written after the clock was set back.
+            # A record that seems older than the stream was written after the clock was set back.
             late = (batch.time_ns >= self._from_ns) | (batch.time_ns < self._began_ns)
             kept &= np.where(batch.arrived, places >= self._from_bytes, late)
         if until_ns is not None:

@@ -8,7 +8,7 @@ from qtctl.text.style import counted, escaped
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class BarState:
     """What is known of a guest at a moment; ``rate`` is in records a second, None: nobody reads."""
 
     guest: str
@@ -20,7 +20,7 @@ class Facts:
     jobs: int = 0
 
 
-def bar(facts: Facts) -> str:
+def bar(facts: BarState) -> str:
     """Return the bar's text, what matters most first: a narrow terminal cuts its end."""
     parts = [f"{escaped(facts.guest)} {escaped(facts.state)}".strip()]
     if facts.on is not None:

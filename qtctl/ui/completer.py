@@ -10,7 +10,7 @@ from prompt_toolkit.document import Document
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
 from qtctl.text.style import escaped
-from qtctl.ui.completion import Known, suggest
+from qtctl.ui.completion import Vocabulary, suggest
 from qtctl.ui.console import Console
 
 
@@ -27,7 +27,7 @@ class ConsoleCompleter(Completer):
         if not document.text and not complete_event.completion_requested:
             return
         console = self._console
-        known = Known(console.table, console.states, self._declared(), _sets)
+        known = Vocabulary(console.table, console.states, self._declared(), _sets)
         for found in suggest(document.text_before_cursor, known):
             yield Completion(
                 found.text,

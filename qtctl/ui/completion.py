@@ -26,7 +26,7 @@ LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Vocabulary:
     """What there is to suggest. ``sets`` are asked for when needed: names and what they are for."""
 
     table: CommandTable
@@ -44,7 +44,7 @@ class Suggestion:
     replaces: int = 0
 
 
-def suggest(text: str, known: Known) -> Iterator[Suggestion]:
+def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield what may stand at the end of ``text``, the best first."""
     words = read_line(text)
     if len(words) > 1 and words[0] == "qtctl":
@@ -68,7 +68,7 @@ def suggest(text: str, known: Known) -> Iterator[Suggestion]:
             yield from _files(word)
 
 
-def _verbs(word: str, known: Known) -> Iterator[Suggestion]:
+def _verbs(word: str, known: Vocabulary) -> Iterator[Suggestion]:
     verbs = known.table.summaries
     for name in [name for name in verbs if name.startswith(word)] or _nearest(word, verbs):
         yield Suggestion(name, verbs[name], len(word))
@@ -81,7 +81,7 @@ def _flags(word: str, options: Iterable[Arg]) -> Iterator[Suggestion]:
                 yield Suggestion(flag, str(option.options.get("help", "")), len(word))
 
 
-def _events(word: str, known: Known) -> Iterator[Suggestion]:
+def _events(word: str, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield sets, patterns and events."""
     if word.startswith("@"):
         for name, about in known.sets():
@@ -98,7 +98,7 @@ def _events(word: str, known: Known) -> Iterator[Suggestion]:
         yield Suggestion(name, _about(name, known), len(word))
 
 
-def _patterns(word: str, known: Known) -> Iterator[Suggestion]:
+def _patterns(word: str, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield ``PREFIX_*`` for the next part of the names that begin with ``word``."""
     size = len(word)
     heads = Counter(
@@ -111,7 +111,7 @@ def _patterns(word: str, known: Known) -> Iterator[Suggestion]:
             yield Suggestion(f"{head}*", counted(count, "event"), size)
 
 
-def _about(name: str, known: Known) -> str:
+def _about(name: str, known: Vocabulary) -> str:
     """Return an event's state, where it matters, and its arguments."""
     state = known.states.get(name)
     parts = {EventState.ENABLED: ["on"], EventState.UNAVAILABLE: ["unavailable"]}.get(
@@ -151,7 +151,7 @@ def _nearest(word: str, names: Iterable[str]) -> list[str]:
     return [name for *_, name in heapq.nsmallest(LIMIT, ranked())]
 
 
-def _arguments(place: Slot, known: Known) -> Iterator[Suggestion]:
+def _arguments(place: Slot, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield names of arguments of the events that the line selects; without any, of those on."""
     names = selected(place.before, known.states)
     if not place.before:

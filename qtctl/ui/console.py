@@ -30,11 +30,11 @@ from qtctl.events.patterns import Selection
 from qtctl.events.states import States
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control, EventState
-from qtctl.monitor.news import Ear
+from qtctl.monitor.news import EventQueue
 from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
-from qtctl.ui.bar import Facts
+from qtctl.ui.bar import BarState
 from qtctl.version import VERSION
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ class Console:
 
     async def _hear(self) -> None:
         """Show what the guest's monitor and other consoles tell, once for all jobs."""
-        ear, writer = Ear(), formatter_for(self._context.out_style, "none", {}, ())
+        ear, writer = EventQueue(), formatter_for(self._context.out_style, "none", {}, ())
         async with self.session.monitor.listening(ear):
             while True:
                 await ear.wait()
@@ -432,11 +432,11 @@ class Console:
 
     # What the bar tells
 
-    def facts(self) -> Facts:
+    def facts(self) -> BarState:
         """Return what is known at this moment."""
         guest, streams = self.session.guest, self.session.streams
         name = (guest.name or f"pid {guest.pid}") if guest else self.session.where
-        return Facts(
+        return BarState(
             guest=name,
             state="gone" if self.session.monitor.lost else self._state,
             on=len(self._on()) if self.states else None,

@@ -79,7 +79,7 @@ async def pane(context: Context, options: Options) -> Result | int:
             "not inside tmux ($TMUX and $TMUX_PANE are not set): there is no window to split",
             hint="qtctl pane --here in a second terminal, or start tmux first",
         )
-    from qtctl.ui.rating import check
+    from qtctl.ui.stream_rates import check
 
     async with context.attached() as session:
         # Here, and not in a pane that nobody looks at yet.

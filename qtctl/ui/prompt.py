@@ -29,7 +29,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable
 from qtctl.session.session import Session
 from qtctl.text.style import escaped
-from qtctl.ui.bar import Facts, bar
+from qtctl.ui.bar import BarState, bar
 from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
@@ -52,7 +52,7 @@ async def run_prompt(context: Context, session: Session, verbs: CommandTable) ->
     return 0
 
 
-class _Output(Vt100_Output):
+class _TerminalOutput(Vt100_Output):
     """Draws on a terminal, and never asks it where its cursor is."""
 
     def __init__(self, terminal: Terminal, term: str | None, depth: ColorDepth | None) -> None:
@@ -91,7 +91,7 @@ def _complete(buffer: Buffer) -> None:
     buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
 
 
-class _Lines(PromptSession[None]):
+class _LineEditor(PromptSession[None]):
     """Keeps lines free for a menu only while there is one: elsewhere they would be empty."""
 
     @property
@@ -112,10 +112,10 @@ class Prompt:
         self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
     ) -> None:
         self._context = context
-        self._facts: Facts | None = None
+        self._facts: BarState | None = None
         self._terminal = terminal
         depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
-        self._output = _Output(terminal, os.environ.get("TERM"), depth)
+        self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
         self._screen = Screen(context.out_style, self._draw, terminal.ready)
         self._console = Console(
             context,
@@ -131,7 +131,7 @@ class Prompt:
         history, why_not = open_history()
         if why_not:
             context.say(why_not)
-        self._lines = _Lines(
+        self._lines = _LineEditor(
             lambda: [("class:prompt", self._question or PROMPT)],
             input=create_input(sys.stdin),
             output=self._output,

@@ -35,7 +35,7 @@ async def repl(context: Context, options: Options) -> int:
             from qtctl.ui.prompt import run_prompt
 
             return await run_prompt(context, session, verbs())
-        from qtctl.ui.lines import run_lines
+        from qtctl.ui.plain_console import run_lines
 
         return await run_lines(context, session, verbs())
 

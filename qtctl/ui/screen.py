@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from qtctl.commands.output import MakeLines
 from qtctl.text.style import Style
-from qtctl.ui.thinning import WINDOW_S, Thinner
+from qtctl.ui.row_limiter import WINDOW_S, RowLimiter
 
 _DRAW_S = 0.04
 """Lines that come closer together than this are drawn together."""
@@ -36,7 +36,7 @@ class Screen:
         self._draw = draw
         self._ready = ready
         self._loop = asyncio.get_running_loop()
-        self._thinner = Thinner()
+        self._thinner = RowLimiter()
         self._pending: list[str] = []
         self._drawing: asyncio.TimerHandle | None = None
         self._telling: asyncio.TimerHandle | None = None

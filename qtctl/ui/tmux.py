@@ -25,21 +25,21 @@ _LIMIT_S = 5.0
 _HELD = '"$@" || { printf "%s" "Enter closes this pane. "; read -r _; }'
 
 
-class Here(NamedTuple):
+class TmuxPane(NamedTuple):
     """The pane we run in: its server's socket, and its id."""
 
     socket: str
     pane: str
 
 
-def here(env: Mapping[str, str]) -> Here | None:
+def here(env: Mapping[str, str]) -> TmuxPane | None:
     """Return the pane that ``env`` says we run in; None outside of tmux."""
     socket, pane = env.get("TMUX", "").partition(",")[0], env.get("TMUX_PANE", "")
-    return Here(socket, pane) if socket and pane else None
+    return TmuxPane(socket, pane) if socket and pane else None
 
 
 def split(
-    place: Here, command: Sequence[str], *, side: str, size: str, env: Mapping[str, str]
+    place: TmuxPane, command: Sequence[str], *, side: str, size: str, env: Mapping[str, str]
 ) -> str:
     """Run ``command`` in a new pane beside ``place`` and return its id; the focus stays.
 
@@ -60,7 +60,7 @@ def split(
     return _tmux(place, "split-window", *SIDES[side], *options, *passed, "--", *held)
 
 
-def _tmux(place: Here, verb: str, *words: str) -> str:
+def _tmux(place: TmuxPane, verb: str, *words: str) -> str:
     try:
         ran = subprocess.run(
             ["tmux", "-S", place.socket, verb, *words],

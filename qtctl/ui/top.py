@@ -35,7 +35,7 @@ from qtctl.ui.rate_table import rate_table
 if TYPE_CHECKING:
     from qtctl.analysis.rates import Snapshot
     from qtctl.session.stream import Stream
-    from qtctl.ui.rating import Rating
+    from qtctl.ui.stream_rates import StreamRates
 
 _SORTS = ("rate", "bytes", "name", "total")
 VIEWED = (
@@ -78,7 +78,7 @@ Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in
 async def top(context: Context, options: Options) -> Result | int:
     """Count a guest's records."""
     from qtctl.session.names import Names
-    from qtctl.ui.rating import Rating, check
+    from qtctl.ui.stream_rates import StreamRates, check
 
     chosen = selection(options)
     context.stops = True
@@ -95,7 +95,7 @@ async def top(context: Context, options: Options) -> Result | int:
         stream = session.stream(follow_of(options, chosen))
         duration = options.duration if output is not None else None
         async with following(context, stream, duration=duration, output=output) as items:
-            rating = Rating(stream, names, options.by, options.interval)
+            rating = StreamRates(stream, names, options.by, options.interval)
             snapshot = await _count(context, options, stream, items, rating, output)
     if options.strict:
         check_lost(stream.counts)
@@ -120,7 +120,7 @@ async def _count(
     options: Options,
     stream: Stream,
     items: Following,
-    rating: Rating,
+    rating: StreamRates,
     output: Output | None,
 ) -> Snapshot:
     """Print rates every interval until told to stop; without an output, count one interval.
@@ -155,7 +155,7 @@ def _line(document: dict[str, Any], _: int) -> list[str]:
 
 
 async def _take(
-    context: Context, stream: Stream, items: Following, rating: Rating, output: Output | None
+    context: Context, stream: Stream, items: Following, rating: StreamRates, output: Output | None
 ) -> None:
     """Count the records of a stream; print losses and news at their place."""
     writer = JsonFormatter()

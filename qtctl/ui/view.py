@@ -31,10 +31,10 @@ from qtctl.errors import DataLost, QtctlError
 from qtctl.events.patterns import Selection
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import short
+from qtctl.ui.followed_guest import FollowedGuest, ViewContext
 from qtctl.ui.rate_table import rate_table
-from qtctl.ui.rating import check
 from qtctl.ui.scrollback import Scrollback, holds
-from qtctl.ui.watch import Watch, WatchContext
+from qtctl.ui.stream_rates import check
 
 Shown: TypeAlias = Literal["stream", "top"]
 
@@ -62,7 +62,7 @@ class View:
 
     def __init__(self, style: Style, shown: Shown, sort: Sort) -> None:
         self.rows = Scrollback()
-        self.watch: Watch
+        self.watch: FollowedGuest
         self._style = style
         self._shown = shown
         self._sort = sort
@@ -296,11 +296,11 @@ class View:
 async def view(context: Context, options: Options, selection: Selection, shown: Shown) -> int:
     """Show a guest full screen until it is left, told to stop, or lost; return the exit code."""
     context.stops = True
-    told = WatchContext(**{one.name: getattr(context, one.name) for one in fields(context)})
+    told = ViewContext(**{one.name: getattr(context, one.name) for one in fields(context)})
     drawn = View(context.out_style, shown, options.sort)
     async with told.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)
-        watch = drawn.watch = Watch(told, options, session, selection, drawn.draw)
+        watch = drawn.watch = FollowedGuest(told, options, session, selection, drawn.draw)
         await watch.open()
         told.screen = watch.screen
         try:
@@ -314,10 +314,10 @@ async def view(context: Context, options: Options, selection: Selection, shown: 
     return 0
 
 
-async def _run(context: Context, options: Options, drawn: View, watch: Watch) -> None:
+async def _run(context: Context, options: Options, drawn: View, watch: FollowedGuest) -> None:
     """Follow and draw until the view is left or the call is told to stop.
 
-    Raises: what :meth:`Watch.follow` does.
+    Raises: what :meth:`FollowedGuest.follow` does.
     """
     showing = asyncio.ensure_future(drawn.run())
     following = asyncio.ensure_future(watch.follow())

@@ -20,7 +20,7 @@ from qtctl.records.items import Item
 from qtctl.records.notes import to_object
 from qtctl.text.values import csv_text
 from qtctl.writers.base import Source
-from qtctl.writers.lines import Lines, write
+from qtctl.writers.lines import LineBlock, write
 
 __all__ = ["CsvExport", "open_lines"]
 
@@ -74,7 +74,7 @@ class CsvExport:
         """Return the lines of a batch; a text with a newline in it goes over several."""
         blocks = []
         for event, rows, values in batch.alike():
-            block = Lines(rows)
+            block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
                 block.literal(f"text,,,,,{batch.backend},,,")
@@ -89,7 +89,7 @@ class CsvExport:
         return write(blocks)
 
     def _event(
-        self, block: Lines, batch: Batch, name: str, values: Mapping[str, Column] | None
+        self, block: LineBlock, batch: Batch, name: str, values: Mapping[str, Column] | None
     ) -> None:
         """Put what stands before the arguments with columns of their own."""
         rows = block.rows
@@ -116,7 +116,7 @@ class CsvExport:
         block.literal('}"')
 
 
-def _put(block: Lines, column: Column, *, in_json: bool = False) -> None:
+def _put(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
     if isinstance(column, StringColumn):
         block.texts(column, _json if in_json else _cell)
     else:

@@ -1,7 +1,7 @@
-"""Many records as lines of text at once: columns are written by a kernel, texts made ready once.
+"""Formats many records as lines at once: a kernel writes columns, each text is escaped once.
 
-``Lines`` says what the lines of some rows consist of, from left to right; ``write`` makes the text.
-Whatever is put in has to be safe to show already.
+``LineBlock`` collects the parts of the lines of some rows, from left to right; ``write`` makes the
+text. All parts must be safe to print already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array, StringColumn
 from qtctl.records.kernels import writing
 
-__all__ = ["Lines", "write"]
+__all__ = ["LineBlock", "write"]
 
 _LONGEST = {
     writing.SIGNED: 20,
@@ -28,7 +28,7 @@ _LONGEST = {
 """Bytes that a value takes at most."""
 
 
-class Lines:
+class LineBlock:
     """The lines of ``rows`` of a batch, which need not be neighbours."""
 
     def __init__(self, rows: Int64Array) -> None:
@@ -114,7 +114,7 @@ class Lines:
         )
 
 
-def write(blocks: Sequence[Lines]) -> list[str]:
+def write(blocks: Sequence[LineBlock]) -> list[str]:
     """Return the lines of blocks that have every row of a batch between them, in their order."""
     rows = sum(len(block.rows) for block in blocks)
     if not rows:

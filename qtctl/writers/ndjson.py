@@ -17,7 +17,7 @@ from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
 from qtctl.writers.base import Source
-from qtctl.writers.lines import Lines, write
+from qtctl.writers.lines import LineBlock, write
 
 _PLACE = re.compile(r'"\\u0000(\d+)"')
 
@@ -62,7 +62,7 @@ def json_lines(batch: Batch) -> list[str]:
             time_ns, tid = place(batch.time_ns[rows]), place(batch.tid[rows])
             name = batch.names[event]
             record = Record(name, args, time_ns, clock, tid, batch.backend, batch.pid, raw)
-        block = Lines(rows)
+        block = LineBlock(rows)
         blocks.append(block)
         text, *rest = _PLACE.split(json.dumps(schema.record(record)))
         block.literal(text)
@@ -72,7 +72,7 @@ def json_lines(batch: Batch) -> list[str]:
     return write(blocks)
 
 
-def _put(block: Lines, column: Any, clock: Clock) -> None:
+def _put(block: LineBlock, column: Any, clock: Clock) -> None:
     """Put a column where it was left out."""
     if isinstance(column, StringColumn):
         block.texts(column, json.dumps)

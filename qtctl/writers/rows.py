@@ -13,7 +13,7 @@ from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn
 from qtctl.text.style import Style, escaped
-from qtctl.writers.lines import Lines, write
+from qtctl.writers.lines import LineBlock, write
 
 _SECOND_NS = 1_000_000_000
 NAME_WIDTH = 36
@@ -53,7 +53,7 @@ class RowFormatter:
         stamp = self._stamp(batch)
         blocks = []
         for event, rows, values in batch.alike():
-            block = Lines(rows)
+            block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
                 block.texts(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
@@ -70,7 +70,7 @@ class RowFormatter:
                 self._arguments(block, name, values)
         return write(blocks)
 
-    def _stamp(self, batch: Batch) -> Callable[[Lines], None] | None:
+    def _stamp(self, batch: Batch) -> Callable[[LineBlock], None] | None:
         """Return what puts the times of lines; None where there are none."""
         shown = np.flatnonzero(batch.event >= 0)
         if self._times == "none" or not len(shown):
@@ -83,7 +83,7 @@ class RowFormatter:
             codes, texts = _seconds(batch)
             micros = times % _SECOND_NS // 1000
 
-            def put(block: Lines) -> None:
+            def put(block: LineBlock) -> None:
                 block.literal(before)
                 block.choice(codes[block.rows], texts)
                 block.literal(".")
@@ -96,14 +96,14 @@ class RowFormatter:
             spans[shown] = np.diff(times[shown], prepend=self._last_ns)
             self._last_ns = int(times[shown[-1]])
 
-        def put_span(block: Lines) -> None:
+        def put_span(block: LineBlock) -> None:
             block.literal(before)
             block.seconds(spans[block.rows])
             block.literal(after + self._gap)
 
         return put_span
 
-    def _put_thread(self, block: Lines, tid: NDArray[np.int32]) -> None:
+    def _put_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
         if self._thread is None:
             before, after = self._colour("faint")
             block.optional(tid.astype(np.int64), before, after + self._gap)
@@ -123,7 +123,7 @@ class RowFormatter:
         """Return name and arguments of a record whose arguments could not be read."""
         return (self._name(name, last=not text) + self._gap + escaped(text)).rstrip()
 
-    def _arguments(self, block: Lines, name: str, values: Mapping[str, Column]) -> None:
+    def _arguments(self, block: LineBlock, name: str, values: Mapping[str, Column]) -> None:
         in_hex = self._hex.get(name, frozenset())
         gap = self._gap
         for key, column in values.items():

@@ -36,8 +36,8 @@ def ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Arrival]:
     found: list[Arrival] = []
     watch = Arrival.watch
 
-    async def watching(one: Arrival, report: Callable[[str, bool], None]) -> None:
-        await watch(one, report)
+    async def watching(one: Arrival) -> None:
+        await watch(one)
         found.append(one)
 
     monkeypatch.setattr(Arrival, "watch", watching)
@@ -182,7 +182,7 @@ async def test_a_backend_that_qmp_does_not_switch_is_not_checked(
     feed: Any = SimpleNamespace(source="a relay daemon", behind=lambda: 0)
     reports: list[tuple[str, bool]] = []
     session = cast(Any, None)  # which is not asked for anything
-    await Arrival(session, feed, Backend.UST).watch(lambda *told: reports.append(told))
+    await Arrival(session, feed, Backend.UST, lambda *told: reports.append(told)).watch()
     assert reports == [("no record in 0 s from a relay daemon", False)]
 
 

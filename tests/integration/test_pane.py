@@ -388,9 +388,9 @@ def test_what_ends_the_view_can_be_read(beside: Beside, make_fake: MakeFake) -> 
 
 
 def test_tmux_s_own_facts_are_read_from_the_environment() -> None:
-    from qtctl.ui.tmux import Here, here
+    from qtctl.ui.tmux import TmuxPane, here
 
-    assert here({"TMUX": "/tmp/tmux-0/default,123,4", "TMUX_PANE": "%7"}) == Here(
+    assert here({"TMUX": "/tmp/tmux-0/default,123,4", "TMUX_PANE": "%7"}) == TmuxPane(
         "/tmp/tmux-0/default", "%7"
     )
     assert here({"TMUX": "", "TMUX_PANE": "%7"}) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Arg
 from qtctl.commands.slots import open_quotation, read_line, slot
-from qtctl.session import seen as known
+from qtctl.session import event_cache as known
 from tests.samples import declarations_text
 
 VERBS = list(COMMANDS.rows)

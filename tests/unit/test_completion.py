@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import EventState
-from qtctl.ui.completion import LIMIT, Known, suggest
+from qtctl.ui.completion import LIMIT, Vocabulary, suggest
 from qtctl.ui.repl import verbs
 from tests.running import TOP
 
 READ = "virtio_blk_handle_read"
 
 
-def load() -> Known:
+def load() -> Vocabulary:
     packed = Path(TOP / "tests/data/trace-events-all-7.2.gz").read_bytes()
     declared = parse_declarations(gzip.decompress(packed).decode()).by_name
     states = dict.fromkeys(declared, EventState.DISABLED) | {READ: EventState.ENABLED}
     sets = [("virtio-blk", "Block requests"), ("nvme", "NVMe")]
-    return Known(verbs(), states, declared, lambda: sets)
+    return Vocabulary(verbs(), states, declared, lambda: sets)
 
 
 KNOWN = load()

@@ -113,7 +113,7 @@ def test_nothing_follows_over_a_loss() -> None:
         profile.take(only_batch(LogDecoder(TABLE).feed(log(part).encode(), Clocks(0))))
         profile.take(Loss(Backend.LOG, 1, 0))
     assert profile.follows == {}
-    assert all(not latency.spans.spread().count for latency in profile.latencies.values())
+    assert all(not latency.spans.statistics().count for latency in profile.latencies.values())
 
 
 def test_pairs_are_those_that_names_and_arguments_make_plain() -> None:

@@ -30,8 +30,8 @@ def test_as_a_sorted_list_says(
         found.add(np.array(part, kind))
     values = sorted(values)
     assert len(found) == 1
-    spread = found.spread()
-    assert spread == found.spread(0)
+    spread = found.statistics()
+    assert spread == found.statistics(0)
     assert spread.count == len(values)
     assert (spread.least, spread.most) == (values[0], values[-1])
     assert spread.mean == sum(values) / len(values)
@@ -57,23 +57,23 @@ def test_groups_are_kept_apart(rows: list[tuple[int, int]]) -> None:
     found.add(values, np.array([group for group, _ in rows], np.int32))
     for group in range(4):
         own = [value for which, value in rows if which == group]
-        spread = found.spread(group)
+        spread = found.statistics(group)
         assert spread.count == len(own)
         if own:
             assert (spread.least, spread.most, spread.total) == (min(own), max(own), sum(own))
-    assert found.spread().count == len(rows)
-    assert found.spread().total == sum(value for _, value in rows)
+    assert found.statistics().count == len(rows)
+    assert found.statistics().total == sum(value for _, value in rows)
 
 
 def test_the_bars_of_a_log2_histogram() -> None:
     found = Distribution()
     found.add(np.array([-5, -1, 0, 1, 3, 9], np.int64))
-    bars = found.spread().log2()
+    bars = found.statistics().log2()
     assert [(bar.low, bar.high, bar.count) for bar in bars] == [
         (-8, -4, 1), (-4, -2, 0), (-2, -1, 0), (-1, 0, 1), (0, 1, 1), (1, 2, 1), (2, 4, 1),
         (4, 8, 0), (8, 16, 1),
     ]  # fmt: skip
-    nothing = Distribution().spread()
+    nothing = Distribution().statistics()
     assert nothing.log2() == nothing.linear() == []
     assert nothing.count == 0
 
@@ -81,7 +81,7 @@ def test_the_bars_of_a_log2_histogram() -> None:
 def test_linear_bars_have_one_width() -> None:
     found = Distribution(14)
     found.add(np.arange(1000, 1100))
-    bars = found.spread().linear(most=10)
+    bars = found.statistics().linear(most=10)
     assert bars[0] == Bar(992, 1008, 8)
     assert {bar.high - bar.low for bar in bars} == {16}
 

@@ -12,8 +12,8 @@ from qtctl.analysis.flood import (
     BUDGET_PER_S,
     PATIENCE_S,
     Backlog,
-    Heard,
-    Pilot,
+    EventRates,
+    FloodDetector,
     Verdict,
     loudest,
 )
@@ -22,9 +22,9 @@ from qtctl.model import Budget
 RATES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10**7), max_size=8)
 
 
-def heard(rates: Mapping[str, float], size: float = 1) -> Heard:
+def heard(rates: Mapping[str, float], size: float = 1) -> EventRates:
     """Events of one size, in bytes."""
-    return Heard(rates, {name: size * per_s for name, per_s in rates.items()})
+    return EventRates(rates, {name: size * per_s for name, per_s in rates.items()})
 
 
 @given(RATES, st.integers(0, 10**7))
@@ -42,7 +42,7 @@ def test_the_fewest_and_loudest_are_taken(rates: dict[str, int], allowed: int) -
 def test_a_guard_acts_whenever_it_is_passed(
     steps: list[tuple[float, dict[str, int]]], guard: int
 ) -> None:
-    pilot, now, quieted = Pilot(Budget(guard)), 0.0, dict[str, float]()
+    pilot, now, quieted = FloodDetector(Budget(guard)), 0.0, dict[str, float]()
     for passed, rates in steps:
         now += passed
         loud = {n: r for n, r in rates.items() if quieted.get(n, 0) <= now}
@@ -58,7 +58,7 @@ def test_a_guard_acts_whenever_it_is_passed(
 
 @given(st.lists(st.tuples(st.floats(0.05, 1.5), st.integers(0, 4 * BUDGET_PER_S)), max_size=60))
 def test_a_flood_is_told_once_and_when_it_has_lasted(steps: list[tuple[float, int]]) -> None:
-    pilot, now, began, told = Pilot(), 0.0, None, False
+    pilot, now, began, told = FloodDetector(), 0.0, None, False
     for passed, per_s in steps:
         now += passed
         verdict = pilot.judge(now, heard({"a": per_s}))
@@ -74,7 +74,7 @@ def test_a_flood_is_told_once_and_when_it_has_lasted(steps: list[tuple[float, in
 
 
 def test_what_was_switched_off_still_sounds_for_a_moment() -> None:
-    pilot = Pilot(Budget(100))
+    pilot = FloodDetector(Budget(100))
     assert pilot.judge(1.0, heard({"a": 900.0, "b": 90.0})) is not None
     assert pilot.judge(1.1, heard({"a": 800.0, "b": 90.0})) is None
     late = pilot.judge(4.0, heard({"a": 800.0, "b": 90.0}))
@@ -85,21 +85,21 @@ def test_what_was_switched_off_still_sounds_for_a_moment() -> None:
 def test_events_and_bytes_are_both_within_the_budget(
     events: dict[str, int], sizes: dict[str, int], per_s: int, bytes_per_s: int
 ) -> None:
-    said = Heard(events, {name: sizes.get(name, 0) for name in events})
+    said = EventRates(events, {name: sizes.get(name, 0) for name in events})
     budget = Budget(per_s, bytes_per_s)
     loud = said.over(budget)
-    assert not said.without(loud).passes(budget)
+    assert not said.without(loud).exceed(budget)
     assert len(set(loud)) == len(loud)
-    assert bool(loud) == said.passes(budget)
+    assert bool(loud) == said.exceed(budget)
 
 
 def test_few_events_of_many_bytes_are_a_flood() -> None:
     long = heard({"a": 100.0, "b": 3.0}, BUDGET_BYTES_PER_S / 100)
-    pilot = Pilot()
+    pilot = FloodDetector()
     assert pilot.judge(1.0, long) is None
     told = pilot.judge(1.0 + PATIENCE_S, long)
     assert told == Verdict(103.0, 1.03 * BUDGET_BYTES_PER_S, (("a", 100.0),), False)
-    guarded = Pilot(Budget(bytes_per_s=1e6)).judge(1.0, long)
+    guarded = FloodDetector(Budget(bytes_per_s=1e6)).judge(1.0, long)
     assert guarded is not None
     assert guarded.guarded
     assert [name for name, _ in guarded.loudest] == ["a", "b"]
@@ -110,7 +110,7 @@ def test_who_reads_nothing_hears_how_much_is_said() -> None:
     stalled.factor(0.5, taken=1000, behind=0, read=10, lost=0)
     for tenth in range(6, 30):
         stalled.factor(tenth / 10, taken=1000, behind=(tenth - 5) * 5000, read=10, lost=0)
-    assert round(stalled.said_per_s) == 50_000
+    assert round(stalled.logged_per_s) == 50_000
 
 
 def test_who_reads_slowly_hears_less_than_is_said() -> None:

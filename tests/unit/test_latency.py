@@ -53,7 +53,7 @@ RUN = """
 
 def spans(measured: Latency) -> dict[object, tuple[int, int]]:
     """Pairs and their time together in seconds, by group."""
-    spreads = [measured.spans.spread(n) for n in range(len(measured.spans))]
+    spreads = [measured.spans.statistics(n) for n in range(len(measured.spans))]
     values = measured.groups.values if measured.question.by else ["all"]
     return {
         value: (spread.count, spread.total // SECOND)
@@ -120,7 +120,7 @@ def test_an_interval_has_its_own_figures_and_what_was_open_stays_so() -> None:
     assert (len(measured.spans), measured.counts) == (0, PairCounts(in_flight=1))
     measured.take(batch("4 io_done 0x2 0xb 0\n4 io_done 0x2 0xb 0"))
     assert measured.counts == PairCounts(paired=1, unpaired=1)
-    assert [measured.spans.spread(n).count for n in range(2)] == [0, 1]
+    assert [measured.spans.statistics(n).count for n in range(2)] == [0, 1]
     assert measured.groups.values[:2] == [1, 2]
 
 
@@ -146,16 +146,16 @@ def test_times_that_are_qtctls_own_are_told() -> None:
     measured = Latency(asked())
     measured.take(only_batch(LogDecoder(TABLE).feed(b"io_read 0x1 0xa 8\n", Clocks(5))))
     measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xa 8\n", Clocks(9))))
-    assert measured.arrived == measured.spans.spread().count == 1
+    assert measured.arrived == measured.spans.statistics().count == 1
 
 
 def test_times_of_whole_seconds_are_told() -> None:
     measured = Latency(asked())
     measured.take(batch("1 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
-    assert measured.coarse == measured.spans.spread().count == 1
+    assert measured.coarse == measured.spans.statistics().count == 1
     line = b"7@4.000001:io_read 0x1 0xa 8\n7@5.000000:io_done 0x1 0xa 0\n"
     measured.take(only_batch(LogDecoder(TABLE).feed(line, Clocks(0))))
-    assert (measured.coarse, measured.spans.spread().count) == (1, 2)
+    assert (measured.coarse, measured.spans.statistics().count) == (1, 2)
 
 
 def test_one_event_for_both_measures_from_each_to_the_next() -> None:
@@ -170,7 +170,7 @@ def test_values_beyond_the_limit_are_one_group(monkeypatch: pytest.MonkeyPatch) 
     measured = Latency(asked(by="req"))
     lines = [f"{n} io_read 0x1 {n:#x} 8\n{n + 1} io_done 0x1 {n:#x} 0" for n in range(1, 6)]
     measured.take(batch("\n".join(lines)))
-    assert [measured.spans.spread(n).count for n in range(len(measured.spans))] == [1, 1, 3]
+    assert [measured.spans.statistics(n).count for n in range(len(measured.spans))] == [1, 1, 3]
     assert measured.groups.values == [1, 2, OTHERS]
 
 

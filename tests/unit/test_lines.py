@@ -24,7 +24,7 @@ from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.text.style import Style, escaped
 from qtctl.writers.csv import CsvExport
-from qtctl.writers.lines import Lines, write
+from qtctl.writers.lines import LineBlock, write
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
 from tests.samples import batches, capture, event_table, forms, running
@@ -247,7 +247,7 @@ def test_numbers_are_written_as_c_does(
     for form in forms():
         with running(form):
             for numbers, kind in ((signed, np.int64), (unsigned, np.uint64)):
-                block = Lines(np.arange(len(numbers)))
+                block = LineBlock(np.arange(len(numbers)))
                 block.number(np.array(numbers, kind), in_hex=in_hex)
                 assert write([block]) == [format(number, spec) for number in numbers]
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.text.style import Style
-from qtctl.ui.bar import Facts, bar
+from qtctl.ui.bar import BarState, bar
+from qtctl.ui.row_limiter import BURST, ROWS_A_WINDOW, WINDOW_S, RowLimiter
 from qtctl.ui.screen import Screen
-from qtctl.ui.thinning import BURST, ROWS_A_WINDOW, WINDOW_S, Thinner
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 1)), max_size=60))
 def test_what_is_drawn_is_bounded_and_the_rest_is_counted(puts: list[tuple[int, float]]) -> None:
-    thinner, now, drawn, told, came = Thinner(), 0.0, 0, 0, 0
+    thinner, now, drawn, told, came = RowLimiter(), 0.0, 0, 0, 0
     for records, pause in puts:
         now += pause
         came += records
@@ -83,6 +83,6 @@ async def test_a_terminal_that_does_not_keep_up_gets_no_records() -> None:
 
 
 def test_the_bar_tells_what_matters_first_and_nothing_raw() -> None:
-    facts = Facts("vm\x1b[2J", "running", 61, 1_234_567.8, 5, 1, 2)
+    facts = BarState("vm\x1b[2J", "running", 61, 1_234_567.8, 5, 1, 2)
     assert bar(facts) == " vm\\x1b[2J running | 61 on | 1,234,568/s | 5 lost and more | 2 jobs "
-    assert bar(Facts("vm1", "", None)) == " vm1 "
+    assert bar(BarState("vm1", "", None)) == " vm1 "

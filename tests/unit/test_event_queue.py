@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qtctl.model import Control, GuestEvent, Mark
-from qtctl.monitor.news import Ear, news_of
+from qtctl.monitor.news import EventQueue, news_of
 
 STAMP = {"seconds": 3, "microseconds": 500_000}
 
@@ -48,7 +48,7 @@ def flood(name: str, count: int) -> list[GuestEvent]:
 
 
 async def test_a_flood_of_one_kind_leaves_room_for_the_others() -> None:
-    ear = Ear()
+    ear = EventQueue()
     for news in [*flood("NOISE", 200_000), *flood("SHUTDOWN", 1)]:
         ear.put(news)
     *told, dropped = ear.take(last=True)
@@ -60,7 +60,7 @@ async def test_a_flood_of_one_kind_leaves_room_for_the_others() -> None:
 
 
 async def test_many_kinds_at_once_are_bounded_too() -> None:
-    ear = Ear()
+    ear = EventQueue()
     for number in range(10_000):
         ear.put(GuestEvent(f"KIND_{number}", {}, 0))
     assert len(ear.take()) < 200

@@ -8,7 +8,7 @@ BURST = 200
 """What may be drawn at once after a while of silence: a burst is worth reading whole."""
 
 
-class Thinner:
+class RowLimiter:
     """Lets through ``BURST`` records at once and then ``ROWS_A_WINDOW`` every ``WINDOW_S``.
 
     Rows of one window come together, so that they follow each other in the guest as well.

@@ -11,7 +11,7 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch, EventTable
-from qtctl.session.warm_up import Edges
+from qtctl.session.warm_up import WarmUpWindow
 from tests.samples import only_batch
 
 TABLE = EventTable.build(None, parse_declarations('one(int n) "%d"\n').by_name)
@@ -44,14 +44,14 @@ def stamped(*at_s: float, backend: Backend = Backend.LOG) -> Batch:
     return only_batch(LogDecoder(TABLE, backend=backend).feed(lines.encode(), Clocks(0)))
 
 
-def kept(edges: Edges, batch: Batch, taken: int = 0) -> list[int]:
+def kept(edges: WarmUpWindow, batch: Batch, taken: int = 0) -> list[int]:
     inside = edges.inside(batch, taken)
     rows = range(len(batch)) if inside is None else inside.nonzero()[0].tolist()
     return list(rows)
 
 
 def test_records_are_told_by_their_own_times(clocks: SetClocks) -> None:
-    edges = Edges(0, 998 * SECOND_NS)
+    edges = WarmUpWindow(0, 998 * SECOND_NS)
     assert kept(edges, stamped(999, 1000, 1000.1, 1001)) == [2, 3]
     clocks.unix_ns += 5 * SECOND_NS
     edges.close(0)
@@ -60,14 +60,14 @@ def test_records_are_told_by_their_own_times(clocks: SetClocks) -> None:
 
 
 def test_whole_seconds_are_told_from_the_second_before(clocks: SetClocks) -> None:
-    edges = Edges(0, 998 * SECOND_NS)
+    edges = WarmUpWindow(0, 998 * SECOND_NS)
     clocks.unix_ns += 5 * SECOND_NS
     edges.close(0)
     assert kept(edges, stamped(1003, 1004, 1005, backend=Backend.SYSLOG)) == [0, 1]
 
 
 def test_records_without_a_time_are_told_by_their_place(clocks: SetClocks) -> None:
-    edges, lines = Edges(106, 998 * SECOND_NS), b"one 1\none 2\none 3\n"
+    edges, lines = WarmUpWindow(106, 998 * SECOND_NS), b"one 1\none 2\none 3\n"
     batch = only_batch(LogDecoder(TABLE).feed(lines, Clocks(clocks.unix_ns)))
     assert kept(edges, batch, 100 + len(lines)) == [1, 2]
     edges.close(212)
@@ -79,7 +79,7 @@ def test_records_without_a_time_are_told_by_their_place(clocks: SetClocks) -> No
 
 
 def test_a_clock_that_is_set_back_hides_nothing(clocks: SetClocks) -> None:
-    edges = Edges(0, 998 * SECOND_NS)
+    edges = WarmUpWindow(0, 998 * SECOND_NS)
     assert kept(edges, stamped(1000, 500, 501)) == [1, 2]
     clocks.steady_s += 10
     assert kept(edges, stamped(500, 501, 1000)) == [0, 1, 2]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qtctl.session.stream import Stream
 
 
-class Rating:
+class StreamRates:
     """Counts the records of one stream by ``by``: event, tid, or an argument's name."""
 
     def __init__(self, stream: Stream, names: Names, by: str, window_s: float = 1.0) -> None:

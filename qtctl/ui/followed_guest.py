@@ -23,8 +23,8 @@ from qtctl.session.names import Names
 from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 from qtctl.text.style import Style
-from qtctl.ui.rating import Rating, check_by, declared_of
 from qtctl.ui.screen import Screen
+from qtctl.ui.stream_rates import StreamRates, check_by, declared_of
 from qtctl.writers.rows import RowFormatter
 
 _WIDE = 120
@@ -32,7 +32,7 @@ _WIDE = 120
 
 
 @dataclass(slots=True)
-class WatchContext(Context):
+class ViewContext(Context):
     """Talks into the view while there is one, and to stderr before and after."""
 
     screen: Screen | None = field(default=None, kw_only=True)
@@ -45,7 +45,7 @@ class WatchContext(Context):
             self.screen.write(lines)
 
 
-class Watch:
+class FollowedGuest:
     """Follows the guest of ``session``; :meth:`open` before :meth:`follow`, at last :meth:`close`.
 
     Where the guest is lost it waits for it to come back (``away`` meanwhile), and goes on.
@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(
         self,
-        context: WatchContext,
+        context: ViewContext,
         options: Options,
         session: Session,
         selection: Selection,
@@ -70,7 +70,7 @@ class Watch:
         self.filter: Filter | None = None
         self.not_drawn = 0
         self.away = False
-        self.rating: Rating
+        self.rating: StreamRates
         self._by: str = options.by
         self._stream: Stream | None = None
         self._items: Following | None = None
@@ -96,7 +96,7 @@ class Watch:
         followed = following(self._context, stream, warns=False, sums=False)
         self._items = await self._entered.enter_async_context(followed)
         self._stream = stream
-        self.rating = Rating(stream, names, self._by, options.interval)
+        self.rating = StreamRates(stream, names, self._by, options.interval)
         style = self._context.out_style
         padded = Style(style.width if style.width >= _WIDE else 0, style.colour, style.unicode)
         in_hex = stream.hex_arguments()

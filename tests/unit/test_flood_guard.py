@@ -13,7 +13,7 @@ from qtctl.events.declarations import parse_declarations
 from qtctl.model import Budget
 from qtctl.records.batch import EventTable
 from qtctl.records.counts import Counts
-from qtctl.session.guard import Guarding
+from qtctl.session.guard import FloodGuard
 from tests.samples import only_batch
 
 NAMES = ["loud", "quiet"]
@@ -37,7 +37,7 @@ def test_what_waits_is_taken_for_more_of_the_same(
     now_s = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     feed, counts = Stalled(), Counts()
-    guarding = Guarding(cast(Feed, cast(Any, feed)), budget, NAMES, ())
+    guarding = FloodGuard(cast(Feed, cast(Any, feed)), budget, NAMES, ())
 
     def step(seconds: float) -> Any:
         nonlocal now_s
