@@ -5,21 +5,32 @@ A verb's module is imported when the verb is run or asked about, so that none wa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Verb(NamedTuple):
-    """A row of the list of verbs; ``module`` declares the verb with ``@command``."""
+    """A row of the list of verbs; ``module`` declares the verb with ``@command``.
+
+    ``console`` is its role in a console. ``watch``: without arguments it prints what is on, and the
+    console runs it by itself. ``enables``: the console starts the watch before it. ``absent``: a
+    console does not have it.
+    """
 
     name: str
     summary: str
     module: str
+    console: Literal["", "watch", "enables", "absent"] = ""
 
 
 VERBS = (
     Verb("list", "list events and their states", "qtctl.commands.list"),
     Verb("info", "typed arguments, format and state of an event", "qtctl.commands.info"),
-    Verb("enable", "switch events on until they are changed again", "qtctl.commands.enable"),
+    Verb(
+        "enable",
+        "switch events on until they are changed again",
+        "qtctl.commands.enable",
+        "enables",
+    ),
     Verb("disable", "switch events off until they are changed again", "qtctl.commands.enable"),
     Verb(
         "restore",
@@ -30,6 +41,7 @@ VERBS = (
         "tail",
         "switch events on, print what they say, give back on exit",
         "qtctl.commands.tail",
+        "watch",
     ),
     Verb("wait", "block until an event happens, print it", "qtctl.commands.wait"),
     Verb(
@@ -89,7 +101,12 @@ VERBS = (
     Verb("completion", "print the completion script of a shell", "qtctl.commands.completion"),
     Verb("top", "live rates: which events come how often, by thread or argument", "qtctl.ui.top"),
     Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
-    Verb("repl", "a prompt: every verb, with what is on shown above the line", "qtctl.ui.repl"),
+    Verb(
+        "repl",
+        "a prompt: every verb, with what is on shown above the line",
+        "qtctl.ui.repl",
+        "absent",
+    ),
 )
 """The verbs of the command line, in the order of its help."""
 

@@ -155,12 +155,14 @@ class _Rows(Mapping[str, Command]):
 class CommandTable:
     """The verbs of one place to type them.
 
-    ``summaries`` imports none of them; ``rows`` imports those that are looked up.
+    ``summaries`` and ``console_roles`` (see :class:`Verb`) import none of them; ``rows`` imports
+    those that are looked up.
     """
 
     def __init__(self, verbs: Iterable[Verb]) -> None:
         listed = {verb.name: verb for verb in verbs}
         self.summaries = {name: verb.summary for name, verb in listed.items()}
+        self.console_roles = {name: verb.console for name, verb in listed.items()}
         self.rows: Mapping[str, Command] = _Rows(listed)
 
 

@@ -20,14 +20,14 @@ class BarState:
     jobs: int = 0
 
 
-def bar(facts: BarState) -> str:
+def bar(state: BarState) -> str:
     """Return the bar's text, what matters most first: a narrow terminal cuts its end."""
-    parts = [f"{escaped(facts.guest)} {escaped(facts.state)}".strip()]
-    if facts.on is not None:
-        parts.append(f"{facts.on:,} on")
-    if facts.rate is not None:
-        parts.append(f"{facts.rate:,.0f}/s")
-        parts.append(f"{facts.lost:,} lost" + (" and more" if facts.unknown_losses else ""))
-    if facts.jobs:
-        parts.append(counted(facts.jobs, "job"))
+    parts = [f"{escaped(state.guest)} {escaped(state.state)}".strip()]
+    if state.on is not None:
+        parts.append(f"{state.on:,} on")
+    if state.rate is not None:
+        parts.append(f"{state.rate:,.0f}/s")
+        parts.append(f"{state.lost:,} lost" + (" and more" if state.unknown_losses else ""))
+    if state.jobs:
+        parts.append(counted(state.jobs, "job"))
     return f" {' | '.join(parts)} "

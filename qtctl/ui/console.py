@@ -1,7 +1,6 @@
-"""A console: the verbs of one attached session, one line after another, the long ones as jobs.
+"""A console: runs typed lines on one attached session, long verbs as background jobs.
 
-Knows no terminal. What is on is shown without a further verb: while events are on that no ``tail``
-of this console shows, a ``tail`` of its own without patterns runs, the watch.
+It needs no terminal. Events that are on are printed without a further verb, by the watch.
 """
 
 from __future__ import annotations
@@ -9,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import itertools
 import os
 import shlex
-import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,32 +24,30 @@ from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.patterns import Selection
-from qtctl.events.states import States
 from qtctl.leases.leasing import new_owner
-from qtctl.model import Control, EventState
+from qtctl.model import Control
 from qtctl.monitor.news import EventQueue
 from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
 from qtctl.ui.bar import BarState
+from qtctl.ui.console_watch import Watch
+from qtctl.ui.guest_state import GuestState
+from qtctl.ui.jobs import Job, Jobs
 from qtctl.version import VERSION
 
 if TYPE_CHECKING:
+    from qtctl.events.states import States
     from qtctl.ui.screen import Screen
 
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
-_TICK_S = 1.0
-_FRESH_S = 0.2
-_WATCH_S = 5.0
-_END_S = 5.0
 _NAME_CHARS = 30
-_UNWATCHED = "what is on stays on, and is not shown; `tail` shows it again"
 
 
 @dataclass(slots=True)
 class ConsoleContext(Context):
-    """One line run in a console: on its session, for its lease, on its screen if it has one."""
+    """The context of one line in a console: its session, its lease, its screen if it has one."""
 
     console: Console = field(kw_only=True)
 
@@ -64,14 +59,14 @@ class ConsoleContext(Context):
             self.console.screen.write(lines)
 
     def talk(self, lines: Iterable[str]) -> None:
-        """Write lines of talk."""
+        """Write messages."""
         if self.console.screen is None:
             Context.talk(self, lines)
         else:
             self.console.screen.write(lines)
 
     async def confirm(self, question: str) -> bool:
-        """Ask for a yes where somebody can be asked."""
+        """Ask for a yes in the console."""
         return await self.console.ask(question)
 
     def output(self, path: Path | None, failed: Callable[[], None]) -> Output:
@@ -82,7 +77,7 @@ class ConsoleContext(Context):
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
-        """Give the console's session; for a ``-t`` of its own, another."""
+        """Yield the console's session, or another one for a line with ``-t``."""
         if self.target is not None or self.events_all is not None:
             async with Context.attached(self, lend=lend) as session:
                 yield session
@@ -93,36 +88,18 @@ class ConsoleContext(Context):
         try:
             yield session
         finally:
-            self.tell_notices(session)
+            self.say_notices(session)
 
-    def tell_notices(self, session: Session) -> None:
-        """Tell what happened to leases meanwhile."""
+    def say_notices(self, session: Session) -> None:
+        """Print what happened to leases meanwhile."""
         while session.notices:
             self.say(session.notices.pop(0))
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """A verb that runs, by the line that asked for it."""
-
-    number: int
-    line: str
-    row: Command
-    context: ConsoleContext
-    task: asyncio.Task[int]
-
-    def stop(self) -> None:
-        """Ask it to end as Ctrl-C does on the command line; the second time, cancel it."""
-        if self.context.stops and not self.context.stop.is_set():
-            self.context.stop.set()
-        else:
-            self.task.cancel()
 
 
 class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
-    ``changed`` is called when :meth:`facts` may tell something new, ``ask`` for a yes.
+    ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes.
     """
 
     def __init__(
@@ -138,12 +115,9 @@ class Console:
         self.session = session
         self.table = table
         self.screen = screen
-        self.states: States = {}
-        self.jobs: list[Job] = []
         self.left = asyncio.Event()
         self._changed = changed
         self._ask = ask
-        self._leased: dict[str, bool] = {}
         self._owner = new_owner()
         self._context = ConsoleContext(
             quiet=base.quiet,
@@ -154,40 +128,46 @@ class Console:
             name="",
             console=self,
         )
-        self._numbers = itertools.count(1)
+        self._jobs = Jobs(self._ended)
+        self._state = GuestState(session, self._owner, changed)
+        self._watch = Watch(session, self._start_watch, allowed=screen is not None)
         self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self._state = ""
-        self._stale = asyncio.Event()
-        self._watch: Job | None = None
-        self._watches = screen is not None
-        self._resumes = False
-        self._followed = asyncio.Event()
-        self._rate: float | None = None
+        self._resuming = False
         session.on_streams = self._streams_changed
         self._background = [
             asyncio.ensure_future(work)
             for work in (
-                *(self._obey(), self._hear(), self._keep_link()),
-                *(self._keep_fresh(), self._keep_rate()),
+                *(self._run_lines(), self._print_news(), self._keep_link()),
+                *(self._state.keep_fresh(self._update_watch), self._state.keep_rate()),
             )
         ]
 
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """The running jobs, the watch among them, oldest first."""
+        return self._jobs.running
+
+    @property
+    def states(self) -> States:
+        """The states of the guest's events, as read last."""
+        return self._state.states
+
+    def bar(self) -> BarState:
+        """Return what the bar shows now."""
+        return self._state.bar(sum(job is not self._watch.job for job in self.jobs))
+
     async def leave(self) -> None:
-        """End all jobs, and give back what this console switched."""
+        """End all jobs, and restore what this console switched."""
         for task in self._background:
             task.cancel()
-        for cancel in (False, True):
-            for job in list(self.jobs):
-                job.task.cancel() if cancel else job.stop()
-            if tasks := [job.task for job in self.jobs]:
-                await asyncio.wait(tasks, timeout=_END_S)
+        await self._jobs.end()
         given = await self.session.end(self._owner)
         if given.events:
             self._context.say(f"gave back {counted(len(given.events), 'event')}")
         if given.left:
             left = counted(len(given.left), "event")
             self._context.say(f"left {left} as they are: switched by somebody else, or in use")
-        self._context.tell_notices(self.session)
+        self._context.say_notices(self.session)
 
     async def ask(self, question: str) -> bool:
         """Ask for a yes; where nobody can be asked it is a no."""
@@ -198,11 +178,11 @@ class Console:
     def submit(self, line: str, *, again: bool = False) -> None:
         """Run a line once those before it have ended or gone to the background.
 
-        ``again``: it was run before, and its ``-o FILE`` may be there; it goes on in ``FILE.1``.
+        ``again``: it was run before, and its ``-o FILE`` may exist; it goes on in ``FILE.1``.
         """
         self._lines.put_nowait((line, again))
 
-    async def _obey(self) -> None:
+    async def _run_lines(self) -> None:
         while True:
             line, again = await self._lines.get()
             job = self._begin(line, again=again)
@@ -216,7 +196,7 @@ class Console:
         return await job.task if isinstance(job, Job) else job
 
     def _begin(self, line: str, *, again: bool = False) -> Job | int:
-        """Start the verb of a line; an exit code where there is nothing to start."""
+        """Start the verb of a line; return an exit code where there is nothing to start."""
         try:
             words = split(line)
             parsed = self._parse(words) if words else None
@@ -256,18 +236,15 @@ class Console:
         )
 
     def _start(self, line: str, row: Command, options: Options, context: ConsoleContext) -> Job:
-        task = asyncio.ensure_future(self._run(row, options, context))
-        job = Job(next(self._numbers), line, row, context, task)
-        self.jobs.append(job)
-        task.add_done_callback(lambda _: self._ended(job))
+        job = self._jobs.start(line, row, context, self._run(row, options, context))
         self._changed()
         return job
 
     async def _run(self, row: Command, options: Options, context: ConsoleContext) -> int:
-        """Run a verb and show what it found or why it failed; return its exit code."""
+        """Run a verb and print its result or error; return its exit code."""
         try:
-            if row.name == "enable" and not options.dry_run:
-                await self._watch_first()
+            if self._enables(row) and not options.dry_run:
+                await self._watch.start_first()
             result = await row.run(context, options)
             return context.show(result) if isinstance(result, Result) else result
         except asyncio.CancelledError:
@@ -280,14 +257,13 @@ class Console:
                 context.talk(map(escaped, traceback.format_exc().splitlines()))
             return context.fail(unexpected(error))
 
+    def _enables(self, row: Command) -> bool:
+        return self.table.console_roles[row.name] == "enables"
+
     def _ended(self, job: Job) -> None:
-        self.jobs.remove(job)
-        if job is self._watch:
-            self._watch = None
-            failed = job.task.cancelled() or job.task.result() != 0
-            if failed and not self.session.monitor.lost:
-                self._watches = False  # it cannot follow: once is enough to be told
-        self._stale.set()
+        if job is self._watch.job:
+            self._watch.ended()
+        self._state.refresh()
         self._changed()
 
     def interrupt(self) -> None:
@@ -298,57 +274,72 @@ class Console:
             self._context.say("nothing runs here; Ctrl-D leaves")
 
     def stop(self, job: Job) -> None:
-        """Stop a job; the watch then stays away until it is asked for."""
-        if job is self._watch:
-            self._watches = False
-            job.task.add_done_callback(lambda _: self._context.say(_UNWATCHED))
+        """Stop a job; the watch then stays away until events are switched on from here."""
+        if job is self._watch.job:
+            self._watch.allowed = False
+            say = f"what is on stays on, and is not shown; `{job.row.name}` shows it again"
+            job.task.add_done_callback(lambda _: self._context.say(say))
         job.stop()
 
-    # The guest, and what is told of it
+    # The watch
 
-    async def _hear(self) -> None:
-        """Show what the guest's monitor and other consoles tell, once for all jobs."""
-        ear, writer = EventQueue(), formatter_for(self._context.out_style, "none", {}, ())
-        async with self.session.monitor.listening(ear):
+    def _start_watch(self) -> Job:
+        verb = next(name for name, role in self.table.console_roles.items() if role == "watch")
+        row, options = parse([verb], self.table, VERSION)
+        context = replace(self._context_for(options), quiet=True, name="watch")
+        return self._start(verb, row, options, context)
+
+    def _update_watch(self) -> None:
+        switching = self._resuming or any(self._enables(job.row) for job in self.jobs)
+        self._watch.update(self._state.on(), keep=switching)
+
+    def _streams_changed(self) -> None:
+        self._watch.exclude_printed()
+        self._state.streams_changed()
+
+    # The guest's news, and its return
+
+    async def _print_news(self) -> None:
+        """Print QMP events and what other consoles did, once for all jobs."""
+        queue, formatter = EventQueue(), formatter_for(self._context.out_style, "none", {}, ())
+        async with self.session.monitor.listening(queue):
             while True:
-                await ear.wait()
-                for news in ear.take():
+                await queue.wait()
+                for news in queue.take():
                     own = isinstance(news, Control) and news.pid == os.getpid()
                     if self.screen is not None and not own:
-                        self.screen.write(writer.lines(news, 0))
-                self._stale.set()
+                        self.screen.write(formatter.lines(news, 0))
+                self._state.refresh()
 
     async def _keep_link(self) -> None:
-        """When the guest is gone wait for it to come back, and go on as before with that."""
+        """When the guest is gone, wait until it is back, and resume jobs and switches."""
         session = self.session
         while True:
             cause = await session.monitor.wait_lost()
-            leased, again = self._leased, [job for job in self.jobs if self._goes_on(job)]
+            leased, again = self._state.leased, [job for job in self.jobs if self._resumes(job)]
             self._context.complain(f"the guest on {session.where} is gone: {cause}")
             self._context.say("waiting for it to come back; Ctrl-D leaves")
-            self.states = {}
-            self._changed()
-            if self.jobs:
-                await asyncio.wait([job.task for job in self.jobs], timeout=_END_S)
+            self._state.gone()
+            await self._jobs.wait()
             await session.comes_back()
             self._context.say("the guest is back")
-            self._context.tell_notices(session)
-            self._resumes = True
-            if self._watches and any(leased.values()):
-                await self._watch_first()
+            self._context.say_notices(session)
+            self._resuming = True
+            if self._watch.allowed and any(leased.values()):
+                await self._watch.start_first()
             for on in (True, False):
                 if names := [name for name, wanted in leased.items() if wanted == on]:
                     await self._switch_again(names, on)
-            self._resumes = False
+            self._resuming = False
             for job in again:
                 self._context.say(f"again: {job.line}")
                 self.submit(job.line, again=True)
-            self._stale.set()
+            self._state.refresh()
 
-    def _goes_on(self, job: Job) -> bool:
-        """Tell whether a job is one to take up again, unlike the watch, which comes by itself."""
+    def _resumes(self, job: Job) -> bool:
+        """Return whether a job is run again for a guest that is back; the watch comes anyway."""
         stays = job.context.stops or bool(job.context.name)
-        return stays and job is not self._watch and not job.context.stop.is_set()
+        return stays and job is not self._watch.job and not job.context.stop.is_set()
 
     async def _switch_again(self, names: list[str], on: bool) -> None:
         try:
@@ -359,109 +350,9 @@ class Console:
             changed = counted(len(report.changed), "event")
             self._context.say(f"again: {changed} switched {'on' if on else 'off'}")
 
-    # What is on, and who shows it
-
-    async def _keep_fresh(self) -> None:
-        """Read the guest's state anew after whatever may have changed it."""
-        while True:
-            self._stale.clear()
-            with contextlib.suppress(QtctlError):
-                status = await self.session.monitor.execute("query-status")
-                self.states = await self.session.all_states()
-                self._leased = await self._read_lease()
-                self._state = str(status.get("status", ""))
-                if not self._stale.is_set():
-                    self._watch_or_not()
-            self._changed()
-            await asyncio.sleep(_FRESH_S)
-            await self._stale.wait()
-
-    async def _read_lease(self) -> dict[str, bool]:
-        """Return what this console has switched, as it wants it."""
-        leases = await self.session.leasing.leases()
-        own = (lease for lease in leases if lease.owner == self._owner)
-        return {name: change.wanted for lease in own for name, change in lease.events.items()}
-
-    def _on(self) -> list[str]:
-        return [name for name, state in self.states.items() if state == EventState.ENABLED]
-
-    def _shown_by_tails(self) -> set[str]:
-        streams = (stream for stream in self.session.streams if stream.selection)
-        return {name for stream in streams for name in stream.picked}
-
-    def _follows_all(self) -> bool:
-        return any(not stream.selection for stream in self.session.streams)
-
-    def _watch_or_not(self) -> None:
-        """Begin or end the watch, as there is something for it to show or not."""
-        shown = self._shown_by_tails()
-        wanted = any(name not in shown for name in self._on())
-        switching = self._resumes or any(job.row.name == "enable" for job in self.jobs)
-        if self._watch is not None and not wanted and not switching:
-            self._watch.context.stop.set()
-        elif wanted and self._watches and self._watch is None and not self._follows_all():
-            self._begin_watch()
-
-    def _begin_watch(self) -> Job:
-        row, options = parse(["tail"], self.table, VERSION)
-        context = replace(self._context_for(options), quiet=True, name="watch")
-        self._watch = self._start("tail", row, options, context)
-        return self._watch
-
-    async def _watch_first(self) -> None:
-        """Watch before events are switched on: some happen at once and never again."""
-        self._watches = self.screen is not None
-        if not self._watches:
-            return
-        if self._watch is not None and self._watch.context.stop.is_set():
-            await asyncio.wait({self._watch.task})
-        if self._watch is None and not self._follows_all():
-            self._begin_watch()
-        deadline = time.monotonic() + _WATCH_S
-        while self._watch is not None and not self._follows_all() and time.monotonic() < deadline:
-            await asyncio.wait({self._watch.task}, timeout=0.01)
-
-    def _streams_changed(self) -> None:
-        shown = self._shown_by_tails()
-        for stream in self.session.streams:
-            if not stream.selection:
-                stream.leave_out(shown)
-        (self._followed.set if self.session.streams else self._followed.clear)()
-        self._stale.set()
-        self._changed()
-
-    # What the bar tells
-
-    def facts(self) -> BarState:
-        """Return what is known at this moment."""
-        guest, streams = self.session.guest, self.session.streams
-        name = (guest.name or f"pid {guest.pid}") if guest else self.session.where
-        return BarState(
-            guest=name,
-            state="gone" if self.session.monitor.lost else self._state,
-            on=len(self._on()) if self.states else None,
-            rate=self._rate if streams else None,
-            lost=sum(stream.counts.lost for stream in streams),
-            unknown_losses=sum(stream.counts.unknown_losses for stream in streams),
-            jobs=sum(job is not self._watch for job in self.jobs),
-        )
-
-    async def _keep_rate(self) -> None:
-        """Count the records of the last second while there is a stream to read them."""
-        before, then = 0, time.monotonic()
-        while True:
-            await self._followed.wait()
-            await asyncio.sleep(_TICK_S)
-            # All streams of one guest read the same records.
-            read = max((stream.counts.read for stream in self.session.streams), default=0)
-            now = time.monotonic()
-            self._rate = max(0, read - before) / (now - then)
-            before, then = read, now
-            self._changed()
-
 
 def split(line: str) -> list[str]:
-    """Split a line into words as a shell does; a ``qtctl`` in front and comments are left out.
+    """Split a line into words as a shell does, without comments and a leading ``qtctl``.
 
     Raises:
         UsageError: a quote is never closed.

@@ -9,7 +9,8 @@ from qtctl.commands.result import Result
 from qtctl.commands.values import count
 from qtctl.errors import UsageError
 from qtctl.text.tables import table
-from qtctl.ui.console import Console, ConsoleContext, Job
+from qtctl.ui.console import Console, ConsoleContext
+from qtctl.ui.jobs import Job
 
 _KEYS = """
 What is on is shown as it comes, whoever switched it on. The events of a `tail` are shown by that

@@ -112,7 +112,7 @@ class Prompt:
         self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
     ) -> None:
         self._context = context
-        self._facts: BarState | None = None
+        self._bar: BarState | None = None
         self._terminal = terminal
         depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
         self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
@@ -139,7 +139,7 @@ class Prompt:
             enable_history_search=True,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
-            bottom_toolbar=lambda: bar(self._facts) if self._facts else "",
+            bottom_toolbar=lambda: bar(self._bar) if self._bar else "",
             style=_STYLES,
             color_depth=depth,
             completer=ConsoleCompleter(self._console),
@@ -231,9 +231,9 @@ class Prompt:
         return keys
 
     def _invalidate(self) -> None:
-        facts = self._console.facts()
-        if facts != self._facts:
-            self._facts = facts
+        state = self._console.bar()
+        if state != self._bar:
+            self._bar = state
             self._app.invalidate()
 
     def _draw(self, lines: Sequence[str]) -> None:

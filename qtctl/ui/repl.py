@@ -41,5 +41,5 @@ async def repl(context: Context, options: Options) -> int:
 
 
 def verbs() -> CommandTable:
-    """Return the verbs of a console: its own, and all of the command line's but this one."""
-    return CommandTable([*(verb for verb in VERBS if verb.name != "repl"), *CONSOLE_VERBS])
+    """Return the verbs of a console: its own, and those of the command line."""
+    return CommandTable([*(verb for verb in VERBS if verb.console != "absent"), *CONSOLE_VERBS])

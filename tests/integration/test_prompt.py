@@ -62,7 +62,7 @@ def test_a_tail_goes_on_while_other_verbs_run_and_ctrl_c_stops_it(
         fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
         place = on.until("sector 7")
         on.send("jobs\r")
-        on.until(f"1    tail {READ}", place)
+        on.until(f"1  tail {READ}", place)
         on.send("\x03")
         on.until("1 read, 1 shown, 0 filtered, 0 lost")
         eventually(lambda: not fake.tell()["enabled"], "the event is given back")
