@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import os
 import textwrap
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.closing import whole_or_removed
@@ -139,16 +138,19 @@ async def _print(context: Context, replay: Replay, lines: LineExport, path: Path
 async def _write(
     context: Context, replay: Replay, form: Format, source: Source, path: Path
 ) -> None:
-    opened: Callable[[], Export]
-    if form.makes == "file":
-        to_file: FileFormat = form.load()
-        file = os.fdopen(open_new(path), "wb")
-        opened = partial(to_file.open_file, file, source)
-    else:
-        to_folder: FolderFormat = form.load()
-        new_folder(path)
-        opened = partial(to_folder.open_folder, path, source)
-    with whole_or_removed(context, path), contextlib.closing(opened()) as made:
+    with contextlib.ExitStack() as opened:
+        made: Export
+        if form.makes == "file":
+            to_file: FileFormat = form.load()
+            file = opened.enter_context(os.fdopen(open_new(path), "wb"))
+            opened.enter_context(whole_or_removed(context, path))
+            made = to_file.open_file(file, source)
+        else:
+            to_folder: FolderFormat = form.load()
+            new_folder(path)
+            opened.enter_context(whole_or_removed(context, path))
+            made = to_folder.open_folder(path, source)
+        opened.enter_context(contextlib.closing(made))
         await _copy(context, replay, made)
 
 

@@ -390,10 +390,10 @@ def test_selection_filter_and_refusals(run: Qtctl, tmp_path: Path, form: str) ->
     if form not in ("ndjson", "csv"):
         run(*words).said(2, "-o OUT")
     if form != "perfetto":
-        run(*words, "--pair", "a:b", "-o", str(tmp_path / "new")).said(2, "--to perfetto")
+        run(*words, "--pair", "a,b", "-o", str(tmp_path / "new")).said(2, "--to perfetto")
     else:
-        run(*words, "--pair", "odd:nine", "-o", str(tmp_path / "new")).said(2, "no pair")
-        run(*words, "--pair", "odd:none", "-o", str(tmp_path / "new")).said(2, "odd:none:KEY")
+        run(*words, "--pair", "odd,nine", "-o", str(tmp_path / "new")).said(2, "no pair")
+        run(*words, "--pair", "odd,none", "-o", str(tmp_path / "new")).said(2, "odd,none,KEY")
     assert not (tmp_path / "new").exists()
 
 

@@ -22,6 +22,7 @@ from qtctl.model import Clock
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
+from qtctl.records.counts import Counts
 from qtctl.text.style import Style, escaped
 from qtctl.writers.csv import CsvExport
 from qtctl.writers.lines import LineBlock, write
@@ -177,6 +178,7 @@ def test_csv_lines(content: list[list[bytes]], own: list[str]) -> None:
         with running(form):
             made = CsvExport(own)
             got = [line for batch in batches for line in made.lines(batch, len(batch))]
+            got += made.ended(Counts())
         assert "\n".join(got) + "\n" == expected
 
 
