@@ -7,11 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qtctl.commands.output import free_name, open_new
 from qtctl.errors import UsageError
-from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder, facts_of
+from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class OneFile:
 
     def __init__(self, stream: Stream, path: Path) -> None:
         self._stream = stream
-        self._writer = RecordingWriter(path, open_new(path), facts_of(stream))
+        self._writer = RecordingWriter(path, open_new(path), _facts_of(stream))
         self._recorder = FileRecorder(self._writer, *stream.events())
         self.files: list[Written] = []
 
@@ -108,7 +108,7 @@ class RingFiles:
         *,
         at_end: bool = True,
     ) -> None:
-        self._facts = facts_of(stream)
+        self._facts = _facts_of(stream)
         self._ring = RingRecorder(*stream.events(), limit_bytes=limit[0], limit_s=limit[1])
         self._path = path
         self._conditions = conditions
@@ -189,3 +189,21 @@ def check_new(path: Path) -> None:
     """
     if os.path.lexists(path):
         raise UsageError(f"{path} exists, and qtctl overwrites no file", hint="another -o")
+
+
+def _facts_of(stream: Stream) -> dict[str, Any]:
+    """Return the header of a recording: its guest, backend, patterns and begin."""
+    guest, monitor = stream.session.guest, stream.session.monitor
+    return {
+        "guest": {
+            "pid": guest and guest.pid,
+            "name": guest and guest.name,
+            "version": ".".join(map(str, monitor.version)),
+            "monitor": stream.session.where,
+        },
+        "backend": stream.backend,
+        "source": stream.source,
+        "patterns": list(stream.selection.words()),
+        "where": stream.follow.where,
+        "began_ns": stream.began_ns,
+    }

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
@@ -21,33 +21,12 @@ from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
 
-if TYPE_CHECKING:
-    from qtctl.session.stream import Stream
-
 _CHUNKS = 16
 """In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
 _RING_BYTES = 256 << 20
 """What a ring of so many seconds holds at most."""
 _FLUSH_S = 1.0
 """How long at most what was recorded waits to be written: what a qtctl that is killed loses."""
-
-
-def facts_of(stream: Stream) -> dict[str, Any]:
-    """Return what a recording of ``stream`` says of itself."""
-    guest, monitor = stream.session.guest, stream.session.monitor
-    return {
-        "guest": {
-            "pid": guest and guest.pid,
-            "name": guest and guest.name,
-            "version": ".".join(map(str, monitor.version)),
-            "monitor": stream.session.where,
-        },
-        "backend": stream.backend,
-        "source": stream.source,
-        "patterns": list(stream.selection.words()),
-        "where": stream.follow.where,
-        "began_ns": stream.began_ns,
-    }
 
 
 class RecordingWriter:
@@ -231,4 +210,4 @@ class RingRecorder(Recorder):
             self.rows = self.size = 0
 
 
-__all__ = ["FileRecorder", "RecordingWriter", "RingRecorder", "facts_of"]
+__all__ = ["FileRecorder", "RecordingWriter", "RingRecorder"]

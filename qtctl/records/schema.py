@@ -6,14 +6,11 @@ that are not UTF-8 as escaped surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qtctl.model import Backend
 from qtctl.records.columns import Record
-
-if TYPE_CHECKING:
-    from qtctl.analysis.rates import Key, Rate, Snapshot
 
 __all__ = [
     "SCHEMA",
@@ -25,7 +22,6 @@ __all__ = [
     "record",
     "summary",
     "text",
-    "top",
     "trigger",
 ]
 
@@ -114,37 +110,6 @@ def trigger(
         "outcome": outcome,
         "found": dict(found),
         "time_ns": time_ns,
-    }
-
-
-def top(
-    by: str, window_s: float, snapshot: Snapshot, name: Callable[[Key], str], time_ns: int
-) -> dict[str, Any]:
-    """Object of rates over ``window_s`` up to ``time_ns`` (Unix, ns).
-
-    Records are counted by ``by``, and ``name`` says what else a key is called. What is left out of
-    ``rows`` is in ``others``; ``share`` is of the records, 0 to 1.
-    """
-
-    def figures(rate: Rate) -> dict[str, Any]:
-        return {
-            "per_s": round(rate.per_s, 3),
-            "bytes_per_s": round(rate.bytes_per_s, 3),
-            "share": round(snapshot.share(rate), 5),
-            "total": rate.total,
-            "total_bytes": rate.total_bytes,
-        }
-
-    return {
-        "type": "top",
-        "time_ns": time_ns,
-        "window_s": window_s,
-        "by": by,
-        "rows": [
-            {"key": key, "name": name(key), **figures(rate)} for key, rate in snapshot.keyed()
-        ],
-        "others": snapshot.others and figures(snapshot.others),
-        "whole": figures(snapshot.whole),
     }
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtctl.analysis.rates import OWN, Key, Rates, Snapshot, Sort
+from qtctl.analysis.rates import OWN, Key, Rate, Rates, Snapshot, Sort
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Selection, near
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
-from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
 from qtctl.session.names import Names
@@ -81,7 +80,7 @@ class StreamRates:
 
     def document(self, snapshot: Snapshot, time_ns: int) -> dict[str, Any]:
         """Return the object of a snapshot, of schema ``qtctl/1``."""
-        return schema.top(self.by, self._window_s, snapshot, self.name, time_ns)
+        return _object(self.by, self._window_s, snapshot, self.name, time_ns)
 
 
 async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:
@@ -120,3 +119,34 @@ def check_by(declared: Iterable[Declaration], by: str) -> None:
             f"no selected event has an argument {by!r} to group by",
             hint=" or ".join(f"--by {name}" for name in similar or OWN),
         )
+
+
+def _object(
+    by: str, window_s: float, snapshot: Snapshot, name: Callable[[Key], str], time_ns: int
+) -> dict[str, Any]:
+    """Return the object of rates over ``window_s`` up to ``time_ns`` (Unix, ns).
+
+    Records are counted by ``by``, and ``name`` says what else a key is called. What is left out of
+    ``rows`` is in ``others``; ``share`` is of the records, 0 to 1.
+    """
+
+    def figures(rate: Rate) -> dict[str, Any]:
+        return {
+            "per_s": round(rate.per_s, 3),
+            "bytes_per_s": round(rate.bytes_per_s, 3),
+            "share": round(snapshot.share(rate), 5),
+            "total": rate.total,
+            "total_bytes": rate.total_bytes,
+        }
+
+    return {
+        "type": "top",
+        "time_ns": time_ns,
+        "window_s": window_s,
+        "by": by,
+        "rows": [
+            {"key": key, "name": name(key), **figures(rate)} for key, rate in snapshot.keyed()
+        ],
+        "others": snapshot.others and figures(snapshot.others),
+        "whole": figures(snapshot.whole),
+    }
