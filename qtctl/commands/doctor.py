@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from qtctl.errors import QtctlError
 from qtctl.model import EventState
 from qtctl.session.session import Session, state_folder
 from qtctl.text.style import Style, counted, escaped
+from qtctl.text.tables import panel
 from qtctl.version import VERSION
 
 if TYPE_CHECKING:
@@ -41,15 +42,24 @@ class Finding:
 )
 async def doctor(context: Context, options: Options) -> Result:
     """Check this machine, then the guest."""
-    findings = [*_machine()]
+    machine, guest = [*_machine()], []
     try:
         async with context.attached() as session:
-            findings += await _guest(session)
+            guest += await _guest(session)
     except QtctlError as error:
-        findings.append(Finding("bad", error.message, error.hint))
+        guest.append(Finding("bad", error.message, error.hint))
+    findings = [*machine, *guest]
     bad = any(finding.level == "bad" for finding in findings)
     document = {"findings": [asdict(finding) for finding in findings]}
-    return Result(document, lambda style: _finding_lines(style, findings), int(bad))
+    parts = {"this machine": machine, "guest": guest}
+    return Result(document, lambda style: _lines(style, parts), int(bad))
+
+
+def _lines(style: Style, parts: Mapping[str, list[Finding]]) -> Iterator[str]:
+    """Yield the findings, on a terminal in a panel for each part."""
+    for title, findings in parts.items():
+        lines = _finding_lines(style, findings)
+        yield from panel(style, title, list(lines)) if style.terminal else lines
 
 
 def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:

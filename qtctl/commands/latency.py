@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from qtctl.text.style import Style
 
 _MANY_REUSED = 0.1
-_LEAST_VALUE = 10
 _TOLD = {
     "in_flight": "in flight",
     "unpaired": "END without START",
@@ -184,8 +183,7 @@ def _lines(
     groups: list[tuple[int | str | None, Statistics]],
 ) -> Iterator[str]:
     from qtctl.text.bars import histogram
-    from qtctl.text.style import escaped
-    from qtctl.text.tables import cut, pairs, table
+    from qtctl.text.tables import pairs, table
     from qtctl.text.units import duration_words
 
     rest = [(words, _rest(measured)[name]) for name, words in _TOLD.items()]
@@ -201,10 +199,6 @@ def _lines(
         cells = [
             [name, *dict(figure_words(spread, duration_words)).values()] for name, spread in named
         ]
-        if style.terminal:  # a long value must not push the figures out of sight
-            widths = (max(map(len, column)) for column in zip(*[r[1:] for r in cells], strict=True))
-            room = max(_LEAST_VALUE, style.width - sum(2 + max(5, width) for width in widths))
-            cells = [[cut(escaped(name), room), *rest] for name, *rest in cells]
         yield from table(style, [by, *figures(whole)], cells)
         yield from pairs(style, told)
     yield from histogram(style, whole.log2(), duration_words)

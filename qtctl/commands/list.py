@@ -10,6 +10,7 @@ from qtctl.commands.values import selection
 from qtctl.events.patterns import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import EventState
+from qtctl.text.style import STATES
 from qtctl.text.tables import table
 
 
@@ -42,4 +43,5 @@ async def list_events(context: Context, options: Options) -> Result:
             raise nothing_matched(chosen, known, session.where)
         rows = [(n, states[n].value) for n in names if options.state in (None, states[n].value)]
     document = {"events": [{"name": name, "state": state} for name, state in rows]}
-    return Result(document, lambda style: table(style, ("EVENT", "STATE"), rows))
+    header, roles = ("EVENT", "STATE"), {"STATE": STATES.get}
+    return Result(document, lambda style: table(style, header, rows, roles=roles))

@@ -125,4 +125,5 @@ def _lines(style: Style, prices: list[Price], budget: int) -> Iterator[str]:
         )
         for price in prices
     ]
-    return table(style, ("EVENT", "LINES/s", "BYTES/s", "BUDGET"), rows)
+    roles = {"BUDGET": lambda cell: "bad" if float(cell.rstrip("%")) > 100 else None}
+    return table(style, ("EVENT", "LINES/s", "BYTES/s", "BUDGET"), rows, roles=roles)

@@ -76,6 +76,10 @@ ROLES: Mapping[str, str] = {
 }
 
 
+STATES: Mapping[str, str] = {"enabled": "good", "unavailable": "faint"}
+"""The roles of event states; a disabled event is plain."""
+
+
 def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
     """Decide how to write to ``stream``. ``choice`` is ``--color``: auto, always or never.
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from qtctl.commands.doctor import Finding, _lines
 from qtctl.text.style import Style, escaped, style_for
 from qtctl.text.tables import GrowingTable, cut, pairs, panel, table
 
@@ -149,3 +150,14 @@ def test_a_panel_frames_lines_at_any_width() -> None:
     ]
     first, *_ = panel(Style(14, unicode=False), "g", ["ok"])
     assert first == "+- g --------+"
+
+
+def test_doctor_frames_its_findings_on_a_terminal_only() -> None:
+    parts = {"this machine": [Finding("ok", "fine")], "guest": [Finding("bad", "gone", "qtctl ps")]}
+    plain = ["ok    fine", "bad   gone", "      try: qtctl ps"]
+    assert list(_lines(PIPE, parts)) == plain
+    framed = list(_lines(Style(40), parts))
+    assert [line.strip("│ ").rstrip() for line in framed if line.startswith("│")] == [
+        line.strip() for line in plain
+    ]
+    assert framed[0].startswith("╭─ this machine ─")
