@@ -8,11 +8,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
-from qtctl.commands.following import Following, following
+from qtctl.commands.following import Following, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
 from qtctl.commands.output import put
@@ -101,7 +102,14 @@ async def _live(
         stream = session.stream(follow)
         blocks = None
         try:
-            async with following(context, stream, duration=options.duration, sums=False) as items:
+            quiet = options.interval is None and options.duration is not None
+            async with following(
+                context,
+                stream,
+                duration=options.duration,
+                sums=False,
+                progress=partial(records_read, stream) if quiet else None,
+            ) as items:
                 if options.interval is not None:
                     blocks = _Blocks(context, options, stream)
                 await _take(context, items, taker, result, blocks, options.interval)

@@ -43,6 +43,7 @@ class Context:
     interrupt: Callable[[], None] | None = None
     owner: Owner | None = None
     name: str = "qtctl"
+    before_talk: Callable[[], None] = lambda: None
 
     def say(self, text: str) -> None:
         """Tell something on stderr, unless ``-q``."""
@@ -65,7 +66,8 @@ class Context:
         self.talk([self.err_style.paint(name, role) + first, *more])
 
     def talk(self, lines: Iterable[str]) -> None:
-        """Write lines that are safe to print to stderr."""
+        """Write lines that are safe to print to stderr, below no progress line."""
+        self.before_talk()
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.stderr.flush()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.closing import finish
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
+from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
 from qtctl.model import Flood
 from qtctl.session.follow import Follow
 from qtctl.text.style import counted
+from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.commands.context import Context
@@ -37,6 +40,11 @@ def follow_of(options: Options, selection: Selection) -> Follow:
         kernel=tuple(getattr(options, "kernel", ())),
         guard=getattr(options, "guard", None),
     )
+
+
+def records_read(stream: Stream) -> str:
+    """Return what a progress line shows of a stream."""
+    return f"{short(stream.counts.read)} records read, {lost_words(stream.counts)} lost"
 
 
 class Following:
@@ -78,12 +86,15 @@ async def following(
     output: Output | None = None,
     warns: bool = True,
     sums: bool = True,
+    progress: Callable[[], str] | None = None,
 ) -> AsyncIterator[Following]:
     """Enter ``stream``, yield its items, and close everything in order when the block ends.
 
     ``context.stop``, or ``duration`` seconds, end the stream: events go off at once, and the items
-    until then still come. Floods are reported on stderr unless ``warns`` is false. After the block
-    the guest is restored, ``output`` flushed, and the sums are printed (``sums``).
+    until then still come. ``progress`` returns what stands in a progress line; it is for verbs that
+    write no data to the terminal meanwhile. Floods are reported on stderr unless ``warns`` is
+    false. After the block the guest is restored, ``output`` flushed, and the sums are printed
+    (``sums``).
 
     Raises:
         LinkLost: the guest or its monitor went away.
@@ -96,6 +107,7 @@ async def following(
             stream.on_silence = partial(report_silence, context)
             async with (
                 until_stopped(context.stop, duration, _halt(stream)),
+                _progress(context, duration, progress),
                 contextlib.aclosing(followed),
             ):
                 yield followed
@@ -103,6 +115,31 @@ async def following(
         if sums and stream.began_ns:
             say_sums(context, stream.counts)
     _check(followed, output)
+
+
+@contextlib.asynccontextmanager
+async def _progress(
+    context: Context, duration: float | None, label: Callable[[], str] | None
+) -> AsyncIterator[None]:
+    """Show how far ``duration`` is (None: no end is set) behind ``label``; None shows nothing."""
+    if label is None:
+        yield
+        return
+    began = time.monotonic()
+    line = Progress(context, duration, lambda _: label())
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            line.update(time.monotonic() - began)
+
+    ticking = asyncio.ensure_future(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)
+        line.clear()
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ class StatusLine:
     """A line on stderr that is rewritten at most every half second.
 
     It shows on a terminal only, not with ``-q``, and not in a console, which draws for itself.
-    ``alone``: nothing else is written to the terminal meanwhile.
+    ``alone``: no data is written to the terminal meanwhile. What is reported on stderr clears it.
     """
 
     def __init__(self, context: Context, *, alone: bool = True) -> None:
@@ -25,6 +25,8 @@ class StatusLine:
         self._shows = context.err_style.terminal and not context.quiet and alone
         self._due = time.monotonic() + PROGRESS_S
         self._shown = False
+        if self._shows:
+            context.before_talk = self.clear
 
     def update(self, text: Callable[[], str]) -> None:
         """Show ``text()``, which must be safe to print, if the line is due."""

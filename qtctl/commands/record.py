@@ -15,8 +15,6 @@ from qtctl.commands.following import (
     check_lost,
     follow_of,
     following,
-    report_silence,
-    warn,
 )
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
@@ -35,12 +33,11 @@ from qtctl.commands.options import (
     STRICT,
     WHERE,
 )
-from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
-from qtctl.model import Control, Flood
+from qtctl.model import Control
 from qtctl.text.tables import table
 from qtctl.text.units import short
 
@@ -113,16 +110,23 @@ async def record(context: Context, options: Options) -> Result:
             names = chosen.pick(known) if chosen else known
             conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
         stream = session.stream(follow_of(options, chosen))
-        async with following(context, stream, duration=options.duration, warns=False) as items:
-            into: OneFile | RingFiles
+        into: OneFile | RingFiles | None = None
+        began = time.monotonic()
+
+        def progress() -> str:
+            return "" if into is None else _progress(stream, into, began)
+
+        async with following(
+            context, stream, duration=options.duration, progress=progress
+        ) as items:
             if options.ring is None:
                 into = OneFile(stream, out)
-                await _write(context, options.duration, stream, items, into)
+                await _write(context, stream, items, into)
             else:
                 at_end = not conditions
                 into = RingFiles(stream, out, options.ring, conditions, at_end=at_end)
                 with _asking(context, into):
-                    await _write(context, options.duration, stream, items, into)
+                    await _write(context, stream, items, into)
     if options.strict:
         check_lost(stream.counts)
     return Result(_document(into.files, stream.counts), lambda style: _lines(style, into.files))
@@ -142,70 +146,50 @@ def _asking(context: Context, ring: RingFiles) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def _write(
-    context: Context,
-    seconds: float | None,
-    stream: Stream,
-    items: Following,
-    into: Destination,
-) -> None:
+async def _write(context: Context, stream: Stream, items: Following, into: Destination) -> None:
     """Write the items of a stream until it ends or a file cannot be written."""
-    began = time.monotonic()
-
-    def label(_: float) -> str:
-        counts, took = stream.counts, time.monotonic() - began
-        return (
-            f"{short(counts.shown)} records, {short(counts.shown / took)}/s, "
-            f"{short(into.size)}B, {lost_words(counts)} lost"
-        )
-
-    progress = Progress(context, seconds, label)
-
-    def silent(text: str, proven: bool) -> None:
-        progress.clear()
-        report_silence(context, text, proven)
-
-    stream.on_silence = silent
-    ticking = asyncio.ensure_future(_tick(context, stream, into, progress, began))
+    ticking = asyncio.ensure_future(_tick(context, stream, into))
     try:
         if stream.report is not None:
             changed, patterns = len(stream.report.changed), tuple(stream.selection.words())
             into.add(Control("enable", patterns, changed, stream.began_ns))
         async for item in items:
-            if isinstance(item, Flood):
-                progress.clear()
-                warn(context, item)
-            _tell(context, progress, await asyncio.to_thread(into.add, item))
+            _report(context, await asyncio.to_thread(into.add, item))
             if ticking.done():
                 break
     finally:
         failed = ticking.done()
         ticking.cancel()
-        progress.clear()
         lost = items.lost is not None
-        _tell(context, progress, await asyncio.to_thread(lambda: into.end(lost=lost)))
+        _report(context, await asyncio.to_thread(lambda: into.end(lost=lost)))
     if failed:
         ticking.result()
 
 
-async def _tick(
-    context: Context, stream: Stream, into: Destination, progress: Progress, began: float
-) -> None:
-    """Flush to the file and show the progress, until cancelled or the file cannot be written."""
+async def _tick(context: Context, stream: Stream, into: Destination) -> None:
+    """Flush to the file now and then, until cancelled or the file cannot be written."""
     try:
         while True:
             await asyncio.sleep(_TICK_S)
-            _tell(context, progress, await asyncio.to_thread(into.tick))
-            progress.update(time.monotonic() - began)
+            _report(context, await asyncio.to_thread(into.tick))
     except QtctlError:
         stream.stop()
         raise
 
 
-def _tell(context: Context, progress: Progress, told: Iterable[str]) -> None:
-    for text in told:
-        progress.clear()
+def _report(context: Context, texts: Iterable[str]) -> None:
+    for text in texts:
         context.say(text)
+
+
+def _progress(stream: Stream, into: Destination, began: float) -> str:
+    """Return what a progress line shows of a recording."""
+    counts = stream.counts
+    per_s = counts.shown / max(time.monotonic() - began, 1e-9)
+    return (
+        f"{short(counts.shown)} records, {short(per_s)}/s, "
+        f"{short(into.size)}B, {lost_words(counts)} lost"
+    )
 
 
 def _document(files: list[Written], counts: Counts) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from qtctl.commands.context import Context
-from qtctl.commands.following import check_lost, follow_of, following
+from qtctl.commands.following import check_lost, follow_of, following, records_read
 from qtctl.commands.formatting import count_records, formatter_of
 from qtctl.commands.options import (
     ALL,
@@ -65,8 +65,14 @@ async def tail(context: Context, options: Options) -> int:
     on_screen = context.out_style.terminal and not (options.ndjson or options.out)
     async with context.attached(lend=True) as session:
         stream = session.stream(follow_of(options, chosen))
+        to_file = options.out is not None and options.duration is not None
         async with following(
-            context, stream, duration=options.duration, output=output, warns=not on_screen
+            context,
+            stream,
+            duration=options.duration,
+            output=output,
+            warns=not on_screen,
+            progress=partial(records_read, stream) if to_file else None,
         ) as items:
             formatter = formatter_of(context, options, stream)
             await output.put(lambda _: formatter.began(stream))

@@ -24,7 +24,9 @@ Roles = Mapping[str, RoleOf]
 
 _GAP = 2
 _LEAST_VALUE = 12
-_NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:[kMGTPE]i?B?|B|%| %|x| (?:[num]s|s))?|-|0x[0-9a-f]+")
+_NUMBER = re.compile(
+    r"[-+]?\d[\d,]*(?:\.\d+)?(?:[kMGTPE]i?B?|B|%| %|x| (?:[num]s|s))?|-|0x[0-9a-f]+"
+)
 _LEAST_WIDTH = 8
 _HEIGHT = 1 << 20
 
@@ -69,7 +71,7 @@ class GrowingTable:
         columns = list(zip(*rows, strict=True))
         first = not self._numbers
         if first:
-            self._numbers = [all(map(_NUMBER.fullmatch, column)) for column in columns]
+            self._numbers = [_is_numbers(column) for column in columns]
         for place, column in enumerate(columns):
             self._widths[place] = max(self._widths[place], *map(_width, column))
         drawn = Table.grid(padding=(0, _GAP, 0, 0))
@@ -177,6 +179,11 @@ def cut(line: str, width: int) -> str:
     from rich.cells import set_cell_size
 
     return set_cell_size(line, max(0, width - 1)) + "…"
+
+
+def _is_numbers(column: Sequence[str]) -> bool:
+    """Return whether the cells of a column are numbers, or ``-`` for those that are unknown."""
+    return all(map(_NUMBER.fullmatch, column)) and set(column) != {"-"}
 
 
 def _width(text: str) -> int:
