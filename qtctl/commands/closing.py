@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from qtctl.commands.context import Context
-from qtctl.commands.output import Output
+from qtctl.commands.output import Out, Output
 
 _FLUSH_S = 1.0
 FILE_S = 60.0
@@ -22,20 +20,12 @@ async def finish(context: Context, output: Output, seconds: float = 5.0) -> None
 
 
 @contextlib.contextmanager
-def whole_or_removed(context: Context, path: Path | None) -> Iterator[None]:
-    """Remove ``path``, which was made for this block, if the block fails or is told to stop."""
+def whole_or_removed(context: Context, out: Out) -> Iterator[None]:
+    """Remove the file or folder created at ``out`` if the block fails or is told to stop."""
     try:
         yield
     except BaseException:
-        _remove(path)
+        out.remove()
         raise
-    if context.stop.is_set() and path is not None:
-        _remove(path)
-        context.complain(f"stopped: {path} was not completed, and is removed")
-
-
-def _remove(path: Path | None) -> None:
-    if path is not None and path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    elif path is not None:
-        path.unlink(missing_ok=True)
+    if context.stop.is_set() and out.remove():
+        context.complain(f"stopped: {out} was not completed, and is removed")

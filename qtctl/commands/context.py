@@ -18,7 +18,7 @@ from qtctl.session.session import Session, attach
 from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:
-    from qtctl.commands.output import Output
+    from qtctl.commands.output import Out, Output
 
 
 @dataclass(slots=True)
@@ -108,15 +108,20 @@ class Context:
             self.write(result.lines(self.out_style))
         return result.exit_code
 
-    def output(self, path: Path | None, failed: Callable[[], None]) -> Output:
-        """Return where a stream's records go: a new file at ``path``, else where data goes.
+    def style_at(self, out: Out | None) -> Style:
+        """Return the style of lines that go where ``out`` leads: none but for stdout."""
+        return self.out_style if out is None or out.is_stdout else Style()
 
-        Raises:
-            UsageError: the file exists or cannot be created.
+    def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
+        """Return where a stream's records go: where ``out`` leads, else where data goes.
+
+        A file is created with the first lines that are put.
         """
-        from qtctl.commands.output import Sink, open_new
+        from qtctl.commands.output import Sink
 
-        return Sink(open_new(path) if path else sys.stdout.fileno(), failed)
+        if out is None or out.is_stdout:
+            return Sink(sys.stdout.fileno(), failed)
+        return Sink(out.open, failed)
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qtctl.commands.output import free_name, open_new
-from qtctl.errors import UsageError
+from qtctl.commands.output import Out, free_name
 from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder
 from qtctl.text.style import counted
 
@@ -59,9 +57,9 @@ class Destination(Protocol):
 class OneFile:
     """All goes to one file as it comes."""
 
-    def __init__(self, stream: Stream, path: Path) -> None:
+    def __init__(self, stream: Stream, out: Out) -> None:
         self._stream = stream
-        self._writer = RecordingWriter(path, open_new(path), _facts_of(stream))
+        self._writer = RecordingWriter(out.path, out.open(), _facts_of(stream))
         self._recorder = FileRecorder(self._writer, *stream.events())
         self.files: list[Written] = []
 
@@ -93,7 +91,7 @@ class OneFile:
 
 
 class RingFiles:
-    """A ring that is written to ``path``, then to ``path.1`` and so on, each time what is new.
+    """A ring that is written to ``out``, then to ``out.1`` and so on, each time what is new.
 
     It is written when one of ``conditions`` holds, soon after :meth:`ask`, when the guest goes
     away, and ``at_end``.
@@ -102,7 +100,7 @@ class RingFiles:
     def __init__(
         self,
         stream: Stream,
-        path: Path,
+        out: Out,
         limit: tuple[int | None, float | None],
         conditions: Sequence[Condition] = (),
         *,
@@ -110,7 +108,7 @@ class RingFiles:
     ) -> None:
         self._facts = _facts_of(stream)
         self._ring = RingRecorder(*stream.events(), limit_bytes=limit[0], limit_s=limit[1])
-        self._path = path
+        self._path = out.path
         self._conditions = conditions
         self._at_end = at_end
         self._reason = ""
@@ -170,7 +168,7 @@ class RingFiles:
 
     def _new_file(self) -> tuple[Path, int]:
         path = free_name(self._path)
-        return path, open_new(path)
+        return path, Out(path).open()
 
     def end(self, *, lost: bool) -> list[str]:
         """Write what is held, if this is an end to write it at."""
@@ -179,16 +177,6 @@ class RingFiles:
         if self._ring.rows and (lost or self._at_end):
             told += self._dump("the guest went away" if lost else "the end")
         return told
-
-
-def check_new(path: Path) -> None:
-    """Refuse a file that exists, before a guest is asked for anything.
-
-    Raises:
-        UsageError: it exists.
-    """
-    if os.path.lexists(path):
-        raise UsageError(f"{path} exists, and qtctl overwrites no file", hint="another -o")
 
 
 def _facts_of(stream: Stream) -> dict[str, Any]:

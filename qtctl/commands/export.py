@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.closing import whole_or_removed
 from qtctl.commands.context import Context
 from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, SELECTION, TRACE, WHERE
-from qtctl.commands.output import new_folder, open_new
+from qtctl.commands.output import Out
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import check_read, open_replay, print_all, read_through, say_end
 from qtctl.commands.values import pair, selection
@@ -90,10 +91,10 @@ def _details() -> str:
 )
 async def export(context: Context, options: Options) -> int:
     """Write a file's records in another format."""
-    form, out = FORMATS[options.to], options.out
+    form = FORMATS[options.to]
     if context.json:
         raise UsageError("export writes a stream, not one document", hint="--to ndjson")
-    if out is None and form.makes != "lines":
+    if options.out is None and form.makes != "lines":
         raise UsageError(f"--to {form.name} needs a place to write to", hint="-o OUT")
     if options.pair and not form.pairs:
         able = next(row.name for row in FORMATS.values() if row.pairs)
@@ -104,6 +105,7 @@ async def export(context: Context, options: Options) -> int:
     from qtctl.writers.base import Source
 
     need_analysis(f"--to {form.name}", *form.needs)
+    out = _out(form, options.out)
     replay = await open_replay(
         context,
         options.path,
@@ -113,44 +115,55 @@ async def export(context: Context, options: Options) -> int:
         limit=options.max_events,
     )
     with contextlib.closing(replay):
+        await out.ready(context)
         context.stops = True
         source = Source(replay.table, replay.picked, options.pair)
         if form.makes == "lines":
             lines: LineFormat = form.load()
             await _print(context, replay, lines.open_lines(source), out)
         else:
-            assert out is not None
             await _write(context, replay, form, source, out)
         say_end(context, replay)
     check_read(replay)
     return 0
 
 
-async def _print(context: Context, replay: Replay, lines: LineExport, path: Path | None) -> None:
-    output = context.output(path, context.stop.set)
-    if path is None and context.out_style.terminal:
+def _out(form: Format, path: Path | None) -> Out:
+    """Check the place that a format goes to, and return it.
+
+    Raises:
+        UsageError: it cannot go there.
+    """
+    out = Out(path, needs_folder=f"--to {form.name}" if form.makes == "folder" else "")
+    if form.makes == "file" and out.is_stdout and sys.stdout.isatty():
+        raise UsageError(
+            f"--to {form.name} writes no text for a terminal", hint="-o FILE, or a pipe"
+        )
+    return out
+
+
+async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) -> None:
+    if context.style_at(out).terminal:
         lines = _Escaped(lines)
-    with whole_or_removed(context, path):
+    with whole_or_removed(context, out):
+        output = context.output(out, context.stop.set)
         await print_all(context, replay, lines, output)
         output.check()
 
 
-async def _write(
-    context: Context, replay: Replay, form: Format, source: Source, path: Path
-) -> None:
-    with contextlib.ExitStack() as opened:
-        made: Export
-        if form.makes == "file":
-            to_file: FileFormat = form.load()
-            file = opened.enter_context(os.fdopen(open_new(path), "wb"))
-            opened.enter_context(whole_or_removed(context, path))
-            made = to_file.open_file(file, source)
-        else:
-            to_folder: FolderFormat = form.load()
-            new_folder(path)
-            opened.enter_context(whole_or_removed(context, path))
-            made = to_folder.open_folder(path, source)
-        opened.enter_context(contextlib.closing(made))
+async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
+    opened: Callable[[], Export]
+    if form.makes == "file":
+        to_file: FileFormat = form.load()
+        opened = partial(to_file.open_file, partial(out.open_binary, context.stop), source)
+    else:
+        to_folder: FolderFormat = form.load()
+        opened = partial(to_folder.open_folder, out.create_folder, source)
+    with (
+        contextlib.suppress(BrokenPipeError),  # the reader left
+        whole_or_removed(context, out),
+        contextlib.closing(opened()) as made,
+    ):
         await _copy(context, replay, made)
 
 
@@ -158,12 +171,15 @@ async def _copy(context: Context, replay: Replay, made: Export) -> None:
     """Write every item of a file until told to stop.
 
     Raises:
+        BrokenPipeError: the reader left.
         QtctlError: it cannot be written.
     """
     try:
         await read_through(context, replay, made.take)
         if not context.stop.is_set():
             await asyncio.to_thread(made.finish)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise QtctlError(f"cannot write the export: {error.strerror or error}") from error
 

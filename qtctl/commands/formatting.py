@@ -12,8 +12,10 @@ from qtctl.commands.registry import Options
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
+    from qtctl.commands.output import Out
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item, Loss
+    from qtctl.session.replay import Replay
     from qtctl.session.stream import Stream
     from qtctl.session.triggers import Fired
     from qtctl.text.style import Style
@@ -147,14 +149,12 @@ def formatter_for(
     return TextFormatter(RowFormatter(style, times, in_hex, names))
 
 
-def formatter_of(context: Context, options: Options, stream: Stream) -> ItemFormatter:
-    """Return the formatter for the records of a stream that ``--ndjson`` and ``-o`` ask for."""
-    if options.ndjson:
-        return JsonFormatter()
-    from qtctl.text.style import Style
-
-    style = Style() if getattr(options, "out", None) else context.out_style
-    return formatter_for(style, options.time, stream.hex_arguments(), stream.picked)
+def formatter_of(
+    context: Context, options: Options, source: Stream | Replay, out: Out | None = None
+) -> ItemFormatter:
+    """Return the formatter for the records of a source that ``--ndjson`` and ``-o`` ask for."""
+    style = None if options.ndjson else context.style_at(out)
+    return formatter_for(style, options.time, source.hex_arguments(), source.picked)
 
 
 def say_sums(context: Context, counts: Counts) -> None:

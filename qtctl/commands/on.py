@@ -22,7 +22,7 @@ from qtctl.commands.options import (
     TIME,
     WHERE,
 )
-from qtctl.commands.output import Output, put
+from qtctl.commands.output import Out, Output, put
 from qtctl.commands.parsing import verb_parser
 from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
@@ -93,17 +93,16 @@ async def on(context: Context, options: Options) -> int:
     """Watch, and act."""
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
-    from qtctl.commands.destinations import RingFiles, check_new
+    from qtctl.commands.destinations import RingFiles
     from qtctl.session.triggers import ActionRunner
 
     triggers = _triggers(options)
-    dumps, out = any(trigger.action.kind == "dump" for trigger in triggers), options.out
-    if dumps and (options.ring is None or out is None):
+    dumps = any(trigger.action.kind == "dump" for trigger in triggers)
+    if dumps and (options.ring is None or options.out is None):
         raise UsageError("'do dump' writes a ring to a file", hint="--ring 64MiB -o FILE")
     if not dumps and (options.ring or options.out or options.also):
         raise UsageError("--ring, -o and --also are for 'do dump', and no trigger does that")
-    if dumps and out is not None:
-        check_new(out)
+    out = Out(options.out, needs_file="a recording") if dumps else None
     context.stops = True
     output = context.output(None, context.stop.set)
     async with context.attached(lend=True) as session:
@@ -115,7 +114,7 @@ async def on(context: Context, options: Options) -> int:
                 context, stream, duration=options.duration, output=output
             ) as items:
                 ring = None
-                if dumps and out is not None:
+                if out is not None:
                     ring = RingFiles(stream, out, options.ring, at_end=False)
                 writer = _writer(context, options, stream.hex_arguments(), stream.picked)
                 await watch.over(items, stream.stop, writer, ActionRunner(session, ring))

@@ -110,7 +110,7 @@ OUTPUT = arg(
     metavar="FILE",
     dest="out",
     type=Path,
-    help="write to a new file",
+    help="write to a new file, a FIFO, a device, or - (stdout)",
     completes="file",
 )
 RING = arg(

@@ -15,11 +15,7 @@ from qtctl.commands.closing import FILE_S, finish, whole_or_removed
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
-from qtctl.commands.output import (
-    Output,
-    open_new,
-    put,
-)
+from qtctl.commands.output import Out, Output, put
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
@@ -45,7 +41,7 @@ _T = TypeVar("_T")
             default="table",
             help="of the answer (table: aligned on a terminal, else lines with tabs)",
         ),
-        OUTPUT.but(help="write the answer to a new file"),
+        OUTPUT,
     ),
     examples=(
         "qtctl query 'SELECT event, count(*) FROM events GROUP BY event' trace-4711",
@@ -72,6 +68,7 @@ async def query(context: Context, options: Options) -> Result | int:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
     if context.json and (options.out or options.format != "table"):
         raise UsageError("--json is one document on stdout", hint="--format ndjson -o FILE")
+    out = Out(options.out, needs_file="Parquet" if options.format == "parquet" else "")
     from qtctl.records.extra import need_analysis
 
     need_analysis("query", "pyarrow", "duckdb")
@@ -87,7 +84,7 @@ async def query(context: Context, options: Options) -> Result | int:
         answer = _Answer(context, asked)
         if context.json:
             return await answer.document()
-        return await answer.write(options.format, options.out)
+        return await answer.write(options.format, out)
 
 
 class _Answer:
@@ -145,26 +142,27 @@ class _Answer:
             return 0
         return Result(rows, lambda _: (), self._tell(len(rows)))
 
-    async def write(self, form: str, path: Path | None) -> int:
-        """Write all rows, to a new file where ``path`` names one; return the exit code."""
-        if form == "parquet":
-            assert path is not None
-            work = self._write_parquet(open_new(path))
-        else:
-            style = Style() if path else self._context.out_style
-            output = self._context.output(path, self._context.stop.set)
-            work = self._write_lines(form, style, output)
-        with whole_or_removed(self._context, path):
-            rows = await work
-        return 0 if self._context.stop.is_set() else self._tell(rows)
+    async def write(self, form: str, out: Out) -> int:
+        """Write all rows where ``out`` leads; return the exit code."""
+        context = self._context
+        await out.ready(context)
+        await self._begin()
+        if context.stop.is_set():
+            return 0
+        with whole_or_removed(context, out):
+            if form == "parquet":
+                rows = await self._write_parquet(out)
+            else:
+                output = context.output(out, context.stop.set)
+                rows = await self._write_lines(form, context.style_at(out), output)
+        return 0 if context.stop.is_set() else self._tell(rows)
 
-    async def _write_parquet(self, fd: int) -> int:
+    async def _write_parquet(self, out: Out) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         rows = 0
-        with os.fdopen(fd, "wb") as file:
-            await self._begin()
+        with os.fdopen(out.open(), "wb") as file:
             schema = pa.schema(list(map(pa.field, self._names, self._types)))
             try:
                 with pq.ParquetWriter(file, schema) as writer:
@@ -178,7 +176,6 @@ class _Answer:
 
     async def _write_lines(self, form: str, style: Style, output: Output) -> int:
         rows, most = 0, output.most_rows
-        await self._begin()
         lines = _AnswerFormatter(form, style, self._names, self._asked.in_hex)
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:

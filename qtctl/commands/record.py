@@ -33,6 +33,7 @@ from qtctl.commands.options import (
     STRICT,
     WHERE,
 )
+from qtctl.commands.output import Out
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import selection
@@ -94,14 +95,13 @@ _TICK_S = 1.0
 )
 async def record(context: Context, options: Options) -> Result:
     """Record until told to stop."""
-    from qtctl.commands.destinations import OneFile, RingFiles, check_new
+    from qtctl.commands.destinations import OneFile, RingFiles
     from qtctl.session.conditions import Condition, When
 
-    chosen, out = selection(options), options.out
-    assert out is not None  # it is required
+    chosen = selection(options)
     if options.dump_on and options.ring is None:
         raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
-    check_new(out)
+    out = Out(options.out, needs_file="a recording")
     context.stops = True
     async with context.attached(lend=True) as session:
         conditions: list[Condition] = []

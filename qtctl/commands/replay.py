@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from qtctl.commands.context import Context
-from qtctl.commands.formatting import formatter_for
+from qtctl.commands.formatting import formatter_of
 from qtctl.commands.options import (
     ALL,
     MAX_EVENTS,
@@ -16,6 +16,7 @@ from qtctl.commands.options import (
     TRACE,
     WHERE,
 )
+from qtctl.commands.output import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.replaying import check_read, open_replay, print_all, say_end
 from qtctl.commands.values import selection
@@ -51,6 +52,7 @@ async def replay(context: Context, options: Options) -> int:
     """Print a file's records."""
     if context.json:
         raise UsageError("replay prints a stream, not one document", hint="--ndjson")
+    out = Out(options.out)
     trace = await open_replay(
         context,
         options.path,
@@ -60,14 +62,10 @@ async def replay(context: Context, options: Options) -> int:
         limit=options.max_events,
     )
     with contextlib.closing(trace):
+        await out.ready(context)
         context.stops = True
-        output = context.output(options.out, context.stop.set)
-        style = None
-        if not options.ndjson:
-            from qtctl.text.style import Style
-
-            style = Style() if options.out else context.out_style
-        formatter = formatter_for(style, options.time, trace.hex_arguments(), trace.picked)
+        output = context.output(out, context.stop.set)
+        formatter = formatter_of(context, options, trace, out)
         await print_all(context, trace, formatter, output)
         say_end(context, trace)
         output.check()

@@ -21,7 +21,7 @@ from qtctl.commands.options import (
     TIME,
     WHERE,
 )
-from qtctl.commands.output import put
+from qtctl.commands.output import Out, put
 from qtctl.commands.registry import Options, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
@@ -60,9 +60,11 @@ async def tail(context: Context, options: Options) -> int:
     if context.json:
         raise UsageError("tail prints a stream, not one document", hint="--ndjson")
     chosen = selection(options)
+    out = Out(options.out)
+    await out.ready(context)
     context.stops = True
-    output = context.output(options.out, context.stop.set)
-    on_screen = context.out_style.terminal and not (options.ndjson or options.out)
+    output = context.output(out, context.stop.set)
+    on_screen = context.style_at(out).terminal and not options.ndjson
     async with context.attached(lend=True) as session:
         stream = session.stream(follow_of(options, chosen))
         to_file = options.out is not None and options.duration is not None
@@ -74,7 +76,7 @@ async def tail(context: Context, options: Options) -> int:
             warns=not on_screen,
             progress=partial(records_read, stream) if to_file else None,
         ) as items:
-            formatter = formatter_of(context, options, stream)
+            formatter = formatter_of(context, options, stream, out)
             await output.put(lambda _: formatter.began(stream))
             try:
                 async for item in items:

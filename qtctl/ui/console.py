@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_for
-from qtctl.commands.output import Output, free_name
+from qtctl.commands.output import Out, Output, free_name
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
@@ -69,10 +69,10 @@ class ConsoleContext(Context):
         """Ask for a yes in the console."""
         return await self.console.ask(question)
 
-    def output(self, path: Path | None, failed: Callable[[], None]) -> Output:
-        """Return the screen, or a new file at ``path``."""
-        if path is not None or self.console.screen is None:
-            return Context.output(self, path, failed)
+    def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
+        """Return the screen, or where ``out`` leads."""
+        if self.console.screen is None or (out is not None and not out.is_stdout):
+            return Context.output(self, out, failed)
         return self.console.screen
 
     @contextlib.asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -69,8 +69,10 @@ class LineFormat(Protocol):
 class FileFormat(Protocol):
     """The module of a format of one file."""
 
-    def open_file(self, file: IO[bytes], source: Source) -> Export:
-        """Return what writes to ``file``, which is new and empty, and closes it.
+    def open_file(self, create: Callable[[], IO[bytes]], source: Source) -> Export:
+        """Return what writes to the file that ``create`` returns, and closes it.
+
+        The source is checked before the file is created.
 
         Raises:
             UsageError: the source cannot be exported so.
@@ -80,8 +82,10 @@ class FileFormat(Protocol):
 class FolderFormat(Protocol):
     """The module of a format of a folder."""
 
-    def open_folder(self, path: Path, source: Source) -> Export:
-        """Return what writes into ``path``, a new and empty folder.
+    def open_folder(self, create: Callable[[], Path], source: Source) -> Export:
+        """Return what writes into the empty folder that ``create`` returns.
+
+        The source is checked before the folder is created.
 
         Raises:
             UsageError: the source cannot be exported so.

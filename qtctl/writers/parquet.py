@@ -9,6 +9,7 @@ holds the columns of ``records.arrow`` but those that its folder tells; texts ar
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,9 +43,9 @@ class _Place(NamedTuple):
     time: str
 
 
-def open_folder(path: Path, source: Source) -> ParquetExport:
+def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
     """Return what writes Parquet files into a folder."""
-    return ParquetExport(path)
+    return ParquetExport(create())
 
 
 class ParquetExport:

@@ -234,7 +234,28 @@ def test_an_answer_that_fails_leaves_no_file(
         sql = "SELECT CAST(s AS INTEGER) FROM few"
         run("query", sql, trace, *known, "--format", form, "-o", str(out)).said(2)
         assert not out.exists()
-    run("query", "FROM few", trace, *known, "--format", "csv", "-o", "/dev/full").said(2, "exists")
+
+
+def test_an_answer_goes_to_streams_and_devices(
+    run: Qtctl, tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    words = ("query", "FROM few", trace, *known, "--format")
+    plain = run(*words, "csv").said(0).out
+    assert plain
+    assert run(*words, "csv", "-o", "-", cwd=tmp_path).said(0).out == plain
+    run(*words, "csv", "-o", "/dev/full").said(1, "No space left on device")
+    run(*words, "parquet", "-o", "/dev/null").said(0)
+    assert Path("/dev/full").is_char_device()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for place in ("-", "/dev/stdout", str(fifo)):
+        ran = run(*words, "parquet", "-o", place, cwd=tmp_path)
+        ran.said(2, "Parquet is read from its end", "-o FILE")
+    assert not (tmp_path / "-").exists()
+    running = run.start(*words, "csv", "-o", str(fifo))
+    running.said("waiting for one")
+    assert fifo.read_text() == plain
+    running.finish().said(0)
 
 
 def test_files_that_are_cut_are_answered_and_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from qtctl.records.batch import Batch
@@ -13,9 +14,9 @@ from qtctl.writers.ctf.format import CtfTrace, Packet
 __all__ = ["CtfExport", "open_folder"]
 
 
-def open_folder(path: Path, source: Source) -> CtfExport:
+def open_folder(create: Callable[[], Path], source: Source) -> CtfExport:
     """Return what writes CTF 1.8 into a folder."""
-    return CtfExport(path)
+    return CtfExport(create())
 
 
 class CtfExport:

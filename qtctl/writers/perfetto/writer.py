@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import IO
 
 from qtctl.analysis.pairs import check_key, learn_key
@@ -30,7 +30,7 @@ _SUFFIXES = (
 )
 
 
-def open_file(file: IO[bytes], source: Source) -> PerfettoExport:
+def open_file(create: Callable[[], IO[bytes]], source: Source) -> PerfettoExport:
     """Return what writes a Perfetto trace: obvious pairs are slices, as are those asked for.
 
     Raises:
@@ -40,7 +40,7 @@ def open_file(file: IO[bytes], source: Source) -> PerfettoExport:
     asked = _asked_pairs(source.pairs, source.table, names)
     obvious = _obvious_pairs(source.table, names)
     every = {(one.start, one.end): one for one in (*obvious, *asked)}
-    return PerfettoExport(file, source.table, list(every.values()))
+    return PerfettoExport(create(), source.table, list(every.values()))
 
 
 class PerfettoExport:
