@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.common import QTCTL, Home, quantile, the_qemu
 from tests.qemus import RealGuest
 
-LIMIT = 2.0
+LIMIT = 1.4
 EVENT = "virtio_blk_req_complete"
 PEER = """\
 import asyncio

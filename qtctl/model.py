@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 
 class EventState(StrEnum):
@@ -45,8 +44,7 @@ class Kind(StrEnum):
     STRING = "string"
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a declaration.
 
     ``ctype`` is the C type as declared; ``bits`` is its width on a 64-bit host (8 to 64, 64 for
@@ -60,8 +58,7 @@ class Argument:
     signed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(NamedTuple):
     """Name, typed arguments and printf format of an event.
 
     ``format`` has QEMU's macros (``PRIx64``) already expanded and C escapes resolved.
@@ -76,8 +73,7 @@ class Declaration:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class GuestEvent:
+class GuestEvent(NamedTuple):
     """A QMP event: the guest stopped, was reset, panicked. ``time_ns``: Unix time by QEMU."""
 
     name: str
@@ -85,16 +81,14 @@ class GuestEvent:
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A note that somebody put into the stream. ``time_ns``: Unix time."""
 
     text: str
     time_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """A switch that was made: ``action`` is enable or disable. ``time_ns``: Unix time.
 
     ``pid`` is the qtctl that made it; 0 where that is not known.
@@ -107,8 +101,7 @@ class Control:
     pid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """What may be said in a second: so many events, and so many bytes of them."""
 
     per_s: float = math.inf
@@ -119,8 +112,7 @@ class Budget:
         return f"{self.per_s:.0f}" if self.per_s < math.inf else f"{self.bytes_per_s:.0f}B"
 
 
-@dataclass(frozen=True, slots=True)
-class Flood:
+class Flood(NamedTuple):
     """More events a second than anybody wants: ``per_s`` of them, and the ``loudest`` with theirs.
 
     ``bytes_per_s`` are those of the records, as the backend wrote them. ``patterns`` would quiet
@@ -139,8 +131,7 @@ News: TypeAlias = GuestEvent | Mark | Control | Flood
 """What a stream tells beside records."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a QMP server listens: a Unix socket's ``path``, or a TCP ``host`` and ``port``."""
 
     path: str | None = None
@@ -155,8 +146,7 @@ class Address:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that has a monitor's one connection. ``pid`` is None where it cannot be known."""
 
     pid: int | None
@@ -166,8 +156,7 @@ class Holder:
         return f"{self.name} (pid {self.pid})" if self.pid is not None else self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Guest(NamedTuple):
     """One running QEMU process, from what the kernel tells of it; its monitor was not touched.
 
     ``started`` is the start time in clock ticks since boot (field 22 of ``/proc/PID/stat``), which
@@ -186,4 +175,4 @@ class Guest:
     cwd: str = "/"
     root: str = ""
     uid: int = 0
-    holders: tuple[Holder, ...] = field(default=())
+    holders: tuple[Holder, ...] = ()

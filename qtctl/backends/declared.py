@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtctl.errors import UsageError
-from qtctl.events.declarations import Declarations, parse_declarations
+
+if TYPE_CHECKING:
+    from qtctl.events.declarations import Declarations
 
 
 def read_declarations(path: Path) -> Declarations:
@@ -16,6 +19,8 @@ def read_declarations(path: Path) -> Declarations:
     Raises:
         UsageError: it cannot be read as text.
     """
+    from qtctl.events.declarations import parse_declarations
+
     try:
         return parse_declarations(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -27,6 +32,8 @@ def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, 
 
     Those that score nothing are no declarations.
     """
+    from qtctl.events.declarations import Declarations
+
     best: tuple[Declarations, int, Path | None] = Declarations({}), 0, None
     for path in installed_declarations():
         try:

@@ -6,14 +6,13 @@ Source: ``docs/devel/tracing.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qtctl.errors import Unsupported, UsageError
 from qtctl.model import Backend
 
 
-@dataclass(frozen=True, slots=True)
-class BackendRow:
+class BackendRow(NamedTuple):
     """``follows_qmp``: whether QEMU's event states decide what this backend gets."""
 
     name: Backend

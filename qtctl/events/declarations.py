@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qtctl.errors import UsageError
 from qtctl.model import Argument, Declaration, Kind
@@ -74,8 +74,7 @@ _QUALIFIERS = frozenset({"const", "volatile", "restrict", "register", "extern"})
 _STRINGS = ("const char*", "char*", "const char *", "char *")
 
 
-@dataclass(frozen=True, slots=True)
-class Declarations:
+class Declarations(NamedTuple):
     """A whole declarations file.
 
     ``by_name`` keeps the file's order. ``errors`` holds what could not be read, each as

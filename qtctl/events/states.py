@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from qtctl.errors import OutcomeUnknown, Refused
 from qtctl.events.patterns import Selection, cover
@@ -29,8 +28,7 @@ class Qmp(Protocol):
         """Send one QMP command and return its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchReport:
+class SwitchReport(NamedTuple):
     """What a switch did, by event name, each list sorted.
 
     ``matched`` = ``changed`` + ``already`` + ``unavailable`` + ``failed``; ``failed`` read back in

@@ -34,16 +34,14 @@ class Owner(NamedTuple):
     serial: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One event's state before any qtctl touched it (``found``) and the state a lease wants."""
 
     found: bool
     wanted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """Something beside events that was made or moved for a guest: a log target, a tracer's session.
 
     ``kind`` names the backend that knows how to end it, ``facts`` are what that needs. Leases with

@@ -8,7 +8,8 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from qtctl.errors import LeaseError, NothingMatched, QtctlError, Refused, TooBroad
 from qtctl.events.patterns import Selection, near
@@ -41,8 +42,7 @@ def owner_alive(owner: Owner) -> bool:
     return same_process(owner.pid, owner.started)
 
 
-@dataclass(frozen=True, slots=True)
-class GivenBack:
+class GivenBack(NamedTuple):
     """What giving back a lease did: events put back, events left to others, notes for people."""
 
     events: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ class Leasing:
             OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
         """
         if dry_run:
-            return replace(await self._plan(selection, enable), dry_run=True)
+            return (await self._plan(selection, enable))._replace(dry_run=True)
         async with self._locked():
             states = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
@@ -160,7 +160,7 @@ class Leasing:
             events = {name: one for name, one in lease.events.items() if name not in failed}
             await self._write(replace(lease, events=events))
         changed = tuple(name for name in report.changed if name not in failed)
-        return replace(report, changed=changed, failed=failed)
+        return report._replace(changed=changed, failed=failed)
 
     async def _write(self, lease: Lease) -> None:
         """Put a lease on disk; a slow disk holds up nobody who borrows the monitor from us.

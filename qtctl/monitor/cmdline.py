@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from qtctl.errors import UsageError
 from qtctl.model import Address
 from qtctl.monitor.address import abstract_path, is_on, split_options, unix_address
 
 
-@dataclass(frozen=True, slots=True)
-class QemuOptions:
+class QemuOptions(NamedTuple):
     """The parts of a QEMU command line that qtctl acts on; paths are as the guest spelled them.
 
     ``addresses`` are where QMP listens in plain framing, in order; a wildcard host is given as the

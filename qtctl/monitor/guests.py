@@ -12,7 +12,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from qtctl.errors import ConnectionFailed, UsageError
@@ -209,7 +208,7 @@ def _guest(pid: int) -> Guest | None:
         return None
     options = parse_cmdline(argv)
     guest = _described(pid, started, argv)
-    return _with_addresses(replace(guest, name=options.name, version=version), options)
+    return _with_addresses(guest._replace(name=options.name, version=version), options)
 
 
 def _described(pid: int, started: int, argv: tuple[str, ...]) -> Guest:
@@ -314,7 +313,7 @@ def _with_addresses(guest: Guest, options: QemuOptions) -> Guest:
     if options.descriptors:
         found += _inherited(guest, options, own)
     kept = (a for a in dict.fromkeys(found) if own is None or not _taken_over(a, guest.pid, own))
-    return replace(guest, addresses=tuple(kept))
+    return guest._replace(addresses=tuple(kept))
 
 
 def _taken_over(address: Address, pid: int, own: frozenset[int]) -> bool:

@@ -13,8 +13,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from qtctl.model import Address, Guest, Holder
 from qtctl.monitor.networks import is_elsewhere, listeners, same_network, tcp_sockets
@@ -29,8 +29,7 @@ _DIAG_NAME, _DIAG_VFS, _DIAG_PEER = 0, 1, 2
 _ESTABLISHED, _LISTEN = 1, 10
 
 
-@dataclass(frozen=True, slots=True)
-class UnixSocket:
+class UnixSocket(NamedTuple):
     """A Unix socket as the kernel lists it.
 
     ``name`` is the path as it was bound (a leading NUL for an abstract name), ``file`` the inode

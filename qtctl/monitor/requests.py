@@ -12,8 +12,8 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cache
+from typing import Any, NamedTuple, NoReturn
 
 LIMIT_BYTES = 16 << 20
 """The longest request; QEMU takes 64 MiB and never needs one."""
@@ -25,11 +25,6 @@ _MARKS = re.compile(rb"""["'{}\[\]]""")
 _IN_STRING = {quote: re.compile(rb"[\\\x00-\x1f%c]" % quote) for quote in _QUOTES}
 _STRAY = re.compile(rb"""[^\s"'{}\[\],:]+""")
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
-_BAD_CHARACTER = re.compile(
-    "[\ud800-\udfff\ufdd0-\ufdef"
-    + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-    + "]"
-)
 
 
 class BadRequest(Exception):
@@ -144,8 +139,7 @@ class Cutter:
         return None if open_still and min(self._braces, self._brackets) >= 0 else self._at
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A JSON object that a client sent; ``tag`` is its ``id`` as JSON, None where it has none."""
 
     members: dict[str, Any]
@@ -184,11 +178,17 @@ def read_request(message: bytes) -> Request:
     except ValueError as error:
         raise BadRequest(f"JSON parse error, {getattr(error, 'msg', error)}") from None
     plain = text.isascii() and "\\u" not in text
-    if not plain and _BAD_CHARACTER.search(json.dumps(value, ensure_ascii=False)):
+    if not plain and _bad_character().search(json.dumps(value, ensure_ascii=False)):
         raise BadRequest("JSON parse error, invalid escape sequence in string")
     if not isinstance(value, dict):
         raise BadRequest("QMP input must be a JSON object")
     return Request(value, json.dumps(value["id"]).encode() if "id" in value else None)
+
+
+@cache
+def _bad_character() -> re.Pattern[str]:
+    last = "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF))
+    return re.compile(f"[\ud800-\udfff\ufdd0-\ufdef{last}]")
 
 
 def _read(text: str) -> Any:
@@ -233,8 +233,7 @@ _BEHIND = re.compile(rb', "id": "%s(\d+)"\}\s*\Z' % ID_PREFIX.encode())
 _BEHIND_BYTES = len(', "id": ""}\r\n') + len(ID_PREFIX) + 20
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A reply of QEMU's to request ``number``; ``head`` and ``tail`` are what its id stood between.
 
     A reply may have a megabyte: it is not parsed where the id stands first or last, as in QEMU's.

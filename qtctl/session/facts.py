@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qtctl.errors import UsageError
 from qtctl.model import Backend, Declaration, Guest
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from qtctl.events.declarations import Declarations
 
 
-@dataclass(frozen=True, slots=True)
-class Backends:
+class Backends(NamedTuple):
     """Backends a guest has, and those that could not be decided from here."""
 
     known: tuple[Backend, ...]

@@ -85,12 +85,14 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
 
     ``NO_COLOR`` (https://no-color.org) and ``TERM=dumb`` switch colour off in auto.
     """
-    import shutil
-
     terminal = stream.isatty()
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     colour = choice == "always" or (choice == "auto" and terminal and not plain)
-    width = max(1, shutil.get_terminal_size().columns) if terminal else 0
+    width = 0
+    if terminal:
+        import shutil  # imports what reads archives
+
+        width = max(1, shutil.get_terminal_size().columns)
     return Style(width, colour, not terminal or _speaks_utf8(env))
 
 
