@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 settings.register_profile("qtctl", deadline=None)
 settings.load_profile("qtctl")
 
+#: What people set in their environment, and tests must not depend on.
+_SETTINGS = ("QTCTL_TARGET", "QMP_SOCKET", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 #: Fixtures that run qtctl or the fake as processes.
 _STARTERS = {"run", "qtctl", "fake", "make_fake"}
 
@@ -42,7 +44,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Mount tracefs where that takes no more than being root, and only for this run."""
+    """Forget what the caller set for qtctl and for its terminal; mount tracefs for this run.
+
+    It is mounted where that takes no more than being root.
+    """
+    for name in _SETTINGS:
+        os.environ.pop(name, None)
     if hasattr(config, "workerinput"):  # in a worker of pytest-xdist: its parent does it
         return
     if os.geteuid() != 0 or not TRACEFS.is_dir() or (TRACEFS / "trace_marker").exists():

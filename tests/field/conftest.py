@@ -11,6 +11,8 @@ _RUNS = "QTCTL_TEST_FIELD"
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Mark the environment: tests here start pytest for other lanes, in other places."""
+    if hasattr(session.config, "workerinput"):  # a worker of pytest-xdist: of this very run
+        return
     if _RUNS in os.environ:
         raise pytest.UsageError("a test of the field lane must not start the field lane")
     os.environ[_RUNS] = "1"
@@ -18,4 +20,5 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Take the mark away."""
-    os.environ.pop(_RUNS, None)
+    if not hasattr(session.config, "workerinput"):
+        os.environ.pop(_RUNS, None)

@@ -92,7 +92,7 @@ async def following(fake: FakeProcess, *patterns: str) -> AsyncIterator[Followin
         await taking
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while True:
             if condition():
