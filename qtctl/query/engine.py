@@ -24,7 +24,7 @@ import pyarrow.dataset
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.model import News
-from qtctl.query.errors import worded
+from qtctl.query.errors import convert_error
 from qtctl.query.spill import SpillFolder
 from qtctl.records.arrow import (
     EVENTS,
@@ -59,6 +59,7 @@ _SETTINGS = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+_BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
 
 @dataclass(slots=True)
@@ -200,7 +201,8 @@ class Query:
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for one in self._sources for note in one.notes))
         self._spill = SpillFolder()
-        self._link = duckdb.connect(config={"temp_directory": str(self._spill.path)})
+        config = {"temp_directory": str(self._spill.path), "errors_as_json": "true"}
+        self._link = duckdb.connect(config=config)
         try:
             self._check()
             self._register()
@@ -253,7 +255,7 @@ class Query:
             answer = self._link.sql(self._sql)
             reader = answer.to_arrow_reader(_ROWS)
         except duckdb.Error as error:
-            self._fail(self._placed(error))
+            self._fail(self._reported(error))
         return Rows(reader.schema, self._batches(reader))
 
     def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
@@ -262,22 +264,22 @@ class Query:
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             self._fail(error)
 
-    def _placed(self, error: duckdb.Error) -> duckdb.Error:
-        """Return the error with its place in the SQL, which DuckDB tells only when it executes."""
+    def _reported(self, error: duckdb.Error) -> duckdb.Error:
+        """Return the error as JSON, which DuckDB makes of a wrong name only on execution."""
         try:
-            if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+            if isinstance(error, _BY_EXECUTION):
                 self._link.execute(self._sql)
-        except duckdb.Error as placed:
-            return placed
+        except duckdb.Error as reported:
+            return reported
         return error
 
     def _fail(self, error: Exception) -> NoReturn:
-        """Raise what DuckDB says of the SQL, with the place, and with names that are near."""
+        """Raise an error of DuckDB's, or the one of a file that caused it, as a QtctlError."""
         for source in self._sources:
             if source.error is not None:
                 raise source.error from error
         names = [*GENERAL, *(name for source in self._sources for name in source.names)]
-        raise worded(str(error), self._sql, names) from error
+        raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
         """End it early; what waits for its rows sees an error or their end. From any thread."""
