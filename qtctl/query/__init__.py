@@ -1,1 +1,1 @@
-"""SQL over files of records, by DuckDB."""
+"""Queries: SQL over files of records, run by DuckDB."""

@@ -1,10 +1,11 @@
-"""SQL over files of records, by DuckDB: a table for each event, and a few for all. Needs no guest.
+"""Run SQL over files of records in DuckDB: one table per event and a few for all events.
 
-DuckDB asks a table for the columns and rows that a query needs; the table reads its file anew for
-that and hands over a batch at a time, so files may be larger than memory. What DuckDB itself has to
-keep beyond its memory limit, it keeps in a private folder that is removed at the end.
+DuckDB scans a table for the columns and rows that a query needs. Each scan reads the file again and
+yields a batch at a time, so files may be larger than memory. DuckDB spills data beyond its memory
+limit into a private folder that is removed at the end.
 
-The SQL reaches nothing else: no file, no network, no extension, no variable of this program.
+The SQL has no access to other files, the network, extensions or variables of this program. No
+guest is needed.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ from qtctl.records.items import Loss
 from qtctl.records.notes import to_object
 from qtctl.session.replay import Replay
 
-__all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "Rows"]
+__all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "ResultSet"]
 
 GENERAL = ("events", "lines", "notes")
-"""Tables that are there beside those of the events."""
+"""Tables beside those of the events."""
 MEMORY_LIMIT = "256MB"
 _ROWS = 1 << 14
 _SETTINGS = (
     f"SET memory_limit = '{MEMORY_LIMIT}'",
-    # DuckDB takes a table of ours for a row long: it would join with loops in loops.
+    # DuckDB estimates one row for each of our tables, and would choose nested loop joins.
     "SET asof_loop_join_threshold = 0",
     "SET nested_loop_join_threshold = 0",
     "SET autoinstall_known_extensions = false",
@@ -64,7 +65,11 @@ _BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.Permiss
 
 @dataclass(slots=True)
 class Reading:
-    """What is known of one file: how far it is read, and once it was read to its end, its sums."""
+    """Progress and result of reading one file.
+
+    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
+    has reached the end of the file.
+    """
 
     path: Path
     size: int
@@ -75,9 +80,9 @@ class Reading:
 
 
 class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
-    """What DuckDB sees of one table in one file: it calls ``scanner``, once for each reading.
+    """One table of one file; DuckDB calls ``scanner`` once for each scan.
 
-    A subclass is how a source of one's own is told which columns and rows are needed.
+    Only a subclass of ``Dataset`` receives the columns and the filter of a scan.
     """
 
     def __init__(self, schema: pa.Schema, read: Callable[[pa.Schema], Iterator[Any]]) -> None:
@@ -89,21 +94,21 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
         """Columns of the table."""
         return self._columns
 
-    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Pass:
-        """Read the table from its begin, without the rows that ``filter`` does not hold for."""
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Scan:
+        """Return a scan of the rows that match ``filter``, from the beginning of the file."""
         needed = self._columns
         if columns is not None:
-            # An expression does not tell its columns; every name that its text holds will do.
+            # An expression does not list its columns: take every word of its text.
             words = {*columns, *re.findall(r"\w+", str(filter))}
             needed = pa.schema([one for one in needed if one.name in words])
-        return _Pass(self._read(needed), needed, columns, filter)
+        return _Scan(self._read(needed), needed, columns, filter)
 
 
-class _Pass:
-    """One reading of a table, in the thread that asks for the rows.
+class _Scan:
+    """One scan of a table, which reads in the thread that requests the rows.
 
-    Stands in for a scanner of Arrow's, which would read ahead in a thread of its own: nobody ends
-    that thread, and a process that ends while it runs Python hangs or aborts.
+    It replaces Arrow's Scanner, which reads ahead in a background thread: nothing joins that
+    thread, and a process that exits while it runs Python code hangs or aborts.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class _Pass:
         self.projected_schema = pa.schema([schema.field(name) for name in self._columns])
 
     def to_reader(self) -> Any:
-        """Return the rows as they are asked for."""
+        """Return a reader that reads the file as rows are requested."""
         return pa.RecordBatchReader.from_batches(self.projected_schema, self._chosen())
 
     def _chosen(self) -> Iterator[Any]:
@@ -124,8 +129,8 @@ class _Pass:
             yield kept.select(self._columns)
 
 
-class _Source:
-    """One file and its tables; every reading of a table is a pass of its own over the file."""
+class _File:
+    """One file and its tables; each scan of a table reads the file again."""
 
     def __init__(self, path: Path, events_all: Path | None) -> None:
         self._open = partial(Replay, path, events_all=events_all)
@@ -147,7 +152,7 @@ class _Source:
         if name == "lines":
             return _Table(LINES, partial(self._rows, Batch, lines_rows, every, True))
         if name == "notes":
-            return _Table(NOTES, partial(self._rows, Loss | News, _noted, every, False))
+            return _Table(NOTES, partial(self._rows, Loss | News, _note_rows, every, False))
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
         return _Table(schema, partial(self._rows, Batch, make, Selection.of(name), False))
@@ -167,54 +172,54 @@ class _Source:
                     reading.counts, reading.problem = trace.counts, trace.problem
                     reading.remark = trace.remark
         except QtctlError as error:
-            self.error = error  # DuckDB would pass on its text only
+            self.error = error  # DuckDB keeps the text only
             raise
 
 
-def _noted(item: Loss | News, schema: pa.Schema, file: str) -> Any:
+def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
     return notes_rows([to_object(item)], schema, file=file)
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """An answer: its columns, and its rows as they come."""
+class ResultSet:
+    """The result of a query: its columns, and an iterator over batches of its rows."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
 
 
 class Query:
-    """One SELECT over files, checked; :meth:`run` it once, and :meth:`close` it.
+    """One SELECT over files; call :meth:`run` once, then :meth:`close`.
 
-    ``notes`` tell people what the files were taken for, ``in_hex`` which arguments of the tables
-    that the SQL names QEMU prints in hex.
+    ``notes`` are messages on how the files are read (their detected formats). ``in_hex`` are the
+    arguments that QEMU prints in hex, of the tables that the SQL names.
 
     Raises:
-        UsageError: the SQL is none, is not one SELECT, or a file cannot be read.
-        QtctlError: a file is not of a kind that is read here.
+        UsageError: the SQL has a syntax error or is not one SELECT, or a file cannot be opened.
+        QtctlError: a file has an unknown format.
     """
 
     def __init__(self, sql: str, paths: Sequence[Path], *, events_all: Path | None) -> None:
         self._sql = sql
-        self._sources = [_Source(path, events_all) for path in paths]
-        self.readings = [source.reading for source in self._sources]
+        self._files = [_File(path, events_all) for path in paths]
+        self.readings = [file.reading for file in self._files]
         self.in_hex: set[str] = set()
-        self.notes = list(dict.fromkeys(note for one in self._sources for note in one.notes))
+        self.notes = list(dict.fromkeys(note for file in self._files for note in file.notes))
         self._spill = SpillFolder()
         config = {"temp_directory": str(self._spill.path), "errors_as_json": "true"}
-        self._link = duckdb.connect(config=config)
+        self._connection = duckdb.connect(config=config)
         try:
             self._check()
             self._register()
             for setting in _SETTINGS:
-                self._link.execute(setting)
+                self._connection.execute(setting)
         except BaseException:
             self.close()
             raise
 
     def _check(self) -> None:
         try:
-            found = self._link.extract_statements(self._sql)
+            found = self._connection.extract_statements(self._sql)
         except duckdb.Error as error:
             self._fail(error)
         kinds = [statement.type for statement in found]
@@ -226,37 +231,38 @@ class Query:
             )
 
     def _register(self) -> None:
-        """Make the tables that the SQL may mean: those whose names are words of it."""
+        """Register the tables whose names are words of the SQL."""
         words = set(re.findall(r"\w+", self._sql.casefold()))
-        places: dict[str, list[_Source]] = {}
-        for source in self._sources:
-            for name in (*GENERAL, *source.names):
+        tables: dict[str, list[_File]] = {}
+        for file in self._files:
+            for name in (*GENERAL, *file.names):
                 if name.casefold() in words:
-                    places.setdefault(name, []).append(source)
-                    self.in_hex |= source.in_hex.get(name, frozenset())
-        for name, sources in places.items():
+                    tables.setdefault(name, []).append(file)
+                    self.in_hex |= file.in_hex.get(name, frozenset())
+        for name, files in tables.items():
             parts = []
-            for number, source in enumerate(sources):
-                part = name if len(sources) == 1 else f"{name} {number}"
-                self._link.register(part, source.table(name))
+            for number, file in enumerate(files):
+                part = name if len(files) == 1 else f"{name} {number}"
+                self._connection.register(part, file.table(name))
                 parts.append(f'SELECT * FROM "{part}"')
             if len(parts) > 1:
                 union = " UNION ALL BY NAME ".join(parts)
-                self._link.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
+                self._connection.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
 
-    def run(self) -> Rows:
-        """Start it; blocks until the first rows are there, as the iterator does for more.
+    def run(self) -> ResultSet:
+        """Start the query; blocks until the first rows are ready.
+
+        The iterator of the result blocks and raises likewise.
 
         Raises:
-            UsageError: a table, column or function that is not there, or values that do not fit.
-            QtctlError: a file, memory or disk failed.
+            UsageError: a table, column or function does not exist, or a value has the wrong type.
+            QtctlError: a file cannot be read, or memory or disk is exhausted.
         """
         try:
-            answer = self._link.sql(self._sql)
-            reader = answer.to_arrow_reader(_ROWS)
+            reader = self._connection.sql(self._sql).to_arrow_reader(_ROWS)
         except duckdb.Error as error:
             self._fail(self._reported(error))
-        return Rows(reader.schema, self._batches(reader))
+        return ResultSet(reader.schema, self._batches(reader))
 
     def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
         try:
@@ -268,26 +274,26 @@ class Query:
         """Return the error as JSON, which DuckDB makes of a wrong name only on execution."""
         try:
             if isinstance(error, _BY_EXECUTION):
-                self._link.execute(self._sql)
+                self._connection.execute(self._sql)
         except duckdb.Error as reported:
             return reported
         return error
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raise an error of DuckDB's, or the one of a file that caused it, as a QtctlError."""
-        for source in self._sources:
-            if source.error is not None:
-                raise source.error from error
-        names = [*GENERAL, *(name for source in self._sources for name in source.names)]
+        for file in self._files:
+            if file.error is not None:
+                raise file.error from error
+        names = [*GENERAL, *(name for file in self._files for name in file.names)]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
-        """End it early; what waits for its rows sees an error or their end. From any thread."""
-        for source in self._sources:
-            source.stopped = True
-        self._link.interrupt()
+        """Interrupt the query, from any thread: its iterator ends or raises."""
+        for file in self._files:
+            file.stopped = True
+        self._connection.interrupt()
 
     def close(self) -> None:
-        """Forget everything and remove what was spilled."""
-        self._link.close()
+        """Close the database and remove the spill folder."""
+        self._connection.close()
         self._spill.close()

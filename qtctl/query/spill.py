@@ -1,4 +1,4 @@
-"""A private folder on disk for what does not fit into memory; what killed runs left is removed."""
+"""A private folder on disk for DuckDB to spill into; folders of killed runs are removed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NEW_S = 60.0
 
 
 class SpillFolder:
-    """A folder (mode 0700) below the cache folder, removed by :meth:`close`.
+    """A folder (mode 0700) below the user's cache folder; :meth:`close` removes it.
 
-    It is locked as long as it is used, so that the next one that is made can tell it from one whose
-    owner was killed. Temporary folders will not do: they often are in memory.
+    It is locked while in use: the constructor removes unlocked ones, whose owners were killed. It
+    is not below /tmp, which often is in memory.
     """
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class SpillFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
-        """Remove it with all that it holds."""
+        """Remove the folder and its contents."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 
 
 def _sweep(base: Path) -> None:
-    """Remove folders that nobody uses; one that was only just made may not be locked yet."""
+    """Remove unlocked folders, but not a new one: its owner may be about to lock it."""
     for path in base.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

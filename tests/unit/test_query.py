@@ -305,7 +305,7 @@ def test_tables_are_not_joined_with_loops_in_loops(trace: str, known: tuple[str,
     sql = "FROM few r ASOF JOIN none c ON r.pid = c.pid AND c.time_ns >= r.time_ns SELECT r.a"
     with contextlib.closing(Query(sql, [Path(trace)], events_all=Path(known[1]))) as query:
         assert [batch.to_pylist() for batch in query.run().batches] == [[{"a": MOST}]]
-        [(_, plan)] = query._link.execute(f"EXPLAIN {sql}").fetchall()
+        [(_, plan)] = query._connection.execute(f"EXPLAIN {sql}").fetchall()
     assert "Asof Join" in plan
     assert "Loop" not in plan
 
