@@ -206,7 +206,10 @@ class Query:
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self._files for note in file.notes))
         self._spill = SpillFolder()
-        config = {"temp_directory": str(self._spill.path), "errors_as_json": "true"}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "temp_directory": str(self._spill.path),
+            "errors_as_json": "true",
+        }
         self._connection = duckdb.connect(config=config)
         try:
             self._check()
