@@ -9,8 +9,6 @@ from qtctl.commands.context import Context
 from qtctl.commands.output import Out, Output
 
 _FLUSH_S = 1.0
-FILE_S = 60.0
-"""How long the last lines of a file may take to be written."""
 
 
 async def finish(context: Context, output: Output, seconds: float = 5.0) -> None:

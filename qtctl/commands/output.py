@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from qtctl.commands.context import Context
 
+FILE_S = 60.0
+"""How long the last lines of a file may take to be written, in seconds."""
 _FLUSH_S = 1.0
 _QUEUED = 4
 _NAMES = 10_000
@@ -437,7 +439,13 @@ class Sink:
             self._fail(error)
 
     async def finish(self, timeout_s: float) -> bool:
-        """Wait until all is written, at most ``timeout_s``; tell whether it is."""
+        """Wait until all is written, at most ``timeout_s``; tell whether it is.
+
+        A regular file has no reader that could stall, only a busy machine behind it: it gets
+        at least ``FILE_S``.
+        """
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            timeout_s = max(timeout_s, FILE_S)
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:

@@ -16,6 +16,8 @@ from tests.running import Qtctl, eventually
 
 pytestmark = pytest.mark.qemu
 
+#: Events a second; a guest that gets little of a busy machine has more, too.
+GUARD = 2000
 PORTS = ("memory_region_ops_read", "memory_region_ops_write")
 
 
@@ -43,7 +45,7 @@ def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: 
         target = ("-t", guest.address)
         run(*target, "enable", PORTS[0]).said(0)
         # A filter hides what is read, and the guard still hears it.
-        words = ("memory_region_ops_*", "usb_*", "--where", "1 == 2", "--guard", "20000")
+        words = ("memory_region_ops_*", "usb_*", "--where", "1 == 2", "--guard", str(GUARD))
         running = run.start(*target, "tail", *words, "--ndjson")
         running.wrote(b'"action": "disable"')
         running.said("switching off")
@@ -53,7 +55,7 @@ def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: 
         told = [json.loads(line) for line in ran.out.splitlines()]
         floods = [one for one in told if one["type"] == "flood"]
         offs = [one for one in told if one["type"] == "control" and one["action"] == "disable"]
-        assert all(flood["guarded"] and flood["per_s"] > 20_000 for flood in floods)
+        assert all(flood["guarded"] and flood["per_s"] > GUARD for flood in floods)
         assert {one["name"] for flood in floods for one in flood["loudest"]} <= set(PORTS)
         assert sum(off["changed"] for off in offs) <= 2
         assert ran.code == 130
@@ -77,7 +79,7 @@ def system_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]
 @pytest.mark.parametrize(
     ("label", "backend", "guard"),
     [
-        ("path", "log", "20000"),
+        ("path", "log", str(GUARD)),
         ("built", "simple", "1MB"),
         ("built", "ftrace", "5000"),
         ("built", "syslog", "3000"),

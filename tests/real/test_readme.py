@@ -72,7 +72,7 @@ def test_every_readme_example_answers_as_shown(
         env=command,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=4 * PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
@@ -97,7 +97,7 @@ def test_the_program_in_the_api_documentation_runs(command: dict[str, str]) -> N
         env=command,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=4 * PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -1,0 +1,39 @@
+"""Records that were queued are written, whatever the machine does meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qtctl.commands.output import Sink
+
+
+async def test_a_file_gets_all_lines_though_they_take_their_time(tmp_path: Path) -> None:
+    path, slow = tmp_path / "out", threading.Event()
+    with path.open("wb") as file:
+        sink = Sink(file.fileno(), lambda: None)
+
+        def lines(_: int) -> Iterator[str]:
+            slow.wait(0.3)
+            yield "the last line"
+
+        await sink.put(lines)
+        assert await sink.finish(0.01)
+    assert path.read_text() == "the last line\n"
+
+
+async def test_a_reader_that_stalls_is_given_up() -> None:
+    reading, writing = os.pipe()
+    try:
+        sink = Sink(writing, lambda: None)
+        await sink.put(lambda _: ["x" * (1 << 20)])
+        assert not await sink.finish(0.01)
+    finally:
+        os.close(reading)
+        with pytest.raises(OSError, match="Broken pipe"):
+            os.write(writing, b"x")
+        os.close(writing)
