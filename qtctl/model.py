@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 
 class EventState(StrEnum):
@@ -16,16 +16,41 @@ class EventState(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-class Backend(StrEnum):
-    """Where QEMU sends trace events (``--enable-trace-backends``)."""
+class Backend(str):
+    """Where QEMU sends trace events (``--enable-trace-backends``): a name.
 
-    LOG = "log"
-    SIMPLE = "simple"
-    FTRACE = "ftrace"
-    SYSLOG = "syslog"
-    UST = "ust"
-    DTRACE = "dtrace"
-    NOP = "nop"
+    ``qtctl.backends.table`` lists those that qtctl knows; a recording may name another.
+
+    Raises:
+        ValueError: no backend can have that name.
+    """
+
+    __slots__ = ()
+    LOG: ClassVar[Backend]
+    SIMPLE: ClassVar[Backend]
+    FTRACE: ClassVar[Backend]
+    SYSLOG: ClassVar[Backend]
+    UST: ClassVar[Backend]
+    DTRACE: ClassVar[Backend]
+    NOP: ClassVar[Backend]
+
+    def __new__(cls, name: str) -> Self:
+        """Check the name."""
+        if not isinstance(name, str) or not (name.isascii() and name.isidentifier()):
+            raise ValueError(f"{name!r} names no trace backend")
+        return super().__new__(cls, name)
+
+    def __repr__(self) -> str:
+        return f"Backend({str(self)!r})"
+
+
+Backend.LOG = Backend("log")
+Backend.SIMPLE = Backend("simple")
+Backend.FTRACE = Backend("ftrace")
+Backend.SYSLOG = Backend("syslog")
+Backend.UST = Backend("ust")
+Backend.DTRACE = Backend("dtrace")
+Backend.NOP = Backend("nop")
 
 
 class Clock(StrEnum):

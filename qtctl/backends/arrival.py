@@ -12,11 +12,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qtctl.backends.base import Feed
+from qtctl.backends.base import Feed, Site
 from qtctl.backends.log.target import LogTarget, Reach
 from qtctl.backends.table import TABLE
 from qtctl.errors import QtctlError
@@ -25,9 +24,6 @@ from qtctl.leases.leasing import new_owner
 from qtctl.model import Backend, Guest
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items
-
-if TYPE_CHECKING:
-    from qtctl.session.session import Session
 
 CHECK_EVENT = "qmp_enter_query_name"
 _COMMAND = "query-name"
@@ -40,7 +36,7 @@ _ARRIVAL_S = 2.0
 """How long the record of a check may take: a system log is read 4 times a second."""
 
 
-async def fire(session: Session) -> bool:
+async def fire(site: Site) -> bool:
     """Make QEMU trace :data:`CHECK_EVENT` once, and return whether it did.
 
     The event is leased like any other and off again when this returns, unless it was on before.
@@ -48,36 +44,36 @@ async def fire(session: Session) -> bool:
     owner = new_owner()
     try:
         # A guest that does not answer is not switched.
-        await session.monitor.execute(_COMMAND, timeout_s=_ANSWER_S)
+        await site.monitor.execute(_COMMAND, timeout_s=_ANSWER_S)
     except QtctlError:
         return False
     try:
         selection = Selection.of(CHECK_EVENT)
-        report = await session.leasing.switch(owner, selection, True, told_as=())
+        report = await site.leasing.switch(owner, selection, True, told_as=())
         if not report.changed and not report.already:
             return False
-        await session.monitor.execute(_COMMAND)
+        await site.monitor.execute(_COMMAND)
     except QtctlError:
         return False
     finally:
-        await session.end(owner)
+        await site.end(owner)
     return True
 
 
-async def located_log(session: Session) -> LogTarget:
+async def located_log(site: Site) -> LogTarget:
     """Return where the log goes; where the open files leave that in doubt, after a check.
 
     A file that gets the line of the check is the log. Where none does, what the command line says
     stands; a log that is where no one can look stays a guess.
     """
-    target = await session.log_target()
-    guest = session.guest
+    target = await site.log_target()
+    guest = site.guest
     files = [one for one in (target, *target.others) if one.reach is Reach.FILE]
     if target.certain or guest is None or not files:
         return target
     with contextlib.ExitStack() as stack:
         ends = _opened(guest, files, stack)
-        if not await fire(session):
+        if not await fire(site):
             return target
         for one, fd, end in ends:
             if CHECK_EVENT.encode() in os.pread(fd, _LOOK_BYTES, end):
@@ -113,12 +109,12 @@ class Arrival:
 
     def __init__(
         self,
-        session: Session,
+        site: Site,
         feed: Feed,
         backend: Backend,
         report: Callable[[str, bool], None],
     ) -> None:
-        self._session = session
+        self._site = site
         self._report = report
         self._feed = feed
         self._backend = backend
@@ -159,7 +155,7 @@ class Arrival:
             return
         if TABLE[self._backend].follows_qmp:
             self._expected = True
-            if await fire(self._session):
+            if await fire(self._site):
                 for _ in range(round(_ARRIVAL_S / _POLL_S)):
                     if self._came.is_set():
                         return
@@ -172,7 +168,7 @@ class Arrival:
             self._report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
 
     def _nothing_arrives(self) -> str:
-        where = "start QEMU with -D FILE" if self._backend is Backend.LOG else "qtctl doctor"
+        where = "start QEMU with -D FILE" if self._backend == Backend.LOG else "qtctl doctor"
         return (
             f"nothing arrives from {self._feed.source}: for a check QEMU traced {CHECK_EVENT}, "
             f"and no record of it was read there\n"

@@ -1,75 +1,60 @@
-"""Which trace backends a running QEMU has, told by signs in its binary and its open files.
+"""Which trace backends a running QEMU has, by the signs of each in its process.
 
 Source: ``scripts/tracetool/backend/*.py`` and ``trace/control.c`` for what each backend leaves
 behind; checked on QEMU 7.2 (Debian's and one built with all six), 10.0 and 11.1. HMP's answers,
-where a monitor could be asked, win over what the binary suggests.
+where a monitor could be asked, win over what the process shows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, TypeAlias, cast
 
+from qtctl.backends.base import Process
 from qtctl.backends.elf import Elf
+from qtctl.backends.table import TABLE
 from qtctl.model import Backend, Guest
 
-_SYSLOG_EVENT = b"object_class_dynamic_cast_assert "
+if TYPE_CHECKING:
+    from qtctl.backends.base import AskingPart
+
+Signs: TypeAlias = Mapping[Backend, bool | None]
+"""Whether each backend is there; None: could not be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signs:
-    """What could be learned of one QEMU; None is "could not be looked at", never "no".
-
-    ``help_log`` and ``trace_file`` are HMP's answers to ``help log`` and ``trace-file``. The
-    ``has_*`` fields are texts in the binary: ``trace:PATTERN`` (log), ``trace-file`` (simple),
-    ``trace_marker`` (ftrace is built in) and an event's format for syslog(3). ``trace_marker_fd``:
-    the kernel's trace_marker is open; without tracefs, or permission, an ftrace build writes to
-    /dev/null.
-    """
-
-    help_log: str | None = None
-    trace_file: str | None = None
-    has_trace_pattern: bool | None = None
-    has_trace_file: bool | None = None
-    has_trace_marker: bool | None = None
-    has_syslog_format: bool | None = None
-    needs_lttng_ust: bool | None = None
-    usdt_provider_qemu: bool | None = None
-    trace_marker_fd: bool | None = None
+def no_signs() -> Signs:
+    """Return the signs of a QEMU of which nothing can be looked at."""
+    return dict.fromkeys(_detected())
 
 
 def backends_from(signs: Signs) -> tuple[Backend, ...]:
-    """Return the backends that are known to be there, in the order of ``Backend``.
+    """Return the backends that are known to be there, in the table's order.
 
-    ``(Backend.NOP,)`` means that each of the six was looked for and is absent; an empty result
-    that nothing was found and something could not be looked at (``undecided`` tells what).
+    ``(Backend.NOP,)`` means that each was looked for and is absent; an empty result that none was
+    found and some could not be looked at (:func:`undecided`).
     """
-    found = tuple(backend for backend, sign in _signs(signs).items() if sign)
+    found = tuple(backend for backend, sign in signs.items() if sign)
     return found or (() if undecided(signs) else (Backend.NOP,))
 
 
 def undecided(signs: Signs) -> tuple[Backend, ...]:
     """Return the backends that may or may not be there, because a sign could not be read."""
-    return tuple(backend for backend, sign in _signs(signs).items() if sign is None)
+    return tuple(backend for backend, sign in signs.items() if sign is None)
 
 
 def signs_of_process(guest: Guest) -> Signs:
     """Read the signs of a local guest from its binary and open files; asks no monitor.
 
-    What may not be read (another user's process, one that is gone) stays None. Never raises.
+    What may not be read (another user's process, one that is gone) is None. Never raises.
     Takes about 0.1 s for a binary of 100 MB.
     """
-    try:
-        with Path(f"/proc/{guest.pid}/exe").open("rb") as file:
-            signs = signs_of_binary(file)
-    except (OSError, ValueError):
-        signs = Signs()
-    return replace(signs, trace_marker_fd=_has_trace_marker_open(guest.pid))
+    with _process(guest.pid) as process:
+        return _signs(process, _detected())
 
 
 def signs_of_binary(file: IO[bytes]) -> Signs:
@@ -80,56 +65,75 @@ def signs_of_binary(file: IO[bytes]) -> Signs:
         ValueError: it is empty.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        signs = Signs(
-            has_trace_pattern=image.find(b"trace:PATTERN") >= 0,
-            has_trace_file=image.find(b"trace-file") >= 0,
-            has_trace_marker=image.find(b"trace_marker") >= 0,
-            has_syslog_format=_has_syslog_format(image),
-        )
-        return _elf_signs(signs, image)
+        return _signs(Process(image, _elf(image)), _detected())
 
 
-def _has_syslog_format(image: mmap.mmap) -> bool:
-    """Return whether the binary holds ``EVENT FORMAT``, of an event that all QEMUs have.
-
-    ``backend/syslog.py`` of tracetool passes that text to syslog(3). The log and ftrace backends
-    end it with a newline, and the others have no such text. An import of ``openlog`` proves
-    nothing: other parts of a program may write to syslog, and a static QEMU imports nothing.
-    """
-    at = image.find(_SYSLOG_EVENT)
-    while at >= 0:
-        end = image.find(b"\0", at)
-        if image.find(b"\n", at, end) < 0 <= end:
-            return True
-        at = image.find(_SYSLOG_EVENT, at + 1)
-    return False
+def has_any(pid: int, backends: Iterable[Backend]) -> bool:
+    """Return whether a process shows one of ``backends``; False where it cannot be looked at."""
+    with _process(pid) as process:
+        return any(_signs(process, backends).values())
 
 
-def _signs(signs: Signs) -> dict[Backend, bool | None]:
-    log = signs.has_trace_pattern
-    if signs.help_log is not None:
-        log = "trace:PATTERN" in signs.help_log
-    simple = signs.has_trace_file
-    if signs.trace_file is not None:
-        simple = "unknown command" not in signs.trace_file
-    ftrace = False if signs.has_trace_marker is False else signs.trace_marker_fd
+def questions() -> dict[Backend, str]:
+    """Return the line for the human monitor that decides on a backend, of those that have one."""
+    parts = {backend: TABLE[backend].signs for backend in _detected()}
     return {
-        Backend.LOG: log,
-        Backend.SIMPLE: simple,
-        Backend.FTRACE: ftrace,
-        Backend.SYSLOG: signs.has_syslog_format,
-        Backend.UST: signs.needs_lttng_ust,
-        Backend.DTRACE: signs.usdt_provider_qemu,
+        backend: cast("AskingPart", part).QUESTION
+        for backend, part in parts.items()
+        if hasattr(part, "QUESTION")
     }
 
 
-def _has_trace_marker_open(pid: int) -> bool | None:
+def with_answers(signs: Signs, answers: Mapping[Backend, str]) -> Signs:
+    """Return the signs with the monitor's answers to :func:`questions`, which win."""
+    parts = {backend: cast("AskingPart", TABLE[backend].signs) for backend in answers}
+    return {**signs, **{one: part.in_answer(answers[one]) for one, part in parts.items()}}
+
+
+def _detected() -> list[Backend]:
+    return [backend for backend, row in TABLE.items() if row.signs is not None]
+
+
+def _signs(process: Process, backends: Iterable[Backend]) -> Signs:
+    found: dict[Backend, bool | None] = {}
+    for backend in backends:
+        part = TABLE[backend].signs
+        found[backend] = None
+        if part is not None:
+            with contextlib.suppress(ValueError, IndexError, struct.error):  # damaged headers
+                found[backend] = part.in_process(process)
+    return found
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[Process]:
+    links = _links(pid)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(f"/proc/{pid}/exe").open("rb"))
+            image = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError):
+            process = Process(links=links)
+        else:
+            process = Process(image, _elf(image), links)
+        yield process
+
+
+def _elf(image: mmap.mmap) -> Elf | None:
+    """Return the headers; None for a file without sections or with damaged ones."""
+    try:
+        elf = Elf(image)
+    except ValueError:
+        return None
+    return elf if elf.sections else None
+
+
+def _links(pid: int) -> list[str] | None:
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
-            links = [_link(entry.path) for entry in entries]
+            return [_link(entry.path) for entry in entries]
     except OSError:
         return None
-    return any(link.endswith("/trace_marker") for link in links)
 
 
 def _link(path: str) -> str:
@@ -137,47 +141,3 @@ def _link(path: str) -> str:
         return os.readlink(path)  # noqa: PTH115 - the text as the kernel gives it
     except OSError:
         return ""
-
-
-def _elf_signs(signs: Signs, image: mmap.mmap) -> Signs:
-    try:
-        elf = Elf(image)
-    except ValueError:
-        return signs
-    return replace(
-        signs,
-        needs_lttng_ust=_looked_at(_needs_lttng_ust, elf),
-        usdt_provider_qemu=_looked_at(_has_qemu_probes, elf),
-    )
-
-
-def _looked_at(look: Callable[[Elf], bool], elf: Elf) -> bool | None:
-    """Return what ``look`` finds; None without section headers, or where they are damaged."""
-    try:
-        return look(elf) if elf.sections else None
-    except (ValueError, IndexError, struct.error):
-        return None
-
-
-def _needs_lttng_ust(elf: Elf) -> bool:
-    return any(name.startswith(b"liblttng-ust") for name in elf.needed())
-
-
-def _has_qemu_probes(elf: Elf) -> bool:
-    """Look for one probe of provider ``qemu`` in the notes of ``sys/sdt.h``."""
-    section = elf.sections.get(b".note.stapsdt")
-    if section is None:
-        return False
-    data, at, addresses = elf.data(section), 0, 3 * elf.bits // 8
-    while at + 12 <= len(data):
-        name_size, text_size, _ = struct.unpack_from(elf.order + "III", data, at)
-        text = at + 12 + _aligned(name_size)
-        provider = data[text + addresses : text + text_size].partition(b"\0")[0]
-        if provider == b"qemu":
-            return True
-        at = text + _aligned(text_size)
-    return False
-
-
-def _aligned(size: int) -> int:
-    return (size + 3) & ~3

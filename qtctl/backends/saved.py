@@ -1,19 +1,34 @@
-"""What replaying needs of a file, whichever kind it is."""
+"""Reading files that were written earlier: their kinds, and what is needed of each."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from qtctl.errors import UsageError
+from qtctl.errors import QtctlError, UsageError
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
+
+if TYPE_CHECKING:
+    from qtctl.backends.base import SavedPart
 
 CHUNK_BYTES = 1 << 19
 """Larger ones cost more than they save: each is fresh memory, which the kernel has to clear."""
 SAMPLE_BYTES = 1 << 20
+
+
+class Fit(IntEnum):
+    """How well a file fits a kind; the kind that it fits best reads it."""
+
+    NO = 0
+    TEXT = 1
+    """It is none of the other kinds, and may be text of this one."""
+    LIKELY = 2
+    CERTAIN = 3
 
 
 class SavedFile(Protocol):
@@ -22,7 +37,7 @@ class SavedFile(Protocol):
     table: EventTable
     """The events it may hold."""
     notes: list[str]
-    """What people should know of how it is read."""
+    """Sentences for the user on how it is read."""
 
     @property
     def size(self) -> int:
@@ -37,7 +52,7 @@ class SavedFile(Protocol):
         """What of it could not be read, once :meth:`read` has given None; empty if nothing."""
 
     def read(self) -> list[Item] | None:
-        """Read on; return what came of it, None at the end."""
+        """Read and decode the next part; None at the end."""
 
     def close(self) -> None:
         """Close it."""
@@ -87,12 +102,32 @@ class PlainFile:
         return data
 
     def grew(self) -> bool:
-        """Tell whether it was written to since it was opened."""
+        """Return whether it was written to since it was opened."""
         return os.fstat(self._fd).st_size > self.size
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+def open_best(path: Path, events_all: Path | None, kinds: Iterable[SavedPart]) -> SavedFile:
+    """Open a file or folder as the kind that it fits best.
+
+    Raises:
+        UsageError: it cannot be read.
+        QtctlError: it is of none of ``kinds``.
+    """
+    file = None if path.is_dir() else PlainFile(path)
+    try:
+        head = None if file is None else file.at(0, SAMPLE_BYTES)
+        if file is not None and file.fault:
+            raise QtctlError(file.fault)
+        best = max(kinds, key=lambda kind: kind.fit(path, head))
+        return best.open_saved(path, file, events_all)
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise
 
 
 def _opened(path: Path) -> int:

@@ -44,8 +44,8 @@ class Change(NamedTuple):
 class Resource(NamedTuple):
     """Something beside events that was made or moved for a guest: a log target, a tracer's session.
 
-    ``kind`` names the backend that knows how to end it, ``facts`` are what that needs. Leases with
-    equal resources share them; the last one ends them.
+    ``kind`` says how it is undone, with ``facts``. Leases with equal resources share them; the last
+    one to end undoes them.
     """
 
     kind: str

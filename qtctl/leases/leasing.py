@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from qtctl.errors import LeaseError, NothingMatched, QtctlError, Refused, TooBroad
 from qtctl.events.patterns import Selection, near
@@ -23,7 +23,6 @@ from qtctl.events.states import (
     set_states,
 )
 from qtctl.leases.journal import Journal, Lease, Owner, Resource, extend, to_give_back
-from qtctl.leases.resources import discard_resource, end_resource
 from qtctl.model import EventState, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.guests import same_process, start_ticks
@@ -50,13 +49,24 @@ class GivenBack(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Leasing:
-    """Leases on one guest, over its monitor and its journal."""
+class Undo(Protocol):
+    """Undoes resources, by their kind."""
 
-    def __init__(self, monitor: Monitor, guest: Guest | None, journal: Journal) -> None:
+    async def end(self, resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+        """Undo a resource while its guest runs; return what could not be undone, else ''."""
+
+    def discard(self, resource: Resource) -> None:
+        """Remove what is left of a resource once its guest has ended."""
+
+
+class Leasing:
+    """Leases on one guest, over its monitor and its journal; ``undo`` ends leased resources."""
+
+    def __init__(self, monitor: Monitor, guest: Guest | None, journal: Journal, undo: Undo) -> None:
         self.monitor = monitor
         self._guest = guest
         self.journal = journal
+        self._undo = undo
         self._turn = asyncio.Lock()
         self.acted_s = 0.0
         """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
@@ -256,7 +266,7 @@ class Leasing:
             return GivenBack(tuple(sorted(back)), left)
         shared = [resource for other in others for resource in other.resources]
         notes = [
-            await end_resource(resource, self.monitor, self._guest)
+            await self._undo.end(resource, self.monitor, self._guest)
             for resource in reversed(lease.resources)
             if resource not in shared
         ]
@@ -264,11 +274,11 @@ class Leasing:
         return GivenBack(tuple(sorted(back)), left, tuple(filter(None, notes)))
 
 
-def forget(journal: Journal) -> None:
+def forget(journal: Journal, undo: Undo) -> None:
     """Drop the leases of a guest that has ended, and what was made for them outside of it."""
     for lease in journal.leases():
         for resource in lease.resources:
-            discard_resource(resource)
+            undo.discard(resource)
     journal.forget()
 
 

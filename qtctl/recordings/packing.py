@@ -9,78 +9,21 @@ the same. Nothing here decodes an argument.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.recordings import kernel as layout
-from qtctl.records.columns import BoolArray, Int64Array
-from qtctl.records.kernels import grouping
+from qtctl.records.columns import Int64Array
+from qtctl.records.kernels import grouping, layout
+from qtctl.records.rows import Rows
 
-__all__ = ["Rows", "pack", "unpack"]
+__all__ = ["pack", "unpack"]
 
 _LONG = 1024
 """Rows of at least so many bytes are not laid out by columns."""
 _THOUSAND = 1000
 _MOST_ROWS = 1 << 24
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Records cut loose from the bytes they were decoded from; columns of one length.
-
-    ``event`` (int32) and ``tid`` (int32) are -1 where there is none; ``time_ns`` in ns; ``begin``
-    and ``size`` tell where in ``data`` the arguments are, or the whole line where ``event`` is -1.
-    """
-
-    event: NDArray[np.int32]
-    time_ns: Int64Array
-    tid: NDArray[np.int32]
-    arrived: BoolArray
-    begin: Int64Array
-    size: Int64Array
-    data: bytes
-
-    def __len__(self) -> int:
-        return len(self.event)
-
-    @classmethod
-    def cut(
-        cls,
-        event: NDArray[np.int32],
-        time_ns: Int64Array,
-        tid: NDArray[np.int32],
-        arrived: BoolArray,
-        begin: Int64Array,
-        size: Int64Array,
-        data: bytes,
-    ) -> Rows:
-        """Make rows that hold just the bytes they need, one behind the other."""
-        total = int(size.sum())
-        out = np.empty(total, np.uint8)
-        if total:
-            every = np.arange(len(event))
-            edges = np.array([0, len(event)])
-            layout.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
-        return cls(event, time_ns, tid, arrived, _places(size), size, out.tobytes())
-
-    @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Join rows that were cut."""
-        if len(parts) == 1:
-            return parts[0]
-        size = np.concatenate([part.size for part in parts])
-        return cls(
-            np.concatenate([part.event for part in parts]),
-            np.concatenate([part.time_ns for part in parts]),
-            np.concatenate([part.tid for part in parts]),
-            np.concatenate([part.arrived for part in parts]),
-            _places(size),
-            size,
-            b"".join(part.data for part in parts),
-        )
 
 
 def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
@@ -199,7 +142,3 @@ def _laid_order(
     alike = event[order].astype(np.int64) * (_LONG + 1) + classes[order]
     starts = np.flatnonzero(np.diff(alike, prepend=alike[0] - 1))
     return order, np.append(starts, len(order))
-
-
-def _places(size: Int64Array) -> Int64Array:
-    return np.cumsum(size) - size

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qtctl.backends.declared import read_declarations
-from qtctl.backends.saved import CHUNK_BYTES, PlainFile
+from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile
 from qtctl.model import Backend, Declaration
 from qtctl.recordings.chunks import (
     HEAD_BYTES,
@@ -20,6 +20,7 @@ from qtctl.recordings.chunks import (
     content,
     end_chunk_bytes,
     find_head,
+    is_recording,
     read_head,
 )
 from qtctl.recordings.store import DataReader, read_names
@@ -28,6 +29,17 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 from qtctl.records.notes import from_object
 from qtctl.text.style import counted
+
+
+def fit(path: Path, head: bytes | None) -> Fit:
+    """Look for the magic bytes."""
+    return Fit.CERTAIN if head is not None and is_recording(head) else Fit.NO
+
+
+def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> RecordingFile:
+    """Open a file of this kind; see :class:`RecordingFile`."""
+    assert file is not None
+    return RecordingFile(file, events_all)
 
 
 class RecordingFile:

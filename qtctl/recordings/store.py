@@ -14,14 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.backends.dtrace.decoder import BpfArguments
-from qtctl.backends.simple.arguments import SimpleReader
-from qtctl.backends.ust.decoder import FieldReader
+from qtctl.backends.table import recorded_arguments
 from qtctl.model import Argument, Backend, Clock, Declaration, Kind
 from qtctl.recordings.chunks import Chunk, ChunkKind
-from qtctl.recordings.packing import Rows, pack, unpack
+from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
+from qtctl.records.rows import Rows
 
 __all__ = ["DataMaker", "DataReader", "NameBook", "Note", "read_names"]
 
@@ -189,17 +188,7 @@ def _origin(batch: Batch) -> _Origin:
         "clock": batch.clock,
         "pid": batch.pid,
     }
-    match batch.reader:
-        case None:
-            facts["arguments"] = "text"
-        case SimpleReader():
-            facts["arguments"] = "simple"
-        case FieldReader():
-            facts["arguments"] = "fields"
-        case BpfArguments(mark=mark):
-            facts["arguments"], facts["mark"] = "bpf", mark.hex()
-        case _:
-            raise TypeError(f"records read by {batch.reader!r} cannot be stored")
+    facts |= {"arguments": "text"} if batch.reader is None else batch.reader.stored()
     return tuple(facts.items())
 
 
@@ -208,7 +197,7 @@ class DataReader:
 
     def __init__(self, table: EventTable) -> None:
         self._table = table
-        self._readers: dict[tuple[str, str], ArgumentReader | None] = {}
+        self._readers: dict[tuple[str, str], ArgumentReader] = {}
 
     def read(self, raw: bytes) -> Iterator[Batch | Note]:
         """Yield what a chunk holds, in order. An event of an unknown number is a line of text.
@@ -229,8 +218,7 @@ class DataReader:
             raise ValueError(f"records: {error}") from error
 
     def _batch(self, told: Mapping[str, Any], rows: Rows) -> Batch:
-        pid = told["pid"]
-        arguments = told["arguments"]
+        pid, reader = told["pid"], self._reader(told)
         return Batch(
             table=self._table,
             data=rows.data,
@@ -244,30 +232,16 @@ class DataReader:
             clock=Clock(told["clock"]),
             backend=Backend(told["backend"]),
             pid=None if pid is None else int(pid),
-            reader=self._reader(arguments, told.get("mark", "")),
-            binary=arguments == "simple",
+            reader=reader,
+            binary=reader is not None and reader.binary,
         )
 
-    def _reader(self, arguments: str, mark: str) -> ArgumentReader | None:
-        key = arguments, mark
+    def _reader(self, told: Mapping[str, Any]) -> ArgumentReader | None:
+        """Return the reader of a run of rows, made once for all that have the same facts."""
+        arguments = told["arguments"]
+        if arguments == "text":
+            return None
+        key = arguments, told.get("mark", "")
         if key not in self._readers:
-            self._readers[key] = self._made_reader(arguments, mark)
+            self._readers[key] = recorded_arguments(arguments).reader(self._table, told)
         return self._readers[key]
-
-    def _made_reader(self, arguments: str, mark: str) -> ArgumentReader | None:
-        table = self._table
-        match arguments:
-            case "text":
-                return None
-            case "simple":
-                return SimpleReader(table)
-            case "fields":
-                return FieldReader(table)
-            case "bpf":
-                declared = {
-                    number: one.arguments
-                    for number in range(len(table))
-                    if (one := table.declaration(number)) is not None
-                }
-                return BpfArguments(declared, bytes.fromhex(mark))
-        raise ValueError(f"arguments of the kind {arguments!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,16 @@ __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record
 
 
 class ArgumentReader(Protocol):
-    """Reads the arguments of rows of one event; ``EventTable`` does it for printed text."""
+    """Reads the arguments of rows of one event; ``EventTable`` does it for printed text.
+
+    ``binary``: the bytes that it reads are no text.
+    """
+
+    binary: ClassVar[bool]
+
+    def stored(self) -> dict[str, str]:
+        """Return facts from which a recording makes it again; ``arguments`` names its form."""
+        ...
 
     def read(
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -115,19 +114,16 @@ class Facts:
     @cached_property
     def signs(self) -> Signs:
         """Signs of backends in the guest's process and binary."""
-        from qtctl.backends.detect import Signs, signs_of_process
+        from qtctl.backends.detect import no_signs, signs_of_process
 
-        return signs_of_process(self.guest) if self.guest else Signs()
+        return signs_of_process(self.guest) if self.guest else no_signs()
 
     async def backends(self, monitor: Monitor) -> Backends:
-        """Find the backends from the process's signs and two questions to the human monitor."""
-        from qtctl.backends.detect import backends_from, undecided
+        """Find the backends from the process's signs and questions to the human monitor."""
+        from qtctl.backends.detect import backends_from, questions, undecided, with_answers
 
-        signs = replace(
-            self.signs,
-            help_log=await monitor.hmp("help log"),
-            trace_file=await monitor.hmp("trace-file"),
-        )
+        answers = {one: await monitor.hmp(line) for one, line in questions().items()}
+        signs = with_answers(self.signs, answers)
         return Backends(backends_from(signs), undecided(signs))
 
 

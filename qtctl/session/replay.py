@@ -5,23 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtctl.analysis.spans import Span
-from qtctl.backends.ftrace.saved import FtraceFile, is_ftrace
-from qtctl.backends.log.saved import LogFile
-from qtctl.backends.saved import SAMPLE_BYTES, PlainFile, SavedFile
-from qtctl.backends.simple.decoder import is_simple
-from qtctl.backends.simple.saved import SimpleFile
-from qtctl.backends.ust.saved import LttngFolder
-from qtctl.errors import QtctlError
+from qtctl.backends.saved import SavedFile, open_best
+from qtctl.backends.table import saved_parts
 from qtctl.events.patterns import Selection
 from qtctl.leases.leasing import nothing_matched
-from qtctl.recordings.chunks import is_recording
-from qtctl.recordings.saved import RecordingFile
+from qtctl.recordings import saved
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
 from qtctl.records.printf import hex_arguments
 from qtctl.session.filter import RecordFilter
-
-_MAGIC_BYTES = 16
 
 
 class Replay:
@@ -123,26 +115,10 @@ class Replay:
 
 
 def open_saved(path: Path, events_all: Path | None) -> SavedFile:
-    """Open a file of whatever kind it is.
+    """Open a recording, or a file or folder that a backend wrote.
 
     Raises:
         UsageError: it cannot be read.
         QtctlError: it is not of a kind that is read here.
     """
-    if path.is_dir():
-        return LttngFolder(path, events_all)
-    file = PlainFile(path)
-    try:
-        head = file.at(0, _MAGIC_BYTES)
-        if file.fault:
-            raise QtctlError(file.fault)
-        if is_recording(head):
-            return RecordingFile(file, events_all)
-        if is_simple(head):
-            return SimpleFile(file, events_all)
-        if is_ftrace(file.at(0, SAMPLE_BYTES)):
-            return FtraceFile(file, events_all)
-        return LogFile(file, events_all)
-    except BaseException:
-        file.close()
-        raise
+    return open_best(path, events_all, [saved, *saved_parts()])

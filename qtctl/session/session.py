@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qtctl.backends.table import Undoing
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.events.patterns import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
@@ -56,7 +57,7 @@ class Session:
         self.monitor = monitor
         self.guest = guest
         self.facts = facts
-        self.leasing = Leasing(monitor, guest, journal)
+        self.leasing = Leasing(monitor, guest, journal, Undoing())
         self.notices: list[str] = []
         self.streams: list[Stream] = []
         self.on_streams: Callable[[], None] = lambda: None
@@ -205,11 +206,11 @@ class Session:
                 return False
             await asyncio.sleep(_RETURN_POLL_S)
         if self.guest_ended():
-            forget(self.leasing.journal)
+            forget(self.leasing.journal, Undoing())
         self.guest, journal = _identify(self.monitor, None)
         self.monitor.guest = self.guest
         self.facts = self.facts.about(self.guest)
-        self.leasing = Leasing(self.monitor, self.guest, journal)
+        self.leasing = Leasing(self.monitor, self.guest, journal, Undoing())
         self._backends = None
         self.notices += await self.leasing.recover()
         return True
@@ -217,7 +218,7 @@ class Session:
     async def end(self, owner: Owner) -> GivenBack:
         """End a lease over the link, over a new one, or not at all if the guest has ended."""
         if self.guest_ended():
-            forget(self.leasing.journal)
+            forget(self.leasing.journal, Undoing())
             return GivenBack()
         try:
             if self.monitor.lost:
@@ -225,7 +226,7 @@ class Session:
             given = await self.leasing.give_back(owner)
         except QtctlError as failure:
             if self.monitor.lost and await self.ends_soon():
-                forget(self.leasing.journal)
+                forget(self.leasing.journal, Undoing())
                 return GivenBack()
             note = f"could not give the guest back: {failure.message}; the next qtctl run will"
             given = GivenBack(notes=(note,))
@@ -420,4 +421,4 @@ def _prune(folder: Path) -> None:
         for entry in folder.iterdir():
             match = re.fullmatch(r"([0-9a-f]{8})-(\d+)-(\d+)", entry.name)
             if match and (match[1] != boot or not same_process(int(match[2]), int(match[3]))):
-                forget(Journal(entry, owner_alive))
+                forget(Journal(entry, owner_alive), Undoing())

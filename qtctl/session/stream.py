@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, Request
-from qtctl.backends.feeds import open_feed
 from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import Unsupported, UsageError
 from qtctl.events.states import States, SwitchReport
@@ -142,7 +141,7 @@ class Stream:
         for backend in wanted:
             self.backend = backend
             try:
-                return await open_feed(backend, request)
+                return await TABLE[backend].open_feed(request)
             except Unsupported as error:
                 if backend is wanted[-1]:
                     raise

@@ -10,7 +10,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.model import Backend
+from qtctl.backends.table import TABLE
 from qtctl.records.batch import Batch
 
 __all__ = ["WarmUpWindow"]
@@ -58,7 +58,7 @@ class WarmUpWindow:
             late = (batch.time_ns >= self._from_ns) | (batch.time_ns < self._began_ns)
             kept &= np.where(batch.arrived, places >= self._from_bytes, late)
         if until_ns is not None:
-            margin_ns = _COARSE_NS if batch.backend is Backend.SYSLOG else _MARGIN_NS
+            margin_ns = _COARSE_NS if TABLE[batch.backend].whole_seconds else _MARGIN_NS
             last_ns = until_ns - margin_ns
             kept &= np.where(batch.arrived, places < self._until_bytes, batch.time_ns <= last_ns)
         return kept

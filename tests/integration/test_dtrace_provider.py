@@ -260,7 +260,7 @@ async def test_a_tracer_that_dies_is_told_and_one_of_a_dead_guest_is_not(
     async with opened(gone, "own_count") as feed:
         gone.stop()
         deadline = time.monotonic() + LIMIT_S
-        while not feed._tracer.ended:
+        while not feed._tracer.pipe.ended:
             assert time.monotonic() < deadline
             await feed.wait(0.1)
             feed.read()
@@ -304,7 +304,7 @@ async def test_what_cannot_be_followed_is_told_by_name(
     request = request_for(provider.guest, "own_count", "own_no_probe")
     feed = await dtrace.open_feed(request)
     await feed.close()
-    assert "own_no_probe" in request.session.notices[0]
+    assert "own_no_probe" in request.site.notices[0]
     with pytest.raises(Unsupported, match="no USDT probe that can be followed for own_no_probe"):
         await dtrace.open_feed(request_for(provider.guest, "own_no_probe"))
     monkeypatch.setattr(bpftrace, "PROBE_LIMIT", 1)

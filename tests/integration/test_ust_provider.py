@@ -18,7 +18,7 @@ import pytest
 from qtctl.backends.base import Request
 from qtctl.backends.ust import daemons as lttngdaemons
 from qtctl.backends.ust import feed as ust
-from qtctl.backends.ust import lttng
+from qtctl.backends.ust import lttng, undo
 from qtctl.errors import LinkLost, Unsupported
 from qtctl.events.declarations import parse_declarations
 from qtctl.leases.journal import Owner, Resource
@@ -81,7 +81,7 @@ async def opened(provider: Provider, *picked: str) -> AsyncIterator[tuple[ust.Us
         yield feed, held
     finally:
         if held.resource is not None:
-            ust.discard(held.resource)
+            undo.discard(held.resource)
         if feed is not None:
             await feed.close()
     assert left_over(held) == []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from qtctl.backends.detect import signs_of_binary
+from qtctl.model import Backend
 from qtctl.monitor.guests import start_ticks
 from tests import needs
 from tests.qemus import RealGuest, require
@@ -27,7 +28,7 @@ DTRACE = ("--backend", "dtrace", "--ndjson")
 def guest() -> Iterator[RealGuest]:
     qemu = require("built")
     with Path(qemu.command[0]).open("rb") as file:
-        if not signs_of_binary(file).usdt_provider_qemu:
+        if not signs_of_binary(file)[Backend.DTRACE]:
             pytest.skip("the QEMU in $QTCTL_TEST_QEMU has no USDT probes")
     needs.program("bpftrace", "bpftrace")
     if not Path("/sys/kernel/tracing/trace_marker").exists():

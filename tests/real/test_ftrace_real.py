@@ -18,9 +18,9 @@ from typing import Any, Self
 import pytest
 
 import qtctl
-from qtctl.backends.ftrace import feed as feeds
 from qtctl.backends.ftrace import shared as ftraceshared
 from qtctl.backends.ftrace import tracefs as ftrace
+from qtctl.backends.ftrace import undo
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ftrace.feed import FtraceFeed
 from qtctl.backends.ftrace.tracefs import TracePipe
@@ -274,12 +274,12 @@ async def test_an_instance_in_use_stays_and_is_named(private: Path) -> None:
     pipe = TracePipe(folder)
     with pytest.raises(Unsupported, match="another process reads it"):
         TracePipe(folder)
-    note = feeds._end(Resource("tracefs", {"instance": str(folder)}))
+    note = undo._end(Resource("tracefs", {"instance": str(folder)}))
     assert f"rmdir {folder}" in note
     pipe.close()
-    feeds.discard(Resource("tracefs", {"instance": str(folder)}))
+    undo.discard(Resource("tracefs", {"instance": str(folder)}))
     assert not folder.exists()
-    assert feeds._end(Resource("tracefs", {"instance": str(folder)})) == ""
+    assert undo._end(Resource("tracefs", {"instance": str(folder)})) == ""
 
 
 def shared_buffer(root: Path) -> ftraceshared.Shared:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from qtctl.backends.table import TABLE
 from qtctl.model import Backend
 from tests.qemus import LABELS, RealGuest, require
 from tests.real.test_syslog_real import SOCKET, Rsyslog
@@ -76,7 +77,7 @@ def system_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]
         yield
 
 
-@pytest.mark.parametrize("backend", [one for one in Backend if one is not Backend.NOP])
+@pytest.mark.parametrize("backend", [one for one in TABLE if one != Backend.NOP])
 @pytest.mark.usefixtures("system_log")
 def test_live_on_every_backend(backend: Backend, run: Qtctl) -> None:
     extra = ["-msg", "timestamp=on"]

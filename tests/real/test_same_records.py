@@ -10,12 +10,13 @@ import pytest
 
 import qtctl
 from qtctl import Backend, EventState, Record, Session
+from qtctl.backends.table import TABLE
 from tests.qemus import RealGuest, require
 from tests.real.test_syslog_real import SOCKET, Rsyslog
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
 
-BACKENDS: list[Backend] = [backend for backend in Backend if backend is not Backend.NOP]
+BACKENDS: list[Backend] = [backend for backend in TABLE if backend != Backend.NOP]
 # The guest reads one sector after the other, so every read can be told from the others.
 EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
 COMMON = 400
@@ -103,7 +104,7 @@ async def test_six_backends_say_the_same(own_folders: Path, system_log: None) ->
         got = [key(record) for record in records]
         assert got == expected, f"{backend} differs from log"
     for backend, records in cut.items():
-        slack_ns = 2_000_000_000 if backend is Backend.SYSLOG else 50_000_000
+        slack_ns = 2_000_000_000 if backend == Backend.SYSLOG else 50_000_000
         pairs = zip(records, cut[Backend.LOG], strict=True)
         apart_ns = [abs(record.time_ns - other.time_ns) for record, other in pairs]
         assert max(apart_ns) < slack_ns, (backend, max(apart_ns))

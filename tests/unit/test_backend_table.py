@@ -2,22 +2,120 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 
-from qtctl.backends.feeds import _MODULES
-from qtctl.backends.table import TABLE, candidates
+from qtctl import backends
+from qtctl.backends.detect import backends_from, signs_of_process
+from qtctl.backends.table import (
+    TABLE,
+    BackendRow,
+    Undoing,
+    by_cost,
+    candidates,
+    recorded_arguments,
+)
 from qtctl.errors import Unsupported, UsageError
-from qtctl.model import Backend
+from qtctl.leases.journal import Resource
+from qtctl.model import Backend, Guest
+from qtctl.session.replay import open_saved
+
+FOLLOWED = [row for row in TABLE.values() if row.followed]
 
 
-def test_every_backend_has_a_row_and_what_is_followed_has_a_feed() -> None:
-    assert set(TABLE) == set(Backend)
-    assert {name for name, row in TABLE.items() if row.followed} == set(_MODULES)
+@pytest.mark.parametrize("row", FOLLOWED, ids=lambda row: str(row.name))
+def test_what_is_followed_has_its_parts(row: BackendRow) -> None:
+    assert row.signs is not None
+    assert callable(row.signs.in_process)
+    assert importlib.util.find_spec(f"qtctl.backends.{row.name}.feed") is not None
+    if row.resource:
+        assert callable(row.undo.end) and callable(row.undo.discard)
+    if row.arguments:
+        assert callable(recorded_arguments(row.arguments).reader)
 
 
-def test_auto_takes_what_there_is_in_the_table_s_order() -> None:
-    followed = [name for name, row in TABLE.items() if row.followed]
-    assert candidates(list(Backend)[:-1], "auto", "here") == followed
+def test_names_are_plain_text_and_open() -> None:
+    assert Backend.LOG == "log" == str(Backend("log"))
+    assert json.dumps({Backend.LOG: Backend("later")}) == '{"log": "later"}'
+    assert pickle.loads(pickle.dumps(Backend.UST)) == Backend.UST
+    for odd in ("", "a b", "\x1b[2J", "é", None, 5):
+        with pytest.raises(ValueError, match="names no trace backend"):
+            Backend(odd)  # type: ignore[arg-type]
+
+
+async def test_leases_of_all_backends_are_undone_by_their_kind(tmp_path: Path) -> None:
+    """Old journals hold these kinds; one that nobody knows is reported, not forgotten."""
+    kinds = {row.resource for row in FOLLOWED if row.resource}
+    assert kinds == {"log", "simple", "tracefs", "lttng"}
+    undoing = Undoing()
+    spool = tmp_path / "qtctl-spool-1" / "log"
+    for kind in ("log", "simple"):
+        spool.parent.mkdir()
+        spool.touch()
+        undoing.discard(Resource(kind, {"spool": str(spool)}))
+        assert not spool.parent.exists()
+    unknown = Resource("from the future", {})
+    undoing.discard(unknown)
+    told = await undoing.end(unknown, cast(Any, None), None)
+    assert told == "a from the future that another version of qtctl made was not undone"
+
+
+def test_a_backend_is_one_folder_and_one_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = Backend("echo")
+    folder = tmp_path / "echo"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "signs.py").write_text("def in_process(process):\n    return bool(process.links)\n")
+    (folder / "feed.py").write_text("async def open_feed(request):\n    return request\n")
+    (folder / "undo.py").write_text(
+        "from pathlib import Path\n"
+        "def discard(resource):\n"
+        "    Path(resource.facts['file']).unlink()\n"
+    )
+    (folder / "saved.py").write_text(
+        "from qtctl.backends.saved import Fit\n"
+        "def fit(path, head):\n"
+        "    return Fit.CERTAIN if head == b'echo' else Fit.NO\n"
+        "def open_saved(path, file, events_all):\n"
+        "    file.close()\n"
+        "    return 'an echo'\n"
+    )
+    monkeypatch.setattr(backends, "__path__", [*backends.__path__, str(tmp_path)])
+    monkeypatch.setitem(TABLE, name, BackendRow(name, "an echo", cost=0, resource="echo"))
+    try:
+        here = Guest(os.getpid(), 0, "", ())
+        assert name in backends_from(signs_of_process(here))
+        assert candidates([Backend.LOG, name], "auto", "here") == [name, Backend.LOG]
+        request = cast(Any, object())
+        assert asyncio.run(TABLE[name].open_feed(request)) is request
+        made = tmp_path / "made"
+        made.touch()
+        Undoing().discard(Resource("echo", {"file": str(made)}))
+        assert not made.exists()
+        written = tmp_path / "written"
+        written.write_bytes(b"echo")
+        assert cast(Any, open_saved(written, None)) == "an echo"
+    finally:
+        for module in [
+            module for module in sys.modules if module.startswith("qtctl.backends.echo")
+        ]:
+            del sys.modules[module]
+
+
+def test_auto_takes_what_there_is_the_cheapest_first() -> None:
+    followed = [row.name for row in by_cost() if row.followed]
+    assert followed[:3] == [Backend.UST, Backend.SIMPLE, Backend.LOG]
+    assert candidates(list(TABLE)[:-1], "auto", "here") == followed
     assert candidates([Backend.LOG], "auto", "here") == [Backend.LOG]
     assert candidates([Backend.LOG, Backend.SIMPLE], "simple", "here") == [Backend.SIMPLE]
 
@@ -25,7 +123,7 @@ def test_auto_takes_what_there_is_in_the_table_s_order() -> None:
 def test_what_is_on_is_known_to_qmp_only() -> None:
     everything = [Backend.LOG, Backend.UST]
     assert candidates(everything, "auto", "here", named=False) == [Backend.LOG]
-    with pytest.raises(UsageError, match="ust says nothing until") as caught:
+    with pytest.raises(UsageError, match="ust emits nothing until") as caught:
         candidates(everything, "ust", "here", named=False)
     assert caught.value.hint == "qtctl tail PATTERN"
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.dtrace.arguments import BpfArguments
+from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
 from qtctl.records.batch import Batch

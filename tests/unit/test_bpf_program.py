@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.backends.dtrace.bpftrace import Traced, _notes, probes_of, program_for, traced
+from qtctl.backends.dtrace.bpftrace import Traced, _places, probes_of, program_for, traced
+from qtctl.backends.dtrace.probes import split_notes
 from qtctl.errors import Unsupported
 from qtctl.events.declarations import parse_declarations
 
@@ -85,9 +86,9 @@ def test_notes_of_other_providers_are_left_out_and_different_places_are_unknown(
     data += note(b"qemu", b"two", b"8@%rax") + note(b"qemu", b"two", b"8@%rbx")
     data += note(b"qemu", b"none", b"")
     found = {"one": ("-4@$7", "8@%rax"), "two": ("?",), "none": ()}
-    assert _notes(data, "<", 24) == found
+    assert _places(split_notes(data, "<", 24)) == found
     for cut in range(len(data)):
-        assert set(_notes(data[:cut], "<", 24)) <= {*found, "", *_prefixes(found)}
+        assert set(_places(split_notes(data[:cut], "<", 24))) <= {*found, "", *_prefixes(found)}
 
 
 def _prefixes(names: object) -> set[str]:

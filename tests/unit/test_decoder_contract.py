@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks, Decoder
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.dtrace.arguments import BpfArguments
+from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.prefixes import PrefixedDecoder

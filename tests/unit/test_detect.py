@@ -11,67 +11,71 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends import tracers
+from qtctl.backends import detect, tracers
+from qtctl.backends.base import Process
 from qtctl.backends.detect import (
     Signs,
     backends_from,
+    no_signs,
+    questions,
     signs_of_binary,
     signs_of_process,
     undecided,
+    with_answers,
 )
 from qtctl.backends.elf import Elf
+from qtctl.backends.table import TABLE
 from qtctl.model import Backend, Guest
 
-NOTHING = Signs(
-    has_trace_pattern=False,
-    has_trace_file=False,
-    has_trace_marker=False,
-    has_syslog_format=False,
-    needs_lttng_ust=False,
-    usdt_provider_qemu=False,
-    trace_marker_fd=False,
-)
-EVERYTHING = Signs(None, None, True, True, True, True, True, True, True)
-SIX = tuple(backend for backend in Backend if backend is not Backend.NOP)
+SIX = tuple(backend for backend in TABLE if backend != Backend.NOP)
 HELP_LOG = "Log items (comma separated):\nint  show interrupts\n"
+NO_COMMAND = "unknown command: 'trace-file'\r\n"
 
 
-def test_each_sign_alone() -> None:
-    assert backends_from(NOTHING) == (Backend.NOP,)
-    assert undecided(NOTHING) == ()
-    assert backends_from(EVERYTHING) == SIX
-    assert backends_from(Signs()) == ()
-    assert undecided(Signs()) == SIX
+def test_all_none_and_nothing_known() -> None:
+    assert tuple(no_signs()) == SIX
+    assert backends_from(dict.fromkeys(SIX, False)) == (Backend.NOP,)
+    assert undecided(dict.fromkeys(SIX, False)) == ()
+    assert backends_from(dict.fromkeys(SIX, True)) == SIX
+    assert backends_from(no_signs()) == ()
+    assert undecided(no_signs()) == SIX
 
 
 @pytest.mark.parametrize(
-    ("signs", "expected"),
+    ("before", "answers", "found"),
     [
-        (Signs(help_log=HELP_LOG + "trace:PATTERN   enable trace events\n"), (Backend.LOG,)),
-        (Signs(help_log=HELP_LOG, has_trace_pattern=True), ()),
-        (Signs(trace_file='Trace file "trace-1" off.\n'), (Backend.SIMPLE,)),
-        (Signs(trace_file=""), (Backend.SIMPLE,)),
-        (Signs(trace_file="unknown command: 'trace-file'\r\n", has_trace_file=True), ()),
+        (None, {Backend.LOG: HELP_LOG + "trace:PATTERN   enable trace events\n"}, True),
+        (True, {Backend.LOG: HELP_LOG}, False),
+        (None, {Backend.SIMPLE: 'Trace file "trace-1" off.\n'}, True),
+        (False, {Backend.SIMPLE: ""}, True),
+        (True, {Backend.SIMPLE: NO_COMMAND}, False),
     ],
 )
-def test_what_the_monitor_says_wins(signs: Signs, expected: tuple[Backend, ...]) -> None:
-    assert backends_from(signs) == expected
-    told = Backend.LOG if signs.help_log is not None else Backend.SIMPLE
-    assert told not in undecided(signs)
+def test_what_the_monitor_says_wins(
+    before: bool | None, answers: dict[Backend, str], found: bool
+) -> None:
+    signs = with_answers(dict.fromkeys(SIX, before), answers)
+    [asked] = answers
+    assert signs[asked] is found
+    assert all(signs[other] is before for other in SIX if other != asked)
+
+
+def test_the_monitor_is_asked_for_two_backends() -> None:
+    assert questions() == {Backend.LOG: "help log", Backend.SIMPLE: "trace-file"}
 
 
 def test_ftrace_needs_its_open_file_but_its_absence_needs_only_the_binary() -> None:
-    assert Backend.FTRACE in undecided(Signs(has_trace_marker=True))
-    assert Backend.FTRACE not in undecided(Signs(has_trace_marker=False))
-    assert backends_from(Signs(has_trace_marker=True, trace_marker_fd=True)) == (Backend.FTRACE,)
-    closed = Signs(has_trace_marker=True, trace_marker_fd=False)
-    assert Backend.FTRACE not in (*backends_from(closed), *undecided(closed))
+    part = TABLE[Backend.FTRACE].signs
+    assert part is not None
+    built_in, links = b"..trace_marker..", ["/dev/null", "/sys/kernel/tracing/trace_marker"]
+    assert part.in_process(Process(image=built_in)) is None
+    assert part.in_process(Process(image=b"...")) is False
+    assert part.in_process(Process(image=built_in, links=links)) is True
+    assert part.in_process(Process(image=built_in, links=links[:1])) is False
+    assert part.in_process(Process(links=links)) is True
 
 
-_FLAG = st.none() | st.booleans()
-
-
-@given(st.builds(Signs, st.none() | st.text(), st.none() | st.text(), *[_FLAG] * 7))
+@given(st.fixed_dictionaries({backend: st.none() | st.booleans() for backend in SIX}))
 def test_known_undecided_and_nop_never_mix(signs: Signs) -> None:
     found, open_questions = set(backends_from(signs)), set(undecided(signs))
     assert not found & open_questions
@@ -136,17 +140,10 @@ def signs_of(data: bytes, folder: Path) -> Signs:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_signs_in_a_binary(tmp_path: Path, order: str) -> None:
-    assert signs_of(write_elf(order=order), tmp_path) == Signs(
-        has_trace_pattern=False,
-        has_trace_file=False,
-        has_trace_marker=False,
-        has_syslog_format=False,
-        needs_lttng_ust=False,
-        usdt_provider_qemu=False,
-    )
+    assert signs_of(write_elf(order=order), tmp_path) == dict.fromkeys(SIX, False)
     ust = write_elf(needed="liblttng-ust.so.1", order=order)
-    assert signs_of(ust, tmp_path).needs_lttng_ust
-    assert signs_of(write_elf(provider="qemu", order=order), tmp_path).usdt_provider_qemu
+    assert signs_of(ust, tmp_path)[Backend.UST]
+    assert signs_of(write_elf(provider="qemu", order=order), tmp_path)[Backend.DTRACE]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +164,11 @@ def test_signs_that_only_look_alike(tmp_path: Path, data: bytes) -> None:
 
 def test_texts_in_a_binary(tmp_path: Path) -> None:
     signs = signs_of(write_elf(text=b"trace:PATTERN \0trace-file\0%s/trace_marker\0"), tmp_path)
-    assert (signs.has_trace_pattern, signs.has_trace_file, signs.has_trace_marker) == (True,) * 3
+    assert backends_from(signs) == (Backend.LOG, Backend.SIMPLE)
+    assert undecided(signs) == (Backend.FTRACE,)
     for others in (b"", LOG_TEXT):
         syslog = write_elf(text=others + EVENT_TEXT + b"\0" + LOG_TEXT)
-        assert signs_of(syslog, tmp_path).has_syslog_format
+        assert signs_of(syslog, tmp_path)[Backend.SYSLOG]
 
 
 def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None:
@@ -182,12 +180,11 @@ def test_a_binary_cut_or_garbled_anywhere_raises_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("provider", ["qemu", "python", None])
-def test_a_glance_at_the_probes(
+def test_tracers_in_a_process(
     tmp_path: Path, provider: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "maps").touch()
     whole = write_elf(provider=provider)
-    monkeypatch.setattr(tracers, "Path", lambda path: tmp_path / path.rpartition("/")[2])
+    monkeypatch.setattr(detect, "Path", lambda path: tmp_path / path.rpartition("/")[2])
     (tmp_path / "exe").write_bytes(whole)
     assert tracers.may_have_tracers(1) == (provider == "qemu")
     for at in range(1, len(whole), 3):
@@ -202,23 +199,24 @@ def guest(pid: int) -> Guest:
     return Guest(pid=pid, started=0, exe="", argv=())
 
 
-def test_a_process_with_trace_marker_open(tmp_path: Path) -> None:
+def test_a_process_with_trace_marker_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = tmp_path / "trace_marker"
     marker.touch()
-    assert signs_of_process(guest(os.getpid())).trace_marker_fd is False
-    with marker.open("wb"):
-        assert signs_of_process(guest(os.getpid())).trace_marker_fd is True
+    assert not signs_of_process(guest(os.getpid()))[Backend.FTRACE]
+    with marker.open("wb"), monkeypatch.context() as patch:
+        patch.setattr(detect, "Path", lambda path: tmp_path / "no such binary")
+        assert signs_of_process(guest(os.getpid()))[Backend.FTRACE] is True
 
 
 def test_a_process_that_may_not_be_read_leaves_all_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert signs_of_process(guest(4194304)) == Signs()
+    assert signs_of_process(guest(4194304)) == no_signs()
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "scandir", refuse)
     monkeypatch.setattr(Path, "open", refuse)
-    assert signs_of_process(guest(os.getpid())) == Signs()
+    assert signs_of_process(guest(os.getpid())) == no_signs()
 
 
 def test_a_binary_of_32_bits(tmp_path: Path) -> None:
@@ -231,8 +229,8 @@ def test_a_binary_of_32_bits(tmp_path: Path) -> None:
         body += data
     head = struct.pack("<HHIIIII6H", 3, 3, 1, 0, 0, 52 + len(body), 0, 52, 0, 0, 40, 3, 2)
     signs = signs_of(b"\x7fELF\1\1\1" + bytes(9) + head + body + headers, tmp_path)
-    assert signs.needs_lttng_ust is True
-    assert signs.usdt_provider_qemu is False
+    assert signs[Backend.UST] is True
+    assert signs[Backend.DTRACE] is False
 
 
 def test_the_libraries_of_a_real_binary() -> None:

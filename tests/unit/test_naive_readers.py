@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.dtrace.arguments import BpfArguments
+from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder

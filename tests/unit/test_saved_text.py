@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.syslog.repeats import REPEAT_LIMIT, lost_in, unsquashed
+from qtctl.backends.syslog.notices import REPEAT_LIMIT, expand_repeats, read_notice
 from qtctl.errors import QtctlError
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
@@ -108,10 +108,10 @@ def test_what_a_system_log_squashed_or_dropped_is_told(tmp_path: Path, declared:
 
 @given(st.binary(max_size=80), st.integers(0, 30))
 def test_lines_that_are_not_squashed_stay(noise: bytes, times: int) -> None:
-    assert unsquashed(noise) == (noise, 0)
-    lost_in(noise.decode("utf-8", "surrogateescape"))
+    assert expand_repeats(noise) == (noise, 0)
+    read_notice(noise)
     one = noise.replace(b"\n", b"").replace(b"\r", b"")
-    found, left = unsquashed(b"h p[1]: message repeated %d times: [ %s]\n" % (times, one))
+    found, left = expand_repeats(b"h p[1]: message repeated %d times: [ %s]\n" % (times, one))
     assert left == 0
     assert found.count(b"h p[1]: ") >= times
 

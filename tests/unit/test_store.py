@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.dtrace.arguments import BpfArguments
+from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.model import Backend, Control, GuestEvent, Mark
-from qtctl.recordings.packing import Rows, pack, unpack
+from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
+from qtctl.records.rows import Rows
 from tests.recordings import objects, read, write
 from tests.samples import FORMS, capture, declarations, event_table, forms, running
 

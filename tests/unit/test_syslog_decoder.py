@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.syslog.decoder import REPEAT_LIMIT, SyslogDecoder
+from qtctl.backends.syslog.decoder import SyslogDecoder
+from qtctl.backends.syslog.notices import REPEAT_LIMIT
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss

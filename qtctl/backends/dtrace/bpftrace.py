@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import mmap
 import os
@@ -20,10 +19,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtctl.backends.child_pipe import ChildPipe
+from qtctl.backends.dtrace.probes import PROVIDER, probe_notes
 from qtctl.backends.elf import Elf
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Declaration, Kind
@@ -35,8 +36,6 @@ TEXT_BYTES = 63
 _TEXTS_LIMIT = 4
 _PLAIN_ARGUMENTS = 6
 _BUFFER_PAGES = 1024
-_PIPE_BYTES = 1 << 20
-_READ_BYTES = 1 << 18
 _START_S = 10.0
 _PROBE_S = 1.0
 _END_S = 2.0
@@ -84,27 +83,18 @@ def probes_of(path: str | Path) -> dict[str, tuple[str, ...]]:
             Path(path).open("rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image,
         ):
-            elf = Elf(image)
-            section = elf.sections.get(b".note.stapsdt")
-            if section is None:
-                return {}
-            return _notes(elf.data(section), elf.order, 3 * elf.bits // 8)
-    except (OSError, ValueError, struct.error) as error:
+            return _places(probe_notes(Elf(image)))
+    except (OSError, ValueError, IndexError, struct.error) as error:
         raise Unsupported(f"cannot read the USDT probes of {path}: {error}", hint=_HINT) from error
 
 
-def _notes(data: bytes, order: str, skip: int) -> dict[str, tuple[str, ...]]:
+def _places(notes: Iterable[Sequence[bytes]]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    at = 0
-    while at + 12 <= len(data):
-        name_size, size, _ = struct.unpack_from(order + "III", data, at)
-        text = at + 12 + (name_size + 3 & ~3)
-        parts = data[text + skip : text + size].split(b"\0")
-        at = text + (size + 3 & ~3)
-        if len(parts) < 3 or parts[0] != b"qemu":
+    for note in notes:
+        if len(note) < 3 or note[0] != PROVIDER:
             continue
-        places = tuple(parts[2].decode("ascii").split())
-        name = parts[1].decode("ascii")
+        places = tuple(note[2].decode("ascii").split())
+        name = note[1].decode("ascii")
         if found.setdefault(name, places) != places:
             found[name] = ("?",) * len(places)
     return found
@@ -190,15 +180,10 @@ class Tracer:
     """A running bpftrace. Make it with :func:`start`."""
 
     def __init__(self, process: subprocess.Popen[bytes], said: int, probes: int) -> None:
-        assert process.stdout is not None
         self.process = process
         self.probes = probes
-        self.ended = False
+        self.pipe = ChildPipe(process)
         self._said = said
-        self._fd = process.stdout.fileno()
-        os.set_blocking(self._fd, False)
-        with contextlib.suppress(OSError):  # more than a user's share: the usual size will do
-            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def said(self) -> str:
         """Return what it said on stderr that tells why it ended: at most one line."""
@@ -224,32 +209,6 @@ class Tracer:
                     hint="fewer events, or another backend: qtctl tail --backend NAME",
                 )
             await asyncio.sleep(_POLL_S)
-
-    def read(self) -> bytes:
-        """Return what it printed since the last call, at most 256 KiB; does not block."""
-        chunks, size = [], 0
-        while size < _READ_BYTES and not self.ended:
-            try:
-                data = os.read(self._fd, _READ_BYTES)
-            except BlockingIOError:
-                break
-            self.ended = not data
-            chunks.append(data)
-            size += len(data)
-        return b"".join(chunks)
-
-    async def wait(self, timeout_s: float) -> None:
-        """Wait until it printed more, for at most ``timeout_s``."""
-        if self.ended:
-            await asyncio.sleep(min(timeout_s, _POLL_S))
-            return
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_s)
-        finally:
-            loop.remove_reader(self._fd)
 
     async def close(self) -> bool:
         """End it; tell whether the kernel has taken all its probes away by now.

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from qtctl.backends.base import Clocks, Request
 from qtctl.backends.dtrace import bpftrace
-from qtctl.backends.dtrace.decoder import BpfArguments, BpfDecoder
+from qtctl.backends.dtrace.arguments import BpfArguments
+from qtctl.backends.dtrace.decoder import BpfDecoder
+from qtctl.backends.unix_time import unix_offset_ns
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Argument, Guest
 from qtctl.records.items import Items
@@ -35,7 +37,7 @@ class DtraceFeed:
         self.taken = 0
         self._tracer = tracer
         self._decoder = decoder
-        self._session = request.session
+        self._site = request.site
         self._pid = pid
         self._offset_ns = offset_ns
         self._settle_ns = 0
@@ -51,11 +53,11 @@ class DtraceFeed:
         Raises:
             QtctlError: bpftrace ended, and the guest did not.
         """
-        data = self._tracer.read()
+        data = self._tracer.pipe.read()
         self.taken += len(data)
         if data:
             return self._decoder.feed(data, self._clocks())
-        if self._tracer.ended and not self._session.guest_ended():
+        if self._tracer.pipe.ended and not self._site.guest_ended():
             code, why = self._tracer.process.poll(), self._tracer.said()
             raise QtctlError(
                 f"bpftrace ended while it followed guest {self._pid}"
@@ -72,7 +74,7 @@ class DtraceFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until bpftrace has printed, for at most ``timeout_s``."""
-        await self._tracer.wait(timeout_s)
+        await self._tracer.pipe.wait(timeout_s)
         return []
 
     async def settle(self) -> None:
@@ -85,7 +87,7 @@ class DtraceFeed:
 
     def settled(self) -> bool:
         """Tell whether every CPU has handed over what it had."""
-        if self._tracer.ended:
+        if self._tracer.pipe.ended:
             return True
         passed = sum(at > self._settle_ns for at in self._decoder.alive.values())
         if passed >= (os.cpu_count() or 1):
@@ -100,7 +102,7 @@ class DtraceFeed:
         """End bpftrace; the kernel takes its probes away."""
         if not await self._tracer.close():
             count = self._tracer.probes
-            self._session.notices.append(
+            self._site.notices.append(
                 f"bpftrace has ended; the kernel goes on removing its {count} probes by itself"
             )
 
@@ -114,17 +116,17 @@ async def open_feed(request: Request) -> DtraceFeed:
         Unsupported: the guest is not on this machine, none of the events is a probe, there are
             too many, or bpftrace is missing or refuses.
     """
-    guest = request.session.guest
+    guest = request.site.guest
     if guest is None:
         raise Unsupported(
-            f"the process behind {request.session.where} is not on this machine",
+            f"the process behind {request.site.where} is not on this machine",
             hint="run qtctl where QEMU runs",
         )
     binary = f"/proc/{guest.pid}/exe"
     chosen, arguments = _plan(request, guest, binary)
     mark = f" |{secrets.token_hex(8)}| "
     program = bpftrace.program_for(chosen, binary, mark)
-    offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    offset_ns = unix_offset_ns(time.CLOCK_BOOTTIME)
     tracer = bpftrace.start(program, guest.pid, len(chosen), os.environ)
     try:
         await tracer.attached()
@@ -153,7 +155,7 @@ def _plan(
         chosen.append(event)
         if declaration is not None:
             arguments[index] = declaration.arguments
-    notices = request.session.notices
+    notices = request.site.notices
     if not chosen:
         raise Unsupported(
             f"guest {guest.pid} has no USDT probe that can be followed for {_some(absent)}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,25 +14,20 @@ from qtctl.backends.ftrace import shared as ftraceshared
 from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ftrace.tracefs import TracePipe
+from qtctl.backends.ftrace.undo import close_at_end
+from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import NothingMatched, Unsupported
 from qtctl.events.patterns import Selection, near
 from qtctl.leases.journal import Resource
-from qtctl.model import Backend, Guest
-from qtctl.monitor.client import Monitor
+from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 if TYPE_CHECKING:
     from qtctl.leases.journal import Owner
 
 KIND = "tracefs"
-_OFFSET_AGE_NS = 1_000_000_000
-_OFFSET_STEP_NS = 100_000
-"""A difference between the clocks that is no error of measuring it."""
 _SHARED_WAIT_S = 0.05
 """The shared buffer may wake its reader only once it is half full."""
-
-# An instance cannot be removed while its pipe is open, and a lease ends before its feed is closed.
-_pipes: weakref.WeakValueDictionary[str, TracePipe] = weakref.WeakValueDictionary()
 
 
 class FtraceFeed:
@@ -47,8 +41,7 @@ class FtraceFeed:
         self._settling = self._settled = False
         self._lines = self._behind = 0
         self._before: int | None = None
-        self._offset_ns = ftrace.realtime_offset_ns()
-        self._measured_ns = time.monotonic_ns()
+        self._offset = UnixOffset()
         self._uncounted = pipe.uncounted()
 
     @property
@@ -66,21 +59,13 @@ class FtraceFeed:
         data = self._pipe.read()
         self._lines += data.count(b"\n")
         self._behind, self._before = 0, None
-        clocks = Clocks(time.time_ns(), self._offset(bool(data)))
+        clocks = Clocks(time.time_ns(), self._offset.ns())
         items = self._decoder.feed(data, clocks) if data else []
         if self._pipe.dry:
             # The kernel hands over whole records: nothing more of the last one will come.
             items += self._decoder.flush(clocks)
             self._settled = settling
         return items
-
-    def _offset(self, used: bool) -> int:
-        now = time.monotonic_ns()
-        if used and now - self._measured_ns > _OFFSET_AGE_NS:
-            fresh, self._measured_ns = ftrace.realtime_offset_ns(), now
-            if abs(fresh - self._offset_ns) > _OFFSET_STEP_NS:
-                self._offset_ns = fresh
-        return self._offset_ns
 
     def keep_up(self) -> None:
         """Look how much waits; the kernel itself counts what it overwrites."""
@@ -118,7 +103,7 @@ class FtraceFeed:
 
     def finish(self) -> Items:
         """Return what was begun and never ended, and what the kernel dropped without a line."""
-        clocks = Clocks(time.time_ns(), self._offset_ns)
+        clocks = Clocks(time.time_ns(), self._offset.ns())
         items = self._decoder.flush(clocks)
         more = self._pipe.uncounted() - self._uncounted
         return [*items, Loss(Backend.FTRACE, more, clocks.now_ns)] if more > 0 else items
@@ -153,7 +138,8 @@ async def open_feed(request: Request) -> FtraceFeed:
     Raises:
         Unsupported: tracefs cannot be reached, or the guest was started where it could not be.
     """
-    guest, session = request.session.guest, request.session
+    site = request.site
+    guest = site.guest
     if guest is None:
         raise Unsupported(
             "the kernel's trace is read on the guest's own machine, and its process is not seen",
@@ -164,14 +150,14 @@ async def open_feed(request: Request) -> FtraceFeed:
     private = ftrace.has_private(root)
     folder = root / "instances" / f"qtctl-{request.owner.pid}-{request.owner.serial}"
     if private:
-        await session.leasing.hold(request.owner, Resource(KIND, {"instance": str(folder)}))
+        await site.leasing.hold(request.owner, Resource(KIND, {"instance": str(folder)}))
         await asyncio.to_thread(ftrace.make_instance, folder, guest.pid, request.kernel)
         pipe, timed = TracePipe(folder), True
         source = f"the tracefs instance {folder.name}"
     else:
         pipe, timed = await _open_shared(request, root)
         source = "the shared buffer of tracefs"
-    _pipes[str(folder if private else root)] = pipe
+    close_at_end(pipe)
     decoder = TraceDecoder(
         request.table,
         pid=guest.pid,
@@ -193,33 +179,13 @@ async def _open_shared(request: Request, root: Path) -> tuple[TracePipe, bool]:
     owner: Owner = request.owner
     try:
         found = ftraceshared.find(root, own=pipe.fileno())
-        await request.session.leasing.hold(owner, Resource(KIND, found.facts()))
+        await request.site.leasing.hold(owner, Resource(KIND, found.facts()))
         ftraceshared.prepare(found)
     except BaseException:
         pipe.close()
         raise
-    request.session.notices.append(
+    request.site.notices.append(
         "this kernel has no copy_trace_marker: the trace buffer that everybody shares is read, "
         "and what is read is gone for others"
     )
     return pipe, found.timed
-
-
-async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
-    """Remove the instance, or put back the settings of the shared buffer."""
-    return await asyncio.to_thread(_end, resource)
-
-
-def _end(resource: Resource) -> str:
-    place = resource.facts.get("instance") or resource.facts["shared"]
-    pipe = _pipes.pop(place, None)
-    if pipe is not None:
-        pipe.close()
-    if "instance" in resource.facts:
-        return ftrace.remove_instance(Path(place))
-    return ftraceshared.put_back(resource.facts)
-
-
-def discard(resource: Resource) -> None:
-    """Remove what was made for a guest that has ended."""
-    _end(resource)

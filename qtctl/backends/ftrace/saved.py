@@ -9,7 +9,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import no_record
 from qtctl.backends.ftrace.decoder import TraceDecoder
-from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
 from qtctl.events.declarations import Declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.event_table import EventTable
@@ -25,11 +25,19 @@ _WRITTEN = re.compile(
 )
 
 
-def is_ftrace(head: bytes) -> bool:
-    """Tell whether most lines in the begin of a file have the heads of ftrace, or are its notes."""
+def fit(path: Path, head: bytes | None) -> Fit:
+    """Look whether most lines in the begin of a file have the heads of ftrace, or are its notes."""
+    if head is None:
+        return Fit.NO
     sample = head[: head.rfind(b"\n", 0, _SNIFF_BYTES) + 1]
     lines = sum(not line.startswith(b"#") for line in sample.splitlines())
-    return lines < 2 * len(_HEAD.findall(sample))
+    return Fit.LIKELY if lines < 2 * len(_HEAD.findall(sample)) else Fit.NO
+
+
+def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> FtraceFile:
+    """Open a file of this kind; see :class:`FtraceFile`."""
+    assert file is not None
+    return FtraceFile(file, events_all)
 
 
 class FtraceFile:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +22,6 @@ __all__ = [
     "kernel_events",
     "make_instance",
     "owner_of",
-    "realtime_offset_ns",
     "remove_instance",
 ]
 
@@ -194,17 +192,6 @@ def _write(path: Path, text: str) -> None:
         raise
     finally:
         os.close(handle)
-
-
-def realtime_offset_ns() -> int:
-    """Return Unix time minus CLOCK_MONOTONIC (the buffer clock ``mono``), in ns, to about 1 us."""
-    tries = []
-    for _ in range(5):
-        before = time.monotonic_ns()
-        now = time.time_ns()
-        after = time.monotonic_ns()
-        tries.append((after - before, now - (before + after) // 2))
-    return min(tries)[1]
 
 
 def owner_of(thread: int) -> int | None:

@@ -5,35 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtctl.backends.arrival import located_log
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, Request, Site
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.target import LogTarget, Reach, has_inode, put_back, redirect, refusal
+from qtctl.backends.log.target import LogTarget, Reach, has_inode, redirect, refusal
 from qtctl.backends.spool.growing import GrowingFile, Skipped
-from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
+from qtctl.backends.spool.leased import leased_spool, shared_spool
+from qtctl.backends.spool.spool import start_keeper
 from qtctl.errors import QtctlError, Unsupported
-from qtctl.leases.journal import Resource
-from qtctl.model import Backend, Guest
-from qtctl.monitor.client import Monitor
+from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
-if TYPE_CHECKING:
-    from qtctl.session.session import Session
-
+KIND = "log"
 _RECHECK_S = 2.0
 
 
 class LogFeed:
     """What one guest logs, as batches and losses. Make it with :func:`open_feed`."""
 
-    def __init__(
-        self, session: Session, file: GrowingFile, decoder: LogDecoder, source: str
-    ) -> None:
+    def __init__(self, site: Site, file: GrowingFile, decoder: LogDecoder, source: str) -> None:
         self.source = source
-        self._session = session
+        self._site = site
         self._file = file
         self._end = 0
         self._decoder = decoder
@@ -55,7 +48,7 @@ class LogFeed:
     def _look_for_room(self) -> Items:
         """Tell, once each time, that the disk is full: QEMU itself tells nobody."""
         now = time.monotonic()
-        guest = self._session.guest
+        guest = self._site.guest
         if guest is None or now - self._looked < _RECHECK_S:
             return []
         before, self._full = self._full, self._file.is_full(root=guest.uid == 0)
@@ -63,7 +56,7 @@ class LogFeed:
         if before or not self._full:
             return []
         if not self._told_full:
-            self._session.notices.append(
+            self._site.notices.append(
                 f"the disk of {self.source} is full: QEMU loses lines without a word"
             )
         self._told_full = True
@@ -103,7 +96,7 @@ class LogFeed:
         return self._look_for_room() or await self._follow_move()
 
     async def _follow_move(self) -> Items:
-        guest = self._session.guest
+        guest = self._site.guest
         if guest is None or has_inode(guest.pid, self._file.inode()):
             return []
         known = not self._log_unknown
@@ -116,20 +109,19 @@ class LogFeed:
             file = _open_target(guest.pid, target)
             self._file.close()
             self._file, self.source = file, str(target)
-            self._session.notices.append(f"the log moved to {target}")
+            self._site.notices.append(f"the log moved to {target}")
             return [Loss(Backend.LOG, None, time.time_ns())]
         return []
 
     async def _where_now(self) -> LogTarget:
         """Return where a log went that is no longer here; that is checked once, and reported."""
-        session = self._session
-        target = await session.log_target()
+        target = await self._site.log_target()
         if target.certain or self._log_unknown:
             return target if target.certain else LogTarget(Reach.MOVED)
-        target = await located_log(session)
+        target = await located_log(self._site)
         if not target.certain:
             self._log_unknown = True
-            session.notices.append(f"the log has left {self.source}; it goes to {target}")
+            self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
             return LogTarget(Reach.MOVED)
         return target
 
@@ -150,9 +142,9 @@ async def open_feed(request: Request) -> LogFeed:
     Raises:
         Unsupported: the log can neither be read nor redirected; it is as it was.
     """
-    session, owner = request.session, request.owner
-    guest = session.guest
-    target = await located_log(session)
+    site, owner = request.site, request.owner
+    guest = site.guest
+    target = await located_log(site)
     if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD, Reach.MOVED):
         raise refusal(target)
     decoder = LogDecoder(request.table, pid=guest.pid)
@@ -164,51 +156,23 @@ async def open_feed(request: Request) -> LogFeed:
                 f"the log of guest {guest.pid}, {target}, cannot be read: {error.strerror}",
                 hint="run qtctl as the user that owns the log",
             ) from error
-        for shared in await session.leasing.held("log"):
-            if _is_file(shared.facts["spool"], file.inode()):
-                end = file.offset
-                file.close()
-                await session.leasing.hold(owner, shared)
-                file = GrowingFile(shared.facts["spool"], offset=end, spool=True)
-                return LogFeed(session, file, decoder, "the spool of another qtctl")
-        return LogFeed(session, file, decoder, str(target))
-    loop = asyncio.get_running_loop()
-
-    def journal(planned: Spool) -> None:
-        facts = {"undo": target.undo, "spool": str(planned.path)}
-        held = session.leasing.hold(owner, Resource("log", facts))
-        asyncio.run_coroutine_threadsafe(held, loop).result()
-
-    spool = await asyncio.to_thread(make_spool, guest, journal)
+        shared = await shared_spool(site, owner, KIND, file.inode())
+        if shared is None:
+            return LogFeed(site, file, decoder, str(target))
+        end = file.offset
+        file.close()
+        file = GrowingFile(shared, offset=end, spool=True)
+        return LogFeed(site, file, decoder, "the spool of another qtctl")
+    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo})
     file = GrowingFile(spool.path, offset=0, spool=True)
     try:
         await asyncio.to_thread(start_keeper, spool.path, guest.pid)
-        await redirect(session.monitor, guest, target, spool)
+        await redirect(site.monitor, guest, target, spool)
     except (QtctlError, OSError):
         file.close()
         raise
     if target.undo == "/dev/null" and target.reach in (Reach.SOCKET, Reach.PIPE):
-        session.notices.append(
+        site.notices.append(
             f"{target}, cannot be opened again safely: the log will end in /dev/null"
         )
-    return LogFeed(session, file, decoder, f"a spool (the log went to {target})")
-
-
-def _is_file(path: str, inode: tuple[int, int]) -> bool:
-    with contextlib.suppress(OSError):
-        state = Path(path).stat()
-        return (state.st_dev, state.st_ino) == inode
-    return False
-
-
-async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
-    """Point the log back where it went, and remove the spool."""
-    spool = Path(resource.facts["spool"])
-    note = await put_back(monitor, guest, resource.facts["undo"], spool)
-    remove_spool(spool)
-    return note
-
-
-def discard(resource: Resource) -> None:
-    """Remove the spool of a guest that has ended."""
-    remove_spool(Path(resource.facts["spool"]))
+    return LogFeed(site, file, decoder, f"a spool (the log went to {target})")

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.recordings.packing import Rows
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
+from qtctl.records.rows import Rows
 
 __all__ = ["PrefixedDecoder", "words_before"]
 

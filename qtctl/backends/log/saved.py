@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, looks_foreign, no_record
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
-from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
-from qtctl.backends.syslog.repeats import begins_to_drop, lost_in, may_tell_of_losses, unsquashed
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
+from qtctl.backends.syslog.notices import expand_repeats, may_hold_notice, read_notice
 from qtctl.events.declarations import Declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
@@ -21,6 +22,18 @@ from qtctl.records.items import Item, Items, Loss
 from qtctl.text.style import counted
 
 _CARRY_BYTES = 1 << 20
+_UNIT = re.compile(rb"qemu|kvm|libvirt")
+
+
+def fit(path: Path, head: bytes | None) -> Fit:
+    """Take what is no file of another kind for log text."""
+    return Fit.NO if head is None else Fit.TEXT
+
+
+def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> LogFile:
+    """Open a file of this kind; see :class:`LogFile`."""
+    assert file is not None
+    return LogFile(file, events_all)
 
 
 class LogFile:
@@ -33,7 +46,7 @@ class LogFile:
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         head = self._head = file.at(0, SAMPLE_BYTES)
         check_readable(head, str(file.path))
-        sample = unsquashed(head)[0]
+        sample = expand_repeats(head)[0]
         known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
         if known is None or (looks_foreign(head) and not _readable(known[0], sample)):
             raise no_record(head, str(file.path))
@@ -96,7 +109,7 @@ class LogFile:
         if len(data) - cut > _CARRY_BYTES:
             cut = len(data)
         self._carry = data[cut:]
-        return unsquashed(data[:cut])
+        return expand_repeats(data[:cut])
 
     def _with_losses(self, batch: Batch) -> list[Item]:
         """Cut a batch where a log daemon says that it dropped something of a QEMU."""
@@ -104,11 +117,9 @@ class LogFile:
         texts = batch.groups().get(-1)
         items: list[Item] = []
         first = 0
-        if texts is not None and may_tell_of_losses(batch.data):
+        if texts is not None and may_hold_notice(batch.data):
             for row in texts.tolist():
-                line = batch.text(row)
-                lost = lost_in(line)
-                self._dropping = begins_to_drop(line) or (self._dropping and not lost)
+                lost = self._dropped(batch.text(row).encode("utf-8", "surrogateescape"))
                 if lost:
                     before = int(np.searchsorted(events, row))
                     time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
@@ -120,6 +131,15 @@ class LogFile:
         if first < len(batch):
             items.append(batch.select(np.arange(first, len(batch))) if first else batch)
         return items
+
+    def _dropped(self, line: bytes) -> int:
+        """Return how many messages of a QEMU a log daemon reports as dropped; 0 if none."""
+        notice = read_notice(line)
+        if notice is None or not (b"qemu" in notice.name or _UNIT.search(notice.unit)):
+            return 0
+        if notice.pid or notice.lost:
+            self._dropping = not notice.lost
+        return notice.lost
 
     @property
     def problem(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from qtctl.model import Kind
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 
-__all__ = ["SimpleReader"]
+__all__ = ["SimpleReader", "reader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,15 @@ class SimpleReader:
     All declared arguments are read, also those that the format does not print.
     """
 
+    binary: ClassVar[bool] = True
+
     def __init__(self, table: EventTable) -> None:
         self._table = table
         self._layouts: dict[int, _Layout | None] = {}
+
+    def stored(self) -> dict[str, str]:
+        """Return what :func:`reader` needs."""
+        return {"arguments": "simple"}
 
     def read(
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
@@ -93,3 +101,8 @@ class SimpleReader:
             tuple(argument.kind is Kind.STRING for argument in declaration.arguments),
             tuple(argument.signed for argument in declaration.arguments),
         )
+
+
+def reader(table: EventTable, facts: Mapping[str, object]) -> SimpleReader:
+    """Return the reader for recorded rows."""
+    return SimpleReader(table)

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, Request, Site
 from qtctl.backends.log.target import has_inode
 from qtctl.backends.simple.decoder import SimpleDecoder, check_header
 from qtctl.backends.simple.target import (
@@ -17,31 +15,28 @@ from qtctl.backends.simple.target import (
     TraceFile,
     find_file,
     flush,
-    put_back,
     read_status,
     redirect,
     refusal,
 )
 from qtctl.backends.spool.growing import BUSY_LAG_BYTES, KEEP_BEHIND_BYTES, MAX_LAG_BYTES, Skipped
 from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
-from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
+from qtctl.backends.spool.leased import leased_spool, shared_spool
+from qtctl.backends.spool.spool import Spool, start_keeper
+from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
-from qtctl.leases.journal import Resource
 from qtctl.model import Backend, Clock, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
 
-if TYPE_CHECKING:
-    from qtctl.session.session import Session
-
+KIND = "simple"
 BUSY_TICK_S = 0.05
 IDLE_TICK_S = 0.2
 """How often QEMU is asked to write out what it gathered, while something comes and while not."""
 _FLOWING_BYTES = 64 << 10
 """QEMU writes by itself once it has gathered this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
 _RECHECK_S = 2.0
-_CLOCK_STEP_NS = 1_000_000
 _QUIET_S = 0.03
 _QUIET_TURNS = 16
 
@@ -51,7 +46,7 @@ class SimpleFeed:
 
     def __init__(
         self,
-        session: Session,
+        site: Site,
         file: GrowingRecords,
         decoder: SimpleDecoder,
         source: str,
@@ -60,14 +55,14 @@ class SimpleFeed:
     ) -> None:
         self.source = source
         self.taken = 0
-        self._session = session
+        self._site = site
         self._file = file
         self._decoder = decoder
         self._spool = spool
         self._end = 0
         self._waiting: Items = []
-        self._clock = _Clock()
-        self._flusher = _Flusher(session.monitor)
+        self._offset = UnixOffset()
+        self._flusher = _Flusher(site.monitor)
         self._checked = time.monotonic()
         self._told: set[str] = set()
 
@@ -114,7 +109,7 @@ class SimpleFeed:
         return out
 
     def _clocks(self) -> Clocks:
-        return Clocks(time.time_ns(), self._clock.offset_ns())
+        return Clocks(time.time_ns(), self._offset.ns())
 
     async def pass_over_old(self) -> None:
         """Pass over what QEMU had kept, or dropped, while its file was off: not of our time."""
@@ -133,7 +128,7 @@ class SimpleFeed:
     def finish(self) -> Items:
         """Return what a guest that has ended left half written."""
         out, self._waiting = self._waiting, []
-        return out + (self._decoder.flush(self._clocks()) if self._session.guest_ended() else [])
+        return out + (self._decoder.flush(self._clocks()) if self._site.guest_ended() else [])
 
     async def settle(self) -> None:
         """Have all written out, and note where the file ends now."""
@@ -157,7 +152,7 @@ class SimpleFeed:
 
     async def _check(self) -> Items:
         """See that the guest still writes where we read, and can."""
-        guest = self._session.guest
+        guest = self._site.guest
         if guest is None:
             return []
         if has_inode(guest.pid, self._file.inode()):
@@ -165,7 +160,7 @@ class SimpleFeed:
             if self._file.is_full(root=guest.uid == 0) and self._tell(full):
                 return [Loss(Backend.SIMPLE, None, time.time_ns())]
             return []
-        found = find_file(guest, await read_status(self._session.monitor))
+        found = find_file(guest, await read_status(self._site.monitor))
         if self._file.behind():
             return []
         if found.reach is Reach.OFF:
@@ -185,30 +180,13 @@ class SimpleFeed:
         new = text not in self._told
         if new:
             self._told.add(text)
-            self._session.notices.append(text)
+            self._site.notices.append(text)
         return new
 
     async def close(self) -> None:
         """Close the file; where the trace goes is not changed here."""
         await self._flusher.close()
         self._file.close()
-
-
-class _Clock:
-    """What leads from QEMU's CLOCK_MONOTONIC to Unix time, in ns; changed when that was set."""
-
-    def __init__(self) -> None:
-        self._offset_ns = self._now_ns()
-
-    @staticmethod
-    def _now_ns() -> int:
-        return time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-
-    def offset_ns(self) -> int:
-        now_ns = self._now_ns()
-        if abs(now_ns - self._offset_ns) > _CLOCK_STEP_NS:
-            self._offset_ns = now_ns
-        return self._offset_ns
 
 
 class _Flusher:
@@ -259,14 +237,14 @@ async def open_feed(request: Request) -> SimpleFeed:
     Raises:
         Unsupported: the trace can neither be read nor redirected; it is as it was.
     """
-    session = request.session
-    guest = session.guest
+    site = request.site
+    guest = site.guest
     if guest is None:
         raise Unsupported(
             "the trace file of this guest cannot be read: its process cannot be seen from here",
             hint="run qtctl on the guest's own machine, as the user that runs it",
         )
-    found = find_file(guest, await read_status(session.monitor))
+    found = find_file(guest, await read_status(site.monitor))
     decoder = SimpleDecoder(request.table, clock=Clock.REALTIME, pid=guest.pid)
     if found.reach is Reach.FILE:
         return await _follow(request, guest, found, decoder)
@@ -279,8 +257,8 @@ async def _follow(
     request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
 ) -> SimpleFeed:
     """Read the file in use from its end; its begin tells what the events are called."""
-    session = request.session
-    await flush(session.monitor)
+    site = request.site
+    await flush(site.monitor)
     try:
         file = GrowingRecords(f"/proc/{guest.pid}/fd/{found.fd}")
     except OSError as error:
@@ -290,68 +268,40 @@ async def _follow(
         ) from error
     source, is_spool = found.name, False
     try:
-        for shared in await session.leasing.held("simple"):
-            if _is_file(shared.facts["spool"], file.inode()):
-                await session.leasing.hold(request.owner, shared)
-                end = file.offset
-                file.close()
-                file = GrowingRecords(shared.facts["spool"], offset=end, spool=True)
-                source, is_spool = "the spool of another qtctl", True
-                break
+        shared = await shared_spool(site, request.owner, KIND, file.inode())
+        if shared is not None:
+            end = file.offset
+            file.close()
+            file = GrowingRecords(shared, offset=end, spool=True)
+            source, is_spool = "the spool of another qtctl", True
         head = await asyncio.to_thread(file.head)
         check_header(head, found.name)
         decoder.preload(head, file.offset)
     except (QtctlError, OSError):
         file.close()
         raise
-    return SimpleFeed(session, file, decoder, source, spool=is_spool)
+    return SimpleFeed(site, file, decoder, source, spool=is_spool)
 
 
 async def _redirected(
     request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
 ) -> SimpleFeed:
-    session, loop = request.session, asyncio.get_running_loop()
+    site = request.site
 
-    def journal(planned: Spool) -> None:
-        facts = {
-            "undo": found.name,
-            "on": "yes" if found.reach is Reach.NULL else "no",
-            "spool": str(planned.path),
-            "seen": planned.seen,
-        }
-        held = session.leasing.hold(request.owner, Resource("simple", facts))
-        asyncio.run_coroutine_threadsafe(held, loop).result()
+    def facts(planned: Spool) -> dict[str, str]:
+        on = "yes" if found.reach is Reach.NULL else "no"
+        return {"undo": found.name, "on": on, "seen": planned.seen}
 
-    spool = await asyncio.to_thread(make_spool, guest, journal)
+    spool = await leased_spool(site, guest, request.owner, KIND, facts)
     file = GrowingRecords(spool.path, offset=0, spool=True)
     was = "was off" if found.reach is Reach.OFF else f"was {found.name}"
-    feed = SimpleFeed(session, file, decoder, f"a spool (the trace file {was})", spool=True)
+    feed = SimpleFeed(site, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
         await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=HEAD_BYTES)
-        await redirect(session.monitor, guest, found, spool)
-        await flush(session.monitor)
+        await redirect(site.monitor, guest, found, spool)
+        await flush(site.monitor)
         await feed.pass_over_old()
     except (QtctlError, OSError):
         file.close()
         raise
     return feed
-
-
-def _is_file(path: str, inode: tuple[int, int]) -> bool:
-    with contextlib.suppress(OSError):
-        state = Path(path).stat()
-        return (state.st_dev, state.st_ino) == inode
-    return False
-
-
-async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
-    """Point the trace file back to what it was, and remove the spool."""
-    facts = resource.facts
-    note = await put_back(monitor, facts["undo"], facts["on"] == "yes", facts["seen"])
-    remove_spool(Path(facts["spool"]))
-    return note
-
-
-def discard(resource: Resource) -> None:
-    """Remove the spool of a guest that has ended."""
-    remove_spool(Path(resource.facts["spool"]))

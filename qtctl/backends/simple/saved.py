@@ -6,8 +6,8 @@ from pathlib import Path
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import best_installed, read_declarations
-from qtctl.backends.saved import SAMPLE_BYTES, PlainFile
-from qtctl.backends.simple.decoder import SimpleDecoder, check_header, read_names
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
+from qtctl.backends.simple.decoder import SimpleDecoder, check_header, is_simple, read_names
 from qtctl.events.declarations import Declarations
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
@@ -15,6 +15,17 @@ from qtctl.text.style import counted
 
 _FEWEST = 0.5
 """Share of a file's events that declarations must know to be taken for the right ones."""
+
+
+def fit(path: Path, head: bytes | None) -> Fit:
+    """Look for the magic number."""
+    return Fit.CERTAIN if head is not None and is_simple(head) else Fit.NO
+
+
+def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> SimpleFile:
+    """Open a file of this kind; see :class:`SimpleFile`."""
+    assert file is not None
+    return SimpleFile(file, events_all)
 
 
 class SimpleFile:

@@ -9,7 +9,6 @@ UNIT``; ``message repeated N times: [ TEXT]`` stands for N messages.
 
 from __future__ import annotations
 
-import re
 import time
 
 import numpy as np
@@ -19,6 +18,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.splitting import Arrays, RowBuffers
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
+from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
@@ -27,12 +27,7 @@ from qtctl.records.items import Items, Loss
 __all__ = ["LINE_LIMIT", "SyslogDecoder"]
 
 LINE_LIMIT = 1 << 16
-REPEAT_LIMIT = 1 << 16
-"""How many records one line may become; of more, the rest is counted."""
 _DAY_S = 86400
-_LOST = re.compile(rb"\[pid: (\d+),.*: (\d{1,18}) messages lost due to rate-limiting")
-_BEGIN = re.compile(rb"\[pid: (\d+),.*begin to drop messages due to rate-limiting")
-_SUPPRESSED = re.compile(rb"Suppressed (\d{1,18}) messages from (\S+)")
 
 
 class SyslogDecoder:
@@ -127,14 +122,13 @@ class SyslogDecoder:
 
     def _dropped(self, line: bytes) -> int:
         """Return how many of the guest's messages a log daemon reports as dropped; 0 if none."""
-        if (lost := _LOST.search(line)) and int(lost[1]) == self._pid:
-            self.dropping = False
-            return int(lost[2])
-        if (begin := _BEGIN.search(line)) and int(begin[1]) == self._pid:
-            self.dropping = True
-        if (unit := _SUPPRESSED.search(line)) and self._unit and unit[2] == self._unit:
-            return int(unit[1])
-        return 0
+        notice = read_notice(line)
+        if notice is None:
+            return 0
+        if notice.pid == self._pid:
+            self.dropping = not notice.lost
+            return notice.lost
+        return notice.lost if self._unit and notice.unit == self._unit else 0
 
     def _add(
         self,

@@ -7,9 +7,8 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, Request, Site
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import Daemon
@@ -19,9 +18,6 @@ from qtctl.errors import Unsupported
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
-if TYPE_CHECKING:
-    from qtctl.session.session import Session
-
 _RECHECK_S = 1.0
 _LOOK_S = 0.05
 
@@ -29,11 +25,9 @@ _LOOK_S = 0.05
 class SyslogFeed:
     """What one guest says to the system log. Make it with :func:`open_feed`."""
 
-    def __init__(
-        self, session: Session, daemon: Daemon, source: _Source, decoder: SyslogDecoder
-    ) -> None:
+    def __init__(self, site: Site, daemon: Daemon, source: _Source, decoder: SyslogDecoder) -> None:
         self.source = str(source)
-        self._session = session
+        self._site = site
         self._daemon = daemon
         self._from = source
         self._decoder = decoder
@@ -81,7 +75,7 @@ class SyslogFeed:
         if not self._daemon.alive():
             if not self._gone:
                 self._gone = True
-                self._session.notices.append(
+                self._site.notices.append(
                     f"{self._daemon} has ended: what the guest says meanwhile is lost"
                 )
                 return lost
@@ -92,7 +86,7 @@ class SyslogFeed:
         return []
 
     def _reopen(self) -> None:
-        guest = self._session.guest
+        guest = self._site.guest
         assert guest is not None
         self._daemon = syslog.find_daemon()
         fresh = _open_source(self._daemon, guest.pid)
@@ -114,7 +108,7 @@ class SyslogFeed:
         clocks = Clocks(time.time_ns())
         items = self._decoder.flush(clocks)
         if self._decoder.dropping:
-            self._session.notices.append(
+            self._site.notices.append(
                 f"{self._daemon} dropped messages of the guest (its rate limit) and tells how many "
                 "only with a later message of the guest"
             )
@@ -223,8 +217,8 @@ async def open_feed(request: Request) -> SyslogFeed:
     Raises:
         Unsupported: nobody serves it, or what it writes cannot be read.
     """
-    session = request.session
-    guest = session.guest
+    site = request.site
+    guest = site.guest
     if guest is None:
         raise Unsupported(
             "the system log is read on the guest's own machine, and its process is not seen",
@@ -232,7 +226,7 @@ async def open_feed(request: Request) -> SyslogFeed:
         )
     daemon = await asyncio.to_thread(syslog.find_daemon)
     if daemon.journald and os.geteuid() not in (0, guest.uid):
-        session.notices.append("the journal may hide what another user's guest says")
+        site.notices.append("the journal may hide what another user's guest says")
     source = await asyncio.to_thread(_open_source, daemon, guest.pid)
     decoder = SyslogDecoder(request.table, pid=guest.pid, unit=syslog.unit_of(guest.pid))
-    return SyslogFeed(session, daemon, source, decoder)
+    return SyslogFeed(site, daemon, source, decoder)

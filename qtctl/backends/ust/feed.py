@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import os
 import subprocess
 import time
 from collections.abc import Sequence
 from os.path import commonprefix
 
 from qtctl.backends.base import Clocks, Request
+from qtctl.backends.child_pipe import ChildPipe
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.errors import LinkLost, Unsupported
 from qtctl.events.patterns import cover
 from qtctl.leases.journal import Resource
-from qtctl.model import Backend, Guest
-from qtctl.monitor.client import Monitor
+from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 KIND = "lttng"
-_READ_BYTES = 1 << 18
-_PIPE_BYTES = 1 << 20
 _SAID = 3
 _END_S = 1.0
 
@@ -54,16 +49,11 @@ class UstFeed:
         self._live = live
         self._decoder = decoder
         self._pid = pid
-        self._ended = False
         self._settling = False
         self._reported = 0
         self._discarded: int | None = 0
         self._said: list[str] = []
-        assert live.reader.stdout is not None
-        self._fd = live.reader.stdout.fileno()
-        os.set_blocking(self._fd, False)
-        with contextlib.suppress(OSError):  # more than a user's share: the usual size will do
-            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._pipe = ChildPipe(live.reader)
 
     def behind(self) -> int:
         """Nothing that could be seen."""
@@ -75,26 +65,13 @@ class UstFeed:
         Raises:
             LinkLost: the session ended without having been asked to.
         """
-        data = self._taken_from_pipe()
+        data = self._pipe.read()
+        self.taken += len(data)
         if data:
             return self._noted(self._decoder.feed(data, Clocks(time.time_ns())))
-        if self._ended and not self._settling:
+        if self._pipe.ended and not self._settling:
             raise self._lost()
         return []
-
-    def _taken_from_pipe(self) -> bytes:
-        """Read much at a time: babeltrace2 writes line by line."""
-        chunks, size = [], 0
-        while size < _READ_BYTES and not self._ended:
-            try:
-                data = os.read(self._fd, _READ_BYTES)
-            except BlockingIOError:
-                break
-            self._ended = not data
-            chunks.append(data)
-            size += len(data)
-        self.taken += size
-        return b"".join(chunks)
 
     def _noted(self, items: Items) -> Items:
         """Count the losses and keep the last lines of text, for an error; return ``items``."""
@@ -120,13 +97,7 @@ class UstFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until babeltrace2 has written, for at most ``timeout_s``."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_s)
-        finally:
-            loop.remove_reader(self._fd)
+        await self._pipe.wait(timeout_s)
         return []
 
     async def settle(self) -> None:
@@ -136,7 +107,7 @@ class UstFeed:
 
     def settled(self) -> bool:
         """Tell whether babeltrace2 has shown everything."""
-        return self._ended
+        return self._pipe.ended
 
     def finish(self) -> Items:
         """Return a line that was begun, and what was discarded with no later packet to say so."""
@@ -144,7 +115,7 @@ class UstFeed:
         out = self._noted(self._decoder.flush(Clocks(now_ns)))
         if not self._settling:
             return out
-        if self._discarded is None or not self._ended:
+        if self._discarded is None or not self._pipe.ended:
             out.append(Loss(Backend.UST, None, now_ns))
         elif self._discarded > self._reported:
             out.append(Loss(Backend.UST, self._discarded - self._reported, now_ns))
@@ -174,7 +145,7 @@ async def open_feed(request: Request) -> UstFeed:
     Raises:
         Unsupported: LTTng is not there or cannot trace this guest; nothing of it is left.
     """
-    session, guest = request.session, request.session.guest
+    site, guest = request.site, request.site.guest
     if guest is None:
         raise Unsupported(
             "a guest whose process cannot be seen from here cannot be followed through LTTng",
@@ -182,16 +153,6 @@ async def open_feed(request: Request) -> UstFeed:
         )
     includes, excludes = tracer_patterns(request.picked, request.table.names)
     facts = await asyncio.to_thread(lttng.new_facts)
-    await session.leasing.hold(request.owner, Resource(KIND, facts))
+    await site.leasing.hold(request.owner, Resource(KIND, facts))
     live = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
     return UstFeed(live, LttngDecoder(request.table, pid=guest.pid), guest.pid)
-
-
-async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
-    """End the session, its relay daemon, and a session daemon of qtctl's that is left idle."""
-    return await asyncio.to_thread(lttng.end_session, resource.facts)
-
-
-def discard(resource: Resource) -> None:
-    """Do the same for a guest that has ended."""
-    lttng.end_session(resource.facts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import best_installed, read_declarations
-from qtctl.backends.saved import CHUNK_BYTES
+from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
 from qtctl.backends.ust.decoder import LttngDecoder
@@ -21,6 +21,16 @@ from qtctl.text.style import counted
 
 _MOST = 1000
 _METADATA_BYTES = 1 << 26
+
+
+def fit(path: Path, head: bytes | None) -> Fit:
+    """Take any folder for LTTng's."""
+    return Fit.CERTAIN if head is None else Fit.NO
+
+
+def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> LttngFolder:
+    """Open the traces below a folder; see :class:`LttngFolder`."""
+    return LttngFolder(path, events_all)
 
 
 class LttngFolder:

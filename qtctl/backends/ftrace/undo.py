@@ -1,0 +1,41 @@
+"""Removing a tracefs instance that qtctl made, or restoring the settings of the shared buffer."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from pathlib import Path
+
+from qtctl.backends.ftrace import shared
+from qtctl.backends.ftrace.tracefs import TracePipe, remove_instance
+from qtctl.leases.journal import Resource
+from qtctl.model import Guest
+from qtctl.monitor.client import Monitor
+
+# An instance cannot be removed while its pipe is open, and a lease ends before its feed is closed.
+_pipes: weakref.WeakValueDictionary[str, TracePipe] = weakref.WeakValueDictionary()
+
+
+def close_at_end(pipe: TracePipe) -> None:
+    """Have a pipe closed when the resource of its folder ends."""
+    _pipes[str(pipe.folder)] = pipe
+
+
+async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
+    """Remove the instance or restore the settings; return what could not be done, else ''."""
+    return await asyncio.to_thread(_end, resource)
+
+
+def discard(resource: Resource) -> None:
+    """Do the same for a guest that has ended."""
+    _end(resource)
+
+
+def _end(resource: Resource) -> str:
+    place = resource.facts.get("instance") or resource.facts["shared"]
+    pipe = _pipes.pop(place, None)
+    if pipe is not None:
+        pipe.close()
+    if "instance" in resource.facts:
+        return remove_instance(Path(place))
+    return shared.put_back(resource.facts)

@@ -1,0 +1,54 @@
+"""Spools on a lease: journalled before they are made, and shared by all qtctls on a guest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from qtctl.backends.base import Site
+from qtctl.backends.spool.spool import Spool, make_spool
+from qtctl.leases.journal import Owner, Resource
+from qtctl.model import Guest
+
+
+async def shared_spool(site: Site, owner: Owner, kind: str, inode: tuple[int, int]) -> Path | None:
+    """Return another qtctl's spool that has ``inode``, leased by ``owner`` as well, or None."""
+    for shared in await site.leasing.held(kind):
+        path = Path(shared.facts["spool"])
+        if _has_inode(path, inode):
+            await site.leasing.hold(owner, shared)
+            return path
+    return None
+
+
+def _has_inode(path: Path, inode: tuple[int, int]) -> bool:
+    with contextlib.suppress(OSError):
+        state = path.stat()
+        return (state.st_dev, state.st_ino) == inode
+    return False
+
+
+async def leased_spool(
+    site: Site,
+    guest: Guest,
+    owner: Owner,
+    kind: str,
+    facts: Callable[[Spool], Mapping[str, str]],
+) -> Spool:
+    """Make a spool for a guest; its lease is in the journal before it is created.
+
+    ``facts`` returns those of the leased resource of ``kind``.
+
+    Raises:
+        Unsupported: no folder that the guest can see has room and can punch holes.
+    """
+    loop = asyncio.get_running_loop()
+
+    def journal(planned: Spool) -> None:
+        resource = Resource(kind, {"spool": str(planned.path), **facts(planned)})
+        held = site.leasing.hold(owner, resource)
+        asyncio.run_coroutine_threadsafe(held, loop).result()
+
+    return await asyncio.to_thread(make_spool, guest, journal)
