@@ -44,7 +44,7 @@ from qtctl.model import (
 from qtctl.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
     from qtctl.events.states import SwitchReport
     from qtctl.monitor.guests import running_guests
     from qtctl.records.arrow import arrow_tables
@@ -61,7 +61,7 @@ _LAZY = {
     "Counts": "qtctl.records.counts",
     "Loss": "qtctl.records.items",
     "Record": "qtctl.records.columns",
-    "Selection": "qtctl.events.patterns",
+    "Selection": "qtctl.events.selection",
     "Session": "qtctl.session.session",
     "Stream": "qtctl.session.stream",
     "SwitchReport": "qtctl.events.states",

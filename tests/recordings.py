@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.recordings.recorder import FileRecorder, RecordingWriter
 from qtctl.records import schema

@@ -12,7 +12,7 @@ from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import EVENT, TID, Groups
 from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, Pairs, check_key, learn_key
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch

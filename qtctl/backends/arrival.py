@@ -19,7 +19,7 @@ from qtctl.backends.base import Feed, Site
 from qtctl.backends.log.target import LogTarget, Reach
 from qtctl.backends.table import TABLE
 from qtctl.errors import QtctlError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Backend, Guest
 from qtctl.records.batch import Batch

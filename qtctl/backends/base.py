@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from mmap import mmap
-    from pathlib import Path
 
     from qtctl.backends.elf import Elf
     from qtctl.backends.log.target import LogTarget
-    from qtctl.backends.saved import Fit, PlainFile, SavedFile
     from qtctl.leases.journal import Owner, Resource
     from qtctl.leases.leasing import GivenBack, Leasing
     from qtctl.model import Guest
@@ -199,20 +197,6 @@ class UndoPart(Protocol):
 
     def discard(self, resource: Resource) -> None:
         """Remove what is left of a resource once its guest has ended."""
-
-
-class SavedPart(Protocol):
-    """``saved``: reading a file or folder that the backend wrote."""
-
-    def fit(self, path: Path, head: bytes | None) -> Fit:
-        """Return how well a file fits, by its first bytes; ``head`` is None for a folder."""
-
-    def open_saved(self, path: Path, file: PlainFile | None, events_all: Path | None) -> SavedFile:
-        """Open what :meth:`fit` accepted; ``file`` is None for a folder.
-
-        Raises:
-            QtctlError: it cannot be read, or is damaged at its begin.
-        """
 
 
 class ArgumentsPart(Protocol):

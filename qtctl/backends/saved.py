@@ -7,14 +7,11 @@ import stat
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from qtctl.errors import QtctlError, UsageError
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
-
-if TYPE_CHECKING:
-    from qtctl.backends.base import SavedPart
 
 CHUNK_BYTES = 1 << 19
 """Larger ones cost more than they save: each is fresh memory, which the kernel has to clear."""
@@ -56,6 +53,20 @@ class SavedFile(Protocol):
 
     def close(self) -> None:
         """Close it."""
+
+
+class SavedPart(Protocol):
+    """``saved``: reading a file or folder that the backend wrote."""
+
+    def fit(self, path: Path, head: bytes | None) -> Fit:
+        """Return how well a file fits, by its first bytes; ``head`` is None for a folder."""
+
+    def open_saved(self, path: Path, file: PlainFile | None, events_all: Path | None) -> SavedFile:
+        """Open what :meth:`fit` accepted; ``file`` is None for a folder.
+
+        Raises:
+            QtctlError: it cannot be read, or is damaged at its begin.
+        """
 
 
 class PlainFile:

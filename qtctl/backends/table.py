@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         Feed,
         FeedPart,
         Request,
-        SavedPart,
         SignsPart,
         UndoPart,
     )
+    from qtctl.backends.saved import SavedPart
     from qtctl.leases.journal import Resource
     from qtctl.model import Guest
     from qtctl.monitor.client import Monitor

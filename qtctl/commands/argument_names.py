@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from qtctl.commands.slots import Slot
 from qtctl.errors import QtctlError
-from qtctl.events.patterns import Rule, Selection
+from qtctl.events.patterns import Rule
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.text.style import counted
 

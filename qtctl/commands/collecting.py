@@ -21,7 +21,7 @@ from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.session.follow import Follow
 

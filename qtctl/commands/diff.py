@@ -20,7 +20,7 @@ from qtctl.text.units import short
 if TYPE_CHECKING:
     from qtctl.analysis.compare import Comparison, EventChange, Profile
     from qtctl.analysis.distribution import Statistics
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
     from qtctl.text.style import Style
 
 _RATE = 1.25

@@ -22,7 +22,7 @@ from qtctl.text.units import short
 if TYPE_CHECKING:
     from qtctl.commands.context import Context
     from qtctl.commands.output import Output
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.session import Session

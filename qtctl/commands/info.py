@@ -8,7 +8,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.options import EVENT
 from qtctl.commands.registry import Options, command
 from qtctl.commands.result import Result
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.events.states import read_states
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Argument, Declaration

@@ -18,7 +18,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.options import BY, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 
 if TYPE_CHECKING:
     from qtctl.analysis.distribution import Statistics

@@ -7,7 +7,7 @@ from qtctl.commands.options import EXCEPT, PATTERNS
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import selection
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import EventState
 from qtctl.text.style import STATES

@@ -27,7 +27,7 @@ from qtctl.commands.parsing import verb_parser
 from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from qtctl.commands.progress import bytes_progress
 from qtctl.errors import QtctlError
 
 if TYPE_CHECKING:
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
     from qtctl.writers.base import LineExport

@@ -11,7 +11,7 @@ from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events import sets as event_sets
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection, flat
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import table
 
@@ -91,6 +91,6 @@ def _save(options: Options) -> Result:
 def _print(chosen: Selection) -> Result:
     """Print sets as one events file that QEMU reads; the words are their names, with @ or not."""
     named = Selection(tuple((inc, f"@{word.removeprefix('@')}") for inc, word in chosen.rules))
-    words = Selection(tuple(event_sets.flat(named))).words()
+    words = Selection(tuple(flat(named))).words()
     lines = [f"# {' '.join(named.words())}, by qtctl sets", *words]
     return Result({"patterns": words}, lambda style: map(escaped, lines))

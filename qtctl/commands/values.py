@@ -10,7 +10,7 @@ from typing import NamedTuple
 from qtctl.commands.registry import Options
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Budget
 from qtctl.text.units import parse_duration, parse_rate, parse_size
 

@@ -12,7 +12,7 @@ from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import duration
 from qtctl.errors import QtctlError, TimedOut
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 
 
 @command(

@@ -1,4 +1,4 @@
-"""Event patterns as QEMU matches them, ordered selections of them, and names that are near.
+"""Event patterns as QEMU matches them, rules of them, and names that are similar.
 
 QEMU takes a name for a pattern only if it contains ``*`` (``trace/control.c``), and then matches
 with glib's ``g_pattern_match``: ``*`` any run, ``?`` one character, all else literal, case matters.
@@ -8,14 +8,13 @@ Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from os.path import commonprefix
 from typing import TypeAlias
 
 Rule: TypeAlias = tuple[bool, str]
-"""Take in (true) or leave out what a pattern matches; ``@NAME`` matches what that set selects."""
+"""Include (true) or leave out what a pattern matches; ``@NAME`` matches what that set selects."""
 
 
 def set_name(text: str) -> str | None:
@@ -24,7 +23,7 @@ def set_name(text: str) -> str | None:
 
 
 def is_pattern(text: str) -> bool:
-    """Tell whether QEMU would take ``text`` for a pattern rather than one event's name."""
+    """Return whether QEMU would take ``text`` for a pattern rather than one event's name."""
     return "*" in text
 
 
@@ -47,64 +46,14 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(translated), re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Patterns in order, each taking in or leaving out; the last that matches a name decides.
+def words_of(rules: Iterable[Rule]) -> list[str]:
+    """Return rules as an events file spells them: ``-`` in front leaves out."""
+    return [pattern if include else f"-{pattern}" for include, pattern in rules]
 
-    ``sets`` holds what each named set in ``rules`` selects; those that are not given are read when
-    the selection is made.
 
-    Raises:
-        UsageError: there is no such set, or it cannot be read.
-    """
-
-    rules: tuple[Rule, ...] = ()
-    sets: Mapping[str, Selection] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        named = {name for _, pattern in self.rules if (name := set_name(pattern)) is not None}
-        if not named <= self.sets.keys():
-            from qtctl.events.sets import members
-
-            object.__setattr__(self, "sets", {name: members(name) for name in named})
-
-    @classmethod
-    def of(cls, *patterns: str) -> Selection:
-        """Select what any of ``patterns`` matches."""
-        return cls(tuple((True, pattern) for pattern in patterns))
-
-    def __bool__(self) -> bool:
-        return bool(self.rules)
-
-    @property
-    def included(self) -> tuple[str, ...]:
-        """The patterns that take names in."""
-        return tuple(pattern for include, pattern in self.rules if include)
-
-    @property
-    def plain(self) -> bool:
-        """Whether only plain names are taken in and none left out."""
-        return not self.sets and all(inc and not is_pattern(pattern) for inc, pattern in self.rules)
-
-    def pick(self, names: Iterable[str]) -> list[str]:
-        """Return the names selected, in the order given."""
-        return list(filter(self._test(), names))
-
-    def unmatched(self, names: Sequence[str]) -> list[str]:
-        """Return the patterns that take in nothing among ``names``."""
-        return [p for p in self.included if not any(map(self._matcher(p), names))]
-
-    def words(self) -> list[str]:
-        """Return the rules as an events file spells them: ``-`` in front leaves out."""
-        return [pattern if include else f"-{pattern}" for include, pattern in self.rules]
-
-    def _test(self) -> Callable[[str], bool]:
-        tests = [(include, self._matcher(pattern)) for include, pattern in reversed(self.rules)]
-        return lambda name: next((include for include, test in tests if test(name)), False)
-
-    def _matcher(self, pattern: str) -> Callable[[str], bool]:
-        name = set_name(pattern)
-        return matcher(pattern) if name is None else self.sets[name]._test()
+def sets_in(rules: Iterable[Rule]) -> set[str]:
+    """Return the names of the event sets that rules refer to."""
+    return {name for _, pattern in rules if (name := set_name(pattern)) is not None}
 
 
 def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qtctl.errors import UsageError
 from qtctl.events.files import read_events
-from qtctl.events.patterns import Rule, Selection, near, set_name
+from qtctl.events.patterns import Rule, near, sets_in, words_of
 from qtctl.folders import write_whole
 
 _SHIPPED = Path(__file__).parent / "sets"
@@ -76,44 +76,6 @@ def read_set(name: str) -> EventSet:
     return EventSet(name, path, path == own, _about(path), tuple(read_events(path)))
 
 
-def members(name: str, above: Sequence[str] = ()) -> Selection:
-    """Return what a set selects, with the sets that it names itself; ``above`` are those around it.
-
-    Raises:
-        UsageError: one of the sets is missing or cannot be read, or a set contains itself.
-    """
-    if name in above:
-        chain = " contains ".join(f"@{one}" for one in (*above[above.index(name) :], name))
-        raise UsageError(f"an event set contains itself: {chain}")
-    rules = read_set(name).rules
-    inner = {found for _, pattern in rules if (found := set_name(pattern)) is not None}
-    return Selection(rules, {one: members(one, (*above, name)) for one in inner})
-
-
-def flat(selection: Selection) -> list[Rule]:
-    """Return rules without sets that select the same, as QEMU itself can read them.
-
-    Raises:
-        UsageError: a set that leaves something out stands where QEMU, which reads an events file
-            from top to bottom, would leave that out of what stands before it as well.
-    """
-    rules: list[Rule] = []
-    for include, pattern in selection.rules:
-        name = set_name(pattern)
-        if name is None:
-            rules.append((include, pattern))
-            continue
-        inner = flat(selection.sets[name])
-        leaves_out = not all(taken for taken, _ in inner)
-        if leaves_out and (not include or any(taken for taken, _ in rules)):
-            raise UsageError(
-                f"@{name} leaves out events, so QEMU can read it only as the first line of a set",
-                hint=f"put @{name} first, or its patterns in its place",
-            )
-        rules += inner if include else [(False, each) for _, each in inner]
-    return rules
-
-
 def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     """Write the user's own set; return its file.
 
@@ -122,9 +84,9 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
             and ``replace`` is false, or it cannot be written.
     """
     path = own_path(name)
-    selection = Selection(tuple(rules))
-    _refuse_itself(name, selection)
-    text = "".join(f"{word}\n" for word in selection.words())
+    rules = list(rules)
+    _refuse_itself(name, rules)
+    text = "".join(f"{word}\n" for word in words_of(rules))
     place = path.resolve()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +98,23 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     return path
 
 
-def _refuse_itself(name: str, selection: Selection) -> None:
-    if name in selection.sets:
-        raise UsageError(f"@{name} would contain itself", hint="another name")
-    for inner in selection.sets.values():
-        _refuse_itself(name, inner)
+def _refuse_itself(name: str, rules: Iterable[Rule], above: Sequence[str] = ()) -> None:
+    for inner in sets_in(rules):
+        if inner == name:
+            raise UsageError(f"@{name} would contain itself", hint="another name")
+        check_chain(inner, above)
+        _refuse_itself(name, read_set(inner).rules, (*above, inner))
+
+
+def check_chain(name: str, above: Sequence[str]) -> None:
+    """Check that a set is none of the sets around it.
+
+    Raises:
+        UsageError: it is.
+    """
+    if name in above:
+        chain = " contains ".join(f"@{one}" for one in (*above[above.index(name) :], name))
+        raise UsageError(f"an event set contains itself: {chain}")
 
 
 def _about(path: Path) -> str:

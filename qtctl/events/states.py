@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from qtctl.errors import OutcomeUnknown, Refused
-from qtctl.events.patterns import Selection, cover
+from qtctl.events.patterns import cover
+from qtctl.events.selection import Selection
 from qtctl.model import EventState
 
 States = dict[str, EventState]

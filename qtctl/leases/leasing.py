@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from qtctl.errors import LeaseError, NothingMatched, QtctlError, Refused, TooBroad
-from qtctl.events.patterns import Selection, near
+from qtctl.events.patterns import near
+from qtctl.events.selection import Selection
 from qtctl.events.states import (
     States,
     SwitchReport,

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from qtctl.errors import QtctlError, UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import News
 from qtctl.query.errors import convert_error
 from qtctl.query.spill import SpillFolder

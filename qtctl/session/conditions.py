@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration, GuestEvent
 from qtctl.monitor.news import CHATTER
 from qtctl.records.batch import Batch

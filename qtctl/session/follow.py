@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Budget
 
 

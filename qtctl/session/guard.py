@@ -12,7 +12,8 @@ from qtctl.analysis.flood import Backlog, EventRates, FloodDetector, Verdict
 from qtctl.analysis.rates import Rates
 from qtctl.backends.base import Feed
 from qtctl.errors import QtctlError
-from qtctl.events.patterns import Selection, cover
+from qtctl.events.patterns import cover
+from qtctl.events.selection import Selection
 from qtctl.model import Budget, Flood
 from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch

@@ -18,7 +18,7 @@ import numpy as np
 
 from qtctl.analysis.flood import loudest
 from qtctl.errors import NothingMatched
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import EventState
 from qtctl.records.batch import Batch

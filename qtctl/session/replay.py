@@ -7,7 +7,7 @@ from pathlib import Path
 from qtctl.analysis.spans import Span
 from qtctl.backends.saved import SavedFile, open_best
 from qtctl.backends.table import saved_parts
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.recordings import saved
 from qtctl.records.batch import Batch

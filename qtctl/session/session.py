@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.backends.table import Undoing
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
 from qtctl.leases.journal import Journal, Owner
 from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner, owner_alive

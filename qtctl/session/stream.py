@@ -29,7 +29,7 @@ from qtctl.session.pump import Pump
 from qtctl.session.warm_up import WarmUpWindow
 
 if TYPE_CHECKING:
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
     from qtctl.session.follow import Follow
     from qtctl.session.session import Session
 

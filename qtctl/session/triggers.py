@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from qtctl.errors import LinkLost, QtctlError, UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import GuestEvent, News
 from qtctl.monitor.news import MARK, EventQueue

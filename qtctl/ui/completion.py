@@ -17,7 +17,8 @@ from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import Arg, CommandTable
 from qtctl.commands.slots import Slot, read_line, slot
-from qtctl.events.patterns import Selection, is_pattern
+from qtctl.events.patterns import is_pattern
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration, EventState
 from qtctl.text.style import counted
 

@@ -23,7 +23,7 @@ from qtctl.commands.parsing import parse
 from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control
 from qtctl.monitor.news import EventQueue

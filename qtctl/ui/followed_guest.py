@@ -13,7 +13,7 @@ from qtctl.commands.following import Following, follow_of, following
 from qtctl.commands.formatting import ItemFormatter, TextFormatter, count_records
 from qtctl.commands.registry import Options
 from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts

@@ -15,7 +15,7 @@ from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.ui.tmux import SIDES, here, split
 from qtctl.ui.top import VIEWED, has_a_screen
 

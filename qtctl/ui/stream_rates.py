@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.analysis.rates import OWN, Key, Rate, Rates, Snapshot, Sort
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection, near
+from qtctl.events.patterns import near
+from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch

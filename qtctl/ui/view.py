@@ -28,7 +28,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words, say_sums
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, QtctlError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import short
 from qtctl.ui.followed_guest import FollowedGuest, ViewContext

@@ -16,7 +16,7 @@ import pytest
 from qtctl.backends.base import Clocks
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.events.declarations import parse_declarations
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.recordings import chunks
 from qtctl.records.batch import Batch

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from qtctl.errors import UsageError
 from qtctl.events.files import parse_events
-from qtctl.events.patterns import Selection, cover, is_pattern, matcher, near
+from qtctl.events.patterns import cover, is_pattern, matcher, near
+from qtctl.events.selection import Selection
 
 NAMES = st.lists(st.text("ab_", min_size=1, max_size=6), max_size=30, unique=True)
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qtctl.errors import UsageError
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import Mark
 from qtctl.query.engine import _SETTINGS, Query
 from qtctl.session.replay import Replay

@@ -17,7 +17,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.recordings import chunks
 from qtctl.recordings.chunks import Chunk, ChunkKind
 from qtctl.records.batch import Batch

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from qtctl.errors import UsageError
 from qtctl.events import sets
 from qtctl.events.files import parse_events
-from qtctl.events.patterns import Rule, Selection, matcher
+from qtctl.events.patterns import Rule, matcher
+from qtctl.events.selection import Selection, flat
 from tests.samples import VERSIONS, declarations
 
 SHIPPED = sorted(path.stem for path in (Path(sets.__file__).parent / "sets").glob("*.events"))
@@ -172,11 +173,11 @@ def test_a_flat_set_selects_the_same(
     rules = (*before, (include, "@inner"), *after)
     selection = Selection(rules, {"inner": Selection(tuple(inner))})
     try:
-        flat = sets.flat(selection)
+        flattened = flat(selection)
     except UsageError as error:
         assert "@inner leaves out" in error.message
         assert not all(taken for taken, _ in inner)
         return
-    text = "".join(f"{word}\n" for word in Selection(tuple(flat)).words())
-    assert parse_events(text) == flat
-    assert as_qemu_reads(flat) == selection.pick(NAMES)
+    text = "".join(f"{word}\n" for word in Selection(tuple(flattened)).words())
+    assert parse_events(text) == flattened
+    assert as_qemu_reads(flattened) == selection.pick(NAMES)

@@ -191,7 +191,7 @@ def test_notes_stay_at_their_place(tmp_path: Path) -> None:
 def test_filters_views_and_declarations_work_as_on_other_files(tmp_path: Path) -> None:
     declared = declarations("7.2").by_name
     write(tmp_path / "a", simple_items("7.2"), declared, names=["virtio_blk_req_complete"])
-    from qtctl.events.patterns import Selection
+    from qtctl.events.selection import Selection
 
     items, replay = read(
         tmp_path / "a",

@@ -8,7 +8,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
-from qtctl.events.patterns import Selection
+from qtctl.events.selection import Selection
 from qtctl.model import GuestEvent
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable

@@ -17,7 +17,8 @@ from qtctl.backends.ftrace.tracefs import TracePipe
 from qtctl.backends.ftrace.undo import close_at_end
 from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import NothingMatched, Unsupported
-from qtctl.events.patterns import Selection, near
+from qtctl.events.patterns import near
+from qtctl.events.selection import Selection
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
