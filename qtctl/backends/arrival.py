@@ -63,8 +63,8 @@ async def fire(site: Site) -> bool:
 async def located_log(site: Site) -> LogTarget:
     """Return where the log goes; where the open files leave that in doubt, after a check.
 
-    A file that gets the line of the check is the log. Where none does, what the command line says
-    stands; a log that is where no one can look stays a guess.
+    A file that gets the line of the check is the log. If none does, the target of the command line
+    stands; a log that cannot be looked at stays a guess.
     """
     target = await site.log_target()
     guest = site.guest
@@ -147,8 +147,8 @@ class Arrival:
     async def watch(self) -> None:
         """Wait for a first record; where none comes, have QEMU trace one, and report if none came.
 
-        The backends that do not look at the states of QMP cannot be checked: of them only what was
-        seen is reported.
+        Backends that do not look at the states of QMP cannot be checked: for them only the silence
+        is reported.
         """
         await asyncio.sleep(SILENCE_S)
         if self._came.is_set():

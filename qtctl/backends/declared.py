@@ -1,4 +1,4 @@
-"""Which declarations belong to a file that has none of its own."""
+"""Finding the declarations for a file that holds none."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, 
 def declared_for_text(
     events_all: Path | None, score: Callable[[Declarations], int]
 ) -> tuple[Declarations, str] | None:
-    """Return the declarations for a text, those that score best, and words on where they are from.
+    """Return the declarations that score best for a text, and a phrase on where they are from.
 
     None where none of the installed ones scores.
 

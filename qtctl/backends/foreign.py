@@ -1,4 +1,4 @@
-"""Files that people bring and that hold no records to read here: what they are, and what to do."""
+"""Errors for files without records that qtctl reads: their kind, and a hint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TEXTS = (
 
 
 def check_readable(head: bytes, where: str) -> None:
-    """Refuse what cannot be text, or is for certain no log.
+    """Raise an error for a file that cannot be text, or is certainly no log.
 
     Raises:
         QtctlError: it is empty, packed, binary, or what qtctl printed for programs.
@@ -76,7 +76,7 @@ def no_record(head: bytes, where: str) -> QtctlError:
 
 
 def looks_foreign(head: bytes) -> bool:
-    """Tell whether a text looks like something that other programs, or qtctl itself, print."""
+    """Return whether a text looks like output of another program or of qtctl."""
     return _text(head) is not None
 
 

@@ -1,4 +1,4 @@
-"""Reading files that were written earlier: their kinds, and what is needed of each."""
+"""Reading files that were written earlier: the interface of each kind, and choosing one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 
 CHUNK_BYTES = 1 << 19
-"""Larger ones cost more than they save: each is fresh memory, which the kernel has to clear."""
+"""Larger ones are slower: each is fresh memory, which the kernel has to clear."""
 SAMPLE_BYTES = 1 << 20
 
 
@@ -46,7 +46,7 @@ class SavedFile(Protocol):
 
     @property
     def problem(self) -> str:
-        """What of it could not be read, once :meth:`read` has given None; empty if nothing."""
+        """Which part could not be read, once :meth:`read` has returned None; empty if none."""
 
     def read(self) -> list[Item] | None:
         """Read and decode the next part; None at the end."""

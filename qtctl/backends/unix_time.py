@@ -1,4 +1,4 @@
-"""What leads from a clock of the kernel to Unix time."""
+"""Offsets from clocks of the kernel to Unix time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unix_offset_ns(clock: int = time.CLOCK_MONOTONIC) -> int:
 
 
 class UnixOffset:
-    """Unix time minus CLOCK_MONOTONIC; steady as long as nobody sets the clock."""
+    """Unix time minus CLOCK_MONOTONIC; changes only when the clock is set."""
 
     def __init__(self) -> None:
         self._offset_ns = unix_offset_ns()

@@ -1,7 +1,7 @@
-"""What qtctl changed on a guest and how it was before: the journal that gives the guest back.
+"""The journal of changes that qtctl made on a guest, with the state before them.
 
 One folder per guest holds one JSON file per lease. A lease that a running verb holds names that
-process; when it is gone, the next run puts back what it left. A standing lease (``enable``,
+process; when it is gone, the next run restores the guest. A standing lease (``enable``,
 ``disable``) names nobody and stays until ``restore``. Files are written and synced before QEMU is
 asked, and a lock per guest orders the qtctl processes that share one.
 """
@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,7 @@ class Change(NamedTuple):
 
 
 class Resource(NamedTuple):
-    """Something beside events that was made or moved for a guest: a log target, a tracer's session.
+    """A change other than to events: a redirected log, a tracer's session.
 
     ``kind`` says how it is undone, with ``facts``. Leases with equal resources share them; the last
     one to end undoes them.
@@ -69,9 +70,9 @@ def extend(
 ) -> Lease:
     """Return ``lease`` with events added. ``changes`` maps each event to its present state.
 
-    What other leases found counts as found: the state now may be their doing. An event that is
-    wanted as it was found needs no entry, for nobody's doing needs no undoing, unless that
-    overrules another lease, which will want its own again.
+    The state that other leases found takes precedence: they may have caused the present one. An
+    event that is wanted as it was found needs no entry, unless that overrules another lease, whose
+    state must be restored later.
     """
     others = list(others)
     overruled = {
@@ -92,9 +93,9 @@ def extend(
 def to_give_back(lease: Lease, others: Iterable[Lease], now: Mapping[str, bool]) -> dict[str, bool]:
     """Return the events to switch when ``lease`` ends, with the state to put back.
 
-    That is what another lease wants, else what was found. Left alone: what another lease still
-    wants so, what somebody else switched meanwhile (the state now is not what the lease wanted) and
-    what the guest no longer has.
+    That state is the one another lease wants, else the one found. Skipped are events that another
+    lease still wants as they are, that somebody else switched meanwhile (their state is not the
+    one the lease wanted), and that the guest no longer has.
     """
     held = {(name, change.wanted) for other in others for name, change in other.events.items()}
     back = {}
@@ -109,8 +110,8 @@ def to_give_back(lease: Lease, others: Iterable[Lease], now: Mapping[str, bool])
 class Journal:
     """The leases on one guest, as files in ``folder`` (made on the first write, mode 0700).
 
-    ``alive`` tells whether an owner still runs. Methods other than :meth:`locked` are to be called
-    with the lock held.
+    ``alive`` returns whether an owner still runs. Call methods other than :meth:`locked` with the
+    lock held.
     """
 
     def __init__(self, folder: Path, alive: Callable[[Owner], bool]) -> None:
@@ -122,7 +123,7 @@ class Journal:
     async def locked(
         self, waits: Callable[[], Awaitable[None]] | None = None
     ) -> AsyncIterator[None]:
-        """Hold the guest's lock; ``waits`` is called again and again while that is waited for.
+        """Hold the guest's lock; ``waits`` is called repeatedly while waiting for it.
 
         Raises:
             LeaseError: the folder cannot be made, or another qtctl keeps the lock for 5 s.
@@ -150,7 +151,7 @@ class Journal:
             os.close(handle)
 
     def leases(self) -> list[Lease]:
-        """Read every lease; a file that cannot be understood is set aside in :attr:`broken`."""
+        """Read every lease; a malformed file is renamed and added to :attr:`broken`."""
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
@@ -165,7 +166,7 @@ class Journal:
         return found
 
     def orphans(self) -> list[Lease]:
-        """Return the leases whose owner is gone without giving back."""
+        """Return the leases whose owner ended without ending them."""
         return [le for le in self.leases() if le.owner is not None and not self._alive(le.owner)]
 
     def others(self, owner: Owner | None) -> list[Lease]:
@@ -181,7 +182,7 @@ class Journal:
         return next((le for le in self.leases() if le.owner == owner), Lease(owner))
 
     def write(self, lease: Lease) -> None:
-        """Put ``lease`` on disk, synced, before it returns; an empty one is removed.
+        """Write ``lease`` to disk and sync it; remove an empty one.
 
         Raises:
             LeaseError: it cannot be written (disk full, no permission); the old one still stands.
@@ -210,6 +211,26 @@ class Journal:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def guest_key(pid: int, started: int) -> str:
+    """Return the name of a guest's folder; another boot or process has another one."""
+    return f"{_boot()}-{pid}-{started}"
+
+
+def guest_of_key(key: str) -> tuple[int, int] | None:
+    """Return pid and start time of the guest that a folder's name stands for.
+
+    The pid is 0 for a guest of an earlier boot; None for the folder of a remote guest.
+    """
+    match = re.fullmatch(r"([0-9a-f]{8})-(\d+)-(\d+)", key)
+    if match is None:
+        return None
+    return (int(match[2]), int(match[3])) if match[1] == _boot() else (0, 0)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
 
 
 def _file_name(owner: Owner | None) -> str:

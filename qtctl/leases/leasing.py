@@ -38,12 +38,12 @@ def new_owner() -> Owner:
 
 
 def owner_alive(owner: Owner) -> bool:
-    """Tell whether the process that holds a lease still runs."""
+    """Return whether the process that holds a lease still runs."""
     return same_process(owner.pid, owner.started)
 
 
 class GivenBack(NamedTuple):
-    """What giving back a lease did: events put back, events left to others, notes for people."""
+    """The result of ending a lease: events restored, events left, sentences for the user."""
 
     events: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -70,12 +70,12 @@ class Leasing:
         self._undo = undo
         self._turn = asyncio.Lock()
         self.acted_s = 0.0
-        """When QEMU had last taken what we switched, if anything, by ``time.monotonic``."""
+        """When QEMU last acknowledged a switch, by ``time.monotonic``."""
 
     @contextlib.asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
-        """Hold the guest's lock. Whoever holds it may wait for the monitor: wait without that."""
-        # One of ours at a time: to flock(2) two of one process are strangers.
+        """Hold the guest's lock; its holder may need the monitor, which is free while waiting."""
+        # One at a time in this process as well: flock(2) would block two of it on each other.
         async with self._turn, self.journal.locked(self.monitor.step_aside):
             await self.monitor.step_back()
             yield
@@ -88,7 +88,7 @@ class Leasing:
             return self.journal.leases()
 
     async def recover(self) -> list[str]:
-        """Give back what killed runs left behind; return one sentence for each."""
+        """End the leases of killed runs; return a sentence for each."""
         if not self.journal.folder.is_dir():
             return []
         notices = []
@@ -113,17 +113,17 @@ class Leasing:
         agreed: bool = True,
         told_as: Sequence[str] | None = None,
     ) -> SwitchReport:
-        """Switch what ``selection`` picks; journal, set, read back, tell the consoles.
+        """Switch the selected events; journal, set, read back, notify the consoles.
 
-        Events that a lease of somebody else already switched are held by ``owner`` as well. The
-        consoles are told the selection's patterns, else ``told_as``; of no patterns nothing.
+        Events that another lease already switched are held by ``owner`` as well. The consoles are
+        sent the selection's patterns, or ``told_as``; nothing if that is empty.
 
         Raises:
             NothingMatched: no event is picked; the guest was not touched.
             TooBroad: more than half of all events are picked to be switched on, and ``agreed`` is
                 false; the guest was not touched.
             LeaseError: the journal cannot be written; the guest was not touched.
-            Refused: QEMU would not; the lease holds what was switched before that.
+            Refused: QEMU refused; the lease holds the events that were switched before.
             OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
         """
         if dry_run:
@@ -152,18 +152,18 @@ class Leasing:
             report = await self._settle(extended, report)
         patterns = selection.words() if told_as is None else list(told_as)
         if patterns:
-            await self._tell_consoles(patterns, report)
+            await self._notify_consoles(patterns, report)
         return report
 
-    async def _tell_consoles(self, patterns: list[str], report: SwitchReport) -> None:
+    async def _notify_consoles(self, patterns: list[str], report: SwitchReport) -> None:
         action = "enable" if report.enable else "disable"
         changed = len(report.changed)
-        told = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
+        news = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
         with contextlib.suppress(QtctlError):
-            await self.monitor.announce(CONTROL, told)
+            await self.monitor.announce(CONTROL, news)
 
     async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
-        """Read back what a switch did, and let the lease hold no more than that."""
+        """Read the states back; drop events that were not switched from the lease."""
         after = await read_named(self.monitor, report.changed)
         wanted = EventState.ENABLED if report.enable else EventState.DISABLED
         failed = tuple(name for name in report.changed if after.get(name) != wanted)
@@ -174,9 +174,9 @@ class Leasing:
         return report._replace(changed=changed, failed=failed)
 
     async def _write(self, lease: Lease) -> None:
-        """Put a lease on disk; a slow disk holds up nobody who borrows the monitor from us.
+        """Write a lease in a thread: a slow disk must not block those who borrow the monitor.
 
-        Who is cancelled meanwhile waits for the end of it: a lease must not come after its end.
+        A cancelled caller waits for the write: a lease must not be written after its end.
         """
         writing = asyncio.ensure_future(asyncio.to_thread(self.journal.write, lease))
         try:
@@ -207,9 +207,9 @@ class Leasing:
         )
 
     async def hold(self, owner: Owner, resource: Resource) -> None:
-        """Put on disk that ``resource`` is about to be made, or that one is shared.
+        """Journal that ``resource`` is about to be made, or is shared.
 
-        A resource of the same kind that ``owner`` held before is taken to be replaced.
+        It replaces a resource of the same kind that ``owner`` held before.
         """
         async with self._locked():
             lease = self.journal.of(owner)
@@ -225,13 +225,13 @@ class Leasing:
         return [one for lease in leases for one in lease.resources if one.kind == kind]
 
     async def give_back(self, owner: Owner) -> GivenBack:
-        """End ``owner``'s lease: events first, then the rest; what others still want stays."""
+        """End ``owner``'s lease: events first, then resources, except those of other leases."""
         async with self._locked():
             lease = self.journal.of(owner)
             return await self._end(lease) if lease else GivenBack()
 
     async def release_events(self, owner: Owner) -> GivenBack:
-        """Put the events of ``owner``'s lease back and keep its resources, to be read out."""
+        """Restore the events of ``owner``'s lease; keep its resources until they are read."""
         async with self._locked():
             return await self._end(self.journal.of(owner), keep=True)
 
@@ -276,7 +276,7 @@ class Leasing:
 
 
 def forget(journal: Journal, undo: Undo) -> None:
-    """Drop the leases of a guest that has ended, and what was made for them outside of it."""
+    """Remove the leases of a guest that has ended, and their resources."""
     for lease in journal.leases():
         for resource in lease.resources:
             undo.discard(resource)
@@ -295,7 +295,7 @@ def nothing_matched(
 
 
 def _recovered(lease: Lease, given: GivenBack) -> str:
-    """Say what a killed run had left and was given back."""
+    """Return the sentence on a lease of a killed run that was ended."""
     count = len(given.events)
     parts = [f"{count} event{'s' * (count != 1)}"] if count or not lease.resources else []
     parts += [f"its {resource.kind}" for resource in lease.resources]

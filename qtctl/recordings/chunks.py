@@ -1,17 +1,17 @@
-"""The frame of recordings: a header, then chunks that each stand for themselves. No files.
+"""The frame of recordings: a header, then independent chunks. No files.
 
-A chunk has a head that gives its kind, rows, sizes and checksums, and content that is compressed
-by itself (zstd). Everything is little-endian.
+A chunk has a head with its kind, rows, sizes and checksums, and content that is compressed
+separately (zstd). Everything is little-endian.
 
 ==========  ====================================================================================
-FACTS       one JSON object: the guest, what was asked for, when
+FACTS       one JSON object: the guest, the patterns and filter, when
 NAMES       JSON: events with their declarations, numbered on from those of NAMES before
 DATA        records as ``packing`` lays them out, and notes (losses, marks, switches) between them
 END         one JSON object: sums, and where FACTS and NAMES are; then a trailer that finds it
 ==========  ====================================================================================
 
 A file that ends anywhere is whole up to its last whole chunk; a chunk that is damaged costs its
-own records. What FACTS, NAMES and DATA hold is told in ``store``.
+own records. ``store`` documents the contents of FACTS, NAMES and DATA.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TRAILER_BYTES = _TRAILER.size
 
 
 class ChunkKind(IntEnum):
-    """What a chunk holds; kinds that are not known are passed over."""
+    """Kind of a chunk; readers skip kinds that they do not know."""
 
     FACTS = 1
     NAMES = 2
@@ -103,14 +103,14 @@ class Chunk:
 
 
 def header() -> bytes:
-    """Return what a recording begins with."""
+    """Return the header of a recording."""
     writer = f"qtctl {WRITER}".encode()[:48]
     begin = _HEADER.pack(_MAGIC, VERSION, writer, 0)[: -_CHECK.size]
     return begin + _CHECK.pack(zlib.crc32(begin))
 
 
 def trailer(end: Chunk) -> bytes:
-    """Return what stands behind the END chunk, for it to be found."""
+    """Return the trailer behind the END chunk, by which a reader finds it."""
     begin = _TRAILER.pack(_LAST, len(end.data), 0)[: -_CHECK.size]
     return begin + _CHECK.pack(zlib.crc32(begin))
 
@@ -124,7 +124,7 @@ def end_chunk_bytes(tail: bytes) -> int:
 
 
 def is_recording(head: bytes) -> bool:
-    """Tell if bytes are the begin of a recording, of whatever version."""
+    """Return whether bytes begin a recording, of any version."""
     return head.startswith(_MAGIC)
 
 
@@ -149,7 +149,7 @@ def check_header(head: bytes, where: str) -> None:
 
 
 def read_head(data: bytes, at: int = 0) -> Head | None:
-    """Return the head that stands at ``at``; None if none does."""
+    """Return the head at ``at``; None if there is none."""
     raw = data[at : at + HEAD_BYTES]
     if len(raw) < HEAD_BYTES or raw[:8] != _SYNC:
         return None
@@ -160,7 +160,7 @@ def read_head(data: bytes, at: int = 0) -> Head | None:
 
 
 def find_head(data: bytes, at: int) -> int:
-    """Return where the next head stands, or -1."""
+    """Return the offset of the next head, or -1."""
     while (at := data.find(_SYNC, at)) >= 0:
         if read_head(data, at) is not None:
             return at

@@ -1,8 +1,8 @@
 """Rows of a batch packed for compression: whole, small, and quick to make and to read.
 
 Numbers go column by column, less their smallest, one byte plane after the other. The bytes of
-arguments go event by event and, where rows are of one size, byte column by byte column: what
-is alike then stands side by side. Bytes before a record's arguments are not kept: the columns say
+arguments go event by event and, where rows are of one size, byte column by byte column: similar
+bytes then stand side by side. Bytes before a record's arguments are not kept: the columns hold
 the same. Nothing here decodes an argument.
 """
 
@@ -61,7 +61,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     """Undo :func:`pack`; return the rows and where their bytes end.
 
     Raises:
-        ValueError, KeyError, TypeError, OverflowError: the bytes do not make sense.
+        ValueError, KeyError, TypeError, OverflowError: the bytes are malformed.
     """
     count, total = int(facts["rows"]), int(facts["bytes"])
     if not 0 < count <= _MOST_ROWS or total < 0:

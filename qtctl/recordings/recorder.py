@@ -1,4 +1,4 @@
-"""Writing a recording: what a stream yields, as chunks, to a new file or to a ring in memory."""
+"""Writing the items of a stream as chunks, to a new file or to a ring in memory."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from qtctl.records.notes import to_object
 _CHUNKS = 16
 """In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
 _RING_BYTES = 256 << 20
-"""What a ring of so many seconds holds at most."""
+"""Most bytes of a ring that is limited by time."""
 _FLUSH_S = 1.0
-"""How long at most what was recorded waits to be written: what a qtctl that is killed loses."""
+"""How long a record may wait to be written; a killed qtctl loses as much."""
 
 
 class RecordingWriter:
     """A recording that is being written; on disk it is always whole up to its last chunk.
 
     ``fd`` is open for writing a file that is empty; :meth:`close` closes it. ``rows`` and ``size``
-    (bytes) are what was written; ``failed`` tells that no more can be.
+    (bytes) are those written; ``failed``: no more can be written.
 
     Raises:
-        QtctlError: the file cannot be written, here and in the methods; what is there stays.
+        QtctlError: the file cannot be written, here and in the methods; its contents stay.
     """
 
     def __init__(self, path: Path, fd: int, facts: Mapping[str, Any]) -> None:
@@ -85,10 +85,10 @@ class RecordingWriter:
 
 
 class Recorder(ABC):
-    """Makes chunks of what it is given. Its methods block; call them from any thread.
+    """Makes chunks of items. Its methods block; call them from any thread.
 
-    ``events`` are those that may occur, with the declarations there are of them: a reader is told
-    of those that did not, too.
+    ``events`` are those that may occur, with their declarations; a recording holds also those that
+    did not occur.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Recorder(ABC):
         self._since = 0.0
 
     def add(self, item: Item) -> None:
-        """Take what a stream yielded.
+        """Add an item of a stream.
 
         Raises:
             QtctlError: it cannot be written; see :class:`RecordingWriter`.
@@ -122,7 +122,7 @@ class Recorder(ABC):
                     self._flush()
 
     def flush(self) -> None:
-        """Make a chunk of what waits. Raises as :meth:`add`."""
+        """Make a chunk of the items that wait. Raises as :meth:`add`."""
         with self._lock:
             self._flush()
 
@@ -135,7 +135,7 @@ class Recorder(ABC):
 
 
 class FileRecorder(Recorder):
-    """Writes all to one file, as it comes."""
+    """Writes items to one file as they come."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class FileRecorder(Recorder):
         self._writer.put(chunk)
 
     def end(self, counts: Counts) -> None:
-        """Write what waits, the sums and the index. Raises as :meth:`add`."""
+        """Write the items that wait, the sums and the index. Raises as :meth:`add`."""
         with self._lock:
             self._flush()
             self._writer.end(counts)
@@ -165,7 +165,7 @@ class FileRecorder(Recorder):
 class RingRecorder(Recorder):
     """Keeps the last chunks in memory: at most ``limit_bytes``, and of ``limit_s`` seconds.
 
-    ``rows`` and ``size`` (bytes) are what it holds now.
+    ``rows`` and ``size`` (bytes) are those it holds now.
     """
 
     def __init__(
@@ -197,10 +197,10 @@ class RingRecorder(Recorder):
         return self._limit_s is not None and time.monotonic() - oldest > self._limit_s
 
     def dump(self, writer: RecordingWriter) -> None:
-        """Write what is held, and forget it: the next dump goes on where this one ends.
+        """Write the items held and drop them: the next dump begins where this one ends.
 
         Raises:
-            QtctlError: it cannot be written; it is held still.
+            QtctlError: it cannot be written; the items are kept.
         """
         with self._lock:
             self._flush()

@@ -1,4 +1,4 @@
-"""A recording that ``qtctl record`` wrote."""
+"""Reading a recording that ``qtctl record`` wrote."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from qtctl.text.style import counted
 
 
 def fit(path: Path, head: bytes | None) -> Fit:
-    """Look for the magic bytes."""
+    """Check the magic bytes."""
     return Fit.CERTAIN if head is not None and is_recording(head) else Fit.NO
 
 
@@ -45,8 +45,8 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> R
 class RecordingFile:
     """A recording, whole or not; its declarations are its own, or those of ``events_all``.
 
-    ``facts`` is what it says of its guest. Opening reads its index, or else walks over the heads
-    of its chunks.
+    ``facts`` is its header: guest, backend, patterns. Opening reads the index, or else the heads of
+    all chunks.
 
     Raises:
         QtctlError: it is cut off or damaged in its header, or of another version.
@@ -76,13 +76,13 @@ class RecordingFile:
         if events_all is not None:
             declared = dict(read_declarations(events_all).by_name)
         self.table = EventTable.build(names, declared)
-        told = _told(self.facts, self._sums, len(names))
-        self.notes.append(told if indexed else f"{told}, without its end")
+        summary = _summary(self.facts, self._sums, len(names))
+        self.notes.append(summary if indexed else f"{summary}, without its end")
         self._data = DataReader(self.table)
         self._backend = _backend(self.facts)
 
     def _indexed(self) -> list[tuple[int, bytes]]:
-        """Return what FACTS and NAMES hold, by the index at the end; nothing without one."""
+        """Return the contents of FACTS and NAMES, by the index at the end; nothing without one."""
         size = end_chunk_bytes(self._file.at(self._file.size - TRAILER_BYTES, TRAILER_BYTES))
         index = _object(self._content(self._file.size - TRAILER_BYTES - size)[1]) if size else {}
         self._sums = index.get("summary")
@@ -93,7 +93,7 @@ class RecordingFile:
         return found if all(raw for _, raw in found) else []
 
     def _walked(self) -> list[tuple[int, bytes]]:
-        """Return what FACTS and NAMES hold, from the heads of all chunks."""
+        """Return the contents of FACTS and NAMES, from the heads of all chunks."""
         found = []
         at = self._next_head(HEADER_BYTES)
         while at >= 0:
@@ -141,7 +141,7 @@ class RecordingFile:
         return self._at
 
     def read(self) -> list[Item] | None:
-        """Read one chunk; return what it holds, None at the end."""
+        """Read and decode one chunk; None at the end."""
         if self._ended:
             return None
         head = self._head(self._at) if self._at < self._file.size else None
@@ -159,7 +159,7 @@ class RecordingFile:
         return items
 
     def _items(self, head: Head, raw: bytes) -> list[Item] | None:
-        """Return what a chunk holds; None if that makes no sense."""
+        """Decode a chunk; None if it is malformed."""
         if head.kind == ChunkKind.END:
             self._ended = self._whole = True
             rest = self._file.size - self._at - HEAD_BYTES - head.stored
@@ -181,7 +181,7 @@ class RecordingFile:
         return items
 
     def _skip(self) -> list[Item]:
-        """Go on to the next head that makes sense, if there is one."""
+        """Skip to the next valid head, if there is one."""
         found = self._next_head(self._at)
         end = self._file.size if found < 0 else found
         begin, self._at = self._at, end
@@ -189,7 +189,7 @@ class RecordingFile:
         return self._lose(begin, end, None) if end > begin else []
 
     def _lose(self, begin: int, end: int, head: Head | None) -> list[Item]:
-        """Note that bytes could not be read; return the loss of the records in them."""
+        """Count bytes that could not be read; return the loss of the records in them."""
         if self._first_unread is None:
             self._first_unread = begin
         self._unread += end - begin
@@ -200,7 +200,7 @@ class RecordingFile:
 
     @property
     def problem(self) -> str:
-        """What of it could not be read."""
+        """Which part could not be read; empty if none."""
         path, read = self._file.path, f"{self._read} records"
         if self._file.fault:
             return self._file.fault
@@ -238,8 +238,8 @@ def _object(raw: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _told(facts: Mapping[str, Any], sums: object, names: int) -> str:
-    """Say of which guest a recording is, and how much of it."""
+def _summary(facts: Mapping[str, Any], sums: object, names: int) -> str:
+    """Return a phrase on a recording's guest and size."""
     guest = facts.get("guest")
     events = counted(names, "event")
     if isinstance(sums, dict) and isinstance(shown := sums.get("shown"), int):

@@ -1,6 +1,6 @@
-"""What recordings hold: events with their declarations, records as columns, notes. No files.
+"""Contents of recordings: events with their declarations, records as columns, notes. No files.
 
-The frame of it is told in ``chunks``. Notes are objects of schema ``qtctl/1``.
+``chunks`` documents the frame. Notes are objects of schema ``qtctl/1``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["DataMaker", "DataReader", "NameBook", "Note", "read_names"]
 
 CHUNK_ROWS = 1 << 16
 CHUNK_BYTES = 4 << 20
-"""What a chunk of data holds at least before it is full: rows, or bytes before compression."""
+"""Rows, or bytes before compression, at which a chunk of data is full."""
 _ROW_BYTES = 28
-"""What a row takes beside its arguments, before compression: event, time, thread, size."""
+"""Bytes of a row beside its arguments, before compression: event, time, thread, size."""
 Note: TypeAlias = dict[str, Any]
 _BAD = (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, MemoryError)
 _SIZE = struct.Struct("<I")
@@ -50,7 +50,7 @@ class NameBook:
         number = self._numbers.setdefault(name, len(self.names))
         if number == len(self.names):
             self.names.append(name)
-            self._declared.append([name, declaration and _told(declaration)])
+            self._declared.append([name, declaration and _written(declaration)])
         return number
 
     def numbers(self, batch: Batch) -> NDArray[np.int32]:
@@ -77,7 +77,7 @@ class NameBook:
         return Chunk.of(ChunkKind.NAMES, self._declared)
 
 
-def _told(declaration: Declaration) -> list[Any]:
+def _written(declaration: Declaration) -> list[Any]:
     arguments = [[a.name, a.ctype, a.kind, a.bits, a.signed] for a in declaration.arguments]
     return [declaration.format, arguments]
 
@@ -89,7 +89,7 @@ def read_names(raw: bytes) -> list[tuple[str, Declaration | None]]:
         ValueError: the content is not as it should be.
     """
     try:
-        return [(str(name), told and _declaration(name, *told)) for name, told in json.loads(raw)]
+        return [(str(name), one and _declaration(name, *one)) for name, one in json.loads(raw)]
     except _BAD as error:
         raise ValueError(f"names: {error}") from error
 
@@ -106,7 +106,7 @@ _Origin: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class DataMaker:
-    """Gathers batches and notes, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
+    """Collects batches and notes, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
 
     def __init__(self, names: NameBook, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._names = names
@@ -136,7 +136,7 @@ class DataMaker:
             yield batch.select(rows)
 
     def add(self, batch: Batch) -> None:
-        """Take the records of a batch; its bytes are not held on to."""
+        """Add the records of a batch; copies the bytes that it needs."""
         if not len(batch):
             return
         begin = np.where(batch.event < 0, batch.start, batch.begin)
@@ -159,29 +159,29 @@ class DataMaker:
         self._bytes += len(rows.data) + _ROW_BYTES * len(rows)
 
     def note(self, document: Note) -> None:
-        """Take a note at its place among the records."""
+        """Add a note at its place among the records."""
         self._items.append(document)
 
     def chunk(self) -> Chunk:
-        """Make a chunk of what was taken, and begin anew."""
-        told: list[Any] = []
+        """Make a chunk of the items so far, and start a new one."""
+        index: list[Any] = []
         pieces: list[bytes] = []
         for item in self._items:
             if isinstance(item, tuple):
                 facts, piece = pack(Rows.joined(item[1]))
-                told.append({**dict(item[0]), **facts})
+                index.append({**dict(item[0]), **facts})
                 pieces.append(piece)
             else:
-                told.append(item)
-        index = json.dumps(told).encode()
-        raw = b"".join((_SIZE.pack(len(index)), index, *pieces))
+                index.append(item)
+        text = json.dumps(index).encode()
+        raw = b"".join((_SIZE.pack(len(text)), text, *pieces))
         made = Chunk.pack(ChunkKind.DATA, raw, self.rows)
         self._items, self._bytes, self.rows = [], 0, 0
         return made
 
 
 def _origin(batch: Batch) -> _Origin:
-    """Return what the records of a batch have in common."""
+    """Return the properties that all records of a batch share."""
     facts: dict[str, Any] = {
         "type": "rows",
         "backend": batch.backend,
@@ -200,7 +200,7 @@ class DataReader:
         self._readers: dict[tuple[str, str], ArgumentReader] = {}
 
     def read(self, raw: bytes) -> Iterator[Batch | Note]:
-        """Yield what a chunk holds, in order. An event of an unknown number is a line of text.
+        """Yield the contents of a chunk in order. An event of an unknown number is a line of text.
 
         Raises:
             ValueError: the content is not as it should be.
@@ -208,17 +208,17 @@ class DataReader:
         try:
             (size,) = _SIZE.unpack_from(raw)
             at = _SIZE.size + size
-            for told in json.loads(raw[_SIZE.size : at]):
-                if told["type"] == "rows":
-                    rows, at = unpack(told, raw, at)
-                    yield self._batch(told, rows)
+            for one in json.loads(raw[_SIZE.size : at]):
+                if one["type"] == "rows":
+                    rows, at = unpack(one, raw, at)
+                    yield self._batch(one, rows)
                 else:
-                    yield told
+                    yield one
         except (*_BAD, struct.error) as error:
             raise ValueError(f"records: {error}") from error
 
-    def _batch(self, told: Mapping[str, Any], rows: Rows) -> Batch:
-        pid, reader = told["pid"], self._reader(told)
+    def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
+        pid, reader = facts["pid"], self._reader(facts)
         return Batch(
             table=self._table,
             data=rows.data,
@@ -229,19 +229,19 @@ class DataReader:
             begin=rows.begin,
             stop=rows.begin + rows.size,
             arrived=rows.arrived,
-            clock=Clock(told["clock"]),
-            backend=Backend(told["backend"]),
+            clock=Clock(facts["clock"]),
+            backend=Backend(facts["backend"]),
             pid=None if pid is None else int(pid),
             reader=reader,
             binary=reader is not None and reader.binary,
         )
 
-    def _reader(self, told: Mapping[str, Any]) -> ArgumentReader | None:
+    def _reader(self, facts: Mapping[str, Any]) -> ArgumentReader | None:
         """Return the reader of a run of rows, made once for all that have the same facts."""
-        arguments = told["arguments"]
+        arguments = facts["arguments"]
         if arguments == "text":
             return None
-        key = arguments, told.get("mark", "")
+        key = arguments, facts.get("mark", "")
         if key not in self._readers:
-            self._readers[key] = recorded_arguments(arguments).reader(self._table, told)
+            self._readers[key] = recorded_arguments(arguments).reader(self._table, facts)
         return self._readers[key]

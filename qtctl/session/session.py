@@ -15,7 +15,7 @@ from qtctl.backends.table import Undoing
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
-from qtctl.leases.journal import Journal, Owner
+from qtctl.leases.journal import Journal, Owner, guest_key, guest_of_key
 from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
 from qtctl.model import Address, Budget, EventState, Guest
 from qtctl.monitor.address import parse_target
@@ -393,8 +393,7 @@ def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Jour
     if guest is None:
         key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address)) + _network_suffix()
     else:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        key = f"{boot}-{guest.pid}-{guest.started}"
+        key = guest_key(guest.pid, guest.started)
     return guest, Journal(state_folder() / key, owner_alive)
 
 
@@ -417,8 +416,7 @@ def state_folder() -> Path:
 def _prune(folder: Path) -> None:
     """Forget guests that have ended: nothing of them is left to give back."""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         for entry in folder.iterdir():
-            match = re.fullmatch(r"([0-9a-f]{8})-(\d+)-(\d+)", entry.name)
-            if match and (match[1] != boot or not same_process(int(match[2]), int(match[3]))):
+            guest = guest_of_key(entry.name)
+            if guest is not None and not same_process(*guest):
                 forget(Journal(entry, owner_alive), Undoing())

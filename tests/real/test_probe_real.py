@@ -84,4 +84,4 @@ def test_backends_that_do_not_look_at_states_are_refused(run: Qtctl) -> None:
     needs.lttng()
     with RealGuest(require("built"), extra=("-trace", "file={dir}/trace")) as guest:
         ran = run("-t", guest.address, "probe", "virtio_*", "--backend", "ust", limit=None)
-        ran.said(2, "ust says nothing until")
+        ran.said(2, "ust emits nothing until")

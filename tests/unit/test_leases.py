@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from qtctl.errors import LeaseError
 from qtctl.leases import journal as leases_module
-from qtctl.leases.journal import Change, Journal, Lease, Owner, Resource, extend, to_give_back
+from qtctl.leases.journal import (
+    Change,
+    Journal,
+    Lease,
+    Owner,
+    Resource,
+    extend,
+    guest_key,
+    guest_of_key,
+    to_give_back,
+)
 
 ME, OTHER = Owner(10, 1, 1), Owner(20, 2, 1)
 
@@ -180,3 +190,10 @@ async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         async with journal.locked():
             pass
     assert "XDG_STATE_HOME" in caught.value.hint
+
+
+def test_a_folder_s_name_stands_for_a_process_of_this_boot() -> None:
+    assert guest_of_key(guest_key(7, 9)) == (7, 9)
+    assert guest_of_key("0000000g-7-9") is None
+    assert guest_of_key("00000000-7-9") == (0, 0)
+    assert guest_of_key("remote-tcp:somewhere:4444") is None

@@ -1,4 +1,4 @@
-"""The dtrace backend: QEMU's USDT probes, and bpftrace attached to them.
+"""QEMU's USDT probes, and bpftrace attached to them.
 
 Source: ``scripts/tracetool/format/d.py`` of QEMU 7.2 (provider ``qemu``, a probe an event with a
 semaphore), SystemTap's ``sys/sdt.h`` for the notes; checked on bpftrace 0.17 and Linux 6.18.
@@ -76,7 +76,7 @@ def probes_of(path: str | Path) -> dict[str, tuple[str, ...]]:
     A probe at several locations that differ has ``?`` for each argument.
 
     Raises:
-        Unsupported: the binary cannot be read, or its notes are not what they should be.
+        Unsupported: the binary cannot be read, or its notes are malformed.
     """
     try:
         with (
@@ -105,7 +105,7 @@ def traced(
 ) -> Traced | None:
     """Plan how an event is traced; None if bpftrace cannot read what its declaration names.
 
-    bpftrace 0.17 knows ``arg0`` to ``arg5``; the others are read from where the probe's note says.
+    bpftrace 0.17 knows ``arg0`` to ``arg5``; others are read from the places in the probe's note.
     An event whose arguments are not declared, or not as many, has all of them as numbers.
     """
     found = [_expression(number, place) for number, place in enumerate(places)]
@@ -147,8 +147,8 @@ def _expression(number: int, place: str) -> str | None:
 def program_for(events: Sequence[Traced], binary: str, mark: str) -> str:
     """Write the program: a line an event, its numbers in hex, ``mark`` between two texts.
 
-    Four times a second each CPU gives a sign of life. The kernel tells of lost records only before
-    the next one that has room, and this makes sure that there is one. The signs are numbered, for
+    Four times a second each CPU gives a sign of life. The kernel reports lost records only before
+    the next one that has room, and a sign of life ensures one. The signs are numbered, for
     the kernel's count includes those of them that found no room.
     """
     sign = 'printf("~ %llx %x %llx\\n", nsecs, cpu, @signs[cpu]);'
@@ -183,11 +183,11 @@ class Tracer:
         self.process = process
         self.probes = probes
         self.pipe = ChildPipe(process)
-        self._said = said
+        self._stderr = said
 
-    def said(self) -> str:
-        """Return what it said on stderr that tells why it ended: at most one line."""
-        text = os.pread(self._said, 1 << 16, 0).decode("utf-8", "replace")
+    def error_line(self) -> str:
+        """Return the first error line of its stderr, else ''."""
+        text = os.pread(self._stderr, 1 << 16, 0).decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if "ERROR" in line and "RLIMIT_MEMLOCK" not in line]
         return errors[0] if errors else ""
@@ -199,9 +199,9 @@ class Tracer:
             Unsupported: bpftrace refuses them, or is not done in 10 s and one more for each probe.
         """
         deadline = time.monotonic() + _START_S + _PROBE_S * self.probes
-        while _ATTACHED not in os.pread(self._said, 1 << 20, 0):
+        while _ATTACHED not in os.pread(self._stderr, 1 << 20, 0):
             if self.process.poll() is not None:
-                why = self.said() or f"it ended with code {self.process.returncode}"
+                why = self.error_line() or f"it ended with code {self.process.returncode}"
                 raise Unsupported(f"bpftrace did not attach: {why}", hint=_HINT)
             if time.monotonic() > deadline:
                 raise Unsupported(
@@ -211,7 +211,7 @@ class Tracer:
             await asyncio.sleep(_POLL_S)
 
     async def close(self) -> bool:
-        """End it; tell whether the kernel has taken all its probes away by now.
+        """End it; return whether the kernel has removed all its probes by now.
 
         It does so whatever happens, but a probe can take it a tenth of a second and more.
         """
@@ -224,7 +224,7 @@ class Tracer:
             await asyncio.sleep(_POLL_S)
         self.process.stdout.close()
         self.process.stdout = None
-        os.close(self._said)
+        os.close(self._stderr)
         gone = self.process.returncode is not None
         if not gone:  # nobody waits for it any more, which Popen would complain of
             self.process.returncode = -signal.SIGKILL

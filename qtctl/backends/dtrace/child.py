@@ -1,4 +1,4 @@
-"""Run a command that dies with its parent: ``bpfchild.py PARENT_PID COMMAND ...``.
+"""Run a command that dies with its parent: ``child.py PARENT_PID COMMAND ...``.
 
 Imports nothing of qtctl, so that it starts fast. The kernel takes a dead bpftrace's probes away and
 counts their semaphores down, so a killed qtctl leaves nothing behind (prctl(2), PR_SET_PDEATHSIG).
@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The terminal's Ctrl-C is for qtctl, which then reads out what bpftrace still has.
+    # Ctrl-C on the terminal is for qtctl, which then reads what bpftrace still holds.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getppid() == int(sys.argv[1]):
         os.execvp(sys.argv[2], sys.argv[2:])

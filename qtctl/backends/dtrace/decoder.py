@@ -1,7 +1,6 @@
-"""Decoder for what bpftrace prints of the program that ``qtctl.backends.dtrace.bpftrace`` gives it.
+"""Decoder for the JSON lines that bpftrace prints for the program of ``dtrace.bpftrace``.
 
-JSON lines in, batches and losses out: no files, no awaits. However the bytes are cut, the records
-are the same. Checked on bpftrace 0.17 (``src/output.cpp`` for the form of its lines).
+Checked on bpftrace 0.17 (``src/output.cpp`` for the form of its lines).
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ _ABSENT_LIMIT = 1 << 20
 
 @dataclass(slots=True)
 class BpfDecoder:
-    """Turns bpftrace's lines into batches; keeps at most one unfinished line.
+    """Decodes bpftrace's lines; keeps at most one unfinished line.
 
-    ``alive`` tells when, by bpftrace's own clock, each CPU last had all its records delivered. A
+    ``alive`` is when each CPU last had all its records delivered, in ns of bpftrace's clock. A
     loss is reported once each CPU has given its next numbered sign of life, for only then is it
     known how many signs are among the lost.
     """
@@ -66,7 +65,7 @@ class BpfDecoder:
         whole = self._carry + data[:cut]
         self._carry = data[cut:]
         if not cut or len(self._carry) > LINE_LIMIT:
-            # No line of ours is that long: given out as it is, in lines of its own.
+            # No line of qtctl's program is that long: it becomes text rows.
             whole, self._carry = whole + self._carry + b"\n", b""
         return self._decode(whole, clocks)
 
@@ -100,7 +99,7 @@ class BpfDecoder:
         return out
 
     def _sign(self, cpu: int, time_ns: int, text: bytes) -> None:
-        """Take note of a CPU's sign of life, and of those before it that never came."""
+        """Register a CPU's sign of life, and those before it that never came."""
         self.alive[cpu] = time_ns
         self._awaited.discard(cpu)
         if not _NUMBER.fullmatch(text):

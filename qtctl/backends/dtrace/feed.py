@@ -1,4 +1,4 @@
-"""The dtrace backend joined: bpftrace on the probes of the picked events, read and decoded."""
+"""Following a guest through the dtrace backend: bpftrace on the probes of the picked events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATELY_NS = 400_000_000
 
 
 class DtraceFeed:
-    """What one guest's probes say, as batches and losses. Make it with :func:`open_feed`."""
+    """Follows one guest's probes; :func:`open_feed` makes it."""
 
     def __init__(
         self,
@@ -44,11 +44,11 @@ class DtraceFeed:
         self._deadline = 0.0
 
     def behind(self) -> int:
-        """Nothing that could be seen."""
+        """Return 0: bpftrace does not show how much waits."""
         return 0
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded.
+        """Decode the bytes since the last call.
 
         Raises:
             QtctlError: bpftrace ended, and the guest did not.
@@ -58,7 +58,7 @@ class DtraceFeed:
         if data:
             return self._decoder.feed(data, self._clocks())
         if self._tracer.pipe.ended and not self._site.guest_ended():
-            code, why = self._tracer.process.poll(), self._tracer.said()
+            code, why = self._tracer.process.poll(), self._tracer.error_line()
             raise QtctlError(
                 f"bpftrace ended while it followed guest {self._pid}"
                 + (f": {why}" if why else f" (code {code})"),
@@ -70,7 +70,7 @@ class DtraceFeed:
         return Clocks(time.time_ns(), self._offset_ns)
 
     def keep_up(self) -> None:
-        """Do nothing: the kernel keeps a bounded amount, and what it loses is told."""
+        """Do nothing: the kernel keeps a bounded amount and reports what it loses."""
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until bpftrace has printed, for at most ``timeout_s``."""
@@ -86,7 +86,7 @@ class DtraceFeed:
         bpftrace.wake(idle)
 
     def settled(self) -> bool:
-        """Tell whether every CPU has handed over what it had."""
+        """Return whether every CPU has delivered its records."""
         if self._tracer.pipe.ended:
             return True
         passed = sum(at > self._settle_ns for at in self._decoder.alive.values())
@@ -95,7 +95,7 @@ class DtraceFeed:
         return time.monotonic() > self._deadline and passed > 0
 
     def finish(self) -> Items:
-        """Return a line that was begun and never ended."""
+        """Return the rest of an unfinished line."""
         return self._decoder.flush(self._clocks())
 
     async def close(self) -> None:
@@ -141,7 +141,7 @@ async def open_feed(request: Request) -> DtraceFeed:
 def _plan(
     request: Request, guest: Guest, binary: str
 ) -> tuple[list[bpftrace.Traced], dict[int, tuple[Argument, ...]]]:
-    """Choose the probes; tell by name which of the picked events are not followed."""
+    """Choose the probes; report by name the picked events that are not followed."""
     probes = bpftrace.probes_of(binary)
     chosen, arguments, absent = [], {}, []
     for name in request.picked:

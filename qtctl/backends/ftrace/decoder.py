@@ -1,9 +1,8 @@
 """Decoder for the text of the kernel's ``trace_pipe``: QEMU's marks, kernel events, losses.
 
-Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
-the same. QEMU writes ``name args`` to trace_marker (scripts/tracetool/backend/ftrace.py of QEMU,
-7.2 to 11.1), cut at 512 bytes; the kernel puts a head before it (see ``kernels/trace.py``). A text
-that holds a newline cannot be told from lines of the kernel's own.
+QEMU writes ``name args`` to trace_marker (scripts/tracetool/backend/ftrace.py of QEMU,
+7.2 to 11.1), cut at 512 bytes; the kernel puts a head before it (see ``kernel.py``). A text
+that holds a newline cannot be distinguished from lines of the kernel.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _STRANGER = -2
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The last line with a head, which lines without one belong to."""
+    """The last line with a head; lines without one belong to it."""
 
     tid: int = -1
     time_ns: int = -1
@@ -39,14 +38,13 @@ class _Before:
 
 
 class TraceDecoder:
-    """Turns trace_pipe text into batches of one guest's records; keeps one unfinished record.
+    """Decodes trace_pipe text into one guest's records; keeps one unfinished record.
 
-    ``pid`` None takes those of all processes. ``owner_of`` tells the process of a thread, or None
-    where that cannot be known: it is asked once a call for threads whose process the kernel did
-    not print. ``kernel`` maps the short names of kernel events (``kvm_exit``) to names in
-    ``table`` (``kvm:kvm_exit``); these are taken whatever thread they are of, for the buffer holds
-    no others. ``timed`` says that the buffer's clock, plus an offset, is ``clock``; else records
-    get ``now_ns`` (Clock.ARRIVAL).
+    ``pid`` None selects all processes. ``owner_of`` returns the process of a thread, None if
+    unknown: called once a chunk for each thread whose process the kernel did not print. ``kernel``
+    maps the short names of kernel events (``kvm_exit``) to names in ``table`` (``kvm:kvm_exit``);
+    these are decoded for any thread, since the buffer holds no others. ``timed``: the buffer's
+    clock, plus the offset, is ``clock``; else records get the time at which they were read.
     """
 
     def __init__(
@@ -184,9 +182,9 @@ class TraceDecoder:
             self._last_ns = int(whole.time_ns[rows[-1]])
 
     def _loss(self, count: int | None, clocks: Clocks) -> Loss:
-        """Return a loss, which the kernel gives no time: that of the reading, or the last record's.
+        """Return a loss; the kernel gives it no time.
 
-        Unix time says nothing where the records have the kernel's own clock.
+        It gets the time of reading, or the last record's where times are not Unix time.
         """
         unix = self._clock is Clock.REALTIME
         return Loss(Backend.FTRACE, count, clocks.now_ns if unix else self._last_ns)
@@ -199,7 +197,7 @@ class TraceDecoder:
         tgid: NDArray[np.int32],
         mine: NDArray[np.bool_],
     ) -> int:
-        """Mark the guest's rows in ``mine``; return how many could be anybody's."""
+        """Mark the guest's rows in ``mine``; return how many rows have an unknown owner."""
         marks = ((kind == MARK) | (kind == EVENT)) & ~mine
         if self._pid is None:
             mine |= marks
@@ -224,7 +222,7 @@ class TraceDecoder:
         stop: NDArray[np.int64],
         mine: NDArray[np.bool_],
     ) -> None:
-        """Give lines without a head to the one before; those an event spans become part of it."""
+        """Assign lines without a head to the record before; merge those that its event spans."""
         rows = np.arange(len(kind))
         heads, plain = (kind == MARK) | (kind == EVENT), kind == PLAIN
         before = np.maximum.accumulate(np.where(heads, rows, -1))

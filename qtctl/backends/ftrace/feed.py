@@ -1,4 +1,4 @@
-"""The ftrace backend joined: a private tracefs instance, its trace_pipe, the decoder."""
+"""Following a guest through the ftrace backend: a private tracefs instance and its trace_pipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHARED_WAIT_S = 0.05
 
 
 class FtraceFeed:
-    """What one guest writes to trace_marker, and kernel events. Make it with :func:`open_feed`."""
+    """Follows one guest's marks and kernel events; :func:`open_feed` makes it."""
 
     def __init__(self, pipe: TracePipe, decoder: TraceDecoder, source: str, private: bool) -> None:
         self.source = source
@@ -51,11 +51,11 @@ class FtraceFeed:
         return self._pipe.taken
 
     def behind(self) -> int:
-        """About how many bytes wait, or were overwritten, since records are not taken any more."""
+        """Return about how many bytes wait or were overwritten since the last read."""
         return self._behind
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         settling = self._settling
         data = self._pipe.read()
         self._lines += data.count(b"\n")
@@ -69,7 +69,7 @@ class FtraceFeed:
         return items
 
     def keep_up(self) -> None:
-        """Look how much waits; the kernel itself counts what it overwrites."""
+        """Measure how much waits; the kernel counts what it overwrites."""
         waiting, overwritten = self._pipe.waiting()
         if self._before is None:
             self._before = overwritten
@@ -99,11 +99,11 @@ class FtraceFeed:
         self._settling = True
 
     def settled(self) -> bool:
-        """Tell whether the buffer has been read empty since."""
+        """Return whether the buffer has been read empty since."""
         return self._settled
 
     def finish(self) -> Items:
-        """Return what was begun and never ended, and what the kernel dropped without a line."""
+        """Return the rest of an unfinished record, and what the kernel dropped without a line."""
         clocks = Clocks(time.time_ns(), self._offset.ns())
         items = self._decoder.flush(clocks)
         more = self._pipe.uncounted() - self._uncounted

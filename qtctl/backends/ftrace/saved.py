@@ -1,4 +1,4 @@
-"""Text that was saved of the kernel's ``trace_pipe`` or ``trace``, with what QEMU wrote there."""
+"""Reading saved text of the kernel's ``trace_pipe`` or ``trace``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WRITTEN = re.compile(
 
 
 def fit(path: Path, head: bytes | None) -> Fit:
-    """Look whether most lines in the begin of a file have the heads of ftrace, or are its notes."""
+    """Check whether most of the first lines have the heads of ftrace, or are its comments."""
     if head is None:
         return Fit.NO
     sample = head[: head.rfind(b"\n", 0, _SNIFF_BYTES) + 1]
@@ -73,7 +73,7 @@ class FtraceFile:
         return self._file.taken
 
     def read(self) -> list[Item] | None:
-        """Read on; return what came of it, None at the end."""
+        """Read and decode the next part; None at the end."""
         if self._ended:
             return None
         items: list[Item] = []
@@ -87,7 +87,7 @@ class FtraceFile:
 
     @property
     def problem(self) -> str:
-        """What of it could not be read."""
+        """Which part could not be read; empty if none."""
         return self._file.fault
 
     def close(self) -> None:

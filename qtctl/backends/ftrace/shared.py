@@ -63,7 +63,7 @@ def find(root: Path, own: int) -> Shared:
 
 
 def _read(path: Path) -> str:
-    """Return a setting; a buffer not in use yet says ``7 (expanded: 1408)``: the latter."""
+    """Return a setting; of ``7 (expanded: 1408)``, for a buffer not in use yet, the latter."""
     text = path.read_text().strip()
     return text.partition("expanded: ")[2].rstrip(")") or text
 
@@ -84,7 +84,7 @@ def _other_reader(pipe: Path, own: int) -> int:
 
 
 def prepare(found: Shared) -> None:
-    """Set what must change.
+    """Apply the settings that must change.
 
     Raises:
         Unsupported: the kernel refuses.
@@ -104,7 +104,7 @@ def _is_set(name: str, now: str, wanted: str) -> bool:
 
 
 def put_back(facts: Mapping[str, str]) -> str:
-    """Put back the settings that are still as qtctl set them; return what could not be."""
+    """Restore the settings that are still as qtctl set them; return a sentence on failures."""
     notes = []
     for name in _SETTINGS:
         path = Path(facts["shared"], name)

@@ -1,8 +1,8 @@
-"""The ftrace backend: finding tracefs, a private instance of it, and reading its trace_pipe.
+"""Finding tracefs, making a private instance of it, and reading its trace_pipe.
 
 Source: Documentation/trace/ftrace.rst and kernel/trace/trace.c of Linux, 6.1 to 6.18. QEMU opens
 the one global ``trace_marker`` (trace/ftrace.c of QEMU); an instance with ``copy_trace_marker``
-gets a copy of what is written there, in a buffer, with a clock and options of its own.
+gets a copy of what is written there, in a separate buffer with its own clock and options.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def find_tracefs() -> Path:
     """Return where tracefs is mounted, readable for this process.
 
     Raises:
-        Unsupported: it is not mounted, or closed to this user; says how to get it.
+        Unsupported: it is not mounted, or this user may not read it; with a hint.
     """
     closed = ""
     for place in PLACES:
@@ -78,10 +78,10 @@ def find_tracefs() -> Path:
 
 
 def check_namespace() -> None:
-    """Insist that thread ids mean to the kernel's tracer what they mean here.
+    """Check that this process and the kernel's tracer use the same thread ids.
 
     Raises:
-        Unsupported: this process is in a pid namespace of its own.
+        Unsupported: this process is in another pid namespace than the host's.
     """
     with contextlib.suppress(OSError):
         if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:  # noqa: PTH115
@@ -92,7 +92,7 @@ def check_namespace() -> None:
 
 
 def has_private(root: Path) -> bool:
-    """Tell whether instances get copies of what is written to trace_marker (Linux 6.x)."""
+    """Return whether instances can get copies of writes to trace_marker (Linux 6.x)."""
     return (root / "options/copy_trace_marker").exists()
 
 
@@ -147,7 +147,7 @@ def _set_up(folder: Path, pid: int, events: Iterable[str]) -> None:
 
 
 def _watch_threads(folder: Path, pid: int) -> None:
-    """Have kernel events of the guest's threads only, of those to come as well (event-fork)."""
+    """Limit kernel events to the guest's threads, present and future ones (event-fork)."""
     known: set[str] = set()
     while fresh := set(os.listdir(f"/proc/{pid}/task")) - known:  # noqa: PTH208
         handle = os.open(folder / "set_event_pid", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -160,7 +160,7 @@ def _watch_threads(folder: Path, pid: int) -> None:
 
 
 def remove_instance(folder: Path) -> str:
-    """Remove an instance; return what could not be removed, in words, or ''."""
+    """Remove an instance; return a sentence on what failed, else ''."""
     _stop(folder)
     try:
         folder.rmdir()
@@ -173,7 +173,7 @@ def remove_instance(folder: Path) -> str:
 
 
 def _stop(folder: Path) -> None:
-    """Take no more records.
+    """Stop recording.
 
     Copies first: where one instance that takes them is off, the kernel gives up on the write and
     the instances behind it get nothing (write_marker_to_buffer in trace.c, 6.18).
@@ -195,7 +195,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def owner_of(thread: int) -> int | None:
-    """Return the process that a thread is of, or None where it is gone."""
+    """Return the process of a thread, None if it is gone."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         text = Path(f"/proc/{thread}/status").read_text(errors="replace")
         return int(text.split("\nTgid:", 1)[1].split(None, 1)[0])
@@ -229,7 +229,7 @@ class TracePipe:
         return self._fd
 
     def read(self) -> bytes:
-        """Return whole lines, about 1 MiB at most; ``dry`` tells whether that was all."""
+        """Return whole lines, about 1 MiB at most; ``dry`` is set if that was all."""
         parts: list[bytes] = []
         size = 0
         self.dry = False
@@ -256,7 +256,7 @@ class TracePipe:
         return entries, overwritten
 
     def _stats(self, *names: str) -> list[int]:
-        """Return counts of all CPUs, by what the kernel calls them."""
+        """Return the sums over all CPUs of counters, by the kernel's names."""
         found = dict.fromkeys(names, 0)
         for path in self.folder.glob("per_cpu/cpu*/stats"):
             with contextlib.suppress(OSError, ValueError):
@@ -267,7 +267,7 @@ class TracePipe:
         return list(found.values())
 
     def stop(self) -> None:
-        """Take no more records; what is in the buffer can still be read."""
+        """Stop recording; the records in the buffer can still be read."""
         _stop(self.folder)
 
     def close(self) -> None:

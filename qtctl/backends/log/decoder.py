@@ -1,4 +1,4 @@
-"""Decoder for what the log backend prints (QEMU 7.2 to 11.1), mixed with other output or not."""
+"""Decoder for the text of the log backend (QEMU 7.2 to 11.1), mixed with other output or not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LogDecoder:
         self._pid = pid
         self._limit = line_limit
         self._carry = b""
-        # Scanned only when a line's end arrives, lest a long line in small chunks cost its square.
+        # Scanned once its end arrives: a long line in small chunks would take quadratic time.
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._stamp = np.full(5, -1, np.int64)

@@ -1,4 +1,4 @@
-"""The log backend joined: find or redirect the log, read it, decode it."""
+"""Following a guest through the log backend: find or redirect the log, read and decode it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RECHECK_S = 2.0
 
 
 class LogFeed:
-    """What one guest logs, as batches and losses. Make it with :func:`open_feed`."""
+    """Follows the log of one guest; :func:`open_feed` makes it."""
 
     def __init__(self, site: Site, file: GrowingFile, decoder: LogDecoder, source: str) -> None:
         self.source = source
@@ -31,10 +31,10 @@ class LogFeed:
         self._end = 0
         self._decoder = decoder
         self._checked = self._looked = time.monotonic()
-        self._full = self._told_full = self._log_unknown = False
+        self._full = self._full_reported = self._log_unknown = False
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         out: Items = self._look_for_room()
         for item in self._file.read():
             clocks = Clocks(time.time_ns())
@@ -46,7 +46,7 @@ class LogFeed:
         return out
 
     def _look_for_room(self) -> Items:
-        """Tell, once each time, that the disk is full: QEMU itself tells nobody."""
+        """Report once that the disk is full: QEMU drops lines then without a message."""
         now = time.monotonic()
         guest = self._site.guest
         if guest is None or now - self._looked < _RECHECK_S:
@@ -55,19 +55,19 @@ class LogFeed:
         self._looked = now
         if before or not self._full:
             return []
-        if not self._told_full:
+        if not self._full_reported:
             self._site.notices.append(
                 f"the disk of {self.source} is full: QEMU loses lines without a word"
             )
-        self._told_full = True
+        self._full_reported = True
         return [Loss(Backend.LOG, None, time.time_ns())]
 
     def keep_up(self) -> None:
-        """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
+        """Count lines that fall too far behind. Blocks shortly: call it in a thread."""
         self._file.keep_up()
 
     def finish(self) -> Items:
-        """Return a line that was begun and never ended."""
+        """Return the rest of an unfinished line."""
         return self._decoder.flush(Clocks(time.time_ns()))
 
     @property
@@ -80,15 +80,15 @@ class LogFeed:
         return self._file.behind()
 
     async def settle(self) -> None:
-        """Note where the log ends now."""
+        """Note where the log ends."""
         self._end = self._file.offset + self._file.behind()
 
     def settled(self) -> bool:
-        """Tell whether the log has been read to where it ended then."""
+        """Return whether the log has been read to that end."""
         return self._file.offset >= self._end
 
     async def wait(self, timeout_s: float) -> Items:
-        """Wait for more, for at most ``timeout_s``; follow a log that moved to where it went."""
+        """Wait for more, for at most ``timeout_s``; follow a log that was moved."""
         await self._file.wait(timeout_s)
         if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
             return []
@@ -114,7 +114,7 @@ class LogFeed:
         return []
 
     async def _where_now(self) -> LogTarget:
-        """Return where a log went that is no longer here; that is checked once, and reported."""
+        """Return where the log went; checked and reported once."""
         target = await self._site.log_target()
         if target.certain or self._log_unknown:
             return target if target.certain else LogTarget(Reach.MOVED)

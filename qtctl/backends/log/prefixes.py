@@ -45,7 +45,7 @@ def words_before(table: EventTable, sample: bytes) -> int:
 
 
 class _Lines:
-    """Whole lines, and what of each stands behind its first words."""
+    """Whole lines, and the part of each behind its first words."""
 
     def __init__(self, data: bytes, words: int) -> None:
         text = np.frombuffer(data, np.uint8)
@@ -62,7 +62,7 @@ class _Lines:
 
 
 def _gathered(data: bytes, begin: Int64Array, end: Int64Array) -> Rows:
-    """Return data[begin[i]:end[i]], one behind the other."""
+    """Return data[begin[i]:end[i]], concatenated."""
     size = end - begin
     nothing, none = np.zeros(len(begin), np.int64), np.zeros(len(begin), np.int32)
     return Rows.cut(none, nothing, none, nothing.astype(np.bool_), begin, size, data)
@@ -84,7 +84,7 @@ class PrefixedDecoder:
         return len(self._carry)
 
     def feed(self, data: bytes, clocks: Clocks) -> Items:
-        """Decode the next bytes; when they were read tells the year of a time that has none."""
+        """Decode the next bytes; a time without a year gets the year in which they were read."""
         data = self._carry + data
         cut = data.rfind(b"\n") + 1
         self._carry = data[cut:]
@@ -120,7 +120,7 @@ class PrefixedDecoder:
         return _whole_text(lines, batch, line)
 
     def _date(self, lines: _Lines, batch: Batch, line: Int64Array, now_ns: int) -> None:
-        """Give records without a time the one before them, in place."""
+        """Set the time of records that have none from the words before them, in place."""
         rows = np.flatnonzero(batch.arrived & (batch.event >= 0))
         if not len(rows):
             return
@@ -150,7 +150,7 @@ def _batches(items: Items) -> Iterator[Batch]:
 
 
 def _whole_text(lines: _Lines, batch: Batch, line: Int64Array) -> Batch:
-    """Let rows that are no events be their whole lines."""
+    """Extend rows that are no events to their whole lines."""
     rows = np.flatnonzero(batch.event < 0)
     if not len(rows):
         return batch
@@ -223,7 +223,7 @@ _UNIX = re.compile(rb"(?<![\d.])(\d{9,10})\.(\d{1,9})(?![\d.])")
 
 
 def _find_stamp(prefix: bytes) -> _Stamp | None:
-    """Return how the time in the words before a record is read; None if there is none."""
+    """Return where and how the words before a record hold a time; None if they hold none."""
     if match := _ISO.search(prefix):
         zone = (match[3] or b"").decode()
         return _stamp(match, lambda text, _: datetime.fromisoformat(text + zone).timestamp())
@@ -239,7 +239,7 @@ def _stamp(match: re.Match[bytes], seconds: Callable[[str, int], float]) -> _Sta
 
 
 def _without_year(text: str, now_ns: int) -> float:
-    """Date local time by the latest year that does not put it into the future, or a day."""
+    """Return Unix time in s of a local time, in the latest year that is not in the future."""
     now_s = now_ns // 10**9
     year = time.localtime(now_s).tm_year
     for guess in (year + 1, year, year - 1):

@@ -1,4 +1,4 @@
-"""Log text that was saved to a file, as QEMU wrote it or with other words before each line."""
+"""Reading saved log text, as QEMU wrote it or with other words before each line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNIT = re.compile(rb"qemu|kvm|libvirt")
 
 
 def fit(path: Path, head: bytes | None) -> Fit:
-    """Take what is no file of another kind for log text."""
+    """Accept any file that fits no other kind."""
     return Fit.NO if head is None else Fit.TEXT
 
 
@@ -50,10 +50,10 @@ class LogFile:
         known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
         if known is None or (looks_foreign(head) and not _readable(known[0], sample)):
             raise no_record(head, str(file.path))
-        declared, told = known
+        declared, source = known
         self.table = EventTable.build(None, declared.by_name)
         words = words_before(self.table, sample)
-        self.notes = [f"log text, {told}"]
+        self.notes = [f"log text, {source}"]
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
         self._file = file
@@ -76,14 +76,14 @@ class LogFile:
         return self._file.taken
 
     def read(self) -> list[Item] | None:
-        """Read on; return what came of it, None at the end."""
+        """Read and decode the next part; None at the end."""
         if self._ended:
             return None
         data, clocks = self._file.more(lines=True), Clocks(self._file.modified_ns)
         self._ended = not data
         left = 0
         if self._prefixed:
-            data, left = self._unsquashed(data)
+            data, left = self._expanded(data)
         items: list[Item] = []
         for item in self._decode(data, clocks):
             if isinstance(item, Batch):
@@ -102,8 +102,8 @@ class LogFile:
         items = self._decoder.feed(data, clocks) if data else []
         return items + self._decoder.flush(clocks) if self._ended else items
 
-    def _unsquashed(self, data: bytes) -> tuple[bytes, int]:
-        """Write out lines that a system log squashed, of those that are whole."""
+    def _expanded(self, data: bytes) -> tuple[bytes, int]:
+        """Expand the repeated lines among those that are complete."""
         data = self._carry + data
         cut = len(data) if self._ended else data.rfind(b"\n") + 1
         if len(data) - cut > _CARRY_BYTES:
@@ -112,7 +112,7 @@ class LogFile:
         return expand_repeats(data[:cut])
 
     def _with_losses(self, batch: Batch) -> list[Item]:
-        """Cut a batch where a log daemon says that it dropped something of a QEMU."""
+        """Cut a batch where a log daemon reports that it dropped messages of a QEMU."""
         events = np.flatnonzero(batch.event >= 0)
         texts = batch.groups().get(-1)
         items: list[Item] = []
@@ -143,7 +143,7 @@ class LogFile:
 
     @property
     def problem(self) -> str:
-        """What of it could not be read."""
+        """Which part could not be read; empty if none."""
         if self._file.fault or self._found:
             return self._file.fault
         return str(no_record(self._head, str(self._file.path)))

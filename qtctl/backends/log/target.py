@@ -1,4 +1,4 @@
-"""The log backend: where QEMU's log goes, and pointing it at a spool and back.
+"""Where QEMU's log goes, and redirecting it to a spool and back.
 
 QEMU source: ``util/log.c``, ``monitor/misc.c`` (``logfile``), ``trace/control.c``; checked on 7.2,
 10.0 and 11.1. There is no way to ask QEMU for its log file. The command line names it, and the open
@@ -23,13 +23,13 @@ from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
 
 SIMPLE_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
-"""What stands at byte 8 of a file that the simple backend writes."""
+"""Bytes 8 to 15 of a file of the simple backend."""
 _VERIFY_TIMEOUT_S = 1.0
 _VERIFY_POLL_S = 0.01
 
 
 class Reach(StrEnum):
-    """What QEMU's log goes to, as far as another process can read it."""
+    """Kind of file that the log goes to."""
 
     FILE = "file"
     TERMINAL = "terminal"
@@ -85,7 +85,7 @@ _WORDS = {
 
 
 class Hmp(Protocol):
-    """What is needed of a monitor here."""
+    """A monitor that runs HMP commands."""
 
     async def hmp(self, line: str) -> str:
         """Run one line of the human monitor and return its text."""
@@ -252,7 +252,7 @@ def _open_files(pid: int) -> list[_Open]:
 
 
 def has_open(pid: int, path: Path) -> bool:
-    """Tell whether process ``pid`` has the file at ``path`` open."""
+    """Return whether process ``pid`` has the file at ``path`` open."""
     with contextlib.suppress(OSError):
         state = path.stat()
         return has_inode(pid, (state.st_dev, state.st_ino))
@@ -260,7 +260,7 @@ def has_open(pid: int, path: Path) -> bool:
 
 
 def has_inode(pid: int, inode: tuple[int, int]) -> bool:
-    """Tell whether process ``pid`` has the file with this device and inode open."""
+    """Return whether process ``pid`` has the file with this device and inode open."""
     with contextlib.suppress(OSError):
         return any(entry.inode == inode for entry in _open_files(pid))
     return False
@@ -297,7 +297,7 @@ async def redirect(monitor: Hmp, guest: Guest, found: LogTarget, spool: Spool) -
 
 
 async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) -> str:
-    """Point the log back to ``undo`` and return what could not be put back, in words, or ''.
+    """Point the log back to ``undo``; return a sentence on what failed, else ''.
 
     A path that is already in use by the guest for something else is left alone.
     """

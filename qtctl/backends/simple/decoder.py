@@ -36,7 +36,7 @@ _FIXED_BYTES = 32
 
 
 def is_simple(head: bytes) -> bool:
-    """Tell if bytes are the begin of a simple trace file, of whatever version or byte order."""
+    """Return whether bytes begin a simple trace file, of any version or byte order."""
     magic = struct.pack("=Q", _MAGIC)
     return head[:8] == b"\xff" * 8 and head[8:16] in (magic, magic[::-1])
 
@@ -124,9 +124,9 @@ class SimpleDecoder:
         self.mapped: dict[int, str] = {}
 
     def preload(self, head: bytes, position: int) -> None:
-        """Learn the names that the file begins with, then expect bytes from ``position`` on.
+        """Read the names that the file begins with, then expect bytes from ``position`` on.
 
-        Records are then looked for from there: it may be in the middle of one.
+        That may be in the middle of a record: the next one is searched.
         """
         self._clocks = Clocks(0)
         self._run(head, final=False)
@@ -178,7 +178,7 @@ class SimpleDecoder:
         return items
 
     def _run(self, data: bytes, *, final: bool) -> int:
-        """Go through ``data`` as far as it can be understood; return how far that is."""
+        """Decode ``data`` as far as it is complete; return the offset reached."""
         at = 0
         while True:
             if not self._synced:
@@ -201,13 +201,13 @@ class SimpleDecoder:
             after = self._other(data, at, why)
             if after == at and not final:
                 break
-            # What makes no sense as an event may yet do so as one of another process.
+            # Bytes that are no event of this process may be one of another.
             at = after if after > at else self._garbled(data, at, why == simple.BAD)
         self._close(data)
         return at
 
     def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
-        """Look for the next record; what is stepped over is counted, save at the begin."""
+        """Find the next record; count the bytes before it, except at the begin."""
         place, found = simple.resync(data, at, len(data), self._ids.data, int(self._pid[0]), final)
         if not self._quiet:
             self._unreadable(at, place - at)
@@ -223,7 +223,7 @@ class SimpleDecoder:
             self.first_unread = self.position + at
 
     def _garbled(self, data: bytes, at: int, again: bool) -> int:
-        """Append a loss; return where to look on: at ``at`` only if ``again``."""
+        """Append a loss; return where to search on: at ``at`` only if ``again``."""
         self._close(data)
         self._items.append(self._loss(None))
         self._synced = False
@@ -232,7 +232,7 @@ class SimpleDecoder:
         return at + (not again)
 
     def _other(self, data: bytes, at: int, why: int) -> int:
-        """Take what is no event; return its end, ``at`` if more bytes are needed, -1 if bad."""
+        """Decode a record that is no event; return its end, ``at`` if incomplete, -1 if bad."""
         if why == simple.DROPPED:
             (time_ns,) = struct.unpack_from("=Q", data, at + 16)
             (count,) = struct.unpack_from("=Q", data, at + _FIXED_BYTES)
@@ -244,7 +244,7 @@ class SimpleDecoder:
         return self._begin(data, at) if why == simple.HEADER else -1
 
     def _map(self, data: bytes, at: int) -> int:
-        """Learn a name."""
+        """Register a name."""
         found = _mapping(data, at)
         if found is None:
             return -1
@@ -255,7 +255,7 @@ class SimpleDecoder:
         return after
 
     def _begin(self, data: bytes, at: int) -> int:
-        """Begin a file: the one that was read so far was emptied, or another was appended."""
+        """Decode a file header: the file was emptied, or another one appended."""
         if len(data) - at < HEADER_BYTES:
             return at
         if _HEADER.unpack_from(data, at) != (_ONES, _MAGIC, _VERSION):

@@ -1,4 +1,4 @@
-"""The simple backend joined: find or redirect the trace file, flush it, read it, decode it."""
+"""Following a guest through the simple backend: find or redirect the trace file and read it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from qtctl.records.items import Items, Loss
 KIND = "simple"
 BUSY_TICK_S = 0.05
 IDLE_TICK_S = 0.2
-"""How often QEMU is asked to write out what it gathered, while something comes and while not."""
+"""How often QEMU is asked to flush its buffer, while records come and while none do."""
 _FLOWING_BYTES = 64 << 10
-"""QEMU writes by itself once it has gathered this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
+"""QEMU flushes unasked once its buffer holds this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
 _RECHECK_S = 2.0
 _QUIET_S = 0.03
 _QUIET_TURNS = 16
 
 
 class SimpleFeed:
-    """What one guest writes to its trace file. Make it with :func:`open_feed`."""
+    """Follows one guest's trace file; :func:`open_feed` makes it."""
 
     def __init__(
         self,
@@ -64,26 +64,26 @@ class SimpleFeed:
         self._offset = UnixOffset()
         self._flusher = _Flusher(site.monitor)
         self._checked = time.monotonic()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def behind(self) -> int:
         """Bytes of the trace file that are written and not read."""
         return self._file.behind()
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         out, self._waiting = self._waiting, []
         if self._spool and self._file.behind() > MAX_LAG_BYTES:
             out += self._count()
         return out + self._pass(self._decoder.feed)
 
     def keep_up(self) -> None:
-        """Count what falls too far behind while nobody reads. As :meth:`read`, in a thread."""
+        """Count records that fall too far behind. Blocks shortly: call it in a thread."""
         if self._spool and self._file.behind() > BUSY_LAG_BYTES:
             self._waiting += self._count()
 
     def _count(self) -> Items:
-        """Walk through what is too far behind, counting events instead of decoding them."""
+        """Count the events that are too far behind instead of decoding them."""
         out: Items = []
         counted = 0
         before = -1
@@ -97,7 +97,7 @@ class SimpleFeed:
         return [*out, Loss(Backend.SIMPLE, counted, time.time_ns())] if counted else out
 
     def _pass(self, decode: Callable[[bytes, Clocks], Sequence[Batch | Loss]]) -> Items:
-        """Read once and ``decode``, or count."""
+        """Read once and pass the bytes to ``decode``."""
         out: Items = []
         for item in self._file.read():
             if isinstance(item, Skipped):
@@ -112,9 +112,9 @@ class SimpleFeed:
         return Clocks(time.time_ns(), self._offset.ns())
 
     async def pass_over_old(self) -> None:
-        """Pass over what QEMU had kept, or dropped, while its file was off: not of our time."""
+        """Skip the records that QEMU kept or dropped while its file was off."""
         end = 0
-        for _ in range(_QUIET_TURNS):  # QEMU writes it from a thread of its own
+        for _ in range(_QUIET_TURNS):  # QEMU writes it in another thread
             await asyncio.sleep(_QUIET_S)
             before, end = end, self._file.offset + self._file.behind()
             if end == before:
@@ -126,22 +126,22 @@ class SimpleFeed:
                 break
 
     def finish(self) -> Items:
-        """Return what a guest that has ended left half written."""
+        """Return the rest of an unfinished record of a guest that has ended."""
         out, self._waiting = self._waiting, []
         return out + (self._decoder.flush(self._clocks()) if self._site.guest_ended() else [])
 
     async def settle(self) -> None:
-        """Have all written out, and note where the file ends now."""
+        """Have QEMU flush its buffer, and note where the file ends."""
         with contextlib.suppress(QtctlError):
             await self._flusher.flush_now()
         self._end = self._file.offset + self._file.behind()
 
     def settled(self) -> bool:
-        """Tell whether the file has been read to where it ended then."""
+        """Return whether the file has been read to that end."""
         return self._file.offset >= self._end
 
     async def wait(self, timeout_s: float) -> Items:
-        """Wait for more, for at most ``timeout_s``; have it written out; follow where it moves."""
+        """Wait for more, for at most ``timeout_s``; have QEMU flush; follow a moved file."""
         pause_s = self._flusher.tick(self._file.offset + self._file.behind())
         await self._file.wait(min(timeout_s, pause_s))
         if not self._file.behind() and time.monotonic() - self._checked > _RECHECK_S:
@@ -151,35 +151,35 @@ class SimpleFeed:
         return []
 
     async def _check(self) -> Items:
-        """See that the guest still writes where we read, and can."""
+        """Check that the guest still writes to the file that is read, and can."""
         guest = self._site.guest
         if guest is None:
             return []
         if has_inode(guest.pid, self._file.inode()):
             full = "the disk of the trace file is full: QEMU loses records without a word"
-            if self._file.is_full(root=guest.uid == 0) and self._tell(full):
+            if self._file.is_full(root=guest.uid == 0) and self._report(full):
                 return [Loss(Backend.SIMPLE, None, time.time_ns())]
             return []
         found = find_file(guest, await read_status(self._site.monitor))
         if self._file.behind():
             return []
         if found.reach is Reach.OFF:
-            self._tell("somebody switched the trace file off: nothing comes until it is on again")
+            self._report("somebody switched the trace file off: nothing comes until it is on again")
         elif found.reach is Reach.FILE:
             with contextlib.suppress(OSError):
                 file = GrowingRecords(f"/proc/{guest.pid}/fd/{found.fd}", offset=0)
                 self._file.close()
-                # What QEMU had gathered went to the old file, all of the new one is new.
+                # QEMU flushed its buffer to the old file: all of the new one is new.
                 self._file, self._spool, self.source = file, False, found.name
                 self._decoder.restart(0)
-                self._tell(f"the trace moved to {found.name}")
+                self._report(f"the trace moved to {found.name}")
         return []
 
-    def _tell(self, text: str) -> bool:
-        """Tell something once; returns whether this was that time."""
-        new = text not in self._told
+    def _report(self, text: str) -> bool:
+        """Report a sentence once; return whether this was the first time."""
+        new = text not in self._reported
         if new:
-            self._told.add(text)
+            self._reported.add(text)
             self._site.notices.append(text)
         return new
 
@@ -190,7 +190,7 @@ class SimpleFeed:
 
 
 class _Flusher:
-    """Asks QEMU to write out what it gathered, as often as the load makes it worth while."""
+    """Has QEMU flush its buffer, as often as the load calls for."""
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
@@ -204,7 +204,7 @@ class _Flusher:
         now = time.monotonic()
         if self._task is not None and self._task.done():
             task, self._task = self._task, None
-            # A guest that was stopped answers later; a link that was lost is the stream's to tell.
+            # A stopped guest answers later; a lost link is reported by the stream.
             with contextlib.suppress(OutcomeUnknown, LinkLost):
                 task.result()
         if now >= self._due:
@@ -222,7 +222,7 @@ class _Flusher:
         await flush(self._monitor)
 
     async def close(self) -> None:
-        """Wait for a flush that was begun; it must not be cut off in mid-command."""
+        """Wait for a flush that was begun: its command must not be cut off."""
         task, self._task = self._task, None
         if task is not None:
             with contextlib.suppress(QtctlError):
@@ -256,7 +256,7 @@ async def open_feed(request: Request) -> SimpleFeed:
 async def _follow(
     request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
 ) -> SimpleFeed:
-    """Read the file in use from its end; its begin tells what the events are called."""
+    """Read the file in use from its end; its begin holds the names of the events."""
     site = request.site
     await flush(site.monitor)
     try:

@@ -1,4 +1,4 @@
-"""A file that QEMU's simple backend wrote."""
+"""Reading a file that QEMU's simple backend wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FEWEST = 0.5
 
 
 def fit(path: Path, head: bytes | None) -> Fit:
-    """Look for the magic number."""
+    """Check the magic number."""
     return Fit.CERTAIN if head is not None and is_simple(head) else Fit.NO
 
 
@@ -80,7 +80,7 @@ class SimpleFile:
         return self._file.taken
 
     def read(self) -> list[Item] | None:
-        """Read on; return what came of it, None at the end."""
+        """Read and decode the next part; None at the end."""
         if self._ended:
             return None
         data = self._file.more()
@@ -92,7 +92,7 @@ class SimpleFile:
 
     @property
     def problem(self) -> str:
-        """What of it could not be read."""
+        """Which part could not be read; empty if none."""
         decoder = self._decoder
         if self._file.fault or not decoder.unread or decoder.first_unread is None:
             return self._file.fault

@@ -1,7 +1,7 @@
-"""The simple backend: where QEMU's trace file goes, and pointing it at a spool and back.
+"""Where QEMU's trace file is, and redirecting it to a spool and back.
 
 QEMU source: ``trace/simple.c``, ``monitor/misc.c`` (``trace-file``); checked on 7.2 and 10.2.
-``trace-file`` never tells of a failure, so its status is asked after every change. Going from off
+``trace-file`` reports no failure, so its status is queried after every change. Going from off
 to on empties the file, as does ``set`` while on; ``set`` while off opens nothing.
 """
 
@@ -25,14 +25,14 @@ _STATUS = re.compile(r'Trace file "(.*)" (on|off)\.\s*', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What ``trace-file`` says: the file's name as QEMU spells it, and whether it is written."""
+    """The answer of ``trace-file``: the file's name as QEMU spells it, and whether it is on."""
 
     name: str
     on: bool
 
 
 class Reach(StrEnum):
-    """What the trace file is, as far as another process can read it."""
+    """Kind of file that the trace file is."""
 
     OFF = "off"
     FILE = "file"
@@ -51,10 +51,10 @@ class TraceFile:
 
 
 async def read_status(monitor: Hmp) -> Status:
-    """Ask for the name and state of the trace file.
+    """Query the name and state of the trace file.
 
     Raises:
-        Unsupported: the answer is none that is known.
+        Unsupported: the answer has an unknown form.
     """
     answer = await monitor.hmp("trace-file")
     match = _STATUS.fullmatch(answer)
@@ -67,7 +67,7 @@ async def read_status(monitor: Hmp) -> Status:
 
 
 def find_file(guest: Guest, status: Status) -> TraceFile:
-    """Find out what the trace file is. Sends nothing to the guest and reads 16 bytes at most."""
+    """Find the trace file among the guest's open files. Sends nothing to the guest."""
     if not status.on:
         return TraceFile(Reach.OFF, status.name)
     try:
@@ -115,8 +115,8 @@ def refusal(found: TraceFile) -> QtctlError:
     )
 
 
-async def _say(monitor: Hmp, line: str, wanted: Status) -> None:
-    """Send one ``trace-file`` command and see that it did what it should."""
+async def _send(monitor: Hmp, line: str, wanted: Status) -> None:
+    """Send one ``trace-file`` command and check that the status is ``wanted``."""
     answer = (await monitor.hmp(line)).strip()
     if answer:
         raise Unsupported(f"{line!r} was answered with {answer!r}")
@@ -135,9 +135,9 @@ async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -
     was_on = found.reach is Reach.NULL
     try:
         if was_on:
-            await _say(monitor, "trace-file off", Status(found.name, False))
-        await _say(monitor, f"trace-file set {quoted(spool.seen)}", Status(spool.seen, False))
-        await _say(monitor, "trace-file on", Status(spool.seen, True))
+            await _send(monitor, "trace-file off", Status(found.name, False))
+        await _send(monitor, f"trace-file set {quoted(spool.seen)}", Status(spool.seen, False))
+        await _send(monitor, "trace-file on", Status(spool.seen, True))
         if not has_open(guest.pid, spool.path):
             raise Unsupported(f"QEMU says {spool.seen} is on but did not open it")
     except Unsupported as error:
@@ -151,12 +151,12 @@ async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -
 
 
 async def flush(monitor: Hmp) -> None:
-    """Have QEMU write out what it has gathered. Only for a plain file: QEMU waits for it."""
+    """Have QEMU flush its buffer. Only for a plain file: QEMU waits for it."""
     await monitor.hmp("trace-file flush")
 
 
 async def put_back(monitor: Hmp, name: str, on: bool, seen: str) -> str:
-    """Take the trace off ``seen`` and back to ``name``; return what could not be done, or ''.
+    """Point the trace from ``seen`` back to ``name``; return a sentence on what failed, else ''.
 
     A trace file that somebody else pointed elsewhere meanwhile is left alone. ``on`` must be true
     only for /dev/null: any other file would be emptied.
@@ -166,10 +166,10 @@ async def put_back(monitor: Hmp, name: str, on: bool, seen: str) -> str:
         if now.name != seen:
             return ""
         if now.on:
-            await _say(monitor, "trace-file off", Status(seen, False))
-        await _say(monitor, f"trace-file set {quoted(name)}", Status(name, False))
+            await _send(monitor, "trace-file off", Status(seen, False))
+        await _send(monitor, f"trace-file set {quoted(name)}", Status(name, False))
         if on:
-            await _say(monitor, "trace-file on", Status(name, True))
+            await _send(monitor, "trace-file on", Status(name, True))
     except Unsupported as error:
         return f"the trace file was not put back to {name}: {error.message}"
     return ""

@@ -18,7 +18,7 @@ from qtctl.backends.spool.spool import MIB, punch
 
 CHUNK_BYTES = 2 * MIB
 KEEP_BEHIND_BYTES = 8 * MIB
-"""What a reader leaves behind itself in a spool, for another reader of the same spool."""
+"""Bytes that a reader leaves allocated behind it, for another reader of the same spool."""
 MAX_LAG_BYTES = 28 * MIB
 """How far a reader of a spool may fall behind before it counts lines instead of decoding them."""
 BUSY_LAG_BYTES = 16 * MIB
@@ -38,8 +38,8 @@ class Skipped:
 class GrowingFile:
     """Reads what is appended to ``path`` from ``offset`` on (default: its present end).
 
-    ``spool`` says that the file is qtctl's own and bounded: read bytes are freed, and a reader that
-    lags skips whole lines, which are counted.
+    ``spool``: the file is one of qtctl's, and bounded: bytes that were read are freed, and a reader
+    that lags skips whole lines, which are counted.
     """
 
     _head = 0
@@ -81,13 +81,13 @@ class GrowingFile:
     def keep_up(self) -> None:
         """Count, for the next :meth:`read`, what has fallen too far behind in a spool.
 
-        For a reader that has no time to read, lest the keeper free lines that nobody counted.
+        For a reader that is busy: the keeper would free lines that nobody counted.
         """
         if self._spool:
             self._skipped += self._skip(os.fstat(self._fd).st_size, BUSY_LAG_BYTES)
 
     def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
-        """Step over a hole somebody else punched, or over what is too far behind to decode."""
+        """Skip a hole that somebody else punched, or lines that are too far behind to decode."""
         if size == self.offset:
             return []
         try:
@@ -137,7 +137,7 @@ class GrowingFile:
         return max(0, os.fstat(self._fd).st_size - self.offset)
 
     def is_full(self, *, root: bool) -> bool:
-        """Tell whether hardly anything is free where the file lies, for root or for others."""
+        """Return whether the file system is all but full, for root or for others."""
         place = os.fstatvfs(self._fd)
         free = (place.f_bfree if root else place.f_bavail) * place.f_frsize
         return place.f_blocks > 0 and free < _NO_ROOM_BYTES
@@ -155,7 +155,7 @@ class GrowingFile:
                 self._inotify.rm_watch(watch)
             return
         with contextlib.suppress(TimeoutError):
-            # inotify says nothing of writes on some network file systems.
+            # inotify reports no writes on some network file systems.
             await asyncio.wait_for(self._inotify.get(), min(timeout_s, _INOTIFY_BACKSTOP_S))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Source: a file of binary records that another process appends to. Knows no format.
 
-As ``GrowingFile``, but nothing in the bytes tells where a record begins: what is skipped must be
-walked through by the decoder, so nothing is skipped here, save holes.
+As ``GrowingFile``, but the bytes do not show where a record begins: only the decoder can count
+records, so nothing is skipped here except holes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.spool import MIB
 
 HEAD_BYTES = MIB
-"""What is kept of a spool's begin: it tells what the numbers in the records mean."""
+"""Bytes of a spool's begin that are kept: they hold the names of the events."""
 
 
 class GrowingRecords(GrowingFile):
@@ -26,7 +26,7 @@ class GrowingRecords(GrowingFile):
         return os.pread(self._fd, HEAD_BYTES, 0)
 
     def keep_up(self) -> None:
-        """Do nothing: only who knows the records can count them."""
+        """Do nothing: only the decoder can count records."""
 
     def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
         if size == self.offset:

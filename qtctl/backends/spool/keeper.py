@@ -1,6 +1,6 @@
 """Keep one spool bounded: ``keeper.py SPOOL GUEST_PID LIMIT_BYTES HEAD_BYTES``.
 
-Runs as a process of its own. Imports nothing of qtctl, so that it starts fast and stays small. It
+Runs as a separate process. Imports nothing of qtctl, so that it starts fast and stays small. It
 ends when the spool is removed or the guest is gone; then a spool that was left behind is removed.
 """
 

@@ -27,7 +27,7 @@ MIB = 1 << 20
 LIMIT_BYTES = 48 * MIB
 """Allocated bytes at which the keeper frees the oldest half."""
 FREE_SPACE_BYTES = 128 * MIB
-"""What a file system must have free to be given a spool."""
+"""Bytes that a file system must have free for a spool."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
@@ -57,7 +57,7 @@ class Spool:
 def make_spool(guest: Guest, planned: Callable[[Spool], None] = lambda spool: None) -> Spool:
     """Create an empty spool (0600, in a new 0700 folder) where the guest can open it.
 
-    ``planned`` is told of each attempt before anything is created, so that it can be journalled.
+    ``planned`` is called with each attempt before anything is created, to journal it.
 
     Raises:
         Unsupported: no folder that the guest can see has room and can punch holes.
@@ -123,7 +123,7 @@ def _make_below(base: Path, guest: Guest, planned: Callable[[Spool], None]) -> S
 
 
 def remove_spool(path: Path) -> None:
-    """Remove a spool and its folder; a guest that still has it open loses nothing of its own."""
+    """Remove a spool and its folder; a guest that still has it open is not affected."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
         path.parent.rmdir()

@@ -1,4 +1,4 @@
-"""The syslog backend: which daemon serves /dev/log, and where what it takes can be read.
+"""Finding the daemon that serves /dev/log, and where it writes messages.
 
 QEMU calls openlog(NULL, LOG_PID, LOG_DAEMON) and syslog(3) (trace/control.c of QEMU, 7.2 to 11.1).
 Where the lines end up is not asked of a daemon's configuration but tried: a marked message of our
@@ -43,7 +43,7 @@ class Daemon:
         return f"{self.name} (pid {self.pid})" if self.pid else self.name
 
     def alive(self) -> bool:
-        """Tell whether its socket is still bound, and it runs as far as it is seen."""
+        """Return whether its socket is still bound and, where it can be seen, it runs."""
         return _inode_of(os.path.realpath(SOCKET)) != 0 and (
             not self.pid or Path(f"/proc/{self.pid}").exists()
         )

@@ -1,4 +1,4 @@
-"""Decoder for lines of the system log that QEMU's syslog backend wrote, and for what is missing.
+"""Decoder for lines of a system log: the guest's records, and reports of dropped messages.
 
 Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
 the same. Forms: see ``kernels/syslog.py``. Notices, checked on rsyslog 8.2302 (runtime/ratelimit.c)
@@ -31,10 +31,10 @@ _DAY_S = 86400
 
 
 class SyslogDecoder:
-    """Turns lines into batches of the guest's records; keeps one unfinished line.
+    """Decodes lines into the guest's records; keeps one unfinished line.
 
-    ``unit`` is the systemd unit of the guest, whose limit of messages it shares. ``dropping`` tells
-    that the daemon has begun to drop messages and not said yet how many.
+    ``unit`` is the systemd unit of the guest, whose rate limit it shares. ``dropping``: the daemon
+    has begun to drop messages and not reported yet how many.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SyslogDecoder:
         return out
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
-        """Turn months, days and seconds of local time into Unix time, in place."""
+        """Convert months, days and seconds of local time to Unix time, in place."""
         rows = np.flatnonzero(time_ns < -1)
         if not len(rows):
             return
@@ -107,7 +107,7 @@ class SyslogDecoder:
         time_ns[rows] = np.array(dated, np.int64)[place]
 
     def _claim(self, kind: NDArray[np.int32], time_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which rows are the guest's; lines without a head go with the one before."""
+        """Return which rows are the guest's; a line without a head belongs to the one before."""
         own = (kind == MINE) | (kind == REPEATED)
         rows = np.arange(len(kind))
         before = np.maximum.accumulate(np.where(kind != PLAIN, rows, -1))
@@ -170,7 +170,7 @@ class SyslogDecoder:
 
 
 def _unix_ns(packed: int, now_ns: int) -> int:
-    """Date a second of local time by the latest year that does not put it into the future."""
+    """Return Unix time in ns of a local time, in the latest year that is not in the future."""
     second, date = packed & (1 << 17) - 1, packed >> 17
     month, day = date >> 5, date & 31
     year = time.localtime(now_ns // 10**9).tm_year

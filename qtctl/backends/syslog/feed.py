@@ -1,4 +1,4 @@
-"""The syslog backend joined: the journal or a daemon's file, and the decoder of their lines."""
+"""Following a guest through the syslog backend: the journal or a daemon's file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_S = 0.05
 
 
 class SyslogFeed:
-    """What one guest says to the system log. Make it with :func:`open_feed`."""
+    """Follows one guest's messages in the system log; :func:`open_feed` makes it."""
 
     def __init__(self, site: Site, daemon: Daemon, source: _Source, decoder: SyslogDecoder) -> None:
         self.source = str(source)
@@ -41,11 +41,11 @@ class SyslogFeed:
         return self._from.taken
 
     def behind(self) -> int:
-        """Bytes of a daemon's file that are not read yet; of the journal none can be seen."""
+        """Return the bytes of a daemon's file that are not read yet; 0 for the journal."""
         return self._from.behind()
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded. Blocks shortly: call it in a thread."""
+        """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         out: Items = []
         for piece in self._from.read():
             clocks = Clocks(time.time_ns())
@@ -60,10 +60,10 @@ class SyslogFeed:
         return out
 
     def keep_up(self) -> None:
-        """Do nothing: the log keeps what is not read yet."""
+        """Do nothing: the log keeps unread messages."""
 
     async def wait(self, timeout_s: float) -> Items:
-        """Wait for more, for at most ``timeout_s``; say when the daemon is gone."""
+        """Wait for more, for at most ``timeout_s``; report when the daemon is gone."""
         await self._from.wait(min(timeout_s, _RECHECK_S))
         if time.monotonic() - self._checked < _RECHECK_S or self._from.more():
             return []
@@ -95,16 +95,16 @@ class SyslogFeed:
         self._from, self.source, self._gone = fresh, str(fresh), False
 
     async def settle(self) -> None:
-        """Send a message of our own: what the guest said before comes before it."""
+        """Send a marked message; the guest's earlier messages come before it."""
         with contextlib.suppress(Unsupported):
             self._mark = (await asyncio.to_thread(syslog.send_mark)).encode()
 
     def settled(self) -> bool:
-        """Tell whether that message has been read, or cannot come."""
+        """Return whether that message has been read, or cannot come."""
         return self._settled or not self._mark or self._gone
 
     def finish(self) -> Items:
-        """Return a line that was begun, and the loss whose size the daemon has not told."""
+        """Return the rest of an unfinished line, and a loss that the daemon has not counted yet."""
         clocks = Clocks(time.time_ns())
         items = self._decoder.flush(clocks)
         if self._decoder.dropping:
@@ -116,7 +116,7 @@ class SyslogFeed:
         return items
 
     async def close(self) -> None:
-        """Close what is read."""
+        """Close the file or journal."""
         await asyncio.to_thread(self._from.close)
 
 
@@ -147,7 +147,7 @@ class _FileSource:
         await self._file.wait(timeout_s)
 
     def moved(self) -> bool:
-        """Tell whether the daemon writes another file by this name, and this one is read out."""
+        """Return whether the daemon writes a new file of this name and the old one was read."""
         with contextlib.suppress(OSError):
             state = self._path.stat()
             if (state.st_dev, state.st_ino) != self._file.inode():
@@ -165,7 +165,7 @@ class _FileSource:
 
 
 class _JournalSource:
-    """The journal, which is looked at again and again: journald is slow to tell."""
+    """The journal; polled, since journald is slow to notify."""
 
     def __init__(self, journal: Journal) -> None:
         self.taken = 0
@@ -212,10 +212,10 @@ def _open_source(daemon: Daemon, pid: int) -> _Source:
 
 
 async def open_feed(request: Request) -> SyslogFeed:
-    """Find who serves /dev/log and follow what the guest says to it. Nothing is changed.
+    """Find the daemon that serves /dev/log and follow the guest's messages. Changes nothing.
 
     Raises:
-        Unsupported: nobody serves it, or what it writes cannot be read.
+        Unsupported: no daemon serves it, or its messages cannot be read.
     """
     site = request.site
     guest = site.guest

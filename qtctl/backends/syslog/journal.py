@@ -1,8 +1,8 @@
 """Source: the systemd journal, read through libsystemd (sd-journal(3), checked on systemd 252).
 
-``journalctl --follow`` waits to be told of changes, which journald does every 250 ms at most. The
-journal's files are mapped memory, and looking at them costs microseconds: so they are looked at.
-What is read is handed on as text, a line a message, as ``journalctl -o short-unix`` prints it.
+``journalctl --follow`` waits for notifications, which journald sends every 250 ms at most. The
+journal's files are mapped memory, and polling them costs microseconds: so they are polled.
+Messages are returned as text, a line a message, as ``journalctl -o short-unix`` prints it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qtctl.errors import Unsupported
 __all__ = ["Journal"]
 
 DROPPED_ID = "a596d6fe7bfa4994828e72309e95d61e"
-"""SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald says how much it suppressed."""
+"""SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald's report of suppressed messages."""
 ROWS = 4096
 _LOCAL_ONLY = 1
 _PROCESS_S = 1.0
@@ -63,9 +63,9 @@ def _library() -> ctypes.CDLL:
 
 
 class Journal:
-    """Messages of process ``pid`` and of this one, and what journald says it suppressed.
+    """Messages of process ``pid`` and of this one, and journald's reports of suppressed ones.
 
-    Starts with what came in the last moment; :meth:`await_mark` passes that by. Not to be used by
+    Starts with messages of the last moment; :meth:`await_mark` skips them. Not to be used by
     two threads at once.
 
     Raises:
@@ -116,7 +116,7 @@ class Journal:
         raise Unsupported("journald took a message and does not show it", hint=_STORAGE)
 
     def pending(self) -> bool:
-        """Tell whether there is a message to read. Takes microseconds."""
+        """Return whether there is a message to read. Takes microseconds."""
         if not self._have:
             if time.monotonic() - self._processed > _PROCESS_S:  # files that are new or gone
                 self._processed = time.monotonic()
@@ -125,7 +125,7 @@ class Journal:
         return self._have
 
     def read(self) -> bytes:
-        """Return what came, a line a message, of a few thousand at most."""
+        """Return new messages, a line each, a few thousand at most."""
         lines: list[bytes] = []
         self.dry = False
         while len(lines) < ROWS:

@@ -1,4 +1,4 @@
-"""What log daemons leave out of a system log, as they report it there.
+"""Reports of log daemons on messages that they left out of a system log.
 
 Forms of rsyslog 8.2302 (runtime/ratelimit.c: ``message repeated N times: [ TEXT]``, also of
 sysklogd; ``imuxsock[pid: N, name: PATH, ...]: M messages lost due to rate-limiting``, and ``...
@@ -40,7 +40,7 @@ class Notice(NamedTuple):
 
 
 def read_notice(line: bytes) -> Notice | None:
-    """Return what a line of a log daemon reports as dropped; None if it reports nothing."""
+    """Parse a line of a log daemon; None if it reports no dropped messages."""
     if match := _LIMITED.search(line):
         name = _NAME.search(match["rest"])
         return Notice(int(match["lost"] or 0), int(match["pid"]), name[1] if name else b"")
@@ -55,7 +55,7 @@ def may_hold_notice(data: bytes) -> bool:
 
 
 def expand_repeats(data: bytes) -> tuple[bytes, int]:
-    """Return whole lines with repeated ones written out, and how many more there would be."""
+    """Return whole lines with repeated ones expanded, and how many more there would be."""
     if _REPEATED_MARK not in data:
         return data, 0
     room, left = REPEAT_LIMIT, 0

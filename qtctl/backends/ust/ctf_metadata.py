@@ -1,4 +1,4 @@
-"""What the metadata of a CTF 1.8 trace says of QEMU's events: their names and fields.
+"""Names and fields of QEMU's events in the metadata of a CTF 1.8 trace.
 
 The language is TSDL (The Common Trace Format 1.8.3, sections 7 and C), as LTTng-UST 2.13 prints it,
 in packets (section 7.1) or as plain text. QEMU's generator (``scripts/tracetool`` of 7.2 to 11.1,
@@ -28,9 +28,9 @@ _SETTING = re.compile(rb"(\w+) = (\w+);")
 
 
 def metadata_text(data: bytes) -> bytes:
-    """Return the text of a ``metadata`` file: what its packets hold, or all of a plain one.
+    """Return the text of a ``metadata`` file: that in its packets, or all of a plain one.
 
-    Of a file that is cut off or damaged, what stands before that.
+    Of a file that is cut off or damaged, the text before that.
     """
     parts = []
     at = 0
@@ -86,7 +86,7 @@ def thread_place(text: bytes) -> int:
 
 
 def agrees(declared: Declaration, written: Declaration) -> bool:
-    """Tell whether all fields that a trace has are arguments of ``declared``, of the same kind."""
+    """Return whether all fields of ``written`` are arguments of ``declared``, of the same kind."""
     arguments = {one.name: one for one in declared.arguments}
     for field in written.arguments:
         known = arguments.get(field.name)

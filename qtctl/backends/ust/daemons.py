@@ -1,8 +1,8 @@
-"""LTTng's daemons: asking for them, starting what is missing, ending only what qtctl started.
+"""LTTng's daemons: finding them, starting those that are missing, ending those of qtctl.
 
 Manuals: lttng(1), lttng-sessiond(8), lttng-relayd(8) of LTTng-tools 2.13. A daemon that qtctl
-started has a folder named ``qtctl-lttng-`` and some random letters in its arguments: that tells it
-from the user's, also for the qtctl that comes after a killed one.
+started has a folder named ``qtctl-lttng-`` and some random letters in its arguments, which
+distinguishes it from the user's, also for the qtctl that runs after a killed one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
 
 
 def lttng(*words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-    """Run ``lttng WORDS`` on a session daemon that runs, and return what it said.
+    """Run ``lttng WORDS`` on a session daemon that runs, and return its output.
 
     Raises:
         NoDaemon: none runs.
@@ -80,14 +80,14 @@ def lttng(*words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
             f"{what} took more than {timeout_s:g} s: the session daemon hangs or is overloaded",
             hint="lttng list; then restart lttng-sessiond",
         ) from late
-    said = (ran.stdout + ran.stderr).decode("utf-8", "replace")
+    output = (ran.stdout + ran.stderr).decode("utf-8", "replace")
     if ran.returncode:
-        if _NO_DAEMON in said:
+        if _NO_DAEMON in output:
             raise NoDaemon(f"{what}: no session daemon runs", hint="lttng-sessiond --daemonize")
         lines = ran.stderr.decode("utf-8", "replace").splitlines()
         told = lines[0].removeprefix("Error: ").strip() if lines else f"code {ran.returncode}"
         raise Unsupported(f"{what} failed: {told}", hint="lttng list; lttng-sessiond -v tells more")
-    return said
+    return output
 
 
 @contextlib.contextmanager

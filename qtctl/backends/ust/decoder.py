@@ -1,7 +1,6 @@
-"""Decoder for what babeltrace2 prints of an LTTng-UST trace of QEMU, live.
+"""Decoder for the text that babeltrace2 prints of an LTTng-UST trace of QEMU.
 
-Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
-the same. Forms checked on babeltrace2 2.0.4 with LTTng 2.13 and QEMU 7.2; its texts come from
+Forms checked on babeltrace2 2.0.4 with LTTng 2.13 and QEMU 7.2; its texts come from
 ``plugins/text/pretty/print.c`` (``print_escape_string``, ``print_discarded_elements_msg``).
 """
 
@@ -75,10 +74,10 @@ class _Losses:
 
 
 class LttngDecoder:
-    """Turns babeltrace2's text into batches and losses; keeps at most one unfinished line.
+    """Decodes babeltrace2's text; keeps at most one unfinished line.
 
-    ``feed`` gives them in order. A line that is neither a record of a known event nor a count of
-    what was discarded is a text row; a line beyond ``LINE_LIMIT`` bytes is one in pieces.
+    A line that is neither a record of a known event nor a report of
+    discarded ones is a text row; one beyond ``LINE_LIMIT`` bytes is several text rows.
     ``thread`` is the place of the thread id among the contexts of an event, from 0, or -1.
     """
 
@@ -111,7 +110,7 @@ class LttngDecoder:
         return out
 
     def flush(self, clocks: Clocks) -> Items:
-        """Return an unfinished line as text: what is missing of it cannot be known."""
+        """Return an unfinished line as text."""
         rest = self._take_pending()
         if not rest:
             return []

@@ -1,4 +1,4 @@
-"""The ust backend joined: an LTTng live session for the picked events, read and decoded."""
+"""Following a guest through the ust backend: an LTTng live session for the picked events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 KIND = "lttng"
-_SAID = 3
+_LAST_LINES = 3
 _END_S = 1.0
 
 
@@ -41,7 +41,7 @@ def tracer_patterns(picked: Sequence[str], names: Sequence[str]) -> tuple[list[s
 
 
 class UstFeed:
-    """What one guest says through LTTng, as batches and losses. Make it with :func:`open_feed`."""
+    """Follows one guest through LTTng; :func:`open_feed` makes it."""
 
     def __init__(self, live: lttng.Live, decoder: LttngDecoder, pid: int) -> None:
         self.source = f"LTTng session {live.name}"
@@ -52,15 +52,15 @@ class UstFeed:
         self._settling = False
         self._reported = 0
         self._discarded: int | None = 0
-        self._said: list[str] = []
+        self._last_lines: list[str] = []
         self._pipe = ChildPipe(live.reader)
 
     def behind(self) -> int:
-        """Nothing that could be seen."""
+        """Return 0: LTTng does not show how much waits."""
         return 0
 
     def read(self) -> Items:
-        """Return what came since the last call, decoded.
+        """Decode the bytes since the last call.
 
         Raises:
             LinkLost: the session ended without having been asked to.
@@ -79,21 +79,21 @@ class UstFeed:
             if isinstance(item, Loss):
                 self._reported += item.count or 0
             elif (texts := item.groups().get(-1)) is not None:
-                lines = [item.text(row)[:500] for row in texts[-_SAID:].tolist()]
-                self._said = [*self._said, *lines][-_SAID:]
+                lines = [item.text(row)[:500] for row in texts[-_LAST_LINES:].tolist()]
+                self._last_lines = [*self._last_lines, *lines][-_LAST_LINES:]
         return items
 
     def _lost(self) -> LinkLost:
         code = self._live.reader.poll()
-        said = f": {self._said[-1]}" if self._said else ""
+        last = f": {self._last_lines[-1]}" if self._last_lines else ""
         return LinkLost(
             f"LTTng's live session of guest {self._pid} ended by itself (babeltrace2 "
-            f"{'runs' if code is None else f'ended with code {code}'}){said}",
+            f"{'runs' if code is None else f'ended with code {code}'}){last}",
             hint="see whether lttng-sessiond and the guest still run, and follow again",
         )
 
     def keep_up(self) -> None:
-        """Do nothing: the relay daemon keeps a bounded amount, and what it loses is told."""
+        """Do nothing: the relay daemon keeps a bounded amount and reports what it loses."""
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until babeltrace2 has written, for at most ``timeout_s``."""
@@ -101,16 +101,16 @@ class UstFeed:
         return []
 
     async def settle(self) -> None:
-        """Stop recording; babeltrace2 ends when it has shown everything."""
+        """Stop recording; babeltrace2 ends when it has printed everything."""
         self._settling = True
         self._discarded = await asyncio.to_thread(lttng.stop, self._live.name)
 
     def settled(self) -> bool:
-        """Tell whether babeltrace2 has shown everything."""
+        """Return whether babeltrace2 has printed everything."""
         return self._pipe.ended
 
     def finish(self) -> Items:
-        """Return a line that was begun, and what was discarded with no later packet to say so."""
+        """Return the rest of an unfinished line, and events discarded after the last packet."""
         now_ns = time.time_ns()
         out = self._noted(self._decoder.flush(Clocks(now_ns)))
         if not self._settling:
@@ -138,7 +138,7 @@ def _end_reader(reader: subprocess.Popen[bytes]) -> None:
 
 
 async def open_feed(request: Request) -> UstFeed:
-    """Record the picked events in a live session of its own, from now on.
+    """Record the picked events in a new live session, from now on.
 
     The session is in the journal, under the owner, before it is made.
 

@@ -30,7 +30,7 @@ from qtctl.folders import runtime_folder
 from qtctl.model import Guest
 
 LIVE_TIMER_US = 20_000
-"""How often the tracer hands over what it has, in us: a record waits for it at most that long."""
+"""How often the tracer flushes its buffers, in us: the longest that a record waits."""
 RETRY_US = 5_000
 """How often babeltrace2 asks again once it has everything, in us."""
 _PRETTY = (
@@ -40,7 +40,7 @@ _PRETTY = (
 )
 """How babeltrace2 prints what ``records/lttngtext`` reads."""
 DISK_BYTES = 64 << 20
-"""What the relay daemon may keep for a reader that is behind; older packets are overwritten."""
+"""Bytes that the relay daemon keeps for a reader that is behind; then it overwrites packets."""
 _FREE_BYTES = 2 * DISK_BYTES
 _SUBBUFFER_BYTES = 1 << 20
 _SUBBUFFERS = 8
@@ -66,10 +66,10 @@ class Live:
 
 
 def new_facts() -> dict[str, str]:
-    """Return what names a session that is about to be made.
+    """Return the lease facts of a session that is about to be made.
 
     Raises:
-        Unsupported: there is no folder with room for what the relay daemon keeps.
+        Unsupported: no folder has room for the relay daemon's files.
     """
     runtime = runtime_folder()
     tried = []
@@ -222,7 +222,7 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
     inputs = f'inputs=[{json.dumps(listed[0])}],session-not-found-action="end"'
     reader = subprocess.Popen(
         [
-            # By itself it writes to a pipe in blocks, which would keep the last records back.
+            # Unbuffered: in blocks it would keep the last records back.
             *(daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")),
             *(f"--retry-duration={RETRY_US}", "--component=source.ctf.lttng-live"),
             f"--params={inputs}",
@@ -230,7 +230,7 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,  # in one pipe, what it says of losses stays at its place
+        stderr=subprocess.STDOUT,  # in one pipe, its reports of losses stay at their place
         start_new_session=True,
         env=daemons.environment(),
         cwd=folder,
@@ -246,13 +246,13 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
 
 
 def show(path: Path) -> subprocess.Popen[bytes]:
-    """Start babeltrace2 on the traces below a folder; its stdout has records and what it says.
+    """Start babeltrace2 on the traces below a folder; its stdout has records and messages.
 
     Raises:
         Unsupported: babeltrace2 is missing.
     """
     reader = daemons.program("babeltrace2")
-    # What it says of losses would land inside of records, which it writes to a pipe in blocks.
+    # Line by line: its reports of losses would land inside records that it writes in blocks.
     by_lines = (daemons.program("stdbuf"), "--output=L")
     return subprocess.Popen(
         [*by_lines, reader, *_PRETTY, str(path.resolve())],

@@ -1,4 +1,4 @@
-"""A folder that LTTng wrote: read through babeltrace2, as the live backend does."""
+"""Reading a folder that LTTng wrote, through babeltrace2 as the live backend does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _METADATA_BYTES = 1 << 26
 
 
 def fit(path: Path, head: bytes | None) -> Fit:
-    """Take any folder for LTTng's."""
+    """Accept any folder."""
     return Fit.CERTAIN if head is None else Fit.NO
 
 
@@ -53,7 +53,7 @@ class LttngFolder:
         declared = self._declared(written, events_all)
         self.table = EventTable.build([*written, *declared], declared)
         self._decoder = LttngDecoder(self.table, thread=thread_place(b"".join(texts)))
-        self._said = ""
+        self._last_text = ""
         self._ended = False
         self._reader = lttng.show(path)
 
@@ -66,19 +66,19 @@ class LttngFolder:
             best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
             found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
         fitting = _fitting(found, written)
-        told = f"LTTng trace, {counted(len(written), 'event')}"
+        trace = f"LTTng trace, {counted(len(written), 'event')}"
         if len(fitting) == len(written):
-            self.notes.append(f"{told}, declared in {where}")
+            self.notes.append(f"{trace}, declared in {where}")
         elif fitting:
             rest = "the rest as the trace has them"
-            self.notes.append(f"{told}, {len(fitting)} of them declared in {where}, {rest}")
+            self.notes.append(f"{trace}, {len(fitting)} of them declared in {where}, {rest}")
         else:
-            self.notes.append(f"{told}, declared by the trace itself")
+            self.notes.append(f"{trace}, declared by the trace itself")
         others = {name: one for name, one in found.items() if name not in written}
         return {**written, **fitting, **(others if fitting else {})}
 
     def read(self) -> list[Item] | None:
-        """Read on; return what came of it, None at the end."""
+        """Read and decode the next part; None at the end."""
         if self._ended:
             return None
         assert self._reader.stdout is not None
@@ -89,15 +89,15 @@ class LttngFolder:
         found = self._decoder.feed(data, clocks) if data else self._decoder.flush(clocks)
         for item in found:
             if isinstance(item, Batch) and (texts := item.groups().get(-1)) is not None:
-                self._said = item.text(int(texts[-1]))
+                self._last_text = item.text(int(texts[-1]))
         return [*found]
 
     @property
     def problem(self) -> str:
-        """What of it could not be read."""
+        """Which part could not be read; empty if none."""
         code = self._reader.wait() if self._ended else 0
         return (
-            f"babeltrace2 cannot read all of {self.path}: {self._said.strip()[:500]}"
+            f"babeltrace2 cannot read all of {self.path}: {self._last_text.strip()[:500]}"
             if code
             else ""
         )
