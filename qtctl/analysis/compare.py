@@ -1,4 +1,4 @@
-"""Two runs of a guest side by side: which events, how often, what follows what, how long."""
+"""Comparing two runs of a guest: events, rates, order and latencies."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _SUFFIXES = (
     ("_issue", "_complete"),
 )
 _FEWEST = 10
-"""How often an event must have come for what follows it to be compared."""
+"""An event must have occurred so often for its successors to be compared."""
 
 Pair = tuple[str, str]
 
 
 def pairs_among(names: Sequence[str], declared: Mapping[str, Declaration]) -> dict[Pair, Question]:
-    """Return the START and END events whose names and arguments make plain that they are that."""
+    """Return the pairs of START and END events that names and arguments make obvious."""
     have = set(names)
     found: dict[Pair, Question] = {}
     for begin, end in _SUFFIXES:
@@ -49,17 +49,16 @@ def pairs_among(names: Sequence[str], declared: Mapping[str, Declaration]) -> di
                 try:
                     found[start, other] = Question.ask(start, other, names, declared, "")
                 except UsageError:
-                    continue  # what they share does not tell which belong together
+                    continue  # their common arguments do not identify a pair
     return found
 
 
 @dataclass(slots=True)
 class Profile:
-    """What one run said, counted as it is read.
+    """Counts of one run, updated as it is read.
 
-    ``follows`` counts, for events ``names[a]`` and ``names[b]``, by ``a * len(names) + b``, how
-    often b came right after a: on the same thread where that is known. ``first`` is the place of
-    each event's first record.
+    ``follows[a * len(names) + b]`` is how often event ``names[b]`` came right after ``names[a]``,
+    on one thread where threads are known. ``first`` is the position of each event's first record.
     """
 
     names: Sequence[str]
@@ -76,7 +75,7 @@ class Profile:
 
     @property
     def seconds(self) -> float | None:
-        """How long the run was, by QEMU's times, else by qtctl's; None where these do not tell."""
+        """Length of the run by QEMU's times, else by qtctl's; None where it has neither."""
         span = self._spans.get(False) or self._spans.get(True)
         return span.length_ns / 1e9 or None if span else None
 
@@ -107,7 +106,7 @@ class Profile:
                 self._spans.setdefault(arrived, Span()).take(times)
 
     def _follow(self, batch: Batch) -> None:
-        """Count what follows what, thread by thread, on from the batch before."""
+        """Count successions, thread by thread, continuing from the previous batch."""
         order = np.argsort(batch.tid, kind="stable")
         tid, event = batch.tid[order], batch.event[order].astype(np.int64)
         size = len(self.names)
@@ -130,14 +129,14 @@ class Profile:
             self.follows[key] = self.follows.get(key, 0) + count
 
     def count(self, name: str, places: Mapping[str, int]) -> int:
-        """Return how often an event came; ``places`` are those of ``names``."""
+        """Return how often an event occurred; ``places`` are the positions of ``names``."""
         place = places.get(name)
         return 0 if place is None else int(self.counts[place])
 
 
 @dataclass(frozen=True, slots=True)
 class EventChange:
-    """An event in both runs: how often, and a second (None: not known)."""
+    """An event in both runs: counts, and rates a second (None: unknown)."""
 
     name: str
     counts: tuple[int, int]
@@ -145,14 +144,14 @@ class EventChange:
 
     @property
     def change(self) -> float | None:
-        """How many times as often in the second run, by rate if known; None if one has none."""
+        """Ratio of the second run to the first, by rate if known; None if one has no record."""
         one, two = self.rates or self.counts
         return two / one if one and two else None
 
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """``after`` came right after ``before`` so often, and in that share of what did."""
+    """``after`` came right after ``before``: counts, and shares of all successors of ``before``."""
 
     before: str
     after: str
@@ -161,17 +160,16 @@ class Succession:
 
     @property
     def change(self) -> float:
-        """By how much the share rose, from -1 to 1."""
+        """The increase of the share, from -1 to 1."""
         return self.shares[1] - self.shares[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two runs have in common and not; each list has the greatest change first.
+    """The differences of two runs; each list has the greatest change first.
 
-    ``events`` are all that came in one of them; ``order`` what follows what, of events that came
-    in both; ``moved`` those that came for the first time in another order; ``latencies`` of
-    pairs that came in both.
+    ``events`` are those of either run; ``order`` are successions of events of both; ``moved`` are
+    events whose first occurrence changed its order; ``latencies`` are of pairs in both.
     """
 
     seconds: tuple[float | None, float | None]
@@ -182,7 +180,7 @@ class Comparison:
 
 
 def compare(one: Profile, two: Profile) -> Comparison:
-    """Put two profiles side by side."""
+    """Compare two profiles."""
     places = [{name: place for place, name in enumerate(p.names)} for p in (one, two)]
     seconds = one.seconds, two.seconds
     events = []
@@ -208,7 +206,7 @@ def compare(one: Profile, two: Profile) -> Comparison:
 
 
 def _by_change(both: EventChange) -> tuple[int, float]:
-    """Sort what came in one run only first, by how often; then by how much the rate changed."""
+    """Return the sort key: events of one run only first, by count; then by change of rate."""
     change = both.change
     if change is None:
         return 0, -max(both.counts)
@@ -221,7 +219,7 @@ def _ratio(both: tuple[Statistics, Statistics]) -> float:
 
 
 def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
-    """Return the events whose first time came in another order: all but the most that kept it."""
+    """Return the events whose first occurrences changed order: all but the longest common order."""
     first = sorted(common, key=lambda name: one.first[name])
     ranks = [two.first[name] for name in first]
     # The longest rising subsequence, by patience sorting: tails[k] ends one of k + 1.
@@ -241,7 +239,7 @@ def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
 def _order(
     one: Profile, two: Profile, places: list[dict[str, int]], common: Iterable[str]
 ) -> list[Succession]:
-    """Compare what follows what, of events that came often enough in both."""
+    """Compare the successions of events that occurred often enough in both runs."""
     often = [
         name
         for name in common
@@ -257,7 +255,7 @@ def _order(
 
 
 def _shares(profile: Profile, wanted: set[str]) -> dict[Pair, tuple[int, float]]:
-    """Return how often, and in which share of what follows its first, each pair came."""
+    """Return the count of each succession, and its share of all successors of its first event."""
     size, names = len(profile.names), profile.names
     pairs = {divmod(key, size): count for key, count in profile.follows.items()}
     kept = {
@@ -277,7 +275,7 @@ def profile_of(
     asked: Iterable[tuple[str, str, tuple[str, ...] | None]],
     source: str,
 ) -> Profile:
-    """Return an empty profile that measures the pairs that are plain, and those ``asked`` for.
+    """Return an empty profile that measures the obvious pairs and those ``asked`` for.
 
     Raises:
         UsageError, NothingMatched: a pair that was asked for cannot be measured.

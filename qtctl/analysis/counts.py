@@ -1,4 +1,4 @@
-"""Counting records by event or by any argument, and how an argument's numbers are spread."""
+"""Counting records by event or by argument, and the distribution of an argument's numbers."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class Tally:
         self.renew()
 
     def renew(self) -> None:
-        """Forget what was counted."""
+        """Reset the counts."""
         self.groups = Groups(_GROUPS)
         self.counts = np.zeros(0, np.int64)
 
     def take(self, item: Item) -> None:
-        """Count what a stream yielded."""
+        """Count an item of a stream."""
         if not isinstance(item, Batch):
             return
         for event in item.groups():
@@ -79,18 +79,18 @@ class Tally:
 
 
 class ArgumentValues:
-    """Takes the numbers that one argument has, in whichever events have it."""
+    """Collects the numbers of one argument, in all events that have it."""
 
     def __init__(self, argument: str) -> None:
         self.argument = argument
         self.renew()
 
     def renew(self) -> None:
-        """Forget what was counted."""
+        """Reset the counts."""
         self.numbers = Distribution(_PRECISION)
 
     def take(self, item: Item) -> None:
-        """Take what a stream yielded."""
+        """Count an item of a stream."""
         if not isinstance(item, Batch):
             return
         for event in item.groups():

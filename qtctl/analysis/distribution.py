@@ -1,8 +1,8 @@
-"""How whole numbers are distributed: percentiles and histograms from counts in narrow buckets.
+"""Distributions of whole numbers: percentiles and histograms from counts in narrow buckets.
 
 Memory does not depend on how many numbers there are. A bucket is 2**-precision of its numbers wide
-(small numbers have their own), as in HdrHistogram; sums, least and greatest are exact. Buckets end
-at powers of two, and so do the bars of both histograms, whose counts are therefore exact.
+(small numbers have one each), as in HdrHistogram; sums, minimum and maximum are exact. Buckets end
+at powers of two, as do the bars of both histograms, so the counts of bars are exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Bar", "Distribution", "Statistics"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How many numbers are at least ``low`` and below ``high``."""
+    """A bar of a histogram: the count of numbers from ``low`` to below ``high``."""
 
     low: int
     high: int
@@ -29,9 +29,9 @@ class Bar:
 
 
 class Distribution:
-    """Numbers of groups 0, 1, 2 ...; each is signed or unsigned, of up to 64 bits.
+    """Counts of the numbers of groups 0, 1, 2 ...; signed or unsigned, up to 64 bits.
 
-    ``precision`` 7 tells numbers apart to 0.8 %, at 60 KB a group (twice that with numbers < 0).
+    ``precision`` 7 resolves numbers to 0.8 %, with 60 KB a group (twice that with numbers < 0).
     """
 
     def __init__(self, precision: int = 7) -> None:
@@ -93,7 +93,7 @@ class Distribution:
         row[: len(counts)] += counts
 
     def statistics(self, group: int | None = None) -> Statistics:
-        """Return what is known of a group's numbers now, or of all (None)."""
+        """Return the statistics of a group's numbers at this moment, or of all (None)."""
         groups = range(len(self)) if group is None else range(group, min(group + 1, len(self)))
         bars: list[Bar] = []
         for half in (self._negative, self._positive):
@@ -120,9 +120,9 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Numbers as the buckets that hold them, in order; the rest is exact.
+    """Statistics of numbers: their buckets in order, and exact count, sum, ``least`` and ``most``.
 
-    Without numbers (``count`` 0) ``least`` and ``most`` mean nothing.
+    Where ``count`` is 0, ``least`` and ``most`` mean nothing.
     """
 
     bars: tuple[Bar, ...]
@@ -133,13 +133,13 @@ class Statistics:
 
     @property
     def mean(self) -> float:
-        """The mean; there must be numbers."""
+        """The mean; ``count`` must not be 0."""
         return self.total / self.count
 
     def percentiles(self, shares: Sequence[float]) -> list[int]:
-        """Return for each share (0 to 1) the number that so many are at or below.
+        """Return, for each share (0 to 1), the number that this share of all is at or below.
 
-        It is the middle of a bucket: within 2**-(precision + 1) of the number itself.
+        It is the middle of a bucket, within 2**-(precision + 1) of the true number.
         """
         ranks = np.cumsum([bar.count for bar in self.bars])
         found = []
@@ -149,7 +149,7 @@ class Statistics:
         return found
 
     def log2(self) -> list[Bar]:
-        """Return bars from each power of two to the next, without gaps; 0 has its own."""
+        """Return bars from each power of two to the next, without gaps; 0 has a bar alone."""
         counts: dict[int, int] = {}
         for bar in self.bars:
             place = bar.low.bit_length() if bar.low >= 0 else -1 - (-bar.high).bit_length()
@@ -191,6 +191,6 @@ def _with_row(table: Int64Array, row: int) -> Int64Array:
 
 
 def _sum(values: NDArray[Any]) -> int:
-    """Add up without wrapping around: the halves of 64 bits apart."""
+    """Return the sum without overflow: high and low halves are added separately."""
     high, low = values >> values.dtype.type(32), values & values.dtype.type(0xFFFFFFFF)
     return (int(high.sum()) << 32) + int(low.sum())

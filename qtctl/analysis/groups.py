@@ -1,4 +1,4 @@
-"""Numbers for the values that records are grouped by, the same in all batches of a run."""
+"""Group numbers for the values by which records are grouped, the same in all batches."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from qtctl.records.columns import Column, StringColumn
 __all__ = ["EVENT", "OTHERS", "TID", "Groups"]
 
 EVENT, TID = "event", "tid"
-"""What records can be grouped by beside arguments: their event and their thread."""
+"""Group by the event's name or the thread, instead of an argument."""
 OTHERS = "(others)"
-"""What the values that are not told apart are called."""
+"""The value of the group that collects all further values."""
 _LONGEST = 200
-"""Characters of a text that are kept: the guest may say as much as it likes."""
+"""Only so many characters of a text are compared: a guest may log any length."""
 
 
 class Groups:
-    """Gives each distinct value a number, in order of appearance.
+    """Numbers distinct values in order of appearance.
 
-    At most ``limit`` values are told apart; those that come later share one more number. A number
-    and a text differ, texts by their first 200 characters; None is a record without a value.
+    At most ``limit`` values get a number each; later ones share one more. Texts are compared by
+    their first 200 characters; None is the value of records without one.
     """
 
     def __init__(self, limit: int) -> None:
@@ -48,7 +48,7 @@ class Groups:
         return number
 
     def of_rows(self, batch: Batch, event: int, by: str) -> NDArray[np.int32]:
-        """Return the numbers of the rows of one event in a batch, grouped by an argument or so."""
+        """Return the group number of each row of one event, by an argument, event or tid."""
         rows = batch.groups()[event]
         column: Column | None
         if by == EVENT:
@@ -67,7 +67,7 @@ class Groups:
         return numbers
 
     def of(self, column: Column) -> NDArray[np.int32]:
-        """Return the number of each row's value."""
+        """Return the group number of each value of a column."""
         if isinstance(column, StringColumn):
             return self._numbered(column.uniques)[column.codes]
         distinct, codes = np.unique(column, return_inverse=True)

@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Find the START of each END in a table of open starts, by key, for ``pairs.py``.
 
-The table is open-addressed with linear probing, and what follows a start that ends moves up, so a
-long run leaves nothing behind.
+The table is open-addressed with linear probing. Removing a start moves later ones up, so that a
+long run leaves no tombstones.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ else:
 
 COMPILED: bool = cython.compiled
 
-# What a row is; the numbers are shared with ``pairs.py``. A row may be both.
+# The roles of a row, shared with ``pairs.py``. A row may have both.
 START, END = 1, 2
 
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
@@ -26,7 +26,7 @@ _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 @cython.nogil
 @cython.exceptval(check=False)
 def _home(key: cython.ulonglong, mask: cython.ulonglong) -> cython.ulonglong:
-    """Slot where the search for a key begins; pointers differ in their middle bits."""
+    """Return the slot where the search for a key begins; pointers differ in their middle bits."""
     spread: cython.ulonglong = (key * _GOLDEN) & _MASK
     return (spread >> 32) & mask
 
@@ -38,7 +38,7 @@ def _home(key: cython.ulonglong, mask: cython.ulonglong) -> cython.ulonglong:
 def _find(
     key: cython.ulonglong, used: cython.p_uchar, keys: cython.p_ulonglong, mask: cython.ulonglong
 ) -> cython.ulonglong:
-    """Slot that holds the key, or the free one where it belongs."""
+    """Return the slot that holds the key, or the free slot where it belongs."""
     slot: cython.ulonglong = _home(key, mask)
     while used[slot] and keys[slot] != key:
         slot = (slot + 1) & mask
@@ -57,7 +57,7 @@ def _free(
     tags: cython.p_int,
     mask: cython.ulonglong,
 ) -> cython.void:
-    """Empty a slot, and move up what could else no longer be found."""
+    """Empty a slot, and move up the entries that could no longer be found."""
     hole: cython.ulonglong = slot
     probe: cython.ulonglong = (slot + 1) & mask
     while used[probe]:
@@ -87,7 +87,7 @@ def match(
     room: cython.longlong,
     met: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
-    """Go through the rows from ``at`` on until ``room`` starts are open; return the row reached.
+    """Process rows from ``at`` on until ``room`` starts are open; return the row reached.
 
     ``used``, ``keys``, ``times`` and ``tags`` are the table of open starts (a power of two above
     ``room``). ``tally`` counts: starts that are open, pairs found since row 0, starts whose key was

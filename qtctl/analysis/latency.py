@@ -1,4 +1,4 @@
-"""How long it takes from START to END: pairs of records, measured as they come."""
+"""Latencies from START to END events, measured as records come."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECOND_NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which latency is asked for: checked, before anything is switched.
+    """A checked request for a latency, made before anything is switched.
 
     ``by`` is an argument of every START or, where ``by_end``, of every END; ``tid``, ``event`` (of
     the START) or nothing; ``by_hex`` where QEMU prints it in hex. ``where`` is for each START or,
@@ -59,10 +59,10 @@ class Question:
         by: str | None = None,
         where: str | None = None,
     ) -> Question:
-        """Make sense of what people ask; ``start`` and ``end`` are names or patterns.
+        """Check a request; ``start`` and ``end`` are names or patterns.
 
         Raises:
-            NothingMatched: one of them matches none of ``names``, which ``source`` has.
+            NothingMatched: one of them matches none of ``names``, the events of ``source``.
             UsageError: the key, ``by`` or ``where`` do not fit these events.
         """
         chosen = []
@@ -72,7 +72,7 @@ class Question:
             if not chosen[-1]:
                 raise nothing_matched(selection, list(names), source)
         starts, ends = chosen
-        # The thread and nothing at all need no declaration.
+        # The thread, and no key, need no declaration.
         if key is not None and set(key) <= {TID}:
             used = tuple(key)
             known = [[_lenient(name, declared) for name in side] for side in chosen]
@@ -88,7 +88,7 @@ class Question:
 
     @property
     def key_words(self) -> str:
-        """The key as people write it."""
+        """The key as ``--key`` takes it."""
         return ",".join(self.key) if self.key != NO_KEY else "none"
 
 
@@ -106,7 +106,7 @@ def _lenient(name: str, declared: Mapping[str, Declaration]) -> Declaration:
 
 
 def _belongs_to_end(by: str, starts: list[Declaration], ends: list[Declaration]) -> bool:
-    """Tell whose argument ``by`` is: the END's, if not every START has it."""
+    """Return whether ``by`` is an argument of the ENDs; False if every START has it."""
     for at_end, side in ((False, starts), (True, ends)):
         if by in (EVENT, TID) or all(any(a.name == by for a in one.arguments) for one in side):
             return at_end
@@ -130,12 +130,12 @@ def _compiled(
 
 
 class Latency:
-    """Takes what a stream yields and measures it; times are in ns.
+    """Measures latencies in the items of a stream; times are in ns.
 
-    ``spans`` has the latencies by group: the values of ``by``, in :attr:`groups`. ``filtered``
-    pairs did not match; ``disordered`` ended before they started, by their times, and are left out;
-    ``arrived`` were stamped when qtctl read them, which says little, and so do those that were
-    stamped with whole seconds, ``coarse``.
+    ``spans`` has the latencies by group, the values of ``by`` in :attr:`groups`. ``filtered`` pairs
+    did not match ``where``; ``disordered`` pairs end before they start by their times, and are left
+    out; ``arrived`` pairs have times at which qtctl read them, and ``coarse`` ones whole seconds:
+    both mean little.
     """
 
     def __init__(self, question: Question) -> None:
@@ -147,13 +147,13 @@ class Latency:
         self._pairing: Pairing | None = None
 
     def renew(self) -> None:
-        """Forget what was measured; what is open stays so, and groups keep their numbers."""
+        """Reset the figures; open STARTs stay open, and groups keep their numbers."""
         self.counts.forget_but_open()
         self.spans = Distribution()
         self.filtered = self.disordered = self.arrived = self.coarse = 0
 
     def take(self, item: Item) -> None:
-        """Measure what a stream yielded."""
+        """Measure an item of a stream."""
         if isinstance(item, Batch):
             if len(item):
                 self._measure(item)
@@ -163,7 +163,7 @@ class Latency:
     def _measure(self, batch: Batch) -> None:
         question = self.question
         if self._pairing is None or batch.table is not self._table:
-            # Another table is another run of the guest: what was open stays so for ever.
+            # Another table is another run of the guest: open STARTs of the last one never end.
             if self._pairing is not None:
                 self._pairing.lose()
             self._table = batch.table
@@ -204,7 +204,7 @@ class Latency:
             self.spans.add(span[good], group[good])
 
     def _numbers(self, batch: Batch) -> NDArray[np.int32]:
-        """Return the group of each row that decides it; those of other rows mean nothing."""
+        """Return the group of each row that decides it; the values of other rows mean nothing."""
         question = self.question
         assert question.by is not None
         numbers = np.zeros(len(batch), np.int32)

@@ -1,7 +1,7 @@
-"""START and END that belong together: records of two kinds of events, paired by what they share.
+"""Pairing of START and END records by arguments that are equal in both.
 
-Columns in, columns out. Only the starts that are still open are kept, at most ``limit`` of them.
-Records are taken in the order they came, whatever their times say.
+Columns in, columns out. Only open starts are kept, at most ``limit`` of them. Records are paired
+in the order in which they came, regardless of their times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from qtctl.records.printf import make_plan
 __all__ = ["NO_KEY", "PairCounts", "Pairing", "Pairs", "check_key", "learn_key"]
 
 NO_KEY: tuple[str, ...] = ()
-"""Every END belongs to the START that came last."""
+"""No key: an END belongs to the last START."""
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
@@ -36,14 +36,13 @@ _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 @dataclass(slots=True)
 class PairCounts:
-    """What became of the records so far.
+    """How many records have been paired so far, and why others have not.
 
-    ``paired`` START and END; ``in_flight`` STARTs that are open still; ``unpaired`` ENDs without a
-    START; ``unseen`` ENDs that are the first record of their key, since the begin or since a loss:
-    their START came before that; ``reused`` STARTs whose key came anew before they ended;
-    ``dropped`` STARTs that were open at a loss, whose END may be among what was lost; ``forgotten``
-    STARTs that were open for longest when there were too many; ``unreadable`` records without a
-    key.
+    ``paired`` STARTs with an END; ``in_flight`` STARTs that are still open; ``unpaired`` ENDs
+    without a START; ``unseen`` ENDs that are the first record of their key since the begin or a
+    loss, so that their START came before; ``reused`` STARTs whose key started again before its END;
+    ``dropped`` STARTs that were open at a loss, whose END may be lost; ``forgotten`` STARTs that
+    were open for longest when there were too many; ``unreadable`` records without a key.
     """
 
     paired: int = 0
@@ -56,7 +55,7 @@ class PairCounts:
     unreadable: int = 0
 
     def forget_but_open(self) -> None:
-        """Begin to count anew; what is open now is in flight still."""
+        """Reset the counts; open STARTs stay in flight."""
         for one in fields(self):
             if one.name != "in_flight":
                 setattr(self, one.name, 0)
@@ -64,9 +63,9 @@ class PairCounts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Columns, a row a pair, in the order they ended; times are in ns.
+    """Columns with one row a pair, in the order of the ENDs; times are in ns.
 
-    ``tag`` is the number that the START was given, ``row`` the END's row in its batch.
+    ``tag`` is the tag of the START, ``row`` the END's row in its batch.
     """
 
     start_ns: Int64Array
@@ -81,9 +80,9 @@ class Pairs:
 class Pairing:
     """Pairs the events ``starts`` with ``ends`` of a stream of batches by the arguments ``key``.
 
-    An event that is both ends what is open and starts anew. Numbers are compared as 64 bits;
-    several arguments, or a text, by a 64-bit hash of them. ``counts`` may be of a pairing before.
-    Of many thousands of keys some may be taken for met before, and ``unseen`` for ``unpaired``.
+    An event in both ends the open START and starts again. Numbers are compared as 64 bits; several
+    arguments, or a text, by a 64-bit hash. ``counts`` may be those of an earlier pairing. With many
+    thousands of keys, some may be mistaken for seen ones, and ``unseen`` ENDs for ``unpaired``.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Pairing:
     ) -> None:
         self.counts = PairCounts() if counts is None else counts
         self._key = tuple(key)
-        # One more than there are events: lines of text are event -1.
+        # One more than the number of events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)
         for names, role in ((starts, pairing.START), (ends, pairing.END)):
             for name in names:
@@ -109,7 +108,7 @@ class Pairing:
         self._met = np.zeros(_MET, np.uint8)
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
-        """Take the next records; ``tags`` (int32, one a row) come back with what they start."""
+        """Pair the next records; a pair has the tag (int32, one a row) of its START."""
         role, key = self._roles[batch.event], np.zeros(len(batch), np.uint64)
         for event, rows in batch.groups().items():
             if self._roles[event]:
@@ -119,7 +118,7 @@ class Pairing:
         return self._match(role, key, time_ns, given)
 
     def lose(self) -> None:
-        """Be told of a loss: what is open may have ended in it."""
+        """Drop all open STARTs at a loss: their ENDs may be lost."""
         self.counts.dropped += int(self._tally[0])
         self._open = _OpenStarts.make(min(_ROOM, self._limit))
         self._met[:] = 0
@@ -133,7 +132,7 @@ class Pairing:
         role: NDArray[np.uint8],
         key: NDArray[np.uint64],
     ) -> None:
-        """Put the keys of an event's rows where they belong; those without one lose their role."""
+        """Fill in the keys of an event's rows; rows without a key lose their role."""
         good = np.ones(len(rows), np.bool_)
         columns: list[Column] = []
         for name in self._key:
@@ -197,7 +196,7 @@ class Pairing:
         return Pairs(begins[:found].copy(), time_ns[row], marks[:found].copy(), row)
 
     def _make_room(self) -> None:
-        """Make room for more open starts; where there may be no more, forget the older half."""
+        """Make room for more open starts; at the limit, forget the older half."""
         old = self._open
         rows = np.flatnonzero(old.used)
         if old.room == self._limit:
@@ -211,7 +210,7 @@ class Pairing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _OpenStarts:
-    """The table of ``pairing.match``, with room for ``room`` starts."""
+    """The table of open starts for the kernel, with room for ``room`` starts."""
 
     room: int
     used: NDArray[np.uint8]
@@ -231,7 +230,7 @@ class _OpenStarts:
         )
 
     def put(self, keys: NDArray[np.uint64], times: Int64Array, tags: NDArray[np.int32]) -> None:
-        """Open fewer than ``room`` starts of different keys."""
+        """Insert fewer than ``room`` starts of different keys."""
         nothing, none = np.empty(0, np.int64), np.empty(0, np.int32)
         pairing.match(
             np.full(len(keys), pairing.START, np.uint8).data,
@@ -253,7 +252,7 @@ class _OpenStarts:
 
 
 def _combined(columns: Sequence[Column]) -> NDArray[Any]:
-    """Return one 64-bit number a row that tells the values of several columns apart."""
+    """Return one 64-bit hash a row over the values of several columns."""
     first, *others = map(_numbers, columns)
     for other in others:
         first = (first ^ (first >> np.uint64(32))) * _MIX
@@ -270,12 +269,12 @@ def _numbers(column: Column) -> NDArray[np.uint64]:
 
 
 def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tuple[str, ...]:
-    """Return the arguments that make it plain which END belongs to which START.
+    """Return the arguments that identify which END belongs to which START.
 
-    It is plain where they share pointers and nothing else, or only one argument.
+    They do where the events share pointers and nothing else, or only one argument.
 
     Raises:
-        UsageError: they share nothing, or several arguments of which some may change in between.
+    UsageError: they share no argument, or several of which some may change in between.
     """
     shared = _shared([*starts, *ends])
     pointers = [one.name for one in shared if one.kind is Kind.POINTER]
@@ -297,7 +296,7 @@ def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tup
 def check_key(
     key: Sequence[str], starts: Sequence[Declaration], ends: Sequence[Declaration]
 ) -> None:
-    """Check a key that was asked for.
+    """Check a key that was given.
 
     Raises:
         UsageError: an event has no such argument, or one is a text and another a number.
@@ -321,7 +320,7 @@ def check_key(
 
 
 def _shared(declarations: Sequence[Declaration]) -> list[Argument]:
-    """Return the arguments, by name and type, that all of the events print."""
+    """Return the arguments that all events print, with the same name and type."""
     first, *others = map(_printed, declarations)
     have = [{(one.name, one.kind, one.ctype) for one in arguments} for arguments in others]
     return [one for one in first if all((one.name, one.kind, one.ctype) in more for more in have)]

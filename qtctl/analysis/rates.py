@@ -1,7 +1,7 @@
 """Rates of records by event, by thread or by the value of an argument: counts on columns.
 
 A batch costs a few array operations and one look-up for each distinct value in it, at most
-``GROUPS`` of them, so neither time nor memory depends on what the guest says.
+``GROUPS`` of them, so time and memory do not depend on the values that the guest logs.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from qtctl.records.columns import Int64Array, StringColumn
 __all__ = ["HISTORY_S", "OTHERS", "OWN", "SORTS", "Key", "Rate", "Rates", "Snapshot", "Sort"]
 
 OWN = ("event", "tid")
-"""What is counted by that is the record's own, and no argument."""
+"""Group by a property of the record, not by an argument."""
 GROUPS = 1024
-"""How many values are told apart; the rarest are counted together."""
+"""At most so many values are counted separately; the rarest are counted together."""
 HISTORY_S = 60
 _STEPS = 5
-"""Steps of a quarter of the window: four, and what has passed of the one that is now."""
+"""Time slots of a quarter of the window each: four, and the current one."""
 _LONGEST = 200
-"""Characters of a text that tell it from others."""
+"""Only so many characters of a text are compared."""
 
 Key: TypeAlias = int | str | None
-"""What records are grouped by: event name, thread id, argument. None: a record has none."""
+"""The value by which records are grouped: event name, thread id or argument; None: no value."""
 Sort: TypeAlias = Literal["rate", "bytes", "name", "total"]
 SORTS: tuple[Sort, ...] = ("rate", "bytes", "name", "total")
 
 
 class _Others:
-    """The key of all groups that are not told apart."""
+    """The key of all groups that are counted together."""
 
     def __repr__(self) -> str:
         return "OTHERS"
@@ -43,15 +43,15 @@ class _Others:
 
 OTHERS = _Others()
 _Group: TypeAlias = tuple[list[Key | _Others], Int64Array, Int64Array]
-"""Keys, and how many records and bytes each of them has."""
+"""Keys, and the records and bytes of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
     """One group: records and bytes a second over the window, and in all since counting began.
 
-    ``history`` has the records of each of the last ``HISTORY_S`` seconds, oldest first; the last
-    one is the second that is now. Bytes are the records' own, as the backend wrote them.
+    ``history`` has the records of each of the last ``HISTORY_S`` seconds, oldest first, up to the
+    current second. Bytes are those of the records as the backend wrote them.
     """
 
     key: Key | _Others
@@ -64,7 +64,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The groups in the order asked for, those left out as one (None: there are none), the sum."""
+    """The sorted groups, the rest as one group (None: no rest), and the sum of all."""
 
     rows: tuple[Rate, ...]
     others: Rate | None
@@ -91,45 +91,45 @@ class _TimeSlots:
         self._values = np.zeros((slots, GROUPS + 1), np.int64)
 
     def advance(self, now_s: float) -> None:
-        """Go on to the slot that is now, and forget what is too old. Time never goes back."""
+        """Move to the slot of ``now_s`` and clear slots that are too old. Time never goes back."""
         now = max(self._now, int(now_s / self._step_s))
         passed = min(now - self._now, self._slots)
         self._values[np.arange(now - passed + 1, now + 1) % self._slots] = 0
         self._now = now
 
     def add(self, values: Int64Array) -> None:
-        """Add a value for each group to the slot that is now."""
+        """Add a value for each group to the current slot."""
         self._values[self._now % self._slots] += values
 
     def fold(self, places: Int64Array) -> None:
-        """Make some groups part of the others."""
+        """Move the counts of some groups to the others."""
         _fold(self._values, places)
 
     def sums(self) -> Int64Array:
-        """Sum over all slots, for each group."""
+        """Return the sum over all slots, for each group."""
         sums: Int64Array = self._values.sum(axis=0)
         return sums
 
     def history(self) -> Int64Array:
-        """All slots, oldest first."""
+        """Return all slots, oldest first."""
         order = np.arange(self._now + 1, self._now + 1 + self._slots) % self._slots
         return self._values[order]
 
     def began_s(self) -> float:
-        """Time at which the oldest slot began."""
+        """Return the time at which the oldest slot began."""
         return (self._now - self._slots + 1) * self._step_s
 
 
 class Rates:
-    """Counts what :meth:`take` is given, by ``by``: event, tid, or an argument's name.
+    """Counts the batches given to :meth:`take`, grouped by event, tid, or an argument's name.
 
-    Rates are over the last ``window_s`` seconds, or since it was made if that is less. ``now_s`` is
-    the time by one steady clock, in seconds, everywhere. A record without the
-    argument has the key None. Lines of text are not counted, and texts that differ only behind
-    their first ``_LONGEST`` characters are taken for one.
+    Rates are over the last ``window_s`` seconds, or since the object was made if that is less.
+    ``now_s`` is the time of one monotonic clock, in seconds, everywhere. A record without the
+    argument has the key None. Lines of text are not counted, and texts are compared by their first
+    ``_LONGEST`` characters.
 
-    At most ``GROUPS`` keys are told apart. Once they are many, the rarest of the last minute
-    become part of the others, and start anew when they are seen again.
+    At most ``GROUPS`` keys are counted separately. When they become many, the rarest of the last
+    minute are added to the others, and are counted from zero when they come again.
     """
 
     def __init__(self, now_s: float, by: str = "event", window_s: float = 1.0) -> None:
@@ -171,7 +171,7 @@ class Rates:
         return place
 
     def _make_room(self) -> None:
-        """Make the rarer half of the groups part of the others."""
+        """Move the counts of the rarer half of the groups to the others."""
         recent = self._minute.sums()[:GROUPS]
         recent[self._free] = np.iinfo(np.int64).max
         gone = np.argsort(recent, kind="stable")[: GROUPS // 2]
@@ -202,7 +202,7 @@ class Rates:
         return float(self._counts.sums().sum()) / self._span_s(now_s)
 
     def _span_s(self, now_s: float) -> float:
-        """How long a time the window covers."""
+        """Return how many seconds the window covers."""
         return max(self._step_s / 5, now_s - max(self._began_s, self._counts.began_s()))
 
     def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
@@ -236,7 +236,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """What is known of each group."""
+    """The figures of each group, as columns."""
 
     per_s: NDArray[np.float64]
     bytes_per_s: NDArray[np.float64]
@@ -245,7 +245,7 @@ class _Numbers:
     history: Int64Array
 
     def rate(self, key: Key | _Others, places: list[int]) -> Rate:
-        """Sum up some groups as one."""
+        """Return some groups as one."""
         return Rate(
             key,
             float(self.per_s[places].sum()),
@@ -257,7 +257,7 @@ class _Numbers:
 
 
 def _name_order(key: Key) -> tuple[int, int, str]:
-    """Order keys: numbers, then texts, then none."""
+    """Return the sort key: numbers, then texts, then None."""
     if key is None:
         return 2, 0, ""
     return (1, 0, key) if isinstance(key, str) else (0, key, "")
@@ -269,7 +269,7 @@ def _fold(values: Int64Array, places: Int64Array) -> None:
 
 
 def _sums(places: Any, values: Int64Array, size: int) -> Int64Array:
-    """Sum up values by place; exact, for no sum comes near 2^53."""
+    """Return the sums of values by place; exact, because no sum comes near 2^53."""
     return np.bincount(places, values, size).astype(np.int64)
 
 
@@ -277,7 +277,7 @@ def _by_argument(batch: Batch, event: int, name: str, size: Int64Array) -> Itera
     """Group the rows of one event, ``size`` bytes each, by an argument."""
     declaration = batch.table.declaration(event)
     arguments = () if declaration is None else [one.name for one in declaration.arguments]
-    # As in filters: event_ is the argument where event is the record's own.
+    # As in filters: event_ is the argument, event the record's name.
     name = name if name in arguments else name.removesuffix("_")
     columns = batch.arguments(event) if name in arguments else None
     column = None if columns is None else columns.values.get(name)
@@ -309,7 +309,7 @@ def _by_number(values: NDArray[Any], size: Int64Array) -> _Group:
 def _most(
     values: NDArray[Any], codes: NDArray[Any], size: Int64Array
 ) -> tuple[list[Any], Int64Array, Int64Array]:
-    """Tell the most frequent values apart, so that no batch costs more than that."""
+    """Keep the most frequent values separate, which bounds the cost of a batch."""
     counts = np.bincount(codes, minlength=len(values))
     sizes = _sums(codes, size, len(values))
     seen = np.flatnonzero(counts)

@@ -1,4 +1,4 @@
-"""How long records took, by times that may be a little out of order, or step back with a clock."""
+"""The time span of records whose times may be slightly out of order or step back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 __all__ = ["Span"]
 
 STEP_NS = 1_000_000_000
-"""By how much a time must fall for a clock to have been set: threads are not that far apart."""
+"""A fall by more than this is a clock that was set: threads differ by less."""
 
 
 @dataclass(slots=True)
 class Span:
-    """Takes times in ns, in the order of their records.
+    """The span of times in ns, given in the order of their records.
 
-    ``steps`` is how often they fell by more than :data:`STEP_NS`, ``back_ns`` by how much at most.
+    ``steps`` counts falls by more than :data:`STEP_NS`; ``back_ns`` is the largest fall.
     """
 
     steps: int = 0
@@ -28,10 +28,10 @@ class Span:
     _passed: int = field(default=0, repr=False)
 
     def take(self, times: NDArray[np.int64]) -> None:
-        """Take the next times."""
+        """Add the next times."""
         if not len(times):
             return
-        # Python's numbers do not overflow, whatever times a file claims.
+        # Python's integers do not overflow, whatever times a file contains.
         low, high = int(times.min()), int(times.max())
         if self._low is None:
             self._low = self._high = self._before = int(times[0])
@@ -58,5 +58,5 @@ class Span:
 
     @property
     def length_ns(self) -> int:
-        """How long it was in all, each run from one step to the next by itself."""
+        """The length in all: the sum over the runs between steps back."""
         return self._passed + (0 if self._low is None else self._high - self._low)

@@ -1,4 +1,4 @@
-"""Conditions on what a stream yields: a QMP event of the guest, events, or an expression over them.
+"""Conditions on the items of a stream: a QMP event, trace events, or an expression over them.
 
 A word in capitals (``GUEST_PANICKED``, ``STOP``) is a QMP event, as ``qapi`` names them; names,
 patterns and ``@SETS`` are trace events; anything else is an expression as ``--where`` takes it.
@@ -30,9 +30,9 @@ _PATTERN = re.compile(r"@?[\w*?.-]+")
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A condition as it was written: ``guest_event`` is a QMP event's name, or empty.
+    """A parsed condition: ``guest_event`` is the name of a QMP event, or empty.
 
-    ``selection`` are the events that it is about, empty where it does not say; ``where`` filters.
+    ``selection`` are the trace events it names, empty if it names none; ``where`` filters records.
     """
 
     text: str
@@ -42,10 +42,10 @@ class When:
 
     @classmethod
     def parse(cls, words: Sequence[str], where: str | None = None) -> When:
-        """Read a condition; ``where`` goes with names and patterns of events.
+        """Parse a condition; ``where`` may be given with names and patterns of events.
 
         Raises:
-            UsageError: nothing is given, or ``where`` with what it cannot go with.
+            UsageError: there are no words, or ``where`` comes with an expression or QMP event.
         """
         if not words:
             raise UsageError("a condition is needed", hint="qtctl on --help")
@@ -61,7 +61,7 @@ class When:
         if _QMP_EVENT.fullmatch(text):
             if text in CHATTER:
                 raise UsageError(
-                    f"{text} comes by the dozen while all is well, and is not followed"
+                    f"{text} comes all the time while nothing is wrong, and is not followed"
                 )
             return cls(text, guest_event=text)
         return cls(text, selection=Selection.of(*_named(text)), where=text)
@@ -72,7 +72,7 @@ def _named(expression: str) -> list[str]:
     try:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []  # told with its place when it is compiled
+        return []  # reported with its position when it is compiled
     found: list[str] = []
     for node in ast.walk(tree):
         match node:
@@ -103,9 +103,10 @@ def _named(expression: str) -> list[str]:
 
 
 class Condition:
-    """A condition that is checked against the events of a stream.
+    """A condition, compiled for the events of a stream.
 
-    ``names`` are these events; those of ``when``'s selection count, or all if it has none.
+    ``names`` are the stream's events; of these, the condition looks at ``when``'s selection, or at
+    all if that is empty.
 
     Raises:
         UsageError: an expression is wrong, or names no argument of the events.
@@ -119,8 +120,8 @@ class Condition:
         chosen = when.selection.pick(list(names)) if when.selection else list(names)
         if not chosen and not self._guest_event:
             raise UsageError(
-                f"{when.text!r} is about events that are not followed here",
-                hint="a pattern that takes them in",
+                f"{when.text!r} matches events that are not followed here",
+                hint="a pattern that selects them",
             )
         self._chosen = frozenset(chosen)
         self._filter: Filter | None = None
@@ -132,7 +133,7 @@ class Condition:
         self._wanted: NDArray[np.bool_] = np.zeros(1, np.bool_)
 
     def matches(self, item: Item) -> tuple[int, Batch | GuestEvent | None]:
-        """Return how often it holds for an item, and the first of that: a batch of one record."""
+        """Return how many records of an item match, and the first match (a batch of one record)."""
         if self._guest_event:
             if isinstance(item, GuestEvent) and item.name == self._guest_event:
                 return 1, item

@@ -1,7 +1,7 @@
-"""Events that were seen last, kept so that a shell can complete them with no guest running.
+"""A cache of the events that were listed last, so that a shell can complete them without a guest.
 
-One file below ``$XDG_CACHE_HOME/qtctl``: the path of the declarations, then a name a line. Losing
-it loses nothing: without it the declarations of an installed QEMU are read.
+One file below ``$XDG_CACHE_HOME/qtctl``: the path of the declarations, then one name a line. If it
+is lost, the declarations of an installed QEMU are read instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qtctl.folders import write_whole
 from qtctl.model import Declaration
 
 _FEW = 50
-"""Up to so many events their declarations are looked up; to read all of them takes longer."""
+"""Up to so many events are looked up one by one; for more, the whole file is parsed."""
 
 _DECLARED = r"^(?:[\w-]+[ \t]+)*({start}\w*)[ \t]*\(([^)]*)\)"
 
@@ -28,7 +28,7 @@ def _path() -> Path:
 
 
 def remember(names: Iterable[str], declarations: Path | None) -> None:
-    """Keep all events of a guest; what cannot be kept is not."""
+    """Store the events of a guest; ignore a cache that cannot be written."""
     text = "\n".join([str(declarations or ""), *sorted(names), ""])
     path = _path()
     with contextlib.suppress(OSError, UnicodeError):
@@ -38,7 +38,7 @@ def remember(names: Iterable[str], declarations: Path | None) -> None:
 
 
 def known_events(start: str) -> dict[str, str]:
-    """Return the events known here that begin with ``start``, with their arguments as declared."""
+    """Return known events that begin with ``start``, with their arguments as declared."""
     path, names = _seen()
     if names:
         declared = _declared(path, start) if path is not None else {}
@@ -48,7 +48,7 @@ def known_events(start: str) -> dict[str, str]:
 
 
 def known_declarations(pick: Callable[[list[str]], Sequence[str]]) -> dict[str, Declaration]:
-    """Return the declarations, as far as there are, of those known events that ``pick`` chooses."""
+    """Return the declarations of those known events that ``pick`` chooses; some may have none."""
     from qtctl.events.declarations import declaration_of, parse_declarations
 
     path, names = _seen()

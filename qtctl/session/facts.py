@@ -1,6 +1,6 @@
-"""What is known of one guest beyond its monitor: declarations, log target, backends.
+"""Facts of one guest beyond its monitor: declarations, log target, backends.
 
-Everything is read when it is first asked for, and most of it without touching the guest.
+Each is read on first use, most of them without touching the guest.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 class Backends(NamedTuple):
-    """Backends a guest has, and those that could not be decided from here."""
+    """The backends that a guest has, and those that could not be detected from here."""
 
     known: tuple[Backend, ...]
     undecided: tuple[Backend, ...]
 
 
 class Facts:
-    """Facts of the guest behind ``monitor``; ``guest`` is None where its process is not seen."""
+    """Facts of a guest; ``guest`` is None where its process cannot be seen."""
 
     def __init__(self, guest: Guest | None, events_all: Path | None = None) -> None:
         self.guest = guest
         self.events_all = events_all
 
     def about(self, guest: Guest | None) -> Facts:
-        """Return the facts of another guest, found as these are."""
+        """Return the facts of another guest, with the same ``--events-all``."""
         return Facts(guest, self.events_all)
 
     @cached_property
     def options(self) -> QemuOptions:
-        """What the guest's command line says."""
+        """The options on the guest's command line."""
         return parse_cmdline(self.guest.argv if self.guest else ())
 
     @cached_property
@@ -59,7 +59,7 @@ class Facts:
         if guest is None:
             return None
         binary = Path(guest.exe.removesuffix(" (deleted)"))
-        # The kernel spells the binary of a chroot as we see it, of a container as that does.
+        # The path of the binary is ours for a chroot, and the container's own for a container.
         root = "" if _same_file(binary, Path(f"/proc/{guest.pid}/exe")) else guest.root
         beside = ("trace", "../share/qemu", "share/qemu", ".")
         folders = [
@@ -86,7 +86,7 @@ class Facts:
 
     @cached_property
     def declarations(self) -> Declarations:
-        """All declarations that could be found; empty where there is no file."""
+        """All declarations of the file; empty where there is none."""
         from qtctl.events.declarations import parse_declarations
 
         return parse_declarations(self.declarations_text or "")
@@ -99,7 +99,7 @@ class Facts:
         return None if text is None else declaration_of(text, name)
 
     def log_target(self, backends: Backends, spools: Collection[str] = ()) -> LogTarget:
-        """Where the log goes at this moment; ``spools`` are files that qtctl pointed it at."""
+        """Return where the log goes now; ``spools`` are files to which qtctl redirected it."""
         from qtctl.backends.log.target import find_log
 
         options = self.options
@@ -119,7 +119,7 @@ class Facts:
         return signs_of_process(self.guest) if self.guest else no_signs()
 
     async def backends(self, monitor: Monitor) -> Backends:
-        """Find the backends from the process's signs and questions to the human monitor."""
+        """Detect the backends from the process and by commands of the human monitor."""
         from qtctl.backends.detect import backends_from, questions, undecided, with_answers
 
         answers = {one: await monitor.hmp(line) for one, line in questions().items()}

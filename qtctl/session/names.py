@@ -1,8 +1,8 @@
-"""Names for numbers: which thread of the guest a thread id is, and what a pointer points to.
+"""Names of thread ids and pointers: which thread of the guest, which device.
 
-QMP knows vCPUs (``query-cpus-fast``), iothreads (``query-iothreads``) and virtio devices
-(``x-query-virtio``, since QEMU 7.2), but tells no address of anything (checked on 7.2, 10.0 and
-11.1: neither QOM nor ``info qtree`` or ``info mtree`` print one). So pointers get a name where
+QMP lists vCPUs (``query-cpus-fast``), iothreads (``query-iothreads``) and virtio devices
+(``x-query-virtio``, since QEMU 7.2), but no addresses (checked on 7.2, 10.0 and 11.1: neither QOM
+nor ``info qtree`` or ``info mtree`` print one). So a pointer gets a name where
 
 - a record itself carries it: ``memory_region_ops_read`` the region's, ``qdev_reset`` the type;
 - an event of a virtio device (``virtio_blk_*``) carries its ``vdev`` and the machine has only one
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from qtctl.records.batch import Batch
 
 _LEARNED = 4096
-"""How many pointers are remembered."""
+"""How many names are kept."""
 _NAMED_BY = {"mr": ("name",), "obj": ("objtype", "type"), "dev": ("name",)}
-"""A pointer argument, and the arguments of the same event that say what it points to."""
+"""A pointer argument, and the arguments of the same event that name its object."""
 _VIRTIO = re.compile(r"virtio_([a-z]+)_")
 
 
 class Names:
-    """What is known of one guest's threads and devices; make it with :meth:`ask`."""
+    """The names of one guest's threads and pointers; make it with :meth:`ask`."""
 
     def __init__(
         self, threads: dict[int, str], virtio: Sequence[tuple[str, str]], guest: Guest | None
@@ -43,7 +43,7 @@ class Names:
 
     @classmethod
     async def ask(cls, monitor: Monitor, guest: Guest | None) -> Names:
-        """Ask the monitor; what it does not tell stays without a name. Changes nothing."""
+        """Query the monitor for threads and devices. Changes nothing; a failed query is ignored."""
         threads: dict[int, str] = {}
         if guest is not None:
             threads[_own_pid(guest.pid)] = "main"
@@ -56,13 +56,13 @@ class Names:
         return cls(threads, virtio, guest)
 
     def thread(self, tid: int) -> str:
-        """Return what a thread is, or an empty string."""
+        """Return the name of a thread, or an empty string."""
         if tid not in self._threads and len(self._threads) < _LEARNED:
             self._threads[tid] = self._by_kernel(tid)
         return self._threads.get(tid, "")
 
     def _by_kernel(self, tid: int) -> str:
-        """Return the name a thread of QEMU's gave itself (``worker``; see ``debug-threads``)."""
+        """Return the kernel's name of a thread (``worker``; see QEMU's ``debug-threads``)."""
         if self._guest is None or _own_pid(self._guest.pid) != self._guest.pid:
             return ""
         folder = Path(f"/proc/{self._guest.pid}/task")
@@ -74,11 +74,11 @@ class Names:
         return name if name != main else ""
 
     def pointer(self, address: int) -> str:
-        """Return what an address points to, as far as :meth:`learn` has seen, or nothing."""
+        """Return the name of the object at an address, or an empty string; see :meth:`learn`."""
         return self._pointers.get(address, "")
 
     def learn(self, batch: Batch, argument: str) -> None:
-        """Learn what an argument's pointers in a batch point to; costs nothing for other ones."""
+        """Learn the names of an argument's pointers from a batch, if events name its objects."""
         if argument not in _NAMED_BY and argument != "vdev":
             return
         for event in batch.groups():
@@ -120,7 +120,7 @@ class Names:
 
 
 async def _asked(monitor: Monitor, command: str) -> list[dict[str, Any]]:
-    """Return the objects a query answers with; none where it is not known."""
+    """Return the objects in the answer of a query; none if the query fails."""
     try:
         answer = await monitor.execute(command)
     except QtctlError:
@@ -129,13 +129,13 @@ async def _asked(monitor: Monitor, command: str) -> list[dict[str, Any]]:
 
 
 def _short_path(path: str) -> str:
-    """Return a device's id where its user gave it one, else its QOM path."""
+    """Return a device's id if it has one, else its QOM path."""
     path = path.removesuffix("/virtio-backend")
     return path.removeprefix("/machine/peripheral/")
 
 
 def _own_pid(pid: int) -> int:
-    """Return a process's id as it knows itself: another one inside a container."""
+    """Return a process's id in its own pid namespace."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.split("NSpid:", 1)[1].split("\n", 1)[0].split()[-1])

@@ -1,8 +1,8 @@
-"""What events cost: each switched on for a moment, its records counted, and everything given back.
+"""The price of events: each is switched on for a moment, its records are counted, all is restored.
 
-Events are sampled together as long as they say little in sum, for then one does not slow another
-down; whatever is loud among them is sampled alone. A sample ends early once a price is known, so
-that a flood lasts no longer than it takes to count it.
+Events are sampled together as long as their sum is low, for then one does not slow another down;
+loud ones are sampled alone. A sample ends early once the price is known, so that a flood lasts no
+longer than it takes to count it.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 
 QUIET_PER_S = 10_000
-"""So many events a second in sum slow nobody down: tracing them costs the guest a few per cent."""
+"""Up to so many events a second in sum, tracing costs the guest a few per cent."""
 ENOUGH = 20_000
-"""So many records tell a rate to within a per cent."""
+"""After so many records, the rate is known to within a per cent."""
 _POLL_S = 0.01
 _SILENCE_S = 0.25
-"""Longer than a backend keeps what was said: simple is asked to write it out 5 times a second."""
+"""Longer than a backend holds records back: simple is made to flush 5 times a second."""
 _SETTLE_LIMIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What an event says: records and bytes a second, counted over ``seconds``.
+    """The price of an event: records and bytes a second, counted over ``seconds``.
 
-    ``alone``: nothing else of the probe was on. Bytes are the records' own, as the backend wrote
-    them.
+    ``alone``: no other event of the probe was on. Bytes are those of the records as the backend
+    wrote them.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Price:
 class Probe:
     """Samples what ``selection`` picks for ``each_s`` seconds each; see :meth:`run`.
 
-    ``prices`` holds what is known so far, by event: also after an early end. Events that were on
-    before are counted as they are, and stay on.
+    ``prices`` has the prices so far, by event, also after an early end. Events that were on before
+    are counted too, and stay on.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Probe:
         self._ended = asyncio.Event()
 
     def stop(self) -> None:
-        """Ask :meth:`run` to end with what is known."""
+        """End :meth:`run` with the prices so far."""
         self._ended.set()
 
     async def run(self) -> AsyncGenerator[int]:
-        """Sample until all prices are known, giving the number still to come after each sample.
+        """Sample until all prices are known; yield the number of missing prices after each sample.
 
         However it ends, all events are as they were before.
 
@@ -125,12 +125,12 @@ class Probe:
             yield len(group) + len(alone)
 
     async def _pass(self, seconds: float) -> None:
-        """Let time pass, or less when the end has come."""
+        """Sleep, but not past the end of the probe."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), seconds)
 
     async def _sample(self, names: Sequence[str]) -> dict[str, float]:
-        """Switch events on for a while and price them; return their rates."""
+        """Switch events on for a moment and price them; return their rates."""
         leasing = self._session.leasing
         before = self._tally.copy()
         await leasing.switch(self._owner, Selection.of(*names), True, told_as=())
@@ -145,12 +145,12 @@ class Probe:
         return self._price(names, before, seconds, alone=len(names) == 1)
 
     async def _settle(self, names: Sequence[str]) -> None:
-        """Wait until nothing more comes of what was said while the events were on."""
+        """Wait until all records of the time while the events were on have come."""
         deadline = time.monotonic() + _SETTLE_LIMIT_S
-        heard, silent_since = -1, 0.0
+        total_before, silent_since = -1, 0.0
         while (now := time.monotonic()) < deadline and not self._ended.is_set():
-            if (total := self._tally.total(names)) != heard:
-                heard, silent_since = total, now
+            if (total := self._tally.total(names)) != total_before:
+                total_before, silent_since = total, now
             elif now - silent_since >= _SILENCE_S:
                 return
             await self._pass(_POLL_S)
@@ -174,7 +174,7 @@ class _EventCounts:
     sizes: Counter[str] = field(default_factory=Counter)
 
     async def listen(self, stream: Stream) -> None:
-        """Count all that a stream yields."""
+        """Count the records of a stream."""
         async for item in stream:
             if isinstance(item, Batch):
                 self._add(item)
@@ -188,9 +188,9 @@ class _EventCounts:
             self.sizes[name] += int(sizes[place + 1])
 
     def total(self, names: Iterable[str]) -> int:
-        """Return the records of some events."""
+        """Return the number of records of some events."""
         return sum(map(self.counts.__getitem__, names))
 
     def copy(self) -> _EventCounts:
-        """Return what is counted now, to compare with later."""
+        """Return the counts at this moment."""
         return _EventCounts(self.counts.copy(), self.sizes.copy())

@@ -1,4 +1,4 @@
-"""Reading what was written earlier, without a guest: recordings, traces, logs."""
+"""Reading saved files without a guest: recordings, traces, logs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from qtctl.session.filter import RecordFilter
 
 
 class Replay:
-    """One file, or a folder of LTTng's; :meth:`step` until it gives None, then :attr:`problem`.
+    """One file, or a folder of LTTng; call :meth:`step` until None, then read :attr:`problem`.
 
-    A recording has its declarations in it; those of other files are ``events_all``'s, else the
-    installed QEMU's that fits best. ``notes`` tell people what was taken for what.
+    A recording contains its declarations; those of other files come from ``events_all``, else from
+    the installed QEMU that fits best. ``notes`` describe how the file is read.
 
     Raises:
         UsageError: the file cannot be read, or ``where`` is wrong.
         NothingMatched: ``selection`` picks no event.
-        QtctlError: it is not a file of a kind that is read here.
+        QtctlError: the file's format is not known.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Replay:
 
     @property
     def notes(self) -> list[str]:
-        """What people should know of how it is read."""
+        """How the file is read, in sentences for people."""
         return self._file.notes
 
     @property
     def size(self) -> int:
-        """Bytes there are to read; 0 where that cannot be known."""
+        """Bytes to read in all; 0 where that is unknown."""
         return self._file.size
 
     @property
@@ -73,12 +73,12 @@ class Replay:
 
     @property
     def problem(self) -> str:
-        """What of it could not be read, once the end was reached; empty if nothing."""
+        """Which part could not be read, once the end was reached; empty if none."""
         return self._file.problem if self._ended else ""
 
     @property
     def remark(self) -> str:
-        """What should be known of the times that were shown so far; empty if nothing."""
+        """A warning about times that step back in the records so far; empty if they do not."""
         span = self._span
         if not span.steps:
             return ""
@@ -94,7 +94,7 @@ class Replay:
         return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
 
     def step(self) -> list[Item] | None:
-        """Read on; return what of it is shown, None at the end. Blocks shortly."""
+        """Read on and return the filtered items; None at the end. Blocks shortly."""
         if self._filter.full():
             return None
         items = self._file.read()
@@ -115,10 +115,10 @@ class Replay:
 
 
 def open_saved(path: Path, events_all: Path | None) -> SavedFile:
-    """Open a recording, or a file or folder that a backend wrote.
+    """Open a file of any known format.
 
     Raises:
-        UsageError: it cannot be read.
-        QtctlError: it is not of a kind that is read here.
+        UsageError: the file cannot be read.
+        QtctlError: its format is not known.
     """
     return open_best(path, events_all, [saved, *saved_parts()])

@@ -46,9 +46,9 @@ _RETURN_POLL_S = 0.25
 
 
 class Session:
-    """An attached guest. Make it with :func:`attach`; leaving that gives back what was leased.
+    """An attached guest. Make it with :func:`attach`, which restores what was leased at its end.
 
-    ``streams`` are those that follow it now; ``on_streams`` is called when one comes or goes.
+    ``streams`` are the entered ones; ``on_streams`` is called when a stream is entered or left.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Session:
 
     @property
     def where(self) -> str:
-        """The monitor's address, as messages name this guest."""
+        """The monitor's address, which names the guest in messages."""
         return str(self.monitor.address)
 
     @property
@@ -93,7 +93,7 @@ class Session:
     async def switched(
         self, selection: Selection, enable: bool = True, *, agreed: bool = True
     ) -> AsyncIterator[SwitchReport]:
-        """Switch events for the length of the block; then put them back as found."""
+        """Switch events for the length of the block, then switch them back."""
         owner = new_owner()
         try:
             yield await self.leasing.switch(owner, selection, enable, agreed=agreed)
@@ -143,14 +143,14 @@ class Session:
         return Stream(self, follow)
 
     def following(self, stream: Stream, now: bool) -> None:
-        """Be told by a stream that it follows the guest now, or no more."""
+        """Register a stream that was entered, or unregister one that was left."""
         if now != (stream in self.streams):
             (self.streams.append if now else self.streams.remove)(stream)
             self.on_streams()
 
     @contextlib.contextmanager
     def mending(self, say: Callable[[str], None]) -> Iterator[None]:
-        """For the length of the block give back what a killed lender left, and say so."""
+        """For the length of the block, restore what a killed lender left, and report it."""
         tasks: set[asyncio.Task[None]] = set()
 
         async def recover() -> None:
@@ -170,11 +170,11 @@ class Session:
                 task.cancel()
 
     def guest_ended(self) -> bool:
-        """Tell whether the guest's process is gone, as far as that can be seen."""
+        """Return whether the guest's process is gone; False where the process cannot be seen."""
         return self.guest is not None and not same_process(self.guest.pid, self.guest.started)
 
     async def ends_soon(self) -> bool:
-        """Tell whether the guest ends: its monitor goes before its process does."""
+        """Return whether the guest ends within half a second: its monitor goes first."""
         deadline = time.monotonic() + _ENDING_S
         while not self.guest_ended():
             if self.guest is None or time.monotonic() > deadline:
@@ -183,7 +183,7 @@ class Session:
         return True
 
     async def reconnect(self) -> None:
-        """Connect once more after the link was lost, to give the guest back.
+        """Connect once more after the link was lost, to restore the guest.
 
         Raises:
             ConnectionFailed: it does not answer; leases stay in the journal.
@@ -191,11 +191,11 @@ class Session:
         await self.monitor.reconnect()
 
     async def comes_back(self, timeout_s: float | None = None) -> bool:
-        """Wait until a guest answers at this address again, and attach to it; tell whether one did.
+        """Wait until a guest answers here again, and attach; return whether one did.
 
-        For a console whose link was lost for good: QEMU ended and another was started in its place,
-        or its monitor was closed. Streams of before must have been left; the new guest has none of
-        their leases. ``timeout_s`` of None waits for ever, at next to no cost.
+        For a console whose link is lost for good: QEMU ended and was started again, or its monitor
+        was closed. Earlier streams must have been left; the new guest has none of their leases.
+        ``timeout_s`` of None waits for ever, at almost no cost.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -216,7 +216,7 @@ class Session:
         return True
 
     async def end(self, owner: Owner) -> GivenBack:
-        """End a lease over the link, over a new one, or not at all if the guest has ended."""
+        """End a lease: over the link, over a new link, or not at all if the guest has ended."""
         if self.guest_ended():
             forget(self.leasing.journal, Undoing())
             return GivenBack()
@@ -234,17 +234,17 @@ class Session:
         return given
 
     async def restore(self) -> GivenBack:
-        """Put back everything qtctl switched and no running qtctl still needs."""
+        """Restore everything that qtctl switched and no running qtctl still needs."""
         return await self.leasing.restore()
 
     async def backends(self) -> Backends:
-        """Return the guest's trace backends, asked once a session."""
+        """Return the guest's trace backends; they are detected once a session."""
         if self._backends is None:
             self._backends = await self.facts.backends(self.monitor)
         return self._backends
 
     async def log_target(self) -> LogTarget:
-        """Return where the log goes at this moment, as far as that can be known without a check."""
+        """Return where the log goes now, without a probe of the file."""
         spools = [one.facts["spool"] for one in await self.leasing.held("log")]
         return self.facts.log_target(await self.backends(), spools)
 
@@ -253,7 +253,7 @@ class Session:
         return await self.states_of(Selection.of("*"))
 
     async def states_of(self, selection: Selection) -> States:
-        """Return states that include all that ``selection`` picks, and perhaps more."""
+        """Return the states of all events that ``selection`` picks, and perhaps of more."""
         states = await read_selected(self.monitor, selection)
         if not selection.plain:
             remember(states, self.facts.declarations_path)
@@ -269,12 +269,12 @@ async def attach(
     say: Callable[[str], None] = lambda text: None,
     told: Callable[[str], None] = lambda text: None,
 ) -> AsyncIterator[Session]:
-    """Attach to a guest: find it, connect, and give back what a killed run left on it.
+    """Attach to a guest: find it, connect, and restore what a killed run left switched.
 
     ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
-    else the only guest running. ``say`` is told what was given back. The monitor is borrowed where
-    another qtctl lends it; with ``lend`` this process lends it to others while it holds it, and
-    ``told`` hears who comes and goes.
+    else the only guest running. ``say`` is called with a line for each thing restored. The monitor
+    is borrowed where another qtctl lends it; with ``lend`` this process lends it to others, and
+    ``told`` is called with a line for each client that comes and goes.
 
     Raises:
         UsageError: the target cannot be right, or several guests are running and none is named.
@@ -297,7 +297,7 @@ async def attach(
 
 
 def resolve(target: str | None) -> tuple[Address, Guest | None]:
-    """Return the address a TARGET means, and the guest where finding it told.
+    """Return the address of a TARGET, and the guest if the TARGET was resolved to one.
 
     Raises:
         UsageError: the target cannot be right, or several guests are running.
@@ -321,7 +321,7 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
 
 
 def _no_monitor(guest: Guest) -> ConnectionFailed:
-    """Return the error for a guest without an address; another process may listen at its own."""
+    """Return the error for a guest without an address of its own to connect to."""
     lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
     return ConnectionFailed(
         "; ".join(
@@ -333,7 +333,7 @@ def _no_monitor(guest: Guest) -> ConnectionFailed:
 
 
 def _from_environment() -> str | None:
-    """Return the target that the environment names, or None where it names none.
+    """Return the target in the environment, or None where there is none.
 
     Raises:
         UsageError: the variable is set and empty, as by a script whose own variable is unset.
@@ -359,13 +359,13 @@ async def _connect(
 
 
 def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
-    """Tell a held monitor from a stopped or a dead one, and name who holds it."""
+    """Return the error for a monitor that does not answer: held, by whom; stopped; or hung."""
     if guest is not None and _is_stopped(guest.pid):
         return ConnectionFailed(
             f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
             hint=f"kill -CONT {guest.pid}",
         )
-    # Our own end, just closed, may still be a connection of nobody's.
+    # Our own end, just closed, may still look like a connection without a process.
     held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
     if held:
         return MonitorBusy(
@@ -398,7 +398,7 @@ def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Jour
 
 
 def _network_suffix() -> str:
-    """Return what tells a network namespace from that of the machine in the name of a journal.
+    """Return the suffix of a journal's name for a network namespace other than the machine's.
 
     The same address leads to another guest in each.
     """
@@ -407,14 +407,14 @@ def _network_suffix() -> str:
 
 
 def state_folder() -> Path:
-    """Return the folder that holds one folder of leases per guest."""
+    """Return the folder of leases, with one folder per guest."""
     import platformdirs
 
     return platformdirs.user_state_path("qtctl") / "leases"
 
 
 def _prune(folder: Path) -> None:
-    """Forget guests that have ended: nothing of them is left to give back."""
+    """Delete the journals of guests that have ended: there is nothing left to restore."""
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             guest = guest_of_key(entry.name)

@@ -1,4 +1,4 @@
-"""Triggers: what is done when a condition holds on a followed guest, how often, and doing it."""
+"""Triggers: an action that runs when a condition holds on a followed guest, and how often."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _END_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What is done: ``kind`` is a key of ``ACTIONS``."""
+    """An action; ``kind`` is a key of ``ACTIONS``."""
 
     kind: str
     words: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Action:
-        """Read an action.
+        """Parse an action.
 
         Raises:
-            UsageError: there is no such action, or its words are too few or too many.
+            UsageError: there is no such action, or it has too few or too many words.
         """
         kind, *rest = words or [""]
         if kind not in ACTIONS:
             raise UsageError(
-                f"{kind!r} is nothing to do" if kind else "'do' and what to do are missing",
+                f"{kind!r} is no action" if kind else "'do' and an action are missing",
                 hint=f"one of {', '.join(ACTIONS)}",
             )
         if bool(rest) != (kind in _WORDED):
@@ -70,9 +70,9 @@ class Action:
 
 @dataclass(slots=True)
 class Trigger:
-    """A condition and what to do; at most every ``every_s`` seconds, or ``once``.
+    """A condition and its action; at most every ``every_s`` seconds, or ``once``.
 
-    ``waiting`` is how often it held since it last acted; ``done`` that it will not again.
+    ``waiting`` counts matches since it last acted; ``done``: it does not act again.
     """
 
     when: When
@@ -85,7 +85,7 @@ class Trigger:
     _fired_s: float = float("-inf")
 
     def look(self, item: Item, now_s: float) -> tuple[int, Batch | GuestEvent] | None:
-        """Be shown an item; return how often it held since the last time, if it is to act now."""
+        """Check an item; if the trigger is to act now, return how many matched and the first."""
         assert self.condition is not None
         if self.done:
             return None
@@ -100,7 +100,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """A trigger that acted: it had held ``count`` times, here for ``found``; ``outcome`` in words.
+    """A trigger that acted after ``count`` matches, the first ``found``; ``outcome`` in words.
 
     ``time_ns`` is Unix time.
     """
@@ -113,7 +113,7 @@ class Fired:
 
 
 def look(triggers: Sequence[Trigger], item: Item) -> list[tuple[Trigger, int, Batch | GuestEvent]]:
-    """Return the triggers that act on an item now, how often they held, and for what first."""
+    """Return the triggers that act on an item now, their number of matches, and the first match."""
     now_s = time.monotonic()
     found = ((trigger, trigger.look(item, now_s)) for trigger in triggers)
     return [(trigger, *held) for trigger, held in found if held is not None]
@@ -143,23 +143,23 @@ async def guest_news(session: Session, stop: asyncio.Event) -> AsyncGenerator[Ne
 
 
 class DumpRing(Protocol):
-    """What ``dump`` writes."""
+    """The ring that the action ``dump`` writes to a file."""
 
     def add(self, item: Item) -> list[str]:
-        """Take an item."""
+        """Add an item."""
 
     def ask(self, reason: str) -> None:
-        """Have it written with the next tick."""
+        """Request that the next tick writes it."""
 
     def tick(self) -> list[str]:
-        """Write it if that was asked for; return what people should be told."""
+        """Write it if that was requested; return messages for people."""
 
     def end(self, *, lost: bool) -> list[str]:
-        """Be told that no more comes; ``lost`` if that is because the guest went away."""
+        """Write the rest; ``lost``: the guest went away."""
 
 
 class ActionRunner:
-    """Does what triggers say; :meth:`close` gives back the events it switched."""
+    """Runs the actions of triggers; :meth:`close` restores the events it switched."""
 
     def __init__(self, session: Session, ring: DumpRing | None) -> None:
         self._session = session
@@ -168,7 +168,7 @@ class ActionRunner:
         self._running: dict[Action, asyncio.subprocess.Process] = {}
 
     async def act(self, trigger: Trigger, count: int, found: Batch | GuestEvent) -> Fired:
-        """Do it; what went wrong is told in the outcome."""
+        """Run the action; a failure is in the outcome."""
         try:
             outcome = await self._act(trigger, found)
         except QtctlError as error:
@@ -199,12 +199,12 @@ class ActionRunner:
         before = self._running.get(action)
         if before is not None and before.returncode is None:
             return f"not started: pid {before.pid} still runs"
-        told = json.dumps(object_of(found))
+        record = json.dumps(object_of(found))
         try:
             process = await asyncio.create_subprocess_exec(
                 *action.words,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "QTCTL_RECORD": told, "QTCTL_TARGET": self._session.target},
+                env={**os.environ, "QTCTL_RECORD": record, "QTCTL_TARGET": self._session.target},
             )
         except (OSError, ValueError) as error:
             return f"failed: {getattr(error, 'strerror', None) or error}"
@@ -212,7 +212,7 @@ class ActionRunner:
         return f"pid {process.pid}"
 
     async def close(self) -> None:
-        """Give back what was switched; wait a little for programs, then end them."""
+        """Restore what was switched; wait a few seconds for programs, then end them."""
         await self._session.end(self._owner)
         running = [one for one in self._running.values() if one.returncode is None]
         if running:
@@ -227,7 +227,7 @@ class ActionRunner:
 
 
 def object_of(found: Batch | GuestEvent) -> dict[str, object]:
-    """Return what a condition held for as an object of schema ``qtctl/1``."""
+    """Return what a condition matched as an object of schema ``qtctl/1``."""
     if isinstance(found, GuestEvent):
         return schema.guest(found.name, found.data, found.time_ns)
     return schema.record(next(found.records()))
