@@ -284,11 +284,11 @@ def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tup
     one, two = starts[0].name, ends[0].name
     if not names:
         raise UsageError(
-            f"{one} and {two} share no argument that tells which belong together",
+            f"{one} and {two} share no argument that identifies a pair",
             hint=f"--key {TID} (the same thread), or --key none (the last one)",
         )
     raise UsageError(
-        f"{one} and {two} share {', '.join(names)}: say which of them tell a pair from others",
+        f"{one} and {two} share {', '.join(names)}: which of them identify a pair?",
         hint=f"--key {','.join(pointers or names[:1])}, or --key {','.join(names)}",
     )
 

@@ -1,1 +1,1 @@
-"""Every verb once; the command line, help and completion come from the same row."""
+"""The verbs, one module each, and what they share."""

@@ -1,4 +1,4 @@
-"""Names of arguments for a line that is being typed: of the events that stand on it. Pure."""
+"""Completing names of arguments, for the events on the line that is being typed. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
 
 class ArgumentName(NamedTuple):
-    """A name, what it means, and how many characters at the end of the line it stands for."""
+    """A name, its description, and how many characters at the end of the line it replaces."""
 
     text: str
     about: str
@@ -31,7 +31,7 @@ class ArgumentName(NamedTuple):
 def argument_names(
     place: Slot, names: Sequence[str], declared: Mapping[str, Declaration]
 ) -> Iterator[ArgumentName]:
-    """Yield arguments of the events ``names``, the most frequent first, and the record's own."""
+    """Yield arguments of the events ``names``, the most frequent first, and the record's names."""
     word = place.text
     found = _NAME.search(word)
     begun = found[0] if found else ""
@@ -57,7 +57,7 @@ def argument_names(
 
 
 def selected(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Return the events that the words of a line take in; none for words that make no sense."""
+    """Return the events that the words of a line select; none if they are no valid selection."""
     rules: list[Rule] = [(True, word) for word in patterns]
     try:
         return Selection(tuple(rules)).pick(names)

@@ -1,4 +1,4 @@
-"""Taking in all that a guest says for a while, or all of a file, before anything is shown."""
+"""Collecting the records of a guest for a while, or of a file, before a result is printed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 @dataclass(frozen=True, slots=True)
 class KnownEvents:
-    """The events there are, before a record is read; ``source`` is where, in words."""
+    """The events and declarations of a guest or file; ``source`` names it."""
 
     names: Sequence[str]
     declared: Mapping[str, Declaration]
@@ -45,13 +45,13 @@ class KnownEvents:
 
 
 class Collector(Protocol):
-    """What takes in a stream."""
+    """Collects the items of a stream."""
 
     def take(self, item: Item) -> None:
-        """Take what a stream yielded; called in a thread."""
+        """Add an item; called in a thread."""
 
     def renew(self) -> None:
-        """Begin anew: what was taken has been shown."""
+        """Start again from nothing: the result so far has been printed."""
 
 
 _T = TypeVar("_T", bound=Collector)
@@ -67,12 +67,12 @@ async def gather(
     where: str | None = None,
     whole: bool = False,
 ) -> int:
-    """Feed what ``selection`` picks to the taker that ``ready`` makes, to the end or until told.
+    """Pass the records of ``selection`` to a collector, to the end or until stopped.
 
-    ``ready`` is called before anything is switched or read, and may raise. ``result`` makes of the
-    taker, and of how many records were lost, what is shown: at the end, or every interval. What
-    ended it before its time is raised once that is shown. ``whole``: of a guest only what came
-    while all of the events were on.
+    ``ready`` makes the collector before anything is switched or read, and may raise. ``result``
+    makes the result from the collector and the number of lost records, at the end or each interval.
+    An error that ended it early is raised after the result was printed. ``whole``: of a guest only
+    the records from while all events were on.
     """
     if context.json and (options.interval or options.ndjson):
         raise UsageError("--json is one document", hint="--ndjson")
@@ -97,7 +97,7 @@ async def _live(
     async with context.attached(lend=True) as session:
         names = list(await session.all_states())
         declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-        taker = ready(KnownEvents(names, declared, session.where))
+        collector = ready(KnownEvents(names, declared, session.where))
         follow = Follow(selection, where, options.backend, news=False, whole=whole)
         stream = session.stream(follow)
         blocks = None
@@ -112,14 +112,14 @@ async def _live(
             ) as items:
                 if options.interval is not None:
                     blocks = _Blocks(context, options, stream)
-                await _take(context, items, taker, result, blocks, options.interval)
+                await _take(context, items, collector, result, blocks, options.interval)
         except LinkLost as error:
             problem = error
         if blocks is not None:
-            await blocks.end(blocks.lines(result(taker, blocks.lost())))
+            await blocks.end(blocks.lines(result(collector, blocks.lost())))
         say_sums(context, stream.counts)
     if blocks is None:
-        _show(context, options, result(taker, stream.counts.lost))
+        _show(context, options, result(collector, stream.counts.lost))
     if problem is not None:
         raise problem
     return 0
@@ -128,18 +128,18 @@ async def _live(
 async def _take(
     context: Context,
     items: Following,
-    taker: _T,
+    collector: _T,
     result: Callable[[_T, int], Result],
     blocks: _Blocks | None,
     every_s: float | None,
 ) -> None:
-    """Take all that the stream yields; every so long show what was taken, and begin anew."""
+    """Collect all items; every ``every_s`` print the result so far and start again."""
     turn = asyncio.Lock()
 
     async def take() -> None:
         async for item in items:
             async with turn:
-                await asyncio.to_thread(taker.take, item)
+                await asyncio.to_thread(collector.take, item)
 
     taking = asyncio.ensure_future(take())
     due = asyncio.get_running_loop().time()
@@ -150,8 +150,8 @@ async def _take(
             if taking.done() or context.stop.is_set():
                 break
             async with turn:
-                lines = blocks.lines(result(taker, blocks.lost()))
-                taker.renew()
+                lines = blocks.lines(result(collector, blocks.lost()))
+                collector.renew()
             await blocks.put(lines)
         await taking
     finally:
@@ -160,12 +160,12 @@ async def _take(
 
 
 class _Blocks:
-    """Shows what came in each interval: a table, below an empty line but for the first; or JSON."""
+    """Prints the result of each interval: tables with an empty line between, or JSON."""
 
     def __init__(self, context: Context, options: Options, stream: Stream) -> None:
         self._context = context
         self._counts = stream.counts
-        self._told = 0
+        self._reported_lost = 0
         self._ndjson = options.ndjson
         self._window_s = options.interval
         self._first = True
@@ -173,8 +173,8 @@ class _Blocks:
 
     def lost(self) -> int:
         """Return how many records were lost since the last call."""
-        before, self._told = self._told, self._counts.lost
-        return self._told - before
+        before, self._reported_lost = self._reported_lost, self._counts.lost
+        return self._reported_lost - before
 
     def lines(self, shown: Result) -> list[str]:
         """Return the lines of one interval."""
@@ -185,18 +185,18 @@ class _Blocks:
         return [*above, *shown.lines(self._context.out_style)]
 
     async def put(self, lines: Iterable[str]) -> None:
-        """Show lines; who reads them may be slow."""
+        """Print lines; the reader may be slow."""
         await put(self._output, lambda _: lines, self._context.stop)
 
     async def end(self, last: list[str]) -> None:
-        """Show the last interval, which is a shorter one, and what ends a stream."""
+        """Print the last, shorter interval, and the end of the stream."""
         await self.put([*last, *(JsonFormatter().ended(self._counts) if self._ndjson else ())])
         await finish(self._context, self._output)
         self._output.check()
 
 
 def _object(shown: Result, window_s: float | None = None) -> str:
-    """Write a result as an object of a stream."""
+    """Return a result as a JSON object of a stream."""
     window = {} if window_s is None else {"window_s": window_s}
     kind = shown.document["type"]
     return json.dumps({"type": kind, "time_ns": time.time_ns(), **window, **shown.document})
@@ -220,11 +220,11 @@ async def _from_file(
     assert options.trace is not None
     trace = await open_replay(context, options.trace, selection, where)
     with contextlib.closing(trace):
-        taker = ready(KnownEvents(trace.table.names, trace.table.declarations, str(trace.path)))
+        collector = ready(KnownEvents(trace.table.names, trace.table.declarations, str(trace.path)))
         context.stops = True
-        await read_through(context, trace, taker.take)
+        await read_through(context, trace, collector.take)
         say_end(context, trace)
-    _show(context, options, result(taker, trace.counts.lost))
+    _show(context, options, result(collector, trace.counts.lost))
     check_read(trace)
     return 0
 
@@ -246,7 +246,7 @@ def figure_words(spread: Statistics, label: Callable[[float], str]) -> list[tupl
 
 
 def value_words(value: int | str | None, in_hex: bool) -> str:
-    """Write the value of a group, as QEMU prints it."""
+    """Return the value of a group as QEMU prints it."""
     if value is None:
         return "(none)"
     return f"{value:#x}" if in_hex and isinstance(value, int) else str(value)

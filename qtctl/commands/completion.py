@@ -1,4 +1,4 @@
-"""The verb completion: scripts for bash, zsh and fish, and the answers that those ask for."""
+"""The verb completion: scripts for bash, zsh and fish, and the candidates they ask for."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from qtctl.errors import QtctlError
 from qtctl.text.style import escaped
 
 _MOST = 100
-"""So many names of arguments are offered; more are found by typing on."""
+"""At most so many names of arguments are offered; typing on finds more."""
 _FILES = ":"
-"""Answer that leaves the word to the shell's own completion of files."""
+"""The answer that makes the shell complete files."""
 
 
 @command(
@@ -33,7 +33,7 @@ _FILES = ":"
             "words",
             nargs=argparse.REMAINDER,
             metavar="WORD",
-            help="print what may stand for the last of these words (what the scripts ask)",
+            help="print candidates for the last of these words (used by the scripts)",
         ),
     ),
     examples=(
@@ -48,7 +48,7 @@ Events are those of the guest that was listed or followed last, else those of th
 installed here: no guest is asked.""",
 )
 async def completion(context: Context, options: Options) -> Result:
-    """Print a script, or what may be typed next."""
+    """Print a script, or candidates for the last word."""
     if not options.words:
         path = Path(__file__).parent / "shells" / f"qtctl.{options.shell}"
         text = path.read_text(encoding="utf-8")
@@ -80,9 +80,9 @@ async def completion(context: Context, options: Options) -> Result:
 
 
 def _for_bash(text: str, cut: int, quoted: int | None) -> str:
-    """Return what is to replace the word behind its first ``cut`` characters.
+    """Return the replacement of the word after its first ``cut`` characters.
 
-    In a quotation that is open, it is what stands behind its quotation mark.
+    In an open quotation, return the text after its quotation mark.
     """
     if quoted is not None:
         return escaped(text)[quoted:]
@@ -124,7 +124,7 @@ def _targets() -> Iterator[tuple[str, str]]:
 
 
 def _arguments(place: Slot) -> Iterator[tuple[str, str]]:
-    """Yield the word with a name at its end; of all events that are known, where none is named."""
+    """Yield the word completed by a name; of all known events if the line names none."""
     from qtctl.session.event_cache import known_declarations
 
     declared = known_declarations(lambda names: selected(place.before, names) or names)

@@ -1,4 +1,4 @@
-"""What a running verb is given: the global options, its outputs, and the wish to stop."""
+"""The context of a running verb: global options, outputs, and the request to stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Context:
-    """One call of qtctl; ``name`` is who talks.
+    """One call of qtctl; ``name`` stands before its messages.
 
     ``stop`` is set by the first SIGINT, SIGTERM or SIGHUP while ``stops`` is true; else the running
-    verb is cancelled. ``interrupt`` is what SIGINT does instead, in a console that outlives it.
-    ``owner`` holds what ``enable`` and ``disable`` switch: nobody on the command line, where it
-    stands until ``restore``; a console, which gives it back when it is left.
+    verb is cancelled. ``interrupt``, if set, is called for SIGINT instead (in a console). ``owner``
+    is the lease for what ``enable`` and ``disable`` switch: None on the command line, where it
+    stays until ``restore``; a console's own, which is restored when the console is left.
     """
 
     target: str | None = None
@@ -46,16 +46,16 @@ class Context:
     before_talk: Callable[[], None] = lambda: None
 
     def say(self, text: str) -> None:
-        """Tell something on stderr, unless ``-q``."""
+        """Print a message on stderr, unless ``-q``."""
         if not self.quiet:
             self.complain(text)
 
     def complain(self, text: str) -> None:
-        """Tell something on stderr that must not be missed."""
+        """Print a message on stderr, also with ``-q``."""
         self._talk("note", text.split("\n"))
 
     def fail(self, error: QtctlError) -> int:
-        """Tell an error on stderr, with what to try next; return its exit code."""
+        """Print an error and its hint on stderr; return its exit code."""
         hint = [f"  try: {error.hint}"] if error.hint else []
         self._talk("bad", [*map(shortened, error.message.split("\n")), *hint])
         return error.exit_code
@@ -66,21 +66,21 @@ class Context:
         self.talk([self.err_style.paint(name, role) + first, *more])
 
     def talk(self, lines: Iterable[str]) -> None:
-        """Write lines that are safe to print to stderr, below no progress line."""
+        """Clear the progress line and write lines, which must be safe to print, to stderr."""
         self.before_talk()
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("".join(f"{line}\n" for line in lines))
             sys.stderr.flush()
 
     async def confirm(self, question: str) -> bool:
-        """Ask for a yes on the terminal. Anything else is a no, and so is nobody to ask."""
+        """Ask for a yes on the terminal; return False for anything else, and without a terminal."""
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         loop = asyncio.get_running_loop()
         answered = asyncio.Event()
         sys.stderr.write(f"{self.err_style.paint('qtctl: ', 'note')}{escaped(question)} [y/N] ")
         sys.stderr.flush()
-        # A thread that waits for a line would keep the process from ending on Ctrl-C.
+        # A thread that waits for a line would block the process's end on Ctrl-C.
         loop.add_reader(sys.stdin.fileno(), answered.set)
         stops, self.stops = self.stops, False
         try:
@@ -101,7 +101,7 @@ class Context:
         self.write([json.dumps(document, indent=indent)])
 
     def show(self, result: Result) -> int:
-        """Write what a one-shot verb found, as asked for; return its exit code."""
+        """Print the result of a one-shot verb, as text or JSON; return its exit code."""
         if self.json:
             self.write_document(result.document)
         else:
@@ -109,11 +109,11 @@ class Context:
         return result.exit_code
 
     def style_at(self, out: Out | None) -> Style:
-        """Return the style of lines that go where ``out`` leads: none but for stdout."""
+        """Return the style of lines for ``out``: plain unless it is stdout."""
         return self.out_style if out is None or out.is_stdout else Style()
 
     def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
-        """Return where a stream's records go: where ``out`` leads, else where data goes.
+        """Return the output for a stream's records: ``out``, else stdout.
 
         A file is created with the first lines that are put.
         """
@@ -125,9 +125,9 @@ class Context:
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
-        """Attach to the target; what happens to leases on the way is told.
+        """Attach to the target, and report what is restored.
 
-        ``lend`` is for verbs that stay: meanwhile other consoles reach the guest through this one.
+        ``lend`` is for verbs that run for a while: other consoles reach the guest through them.
         """
         told = self.say if self.verbose else lambda text: None
         async with attach(

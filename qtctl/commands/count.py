@@ -1,4 +1,4 @@
-"""The verb that counts records: by event or argument, or as a histogram."""
+"""The verb count: count records by event or argument, or as a histogram."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
     ),
     details=(
-        "Switches the patterns on while it runs, gives back on exit (Ctrl-C), then shows what it\n"
+        "Switches the patterns on while it runs, restores on exit (Ctrl-C), then prints what it\n"
         "counted; without a pattern it counts what is on. --json has all values, whatever\n"
         "--limit. qtctl top shows rates while they happen."
     ),
     selects=True,
 )
 async def count(context: Context, options: Options) -> int:
-    """Count until told to stop, or to the end of a file."""
+    """Count until stopped, or to the end of a file."""
     chosen = selection(options)
     in_hex = False
 
@@ -74,34 +74,34 @@ async def count(context: Context, options: Options) -> int:
             in_hex = any(name in hex_arguments(one) for one in declared)
         return ArgumentValues(name) if options.hist else Tally(name)
 
-    def result(taker: Tally | ArgumentValues, lost: int) -> Result:
-        return _result(taker, lost, options, in_hex)
+    def result(collector: Tally | ArgumentValues, lost: int) -> Result:
+        return _result(collector, lost, options, in_hex)
 
     return await gather(context, options, chosen, ready, result, where=options.where)
 
 
-def _result(taker: Tally | ArgumentValues, lost: int, options: Options, in_hex: bool) -> Result:
+def _result(collector: Tally | ArgumentValues, lost: int, options: Options, in_hex: bool) -> Result:
     from qtctl.analysis.counts import Tally
 
-    if isinstance(taker, Tally):
-        found = taker.found()
+    if isinstance(collector, Tally):
+        found = collector.found()
         groups = [{"value": value, "count": number} for value, number in found]
         document = {
             "type": "count",
-            "by": taker.by,
+            "by": collector.by,
             "count": sum(n for _, n in found),
             "groups": groups,
         }
         return Result(
             {**document, "lost": lost},
-            lambda style: _table(style, taker.by, found, options.limit, in_hex),
+            lambda style: _table(style, collector.by, found, options.limit, in_hex),
         )
-    spread = taker.numbers.statistics()
+    spread = collector.numbers.statistics()
     bars = spread.linear() if options.linear else spread.log2()
     return Result(
         {
             "type": "count",
-            "hist": taker.argument,
+            "hist": collector.argument,
             **figures(spread),
             "histogram": [[bar.low, bar.high, bar.count] for bar in bars],
             "lost": lost,

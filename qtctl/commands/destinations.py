@@ -1,4 +1,4 @@
-"""Where a verb's recording goes: one file, or a ring in memory that is written when asked."""
+"""The destination of a recording: one file, or a ring in memory that is dumped to files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from qtctl.session.stream import Stream
 
 DUMPS = 16
-"""How often conditions have a ring written; whoever asks for it by hand is not limited."""
+"""At most so many dumps by conditions; dumps on request are not limited."""
 _BETWEEN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One file that was written."""
+    """A file that was written."""
 
     path: Path
     records: int
@@ -32,7 +32,7 @@ class Written:
 
 
 class Destination(Protocol):
-    """Takes what a stream yields. The methods block, and return what people should be told.
+    """Stores the items of a stream. The methods block, and return messages for people.
 
     Raises, in all of them:
         QtctlError: a file cannot be written.
@@ -42,20 +42,20 @@ class Destination(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes it holds or has written."""
+        """Bytes held or written."""
 
     def add(self, item: Item) -> list[str]:
-        """Take an item."""
+        """Add an item."""
 
     def tick(self) -> list[str]:
-        """Be called once a second."""
+        """Write what is due; called once a second."""
 
     def end(self, *, lost: bool) -> list[str]:
-        """Be told that no more comes; ``lost`` if that is because the guest went away."""
+        """Write the rest; ``lost``: the guest went away."""
 
 
 class OneFile:
-    """All goes to one file as it comes."""
+    """Writes all items to one file as they come."""
 
     def __init__(self, stream: Stream, out: Out) -> None:
         self._stream = stream
@@ -69,12 +69,12 @@ class OneFile:
         return self._writer.size
 
     def add(self, item: Item) -> list[str]:
-        """Take an item."""
+        """Add an item."""
         self._recorder.add(item)
         return []
 
     def tick(self) -> list[str]:
-        """Write what waits."""
+        """Flush."""
         self._recorder.flush()
         return []
 
@@ -91,10 +91,10 @@ class OneFile:
 
 
 class RingFiles:
-    """A ring that is written to ``out``, then to ``out.1`` and so on, each time what is new.
+    """A ring that is dumped to ``out``, then ``out.1`` and so on, each time its new records.
 
-    It is written when one of ``conditions`` holds, soon after :meth:`ask`, when the guest goes
-    away, and ``at_end``.
+    It is dumped when one of ``conditions`` holds, soon after :meth:`ask`, when the guest goes away,
+    and ``at_end``.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class RingFiles:
         return self._ring.size
 
     def add(self, item: Item) -> list[str]:
-        """Take an item; write the ring if a condition holds for it."""
+        """Add an item; dump the ring if a condition holds for it."""
         self._ring.add(item)
         for condition in self._conditions:
             if condition.matches(item)[0]:
@@ -131,11 +131,11 @@ class RingFiles:
         return self._due()
 
     def ask(self, reason: str) -> None:
-        """Have the ring written with the next item or tick."""
+        """Request a dump with the next item or tick."""
         self._asked = reason
 
     def tick(self) -> list[str]:
-        """Write the ring if that was asked for or put off."""
+        """Dump the ring if that was requested or postponed."""
         self._ring.flush()
         return self._due()
 
@@ -151,10 +151,10 @@ class RingFiles:
             return []
         reason, self._reason, self._before = self._reason, "", now
         self._dumped += 1
-        told = self._dump(reason)
+        messages = self._dump(reason)
         if self._dumped == DUMPS:
-            told.append(f"written {DUMPS} times: no condition has it written again")
-        return told
+            messages.append(f"written {DUMPS} times: no condition has it written again")
+        return messages
 
     def _dump(self, reason: str) -> list[str]:
         path, fd = self._new_file()
@@ -171,12 +171,12 @@ class RingFiles:
         return path, Out(path).open()
 
     def end(self, *, lost: bool) -> list[str]:
-        """Write what is held, if this is an end to write it at."""
+        """Dump the rest, if the guest was lost or ``at_end`` was set."""
         self._ring.flush()
-        told = self._due()
+        messages = self._due()
         if self._ring.rows and (lost or self._at_end):
-            told += self._dump("the guest went away" if lost else "the end")
-        return told
+            messages += self._dump("the guest went away" if lost else "the end")
+        return messages
 
 
 def _facts_of(stream: Stream) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verb that compares two runs: diff."""
+"""The verb diff: compare two runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
     "diff",
     arguments=(
         arg("one", metavar="A", type=Path, help="a recording, a trace or a log", completes="file"),
-        arg("two", metavar="B", type=Path, help="what it is compared with", completes="file"),
+        arg("two", metavar="B", type=Path, help="the file to compare it with", completes="file"),
         PATTERNS.but(help="only these events"),
         EXCEPT,
         FILE,
@@ -46,7 +46,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
             default=[],
             help="also the latency of this pair of events; may be repeated",
         ),
-        arg("--all", action="store_true", help="also what did not change"),
+        arg("--all", action="store_true", help="also print what did not change"),
     ),
     examples=(
         "qtctl diff before.qtr after.qtr",
@@ -54,19 +54,19 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
         "qtctl diff a.qtr b.qtr --pair virtio_blk_handle_read,virtio_blk_req_complete --json",
     ),
     details=(
-        "events     that came in one run only, or at a rate 1.25 times apart (by counts where the\n"
-        "           times are not known)\n"
-        "order      events that came for the first time in another order; and what follows what:\n"
-        "           after A came B in such a share, on the same thread where it is known,\n"
+        "events     that occur in one run only, or with rates 1.25 times apart (by counts where\n"
+        "           times are unknown)\n"
+        "order      events whose first occurrence changed its order; and successions: B right\n"
+        "           after A in a share of cases, on one thread where threads are known,\n"
         "           where that differs by a tenth\n"
-        "latencies  of pairs that names and arguments make plain (*_start and *_end with the same\n"
+        "latencies  of pairs that names and arguments make obvious (*_start and *_end with one\n"
         "           pointer), and of each --pair\n"
         "Shows the 20 greatest changes of each; --all and --json have everything."
     ),
     selects=True,
 )
 async def diff(context: Context, options: Options) -> Result:
-    """Read both, and put them side by side."""
+    """Read two files and print their differences."""
     from qtctl.analysis.compare import compare
 
     chosen = selection(options)
@@ -160,7 +160,7 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
         sides = [f"{short(rate)}/s" for rate in one.rates] if one.rates else map(str, one.counts)
         rows.append(("event", one.name, *sides, _event_words(one)))
     for name in found.moved[:most]:
-        rows.append(("order", f"first {name}", "", "", "came in another place"))
+        rows.append(("order", f"first {name}", "", "", "changed its place"))
     for step in order[:most]:
         shares = [f"{100 * share:.0f} %" for share in step.shares]
         change = f"{100 * step.change:+.0f}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing doctor looked at: ``level`` is ok, note or bad; ``mend`` is a command or empty."""
+    """One finding: ``level`` is ok, note or bad; ``mend`` is a command that helps, or empty."""
 
     level: str
     what: str

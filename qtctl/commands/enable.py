@@ -23,9 +23,9 @@ _SWITCH = (
         dest="seconds",
         metavar="TIME",
         type=duration,
-        help="put them back after this long (500ms, 10s, 2m)",
+        help="switch them back after this time (500ms, 10s, 2m)",
     ),
-    arg("--dry-run", action="store_true", help="say what would change and change nothing"),
+    arg("--dry-run", action="store_true", help="print what would change, and change nothing"),
 )
 
 
@@ -46,7 +46,7 @@ _SWITCH = (
         "qtctl enable 'usb_*' --for 10s",
         "qtctl enable --file my.events --dry-run",
     ),
-    details="`qtctl restore` puts every event back as it was found.",
+    details="`qtctl restore` puts every event back as it was before.",
     selects=True,
 )
 async def enable(context: Context, options: Options) -> Result:
@@ -63,7 +63,7 @@ async def enable(context: Context, options: Options) -> Result:
     "disable",
     arguments=_SWITCH,
     examples=("qtctl disable 'virtio_*'", "qtctl disable '*' --dry-run"),
-    details="`qtctl restore` puts every event back as it was found.",
+    details="`qtctl restore` puts every event back as it was before.",
     selects=True,
 )
 async def disable(context: Context, options: Options) -> Result:
@@ -77,7 +77,7 @@ async def _switch(context: Context, options: Options, on: bool, *, agreed: bool 
         raise UsageError(f"{options.verb} needs a PATTERN or --file", hint="qtctl list")
     for_a_while = options.seconds is not None and not options.dry_run
     async with context.attached(lend=for_a_while) as session:
-        await _say_who_ignores(context, session)
+        await _report_ignoring_backends(context, session)
         if not for_a_while:
             report = await session.leasing.switch(
                 context.owner, chosen, on, dry_run=options.dry_run, agreed=agreed
@@ -90,8 +90,8 @@ async def _switch(context: Context, options: Options, on: bool, *, agreed: bool 
         return _report(context, report)
 
 
-async def _say_who_ignores(context: Context, session: Session) -> None:
-    """Say where QMP's states decide nothing; costs next to nothing where they do."""
+async def _report_ignoring_backends(context: Context, session: Session) -> None:
+    """Report backends that ignore QMP's event states; nearly free where there are none."""
     if session.guest is None or not may_have_tracers(session.guest.pid):
         return
     known = (await session.backends()).known
@@ -102,7 +102,11 @@ async def _say_who_ignores(context: Context, session: Session) -> None:
 
 
 async def _pass_time(context: Context, session: Session, seconds: float) -> None:
-    """Wait, but no longer than the link and the user last."""
+    """Sleep for ``seconds``, or until stopped.
+
+    Raises:
+        LinkLost: the monitor went away.
+    """
     lost = asyncio.ensure_future(session.monitor.wait_lost())
     stop = asyncio.ensure_future(context.stop.wait())
     done, rest = await asyncio.wait({lost, stop}, timeout=seconds, return_when="FIRST_COMPLETED")

@@ -168,7 +168,7 @@ async def _write(context: Context, replay: Replay, form: Format, source: Source,
 
 
 async def _copy(context: Context, replay: Replay, made: Export) -> None:
-    """Write every item of a file until told to stop.
+    """Write every item of a file until stopped.
 
     Raises:
         BrokenPipeError: the reader left.
@@ -185,7 +185,7 @@ async def _copy(context: Context, replay: Replay, made: Export) -> None:
 
 
 class _Escaped:
-    """Lines for a terminal, which a value must not steer."""
+    """Escapes lines for a terminal."""
 
     def __init__(self, lines: LineExport) -> None:
         self._lines = lines

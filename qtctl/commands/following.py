@@ -1,4 +1,4 @@
-"""Following a guest until told to stop: the one loop of every verb that does."""
+"""Following a guest until stopped: the one loop of every verb that does."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def records_read(stream: Stream) -> str:
 class Following:
     """The items of a followed guest, to iterate once.
 
-    A lost link ends the iteration like any other end, so that the verb can show the rest; ``lost``
-    is then its error, which :func:`following` raises afterwards.
+    If the link is lost, the iteration just ends, so that the verb can print the rest; ``lost`` is
+    then the error, which :func:`following` raises afterwards.
     """
 
     def __init__(self, items: AsyncGenerator[Item], on_item: Callable[[Item], None] | None) -> None:
@@ -73,7 +73,7 @@ class Following:
         return item
 
     async def aclose(self) -> None:
-        """End the iteration, also in the middle."""
+        """End the iteration early."""
         await self._items.aclose()
 
 

@@ -107,7 +107,7 @@ class TextFormatter:
 
 
 def _words(item: Loss | News) -> str:
-    """Say a loss or news to people."""
+    """Return a loss or news in words."""
     match item:
         case GuestEvent(name, data):
             return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
@@ -122,7 +122,7 @@ def _words(item: Loss | News) -> str:
 
 
 def flood_words(flood: Flood) -> str:
-    """Say a flood to people: how much, who, and what ends it."""
+    """Return a flood in words: the rates, the loudest events, and the command that quiets them."""
     loudest = ", ".join(f"{name} {per_s:,}/s" for name, per_s in flood.loudest)
     quiet = shlex.join(flood.patterns[:_SHOWN_PATTERNS])
     more = " ..." if len(flood.patterns) > _SHOWN_PATTERNS else ""
@@ -158,7 +158,7 @@ def formatter_of(
 
 
 def say_sums(context: Context, counts: Counts) -> None:
-    """Tell the sums of a stream on stderr."""
+    """Print the sums of a stream on stderr."""
     lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
     context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
 

@@ -12,7 +12,7 @@ from qtctl.text.style import escaped
     "hmp",
     arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
     examples=("qtctl hmp info status", "qtctl hmp 'help log'"),
-    details="The human monitor returns errors as text, so the exit code does not tell.",
+    details="The human monitor returns errors as text, so the exit code is 0.",
 )
 async def hmp(context: Context, options: Options) -> Result:
     """Run an HMP line and print its text."""

@@ -1,4 +1,4 @@
-"""Single keys pressed on the terminal of a verb that runs for a while."""
+"""Single keys, pressed on the terminal while a verb runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 @contextlib.contextmanager
 def keys(bound: Mapping[str, Callable[[], None]]) -> Iterator[bool]:
-    """Call what is bound to a key when it is pressed, for the length of the block.
+    """For the length of the block, call the function bound to each key that is pressed.
 
-    Yields whether there is a terminal to press keys on; it is left as it was found.
+    Yields whether there is a terminal for that; its settings are restored afterwards.
     """
     try:
         fd = sys.stdin.fileno()
         before = termios.tcgetattr(fd)
-        # In the background the terminal is somebody else's.
+        # A background process must not read from the terminal.
         ours = os.tcgetpgrp(fd) == os.getpgrp()
     except (OSError, ValueError, AttributeError, termios.error):
         ours = False

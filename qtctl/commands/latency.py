@@ -1,4 +1,4 @@
-"""The verb that measures how long things take: latency."""
+"""The verb latency: measure the time from one event to another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qtctl.text.style import Style
 
 _MANY_REUSED = 0.1
-_TOLD = {
+_REASONS = {
     "in_flight": "in flight",
     "unpaired": "END without START",
     "unseen": "END of an earlier START",
@@ -37,9 +37,9 @@ _TOLD = {
     "filtered": "not matching --where",
     "disordered": "END before START by time",
 }
-"""What became of records that are in no figure: always the first two, the rest where it is so.
+"""Why records are in no figure. The first two are always printed, the others if not 0.
 
-An earlier START came before the first record, or was among what was lost.
+An earlier START came before the first record, or was lost.
 """
 
 
@@ -79,7 +79,7 @@ def _keys(text: str) -> tuple[str, ...]:
         "qtctl latency thread_pool_submit_aio thread_pool_complete_aio --from trace-4711 --json",
     ),
     details=(
-        "Switches START and END on while it runs, gives back on exit (Ctrl-C), then shows what it\n"
+        "Switches START and END on while it runs, restores on exit (Ctrl-C), then prints what it\n"
         "found. One event for both measures from each time to the next. An END belongs to the\n"
         "last START of the same key. A loss drops what was open, lest it be paired wrongly; what\n"
         "is in no figure is counted. What came before both were on, or after one went off, is\n"
@@ -87,7 +87,7 @@ def _keys(text: str) -> tuple[str, ...]:
     ),
 )
 async def latency(context: Context, options: Options) -> int:
-    """Measure until told to stop, or to the end of a file."""
+    """Measure until stopped, or to the end of a file."""
 
     def ready(known: KnownEvents) -> Latency:
         from qtctl.analysis.latency import Latency, Question
@@ -106,27 +106,27 @@ async def latency(context: Context, options: Options) -> int:
             context.say(f"pairs have the same {' and '.join(question.key)} (else: --key)")
         return Latency(question)
 
-    said: set[str] = set()
+    printed: set[str] = set()
 
     def result(measured: Latency, lost: int) -> Result:
-        for kind, text in _reservations(measured):
-            if kind not in said:
+        for kind, text in _warnings(measured):
+            if kind not in printed:
                 context.complain(text)
-            said.add(kind)
+            printed.add(kind)
         return _result(measured, lost)
 
     chosen = Selection.of(options.start, options.end)
     return await gather(context, options, chosen, ready, result, whole=True)
 
 
-def _reservations(measured: Latency) -> Iterator[tuple[str, str]]:
-    """Yield why figures may not be what they seem: the kind of it, and the words."""
+def _warnings(measured: Latency) -> Iterator[tuple[str, str]]:
+    """Yield warnings about the figures, each with its kind."""
     counts = measured.counts
     if counts.reused > _MANY_REUSED * (counts.paired + counts.reused):
         yield (
             "key",
-            f"{counts.reused} STARTs came again before their END: is --key "
-            f"{measured.question.key_words} enough to tell them apart?",
+            f"{counts.reused} STARTs came again before their END: does --key "
+            f"{measured.question.key_words} identify them?",
         )
     if measured.coarse and measured.coarse == measured.spans.statistics().count:
         yield (
@@ -164,16 +164,16 @@ def _result(measured: Latency, lost: int) -> Result:
 
 
 def _groups(measured: Latency) -> list[tuple[int | str | None, Statistics]]:
-    """Return value and latencies of each group that has pairs, the most frequent first."""
+    """Return the value and statistics of each group with pairs, the most frequent first."""
     spreads = map(measured.spans.statistics, range(len(measured.spans)))
     found = [pair for pair in zip(measured.groups.values, spreads, strict=False) if pair[1].count]
     return sorted(found, key=lambda pair: -pair[1].count)
 
 
 def _rest(measured: Latency) -> dict[str, int]:
-    """Return what became of the records that are in no figure, by the names in ``_TOLD``."""
+    """Return the counts of records that are in no figure, by the names in ``_REASONS``."""
     own = ("filtered", "disordered")
-    return {name: getattr(measured if name in own else measured.counts, name) for name in _TOLD}
+    return {name: getattr(measured if name in own else measured.counts, name) for name in _REASONS}
 
 
 def _lines(
@@ -186,11 +186,13 @@ def _lines(
     from qtctl.text.tables import pairs, table
     from qtctl.text.units import duration_words
 
-    rest = [(words, _rest(measured)[name]) for name, words in _TOLD.items()]
-    told = [(words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2]
+    rest = [(words, _rest(measured)[name]) for name, words in _REASONS.items()]
+    reasons = [
+        (words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2
+    ]
     by, in_hex = measured.question.by, measured.question.by_hex
     if by is None:
-        yield from pairs(style, [*figure_words(whole, duration_words), *told])
+        yield from pairs(style, [*figure_words(whole, duration_words), *reasons])
     else:
         named = [
             *((value_words(value, in_hex), spread) for value, spread in groups),
@@ -200,5 +202,5 @@ def _lines(
             [name, *dict(figure_words(spread, duration_words)).values()] for name, spread in named
         ]
         yield from table(style, [by, *figures(whole)], cells)
-        yield from pairs(style, told)
+        yield from pairs(style, reasons)
     yield from histogram(style, whole.log2(), duration_words)

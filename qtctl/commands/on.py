@@ -1,4 +1,4 @@
-"""The verb that acts when something happens: on."""
+"""The verb on: run an action when a condition holds."""
 
 from __future__ import annotations
 
@@ -38,13 +38,17 @@ _DO = "do"
 _TRIGGER = (
     arg("when", nargs="*", metavar="WHEN", help="events, an expression, or a QMP event"),
     WHERE.but(help="with events: only records for which this holds"),
-    arg("--once", action="store_true", help="act the first time only; ends when nothing is left"),
+    arg(
+        "--once",
+        action="store_true",
+        help="act the first time only; end when all triggers have acted",
+    ),
     arg(
         "--every",
         metavar="TIME",
         type=duration,
         default=1.0,
-        help="act at most once in this time (default: 1s); what comes between is counted",
+        help="act at most once in this time (default: 1s); matches in between are counted",
     ),
 )
 _DETAILS = """\
@@ -90,7 +94,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
     until=_DO,
 )
 async def on(context: Context, options: Options) -> int:
-    """Watch, and act."""
+    """Follow the guest and run the actions of triggers."""
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
     from qtctl.commands.destinations import RingFiles
@@ -107,7 +111,7 @@ async def on(context: Context, options: Options) -> int:
     output = context.output(None, context.stop.set)
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
-        watch = _TriggerRun(context, output, triggers)
+        run = _TriggerRun(context, output, triggers)
         if dumps or selection or any(not trigger.when.guest_event for trigger in triggers):
             stream = session.stream(Follow(selection, backend=options.backend))
             async with following(
@@ -117,14 +121,14 @@ async def on(context: Context, options: Options) -> int:
                 if out is not None:
                     ring = RingFiles(stream, out, options.ring, at_end=False)
                 writer = _writer(context, options, stream.hex_arguments(), stream.picked)
-                await watch.over(items, stream.stop, writer, ActionRunner(session, ring))
+                await run.over(items, stream.stop, writer, ActionRunner(session, ring))
         else:
-            context.say("listening to what QEMU tells over QMP; Ctrl-C ends")
+            context.say("waiting for QMP events; Ctrl-C ends")
             async with listening(
                 context, session, duration=options.duration, output=output
             ) as items:
                 writer = _writer(context, options, {}, [])
-                await watch.over(items, context.stop.set, writer, ActionRunner(session, None))
+                await run.over(items, context.stop.set, writer, ActionRunner(session, None))
     return 0
 
 
@@ -139,10 +143,10 @@ def _writer(
 
 
 def _triggers(options: Options) -> list[Trigger]:
-    """Read the triggers of the command line and of the file.
+    """Parse the triggers of the command line and of the file.
 
     Raises:
-        UsageError: one of them cannot be right; of the file, with its line.
+        UsageError: one of them is wrong; in the file, with its line.
     """
     found = []
     if options.when or options.behind or not options.file:
@@ -163,8 +167,8 @@ def _triggers(options: Options) -> list[Trigger]:
                     found.append(_trigger(read))
             except (UsageError, ValueError) as error:
                 hint = error.hint if isinstance(error, UsageError) else ""
-                said = error.message if isinstance(error, UsageError) else str(error)
-                raise UsageError(f"{options.file}, line {number}: {said}", hint=hint) from error
+                message = error.message if isinstance(error, UsageError) else str(error)
+                raise UsageError(f"{options.file}, line {number}: {message}", hint=hint) from error
         if not found:
             raise UsageError(f"{options.file} has no trigger")
     return found
@@ -179,11 +183,11 @@ def _trigger(options: Options) -> Trigger:
 
 
 async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> Selection:
-    """Check the conditions against the guest's events; return those that must be on.
+    """Compile the conditions for the guest's events; return the events that must be on.
 
     Raises:
-        UsageError: a condition is wrong, or does not say what it is about beside others that do.
-        NothingMatched: an event that is named does not exist.
+        UsageError: a condition is wrong, or names no events beside others that do.
+        NothingMatched: a named event does not exist.
     """
     from qtctl.leases.leasing import nothing_matched
     from qtctl.session.conditions import Condition
@@ -208,7 +212,7 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
 
 @dataclass(frozen=True, slots=True)
 class _TriggerRun:
-    """Looks at what comes and has triggers act, until it ends or nothing is left to do."""
+    """Checks triggers against the items of a stream and runs their actions."""
 
     context: Context
     output: Output
@@ -221,7 +225,7 @@ class _TriggerRun:
         writer: ItemFormatter,
         acting: ActionRunner,
     ) -> None:
-        """Watch ``items``, which ``stop`` ends."""
+        """Run until ``items`` end, or call ``stop`` when all triggers are done."""
         from qtctl.session.triggers import look
 
         ring = acting.ring
@@ -237,11 +241,13 @@ class _TriggerRun:
         finally:
             await acting.close()
             lost = items.lost is not None
-            told = [] if ring is None else await asyncio.to_thread(ring.end, lost=lost)
+            messages = [] if ring is None else await asyncio.to_thread(ring.end, lost=lost)
             for trigger in self.triggers:
                 if trigger.waiting:
-                    told.append(f"{trigger.when.text}: held {trigger.waiting} times more (--every)")
-            for text in told:
+                    messages.append(
+                        f"{trigger.when.text}: matched {trigger.waiting} more times (--every)"
+                    )
+            for text in messages:
                 self.context.say(text)
 
 

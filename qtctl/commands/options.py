@@ -1,6 +1,6 @@
 """The options and positional arguments that several verbs have, each declared once.
 
-A verb that needs other words in the help of one says ``OPTION.but(help=...)``.
+``OPTION.but(help=...)`` changes the help of one for a verb.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ KERNEL = arg(
 )
 ALL = arg("--all", action="store_true", help="also lines of the log that are no trace events")
 
-# From where, and until when.
+# The source, and the end.
 
 BACKEND = arg(
     "--backend",
@@ -82,7 +82,7 @@ GUARD = arg(
 )
 STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost")
 
-# What is shown, and where it goes.
+# The output.
 
 BY = arg(
     "--by",

@@ -1,7 +1,7 @@
-"""Where a stream verb's records go: formatted and written by a thread of its own.
+"""The output of a stream verb: lines are formatted and written by a thread.
 
-A reader that stalls must neither stall the giving back of a guest nor the process's end, so bytes
-go straight to the descriptor, through a short queue, from a thread nobody waits for for ever.
+A stalled reader must block neither the restoring of a guest nor the process's end. So bytes go
+straight to the descriptor, through a short queue, from a daemon thread.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ _STALL_POLL_MS = 200
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
 _PIECE = 512
-"""Records that become text at once."""
+"""So many lines are written at once."""
 
 MakeLines = Callable[[int], Iterable[str]]
-"""Makes the lines of the first so many records: of no more than are shown."""
+"""Returns the lines of the first N records, so that only those are formatted which are shown."""
 
 
 class Output(Protocol):
     """Where the lines of a stream go.
 
-    ``tells_news`` says that what the monitor and other consoles tell is shown there by itself.
-    ``most_rows`` is how many rows of an answer are of use there, None where all are.
+    ``tells_news``: QMP events, marks and switches are already shown there. ``most_rows`` limits the
+    rows of an answer, None: no limit.
     """
 
     error: OSError | None
@@ -57,17 +57,17 @@ class Output(Protocol):
     most_rows: int | None
 
     async def put(self, lines: MakeLines, records: int = 0) -> None:
-        """Take lines to be made and shown, in order; waits while there is no room.
+        """Queue lines to be formatted and shown, in order; wait while the queue is full.
 
-        ``records`` says of how many: an output for the eye may show fewer, and tells that it did.
-        0 is for a line that is no record, which is always shown.
+        ``records`` is how many records they are: a screen may show fewer, and then shows the
+        number left out. 0 is for lines that are no records, which are always shown.
         """
 
     async def finish(self, timeout_s: float) -> bool:
-        """Wait until all is shown, at most ``timeout_s``; tell whether it is."""
+        """Wait until all lines are shown, at most ``timeout_s``; return whether they are."""
 
     def check(self) -> None:
-        """Raise what showing failed with, other than a reader that left."""
+        """Raise the error that output failed with, except for a reader that left."""
 
 
 class Out:
@@ -367,7 +367,7 @@ class Sink:
         threading.Thread(target=self._run, daemon=True, name="qtctl-output").start()
 
     def _watch_reader(self) -> bool:
-        """Learn at once when whoever reads our pipe leaves, also while nothing is written."""
+        """Watch for the reader of our pipe closing it, also while nothing is written."""
         if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
             return False
         try:
@@ -411,7 +411,7 @@ class Sink:
                 error = failure
             try:
                 self._loop.call_soon_threadsafe(self._written, error)
-            except RuntimeError:  # the loop has ended: nobody waits for us
+            except RuntimeError:  # the loop has ended
                 return
 
     def _write(self, lines: Iterable[str]) -> None:
@@ -439,7 +439,7 @@ class Sink:
             self._fail(error)
 
     async def finish(self, timeout_s: float) -> bool:
-        """Wait until all is written, at most ``timeout_s``; tell whether it is.
+        """Wait until all lines are written, at most ``timeout_s``; return whether they are.
 
         A regular file has no reader that could stall, only a busy machine behind it: it gets
         at least ``FILE_S``.
@@ -462,7 +462,7 @@ class Sink:
         return True
 
     def check(self) -> None:
-        """Raise what writing failed with, other than a reader that left.
+        """Raise the error that writing failed with, except for a reader that left.
 
         Raises:
             QtctlError: the output cannot be written (disk full).

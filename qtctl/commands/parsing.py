@@ -1,4 +1,4 @@
-"""From argv to one verb and its options, made from the command table. Needs no guest."""
+"""Parsing argv into a verb and its options, by the command table. Needs no guest."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Once(argparse.Action):
-    """Stores the value of an option that may be given once; the second would replace the first."""
+    """Stores the value of an option, and refuses a second one."""
 
     def __call__(
         self,
@@ -51,7 +51,7 @@ class _Once(argparse.Action):
 
 
 _GIVEN = "given"
-"""Holds the options that were read so far, before and behind the verb."""
+"""The attribute with the options that were given so far, before and after the verb."""
 
 
 def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
@@ -71,7 +71,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _any_width(prog: str) -> argparse.HelpFormatter:
-    # argparse makes one for each argument, to check it, and would import shutil for the width.
+    # argparse makes one for each argument, to check it; without a width it would import shutil.
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=80)
 
 
@@ -81,7 +81,7 @@ COMMON = (
         "--events-all",
         metavar="FILE",
         type=Path,
-        help="the trace-events-all of this QEMU build, where it is not found by itself",
+        help="the trace-events-all of this QEMU build, if it is not found automatically",
         completes="file",
     ),
     arg("--json", action="store_true", help="one JSON document"),
@@ -91,14 +91,14 @@ COMMON = (
         default="auto",
         help="colour on a terminal (auto), always or never",
     ),
-    arg("-q", "--quiet", action="store_true", help="no talk on stderr"),
-    arg("-v", "--verbose", action="store_true", help="more talk on stderr"),
+    arg("-q", "--quiet", action="store_true", help="no messages on stderr"),
+    arg("-v", "--verbose", action="store_true", help="more messages on stderr"),
 )
-"""Options that may stand before and behind the verb."""
+"""Options that may stand before and after the verb."""
 
 
 def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
-    """Add the common options; ``again``: a value that was read before stays."""
+    """Add the common options; ``again``: keep values that were parsed before."""
     group = parser.add_argument_group("common options")
     for common in COMMON:
         preset = {"default": argparse.SUPPRESS} if again else {}
@@ -106,7 +106,7 @@ def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
 
 
 def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
-    """Return the parser of everything up to the verb."""
+    """Return the parser for the words up to the verb."""
     width = max(map(len, table.summaries))
     verbs = "\n".join(f"  {name:{width}}  {about}" for name, about in table.summaries.items())
     parser = _Parser(
@@ -114,7 +114,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
         usage="qtctl [-t TARGET] VERB ...",
         description="Switch QEMU's trace events on a running guest and watch what they say.\n\n"
         f"verbs:\n{verbs}",
-        epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help tells more, with examples.",
+        epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help shows more, with examples.",
         formatter_class=_any_width,
     )
     _add_common(parser, again=False)
@@ -124,7 +124,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
 
 
 def verb_parser(row: Command) -> argparse.ArgumentParser:
-    """Return the parser of one verb's own arguments."""
+    """Return the parser for the arguments of one verb."""
     examples = "\n".join(f"  {example}" for example in row.examples)
     parser = _Parser(
         prog=f"qtctl {row.name}",
@@ -141,7 +141,7 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
 def parse(
     argv: Sequence[str], table: CommandTable, version: str, *, alone: str = ""
 ) -> tuple[Command, Options]:
-    """Return the verb that argv names and its options; ``alone`` is the verb where it names none.
+    """Parse argv; return the verb (``alone`` if argv names none) and its options.
 
     Raises:
         UsageError: argv names no verb, or does not fit it.
@@ -170,7 +170,7 @@ def parse(
 
 
 def _parse_verb(row: Command, words: list[str], options: Options) -> None:
-    """Read a verb's own words into ``options``."""
+    """Parse the words after the verb into ``options``."""
     parser = verb_parser(row)
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)

@@ -1,4 +1,4 @@
-"""The verb probe: what events would cost, before one commits to them."""
+"""The verb probe: what events would cost, before they are switched on."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
         "qtctl probe @kvm --json | jq '.events[] | select(.share > 0.1)'",
     ),
     details="""\
-Switches events on for a moment, counts, and gives everything back, also on Ctrl-C; what is known
-until then is printed. Events are sampled together as long as they say less than 10,000 lines/s in
-sum; what is louder is sampled alone, and no longer than it takes to know its price. BUDGET is the
+Switches events on for a moment, counts, and restores everything, also on Ctrl-C; the prices known
+until then are printed. Events are sampled together as long as they log less than 10,000 lines/s in
+sum; louder ones are sampled alone, and no longer than it takes to know the price. BUDGET is the
 share of 200,000 lines/s. Events that were on before are counted as they are, and stay on.
 Off a terminal a row is: name, lines/s, bytes/s, share of the budget in per cent.""",
     selects=True,
 )
 async def probe(context: Context, options: Options) -> Result:
-    """Sample events and list what they cost."""
+    """Sample events and list their prices."""
     from qtctl.session.probe import Probe
 
     chosen = selection(options)
@@ -65,7 +65,7 @@ async def probe(context: Context, options: Options) -> Result:
 
 
 async def _run(context: Context, prober: Probe) -> None:
-    """Run the probe to its end or until told to stop, with a progress line."""
+    """Run the probe to its end or until stopped, with a progress line."""
     total = len(prober.picked)
     progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
 
@@ -106,7 +106,7 @@ def _result(context: Context, prober: Probe) -> Result:
         ],
     }
     if len(prices) > len(loud):
-        context.say(f"{counted(len(prices) - len(loud), 'event')} said nothing")
+        context.say(f"{counted(len(prices) - len(loud), 'event')} logged nothing")
     if unknown:
         context.say(f"{counted(unknown, 'event')} not sampled")
     return Result(document, lambda style: _lines(style, loud, BUDGET_PER_S))

@@ -55,7 +55,7 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
 
 
 def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
-    """Return where a monitor is lent and to whom, as the kernel tells it; None where it is not."""
+    """Return where a monitor is lent and to whom, from the kernel's tables; None if it is not."""
     from qtctl.monitor.holders import holders, listens
     from qtctl.monitor.rendezvous import meeting_of
 

@@ -1,4 +1,4 @@
-"""The verb that asks files in SQL: query."""
+"""The verb query: query files in SQL."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _T = TypeVar("_T")
     ),
 )
 async def query(context: Context, options: Options) -> Result | int:
-    """Answer a query."""
+    """Run a query and print its rows."""
     if options.format == "parquet" and options.out is None:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
     if context.json and (options.out or options.format != "table"):
@@ -88,7 +88,7 @@ async def query(context: Context, options: Options) -> Result | int:
 
 
 class _Answer:
-    """The rows of a query as they come; DuckDB works in a thread, and is stopped with the verb."""
+    """The rows of a query as they come; DuckDB runs in a thread, and is stopped with the verb."""
 
     def __init__(self, context: Context, asked: Query) -> None:
         self._context = context
@@ -111,7 +111,7 @@ class _Answer:
         return await self._wait(lambda: next(self._batches, None))
 
     async def _wait(self, call: Callable[[], _T]) -> _T | None:
-        """Let ``call`` run in a thread, with progress; None when stopped."""
+        """Run ``call`` in a thread, with progress; return None when stopped."""
         work = asyncio.ensure_future(asyncio.to_thread(call))
         stopped = asyncio.ensure_future(self._context.stop.wait())
         try:
@@ -140,7 +140,7 @@ class _Answer:
             )
         if self._context.stop.is_set():
             return 0
-        return Result(rows, lambda _: (), self._tell(len(rows)))
+        return Result(rows, lambda _: (), self._finish(len(rows)))
 
     async def write(self, form: str, out: Out) -> int:
         """Write all rows where ``out`` leads; return the exit code."""
@@ -155,7 +155,7 @@ class _Answer:
             else:
                 output = context.output(out, context.stop.set)
                 rows = await self._write_lines(form, context.style_at(out), output)
-        return 0 if context.stop.is_set() else self._tell(rows)
+        return 0 if context.stop.is_set() else self._finish(rows)
 
     async def _write_parquet(self, out: Out) -> int:
         import pyarrow as pa
@@ -189,8 +189,8 @@ class _Answer:
             self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")
         return rows
 
-    def _tell(self, rows: int) -> int:
-        """Tell how many rows there are, and what of the files they lack; return the exit code."""
+    def _finish(self, rows: int) -> int:
+        """Print the number of rows, and what of the files is missing; return the exit code."""
         context, readings = self._context, self._asked.readings
         context.say(counted(rows, "row"))
         for one in readings:
@@ -203,7 +203,7 @@ class _Answer:
 
 
 class _AnswerFormatter:
-    """Turns rows into text: tables for people, CSV, or JSON lines."""
+    """Formats rows: tables for people, CSV, or JSON lines."""
 
     def __init__(
         self, form: str, style: Style, names: Sequence[str], in_hex: Collection[str]
@@ -211,17 +211,17 @@ class _AnswerFormatter:
         self._form = form
         self._style = style
         self._names = names
-        # As `tail` shows them; what is for programs has numbers.
+        # Hex as in `tail`; formats for programs have plain numbers.
         self._cells = [hex_cell if name in in_hex else cell for name in names]
         self._table = GrowingTable(style, names)
 
     def begin(self) -> Iterator[str]:
-        """Yield what stands above the rows of CSV."""
+        """Yield the header of CSV."""
         if self._form == "csv":
             yield self._safe(csv_text([self._names]))
 
     def some(self, batch: Any, _: int) -> Iterator[str]:
-        """Yield the text of some rows."""
+        """Yield the lines of some rows."""
         rows = _rows(batch)
         match self._form:
             case "table":

@@ -1,4 +1,4 @@
-"""The verb that keeps what a guest says: record."""
+"""The verb record: write the records of events to a file."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ _TICK_S = 1.0
         "-o crash.qtr",
     ),
     details=(
-        "Without a pattern: records what is on, and switches none. Never overwrites a file.\n"
-        "What is killed or runs out of disk leaves a file that can be read up to its last second.\n"
+        "Without a pattern: records what is on, and switches nothing. Never overwrites a file.\n"
+        "If it is killed or the disk is full, the file can be read up to its last second.\n"
         "\n"
         "A ring is written to FILE, the next time to FILE.1 and so on, each time what came since\n"
         "the last: on --dump-on (at most once a second, and 16 times), on SIGUSR1 or the key d,\n"
@@ -94,7 +94,7 @@ _TICK_S = 1.0
     selects=True,
 )
 async def record(context: Context, options: Options) -> Result:
-    """Record until told to stop."""
+    """Record until stopped."""
     from qtctl.commands.destinations import OneFile, RingFiles
     from qtctl.session.conditions import Condition, When
 
@@ -125,7 +125,7 @@ async def record(context: Context, options: Options) -> Result:
             else:
                 at_end = not conditions
                 into = RingFiles(stream, out, options.ring, conditions, at_end=at_end)
-                with _asking(context, into):
+                with _dump_on_request(context, into):
                     await _write(context, stream, items, into)
     if options.strict:
         check_lost(stream.counts)
@@ -133,8 +133,8 @@ async def record(context: Context, options: Options) -> Result:
 
 
 @contextlib.contextmanager
-def _asking(context: Context, ring: RingFiles) -> Iterator[None]:
-    """Let SIGUSR1 and a key have the ring written."""
+def _dump_on_request(context: Context, ring: RingFiles) -> Iterator[None]:
+    """For the length of the block, dump the ring on SIGUSR1 and on the key d."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, ring.ask, "SIGUSR1")
     try:

@@ -1,4 +1,4 @@
-"""What a verb is called, takes, shows and does; and the tables of verbs.
+"""Declarations of verbs and their arguments, and the tables of verbs.
 
 The command line, its help and completion are made from these rows alone.
 """
@@ -23,16 +23,16 @@ Run = Callable[["Context", "Options"], Awaitable["Result | int"]]
 
 
 class Arg(NamedTuple):
-    """One argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it.
+    """One argument of a verb, in the terms of ``argparse.ArgumentParser.add_argument``.
 
-    ``completes`` names what may stand there, for completion: see ``commands/slots.py``.
+    ``completes`` names the kind of its value for completion: see ``commands/slots.py``.
     """
 
     flags: tuple[str, ...]
     options: Mapping[str, Any]
     completes: str = ""
     hidden: tuple[str, ...] = ()
-    """Older spellings, which go on working and are not shown."""
+    """Older spellings: they still work, and help does not show them."""
 
     @property
     def takes_value(self) -> bool:
@@ -40,18 +40,18 @@ class Arg(NamedTuple):
         return self.options.get("action") in (None, "append")
 
     def but(self, **options: Any) -> Arg:
-        """Return the same argument with some of its options changed, its help for one."""
+        """Return the argument with some of its options changed, such as its help."""
         return self._replace(options={**self.options, **options})
 
     def once_called(self, *flags: str) -> Arg:
-        """Return the same argument that also takes older spellings."""
+        """Return the argument with older spellings."""
         return self._replace(hidden=flags)
 
 
 class Options(argparse.Namespace):
-    """The arguments of a call, as parsed; those that several verbs have are typed here.
+    """The parsed arguments of a call; shared ones are typed here.
 
-    A verb has only those that it declares.
+    Only those that the verb declares are set.
     """
 
     verb: str
@@ -84,15 +84,14 @@ class Options(argparse.Namespace):
 
 
 def arg(*flags: str, completes: str = "", **options: Any) -> Arg:
-    """Describe one argument of a verb."""
+    """Return the declaration of an argument."""
     return Arg(flags, options, completes)
 
 
 class Command(NamedTuple):
-    """One verb. ``selects`` says that its patterns are ordered, with ``--except`` between them.
+    """One verb. ``selects``: its patterns are ordered, with ``--except`` between them.
 
-    ``until`` is a word that ends its own arguments: what stands behind goes into ``behind`` as it
-    is.
+    ``until`` is a word that ends its arguments; the words after it go into ``behind`` unparsed.
     """
 
     name: str
@@ -129,7 +128,7 @@ def command(
 
 
 class _Rows(Mapping[str, Command]):
-    """Verbs by name, in the order of their list; a verb's module is imported on look-up."""
+    """Verbs by name, in the order of their list; looking one up imports its module."""
 
     def __init__(self, listed: Mapping[str, Verb]) -> None:
         self._listed = listed
@@ -153,7 +152,7 @@ class _Rows(Mapping[str, Command]):
 
 
 class CommandTable:
-    """The verbs of one place to type them.
+    """The verbs of the command line, or of a console.
 
     ``summaries`` and ``console_roles`` (see :class:`Verb`) import none of them; ``rows`` imports
     those that are looked up.

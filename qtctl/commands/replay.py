@@ -1,4 +1,4 @@
-"""The verb that reads files: replay."""
+"""The verb replay: print the records of a file."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from qtctl.errors import UsageError
         "qtctl replay qemu.log --events-all trace-events-all --ndjson",
     ),
     details=(
-        "Needs no guest. A recording has its declarations in it, and so has what LTTng wrote;\n"
+        "Needs no guest. A recording contains its declarations, and so does a trace of LTTng;\n"
         "those of other files come from --events-all, else from the installed QEMU whose events\n"
-        "fit best. Exit 1 if part of the file cannot be read; the rest is printed. What a system\n"
-        "log or the kernel says to have dropped counts as lost."
+        "fit best. Exit 1 if part of the file cannot be read; the rest is printed. Records that a\n"
+        "system log or the kernel reports as dropped count as lost."
     ),
     selects=True,
 )

@@ -1,4 +1,4 @@
-"""Reading a file to its end: what every verb that takes one does."""
+"""Reading a file to its end, as every verb does that takes one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def open_replay(
 
 
 async def read_through(context: Context, replay: Replay, take: Callable[[Item], None]) -> None:
-    """Pass every item of a file to ``take``, in a thread, with progress, until told to stop."""
+    """Pass every item of a file to ``take``, in a thread, with progress, until stopped."""
 
     def step() -> bool:
         items = replay.step()
@@ -73,7 +73,7 @@ async def read_through(context: Context, replay: Replay, take: Callable[[Item], 
 async def print_all(
     context: Context, replay: Replay, formatter: LineExport, output: Output
 ) -> None:
-    """Print every item of a file until told to stop, and flush."""
+    """Print every item of a file until stopped, and flush."""
     progress = bytes_progress(context, replay.size, alone=not sys.stdout.isatty())
     try:
         while not context.stop.is_set():
@@ -91,7 +91,7 @@ async def print_all(
 
 
 def say_end(context: Context, replay: Replay) -> None:
-    """Print the sums of a file on stderr, and what is odd about its times."""
+    """Print the sums of a file on stderr, and a warning if its times step back."""
     if replay.remark:
         context.complain(replay.remark)
     say_sums(context, replay.counts)
@@ -101,7 +101,7 @@ def check_read(replay: Replay) -> None:
     """Raise if part of a file could not be read; call it once the rest was shown.
 
     Raises:
-        QtctlError: what could not be read, and why.
+        QtctlError: part of the file could not be read.
     """
     if replay.problem:
         raise QtctlError(replay.problem)

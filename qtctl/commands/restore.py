@@ -11,10 +11,10 @@ from qtctl.text.style import escaped
 @command(
     "restore",
     examples=("qtctl restore",),
-    details="Leaves alone what a running qtctl still needs and what somebody else switched since.",
+    details="Leaves what a running qtctl still needs, and what somebody else switched since.",
 )
 async def restore(context: Context, options: Options) -> Result:
-    """Undo enable and disable, and what killed runs left."""
+    """Undo enable and disable, and restore what killed runs left."""
     async with context.attached() as session:
         given = await session.restore()
     document = {

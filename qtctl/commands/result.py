@@ -1,4 +1,4 @@
-"""What a one-shot verb returns."""
+"""The result of a one-shot verb."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Result(NamedTuple):
-    """What a one-shot verb found: a JSON document, the same as lines for people, an exit code."""
+    """A JSON document, the same as lines for people, and an exit code."""
 
     document: Any
     lines: Callable[[Style], Iterable[str]]

@@ -1,4 +1,4 @@
-"""The verb sets: named lists of patterns, to see, to hand to QEMU and to write."""
+"""The verb sets: list, print and save named lists of patterns."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def sets(context: Context, options: Options) -> Result:
 
 
 def _list(context: Context) -> Result:
-    """List what can be read; a file that cannot be is told of and spoils only the exit code."""
+    """List all sets; report files that cannot be read, with exit code 1."""
     found, broken = [], 0
     for name in event_sets.names():
         try:
@@ -89,7 +89,7 @@ def _save(options: Options) -> Result:
 
 
 def _print(chosen: Selection) -> Result:
-    """Print sets as one events file that QEMU reads; the words are their names, with @ or not."""
+    """Print sets as one events file for QEMU; the words are their names, with or without @."""
     named = Selection(tuple((inc, f"@{word.removeprefix('@')}") for inc, word in chosen.rules))
     words = Selection(tuple(flat(named))).words()
     lines = [f"# {' '.join(named.words())}, by qtctl sets", *words]

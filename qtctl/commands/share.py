@@ -17,7 +17,7 @@ from qtctl.session.session import Session, resolve
 from qtctl.text.style import escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"
-"""Set for the process that ``share --detach`` leaves behind."""
+"""Set in the environment of the process that ``share --detach`` starts."""
 
 
 @command(
@@ -33,10 +33,10 @@ _DETACHED = "QTCTL_SHARE_DETACHED"
     details="Prints the socket on which it serves QMP to this user:\n"
     "  qmp-shell $(qtctl share --detach)\n\n"
     "Every verb finds a lender by itself, and every verb that stays (tail, the prompt ...) lends\n"
-    "the monitor as well. With -v it tells who comes and goes.",
+    "the monitor as well. With -v it prints who connects and leaves.",
 )
 async def share(context: Context, options: Options) -> int:
-    """Lend the monitor until told to stop or the guest ends."""
+    """Lend the monitor until stopped or the guest ends."""
     if options.detach:
         return await _detach(context)
     context.stops = True
@@ -78,7 +78,7 @@ async def _until_the_end(context: Context, session: Session) -> None:
 
 
 async def _detach(context: Context) -> int:
-    """Start a process that shares and outlives this one; return when it does, or its exit code."""
+    """Start a background process that shares; return 0 once it does, or its exit code."""
     address, guest = resolve(context.target)
     shared = await asyncio.to_thread(
         lambda: _shared_already(address, guest) or _start(address, guest)
@@ -92,7 +92,7 @@ async def _detach(context: Context) -> int:
 
 
 def _shared_already(address: Address, guest: Guest | None) -> dict[str, Any] | None:
-    """Find what an earlier ``--detach`` left, whether it lends now or waits for its turn."""
+    """Find the process of an earlier ``--detach``, whether it lends now or waits for its turn."""
     from qtctl.monitor.holders import holders
     from qtctl.monitor.rendezvous import meeting_of
 
@@ -110,31 +110,31 @@ def _shared_already(address: Address, guest: Guest | None) -> dict[str, Any] | N
 
 
 def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
-    """Start ``share`` in a session of its own; return what it said, or its exit code."""
+    """Start ``share`` in a new process session; return its JSON document, or its exit code."""
     if address.path and not address.path.startswith("\0"):
         address = Address(path=str(Path(address.path).absolute()))
     target = str(address) if guest is None else str(guest.pid)
     command_line = [sys.executable, "-m", "qtctl", "-t", target, "share", "--json"]
-    out, told = os.pipe()
+    out, into = os.pipe()
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, told, 1),
+        (os.POSIX_SPAWN_DUP2, into, 1),
     ]
     environment = {**os.environ, _DETACHED: "1"}
     pid = os.posix_spawn(
         sys.executable, command_line, environment, file_actions=actions, setsid=True
     )
-    os.close(told)
+    os.close(into)
     with os.fdopen(out, "rb") as pipe:
-        said = pipe.read()  # until it lets go of us
-    if not said:  # its stderr is ours: it has told why
+        printed = pipe.read()  # until it closes its stdout
+    if not printed:  # its stderr is ours, so its error has been printed
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    shared: dict[str, Any] = json.loads(said)
+    shared: dict[str, Any] = json.loads(printed)
     return shared
 
 
 def _let_go() -> None:
-    """Hold on to nothing of whoever started us: neither outputs nor folder."""
+    """Release the outputs and the folder of the process that started us."""
     os.chdir("/")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 1)

@@ -1,4 +1,4 @@
-"""What may be typed next on a command line, from the command table. Pure: words in, a slot out."""
+"""Finding what kind of word is being typed, by the command table. Pure: words in, a slot out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qtctl.commands.registry import Arg, Command, CommandTable
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of the word that is typed: ``text`` so far, behind ``lead`` in the same word.
+    """The word that is being typed: ``text`` so far, after ``lead`` in the same word.
 
-    ``kind`` is what may stand there: ``verb``, ``option``, ``choice``, ``event``, ``file``,
-    ``target``, ``backend``, ``argument``, ``filter``; or empty, for what cannot be known.
-    ``options`` are those that may stand there, ``choices`` the words of a choice, ``before`` the
-    verb's positional words so far.
+    ``kind`` is the kind of word: ``verb``, ``option``, ``choice``, ``event``, ``file``,
+    ``target``, ``backend``, ``argument``, ``filter``; or empty if unknown. ``options`` are the
+    options possible there, ``choices`` the words of a choice, ``before`` the positional words of
+    the verb so far.
     """
 
     kind: str
@@ -30,13 +30,13 @@ class Slot:
 def read_line(line: str) -> list[str]:
     """Split a line that may end within a word or a quotation, as a shell would read it.
 
-    The last word is the one that is being typed, empty where a new one begins.
+    The last word is the one that is being typed; it is empty where a new one begins.
     """
     return _read(line)[0]
 
 
 def open_quotation(line: str) -> int | None:
-    """Return how many characters of the last word stand before a quotation that is still open."""
+    """Return how many characters of the last word stand before an open quotation; None: none is."""
     return _read(line)[1]
 
 
@@ -62,7 +62,7 @@ def _read(line: str) -> tuple[list[str], int | None]:
 
 
 def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Slot:
-    """Return where the last of ``words`` (those behind ``qtctl``) stands."""
+    """Return the slot of the last of ``words`` (those after ``qtctl``)."""
     *earlier, text = words or ("",)
     row: Command | None = None
     options = tuple(common)

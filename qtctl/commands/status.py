@@ -22,7 +22,7 @@ _SHOWN_EVENTS = 12
     examples=("qtctl status", "qtctl status --json"),
 )
 async def status(context: Context, options: Options) -> Result:
-    """Show one guest's state as far as tracing goes."""
+    """Print the state of tracing on one guest."""
     async with context.attached() as session:
         document = await _status(session)
     return Result(document, lambda style: _status_lines(style, document))

@@ -56,7 +56,7 @@ from qtctl.model import Control, GuestEvent, Mark
     selects=True,
 )
 async def tail(context: Context, options: Options) -> int:
-    """Print records until told to stop."""
+    """Print records until stopped."""
     if context.json:
         raise UsageError("tail prints a stream, not one document", hint="--ndjson")
     chosen = selection(options)

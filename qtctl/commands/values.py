@@ -1,4 +1,4 @@
-"""What may stand for a value on the command line: durations, counts, ordered patterns."""
+"""Parsers of values on the command line: durations, counts, sizes, pairs, ordered patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qtctl.model import Budget
 from qtctl.text.units import parse_duration, parse_rate, parse_size
 
 EXCLUDED = "\0"
-"""Marks a pattern that leaves out, between the reading of argv and :func:`selection`."""
+"""Marks a pattern of ``--except``, between :func:`in_order` and :func:`selection`."""
 
 _LEAST_RING = 64 << 10
 
@@ -36,7 +36,7 @@ def count(text: str) -> int:
 
 
 def budget(text: str) -> Budget:
-    """Read how much a second may be said: events (``20000``), or bytes (``20MB``, ``500kB``)."""
+    """Read a budget for a second: events (``20000``), or bytes (``20MB``, ``500kB``)."""
     rate = parse_rate(text)
     if rate is None:
         raise argparse.ArgumentTypeError(f"not a rate: {text!r} (say 20000, for events, or 20MB)")
@@ -60,7 +60,7 @@ def ring(text: str) -> tuple[int | None, float | None]:
 
 
 class Pair(NamedTuple):
-    """A START and an END event, and the arguments that are equal in both; None: to be learned."""
+    """A START and an END event, and the arguments equal in both (None: found automatically)."""
 
     start: str
     end: str
@@ -110,7 +110,7 @@ def selection(options: Options) -> Selection:
     file: Path | None = getattr(options, "file", None)
     rules = list(read_events(file)) if file else []
     if file and not rules:
-        # Without a pattern tail follows whatever is on, which nobody means by an empty file.
+        # Without a pattern tail follows what is on: an empty file must not mean that.
         raise UsageError(f"{file} names no event")
     for word in options.patterns:
         include = not word.startswith(EXCLUDED)

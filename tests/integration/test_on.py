@@ -104,7 +104,7 @@ def test_each_time_but_not_too_often(
     run.wrote(b"trigger")
     log(*range(50))
     run.signal(signal.SIGINT)
-    ran = run.finish(None).said(130, f"{EVENT}: held 50 times more (--every)")
+    ran = run.finish(None).said(130, f"{EVENT}: matched 50 more times (--every)")
     assert len(fired(ran.out)) == 1
 
 
@@ -163,10 +163,10 @@ def test_a_ring_is_dumped(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ((EVENT,), 2, "'do' and what to do are missing"),
+        ((EVENT,), 2, "'do' and an action are missing"),
         (("do", "stop"), 2, "a condition is needed"),
         ((), 2, "a condition is needed"),
-        ((EVENT, "do", "explode"), 2, "nothing to do"),
+        ((EVENT, "do", "explode"), 2, "is no action"),
         ((EVENT, "do", "dump"), 2, "--ring 64MiB -o FILE"),
         ((EVENT, "--ring", "64MiB", "do", "stop"), 2, "no trigger does that"),
         ((EVENT, "--where", "statu == 1", "do", "stop"), 2, "status"),
@@ -197,7 +197,7 @@ def test_what_cannot_be_right(
 def test_a_wrong_line_of_a_file_is_named(qtctl: Qtctl, make_fake: MakeFake, tmp_path: Path) -> None:
     fake, path = make_fake(), tmp_path / "triggers"
     for line, says in (
-        (f"{EVENT} do explode", "line 2: 'explode' is nothing to do"),
+        (f"{EVENT} do explode", "line 2: 'explode' is no action"),
         (f"{EVENT} --nonsense do stop", "line 2: "),
         (f"{EVENT} do mark 'half", "line 2: No closing quotation"),
     ):

@@ -21,7 +21,7 @@ def test_what_cannot_be_probed(qtctl: Qtctl, fake: FakeProcess) -> None:
 def test_silence_has_a_price_too(qtctl: Qtctl, fake: FakeProcess) -> None:
     qtctl("-t", fake.address, "enable", "virtio_notify").said(0)
     ran = qtctl("-t", fake.address, "probe", "virtio_*", "--each", "20ms", "--json", limit=None)
-    document = json.loads(ran.said(0, "said nothing").out)
+    document = json.loads(ran.said(0, "logged nothing").out)
     assert document["complete"]
     assert {event["per_s"] for event in document["events"]} == {0}
     assert len(document["events"]) > 50

@@ -82,7 +82,7 @@ async def test_quiet_hides_only_the_mixed_note(
 
     monkeypatch.setattr(enable, "may_have_tracers", lambda pid: True)
     session = SimpleNamespace(guest=SimpleNamespace(pid=1), backends=backends)
-    await enable._say_who_ignores(Context(quiet=quiet), cast(Session, session))
+    await enable._report_ignoring_backends(Context(quiet=quiet), cast(Session, session))
     assert bool(capsys.readouterr().err) == said
 
 
