@@ -1,4 +1,4 @@
-"""The command line: argv in, stdout, stderr and an exit code out."""
+"""The command line: runs one verb, with signals and errors handled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one qtctl command and return its exit code; errors become one sentence on stderr."""
+    """Run one qtctl command and return its exit code; print errors as one sentence on stderr."""
     _prepare_outputs()
     # Garbage collection would look through everything that is imported, several times on the way
     # and again at exit: a sixth of the time that a control verb takes.
@@ -45,7 +45,7 @@ def _main(words: list[str]) -> int:
         return _fail(error)
     except SystemExit as done:
         return int(done.code or 0)
-    # Not before: --help and --version need none of it.
+    # Imported late: --help and --version do not need it.
     import asyncio
 
     from qtctl.commands.context import Context
@@ -78,7 +78,7 @@ def _main(words: list[str]) -> int:
 
 
 def _fail(error: QtctlError) -> int:
-    """Report an error on the command line itself; return its exit code."""
+    """Print an error in the command line itself; return its exit code."""
     from qtctl.commands.context import Context
     from qtctl.text.style import style_for
 
@@ -86,7 +86,7 @@ def _fail(error: QtctlError) -> int:
 
 
 async def _run(row: Command, options: Options, context: Context) -> int:
-    """Run a verb; the first signal asks it to stop, a third one does not wait."""
+    """Run a verb; the first signal stops it, the third one exits at once."""
     import asyncio
 
     task = asyncio.ensure_future(row.run(context, options))
@@ -98,7 +98,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
             return
         caught.append(number)
         if len(caught) == 2:
-            context.complain("giving the guest back; once more to leave that to the next run")
+            context.complain("restoring the guest; once more to leave that to the next run")
         elif len(caught) > 2:
             os._exit(128 + number)
         elif context.stops:
@@ -107,7 +107,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
             task.cancel()
 
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_unheard)
+    loop.set_exception_handler(_on_unretrieved)
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     try:
@@ -121,21 +121,21 @@ async def _run(row: Command, options: Options, context: Context) -> int:
 
 
 def _alone() -> str:
-    """Return the verb of a call that names none: a prompt, where people can type at it."""
+    """Return the verb of a call without one: the prompt on a terminal, else none."""
     return "repl" if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() else ""
 
 
-def _on_unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Pass over that a link broke: qemu.qmp (0.0.6) leaves that to nobody where it is cancelled.
+def _on_unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Ignore unretrieved errors of a broken link, which qemu.qmp (0.0.6) leaves when cancelled.
 
-    Whoever used the link was told of it.
+    The user of the link got the error, too.
     """
     if not isinstance(context.get("exception"), EOFError | ConnectionError):
         loop.default_exception_handler(context)
 
 
 def _closed_pipe() -> int:
-    """Whoever read our output has left: end quietly, and let no later flush complain."""
+    """Handle a reader that closed our stdout: return 0, and make later flushes succeed."""
     _abandon(sys.stdout)
     return 0
 
@@ -147,7 +147,7 @@ def _abandon(stream: TextIO) -> None:
 
 
 def _settle_stderr() -> None:
-    """Give up what stderr would not take: the interpreter would end with code 120 for it."""
+    """Drop what stderr does not take: the interpreter would exit with code 120 otherwise."""
     try:
         sys.stderr.flush()
     except (OSError, ValueError):
@@ -156,7 +156,7 @@ def _settle_stderr() -> None:
 
 
 def _prepare_outputs() -> None:
-    """Make stdout and stderr usable whatever the caller closed and whatever the locale is."""
+    """Make stdout and stderr usable if the caller closed them, and in any locale."""
     atexit.register(_settle_stderr)
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)

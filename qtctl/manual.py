@@ -1,6 +1,6 @@
 """Manual pages from the command table: ``python -m qtctl.manual FOLDER``.
 
-``qtctl.1`` tells of all, ``qtctl-VERB.1`` of one verb. Format: man(7), read by groff and mandoc.
+``qtctl.1`` is the overview, ``qtctl-VERB.1`` describes a verb (man(7), for groff and mandoc).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ENVIRONMENT = (
 
 
 def pages(table: CommandTable, version: str, date: str) -> dict[str, str]:
-    """Return every page by its file's name; ``date`` is shown in their footer (2026-11-23)."""
+    """Return all pages by file name; ``date`` is shown in the footer (2026-11-23)."""
     found = {"qtctl.1": _main_page(table, version, date)}
     for row in table.rows.values():
         found[f"qtctl-{row.name}.1"] = _verb_page(row, version, date)
@@ -46,8 +46,8 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
         "[\\fIoptions\\fR] \\fIverb\\fR ...",
         ".SH DESCRIPTION",
         *_filled(
-            "qtctl speaks QMP to a running QEMU: it switches trace events, reads what they say "
-            "from whichever trace backend that QEMU was built with, and puts everything back."
+            "qtctl speaks QMP to a running QEMU: it switches trace events, reads their records "
+            "from whichever trace backend that QEMU was built with, and restores everything."
         ),
         ".PP",
         *_filled(TARGETS),
@@ -106,7 +106,7 @@ def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
 
 
 def _value(one: Arg) -> str:
-    """Return what stands for an argument's value, nothing where it takes none."""
+    """Return the placeholder of an argument's value, empty if it takes none."""
     if not one.takes_value:
         return ""
     choices = one.options.get("choices")
@@ -123,7 +123,7 @@ def _usage(one: Arg) -> str:
 
 
 def _filled(text: str) -> Iterator[str]:
-    """Yield paragraphs, divided by blank lines in ``text``; indented ones are kept as they are."""
+    """Yield the paragraphs of ``text``; indented ones are kept as they are."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip("\n"))):
         if number:
             yield ".PP"
@@ -137,7 +137,7 @@ def _filled(text: str) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Return ``text`` as it is to be read, whatever characters it has."""
+    """Return ``text`` escaped for roff."""
     escaped = "".join(_MARKS.get(char, char) for char in text)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 

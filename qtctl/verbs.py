@@ -1,6 +1,6 @@
-"""The verbs: what each is called and does, and the module that declares it.
+"""The verbs: the name, summary and module of each.
 
-A verb's module is imported when the verb is run or asked about, so that none waits for another's.
+A verb's module is imported only when the verb is run or its help is printed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VERBS = (
     ),
     Verb(
         "tail",
-        "switch events on, print what they say, give back on exit",
+        "switch events on, print their records, restore on exit",
         "qtctl.commands.tail",
         "watch",
     ),
@@ -71,13 +71,13 @@ VERBS = (
     ),
     Verb(
         "record",
-        "keep what events say in a file, to replay, query or export",
+        "write the records of events to a file, to replay, query or export",
         "qtctl.commands.record",
     ),
     Verb("on", "do something when something happens: on WHEN do ACTION", "qtctl.commands.on"),
     Verb(
         "probe",
-        "a price list: what each event would say, before you switch it on",
+        "a price list: the records an event would log, before you switch it on",
         "qtctl.commands.probe",
     ),
     Verb("query", "ask files of records in SQL: each event is a table", "qtctl.commands.query"),
@@ -103,7 +103,7 @@ VERBS = (
     Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
     Verb(
         "repl",
-        "a prompt: every verb, with what is on shown above the line",
+        "a prompt for every verb, with records shown above the line",
         "qtctl.ui.repl",
         "absent",
     ),

@@ -321,7 +321,7 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
 
 
 def _no_monitor(guest: Guest) -> ConnectionFailed:
-    """Return the error for a guest without an address of its own to connect to."""
+    """Return the error for a guest that has no address to connect to."""
     lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
     return ConnectionFailed(
         "; ".join(

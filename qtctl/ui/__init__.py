@@ -1,1 +1,1 @@
-"""Consoles: they draw what the verbs and the session give them, and own no session."""
+"""Terminal interfaces: the prompt, the full-screen view, completion. They own no session."""

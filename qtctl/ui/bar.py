@@ -1,4 +1,4 @@
-"""What the bottom bar of a console says. Pure text."""
+"""The text of a console's bottom bar. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qtctl.text.style import counted, escaped
 
 @dataclass(frozen=True, slots=True)
 class BarState:
-    """What is known of a guest at a moment; ``rate`` is in records a second, None: nobody reads."""
+    """What the bar shows; ``rate`` is in records a second, None: no stream reads any."""
 
     guest: str
     state: str
@@ -21,7 +21,7 @@ class BarState:
 
 
 def bar(state: BarState) -> str:
-    """Return the bar's text, what matters most first: a narrow terminal cuts its end."""
+    """Return the bar's text, most important first: a narrow terminal cuts its end."""
     parts = [f"{escaped(state.guest)} {escaped(state.state)}".strip()]
     if state.on is not None:
         parts.append(f"{state.on:,} on")

@@ -1,4 +1,4 @@
-"""Completion in prompt_toolkit's terms, from what a console knows at this moment."""
+"""Completion of the prompt's line, as prompt_toolkit asks for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qtctl.ui.console import Console
 
 
 class ConsoleCompleter(Completer):
-    """Suggests what a console can run. It is asked in a thread, and asks no guest."""
+    """Completes the verbs and arguments of a console. Runs in a thread, and asks no guest."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -23,7 +23,7 @@ class ConsoleCompleter(Completer):
     def get_completions(
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterable[Completion]:
-        """Yield what may stand at the cursor; on an empty line only where it is asked for."""
+        """Yield completions at the cursor; on an empty line only if they are requested."""
         if not document.text and not complete_event.completion_requested:
             return
         console = self._console

@@ -1,6 +1,6 @@
-"""What may come next on a line: from the line so far and what is known, to suggestions.
+"""Suggestions for the end of a line, from the line so far and a vocabulary. Pure.
 
-Made from the command table, so a new verb completes by itself. No terminal, and no guest is asked.
+They come from the command table, so that a new verb is completed without further work.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from qtctl.model import Declaration, EventState
 from qtctl.text.style import counted
 
 LIMIT = 100
-"""So many events are suggested; more are found by typing on."""
+"""At most so many events are suggested; typing on finds more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What there is to suggest. ``sets`` are asked for when needed: names and what they are for."""
+    """The verbs, events and declarations to suggest; ``sets`` yields names and descriptions."""
 
     table: CommandTable
     states: Mapping[str, EventState]
@@ -38,7 +38,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Text to stand in place of the last ``replaces`` characters, and what it means."""
+    """Text that replaces the last ``replaces`` characters, and its description."""
 
     text: str
     meta: str = ""
@@ -46,7 +46,7 @@ class Suggestion:
 
 
 def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
-    """Yield what may stand at the end of ``text``, the best first."""
+    """Yield suggestions for the end of ``text``, the best first."""
     words = read_line(text)
     if len(words) > 1 and words[0] == "qtctl":
         del words[0]
@@ -113,7 +113,7 @@ def _patterns(word: str, known: Vocabulary) -> Iterator[Suggestion]:
 
 
 def _about(name: str, known: Vocabulary) -> str:
-    """Return an event's state, where it matters, and its arguments."""
+    """Return an event's state, unless it is off, and its arguments."""
     state = known.states.get(name)
     parts = {EventState.ENABLED: ["on"], EventState.UNAVAILABLE: ["unavailable"]}.get(
         state or EventState.DISABLED, []
@@ -125,10 +125,10 @@ def _about(name: str, known: Vocabulary) -> str:
 
 
 def _nearest(word: str, names: Iterable[str]) -> list[str]:
-    """Return the names that hold the letters of ``word`` in order, the best matches first.
+    """Return the names that contain the letters of ``word`` in order, the best matches first.
 
-    Best is ``word`` itself: at the begin, at the begin of a part, anywhere. Then its pieces at the
-    begins of parts (``blkread`` in ``virtio_blk_handle_read``), then its letters anywhere.
+    Best is ``word`` as a whole: at the start, at the start of a part, anywhere. Then its pieces at
+    the starts of parts (``blkread`` in ``virtio_blk_handle_read``), then its letters anywhere.
     """
     if not word:
         return sorted(names)[:LIMIT]
@@ -153,7 +153,7 @@ def _nearest(word: str, names: Iterable[str]) -> list[str]:
 
 
 def _arguments(place: Slot, known: Vocabulary) -> Iterator[Suggestion]:
-    """Yield names of arguments of the events that the line selects; without any, of those on."""
+    """Yield arguments of the events that the line selects, or else of those that are on."""
     names = selected(place.before, known.states)
     if not place.before:
         names = [name for name, state in known.states.items() if state == EventState.ENABLED]

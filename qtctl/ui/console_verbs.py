@@ -22,7 +22,7 @@ Ctrl-C   clear the line; on an empty one stop the newest job
 Ctrl-R   search in the lines of before
 Ctrl-D   leave; what this prompt switched is put back
 
-`help VERB` tells more. `qtctl` in front of a verb may stay.
+`help VERB` shows more. `qtctl` in front of a verb may stay.
 """
 
 
@@ -41,7 +41,7 @@ def _jobs(context: Context) -> list[Job]:
     examples=("help", "help tail"),
 )
 async def help_(context: Context, options: Options) -> Result:
-    """Tell what can be typed here, from the command table."""
+    """Print the verbs and keys, or the help of one verb."""
     table = _console(context).table
     topic = options.topic
     if topic is None:
@@ -72,7 +72,7 @@ async def jobs(context: Context, options: Options) -> Result:
     examples=("stop", "stop 3"),
 )
 async def stop(context: Context, options: Options) -> int:
-    """Ask a job to end."""
+    """Stop a job."""
     found = [job for job in _jobs(context) if options.number in (None, job.number)]
     if not found:
         which = "no job" if options.number is None else f"no job {options.number}"

@@ -1,4 +1,4 @@
-"""What a view shows: one guest followed, counted, filtered and thinned, without any terminal."""
+"""The guest of a view: followed, counted, filtered, and thinned. Needs no terminal."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from qtctl.ui.stream_rates import StreamRates, check_by, declared_of
 from qtctl.writers.rows import RowFormatter
 
 _WIDE = 120
-"""Columns from which names of events are padded, so that arguments line up."""
+"""From so many columns on, names of events are padded, so that arguments line up."""
 
 
 @dataclass(slots=True)
 class ViewContext(Context):
-    """Talks into the view while there is one, and to stderr before and after."""
+    """Prints messages in the view while there is one, and on stderr before and after."""
 
     screen: Screen | None = field(default=None, kw_only=True)
 
     def talk(self, lines: Iterable[str]) -> None:
-        """Write lines of talk."""
+        """Write messages."""
         if self.screen is None:
             Context.talk(self, lines)
         else:
@@ -46,12 +46,11 @@ class ViewContext(Context):
 
 
 class FollowedGuest:
-    """Follows the guest of ``session``; :meth:`open` before :meth:`follow`, at last :meth:`close`.
+    """Follows the guest of ``session``: call :meth:`open`, :meth:`follow`, and :meth:`close`.
 
-    Where the guest is lost it waits for it to come back (``away`` meanwhile), and goes on.
-    ``draw`` is given the lines to show, thinned for the eye. A ``filter`` leaves records out of the
-    lines and of the rates; ``counts`` go on counting them. ``not_drawn`` counts the records that
-    the eye was spared.
+    If the guest is lost, it waits for it to come back (``away`` meanwhile), and goes on. ``draw``
+    is called with the lines to show, at a rate that can be read. ``filter`` excludes records from
+    lines and rates, not from ``counts``. ``not_drawn`` counts the records that were left out.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class FollowedGuest:
         return self._before + self._stream.counts if self._stream else self._before
 
     async def open(self) -> None:
-        """Switch the events on and begin to count.
+        """Switch the events on and start counting.
 
         Raises: what entering a :class:`Stream` does.
         """
@@ -104,7 +103,7 @@ class FollowedGuest:
         self._writer = TextFormatter(rows)
 
     async def follow(self) -> None:
-        """Show what the guest says until told to stop.
+        """Show the guest's records until :meth:`stop`.
 
         Raises:
             NothingMatched, UsageError, Unsupported: the guest that came back is another one.
@@ -129,7 +128,7 @@ class FollowedGuest:
         self._leaving = True
 
     async def _back(self) -> bool:
-        """Wait for the guest and open anew; tell whether it came before we were told to stop."""
+        """Wait for the guest and open again; return whether it came back before :meth:`stop`."""
         self._waiting = asyncio.ensure_future(self.session.comes_back())
         await asyncio.wait({self._waiting})
         if self._leaving:
@@ -156,15 +155,15 @@ class FollowedGuest:
         return self._writer.lines(item, records)
 
     def filter_by(self, text: str) -> None:
-        """Show and count only records for which an expression holds; all of them if it is empty.
+        """Show and count only records for which an expression holds; all if it is empty.
 
         Raises:
-            UsageError: it is no such expression, or names what no event has.
+            UsageError: the expression is wrong, or names no argument of the events.
         """
         self.filter = Filter.compile(text, self._declared()) if text else None
 
     def group_by(self, by: str) -> None:
-        """Count by something else from now on.
+        """Group by another property or argument from now on.
 
         Raises:
             UsageError: no event has such an argument.
@@ -177,7 +176,7 @@ class FollowedGuest:
         return declared_of(self.session, self._stream.picked if self._stream else ())
 
     def stop(self) -> None:
-        """Ask :meth:`follow` to end; what comes until then is not shown."""
+        """End :meth:`follow`; records until then are not shown."""
         self._leaving = True
         if self._stream is not None:
             self._stream.stop()
@@ -185,7 +184,7 @@ class FollowedGuest:
             self._waiting.cancel()
 
     async def close(self) -> None:
-        """Give the guest back."""
+        """Restore the guest."""
         self._before, self._stream = self.counts, None
         with contextlib.suppress(LinkLost):
             await self._entered.aclose()

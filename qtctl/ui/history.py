@@ -1,4 +1,4 @@
-"""The lines typed at earlier prompts, in a file of the user's own."""
+"""The history of the prompt's lines, in a file of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEEP_BYTES = 1 << 20
 
 
 def open_history() -> tuple[History, str]:
-    """Return the history, and why it will not be kept: empty where it will.
+    """Return the history, and why it cannot be saved: empty if it can.
 
     Its file is ``history`` in the XDG state folder (mode 0600). A file of more than 1 MiB loses
     its older half.
@@ -23,7 +23,7 @@ def open_history() -> tuple[History, str]:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         _shorten(path)
     except OSError as error:
-        return InMemoryHistory(), f"lines are not kept in {path}: {error.strerror}"
+        return InMemoryHistory(), f"lines are not saved in {path}: {error.strerror}"
     return _Kept(str(path)), ""
 
 
@@ -37,7 +37,7 @@ def _shorten(path: Path) -> None:
 
 
 class _Kept(FileHistory):
-    """Keeps also what is not UTF-8, in a readable form, and lives with a full disk."""
+    """Saves bytes that are not UTF-8 in a readable form, and ignores a full disk."""
 
     def store_string(self, string: str) -> None:
         try:

@@ -59,9 +59,9 @@ def _size(text: str) -> str:
     details="""\
 Splits the current tmux window and leaves the focus where it is; prints the new pane's id. Without a
 pattern it shows what is on: `qtctl enable` and `qtctl mark` in any other pane show up in it. Keys:
-space pauses, f filters, / searches, arrows scroll back, t switches to the rates, c clears, h tells
-of all keys, q leaves. A guest that is started again is followed again. Closing the pane gives the
-guest back. Outside tmux: --here, in a second terminal.""",
+space pauses, f filters, / searches, arrows scroll back, t switches to the rates, c clears, h
+lists all keys, q leaves. A guest that is started again is followed again. Closing the pane restores
+the guest. Outside tmux: --here, in a second terminal.""",
     selects=True,
 )
 async def pane(context: Context, options: Options) -> Result | int:
@@ -82,7 +82,7 @@ async def pane(context: Context, options: Options) -> Result | int:
     from qtctl.ui.stream_rates import check
 
     async with context.attached() as session:
-        # Here, and not in a pane that nobody looks at yet.
+        # Errors must be printed here, not in a pane that nobody looks at yet.
         await check(session, chosen, options.where, options.by)
         words = view_call(options, chosen, session.target, session.facts.events_all)
     call = [sys.executable, "-m", "qtctl", *words]
@@ -95,7 +95,7 @@ async def pane(context: Context, options: Options) -> Result | int:
 def view_call(
     options: Options, chosen: Selection, target: str, events_all: Path | None
 ) -> list[str]:
-    """Return the words after ``qtctl`` that show the view of the guest that ``target`` names."""
+    """Return the arguments of ``qtctl`` that show the view of the guest ``target``."""
     words = ["-t", target, "pane", "--here", "--view", options.view]
     if events_all is not None:
         words += ["--events-all", str(events_all.resolve())]

@@ -1,4 +1,4 @@
-"""A console without a prompt: a script of lines, or a terminal on which nothing can be drawn."""
+"""A console without a prompt: for a script of lines, or a dumb terminal."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from qtctl.ui.screen import Screen
 async def run_lines(context: Context, session: Session, verbs: CommandTable) -> int:
     """Run the lines of stdin; return the exit code.
 
-    From a terminal they are run as at the prompt, long ones in the background. Else each is run to
-    its end, and the first that fails is the last.
+    Lines from a terminal run as at the prompt, long ones in the background. Lines of a script each
+    run to their end, and the first that fails is the last.
     """
     typed = sys.stdin.isatty()
     screen = None
@@ -27,7 +27,7 @@ async def run_lines(context: Context, session: Session, verbs: CommandTable) -> 
     console = Console(context, session, verbs, screen=screen)
     if typed:
         context.interrupt = console.interrupt
-        context.say(f"on {session.where}; `help` tells what can be typed, Ctrl-D leaves")
+        context.say(f"on {session.where}; `help` lists the verbs, Ctrl-D leaves")
     lines, code, number = _read_stdin(), 0, 0
     stops = asyncio.ensure_future(context.stop.wait()), asyncio.ensure_future(console.left.wait())
     try:
@@ -56,7 +56,7 @@ async def run_lines(context: Context, session: Session, verbs: CommandTable) -> 
 
 
 def _read_stdin() -> asyncio.Queue[str | None]:
-    """Return a queue of the lines of stdin, then None; from a thread that nobody waits for."""
+    """Return a queue of the lines of stdin, then None; a daemon thread fills it."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 

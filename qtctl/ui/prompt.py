@@ -1,8 +1,8 @@
-"""The prompt: a line that is edited, records drawn above it, a bar below it.
+"""The prompt: an edited line, records above it, a bar below it.
 
-prompt_toolkit (checked with 3.0.53) edits the line. Lines above it are drawn by hand: its own way
-of doing that gives the terminal back for the time, so that keys typed meanwhile are echoed amid the
-records, and asks the terminal where its cursor is each time.
+prompt_toolkit (checked with 3.0.53) edits the line. We draw the lines above it ourselves, for
+prompt_toolkit would leave raw mode for that, so that keys typed meanwhile are echoed among the
+records, and would ask the terminal for its cursor position each time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from qtctl.ui.terminal import Terminal
 PROMPT = "qtctl> "
 _MENU_ROWS = 8
 _SWITCH_S = 0.001
-"""How long a key may wait for a thread that decodes; Python's own 5 ms can be felt."""
+"""A key waits at most so long for a thread that decodes; Python's default of 5 ms is noticeable."""
 _STYLES = Styles([("bottom-toolbar", "reverse"), ("prompt", "bold")])
 
 
@@ -53,7 +53,7 @@ async def run_prompt(context: Context, session: Session, verbs: CommandTable) ->
 
 
 class _TerminalOutput(Vt100_Output):
-    """Draws on a terminal, and never asks it where its cursor is."""
+    """Draws on a terminal without asking for its cursor position."""
 
     def __init__(self, terminal: Terminal, term: str | None, depth: ColorDepth | None) -> None:
         super().__init__(
@@ -67,12 +67,12 @@ class _TerminalOutput(Vt100_Output):
         self._held = False
 
     def get_rows_below_cursor_position(self) -> int:
-        """Ask for no more room than is drawn on."""
+        """Return 1: use no more rows than are drawn."""
         return 1
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep what is written until the block ends, so that it is drawn at one stroke."""
+        """Buffer the output of the block, and write it at once."""
         self._held = True
         try:
             yield
@@ -81,22 +81,22 @@ class _TerminalOutput(Vt100_Output):
             self.flush()
 
     def flush(self) -> None:
-        """Draw what was written."""
+        """Write the buffered output."""
         if not self._held:
             super().flush()
 
 
 def _complete(buffer: Buffer) -> None:
-    """Look for completions of what is typed."""
+    """Start completion of the typed text."""
     buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
 
 
 class _LineEditor(PromptSession[None]):
-    """Keeps lines free for a menu only while there is one: elsewhere they would be empty."""
+    """Reserves lines for the completion menu only while it is open."""
 
     @property
     def reserve_space_for_menu(self) -> int:
-        """How many lines to keep free."""
+        """The number of reserved lines."""
         menu = self.default_buffer.complete_state
         return _MENU_ROWS if menu is not None and menu.completions else 0
 
@@ -106,7 +106,7 @@ class _LineEditor(PromptSession[None]):
 
 
 class Prompt:
-    """One prompt on one terminal."""
+    """A prompt on a terminal."""
 
     def __init__(
         self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
@@ -152,8 +152,8 @@ class Prompt:
         self._lines.default_buffer.accept_handler = self._accept
 
     async def run(self) -> None:
-        """Take lines until the prompt is left."""
-        leaving = asyncio.ensure_future(self._leave_when_told())
+        """Read lines until the prompt is left."""
+        leaving = asyncio.ensure_future(self._leave_when_stopped())
         self._context.interrupt = self._console.interrupt
         try:
             with contextlib.suppress(EOFError):
@@ -164,7 +164,7 @@ class Prompt:
             await self._console.leave()
             self._screen.flush()
 
-    async def _leave_when_told(self) -> None:
+    async def _leave_when_stopped(self) -> None:
         ends = (self._context.stop.wait(), self._console.left.wait())
         tasks = [asyncio.ensure_future(end) for end in ends]
         try:
@@ -176,12 +176,12 @@ class Prompt:
             self._app.exit()
 
     def _accept(self, buffer: Buffer) -> bool:
-        """Show the line among the records and run it; tell that the buffer shall be emptied."""
+        """Print the line among the records and run it; return False: empty the buffer."""
         typed = buffer.text.encode("utf-8", "surrogateescape")  # bytes that are not UTF-8
         text = typed.decode("utf-8", "replace")
         if self._answer is not None:
             self._screen.write([f"{self._question}{escaped(text)}"])
-            self._settle(text.strip().lower() in ("y", "yes"))
+            self._answer_question(text.strip().lower() in ("y", "yes"))
             return False
         for line in text.splitlines():
             self._screen.write([f"{PROMPT}{escaped(line)}"])
@@ -190,7 +190,7 @@ class Prompt:
         return False
 
     async def _ask(self, question: str) -> bool:
-        """Put a question in the place of the prompt; what was being typed comes back after it."""
+        """Ask a question in place of the prompt, and then restore the typed text."""
         buffer = self._lines.default_buffer
         async with self._asking:
             typed = buffer.document
@@ -204,8 +204,8 @@ class Prompt:
                 buffer.reset(typed)
                 self._app.invalidate()
 
-    def _settle(self, yes: bool) -> None:
-        """Answer the question, once: more keys may come before it is taken away."""
+    def _answer_question(self, yes: bool) -> None:
+        """Answer the question once: more keys may come before it is removed."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(yes)
 
@@ -215,7 +215,7 @@ class Prompt:
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
             if self._answer is not None:
-                self._settle(False)
+                self._answer_question(False)
             elif event.current_buffer.text:
                 event.current_buffer.reset()
             else:
@@ -237,7 +237,7 @@ class Prompt:
             self._app.invalidate()
 
     def _draw(self, lines: Sequence[str]) -> None:
-        """Draw lines above the one that is edited, with one write."""
+        """Draw lines above the edited one, with one write."""
         text = "".join(f"{line}\r\n" for line in lines)
         if not self._app.is_running:
             self._terminal.write(text)

@@ -1,4 +1,4 @@
-"""Rates as a table: for a terminal as much of each row as its width holds, else lines of tabs."""
+"""The table of rates: fitted to the width of a terminal, else lines with tabs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPARK = (30, 20, 10)
 def rate_table(
     style: Style, snapshot: Snapshot, label: Label, *, title: str = "EVENT"
 ) -> Iterator[str]:
-    """Yield the lines of a table of rates; ``label`` names a group in words.
+    """Yield the lines of a table of rates; ``label`` returns the name of a group.
 
     Off a terminal: name, records a second, bytes a second, share of the records in per cent, and
     records in all, separated by tabs, without a header.
@@ -55,7 +55,7 @@ def _aligned(
         if left < 0:
             break
         shown.append(column)
-    # Names are shown whole if they can be; where they cannot, the least of bars goes beside them.
+    # Names are shown whole if there is room; else the shortest bars are shown beside them.
     room = left + min(longest, _LEAST_NAME)
     spark = next((width for width in _SPARK if room - longest > width), 0)
     if longest > room and left > _SPARK[-1]:

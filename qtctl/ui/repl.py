@@ -1,4 +1,4 @@
-"""The verb repl: a prompt to live in, or a script of lines."""
+"""The verb repl: a prompt, or a script of lines."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from qtctl.verbs import CONSOLE_VERBS, VERBS
     details="""\
 `qtctl` alone on a terminal is the same. What is on is shown as it comes; `enable` and `disable`
 last until the prompt is left, `tail` and other long verbs go on in the background. Tab completes,
-Ctrl-C stops the newest job or clears the line, Ctrl-D leaves and gives the guest back; `help`
-tells more.
+Ctrl-C stops the newest job or clears the line, Ctrl-D leaves and restores the guest; `help`
+shows more.
 
 Where stdin is no terminal its lines are a script: each is run to its end, all on one connection.
 The first that fails ends it, with its exit code. `echo 'list virtio_*' | qtctl repl`""",
 )
 async def repl(context: Context, options: Options) -> int:
-    """Run lines until the end of input, and give back what they switched."""
+    """Run lines until the end of input, and restore what they switched."""
     if context.json:
         raise UsageError("a prompt prints no one document", hint="--json behind a verb in it")
     context.stops = True
-    # Above the line of a dumb terminal nothing can be drawn.
+    # On a dumb terminal, nothing can be drawn above the line.
     drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     async with context.attached(lend=True) as session:
         if drawn:

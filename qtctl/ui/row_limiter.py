@@ -1,18 +1,18 @@
-"""How many records a second are drawn for the eye, and the count of those that are not. Pure."""
+"""Limiting the records drawn a second to what can be read, and counting the others. Pure."""
 
 from __future__ import annotations
 
 WINDOW_S = 0.25
 ROWS_A_WINDOW = 25
 BURST = 200
-"""What may be drawn at once after a while of silence: a burst is worth reading whole."""
+"""So many may be drawn at once after a pause: a burst is worth reading whole."""
 
 
 class RowLimiter:
-    """Lets through ``BURST`` records at once and then ``ROWS_A_WINDOW`` every ``WINDOW_S``.
+    """Passes ``BURST`` records at once and then ``ROWS_A_WINDOW`` every ``WINDOW_S``.
 
-    Rows of one window come together, so that they follow each other in the guest as well.
-    ``left_out`` counts the records that were not let through and not told of yet.
+    The rows of one window are consecutive records of the guest. ``left_out`` counts the records
+    that were not passed since :meth:`report`.
     """
 
     def __init__(self) -> None:
@@ -21,9 +21,9 @@ class RowLimiter:
         self._window = 0
 
     def take(self, records: int, now_s: float) -> int:
-        """Return how many of the next ``records`` to draw; ``now_s`` is any clock that only grows.
+        """Return how many of the next ``records`` to draw; ``now_s`` is a monotonic clock.
 
-        Tell of ``left_out`` before drawing them: the others came earlier.
+        Report ``left_out`` before drawing them: those came earlier.
         """
         window = int(now_s / WINDOW_S)
         gained = max(0, window - self._window) * ROWS_A_WINDOW
@@ -37,7 +37,7 @@ class RowLimiter:
         """Count records that are not drawn."""
         self.left_out += records
 
-    def tell(self) -> str:
-        """Return the line that tells of what was left out, empty if nothing was; forget it."""
+    def report(self) -> str:
+        """Return a line with the number left out, empty if it is 0; reset the number."""
         count, self.left_out = self.left_out, 0
         return f"... {count:,} more, counted and not drawn" if count else ""

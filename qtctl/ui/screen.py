@@ -1,7 +1,7 @@
-"""Where a console shows lines: talk and results whole, records thinned for the eye.
+"""The output of a console: messages and results in full, records at a rate that can be read.
 
-Nobody waits for a terminal here. What a slow one has no room for is counted like the rest of a
-flood; files, filters and counts get every record.
+Nothing waits for the terminal. Records that a slow one has no room for are counted like the rest of
+a flood; files, filters and counts get every record.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from qtctl.text.style import Style
 from qtctl.ui.row_limiter import WINDOW_S, RowLimiter
 
 _DRAW_S = 0.04
-"""Lines that come closer together than this are drawn together."""
+"""Lines that come within this time are drawn together."""
 MOST_ROWS = 1000
-"""Rows of an answer that are drawn: nobody scrolls back through more of them."""
+"""At most so many rows of an answer are drawn."""
 
 
 class Screen:
-    """The :class:`~qtctl.commands.output.Output` of a console's verbs, shared by all of them.
+    """The :class:`~qtctl.commands.output.Output` shared by the verbs of a console.
 
-    ``draw`` puts lines on the terminal; ``ready`` tells whether it takes more without waiting.
+    ``draw`` writes lines to the terminal; ``ready`` returns whether it takes more without waiting.
     """
 
     error: OSError | None = None
@@ -36,50 +36,50 @@ class Screen:
         self._draw = draw
         self._ready = ready
         self._loop = asyncio.get_running_loop()
-        self._thinner = RowLimiter()
+        self._limiter = RowLimiter()
         self._pending: list[str] = []
         self._drawing: asyncio.TimerHandle | None = None
-        self._telling: asyncio.TimerHandle | None = None
+        self._reporting: asyncio.TimerHandle | None = None
         self._drawn_at = 0.0
 
     def write(self, lines: Iterable[str]) -> None:
         """Show lines that are no records."""
-        self._tell_left_out()
+        self._report_left_out()
         self._show(lines)
 
     async def put(self, lines: MakeLines, records: int = 0) -> None:
-        """Show a line that is no record, or as many of the records as are worth drawing."""
+        """Show lines that are no records, or as many records as the limiter passes."""
         if not records:
             self.write(lines(0))
             return
-        drawn = self._thinner.take(records, self._loop.time()) if self._ready() else 0
+        drawn = self._limiter.take(records, self._loop.time()) if self._ready() else 0
         if drawn:
-            self._tell_left_out()
+            self._report_left_out()
             self._show(lines(drawn))
         if drawn < records:
-            self._thinner.leave_out(records - drawn)
-            if self._telling is None:
-                self._telling = self._loop.call_later(2 * WINDOW_S, self._tell_left_out)
+            self._limiter.leave_out(records - drawn)
+            if self._reporting is None:
+                self._reporting = self._loop.call_later(2 * WINDOW_S, self._report_left_out)
 
     async def finish(self, timeout_s: float) -> bool:
-        """Draw what is left."""
+        """Draw the rest; return True."""
         self.flush()
         return True
 
     def check(self) -> None:
-        """Nothing fails here: a terminal that is gone ends the console."""
+        """Do nothing: if the terminal is gone, the console ends."""
 
     def flush(self) -> None:
-        """Draw now what waits to be drawn."""
-        self._tell_left_out()
+        """Draw now."""
+        self._report_left_out()
         self._draw_pending()
 
-    def _tell_left_out(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
-        if self._thinner.left_out:
-            self._show([self._style.paint(self._thinner.tell(), "faint")])
+    def _report_left_out(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        if self._limiter.left_out:
+            self._show([self._style.paint(self._limiter.report(), "faint")])
 
     def _show(self, lines: Iterable[str]) -> None:
         self._pending += lines

@@ -1,6 +1,6 @@
-"""The last lines of a stream: paused, scrolled, searched, and those of them that are shown. Pure.
+"""The last lines of a stream, to pause, scroll, search and filter. Pure.
 
-Lines are safe to print and may hold colour; what is looked for is looked for in their text.
+Lines are safe to print and may contain colours, which searching ignores.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def plain(line: str) -> str:
 
 
 def holds(line: str, text: str) -> bool:
-    """Tell whether a line has a text, whatever the case of its letters."""
+    """Return whether a line contains a text, ignoring case."""
     return text.lower() in plain(line).lower()
 
 
 class Scrollback:
-    """Holds the last ``LINES`` lines; while it is frozen, what is shown stays as it is.
+    """The last ``LINES`` lines; while frozen, the shown lines stay.
 
-    ``only`` shows no line without this text.
+    ``only`` hides lines without this text.
     """
 
     def __init__(self) -> None:
@@ -40,28 +40,28 @@ class Scrollback:
         self.paused = False
 
     def add(self, lines: Iterable[str]) -> None:
-        """Add lines at the end; also while nothing moves."""
+        """Add lines at the end, also while frozen."""
         self._lines.extend(_bounded(line) for line in lines)
 
     def clear(self) -> None:
-        """Forget all lines."""
+        """Remove all lines."""
         self._lines.clear()
         self._frozen = [] if self.paused else None
         self._below = 0
 
     def pause(self, paused: bool) -> None:
-        """Freeze what is shown, or go on with the newest lines."""
+        """Freeze the shown lines, or go on with the newest."""
         self.paused = paused
         self._below = 0
         self._frozen = tuple(self._lines) if paused else None
 
     @property
     def scrolled(self) -> bool:
-        """Whether older lines than the newest are shown."""
+        """Whether it is scrolled back."""
         return self._below > 0
 
     def scroll(self, up: int) -> None:
-        """Go ``up`` lines towards the older ones, or down where it is negative."""
+        """Scroll ``up`` lines back, or forward if it is negative."""
         if self._frozen is None and up > 0:
             self._frozen = tuple(self._lines)
         self._below = min(max(0, self._below + up), max(0, len(self._shown()) - 1))
@@ -69,7 +69,7 @@ class Scrollback:
             self._frozen = None
 
     def find(self, text: str, up: bool = True) -> bool:
-        """Go to the nearest line with ``text`` above the lowest shown one, or below it."""
+        """Scroll to the nearest line with ``text`` above the lowest shown one, or below it."""
         shown = self._shown()
         here = len(shown) - 1 - self._below
         places = range(here - 1, -1, -1) if up else range(here + 1, len(shown))
@@ -80,7 +80,7 @@ class Scrollback:
         return False
 
     def window(self, rows: int, width: int) -> Sequence[str]:
-        """Return the lines that fit on ``rows`` rows of ``width`` columns, folded."""
+        """Return the lines that fit on ``rows`` rows of ``width`` columns when wrapped."""
         shown = self._shown()
         begin = end = len(shown) - self._below
         left = rows

@@ -1,4 +1,4 @@
-"""What top counts of a stream, and the words for it: shared by the live view and by scripts."""
+"""Rates of a stream for top, with names of groups: for the live view and for scripts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StreamRates:
-    """Counts the records of one stream by ``by``: event, tid, or an argument's name."""
+    """Counts the records of a stream, grouped by ``by``: event, tid, or an argument's name."""
 
     def __init__(self, stream: Stream, names: Names, by: str, window_s: float = 1.0) -> None:
         self._in_hex = stream.hex_arguments()
@@ -32,13 +32,13 @@ class StreamRates:
         self.group_by(by)
 
     def group_by(self, by: str) -> None:
-        """Count by something else; begins anew."""
+        """Group by another property or argument, starting from zero."""
         self.by = by
         self._rates = Rates(time.monotonic(), by, self._window_s)
         self._hex = False
 
     def take(self, item: Item) -> None:
-        """Count what the stream yielded; only batches of records count."""
+        """Count an item of the stream; only batches count."""
         if isinstance(item, Batch):
             self._rates.take(item, time.monotonic())
             if self.by not in OWN:
@@ -46,7 +46,7 @@ class StreamRates:
                 self._names.learn(item, self.by)
 
     def _prints_hex(self, batch: Batch) -> bool:
-        """Tell whether QEMU prints what is counted by in hex, in an event that occurred."""
+        """Return whether QEMU prints the argument grouped by in hex, in an event of the batch."""
         names = (batch.names[event] for event in batch.groups() if event >= 0)
         spelt = {self.by, self.by.removesuffix("_")}
         return any(not spelt.isdisjoint(self._in_hex.get(name, ())) for name in names)
@@ -56,22 +56,22 @@ class StreamRates:
         return self._rates.snapshot(time.monotonic(), sort, limit)
 
     def per_s(self) -> float:
-        """Return the records a second, all together."""
+        """Return the rate of all records."""
         return self._rates.per_s(time.monotonic())
 
     @property
     def title(self) -> str:
-        """Head of the column of names."""
+        """The header of the column of names."""
         return {"tid": "THREAD"}.get(self.by, self.by.upper())
 
     def name(self, key: Key) -> str:
-        """Return what QMP or the records call a thread or a pointer, or an empty string."""
+        """Return the name of a thread or pointer from QMP or records, or an empty string."""
         if isinstance(key, int) and self.by == "tid":
             return self._names.thread(key)
         return self._names.pointer(key) if isinstance(key, int) and self._hex else ""
 
     def label(self, key: Key) -> str:
-        """Return a group in words."""
+        """Return the text for a group: its key and name."""
         if key is None:
             return f"(no {'thread' if self.by == 'tid' else self.by})"
         shown = f"{key:#x}" if isinstance(key, int) and self._hex else str(key)
@@ -85,11 +85,11 @@ class StreamRates:
 
 
 async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:
-    """See, before anything is switched, that there is something to count.
+    """Check a selection and its options before anything is switched.
 
     Raises:
         NothingMatched: the selection picks no event.
-        UsageError: ``where`` or ``by`` is none of the picked events'.
+        UsageError: ``where`` or ``by`` does not fit the picked events.
     """
     names = list(await session.all_states())
     picked = chosen.pick(names) if chosen else names
@@ -102,13 +102,13 @@ async def check(session: Session, chosen: Selection, where: str | None, by: str)
 
 
 def declared_of(session: Session, picked: Iterable[str]) -> list[Declaration]:
-    """Return the declarations of those of the events that have one."""
+    """Return the declarations of the events, for those that have one."""
     known = session.facts.declarations.by_name
     return [known[name] for name in picked if name in known]
 
 
 def check_by(declared: Iterable[Declaration], by: str) -> None:
-    """See that records of these events can be grouped by ``by``.
+    """Check that records of these events can be grouped by ``by``.
 
     Raises:
         UsageError: none of them has such an argument.
@@ -127,8 +127,8 @@ def _object(
 ) -> dict[str, Any]:
     """Return the object of rates over ``window_s`` up to ``time_ns`` (Unix, ns).
 
-    Records are counted by ``by``, and ``name`` says what else a key is called. What is left out of
-    ``rows`` is in ``others``; ``share`` is of the records, 0 to 1.
+    Records are grouped by ``by``; ``name`` returns the name of a key. Groups beyond ``rows`` are in
+    ``others``; ``share`` is the share of records, 0 to 1.
     """
 
     def figures(rate: Rate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A terminal that is written to without ever waiting for it."""
+"""Writing to a terminal without ever waiting for it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 
 _FULL_BYTES = 1 << 16
-"""More than this unwritten, and nothing that could as well be left out should be written."""
+"""With more than this unwritten, the terminal is not ready for records."""
 _END_S = 1.0
 
 
 class Terminal:
-    """Text for the terminal behind ``fd``; what it does not take at once is written later.
+    """Buffers text for the terminal behind ``fd``, and writes it as the terminal takes it.
 
-    It is opened anew, so that not waiting is our own affair: programs that share ``fd`` would be
-    surprised. ``gone`` is called when nothing can be written any more.
+    The terminal is opened again, so that non-blocking mode does not affect other programs that
+    share ``fd``. ``gone`` is called when the terminal is gone.
     """
 
     def __init__(self, fd: int, gone: Callable[[], None]) -> None:
@@ -32,7 +32,7 @@ class Terminal:
         self._dead = False
 
     def size(self) -> tuple[int, int]:
-        """Return columns and rows; 80 and 24 where the terminal does not know."""
+        """Return columns and rows; 80 and 24 where they are unknown."""
         try:
             columns, rows = os.get_terminal_size(self._shared)
         except OSError:
@@ -40,11 +40,11 @@ class Terminal:
         return columns or 80, rows or 24
 
     def ready(self) -> bool:
-        """Tell whether it keeps up."""
+        """Return whether the terminal keeps up."""
         return len(self._left) < _FULL_BYTES
 
     def write(self, text: str) -> int:
-        """Write text, or keep it until there is room."""
+        """Write text, or buffer it until there is room."""
         if not self._dead:
             self._left += text.encode(self.encoding, "replace")
             self._push()
@@ -68,10 +68,10 @@ class Terminal:
                 self._loop.remove_writer(self._fd)
 
     def flush(self) -> None:
-        """Do nothing: all is written as soon as it can be."""
+        """Do nothing: text is written as soon as possible."""
 
     def close(self) -> None:
-        """Write what is left, for at most a second, and close."""
+        """Write the rest, for at most a second, and close."""
         deadline = time.monotonic() + _END_S
         while self._left and (left_s := deadline - time.monotonic()) > 0:
             select.select([], [self._fd], [], left_s)

@@ -1,7 +1,7 @@
-"""The few things asked of tmux (checked with 3.3a; ``man tmux``): split a window, and no more.
+"""Splitting a tmux window (checked with tmux 3.3a; ``man tmux``).
 
-Of what tmux puts into the environment only the socket in ``$TMUX`` and ``$TMUX_PANE`` hold for the
-life of a pane; the rest of ``$TMUX`` goes stale when panes are moved.
+Of tmux's environment, only the socket in ``$TMUX`` and ``$TMUX_PANE`` stay valid for the life of a
+pane; the rest of ``$TMUX`` is stale once panes are moved.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ SIDES: Mapping[str, tuple[str, ...]] = {
 _PASSED = ("LANG", "NO_COLOR", "QMP_SOCKET", "HOME", "PATH")
 _PASSED_FAMILIES = ("QTCTL_", "XDG_", "LC_", "PYTHON")
 _LIMIT_S = 5.0
-# Not by tmux's remain-on-exit: 3.3a may keep a pane for ever whose command ended well.
+# tmux's remain-on-exit cannot be used: 3.3a may keep the pane of a command that succeeded.
 _HELD = '"$@" || { printf "%s" "Enter closes this pane. "; read -r _; }'
 
 
 class TmuxPane(NamedTuple):
-    """The pane we run in: its server's socket, and its id."""
+    """The pane that qtctl runs in: its server's socket, and its id."""
 
     socket: str
     pane: str
 
 
 def here(env: Mapping[str, str]) -> TmuxPane | None:
-    """Return the pane that ``env`` says we run in; None outside of tmux."""
+    """Return the pane of this process from its environment; None outside of tmux."""
     socket, pane = env.get("TMUX", "").partition(",")[0], env.get("TMUX_PANE", "")
     return TmuxPane(socket, pane) if socket and pane else None
 
@@ -43,8 +43,8 @@ def split(
 ) -> str:
     """Run ``command`` in a new pane beside ``place`` and return its id; the focus stays.
 
-    ``size`` is in columns or rows, or per cent (``40%``). Of ``env`` the command is given what
-    tells qtctl where things are. A pane whose command fails stays, so that its words can be read.
+    ``size`` is in columns or rows, or per cent (``40%``). The command gets the variables of ``env``
+    that qtctl reads. The pane of a command that fails stays open, so that its error can be read.
 
     Raises:
         UsageError: there is no room for such a pane.
@@ -75,8 +75,8 @@ def _tmux(place: TmuxPane, verb: str, *words: str) -> str:
     except subprocess.TimeoutExpired:
         raise QtctlError(f"tmux did not answer {verb} within {_LIMIT_S:g} s") from None
     if ran.returncode:
-        said = ran.stderr.strip() or f"exit code {ran.returncode}"
-        if "no space" in said or "size" in said:
-            raise UsageError(f"tmux cannot make that pane: {said}", hint="another --size")
-        raise QtctlError(f"tmux {verb}: {said}", hint="qtctl pane --here in another terminal")
+        message = ran.stderr.strip() or f"exit code {ran.returncode}"
+        if "no space" in message or "size" in message:
+            raise UsageError(f"tmux cannot make that pane: {message}", hint="another --size")
+        raise QtctlError(f"tmux {verb}: {message}", hint="qtctl pane --here in another terminal")
     return ran.stdout.strip()

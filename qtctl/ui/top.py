@@ -1,4 +1,4 @@
-"""The verb top: which events come how often, live on a terminal, as a table or JSON elsewhere."""
+"""The verb top: rates of events, live on a terminal, as a table or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VIEWED = (
     GUARD,
     STRICT,
 )
-"""Options of whatever shows a view."""
+"""The options of verbs that show a view."""
 
 
 @command(
@@ -69,14 +69,14 @@ VIEWED = (
         "qtctl top 'virtio_*' --ndjson --interval 5s --duration 1m",
     ),
     details="""\
-Without a pattern: counts the events that are on, and switches none.
+Without a pattern: counts the events that are on, and switches nothing.
 A live view needs a terminal; elsewhere, and in the prompt, it is as with --once. Keys: s sorts by
-the next column, b counts by something else, t shows the records themselves, h tells of all keys.
+the next column, b counts by something else, t shows the records themselves, h lists all keys.
 Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in all.""",
     selects=True,
 )
 async def top(context: Context, options: Options) -> Result | int:
-    """Count a guest's records."""
+    """Print the rates of a guest's records."""
     from qtctl.session.names import Names
     from qtctl.ui.stream_rates import StreamRates, check
 
@@ -110,7 +110,7 @@ async def top(context: Context, options: Options) -> Result | int:
 
 
 def has_a_screen(context: Context) -> bool:
-    """Tell whether there is a terminal that the verb has for itself."""
+    """Return whether the verb has a capable terminal for itself."""
     capable = os.environ.get("TERM", "dumb") != "dumb"
     return capable and context.out_style.terminal and sys.stdin.isatty() and context.owner is None
 
@@ -123,7 +123,7 @@ async def _count(
     rating: StreamRates,
     output: Output | None,
 ) -> Snapshot:
-    """Print rates every interval until told to stop; without an output, count one interval.
+    """Print rates every interval until stopped; without an output, count one interval.
 
     Returns the last rates.
     """

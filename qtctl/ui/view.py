@@ -41,7 +41,7 @@ Shown: TypeAlias = Literal["stream", "top"]
 _TICK_S = 0.5
 _REDRAW_S = 0.05
 _ROOMY = 60
-"""Columns from which the bar spells whole numbers."""
+"""From so many columns on, the bar shows whole numbers."""
 _KEYS = (
     ("space p", "pause: rows stay, counters go on"),
     ("t Tab", "switch between records and rates"),
@@ -58,11 +58,11 @@ _KEYS = (
 
 
 class View:
-    """Draws a watch and takes keys; :meth:`run` shows it until it is left."""
+    """Draws a followed guest and handles keys; :meth:`run` shows it until it is left."""
 
     def __init__(self, style: Style, shown: Shown, sort: Sort) -> None:
         self.rows = Scrollback()
-        self.watch: FollowedGuest
+        self.guest: FollowedGuest
         self._style = style
         self._shown = shown
         self._sort = sort
@@ -96,25 +96,25 @@ class View:
         )
 
     def draw(self, lines: Iterable[str]) -> None:
-        """Add lines of the stream; they are shown soon."""
+        """Add lines of the stream, and redraw soon."""
         self.rows.add(lines)
         self._app.invalidate()
 
     async def run(self) -> None:
-        """Show the view until it is left, or until the terminal is gone."""
+        """Show the view until it is left or the terminal is gone."""
         ticking = asyncio.ensure_future(self._tick())
         try:
             await self._app.run_async(
                 pre_run=self._begun, handle_sigint=False, set_exception_handler=False
             )
         except (EOFError, OSError):
-            pass  # the terminal went away with its pane: there is nobody to tell
+            pass  # the terminal went away with its pane: nobody could read an error
         finally:
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
 
     def leave(self) -> None:
-        """End :meth:`run`, also one that has not begun yet."""
+        """End :meth:`run`, also if it has not begun yet."""
         self._left = True
         if self._app.is_running and not self._app.is_done:
             self._app.exit()
@@ -124,7 +124,7 @@ class View:
             self._app.exit()
 
     async def _tick(self) -> None:
-        """Draw anew what changes by itself: rates, and counts that no row tells of."""
+        """Redraw regularly what changes without a row: rates and counts."""
         before: object = None
         while True:
             if not self.rows.paused:
@@ -135,22 +135,22 @@ class View:
             before = now
             await asyncio.sleep(_TICK_S)
 
-    # What is drawn, from top to bottom.
+    # Drawing, from top to bottom.
 
     def _bar(self) -> str:
-        session, counts = self.watch.session, self.watch.counts
+        session, counts = self.guest.session, self.guest.counts
         name = session.guest and (session.guest.name or str(session.guest.pid))
         parts = [escaped(name or session.where)]
-        if self.watch.away:
+        if self.guest.away:
             parts.append("GONE")
         if self.rows.paused or self.rows.scrolled:
             parts.append("PAUSED" if self.rows.paused else "BACK")
-        parts.append(f"{short(self.watch.rating.per_s())}/s")
+        parts.append(f"{short(self.guest.rating.per_s())}/s")
         lost = short(counts.lost) + ("+" if counts.unknown_losses else "")
         read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
         parts += [f"{read} read", f"{lost} lost"]
-        if self.watch.filter is not None:
-            parts.append(f"where {escaped(self.watch.filter.text)}")
+        if self.guest.filter is not None:
+            parts.append(f"where {escaped(self.guest.filter.text)}")
         if self.rows.only:
             parts.append(f"only {escaped(self.rows.only)!r}")
         return self._drawable("  ".join(parts))
@@ -174,9 +174,9 @@ class View:
     def _foot(self) -> StyleAndTextTuples:
         if self._note:
             return [("", self._drawable(self._note))]
-        spared = self.watch.not_drawn
-        said = f"{short(spared)} not drawn  " if spared else ""
-        return [("fg:ansibrightblack", f"{said}h: help, q: quit")]
+        spared = self.guest.not_drawn
+        hidden = f"{short(spared)} not drawn  " if spared else ""
+        return [("fg:ansibrightblack", f"{hidden}h: help, q: quit")]
 
     def _size(self) -> tuple[int, int]:
         """Rows and columns of the body."""
@@ -187,15 +187,15 @@ class View:
         return line if self._style.unicode else line.encode("ascii", "replace").decode()
 
     def _tabulate(self) -> list[str]:
-        """Return the table of rates as it is now."""
+        """Return the table of rates at this moment."""
         rows, width = self._size()
-        rating = self.watch.rating
+        rating = self.guest.rating
         snapshot = rating.snapshot(self._sort, max(1, rows - 2))
         style = Style(width, self._style.colour, self._style.unicode)
         title = f"{rating.title} (by {self._sort})"
         return list(rate_table(style, snapshot, rating.label, title=title))
 
-    # Keys, and questions at the foot.
+    # Keys, and the input line at the foot.
 
     def _keys(self, asking: Condition) -> KeyBindings:
         bindings = KeyBindings()
@@ -221,7 +221,7 @@ class View:
         on("h", "?")(self._help)
         on("escape")(self._escape)
         on("s")(self._sort_next)
-        on("f")(lambda: self._ask("filter", lambda text: self.watch.filter_by(text)))
+        on("f")(lambda: self._ask("filter", lambda text: self.guest.filter_by(text)))
         on("&")(lambda: self._ask("only", self._only))
         on("/")(lambda: self._ask("search", self._find))
         on("b")(lambda: self._ask("by (event, tid, ARG)", self._group))
@@ -247,7 +247,7 @@ class View:
 
     def _clear(self) -> None:
         self.rows.clear()
-        self.watch.rating.group_by(self.watch.rating.by)
+        self.guest.rating.group_by(self.guest.rating.by)
         self._table = self._tabulate()
 
     def _help(self) -> None:
@@ -289,45 +289,45 @@ class View:
             self._note = f"no other row {'above' if up else 'below'} has {escaped(self._search)!r}"
 
     def _group(self, by: str) -> None:
-        self.watch.group_by(by or "event")
+        self.guest.group_by(by or "event")
         self._table = self._tabulate()
 
 
 async def view(context: Context, options: Options, selection: Selection, shown: Shown) -> int:
-    """Show a guest full screen until it is left, told to stop, or lost; return the exit code."""
+    """Show a guest full screen until the view is left or stopped; return the exit code."""
     context.stops = True
-    told = ViewContext(**{one.name: getattr(context, one.name) for one in fields(context)})
+    inner = ViewContext(**{one.name: getattr(context, one.name) for one in fields(context)})
     drawn = View(context.out_style, shown, options.sort)
-    async with told.attached(lend=True) as session:
+    async with inner.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)
-        watch = drawn.watch = FollowedGuest(told, options, session, selection, drawn.draw)
-        await watch.open()
-        told.screen = watch.screen
+        guest = drawn.guest = FollowedGuest(inner, options, session, selection, drawn.draw)
+        await guest.open()
+        inner.screen = guest.screen
         try:
-            await _run(told, options, drawn, watch)
+            await _run(inner, options, drawn, guest)
         finally:
-            told.screen = None
-            await watch.close()
-            say_sums(context, watch.counts)
-    if options.strict and (watch.counts.lost or watch.counts.unknown_losses):
-        raise DataLost(f"{lost_words(watch.counts)} lost", hint="fewer patterns")
+            inner.screen = None
+            await guest.close()
+            say_sums(context, guest.counts)
+    if options.strict and (guest.counts.lost or guest.counts.unknown_losses):
+        raise DataLost(f"{lost_words(guest.counts)} lost", hint="fewer patterns")
     return 0
 
 
-async def _run(context: Context, options: Options, drawn: View, watch: FollowedGuest) -> None:
-    """Follow and draw until the view is left or the call is told to stop.
+async def _run(context: Context, options: Options, drawn: View, guest: FollowedGuest) -> None:
+    """Follow and draw until the view is left or stopped.
 
     Raises: what :meth:`FollowedGuest.follow` does.
     """
     showing = asyncio.ensure_future(drawn.run())
-    following = asyncio.ensure_future(watch.follow())
+    following = asyncio.ensure_future(guest.follow())
     stopped = asyncio.ensure_future(context.stop.wait())
     try:
         await asyncio.wait(
             {showing, following, stopped}, timeout=options.duration, return_when="FIRST_COMPLETED"
         )
     finally:
-        watch.stop()
+        guest.stop()
         drawn.leave()
         stopped.cancel()
         await showing

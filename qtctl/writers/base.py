@@ -1,4 +1,4 @@
-"""What the module of an export format provides, by what it makes: lines, a file or a folder."""
+"""The interfaces of export formats: of those that make lines, a file or a folder."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 Pairing = tuple[str, str, tuple[str, ...] | None]
-"""A START and an END event, and the arguments that are equal in both; None: to be learned."""
+"""A START and an END event, and the arguments equal in both (None: found automatically)."""
 
 
 class Source(NamedTuple):
-    """What is exported: ``picked`` events of ``table``; ``pairs`` are to become slices."""
+    """The ``picked`` events of ``table`` to export; ``pairs`` become slices."""
 
     table: EventTable
     picked: Sequence[str]
@@ -63,14 +63,14 @@ class LineFormat(Protocol):
     """The module of a format of lines."""
 
     def open_lines(self, source: Source) -> LineExport:
-        """Return what formats the items of a source."""
+        """Return a formatter for the items of a source."""
 
 
 class FileFormat(Protocol):
     """The module of a format of one file."""
 
     def open_file(self, create: Callable[[], IO[bytes]], source: Source) -> Export:
-        """Return what writes to the file that ``create`` returns, and closes it.
+        """Return a writer to the file that ``create`` returns; the writer closes it.
 
         The source is checked before the file is created.
 
@@ -83,7 +83,7 @@ class FolderFormat(Protocol):
     """The module of a format of a folder."""
 
     def open_folder(self, create: Callable[[], Path], source: Source) -> Export:
-        """Return what writes into the empty folder that ``create`` returns.
+        """Return a writer to the empty folder that ``create`` returns.
 
         The source is checked before the folder is created.
 

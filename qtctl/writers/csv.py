@@ -1,7 +1,7 @@
-"""Trace records as CSV: the columns are the keys of schema ``qtctl/1``, for many at once.
+"""Formatting many records at once as CSV: the columns are the keys of schema ``qtctl/1``.
 
-``args`` is JSON, and also holds what other objects have beside these keys; where the arguments of
-one event are named they have columns of their own, after the others.
+``args`` is JSON, and also has the other keys of notes. Where arguments of one event are given, each
+has a column after the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 def open_lines(source: Source) -> CsvExport:
-    """Return what formats CSV; where only one event is picked, its arguments have columns."""
+    """Return a CSV formatter; if only one event is picked, each of its arguments has a column."""
     declared = None
     if len(source.picked) == 1:
         declared = source.table.declarations.get(source.picked[0])
@@ -38,7 +38,7 @@ def open_lines(source: Source) -> CsvExport:
 
 
 class CsvExport:
-    """Formats items as CSV below one header; ``arguments`` are those with columns of their own."""
+    """Formats items as CSV below one header; each of ``arguments`` has a column."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._arguments = arguments
@@ -59,19 +59,19 @@ class CsvExport:
     def _header(self) -> Iterator[str]:
         if not self._begun:
             self._begun = True
-            # An argument that is called as another column has an underscore behind its name.
+            # An argument with the name of another column gets an underscore after its name.
             own = (f"{name}_" if name in _COLUMNS else name for name in self._arguments)
             yield readable(csv_text([[*_COLUMNS, *own]]))
 
     def _note(self, note: Mapping[str, Any]) -> str:
-        """Return the line of an object of schema ``qtctl/1`` that is no record."""
+        """Return the line of a note (schema ``qtctl/1``)."""
         own = {key: note.get(key) for key in _COLUMNS}
         more = {key: value for key, value in note.items() if key not in own}
         own["args"] = json.dumps(more) if more else None
         return readable(csv_text([[*own.values(), *(None for _ in self._arguments)]]))
 
     def _batch(self, batch: Batch) -> list[str]:
-        """Return the lines of a batch; a text with a newline in it goes over several."""
+        """Return the lines of a batch; a text that contains a newline spans several."""
         blocks = []
         for event, rows, values in batch.alike():
             block = LineBlock(rows)
@@ -91,7 +91,7 @@ class CsvExport:
     def _event(
         self, block: LineBlock, batch: Batch, name: str, values: Mapping[str, Column] | None
     ) -> None:
-        """Put what stands before the arguments with columns of their own."""
+        """Add the columns before those of the arguments."""
         rows = block.rows
         block.literal("event,")
         block.number(batch.time_ns[rows])
@@ -124,10 +124,10 @@ def _put(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
 
 
 def _cell(text: str) -> str:
-    """Return a text as a cell, one of several."""
+    """Return a text as a cell among others."""
     return csv_text([[readable(text), ""]])[:-1]
 
 
 def _json(text: str) -> str:
-    """Return a text as JSON in a cell that is quoted."""
+    """Return a text as JSON within a quoted cell."""
     return json.dumps(text).replace('"', '""')

@@ -29,7 +29,7 @@ _LONGEST = {
 
 
 class LineBlock:
-    """The lines of ``rows`` of a batch, which need not be neighbours."""
+    """The lines of some rows of a batch, which need not be adjacent."""
 
     def __init__(self, rows: Int64Array) -> None:
         self.rows = rows
@@ -40,7 +40,7 @@ class LineBlock:
         self._columns: list[NDArray[np.uint64]] = []
 
     def literal(self, text: str) -> None:
-        """Put the same text into every line."""
+        """Add the same text to every line."""
         encoded = text.encode()
         at = len(self._texts)
         self._texts += encoded
@@ -48,14 +48,14 @@ class LineBlock:
         self._plan += (writing.LITERAL, 0, at, at + len(encoded))
 
     def number(self, values: NDArray[Any], *, in_hex: bool = False) -> None:
-        """Put whole numbers (int64 or uint64), in decimal or as C's ``%#x``."""
+        """Add whole numbers (int64 or uint64), in decimal or as C's ``%#x``."""
         if values.dtype == np.uint64:
             self._value(writing.HEX if in_hex else writing.UNSIGNED, values)
         else:
             self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
     def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
-        """Put numbers between two texts; where one is negative, ``instead`` of all three."""
+        """Add numbers between two texts; if a number is negative, add ``instead`` of all three."""
         self._skip(writing.UNLESS_NEGATIVE, values, 3)
         self.literal(before)
         self._value(writing.SIGNED, values)
@@ -65,15 +65,15 @@ class LineBlock:
             self.literal(instead)
 
     def six_digits(self, values: Int64Array) -> None:
-        """Put numbers from 0 to 999,999 in six digits."""
+        """Add numbers from 0 to 999,999 in six digits."""
         self._value(writing.SIX, values)
 
     def seconds(self, spans_ns: Int64Array) -> None:
-        """Put times in ns as seconds with a sign and six decimals."""
+        """Add times in ns as seconds with a sign and six decimals."""
         self._value(writing.SPAN, spans_ns)
 
     def choice(self, codes: NDArray[Any], texts: Sequence[str]) -> None:
-        """Put texts[codes[i]] into line i."""
+        """Add texts[codes[i]] to line i."""
         encoded = [text.encode() for text in texts]
         sizes = np.array([len(text) for text in encoded], np.int64)
         begins = len(self._texts) + np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -85,7 +85,7 @@ class LineBlock:
         self._columns.append(codes.astype(np.uint64))
 
     def texts(self, column: StringColumn, ready: Callable[[str], str]) -> None:
-        """Put the texts of a column, each made ``ready``."""
+        """Add the texts of a column, each converted by ``ready``."""
         self.choice(column.codes, [ready(text) for text in column.uniques])
 
     def _value(self, kind: int, values: NDArray[Any]) -> None:
@@ -98,7 +98,7 @@ class LineBlock:
         self._columns.append(values.view(np.uint64))
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
-        """Write the lines to out[at:]; return where they end. ``begin`` and ``stop`` get places."""
+        """Write lines to out[at:], their offsets to ``begin`` and ``stop``; return its end."""
         self.literal("\n")
         values = np.concatenate(self._columns) if self._columns else np.empty(0, np.uint64)
         return writing.write_rows(
@@ -115,7 +115,7 @@ class LineBlock:
 
 
 def write(blocks: Sequence[LineBlock]) -> list[str]:
-    """Return the lines of blocks that have every row of a batch between them, in their order."""
+    """Return the lines of all blocks in the order of rows; together they have every row."""
     rows = sum(len(block.rows) for block in blocks)
     if not rows:
         return []

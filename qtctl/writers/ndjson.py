@@ -1,4 +1,4 @@
-"""Trace records as JSON lines: what ``records.schema`` says, for many at once."""
+"""Formatting many records at once as JSON lines of schema ``qtctl/1``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLACE = re.compile(r'"\\u0000(\d+)"')
 
 
 def open_lines(source: Source) -> JsonExport:
-    """Return what formats JSON lines."""
+    """Return a formatter of JSON lines."""
     return JsonExport()
 
 
@@ -42,7 +42,7 @@ class JsonExport:
 
 
 def json_lines(batch: Batch) -> list[str]:
-    """Return the lines of a batch, an object each, as ``json.dumps`` of ``schema.record`` is."""
+    """Return the lines of a batch, equal to ``json.dumps`` of ``schema.record`` of each record."""
     blocks = []
     for event, rows, values in batch.alike():
         columns: list[Any] = []
@@ -73,7 +73,7 @@ def json_lines(batch: Batch) -> list[str]:
 
 
 def _put(block: LineBlock, column: Any, clock: Clock) -> None:
-    """Put a column where it was left out."""
+    """Add a column at its placeholder."""
     if isinstance(column, StringColumn):
         block.texts(column, json.dumps)
     elif column.dtype == np.bool_:

@@ -1,9 +1,9 @@
 """A folder of Parquet files, partitioned as Hive does: ``guest=PID/event=NAME/time=HOUR/``.
 
-A guest that is not known is 0, for readers find no type for a partition of nulls.
+An unknown guest is 0, because readers cannot infer a type from null partitions.
 
-DuckDB, Polars, Spark and Dask read it as one data set, or an event of it as one table. A partition
-holds the columns of ``records.arrow`` but those that its folder tells; texts are plain strings.
+DuckDB, Polars, Spark and Dask read it as one data set, or one event as a table. A partition has the
+columns of ``records.arrow`` except those in its folder's name; texts are plain strings.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class _Place(NamedTuple):
 
 
 def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
-    """Return what writes Parquet files into a folder."""
+    """Return a writer of Parquet files into a folder."""
     return ParquetExport(create())
 
 
 class ParquetExport:
-    """Writes into ``folder``, which exists and is empty; rows are kept until they fill a part."""
+    """Writes into an existing, empty folder; rows are kept until they fill a part."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -110,9 +110,9 @@ class ParquetExport:
             pq.write_table(table.cast(pa.schema(plain)), file)
 
     def finish(self) -> None:
-        """Write what is kept."""
+        """Write the kept rows."""
         for place in list(self._kept):
             self._write(place)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no file stays open."""

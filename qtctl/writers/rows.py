@@ -1,4 +1,4 @@
-"""Trace records as lines for people."""
+"""Formatting records as lines for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qtctl.writers.lines import LineBlock, write
 
 _SECOND_NS = 1_000_000_000
 NAME_WIDTH = 36
-"""Columns that event names are padded to at most, so that arguments line up."""
+"""Event names are padded to at most so many columns, so that arguments line up."""
 
 
 class RowFormatter:
@@ -45,7 +45,7 @@ class RowFormatter:
         self._last_ns = 0
 
     def note(self, text: str) -> str:
-        """Return a line of qtctl's own between the records."""
+        """Return a line for a note between the records."""
         return self._style.paint(escaped(text), "bad")
 
     def lines(self, batch: Batch) -> list[str]:
@@ -71,7 +71,7 @@ class RowFormatter:
         return write(blocks)
 
     def _stamp(self, batch: Batch) -> Callable[[LineBlock], None] | None:
-        """Return what puts the times of lines; None where there are none."""
+        """Return the function that adds the times to a block; None for no times."""
         shown = np.flatnonzero(batch.event >= 0)
         if self._times == "none" or not len(shown):
             return None
@@ -116,7 +116,7 @@ class RowFormatter:
         )
 
     def _name(self, name: str, *, last: bool) -> str:
-        """Return an event's name; what ends a line is not padded."""
+        """Return an event's name, padded unless it ends the line."""
         return self._paint(escaped(name).ljust(0 if last else self._width), "event")
 
     def _raw(self, name: str, text: str) -> str:
@@ -138,15 +138,15 @@ class RowFormatter:
         return self._style.paint(text, role)
 
     def _colour(self, role: str) -> tuple[str, str]:
-        """Return what stands before and behind a text of that role."""
+        """Return the colour codes before and after a text of that role."""
         before, _, after = self._style.paint("\0", role).partition("\0")
         return before, after
 
 
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:
-    """Return the whole second of each row in words, as codes and texts."""
+    """Return the whole second of each row as text, by codes."""
     wall = batch.arrived | (batch.clock != Clock.MONOTONIC)
-    # Neighbours mostly have the same: only where one differs is looked at.
+    # Adjacent rows mostly have the same second: only changes are formatted.
     kind = 2 * (batch.time_ns // _SECOND_NS) + wall
     first = np.ones(len(kind), np.bool_)
     np.not_equal(kind[1:], kind[:-1], out=first[1:])

@@ -1,4 +1,4 @@
-"""One row per export format. A new format is a module here and a row."""
+"""The export formats: one row each. A new format is a module and a row."""
 
 from __future__ import annotations
 

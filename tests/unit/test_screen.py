@@ -27,8 +27,8 @@ def test_what_is_drawn_is_bounded_and_the_rest_is_counted(puts: list[tuple[int, 
     told = thinner.left_out
     assert drawn + told == came
     assert drawn <= BURST + (now / WINDOW_S + 1) * ROWS_A_WINDOW
-    assert bool(thinner.tell()) == bool(told)
-    assert thinner.tell() == ""
+    assert bool(thinner.report()) == bool(told)
+    assert thinner.report() == ""
 
 
 class Drawn:

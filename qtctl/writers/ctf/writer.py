@@ -1,4 +1,4 @@
-"""A folder in the Common Trace Format: ``metadata``, and a file a stream."""
+"""Writing the Common Trace Format: a folder with ``metadata`` and one file a stream."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["CtfExport", "open_folder"]
 
 
 def open_folder(create: Callable[[], Path], source: Source) -> CtfExport:
-    """Return what writes CTF 1.8 into a folder."""
+    """Return a writer of CTF 1.8 into a folder."""
     return CtfExport(create())
 
 
 class CtfExport:
-    """Writes CTF 1.8 into ``folder``, which exists and is empty."""
+    """Writes CTF 1.8 into an existing, empty folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class CtfExport:
             self._write(packet)
 
     def _write(self, packet: Packet) -> None:
-        # Opened for each packet: times that go back often make many streams.
+        # Opened for each packet: times that often step back make many streams.
         with (self._folder / f"stream_{packet.lane}").open("ab") as file:
             file.write(packet.data)
 
@@ -44,4 +44,4 @@ class CtfExport:
         (self._folder / "metadata").write_text(self._trace.metadata(), encoding="utf-8")
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no file stays open."""

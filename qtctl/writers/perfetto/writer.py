@@ -1,4 +1,4 @@
-"""A file for Perfetto, with the pairs of events that make slices."""
+"""Writing a trace for Perfetto, with slices from pairs of events."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SUFFIXES = (
 
 
 def open_file(create: Callable[[], IO[bytes]], source: Source) -> PerfettoExport:
-    """Return what writes a Perfetto trace: obvious pairs are slices, as are those asked for.
+    """Return a writer of a Perfetto trace; obvious pairs are slices, and so are those given.
 
     Raises:
-        UsageError: a pair that was asked for is not among the exported events, or its key is wrong.
+        UsageError: a given pair is not among the exported events, or its key is wrong.
     """
     names = frozenset(source.picked)
     asked = _asked_pairs(source.pairs, source.table, names)
@@ -68,7 +68,7 @@ class PerfettoExport:
 
 
 def _obvious_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
-    """Return the pairs that names and declarations show (``X_submit`` and ``X_complete``)."""
+    """Return the pairs that names and declarations make obvious (``X_submit``, ``X_complete``)."""
     found = []
     for first, second in _SUFFIXES:
         for start in names:
@@ -88,7 +88,7 @@ def _obvious_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
 def _asked_pairs(
     pairs: Sequence[Pairing], table: EventTable, names: Collection[str]
 ) -> list[PairOf]:
-    """Check the pairs asked for, and learn the keys that are not given.
+    """Check the given pairs, and find the keys of those without.
 
     Raises:
         UsageError: an event is not among ``names``, has no declaration, or the key is wrong.
