@@ -56,11 +56,12 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
 
 def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     """Return where a monitor is lent and to whom, from the kernel's tables; None if it is not."""
-    from qtctl.monitor.holders import holders, listens
+    from qtctl.monitor.holders import holders
+    from qtctl.monitor.kernel_sockets import is_listening
     from qtctl.monitor.rendezvous import meeting_of
 
     meeting = meeting_of(address, guest)
-    if meeting is None or not listens(meeting.path):
+    if meeting is None or not is_listening(meeting.path):
         return None
     clients = holders(Address(path=meeting.path))
     return {"path": meeting.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}

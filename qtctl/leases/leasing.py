@@ -26,8 +26,8 @@ from qtctl.events.states import (
 from qtctl.leases.journal import Journal, Lease, Owner, Resource, extend, to_give_back
 from qtctl.model import EventState, Guest
 from qtctl.monitor.client import Monitor
-from qtctl.monitor.guests import same_process, start_ticks
 from qtctl.monitor.news import CONTROL
+from qtctl.monitor.processes import same_process, start_ticks
 
 _serials = itertools.count(1)
 

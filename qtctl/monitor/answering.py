@@ -14,9 +14,10 @@ import socket
 
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address, Guest
-from qtctl.monitor.guests import described, is_guest, running_guests, same_process
-from qtctl.monitor.holders import socket_inodes, unix_sockets
-from qtctl.monitor.networks import is_elsewhere, is_loopback, plain_host, tcp_sockets
+from qtctl.monitor.guests import described, is_guest, running_guests
+from qtctl.monitor.kernel_sockets import is_loopback, plain_host, tcp_sockets, unix_sockets
+from qtctl.monitor.networks import is_elsewhere
+from qtctl.monitor.processes import in_other_user_namespace, same_process, socket_inodes
 from qtctl.monitor.sockets import peer_of
 
 
@@ -79,7 +80,7 @@ def way_to(address: Address, guest: Guest) -> str:
     if not same_process(guest.pid, guest.started):
         return "qtctl ps"
     if is_elsewhere(address, guest) or address.path is None:
-        if sudo and guest.uid == os.geteuid() and _has_own_users(guest.pid):
+        if sudo and guest.uid == os.geteuid() and in_other_user_namespace(guest.pid):
             return f"nsenter -t {guest.pid} -U -n --preserve-credentials {call}"
         return f"{sudo}nsenter -t {guest.pid} -n {call}"
     return f"{sudo}{call}" if sudo else "qtctl ps, for its other addresses"
@@ -96,15 +97,6 @@ def leads_nowhere(address: Address, guest: Guest) -> bool:
         and int(through[1]) == guest.pid
         and not same_process(guest.pid, guest.started)
     )
-
-
-def _has_own_users(pid: int) -> bool:
-    """Return whether a process is in another user namespace than we, as in a rootless container."""
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116
-        return theirs != os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
-    except OSError:
-        return False
 
 
 def _unix(sock: socket.socket, guest: Guest) -> bool | None:

@@ -34,7 +34,7 @@ from qtctl.monitor.answering import (
     wrong_guest,
 )
 from qtctl.monitor.guests import described
-from qtctl.monitor.holders import stands_in_line
+from qtctl.monitor.holders import qtctl_holds_unlent
 from qtctl.monitor.lending import ANNOUNCE, HELLO, LENDER, Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
@@ -351,7 +351,7 @@ class Monitor:
                     )
                 if look_at < now < began + _LINE_TIMEOUT_S:
                     look_at = now + _LINE_LOOK_S
-                    if await asyncio.to_thread(stands_in_line, self.address, self.guest):
+                    if await asyncio.to_thread(qtctl_holds_unlent, self.address, self.guest):
                         deadline = max(deadline, now + timeout_s)
             return taking.result()
         finally:

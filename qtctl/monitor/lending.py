@@ -225,7 +225,7 @@ class Lender:
     def _tell(self, peer: Peer, what: str) -> None:
         if peer.pid == os.getpid():
             return
-        from qtctl.monitor.holders import process_name
+        from qtctl.monitor.processes import process_name
 
         who = f"{process_name(peer.pid)} (pid {peer.pid})" if peer.pid else "a client"
         self._told(f"{who} {what}")

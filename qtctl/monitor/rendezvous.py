@@ -19,8 +19,9 @@ from collections.abc import Iterator
 
 from qtctl.folders import runtime_folder
 from qtctl.model import Address, Guest
-from qtctl.monitor.holders import owners_of, socket_inodes
-from qtctl.monitor.networks import is_elsewhere, listeners, network_for, tcp_sockets
+from qtctl.monitor.kernel_sockets import tcp_listeners, tcp_sockets
+from qtctl.monitor.networks import is_elsewhere, network_for
+from qtctl.monitor.processes import socket_inodes, socket_owners
 from qtctl.monitor.sockets import peer_of
 
 _BACKLOG = 64
@@ -136,10 +137,10 @@ def _tcp_name(address: Address, guest: Guest | None) -> str | None:
     """
     elsewhere = guest is not None and is_elsewhere(address, guest)
     rows = tcp_sockets(guest.pid if guest is not None and elsewhere else None) or []
-    found = {row.inode for row in listeners(rows, address)}
+    found = {row.inode for row in tcp_listeners(rows, address)}
     on_port = {row.inode for row in rows if row.listening and row.local[1] == address.port}
     if found and len(on_port) > 1:
-        owners = {owners_of([inode]).get(inode) for inode in found}
+        owners = {socket_owners([inode]).get(inode) for inode in found}
         if len(owners) > 1 or None in owners:
             return None
         found = on_port.intersection(*(socket_inodes(pid) or () for pid in owners if pid))

@@ -15,7 +15,7 @@ from qtctl.errors import UsageError
 from qtctl.model import Backend, Declaration, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
-from qtctl.monitor.guests import seen_path
+from qtctl.monitor.guest_paths import visible_path
 
 if TYPE_CHECKING:
     from qtctl.backends.detect import Signs
@@ -64,7 +64,7 @@ class Facts:
         beside = ("trace", "../share/qemu", "share/qemu", ".")
         folders = [
             *(f"{root}{os.path.normpath(binary.parent / place)}" for place in beside),
-            *(seen_path(guest, folder) for folder in self.options.data_dirs),
+            *(visible_path(guest, folder) for folder in self.options.data_dirs),
         ]
         found = (Path(folder, "trace-events-all") for folder in folders)
         return next((path for path in found if path.is_file()), None)

@@ -25,11 +25,11 @@ from qtctl.monitor.guests import (
     find_guest,
     listening_process,
     lost_addresses,
-    same_process,
     the_only_guest,
 )
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere, network_of
+from qtctl.monitor.processes import same_process
 from qtctl.monitor.rendezvous import is_lent
 from qtctl.session.event_cache import remember
 from qtctl.session.facts import Backends, Facts

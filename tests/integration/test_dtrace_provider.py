@@ -24,7 +24,7 @@ from qtctl.errors import QtctlError, Unsupported
 from qtctl.events.declarations import parse_declarations
 from qtctl.leases.journal import Owner
 from qtctl.model import Clock, Guest
-from qtctl.monitor.guests import same_process, start_ticks
+from qtctl.monitor.processes import same_process, start_ticks
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable

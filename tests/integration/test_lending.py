@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from qtctl.monitor.guests import start_ticks
+from qtctl.monitor.processes import start_ticks
 from tests.fake_qmp import FakeProcess
 from tests.rawqmp import RawClient
 from tests.running import Qtctl, Running, eventually

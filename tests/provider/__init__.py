@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from qtctl.model import Guest
-from qtctl.monitor.guests import start_ticks
+from qtctl.monitor.processes import start_ticks
 
 
 class Program:

@@ -13,7 +13,7 @@ import pytest
 
 from qtctl.backends.detect import signs_of_binary
 from qtctl.model import Backend
-from qtctl.monitor.guests import start_ticks
+from qtctl.monitor.processes import start_ticks
 from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually

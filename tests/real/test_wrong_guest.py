@@ -18,8 +18,9 @@ import qtctl as library
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address
 from qtctl.monitor.guests import guest_by_pid
-from qtctl.monitor.holders import holders, socket_inodes, unix_sockets_of
-from qtctl.monitor.networks import tcp_sockets
+from qtctl.monitor.holders import holders
+from qtctl.monitor.kernel_sockets import tcp_sockets, unix_sockets_of
+from qtctl.monitor.processes import socket_inodes
 from qtctl.monitor.rendezvous import meeting_of
 from tests import needs
 from tests.qemus import RealGuest, require

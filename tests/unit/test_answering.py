@@ -16,8 +16,8 @@ from qtctl.errors import ConnectionFailed
 from qtctl.model import Address, Guest
 from qtctl.monitor import answering, client
 from qtctl.monitor.answering import is_answered_by, leads_nowhere, wrong_guest
-from qtctl.monitor.guests import start_ticks
-from qtctl.monitor.networks import TcpSocket, listeners, tcp_sockets
+from qtctl.monitor.kernel_sockets import TcpSocket, tcp_listeners, tcp_sockets
+from qtctl.monitor.processes import start_ticks
 from qtctl.monitor.rendezvous import Meeting, meeting_of
 from tests.fake_qmp import FakeProcess
 
@@ -162,7 +162,7 @@ def test_which_sockets_may_take_a_connection(host: str, found: set[int]) -> None
     ]
     rows += [row._replace(local=(row.local[0], 4445), inode=9) for row in rows]
     rows += [row._replace(listening=False, inode=9) for row in rows]
-    rows_found = listeners(rows, Address(host=host, port=4444))
+    rows_found = tcp_listeners(rows, Address(host=host, port=4444))
     assert {row.inode for row in rows_found} == found
 
 

@@ -18,16 +18,15 @@ import pytest
 from qtctl.errors import ConnectionFailed, UsageError
 from qtctl.model import Address, Guest
 from qtctl.monitor import guests
+from qtctl.monitor.guest_paths import visible_path
 from qtctl.monitor.guests import (
     find_guest,
     guest_by_pid,
     listening_process,
     running_guests,
-    same_process,
-    seen_path,
-    start_ticks,
     the_only_guest,
 )
+from qtctl.monitor.processes import same_process, start_ticks
 
 NO_PID = 4194304
 VERSION = b"\0QEMU emulator version 9.8.7 (Stand-in 1:9.8)\nCopyright"
@@ -151,12 +150,12 @@ def test_what_waits_for_daemonize_is_no_guest(
 ) -> None:
     waiting, daemon = stage.start("-daemonize"), stage.start("-daemonize")
     sessions = {waiting.pid: os.getpid(), daemon.pid: NO_PID}
-    real = guests._stat_number
+    real = guests.stat_number
 
     def stat_number(pid: int, field: int) -> int | None:
         return sessions[pid] if field == 6 and pid in sessions else real(pid, field)
 
-    monkeypatch.setattr(guests, "_stat_number", stat_number)
+    monkeypatch.setattr(guests, "stat_number", stat_number)
     assert of(daemon) is not None
     assert of(waiting) is None
 
@@ -253,7 +252,7 @@ def test_relative_paths_start_at_the_guests_folder(stage: Stage) -> None:
     # The listener is this process's, so the address is not the stand-in's own.
     guest = guest_by_pid(process.pid)
     assert guest.addresses == ()
-    assert seen_path(guest, "q") == str(stage.folder / "q")
+    assert visible_path(guest, "q") == str(stage.folder / "q")
 
 
 def test_a_daemonized_guest_left_the_folder_it_started_in(stage: Stage) -> None:

@@ -16,7 +16,10 @@ import pytest
 
 from qtctl.model import Address, Guest, Holder
 from qtctl.monitor import holders as module
-from qtctl.monitor.holders import holders, process_name, unix_sockets, unix_sockets_of
+from qtctl.monitor import processes
+from qtctl.monitor.holders import holders
+from qtctl.monitor.kernel_sockets import unix_sockets, unix_sockets_of
+from qtctl.monitor.processes import process_name
 
 ME = Guest(pid=os.getpid(), started=0, exe="", argv=())
 
@@ -105,7 +108,7 @@ def test_a_process_that_may_not_be_seen(net: Net, monkeypatch: pytest.MonkeyPatc
     listener = net.listen(path)
     net.connect(path)
     net.accept(listener)
-    monkeypatch.setattr(module, "socket_inodes", lambda pid: None)
+    monkeypatch.setattr(processes, "socket_inodes", lambda pid: None)
     assert holders(Address(path=path)) == (Holder(None, "an unknown process"),)
 
 

@@ -1,0 +1,167 @@
+"""Facts about processes, read from ``/proc``; every function allows for a process that has ended.
+
+Source: proc(5), checked on Linux 6.18. A caller that may have to do with a reused pid compares the
+start time as well: :func:`same_process`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+UNKNOWN_PROCESS = "an unknown process"
+
+# Fields of /proc/PID/stat, counted from 1 as in proc(5).
+PARENT, SESSION, STARTED = 4, 6, 22
+
+
+def pids() -> list[int]:
+    """Return the pids of all processes, in ascending order."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+
+
+def stat_number(pid: int, field: int) -> int | None:
+    """Return a numeric field of ``/proc/PID/stat``; None where there is no such process.
+
+    The command in field 2 may hold spaces and brackets.
+    """
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+        return int(line[line.rindex(b")") + 2 :].split()[field - 3])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where there is none."""
+    return stat_number(pid, STARTED)
+
+
+def same_process(pid: int, started: int) -> bool:
+    """Return whether the process that had ``pid`` and started at ``started`` ticks still lives.
+
+    A zombie counts as dead: it serves no monitor any more.
+    """
+    return start_ticks(pid) == started and not is_dead(pid)
+
+
+def is_dead(pid: int) -> bool:
+    """Return whether a process has ended; a zombie has."""
+    return status_of(pid).get("State", "X")[:1] in ("Z", "X")
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """Return the lines of ``/proc/PID/status`` by key; nothing where it cannot be read."""
+    try:
+        text = os.fsdecode(Path(f"/proc/{pid}/status").read_bytes())
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n"))
+    return {key: value.strip() for key, _, value in pairs}
+
+
+def argv_of(pid: int) -> tuple[str, ...]:
+    """Return the command line of a process; nothing for a zombie, a kernel thread, or none."""
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return (
+        tuple(os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")) if text else ()
+    )
+
+
+def link_of(path: str) -> str | None:
+    """Return the target of a symbolic link in ``/proc``; None where it cannot be read."""
+    try:
+        return os.readlink(path)  # noqa: PTH115 - Path would normalise the kernel's text
+    except OSError:
+        return None
+
+
+def root_prefix(pid: int) -> str:
+    """Return ``/proc/PID/root`` where a process has another root or other mounts than this one.
+
+    Otherwise, and where they cannot be read, return an empty string.
+    """
+    prefix = f"/proc/{pid}/root"
+    try:
+        ours, theirs = Path("/").stat(), Path(f"{prefix}/").stat()
+    except OSError:
+        return ""
+    same_root = (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+    mounts = link_of(f"/proc/{pid}/ns/mnt")
+    return "" if same_root and mounts in (None, link_of("/proc/self/ns/mnt")) else prefix
+
+
+def in_other_user_namespace(pid: int) -> bool:
+    """Return whether a process is in another user namespace than this one.
+
+    A rootless container is.
+    """
+    try:
+        theirs = os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116
+        return theirs != os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def process_name(pid: int) -> str:
+    """Return the name of a process for messages: its script under Python, else ``comm``."""
+    try:
+        name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"))
+        words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+    except OSError:
+        return UNKNOWN_PROCESS
+    if name.startswith("python") and len(words) > 2 and words[1] and not words[1].startswith("-"):
+        return Path(words[1]).name
+    return name
+
+
+def is_qtctl(pid: int) -> bool:
+    """Return whether a process runs the ``qtctl`` script, by its command line."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return any(word.rpartition(b"/")[2] == b"qtctl" for word in words[:4])
+    return False
+
+
+def socket_inodes(pid: int) -> frozenset[int] | None:
+    """Return the inodes of the sockets a process has open; None where it may not be read."""
+    try:
+        return frozenset(_inodes_of(f"/proc/{pid}/fd"))
+    except OSError:
+        return None
+
+
+def socket_inode(link: str) -> int | None:
+    """Return the inode in a link of ``/proc/PID/fd``; None where it is no socket's."""
+    return int(link[8:-1]) if link.startswith("socket:[") else None
+
+
+def socket_owners(inodes: Iterable[int]) -> dict[int, int]:
+    """Return the pid of the process that has each socket open, by inode, as far as it is visible.
+
+    The newest processes are searched first: a client mostly starts after its server.
+    """
+    wanted = {inode for inode in inodes if inode}
+    owners: dict[int, int] = {}
+    for pid in reversed(pids()) if wanted else ():
+        for inode in wanted & (socket_inodes(pid) or frozenset()):
+            owners[inode] = pid
+        if len(owners) == len(wanted):
+            break
+    return owners
+
+
+def _inodes_of(folder: str) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                link = os.readlink(entry.path)  # noqa: PTH115 - a Path for each is ten times slower
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if (inode := socket_inode(link)) is not None:
+                yield inode
