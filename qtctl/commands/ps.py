@@ -58,13 +58,13 @@ def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     """Return where a monitor is lent and to whom, from the kernel's tables; None if it is not."""
     from qtctl.monitor.holders import holders
     from qtctl.monitor.kernel_sockets import is_listening
-    from qtctl.monitor.rendezvous import meeting_of
+    from qtctl.monitor.rendezvous import rendezvous_of
 
-    meeting = meeting_of(address, guest)
-    if meeting is None or not is_listening(meeting.path):
+    rendezvous = rendezvous_of(address, guest)
+    if rendezvous is None or not is_listening(rendezvous.path):
         return None
-    clients = holders(Address(path=meeting.path))
-    return {"path": meeting.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
+    clients = holders(Address(path=rendezvous.path))
+    return {"path": rendezvous.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
 
 
 def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:

@@ -94,18 +94,18 @@ async def _detach(context: Context) -> int:
 def _shared_already(address: Address, guest: Guest | None) -> dict[str, Any] | None:
     """Find the process of an earlier ``--detach``, whether it lends now or waits for its turn."""
     from qtctl.monitor.holders import holders
-    from qtctl.monitor.rendezvous import meeting_of
+    from qtctl.monitor.rendezvous import rendezvous_of
 
-    meeting = meeting_of(address, guest)
-    if meeting is None:
+    rendezvous = rendezvous_of(address, guest)
+    if rendezvous is None:
         return None
-    for holder in (*holders(address, guest), *holders(Address(path=meeting.path))):
+    for holder in (*holders(address, guest), *holders(Address(path=rendezvous.path))):
         try:
             environment = Path(f"/proc/{holder.pid}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
         if f"{_DETACHED}=1".encode() in environment:
-            return {"path": meeting.path, "pid": holder.pid}
+            return {"path": rendezvous.path, "pid": holder.pid}
     return None
 
 

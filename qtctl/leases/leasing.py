@@ -76,8 +76,8 @@ class Leasing:
     async def _locked(self) -> AsyncIterator[None]:
         """Hold the guest's lock; its holder may need the monitor, which is free while waiting."""
         # One at a time in this process as well: flock(2) would block two of it on each other.
-        async with self._turn, self.journal.locked(self.monitor.step_aside):
-            await self.monitor.step_back()
+        async with self._turn, self.journal.locked(self.monitor.release):
+            await self.monitor.reacquire()
             yield
 
     async def leases(self) -> list[Lease]:

@@ -54,13 +54,13 @@ class _Hearing(EventListener):
 
     def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
         super().__init__()
-        self.said_goodbye = False
+        self.lender_left = False
         self._heard = heard
 
     async def put(self, event: Message) -> None:
         """Take an event; a lender's goodbye concerns this connection only."""
         if event.get("event") == LEFT:
-            self.said_goodbye = True
+            self.lender_left = True
         else:
             self._heard(event)
 
@@ -95,14 +95,14 @@ class _Client(QMPClient):
 class Link:
     """One negotiated connection. Make it with :func:`negotiate`, end it with :meth:`close`.
 
-    ``patience_s`` is the longest that its next command may take.
+    ``timeout_cap_s`` is the longest that its next command may take.
     """
 
     def __init__(
         self, address: Address, client: _Client, sock: socket.socket, hearing: _Hearing
     ) -> None:
         self.address = address
-        self.patience_s = COMMAND_TIMEOUT_S
+        self.timeout_cap_s = COMMAND_TIMEOUT_S
         self._client = client
         self._sock = sock
         self._hearing = hearing
@@ -110,12 +110,12 @@ class Link:
         self._ending: asyncio.Task[BaseException] | None = None
 
     @property
-    def said_goodbye(self) -> bool:
+    def lender_left(self) -> bool:
         """Whether a lender at the other end has left in good order.
 
         Then nothing that it left unanswered was begun.
         """
-        return self._hearing.said_goodbye
+        return self._hearing.lender_left
 
     @property
     def greeted_version(self) -> Any:
@@ -139,7 +139,7 @@ class Link:
         self, command: str, arguments: Mapping[str, object] | None, timeout_s: float
     ) -> Any:
         """Send one command and return its value; see :meth:`Monitor.execute`."""
-        timeout_s = min(timeout_s, self.patience_s)
+        timeout_s = min(timeout_s, self.timeout_cap_s)
         call = asyncio.ensure_future(
             self._client.execute(command, dict(arguments) if arguments else None)
         )
@@ -165,11 +165,11 @@ class Link:
             call.cancel()
             raise
         if done:
-            self.patience_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
+            self.timeout_cap_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
             return call.result()
         call.cancel()
         # Or a verb would wait for each of its commands again.
-        self._stuck, self.patience_s = True, STUCK_TIMEOUT_S
+        self._stuck, self.timeout_cap_s = True, STUCK_TIMEOUT_S
         stray = self._client.stray if self._client.strays > strays else ""
         raise OutcomeUnknown(
             f"no answer to {command} from {self.address} within {timeout_s:.3g} s"

@@ -1,4 +1,4 @@
-"""QMP events as news: which of them tell a person something, and how many are let through.
+"""QMP events as :data:`~qtctl.model.News`, in a queue that bounds how many are shown.
 
 Names and members: ``docs/interop/qmp-spec`` and ``qapi/*.json`` of QEMU 7.2 to 11.1.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from qtctl.model import Control, GuestEvent, Mark, News
 
 MARK, CONTROL, LEFT = "X_QTCTL_MARK", "X_QTCTL_CONTROL", "X_QTCTL_LEFT"
-"""Events that a lender sends beside QEMU's own: what consoles tell each other, and its leaving."""
+"""Events that a lender sends beside QEMU's: a console's mark, its switch, and the lender's end."""
 
 CHATTER = frozenset(
     (
@@ -24,15 +24,14 @@ CHATTER = frozenset(
         *("VNC_CONNECTED", "VNC_DISCONNECTED", "VNC_INITIALIZED"),
     )
 )
-"""Events that come by the dozen while all is well."""
-_A_SECOND = 20
-"""How many events of one name are let through in a second."""
-_NAMES = 50
+"""Routine events that come by the dozen; they are not shown."""
+_PER_NAME_PER_S = 20
+_NAMES_PER_S = 50
 _QUEUED = 1000
 
 
 def news_of(event: Mapping[str, Any]) -> News | None:
-    """Return what a QMP event tells, or None for chatter and for what makes no sense."""
+    """Convert a QMP event; None for routine events and for malformed ones."""
     name, data = event.get("event"), event.get("data", {})
     if not isinstance(name, str) or not isinstance(data, Mapping) or name in CHATTER:
         return None
@@ -50,7 +49,7 @@ def news_of(event: Mapping[str, Any]) -> News | None:
 
 
 def _time_ns(stamp: object) -> int:
-    """Return Unix time in ns; QEMU sends -1 where its clock failed."""
+    """Return Unix time in ns; our own where QEMU sends -1 since its clock failed."""
     match stamp:
         case {"seconds": int(seconds), "microseconds": int(micros)} if seconds >= 0:
             return seconds * 1_000_000_000 + micros * 1000
@@ -58,46 +57,46 @@ def _time_ns(stamp: object) -> int:
 
 
 class EventQueue:
-    """News that came and were not taken yet: bounded, of a flood only a part, the rest counted."""
+    """A bounded queue of news; of a flood it keeps a part and counts what it drops."""
 
     def __init__(self) -> None:
         self._news: deque[News] = deque()
-        self._came = asyncio.Event()
+        self._filled = asyncio.Event()
         self._second = 0
         self._counts: Counter[type | str] = Counter()
         self._dropped = 0
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def put(self, news: News) -> None:
-        """Take one in, or count it as dropped."""
+        """Append news, or count it as dropped."""
         second = int(time.monotonic())
         if second != self._second:
             self._second = second
             self._counts.clear()
         kind = news.name if isinstance(news, GuestEvent) else type(news)
-        room = len(self._news) < _QUEUED and (kind in self._counts or len(self._counts) < _NAMES)
-        if room and self._counts[kind] < _A_SECOND:
+        known = kind in self._counts or len(self._counts) < _NAMES_PER_S
+        if len(self._news) < _QUEUED and known and self._counts[kind] < _PER_NAME_PER_S:
             self._counts[kind] += 1
             self._news.append(news)
-            self._came.set()
+            self._filled.set()
         else:
             self._dropped += 1
 
     async def wait(self) -> None:
-        """Wait until there is something to take."""
-        await self._came.wait()
+        """Wait until the queue holds something."""
+        await self._filled.wait()
 
     def take(self, *, last: bool = False) -> list[News]:
-        """Return what came, in order.
+        """Remove and return all news, in order of arrival.
 
-        What was dropped is told as a note of qtctl's own, once a second, and the ``last`` time.
+        A :class:`Mark` at the end reports how many were dropped: once a second, and with ``last``.
         """
-        self._came.clear()
+        self._filled.clear()
         taken = list(self._news)
         self._news.clear()
         now = time.monotonic()
-        if self._dropped and (last or now - self._told >= 1):
+        if self._dropped and (last or now - self._reported_at >= 1):
             words = f"{self._dropped} QMP events came too fast and are not shown"
             taken.append(Mark(words, time.time_ns()))
-            self._dropped, self._told = 0, now
+            self._dropped, self._reported_at = 0, now
         return taken

@@ -1,11 +1,11 @@
-"""Where a lender of a monitor listens and its clients look for it: one private socket a monitor.
+"""The rendezvous of a monitor: a private socket where a lender listens and clients look for it.
 
-It is named by what the monitor is, not by how somebody spells its address: device and inode of a
-Unix socket, the listening socket of a TCP port, the name of an abstract socket in its network
-namespace; so the same port or name in another namespace has another place. The folder belongs to
-the user and is closed to others (``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). A
-lender comes to be only while it holds the monitor, of which there is one; so it may take the place
-of any socket that it finds.
+It is named after the monitor, however its address is spelled: device and inode of a Unix socket,
+the listening socket of a TCP port, an abstract name in its network namespace. So the same port or
+name in another namespace has another rendezvous. The folder belongs to the user and is closed to
+others (``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). Only the process that holds
+the monitor becomes its lender, and a monitor has one holder; so a lender may replace any socket
+that it finds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from qtctl.monitor.sockets import peer_of
 _BACKLOG = 64
 
 
-class Meeting:
-    """The place for one monitor."""
+class Rendezvous:
+    """The socket of one monitor: its path, and its making and removal by a lender."""
 
     def __init__(self, folder: str, name: str) -> None:
         self.folder = folder
@@ -40,10 +40,10 @@ class Meeting:
         """The socket's path, for any QMP client of this user."""
         return f"{self.folder}/{self.name}"
 
-    def call(self) -> socket.socket | None:
-        """Connect to the lender, and return the socket; None where there is none.
+    def connect(self) -> socket.socket | None:
+        """Connect to the lender and return a non-blocking socket; None where there is no lender.
 
-        A socket that another user listens on is none.
+        A socket that another user listens on does not count.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
@@ -55,10 +55,10 @@ class Meeting:
         return None
 
     def listen(self) -> socket.socket:
-        """Make the socket, which nobody finds before :meth:`open`.
+        """Make the listening socket under a temporary name; :meth:`publish` gives it its own.
 
         Raises:
-            OSError: the folder is somebody else's or cannot be made, or the socket cannot.
+            OSError: the folder is another user's or cannot be made, or the socket cannot.
         """
         os.makedirs(os.path.dirname(self.folder), exist_ok=True)  # noqa: PTH103, PTH120
         with contextlib.suppress(FileExistsError):
@@ -68,25 +68,26 @@ class Meeting:
         try:
             with _opened(self.folder) as handle:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._unready, dir_fd=handle)
-                sock.bind(_below(handle, self._unready))
-                os.chmod(self._unready, 0o600, dir_fd=handle)
-                state = os.stat(self._unready, dir_fd=handle)
+                    os.unlink(self._temporary, dir_fd=handle)
+                sock.bind(_below(handle, self._temporary))
+                os.chmod(self._temporary, 0o600, dir_fd=handle)
+                state = os.stat(self._temporary, dir_fd=handle)
                 self._own = state.st_dev, state.st_ino
-                sock.listen(_BACKLOG)  # under the lock: _sweep() takes what does not for stale
+                # Under the lock, for _remove_stale() takes a socket without a listener for stale.
+                sock.listen(_BACKLOG)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def open(self) -> None:
-        """Put the socket where it is looked for."""
+    def publish(self) -> None:
+        """Give the socket the name under which clients look for it."""
         with _opened(self.folder) as handle:
-            _sweep(handle)
-            os.rename(self._unready, self.name, src_dir_fd=handle, dst_dir_fd=handle)
+            _remove_stale(handle)
+            os.rename(self._temporary, self.name, src_dir_fd=handle, dst_dir_fd=handle)
 
-    def close(self) -> None:
-        """Take the socket away, unless another lender has put its own there."""
+    def withdraw(self) -> None:
+        """Remove the socket, unless another lender has put its own there."""
         if self._own is None:
             return
         with contextlib.suppress(OSError), _opened(self.folder) as handle:
@@ -96,24 +97,24 @@ class Meeting:
         self._own = None
 
     @property
-    def _unready(self) -> str:
+    def _temporary(self) -> str:
         return f"{self.name}.{os.getpid()}"
 
 
 def is_lent(address: Address, guest: Guest | None = None) -> bool:
-    """Return whether somebody lends the monitor at an address of a guest; see meeting_of."""
-    meeting = meeting_of(address, guest)
-    sock = meeting.call() if meeting is not None else None
+    """Return whether a lender serves the monitor at an address; see :func:`rendezvous_of`."""
+    rendezvous = rendezvous_of(address, guest)
+    sock = rendezvous.connect() if rendezvous is not None else None
     if sock is not None:
         sock.close()
     return sock is not None
 
 
-def meeting_of(address: Address, guest: Guest | None = None) -> Meeting | None:
-    """Return the place for the monitor at an address; None where nothing is there.
+def rendezvous_of(address: Address, guest: Guest | None = None) -> Rendezvous | None:
+    """Return the rendezvous of the monitor at an address; None where the monitor does not exist.
 
-    ``guest`` is the one in whose network namespace a TCP port or an abstract name is meant; by
-    default it is ours.
+    ``guest`` is the one in whose network namespace a TCP port or an abstract name lies; by default
+    it is ours.
     """
     if address.path is None or address.path.startswith("\0"):
         network = network_for(address, guest)
@@ -127,13 +128,13 @@ def meeting_of(address: Address, guest: Guest | None = None) -> Meeting | None:
         except (OSError, ValueError):
             return None
         name = f"{state.st_dev:x}-{state.st_ino:x}"
-    return Meeting(_folder(), f"lent-{name}")
+    return Rendezvous(_folder(), f"lent-{name}")
 
 
 def _tcp_name(address: Address, guest: Guest | None) -> str | None:
-    """Return a name for the process that listens on a TCP port; None where it is not seen.
+    """Return a name for the process that listens on a TCP port; None where it is not visible.
 
-    QEMU listens for ``localhost`` on two sockets, which have one name.
+    QEMU listens for ``localhost`` on two sockets, which get one name.
     """
     elsewhere = guest is not None and is_elsewhere(address, guest)
     rows = tcp_sockets(guest.pid if guest is not None and elsewhere else None) or []
@@ -156,10 +157,10 @@ def _folder() -> str:
 
 @contextlib.contextmanager
 def _opened(folder: str, *, lock: bool = True) -> Iterator[int]:
-    """Open the folder and hold its lock: what is done there is one step to others.
+    """Open the folder and hold its lock, so that changes in it are atomic for other lenders.
 
     Raises:
-        OSError: it is missing, or not ours alone.
+        OSError: it is missing, another user's, or open to others.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -174,11 +175,11 @@ def _opened(folder: str, *, lock: bool = True) -> Iterator[int]:
 
 
 def _below(handle: int, name: str) -> str:
-    """Spell a file of an open folder so that the path is never too long for a socket (unix(7))."""
+    """Return a path to a file of an open folder that is short enough for a socket (unix(7))."""
     return f"/proc/self/fd/{handle}/{name}"
 
 
-def _sweep(handle: int) -> None:
+def _remove_stale(handle: int) -> None:
     """Remove the sockets that killed lenders left."""
     for name in os.listdir(handle):
         if not name.startswith("lent-"):

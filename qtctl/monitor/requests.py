@@ -35,7 +35,7 @@ class BadRequest(Exception):
         self.kind = kind
 
 
-class Cutter:
+class Splitter:
     """Cuts a stream of bytes into messages; those over a limit come as the error they deserve."""
 
     def __init__(self) -> None:

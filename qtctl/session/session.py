@@ -161,11 +161,11 @@ class Session:
         def begin() -> None:
             tasks.add(asyncio.ensure_future(recover()))
 
-        self.monitor.mended = begin
+        self.monitor.on_reconnect = begin
         try:
             yield
         finally:
-            self.monitor.mended = lambda: None
+            self.monitor.on_reconnect = lambda: None
             for task in tasks:
                 task.cancel()
 
@@ -351,7 +351,7 @@ async def _connect(
     address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
 ) -> Monitor:
     try:
-        return await connect(address, guest, lend=lend, told=told)
+        return await connect(address, guest, lend=lend, log=told)
     except MonitorBusy as busy:
         if busy.hint:
             raise  # a lender that does not answer

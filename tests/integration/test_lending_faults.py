@@ -270,16 +270,16 @@ def test_who_waits_for_the_journal_does_not_hold_the_monitor(
 async def test_a_monitor_that_was_let_go_of_for_a_while_is_not_lost(fake: FakeProcess) -> None:
     monitor = await connect(Address(path=fake.address))
     lost = asyncio.ensure_future(monitor.wait_lost())
-    await monitor.step_aside()
+    await monitor.release()
     with RawClient(fake.address) as client:
         assert "return" in client.ask(execute="query-name")
     assert (monitor.lost, lost.done()) == (False, False)
     assert await monitor.execute("query-name") == {"name": "demo"}
     assert (monitor.lost, lost.done()) == (False, False)
-    await monitor.step_aside()
+    await monitor.release()
     fake.stop()
     with pytest.raises(ConnectionFailed):
-        await monitor.step_back()
+        await monitor.reacquire()
     assert await asyncio.wait_for(lost, 60) == "the other side closed the connection"
     assert monitor.lost
     await monitor.close()

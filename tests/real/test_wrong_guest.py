@@ -21,7 +21,7 @@ from qtctl.monitor.guests import guest_by_pid
 from qtctl.monitor.holders import holders
 from qtctl.monitor.kernel_sockets import tcp_sockets, unix_sockets_of
 from qtctl.monitor.processes import socket_inodes
-from qtctl.monitor.rendezvous import meeting_of
+from qtctl.monitor.rendezvous import rendezvous_of
 from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, Ran, eventually
@@ -313,7 +313,7 @@ def test_who_holds_a_monitor_in_another_namespace(
         assert [holder.pid for holder in holders(address, here)] == [os.getpid()]
         assert [holder.pid for holder in holders(address)] == [os.getpid()]
         assert holders(address, inside) == ()
-    places = [meeting_of(address, guest) for guest in (None, here, inside)]
+    places = [rendezvous_of(address, guest) for guest in (None, here, inside)]
     assert None not in places
     names = [place.name for place in places if place is not None]
     assert names[0] == names[1] != names[2]

@@ -1,4 +1,4 @@
-"""QMP events as news: what is told, and what of a flood."""
+"""QMP events as news: how each is converted, and how a flood is bounded."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ STAMP = {"seconds": 3, "microseconds": 500_000}
         ({"event": "STOP", "data": []}, None),
     ],
 )
-def test_what_an_event_tells(event: dict[str, Any], news: object) -> None:
+def test_how_an_event_is_converted(event: dict[str, Any], news: object) -> None:
     assert news_of({**event, "timestamp": STAMP}) == news
 
 
 @pytest.mark.parametrize("stamp", [None, {}, {"seconds": -1, "microseconds": -1}, "now"])
-def test_without_a_clock_of_qemus_ours_is_taken(stamp: object) -> None:
+def test_our_clock_replaces_a_broken_timestamp(stamp: object) -> None:
     news = news_of({"event": "STOP", "timestamp": stamp})
     assert isinstance(news, GuestEvent)
     assert news.time_ns > 10**18
@@ -48,19 +48,19 @@ def flood(name: str, count: int) -> list[GuestEvent]:
 
 
 async def test_a_flood_of_one_kind_leaves_room_for_the_others() -> None:
-    ear = EventQueue()
+    queue = EventQueue()
     for news in [*flood("NOISE", 200_000), *flood("SHUTDOWN", 1)]:
-        ear.put(news)
-    *told, dropped = ear.take(last=True)
-    assert told[-1] == GuestEvent("SHUTDOWN", {}, 0)
-    assert len(told) < 100
+        queue.put(news)
+    *shown, dropped = queue.take(last=True)
+    assert shown[-1] == GuestEvent("SHUTDOWN", {}, 0)
+    assert len(shown) < 100
     assert isinstance(dropped, Mark)
-    assert int(dropped.text.split()[0]) + len(told) == 200_001
-    assert ear.take(last=True) == []
+    assert int(dropped.text.split()[0]) + len(shown) == 200_001
+    assert queue.take(last=True) == []
 
 
 async def test_many_kinds_at_once_are_bounded_too() -> None:
-    ear = EventQueue()
+    queue = EventQueue()
     for number in range(10_000):
-        ear.put(GuestEvent(f"KIND_{number}", {}, 0))
-    assert len(ear.take()) < 200
+        queue.put(GuestEvent(f"KIND_{number}", {}, 0))
+    assert len(queue.take()) < 200

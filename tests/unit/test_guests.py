@@ -17,7 +17,7 @@ import pytest
 
 from qtctl.errors import ConnectionFailed, UsageError
 from qtctl.model import Address, Guest
-from qtctl.monitor import guests
+from qtctl.monitor import guests, processes
 from qtctl.monitor.guest_paths import visible_path
 from qtctl.monitor.guests import (
     find_guest,
@@ -150,7 +150,7 @@ def test_what_waits_for_daemonize_is_no_guest(
 ) -> None:
     waiting, daemon = stage.start("-daemonize"), stage.start("-daemonize")
     sessions = {waiting.pid: os.getpid(), daemon.pid: NO_PID}
-    real = guests.stat_number
+    real = processes.stat_number
 
     def stat_number(pid: int, field: int) -> int | None:
         return sessions[pid] if field == 6 and pid in sessions else real(pid, field)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from qtctl.monitor.requests import (
     LIMIT_BYTES,
     BadRequest,
-    Cutter,
     Reply,
+    Splitter,
     read_reply,
     read_request,
 )
@@ -27,8 +27,8 @@ objects = st.dictionaries(st.sampled_from(["execute", "id", "arguments"]), value
 
 
 def cut(*pieces: bytes) -> list[bytes | str]:
-    cutter = Cutter()
-    found = [message for piece in pieces for message in cutter.feed(piece)]
+    splitter = Splitter()
+    found = [message for piece in pieces for message in splitter.feed(piece)]
     return [str(one) if isinstance(one, BadRequest) else one for one in found]
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address, Guest
-from qtctl.monitor import answering, client
-from qtctl.monitor.answering import is_answered_by, leads_nowhere, wrong_guest
+from qtctl.monitor import client, identity
+from qtctl.monitor.identity import is_answered_by, leads_through_ended, wrong_guest
 from qtctl.monitor.kernel_sockets import TcpSocket, tcp_listeners, tcp_sockets
 from qtctl.monitor.processes import start_ticks
-from qtctl.monitor.rendezvous import Meeting, meeting_of
+from qtctl.monitor.rendezvous import Rendezvous, rendezvous_of
 from tests.fake_qmp import FakeProcess
 
 SLEEPER = "import sys; print(flush=True); sys.stdin.read()"
@@ -98,7 +98,7 @@ def test_what_may_not_be_seen_is_not_known(
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     link = stack.enter_context(socket.create_connection(listener.getsockname()))
     stack.enter_context(listener.accept()[0])
-    monkeypatch.setattr(answering, "socket_inodes", lambda pid: None)
+    monkeypatch.setattr(identity, "socket_inodes", lambda pid: None)
     me = described(os.getpid())
     assert is_answered_by(link, me) is None
     other_user = Guest(pid=me.pid, started=me.started, exe="", argv=(), uid=me.uid + 1)
@@ -111,7 +111,7 @@ async def test_the_name_decides_where_the_kernel_shows_nothing(
     fake = stack.enter_context(FakeProcess("--tcp", "127.0.0.1:0", "--name", "vm"))
     host, port = fake.address.split(":")
     address = Address(host=host, port=int(port))
-    monkeypatch.setattr(client, "is_answered_by", lambda sock, guest: None)
+    monkeypatch.setattr(identity, "is_answered_by", lambda sock, guest: None)
     for name in ("vm", None):
         guest = Guest(pid=fake.pid, started=0, exe="", argv=(), name=name)
         monitor = await client.connect(address, guest)
@@ -167,9 +167,9 @@ def test_which_sockets_may_take_a_connection(host: str, found: set[int]) -> None
 
 
 def name_at(host: str, port: int) -> str:
-    place = meeting_of(Address(host=host, port=port))
-    assert isinstance(place, Meeting)
-    return place.name
+    rendezvous = rendezvous_of(Address(host=host, port=port))
+    assert isinstance(rendezvous, Rendezvous)
+    return rendezvous.name
 
 
 def test_two_processes_on_one_port_have_two_lenders(stack: ExitStack) -> None:
@@ -195,11 +195,11 @@ def test_a_path_through_a_process_that_has_ended() -> None:
     me = described(os.getpid())
     ended = Guest(pid=me.pid, started=me.started - 1, exe="", argv=())
     through = Address(path=f"/proc/{me.pid}/root/run/q")
-    assert leads_nowhere(through, ended)
-    assert not leads_nowhere(through, me)
-    assert not leads_nowhere(Address(path="/run/q"), ended)
-    assert not leads_nowhere(Address(path=f"/proc/{me.pid + 1}/cwd/q"), ended)
-    assert not leads_nowhere(Address(host="127.0.0.1", port=1), ended)
+    assert leads_through_ended(through, ended)
+    assert not leads_through_ended(through, me)
+    assert not leads_through_ended(Address(path="/run/q"), ended)
+    assert not leads_through_ended(Address(path=f"/proc/{me.pid + 1}/cwd/q"), ended)
+    assert not leads_through_ended(Address(host="127.0.0.1", port=1), ended)
 
 
 @pytest.mark.parametrize(("uid", "before"), [(0, ""), (1000, "sudo ")])
