@@ -1,1 +1,1 @@
-"""The way to a guest: addresses, the QMP client, and which guests run."""
+"""Reaching a guest: addresses, running guests, the QMP client, and lending a monitor."""

@@ -1,7 +1,7 @@
-"""What a user may write as TARGET, read without touching anything but the current directory.
+"""Parses a TARGET of the command line; reads nothing but the current directory.
 
-Source: ``qemu_chr_parse_compat`` in ``chardev/char.c`` and ``util/qemu-option.c`` for pasted QEMU
-strings, unix(7) for the length of a path; checked against QEMU 7.2, 10.0 and 11.1.
+Sources: ``qemu_chr_parse_compat`` in ``chardev/char.c`` and ``util/qemu-option.c`` for pasted QEMU
+strings, unix(7) for the length of a path. Checked against QEMU 7.2, 10.0 and 11.1.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from qtctl.errors import UsageError
 from qtctl.model import Address
 
 UNIX_PATH_MAX = 107
-"""Bytes a Unix socket path may have: ``sun_path`` holds 108 with the closing NUL (unix(7))."""
+"""Longest path of a Unix socket, in bytes: ``sun_path`` holds 108 with its final NUL (unix(7))."""
 
 SUN_PATH_SIZE = 108
-"""Bytes of ``sun_path``; QEMU pads an abstract name to it with ``tight=off``."""
+"""Size of ``sun_path`` in bytes; with ``tight=off`` QEMU pads an abstract name to it."""
 
 PID_MAX = 4194304
 """``PID_MAX_LIMIT`` of a 64-bit Linux (proc(5), ``/proc/sys/kernel/pid_max``)."""
@@ -35,16 +35,16 @@ _SOCKET_OPTIONS = frozenset(_SOCKET_OPTION_NAMES.split())
 
 
 def parse_target(text: str) -> Address | int | str:
-    """Return where a TARGET points: an address, a pid, or a guest's name.
+    """Parse a TARGET: an address, a pid, or a guest's name.
 
-    All digits are a pid. Text with a ``/``, ending in ``.sock``, or naming a socket in the current
-    directory is a Unix socket's path. A ``,`` that starts no QEMU option belongs to the path. An
-    abstract socket (``unix:NAME,abstract=on``) has a path that starts with NUL, as in Python's
-    ``socket``. What fits no other form is taken for a name, so names may hold colons and spaces.
+    Only digits: a pid. Text with a ``/``, ending in ``.sock``, or naming a socket of the current
+    directory is a path of a Unix socket. A ``,`` that starts no QEMU option belongs to the path.
+    An abstract socket (``unix:NAME,abstract=on``) has a path that starts with NUL, as in Python's
+    ``socket``. Text of no other form is a name, so names may hold colons and spaces.
 
     Raises:
         UsageError: the text is empty, a port or pid is out of range, a path is too long for a Unix
-            socket, or it asks for a framing or transport that QMP clients do not speak.
+            socket, or it needs a framing or transport that QMP clients do not speak.
     """
     if not text.strip():
         raise UsageError("the target is empty", hint=_FORMS)
@@ -110,18 +110,18 @@ def split_options(text: str, implied: str = "") -> list[tuple[str, str]]:
 
 
 def is_on(value: str | None) -> bool:
-    """Tell whether QEMU reads an option's value as true (``qapi_bool_parse``)."""
+    """Return whether QEMU reads an option's value as true (``qapi_bool_parse``)."""
     return value in _ON
 
 
 def abstract_path(name: str, *, tight: bool) -> str:
-    """Return an abstract socket's path: NUL, the name, and NULs to the end unless ``tight``."""
+    """Return an abstract socket's path: NUL, the name, and NULs as padding unless ``tight``."""
     path = "\0" + name
     return path if tight else path + "\0" * (SUN_PATH_SIZE - len(os.fsencode(path)))
 
 
 def shown(text: str) -> str:
-    """Return ``text`` quoted for a message, with what would not print escaped."""
+    """Return ``text`` quoted for a message, with unprintable characters escaped."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f"'{plain}'"
 
@@ -132,7 +132,7 @@ def _first_of(text: str, stops: str, at: int) -> int:
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Return a value that starts at ``at``, and where its closing comma (or the end) is."""
+    """Return the value that starts at ``at``, and the index of the comma (or end) after it."""
     parts: list[str] = []
     while True:
         end = text.find(",", at)
@@ -168,7 +168,7 @@ def _tcp(place: str, text: str) -> Address:
 
 
 def _host_port(text: str) -> Address | None:
-    """Read ``HOST:PORT`` or ``[IPV6]:PORT``; None where the text has another shape."""
+    """Parse ``HOST:PORT`` or ``[IPV6]:PORT``; None for text of another form."""
     bracketed = re.fullmatch(r"\[([^\]]*:[^\]]*)\](?::(.*))?", text, re.DOTALL)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
@@ -195,7 +195,7 @@ def _port(digits: str, text: str) -> int:
 
 
 def _number(digits: str) -> int:
-    """Read digits; any number too large for a pid or port is as good as another."""
+    """Parse digits; a number too large for a pid or port may come out as another too large one."""
     return int(digits.lstrip("0")[:8] or "0")
 
 
@@ -225,7 +225,7 @@ def _check_encodable(text: str) -> None:
     try:
         os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise UsageError(f"{shown(text)} cannot be a path or a name here") from error
+        raise UsageError(f"{shown(text)} cannot be encoded as a path or a name") from error
     bare = text.removeprefix("unix:")
     if "\0" in (bare[1:].rstrip("\0") if bare.startswith("\0") else bare):
-        raise UsageError(f"{shown(text)} holds a NUL, which no path or name can")
+        raise UsageError(f"{shown(text)} holds a NUL, which no path or name may")

@@ -1,9 +1,9 @@
-"""What a QEMU command line says of its monitors, name and output files; no I/O.
+"""Parses a QEMU command line for its monitors, name and output files; no I/O.
 
-Source: ``system/vl.c`` (``lookup_opt``), ``monitor/monitor.c``, ``chardev/char.c`` and
-``qemu-options.hx``; the spellings were tried on QEMU 7.2, 10.0 and 11.1. None of them takes JSON
-for ``-chardev``, ``-mon`` or ``-name``; it is read here all the same where it names a socket.
-``-object monitor-qmp,chardev=ID`` is 11.1's, as text or JSON.
+Sources: ``system/vl.c`` (``lookup_opt``), ``monitor/monitor.c``, ``chardev/char.c`` and
+``qemu-options.hx``; checked on QEMU 7.2, 10.0 and 11.1. None of them accepts JSON for ``-chardev``,
+``-mon`` or ``-name``; it is parsed here nevertheless where it names a socket.
+``-object monitor-qmp,chardev=ID`` is new in 11.1, as text or JSON.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from qtctl.monitor.address import abstract_path, is_on, split_options, unix_addr
 
 
 class QemuOptions(NamedTuple):
-    """The parts of a QEMU command line that qtctl acts on; paths are as the guest spelled them.
+    """The options of a QEMU command line that qtctl uses; paths are as the guest spelled them.
 
-    ``addresses`` are where QMP listens in plain framing, in order; a wildcard host is given as the
-    loopback address. ``descriptors`` are listening QMP sockets that QEMU inherited (``fd=N``, as
-    libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items of the last ``-d``,
-    ``timestamps`` is ``-msg timestamp=on``, ``config_files`` are ``-readconfig``, which may name
-    further monitors.
+    ``addresses`` are those where QEMU serves QMP without telnet, WebSocket or TLS, in order; a
+    wildcard host is given as the loopback address. ``descriptors`` are listening QMP sockets that
+    QEMU inherited (``fd=N``, as libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items
+    of the last ``-d``, ``timestamps`` is ``-msg timestamp=on``, ``config_files`` are
+    ``-readconfig``, which may name further monitors.
     """
 
     addresses: tuple[Address, ...] = ()
@@ -46,7 +46,7 @@ _Pairs = dict[str, str]
 
 
 class _Reader:
-    """Collects options left to right; monitors are joined with their chardevs at the end."""
+    """Collects options from left to right; :func:`_options` joins monitors with their chardevs."""
 
     def __init__(self) -> None:
         self.chardevs: dict[str, _Pairs] = {}
@@ -102,10 +102,10 @@ class _Reader:
 
 
 def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
-    """Read a QEMU command line; ``argv[0]`` is the program. Never raises, whatever it holds.
+    """Parse a QEMU command line; ``argv[0]`` is the program. Never raises.
 
     An option may start with one dash or two. As in QEMU the last ``-D``, ``-d``, ``-trace file=``
-    and ``-name`` count; a QMP socket counts only where QEMU is the server.
+    and ``-name`` apply. A QMP socket is listed only where QEMU is the server.
     """
     reader = _Reader()
     handlers: dict[str, Callable[[str], None]] = {
@@ -136,7 +136,7 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
 
 
 _PLAIN = frozenset(("D", "d", "pidfile", "chroot", "runas"))
-# Options whose value may be any text at all, even one that looks like an option.
+# Options whose value may be any text, even one that looks like an option.
 _FREE_TEXT = frozenset(("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial"))
 
 
@@ -178,7 +178,7 @@ def _options(reader: _Reader) -> QemuOptions:
 
 
 def _serves_plain_qmp(pairs: _Pairs) -> bool:
-    """Tell whether a client that speaks bare QMP may connect: no telnet, WebSocket or TLS."""
+    """Return whether a plain QMP client can connect: no telnet, WebSocket or TLS."""
     framed = any(is_on(pairs.get(key)) for key in ("telnet", "tn3270", "websocket"))
     backend = pairs.get("backend", "socket")
     return (
@@ -207,7 +207,7 @@ def _address(pairs: _Pairs) -> Address | None:
 
 
 def _pairs(value: str, implied: str) -> _Pairs:
-    """Read ``key=value,...`` or a JSON object, whose innermost scalars become the values."""
+    """Parse ``key=value,...`` or a JSON object, whose innermost scalars become the values."""
     if not value.startswith("{"):
         return dict(split_options(value, implied))
     try:

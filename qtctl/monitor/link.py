@@ -1,7 +1,7 @@
-"""One QMP connection: every wait with a deadline, every failure with its root cause.
+"""One QMP connection: every wait has a deadline, every failure names its root cause.
 
-The only importer of ``qemu.qmp`` (checked with 0.0.6), which has no time-outs of its own, keeps an
-unbounded history of events and hides the cause of a broken link until the next ``disconnect()``.
+The only importer of ``qemu.qmp`` (checked with 0.0.6), which has no time-outs, keeps an unbounded
+history of events and hides the cause of a broken link until the next ``disconnect()``.
 Protocol: ``docs/interop/qmp-spec.rst`` of QEMU, checked on 7.2, 10.0, 10.2 and 11.1.
 """
 
@@ -39,98 +39,98 @@ from qtctl.monitor.news import LEFT
 COMMAND_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 STUCK_TIMEOUT_S = 0.5
-"""How long a command may take on a link where an earlier one went unanswered."""
+"""How long a command may take on a link where an earlier one got no reply."""
 _SHOWN_BYTES = 60
 
 _T = TypeVar("_T")
 
 
 class _NoCause(Exception):
-    """``disconnect`` told no cause."""
+    """``disconnect`` raised nothing, so the cause is not known."""
 
 
-class _Hearing(EventListener):
-    """Hands events on; the default listener would keep them all for ever."""
+class _EventForwarder(EventListener):
+    """Passes events to a callback; the default listener would keep them all for ever."""
 
-    def __init__(self, heard: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, on_event: Callable[[Mapping[str, Any]], None]) -> None:
         super().__init__()
         self.lender_left = False
-        self._heard = heard
+        self._on_event = on_event
 
     async def put(self, event: Message) -> None:
-        """Take an event; a lender's goodbye concerns this connection only."""
+        """Pass an event on; a lender's ``LEFT`` concerns this connection only."""
         if event.get("event") == LEFT:
             self.lender_left = True
         else:
-            self._heard(event)
+            self._on_event(event)
 
 
 class _Client(QMPClient):
-    """Makes no text of each message for its log: four fifths of the work of a long reply.
+    """A client that formats no message for a log, which is four fifths of the work of a long reply.
 
-    ``strays`` are replies so far that belong to no command, which the base class drops, and
-    ``stray`` tells of the last.
+    ``strays`` counts replies that belong to no command, which the base class drops; ``stray``
+    describes the last one.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.strays, self.stray = 0, ""
-        self._asked: set[object] = set()
+        self._sent_ids: set[object] = set()
 
     def _cb_inbound(self, msg: Message) -> Message:
         if "return" in msg or "error" in msg:
             number = msg.get("id")
-            if isinstance(number, str) and number in self._asked:
-                self._asked.discard(number)
+            if isinstance(number, str) and number in self._sent_ids:
+                self._sent_ids.discard(number)
             elif self.greeting is not None:
                 self.strays += 1
                 self.stray = f"with the id {number!r}" if "id" in msg else "without an id"
         return msg
 
     def _cb_outbound(self, msg: Message) -> Message:
-        self._asked.add(msg.get("id"))
+        self._sent_ids.add(msg.get("id"))
         return msg
 
 
 class Link:
     """One negotiated connection. Make it with :func:`negotiate`, end it with :meth:`close`.
 
-    ``timeout_cap_s`` is the longest that its next command may take.
+    ``timeout_cap_s`` is the most that its next command may take, in seconds.
     """
 
     def __init__(
-        self, address: Address, client: _Client, sock: socket.socket, hearing: _Hearing
+        self, address: Address, client: _Client, sock: socket.socket, events: _EventForwarder
     ) -> None:
         self.address = address
         self.timeout_cap_s = COMMAND_TIMEOUT_S
         self._client = client
         self._sock = sock
-        self._hearing = hearing
+        self._events = events
         self._stuck = False
         self._ending: asyncio.Task[BaseException] | None = None
 
     @property
     def lender_left(self) -> bool:
-        """Whether a lender at the other end has left in good order.
+        """Whether a lender at the other end announced that it leaves.
 
-        Then nothing that it left unanswered was begun.
+        Then it began none of the commands that it did not answer.
         """
-        return self._hearing.lender_left
+        return self._events.lender_left
 
     @property
     def greeted_version(self) -> Any:
-        """What the greeting says of QEMU's version."""
+        """The ``version`` member of QEMU's greeting."""
         greeting = self._client.greeting
         assert greeting is not None  # negotiated
         return greeting.QMP.version
 
     @property
     def up(self) -> bool:
-        """Whether it still stands."""
+        """Whether the connection is open."""
         return self._client.runstate.name == "RUNNING"
 
     async def wait_down(self) -> str:
-        """Wait until it stands no more and return the root cause in words."""
+        """Wait until the connection is down and return the root cause in words."""
         while self.up:
             await self._client.runstate_changed()
         return await self._root_cause(EOFError())
@@ -168,7 +168,7 @@ class Link:
             self.timeout_cap_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
             return call.result()
         call.cancel()
-        # Or a verb would wait for each of its commands again.
+        # Otherwise a verb would wait this long for each of its commands.
         self._stuck, self.timeout_cap_s = True, STUCK_TIMEOUT_S
         stray = self._client.stray if self._client.strays > strays else ""
         raise OutcomeUnknown(
@@ -179,32 +179,32 @@ class Link:
         )
 
     async def _root_cause(self, fallback: BaseException) -> str:
-        """Say why it is down."""
+        """Return the root cause of the end, in words."""
         cause = await self._ended()
         return _in_words(fallback if isinstance(cause, _NoCause) else cause)
 
     async def _ended(self) -> BaseException:
-        """End it, once for all that ask: ``disconnect`` tells the first caller alone why.
+        """Disconnect once, and return the cause to all callers.
 
-        Two that overlap would fail each other.
+        ``disconnect`` raises the cause to its first caller alone, and overlapping calls fail.
         """
         if self._ending is None:
             self._ending = asyncio.ensure_future(self._disconnect())
         return await asyncio.shield(self._ending)
 
     async def _disconnect(self) -> BaseException:
-        """Have the client end within a second; return why it had to, or :class:`_NoCause`."""
+        """Disconnect within a second; return the exception that broke the link, or `_NoCause`."""
         task = asyncio.ensure_future(self._client.disconnect())
         await asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S)
         if not task.done():
-            task.cancel()  # which it may take its time to obey
+            task.cancel()  # which may take a while
             return TimeoutError()
         if task.cancelled():
             return asyncio.CancelledError()
         return task.exception() or _NoCause()
 
     async def close(self) -> None:
-        """Hang up within two seconds; never raises, events that are on stay on."""
+        """Close the connection within two seconds; never raises, events that are on stay on."""
         if not self._stuck:
             await self._ended()
         with contextlib.suppress(OSError):
@@ -217,23 +217,23 @@ class Link:
 async def negotiate(
     address: Address,
     sock: socket.socket,
-    heard: Callable[[Mapping[str, Any]], None],
+    on_event: Callable[[Mapping[str, Any]], None],
     *,
     timeout_s: float,
 ) -> Link:
-    """Wait for the greeting, negotiate, and return the connection; ``heard`` gets its events.
+    """Wait for the greeting, negotiate, and return the link; ``on_event`` gets its events.
 
-    The socket is closed where this fails.
+    The socket is closed on failure.
 
     Raises:
         MonitorBusy: no greeting came, as from QEMU while another client is connected.
         ConnectionFailed: what listens does not speak QMP.
     """
     client = _Client("qtctl")
-    hearing = _Hearing(heard)
-    unbounded, client.events = client.events, hearing
+    forwarder = _EventForwarder(on_event)
+    unbounded, client.events = client.events, forwarder
     client.remove_listener(unbounded)
-    client.register_listener(hearing)
+    client.register_listener(forwarder)
     session = asyncio.ensure_future(client.connect(sock))
     try:
         done, _ = await asyncio.wait({session}, timeout=timeout_s)
@@ -244,7 +244,7 @@ async def negotiate(
         with _connect_errors(address):
             session.result()
     except BaseException:
-        # Let connect() find the end itself: one that is cancelled leaves errors to nobody.
+        # Let connect() notice the end: when it is cancelled, its errors are never retrieved.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
         await asyncio.wait({session}, timeout=CLOSE_TIMEOUT_S)
@@ -254,12 +254,12 @@ async def negotiate(
             session.exception()
         sock.close()
         raise
-    return Link(address, client, sock, hearing)
+    return Link(address, client, sock, forwarder)
 
 
 @contextlib.contextmanager
 def _connect_errors(address: Address) -> Iterator[None]:
-    """Turn what ``QMPClient.connect`` raises into a :class:`ConnectionFailed` with its cause."""
+    """Wrap exceptions of ``QMPClient.connect`` as :class:`ConnectionFailed` with their cause."""
     try:
         yield
     except QtctlError:

@@ -1,9 +1,9 @@
-"""QMP requests of clients: cut from their stream where QEMU would, and read as strictly as it does.
+"""QMP requests of a lender's clients, split and parsed as strictly as QEMU does; QEMU's replies.
 
 Source: ``qobject/json-streamer.c``, ``json-lexer.c`` and ``json-parser.c`` of QEMU 7.2. Messages
-need no newline between them, strings may stand in single quotes, and of what is no JSON every piece
-gets its own error. QEMU answers such a piece without an id, so it must never see one: nobody could
-tell whom that answer is for.
+need no newline between them, strings may be in single quotes, and each token of invalid JSON gets
+an error. QEMU sends such an error without an id, so invalid JSON must never reach it: the lender
+could not assign the error to a client.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple, NoReturn
 
 LIMIT_BYTES = 16 << 20
-"""The longest request; QEMU takes 64 MiB and never needs one."""
+"""The longest request; QEMU accepts 64 MiB, but no command needs that much."""
 _MAX_NESTING = 1024
 _MAX_STRAY_BYTES = 1 << 16
 
@@ -28,7 +28,7 @@ _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'""", re.DOTALL)
 
 
 class BadRequest(Exception):
-    """A request that QEMU would refuse, in these words."""
+    """A request that QEMU would refuse; the text is QEMU's, ``kind`` its error class."""
 
     def __init__(self, description: str, kind: str = "GenericError") -> None:
         super().__init__(description)
@@ -36,7 +36,7 @@ class BadRequest(Exception):
 
 
 class Splitter:
-    """Cuts a stream of bytes into messages; those over a limit come as the error they deserve."""
+    """Splits a byte stream into messages; one over a limit is yielded as its error."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -46,7 +46,7 @@ class Splitter:
         self._at = self._braces = self._brackets = self._quote = 0
 
     def feed(self, data: bytes) -> Iterator[bytes | BadRequest]:
-        """Take bytes and yield whole messages, which may still be no JSON."""
+        """Append bytes and yield whole messages, which may be invalid JSON."""
         self._data += data
         while self._data:
             try:
@@ -65,7 +65,7 @@ class Splitter:
                 yield message
 
     def _end(self) -> int | None:
-        """Find where the first message ends, going on where the last look stopped."""
+        """Return the end of the first message, None if incomplete; resume where it stopped."""
         data = self._data
         if self._at == 0:
             self._at = len(data) - len(data.lstrip())
@@ -79,7 +79,7 @@ class Splitter:
                 return end
             if self._at > LIMIT_BYTES:
                 raise BadRequest("JSON token size limit exceeded")
-            if self._waits:
+            if self._needs_more:
                 break
         return None
 
@@ -88,18 +88,18 @@ class Splitter:
         if found is None:
             return self._at + 1
         if found.end() == len(self._data) and len(found[0]) < _MAX_STRAY_BYTES:
-            self._at = 0  # more of it may come
+            self._at = 0  # the rest of it may follow
             return None
         return found.end()
 
     @property
-    def _waits(self) -> bool:
+    def _needs_more(self) -> bool:
         return self._at >= len(self._data) or (
             bool(self._quote) and self._at == len(self._data) - 1 and self._data[-1] == 0x5C
         )
 
     def _leave_string(self) -> int | None:
-        """Go to the end of the string; return the message's end where it ends with that."""
+        """Skip to the end of the string; return the message's end where the string ends it."""
         data = self._data
         found = _IN_STRING[self._quote].search(data, self._at)
         if found is None:
@@ -147,25 +147,25 @@ class Request(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether it has the form of a command; QEMU refuses another before it looks further."""
+        """Whether it has the form of a command; QEMU refuses any other at once."""
         known = not self.members.keys() - {"execute", "arguments", "id"}
         return known and isinstance(self.members.get("arguments", {}), dict)
 
     def under(self, number: int) -> bytes:
-        """Return it with another id, as one line for QEMU."""
+        """Return it under the lender's id, as one line for QEMU."""
         members = {**self.members, "id": f"{ID_PREFIX}{number}"}
         return json.dumps(members).encode() + b"\n"
 
 
 ID_PREFIX = "qtctl-"
-"""What the ids begin with that requests get on their way to QEMU."""
+"""Prefix of the ids under which requests are forwarded to QEMU."""
 
 
 def read_request(message: bytes) -> Request:
-    """Read one message.
+    """Parse one message.
 
     Raises:
-        BadRequest: QEMU would answer it with an error that has no id.
+        BadRequest: QEMU would send an error without an id for it.
     """
     try:
         text = message.decode()
@@ -234,9 +234,9 @@ _BEHIND_BYTES = len(', "id": ""}\r\n') + len(ID_PREFIX) + 20
 
 
 class Reply(NamedTuple):
-    """A reply of QEMU's to request ``number``; ``head`` and ``tail`` are what its id stood between.
+    """QEMU's reply to request ``number``; ``head`` and ``tail`` are the bytes around its id.
 
-    A reply may have a megabyte: it is not parsed where the id stands first or last, as in QEMU's.
+    A reply may have a megabyte: it is not parsed where the id comes first or last, as QEMU puts it.
     """
 
     number: int
@@ -245,11 +245,11 @@ class Reply(NamedTuple):
 
     @property
     def returned(self) -> bool:
-        """Whether it says that the command was done."""
+        """Whether the command succeeded."""
         return self.head.startswith(b'{"return"') or self.tail.startswith(b'"return"')
 
     def to(self, tag: bytes | None) -> bytes:
-        """Return it with the id that the client gave, if any."""
+        """Return it under the id that the client gave, if any."""
         if tag is None:
             return self.head + self.tail
         opened = self.head == b"{"
@@ -258,10 +258,10 @@ class Reply(NamedTuple):
 
 
 def read_reply(line: bytes) -> Reply | dict[str, Any]:
-    """Return a reply of QEMU's to a request of ours, or else the object that the line holds.
+    """Parse a line of QEMU's: a reply to a forwarded request, or any other object.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: the line is no JSON object.
         RecursionError: it is nested too deeply.
     """
     if found := _BEFORE.match(line):

@@ -1,4 +1,4 @@
-"""Opening stream sockets within a deadline, and who is at the other end (unix(7))."""
+"""Opens stream sockets within a deadline, and reads the credentials of the peer (unix(7))."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qtctl.errors import ConnectionFailed, MonitorBusy
 from qtctl.model import Address
 from qtctl.monitor.networks import socket_in
 
-_QUEUE_POLL_S = 0.02
+_BACKLOG_POLL_S = 0.02
 
 
 async def open_socket(
     address: Address, timeout_s: float, network: int | None = None
 ) -> socket.socket:
-    """Connect, and return a socket that does not block.
+    """Connect, and return a non-blocking socket.
 
     ``network`` is a descriptor of the network namespace to connect in, where it is not ours.
 
     Raises:
-        MonitorBusy: the listener's queue of clients stayed full.
-        ConnectionFailed: nobody listens there, or not within ``timeout_s``.
+        MonitorBusy: the listener's backlog stayed full.
+        ConnectionFailed: nobody listens there, or did not accept within ``timeout_s``.
         EntryRefused: this process may not enter ``network``.
     """
     try:
@@ -55,7 +55,7 @@ def _new_socket(family: int, network: int | None) -> socket.socket:
 
 
 async def _open_unix(path: str, timeout_s: float, network: int | None) -> socket.socket:
-    """Connect; a full queue of clients is waited for, which takes no place in it."""
+    """Connect; while the listener's backlog is full, try again until the deadline."""
     deadline = time.monotonic() + timeout_s
     sock = _new_socket(socket.AF_UNIX, network)
     try:
@@ -65,7 +65,7 @@ async def _open_unix(path: str, timeout_s: float, network: int | None) -> socket
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise
-                await asyncio.sleep(_QUEUE_POLL_S)
+                await asyncio.sleep(_BACKLOG_POLL_S)
             else:
                 return sock
     except BaseException:
@@ -95,7 +95,7 @@ async def _open_tcp(address: Address, timeout_s: float, network: int | None) -> 
 
 def _why_not(error: OSError, path: str | None) -> str:
     match error.errno:
-        case errno.ECONNREFUSED if path is not None and _is_no_socket(path):
+        case errno.ECONNREFUSED if path is not None and _is_not_socket(path):
             return "not a socket"  # the kernel refuses a plain file as it does a dead socket
         case errno.ENOENT:
             return "no such socket"
@@ -111,23 +111,23 @@ def _why_not(error: OSError, path: str | None) -> str:
             return error.strerror or str(error)
 
 
-def _is_no_socket(path: str) -> bool:
+def _is_not_socket(path: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return not stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - no import of pathlib
     return False
 
 
 class Peer(NamedTuple):
-    """The process at the other end of a Unix socket; None where the kernel does not tell."""
+    """Credentials of the process at the other end of a Unix socket; None where unknown."""
 
     pid: int | None
     uid: int | None
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Return who listens, or who connected (``SO_PEERCRED``); nobody known for TCP.
+    """Return the process that listens, or that connected (``SO_PEERCRED``); unknown for TCP.
 
-    A process that lies in another pid namespace has pid None.
+    A process in another pid namespace has pid None.
     """
     if sock.family != socket.AF_UNIX:
         return Peer(None, None)

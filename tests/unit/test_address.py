@@ -86,7 +86,7 @@ def test_every_form(text: str, expected: Address | int | str) -> None:
         ("ws://localhost:4444", "not plain QMP"),
         ("unix:/p,websocket=on", "not plain QMP"),
         ("/run/\0", "NUL"),
-        ("vm\udc00\ud800", "cannot be a path"),
+        ("vm\udc00\ud800", "cannot be encoded"),
     ],
 )
 def test_every_refusal_says_why(text: str, reason: str) -> None:
