@@ -1,4 +1,4 @@
-"""Switch QEMU's trace events on a running guest and read what they say.
+"""Switch QEMU's trace events on a running guest and read their records.
 
     async with qtctl.attach("unix:/run/vm.sock") as guest:
         async with guest.follow("virtio_blk_*", where="nsectors > 8") as stream:
@@ -111,7 +111,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: `qtctl enable` must not wait for NumPy.
+    # Imported on first use: `qtctl enable` must not load NumPy.
     if name in _LAZY:
         import importlib
 

@@ -26,10 +26,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one qtctl command and return its exit code; print errors as one sentence on stderr."""
+    """Run one qtctl command and return its exit code; report errors on stderr."""
     _prepare_outputs()
-    # Garbage collection would look through everything that is imported, several times on the way
-    # and again at exit: a sixth of the time that a control verb takes.
+    # The garbage collector would scan all imported objects several times, and again at exit: a
+    # sixth of the time that a control verb takes.
     gc.disable()
     atexit.register(gc.freeze)
     try:
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     try:
-        row, options = parse(words, COMMANDS, VERSION, alone=_alone())
+        row, options = parse(words, COMMANDS, VERSION, alone=_default_verb())
     except QtctlError as error:
         return _fail(error)
     except SystemExit as done:
         return int(done.code or 0)
-    # Imported late: --help and --version do not need it.
+    # Imported late: --help and --version need neither.
     import asyncio
 
     from qtctl.commands.context import Context
@@ -86,7 +86,7 @@ def _fail(error: QtctlError) -> int:
 
 
 async def _run(row: Command, options: Options, context: Context) -> int:
-    """Run a verb; the first signal stops it, the third one exits at once."""
+    """Run a verb; the first signal stops it, a third one ends the process at once."""
     import asyncio
 
     task = asyncio.ensure_future(row.run(context, options))
@@ -98,7 +98,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
             return
         caught.append(number)
         if len(caught) == 2:
-            context.complain("restoring the guest; once more to leave that to the next run")
+            context.complain("restoring the guest; interrupt again to leave that to the next run")
         elif len(caught) > 2:
             os._exit(128 + number)
         elif context.stops:
@@ -107,7 +107,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
             task.cancel()
 
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_unretrieved)
+    loop.set_exception_handler(_on_loop_error)
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     try:
@@ -120,22 +120,22 @@ async def _run(row: Command, options: Options, context: Context) -> int:
     return 128 + caught[0] if caught and code == 0 else code
 
 
-def _alone() -> str:
-    """Return the verb of a call without one: the prompt on a terminal, else none."""
+def _default_verb() -> str:
+    """Return the verb of a call that names none: the prompt on a terminal, else none."""
     return "repl" if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() else ""
 
 
-def _on_unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Ignore unretrieved errors of a broken link, which qemu.qmp (0.0.6) leaves when cancelled.
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Ignore a broken link that qemu.qmp (0.0.6) reports to the loop where a task was cancelled.
 
-    The user of the link got the error, too.
+    The command that used the link has reported it.
     """
     if not isinstance(context.get("exception"), EOFError | ConnectionError):
         loop.default_exception_handler(context)
 
 
 def _closed_pipe() -> int:
-    """Handle a reader that closed our stdout: return 0, and make later flushes succeed."""
+    """End quietly after the reader of our output has left; return exit code 0."""
     _abandon(sys.stdout)
     return 0
 
@@ -146,8 +146,8 @@ def _abandon(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def _settle_stderr() -> None:
-    """Drop what stderr does not take: the interpreter would exit with code 120 otherwise."""
+def _flush_stderr() -> None:
+    """Flush stderr, or drop what it does not accept: the interpreter would exit with code 120."""
     try:
         sys.stderr.flush()
     except (OSError, ValueError):
@@ -156,8 +156,8 @@ def _settle_stderr() -> None:
 
 
 def _prepare_outputs() -> None:
-    """Make stdout and stderr usable if the caller closed them, and in any locale."""
-    atexit.register(_settle_stderr)
+    """Make stdout and stderr usable, also where the caller closed them, in any locale."""
+    atexit.register(_flush_stderr)
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:

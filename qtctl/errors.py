@@ -1,15 +1,15 @@
-"""Every error qtctl raises, with its exit code and the next thing to try.
+"""Every error that qtctl raises, with its exit code.
 
 QtctlError                      exit code
- +-- UsageError                 2    a pattern, filter, option or target that cannot be right
- |    +-- TooBroad              2    more than half of the guest's events, and nobody agreed to it
- +-- NothingMatched             3    no event of the guest has such a name
+ +-- UsageError                 2    an invalid pattern, filter, option or target
+ |    +-- TooBroad              2    more than half of the guest's events, without confirmation
+ +-- NothingMatched             3    no event of the guest has that name
  +-- ConnectionFailed           4    no monitor could be reached
  |    +-- MonitorBusy           4    another client holds the monitor
- +-- LinkLost                   5    the monitor went away in mid-session
- +-- OutcomeUnknown             5    a command was sent and no answer came: it may yet be applied
- +-- DataLost                   6    records were lost and --strict asked to be told
- +-- TimedOut                   124  what was waited for did not happen
+ +-- LinkLost                   5    the connection broke in mid-session
+ +-- OutcomeUnknown             5    a command got no reply: QEMU may still apply it
+ +-- DataLost                   6    records were lost, with --strict
+ +-- TimedOut                   124  the awaited event did not happen
  +-- Refused                    1    QEMU answered with an error
  +-- Unsupported                1    this QEMU, machine or build cannot do it
  +-- LeaseError                 1    the lease journal cannot be written or read
@@ -19,9 +19,9 @@ from __future__ import annotations
 
 
 class QtctlError(Exception):
-    """An error worded for people: what, on which target, and what to try next.
+    """An error for users: its message names the target and what was tried.
 
-    ``hint`` is one line that names the next thing to try, or an empty string.
+    ``hint`` is what to do next, a command mostly, in one line; it may be empty.
     """
 
     exit_code = 1
@@ -36,7 +36,7 @@ class QtctlError(Exception):
 
 
 class UsageError(QtctlError):
-    """The call cannot be right, whatever the guest says; nothing was sent to it."""
+    """The call is invalid for any guest; nothing was sent to it."""
 
     exit_code = 2
 
@@ -46,7 +46,7 @@ class TooBroad(UsageError):
 
 
 class NothingMatched(QtctlError):
-    """No event of the guest has such a name; nothing was switched."""
+    """No event of the guest has that name; nothing was switched."""
 
     exit_code = 3
 
@@ -58,39 +58,39 @@ class ConnectionFailed(QtctlError):
 
 
 class MonitorBusy(ConnectionFailed):
-    """The monitor is alive but serves another client; the guest was not touched."""
+    """The monitor serves another client, or does not answer; the guest was not touched."""
 
 
 class LinkLost(QtctlError):
-    """The monitor went away in mid-session; leases stay in the journal for the next run."""
+    """The connection broke in mid-session; leases stay in the journal for the next run."""
 
     exit_code = 5
 
 
 class OutcomeUnknown(QtctlError):
-    """A command was sent and no answer came in time; QEMU may apply it later."""
+    """A command was sent and got no reply in time; QEMU may apply it later."""
 
     exit_code = 5
 
 
 def unexpected(error: Exception) -> QtctlError:
-    """Return what tells people of an exception that no one worded for them."""
+    """Wrap an unexpected exception as a QtctlError."""
     if isinstance(error, OSError):
         return QtctlError(error.strerror or str(error))
     return QtctlError(
         f"this is a bug in qtctl: {type(error).__name__}: {error}",
-        hint="the same with -v, and report what it prints",
+        hint="run it again with -v, and report the traceback",
     )
 
 
 class DataLost(QtctlError):
-    """Records were lost, each loss already reported at its place."""
+    """Records were lost; each loss was reported at its place in the stream."""
 
     exit_code = 6
 
 
 class TimedOut(QtctlError):
-    """What was waited for did not happen in time."""
+    """The awaited event did not happen in time."""
 
     exit_code = 124
 
@@ -100,7 +100,7 @@ class Refused(QtctlError):
 
 
 class Unsupported(QtctlError):
-    """This QEMU, kernel or build cannot do what was asked."""
+    """This QEMU, kernel or build lacks what the call needs."""
 
 
 class LeaseError(QtctlError):

@@ -1,4 +1,4 @@
-"""Where things of the user's own go, and how they are written there."""
+"""The user's run-time folder, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = ["runtime_folder", "write_whole"]
 
 
 def runtime_folder() -> Path | None:
-    """Return ``$XDG_RUNTIME_DIR``, or what systemd makes it where it is not told, or None.
+    """Return ``$XDG_RUNTIME_DIR``, else systemd's folder ``/run/user/UID`` if it exists, else None.
 
-    The second is for a shell that came by su or cron. platformdirs would invent a folder, with a
-    warning. Source: pam_systemd(8).
+    The variable is unset under su and cron. platformdirs would invent a folder and warn. Source:
+    pam_systemd(8).
     """
-    if told := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(told)
+    if named := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(named)
     made = Path(f"/run/user/{os.getuid()}")
     return made if made.is_dir() else None
 
 
 def write_whole(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file whole or not at all: a full disk leaves no half, and what was there before.
+    """Write a file atomically: on an error, as on a full disk, the old file stays.
 
     Raises:
-        FileExistsError: it is there, and ``replace`` is false.
+        FileExistsError: the file exists, and ``replace`` is false.
         OSError: it cannot be written.
     """
     fresh = path.with_name(f"{path.name}.{os.getpid()}")

@@ -1,6 +1,7 @@
-"""Manual pages from the command table: ``python -m qtctl.manual FOLDER``.
+"""Generates manual pages from the command table: ``python -m qtctl.manual FOLDER``.
 
-``qtctl.1`` is the overview, ``qtctl-VERB.1`` describes a verb (man(7), for groff and mandoc).
+``qtctl.1`` is the overview, ``qtctl-VERB.1`` describes one verb. Format: man(7), for groff and
+mandoc.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from qtctl.commands.registry import COMMANDS, Arg, Command, CommandTable
 from qtctl.errors import UsageError
 from qtctl.version import VERSION
 
-_SUMMARY = "switch QEMU's trace events on a running guest and watch what they say"
+_SUMMARY = "switch QEMU's trace events on a running guest and show their records"
 _WIDTH = 78
 _MARKS = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 _ENVIRONMENT = (
-    ("QTCTL_TARGET, QMP_SOCKET", "the guest, where -t does not say which"),
-    ("NO_COLOR, TERM=dumb", "no colour, unless --color says so"),
-    ("XDG_STATE_HOME", "where leases are kept, to give a guest back after a crash"),
-    ("XDG_RUNTIME_DIR, XDG_CACHE_HOME", "where spools are made, and seen events are kept"),
-    ("XDG_CONFIG_HOME", "where your own event sets lie, in qtctl/sets/NAME.events"),
+    ("QTCTL_TARGET, QMP_SOCKET", "the guest, without -t"),
+    ("NO_COLOR, TERM=dumb", "no colour, unless --color is given"),
+    ("XDG_STATE_HOME", "the folder of leases, which restore a guest after a crash"),
+    ("XDG_RUNTIME_DIR, XDG_CACHE_HOME", "the folders of spools and of event names seen before"),
+    ("XDG_CONFIG_HOME", "the folder of your event sets: qtctl/sets/NAME.events"),
 )
 
 
 def pages(table: CommandTable, version: str, date: str) -> dict[str, str]:
-    """Return all pages by file name; ``date`` is shown in the footer (2026-11-23)."""
+    """Return the text of every page by file name; ``date`` is in the footer (2026-11-23)."""
     found = {"qtctl.1": _main_page(table, version, date)}
     for row in table.rows.values():
         found[f"qtctl-{row.name}.1"] = _verb_page(row, version, date)
@@ -46,8 +47,9 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
         "[\\fIoptions\\fR] \\fIverb\\fR ...",
         ".SH DESCRIPTION",
         *_filled(
-            "qtctl speaks QMP to a running QEMU: it switches trace events, reads their records "
-            "from whichever trace backend that QEMU was built with, and restores everything."
+            "qtctl connects to a running QEMU over QMP: it enables trace events, reads their "
+            "records from the trace backend that QEMU was built with, and restores every event "
+            "on exit."
         ),
         ".PP",
         *_filled(TARGETS),
@@ -106,7 +108,7 @@ def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
 
 
 def _value(one: Arg) -> str:
-    """Return the placeholder of an argument's value, empty if it takes none."""
+    """Return the placeholder of an argument's value; empty where it takes none."""
     if not one.takes_value:
         return ""
     choices = one.options.get("choices")
@@ -123,7 +125,7 @@ def _usage(one: Arg) -> str:
 
 
 def _filled(text: str) -> Iterator[str]:
-    """Yield the paragraphs of ``text``; indented ones are kept as they are."""
+    """Yield paragraphs, divided by blank lines in ``text``; indented ones are not wrapped."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip("\n"))):
         if number:
             yield ".PP"
@@ -137,7 +139,7 @@ def _filled(text: str) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    """Return ``text`` escaped for roff."""
+    """Escape ``text`` so that roff prints it literally."""
     escaped = "".join(_MARKS.get(char, char) for char in text)
     return f"\\&{escaped}" if escaped.startswith(".") else escaped
 
@@ -149,7 +151,7 @@ def main(argv: Sequence[str]) -> None:
         UsageError: no folder is named.
     """
     if len(argv) != 1:
-        raise UsageError("the folder for the pages is needed", hint="./dev man")
+        raise UsageError("no folder for the pages is named", hint="./dev man")
     folder = Path(argv[0])
     folder.mkdir(parents=True, exist_ok=True)
     built = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))

@@ -1,4 +1,4 @@
-"""Frozen types that the control plane and the data plane share. No I/O, quick to import."""
+"""Immutable types that the control plane and the data plane share. No I/O, quick to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 
 class EventState(StrEnum):
-    """State of a trace event, as QMP spells it (``qapi/trace.json``, QEMU 7.2 to 11.1)."""
+    """State of a trace event, by QMP's names (``qapi/trace.json``, QEMU 7.2 to 11.1)."""
 
     ENABLED = "enabled"
     DISABLED = "disabled"
@@ -54,7 +54,7 @@ Backend.NOP = Backend("nop")
 
 
 class Clock(StrEnum):
-    """What ``time_ns`` counts from: Unix time, boot, or when qtctl read the record."""
+    """Clock of ``time_ns``: Unix time, time since boot, or Unix time when qtctl read the record."""
 
     REALTIME = "realtime"
     MONOTONIC = "monotonic"
@@ -62,7 +62,7 @@ class Clock(StrEnum):
 
 
 class Kind(StrEnum):
-    """How an argument is carried: a whole number, an address, or text."""
+    """Kind of an argument: a whole number, an address, or text."""
 
     INTEGER = "integer"
     POINTER = "pointer"
@@ -73,7 +73,7 @@ class Argument(NamedTuple):
     """One argument of a declaration.
 
     ``ctype`` is the C type as declared; ``bits`` is its width on a 64-bit host (8 to 64, 64 for
-    types that are not known); ``signed`` tells how the number is read.
+    unknown types); ``signed`` is whether it is a signed number.
     """
 
     name: str
@@ -107,16 +107,16 @@ class GuestEvent(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A note that somebody put into the stream. ``time_ns``: Unix time."""
+    """A user's note in the stream. ``time_ns``: Unix time."""
 
     text: str
     time_ns: int
 
 
 class Control(NamedTuple):
-    """A switch that was made: ``action`` is enable or disable. ``time_ns``: Unix time.
+    """Events were switched: ``action`` is enable or disable. ``time_ns``: Unix time.
 
-    ``pid`` is the qtctl that made it; 0 where that is not known.
+    ``pid`` is the qtctl that switched them; 0 where that is not known.
     """
 
     action: str
@@ -127,21 +127,21 @@ class Control(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """What may be said in a second: so many events, and so many bytes of them."""
+    """Upper limit of a stream: events a second, and bytes of their records a second."""
 
     per_s: float = math.inf
     bytes_per_s: float = math.inf
 
     def __str__(self) -> str:
-        """Return it as ``--guard`` takes it."""
+        """Return the limit in the form that ``--guard`` takes."""
         return f"{self.per_s:.0f}" if self.per_s < math.inf else f"{self.bytes_per_s:.0f}B"
 
 
 class Flood(NamedTuple):
-    """More events a second than anybody wants: ``per_s`` of them, and the ``loudest`` with theirs.
+    """A stream exceeds its :class:`Budget`: ``per_s`` events a second, by name in ``loudest``.
 
-    ``bytes_per_s`` are those of the records, as the backend wrote them. ``patterns`` would quiet
-    enough of them; ``guarded``: they are being switched off for that. ``time_ns``: Unix time.
+    ``bytes_per_s`` is the size of their records, as the backend wrote them. Disabling ``patterns``
+    would suffice; ``guarded``: qtctl is disabling them. ``time_ns``: Unix time.
     """
 
     per_s: int
@@ -153,7 +153,7 @@ class Flood(NamedTuple):
 
 
 News: TypeAlias = GuestEvent | Mark | Control | Flood
-"""What a stream tells beside records."""
+"""Items of a stream that are no records."""
 
 
 class Address(NamedTuple):
@@ -172,7 +172,7 @@ class Address(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A process that has a monitor's one connection. ``pid`` is None where it cannot be known."""
+    """A process that holds a monitor's only connection; ``pid`` is None where it is not visible."""
 
     pid: int | None
     name: str
@@ -182,12 +182,12 @@ class Holder(NamedTuple):
 
 
 class Guest(NamedTuple):
-    """One running QEMU process, from what the kernel tells of it; its monitor was not touched.
+    """One running QEMU process, as the kernel shows it; its monitor was not touched.
 
     ``started`` is the start time in clock ticks since boot (field 22 of ``/proc/PID/stat``), which
-    with the pid names the process even after the pid is reused. ``root`` is the prefix under which
-    this process sees the guest's files (``/proc/PID/root`` in a container, else empty).
-    ``version`` is the first word of QEMU's own version text, or None where it cannot be read.
+    with the pid identifies the process even after the pid is reused. ``root`` is the prefix under
+    which this process sees the guest's files (``/proc/PID/root`` in a container, else empty).
+    ``version`` is the first word of the version text in QEMU's binary, or None where unreadable.
     """
 
     pid: int

@@ -1,6 +1,6 @@
-"""The verbs: the name, summary and module of each.
+"""The table of verbs: name, summary, and the module that declares each.
 
-A verb's module is imported only when the verb is run or its help is printed.
+A verb's module is imported only when the verb runs or its help is shown.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple
 
 
 class Verb(NamedTuple):
-    """A row of the list of verbs; ``module`` declares the verb with ``@command``.
+    """A row of the table of verbs; ``module`` declares the verb with ``@command``.
 
-    ``console`` is its role in a console. ``watch``: without arguments it prints what is on, and the
-    console runs it by itself. ``enables``: the console starts the watch before it. ``absent``: a
-    console does not have it.
+    ``console`` is its role in a console. ``watch``: without arguments it prints the records of all
+    enabled events, and the console starts it unasked. ``enables``: the console starts the watch
+    before it. ``absent``: a console does not have it.
     """
 
     name: str
@@ -27,19 +27,19 @@ VERBS = (
     Verb("info", "typed arguments, format and state of an event", "qtctl.commands.info"),
     Verb(
         "enable",
-        "switch events on until they are changed again",
+        "enable events until they are changed again",
         "qtctl.commands.enable",
         "enables",
     ),
-    Verb("disable", "switch events off until they are changed again", "qtctl.commands.enable"),
+    Verb("disable", "disable events until they are changed again", "qtctl.commands.enable"),
     Verb(
         "restore",
-        "put back every event and log target that qtctl changed",
+        "restore every event and log target that qtctl changed",
         "qtctl.commands.restore",
     ),
     Verb(
         "tail",
-        "switch events on, print their records, restore on exit",
+        "enable events, print their records, restore on exit",
         "qtctl.commands.tail",
         "watch",
     ),
@@ -61,26 +61,26 @@ VERBS = (
     Verb("status", "what is on, who has leases, where output goes", "qtctl.commands.status"),
     Verb(
         "doctor",
-        "find out what stops tracing, with the command that mends it",
+        "find what stops tracing, and the command that fixes it",
         "qtctl.commands.doctor",
     ),
     Verb(
         "latency",
-        "how long it takes from one event to another: percentiles and a histogram",
+        "time from one event to another: percentiles and a histogram",
         "qtctl.commands.latency",
     ),
     Verb(
         "record",
-        "write the records of events to a file, to replay, query or export",
+        "write records to a file, to replay, query or export",
         "qtctl.commands.record",
     ),
-    Verb("on", "do something when something happens: on WHEN do ACTION", "qtctl.commands.on"),
+    Verb("on", "run an action when an event happens: on WHEN do ACTION", "qtctl.commands.on"),
     Verb(
         "probe",
-        "a price list: the records an event would log, before you switch it on",
+        "measure how many records each event writes, before you enable it",
         "qtctl.commands.probe",
     ),
-    Verb("query", "ask files of records in SQL: each event is a table", "qtctl.commands.query"),
+    Verb("query", "query files of records in SQL: each event is a table", "qtctl.commands.query"),
     Verb("hmp", "run one line of QEMU's human monitor", "qtctl.commands.hmp"),
     Verb("qmp", "send one QMP command and print its value", "qtctl.commands.qmp"),
     Verb(
@@ -99,7 +99,7 @@ VERBS = (
         "qtctl.commands.mark",
     ),
     Verb("completion", "print the completion script of a shell", "qtctl.commands.completion"),
-    Verb("top", "live rates: which events come how often, by thread or argument", "qtctl.ui.top"),
+    Verb("top", "live rates of events, by thread or argument", "qtctl.ui.top"),
     Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
     Verb(
         "repl",
@@ -111,9 +111,9 @@ VERBS = (
 """The verbs of the command line, in the order of its help."""
 
 CONSOLE_VERBS = (
-    Verb("help", "list the verbs and keys, or tell of one verb", "qtctl.ui.console_verbs"),
-    Verb("jobs", "list what runs in the background", "qtctl.ui.console_verbs"),
-    Verb("stop", "stop a job: the newest, or the one of a number", "qtctl.ui.console_verbs"),
-    Verb("quit", "leave, and put back what this prompt switched", "qtctl.ui.console_verbs"),
+    Verb("help", "list the verbs and keys, or describe one verb", "qtctl.ui.console_verbs"),
+    Verb("jobs", "list the jobs in the background", "qtctl.ui.console_verbs"),
+    Verb("stop", "stop a job: the newest, or the one with a number", "qtctl.ui.console_verbs"),
+    Verb("quit", "leave, and restore what this prompt switched", "qtctl.ui.console_verbs"),
 )
 """The verbs that only a console has."""

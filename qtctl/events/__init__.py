@@ -1,1 +1,1 @@
-"""Trace events by name: patterns, declarations, sets, and the leases that give them back."""
+"""Trace events: their declarations and states, and the patterns and sets that select them."""

@@ -1,7 +1,7 @@
-"""Read ``trace-events-all``: what every trace event is called, carries and prints.
+"""Parses ``trace-events-all``: name, arguments and format of every trace event.
 
 Source: QEMU's docs/devel/tracing.rst and scripts/tracetool; checked on the whole files of QEMU
-7.2, 10.2 and 11.1. Pure text to frozen values; quick, since control verbs use it too.
+7.2, 10.2 and 11.1. Does no I/O, and is quick, since control verbs use it too.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ _NAMED = {
 }
 _BASE_WORDS = frozenset({"unsigned", "signed", "char", "short", "int", "long"})
 _QUALIFIERS = frozenset({"const", "volatile", "restrict", "register", "extern"})
-# tracetool's own test for what is traced as text (scripts/tracetool/backend/simple.py).
+# The types that tracetool traces as text (scripts/tracetool/backend/simple.py).
 _STRINGS = ("const char*", "char*", "const char *", "char *")
 
 
 class Declarations(NamedTuple):
-    """A whole declarations file.
+    """The declarations of a whole file.
 
-    ``by_name`` keeps the file's order. ``errors`` holds what could not be read, each as
-    (line number from 1, the line, why); a file of a QEMU that qtctl knows has none.
+    ``by_name`` keeps the file's order. ``errors`` holds the lines that are no declaration, each as
+    (line number from 1, the line, the reason); a file of a QEMU that qtctl supports has none.
     """
 
     by_name: Mapping[str, Declaration]
@@ -86,7 +86,7 @@ class Declarations(NamedTuple):
 
 
 def parse_declarations(text: str) -> Declarations:
-    """Parse a whole ``trace-events-all``; a line that cannot be read is collected, never fatal.
+    """Parse a whole ``trace-events-all``; a line that cannot be parsed is collected in ``errors``.
 
     An event declared twice keeps its first declaration that is not disabled.
     """
@@ -108,9 +108,10 @@ def parse_declarations(text: str) -> Declarations:
 
 
 def parse_one(line: str, *, number: int = 0) -> Declaration:
-    """Parse one declaration line; ``number`` is the line it has in its file.
+    """Parse one declaration; ``number`` is its line in the file.
 
-    Raises: UsageError when the line is not a declaration.
+    Raises:
+        UsageError: the line is not a declaration.
     """
     return _parse(line.strip(), number, {})
 
@@ -118,12 +119,13 @@ def parse_one(line: str, *, number: int = 0) -> Declaration:
 def declaration_of(text: str, name: str) -> Declaration | None:
     """Find and parse one event's declaration without parsing the whole file; None if absent.
 
-    Raises: UsageError when the line that declares it cannot be read.
+    Raises:
+        UsageError: the line that declares it cannot be parsed.
     """
     found: Declaration | None = None
     pattern = re.compile(rf"^[ \t]*(?:[\w-]+[ \t]+)*{re.escape(name)}[ \t]*\(.*$", re.MULTILINE)
     position = 0
-    # A plain search for the name first: matching the pattern at every line costs far more.
+    # Search for the name first: matching the pattern at every line takes far longer.
     while (at := text.find(name, position)) >= 0:
         position = at + len(name)
         start = text.rfind("\n", 0, at) + 1
@@ -150,17 +152,17 @@ def _parse(line: str, number: int, cache: dict[str, Argument | None]) -> Declara
         words = properties.split()
         disabled = "disable" in words
         if "vcpu" in words:
-            # tracetool puts the vCPU in front of what is declared (scripts/tracetool/vcpu.py).
+            # tracetool inserts the vCPU before the declared arguments (scripts/tracetool/vcpu.py).
             arguments = (Argument("__cpu", "void *", Kind.POINTER, 64, False), *arguments)
             text = "cpu=%p " + text
     return Declaration(name, arguments, text, disabled, number)
 
 
 def _format(tail: str) -> str:
-    """Concatenate string pieces and macros as the C compiler does, and resolve escapes."""
+    """Concatenate string literals and macros as the C compiler does, and resolve escapes."""
     if not tail:
         return ""
-    # Nearly half of all lines: one piece with nothing to resolve.
+    # Nearly half of all lines: one literal without escapes.
     if tail[0] == tail[-1] == '"' and "\\" not in tail and tail.count('"') == 2:
         return tail[1:-1]
     pieces: list[str] = []
@@ -171,10 +173,10 @@ def _format(tail: str) -> str:
         elif word is not None:
             pieces.append(_macro(word))
         elif comma:
-            # "translation", "execution": the second is what is printed (`tcg` events).
+            # "translation", "execution": QEMU prints the second one (`tcg` events).
             pieces.clear()
         else:
-            raise UsageError(f"{other!r} does not belong in a format: {tail!r}")
+            raise UsageError(f"{other!r} is not part of a format: {tail!r}")
     return "".join(pieces)
 
 
@@ -193,7 +195,7 @@ def _unescape(match: re.Match[str]) -> str:
         code = int(body, 8) & 0xFF
     else:
         return _ESCAPES.get(body, body)
-    # One byte, whatever the encoding: carried as all text of a guest is.
+    # One byte of any encoding, as in all text of a guest.
     return bytes((code,)).decode("utf-8", "surrogateescape")
 
 
@@ -226,7 +228,7 @@ def _split(piece: str) -> tuple[str, str]:
 
 
 def _argument(piece: str) -> Argument | None:
-    """Build an argument from its text; None when the type says nothing of width and sign."""
+    """Build an argument from its text; None when the type gives no width and sign."""
     ctype, name = _split(piece)
     if not ctype:
         return None
@@ -253,7 +255,7 @@ def _width(words: list[str]) -> tuple[int, bool] | None:
 
 
 def _unknown(piece: str, position: int, text: str) -> Argument:
-    """Build an argument of a type nobody declared here: 64 bits, signed if printed so."""
+    """Build an argument of an unknown type: 64 bits, signed if the format prints it so."""
     ctype, name = _split(piece)
     if not ctype or not name.isidentifier():
         raise UsageError(f"argument {piece.strip()!r} has no type and name")

@@ -1,8 +1,8 @@
-"""QEMU's events files: one pattern a line, ``-`` in front leaves out, ``#`` starts a comment.
+"""QEMU's events files: one pattern a line, a leading ``-`` excludes, ``#`` starts a comment.
 
-Format of ``-trace events=FILE`` (``trace/control.c``, QEMU 7.2 to 11.1). Read kindly: a byte order
-mark, CRLF, blanks around a pattern and comments behind one are accepted. ``@NAME`` (a named set,
-``events/sets.py``) is qtctl's own.
+Format of ``-trace events=FILE`` (``trace/control.c``, QEMU 7.2 to 11.1). Accepted as well: a byte
+order mark, CRLF, blanks around a pattern and comments after one. ``@NAME`` (a named set,
+``events/sets.py``) is an extension of qtctl's.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from qtctl.events.patterns import Rule
 
 
 def parse_events(text: str) -> list[Rule]:
-    """Return the rules of an events file in order: (taken in or left out, pattern).
+    """Parse the rules of an events file, in order: (included or excluded, pattern).
 
     Raises:
-        UsageError: a line is not one pattern, named by its number.
+        UsageError: a line is not one pattern; the message gives its number.
     """
     rules = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
@@ -36,7 +36,7 @@ def read_events(path: Path) -> list[Rule]:
     """Read an events file.
 
     Raises:
-        UsageError: the file cannot be read, is not text, or a line of it is not one pattern.
+        UsageError: the file cannot be read, is not text, or one of its lines is not one pattern.
     """
     try:
         return parse_events(path.read_text(encoding="utf-8"))

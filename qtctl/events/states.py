@@ -1,7 +1,7 @@
-"""Reading and switching event states over QMP.
+"""Reads and switches event states over QMP.
 
-``trace-event-get-state`` and ``trace-event-set-state`` (``qapi/trace.json``), checked on QEMU 7.2,
-10.0, 10.2 and 11.1. The ``vcpu`` argument is never sent: 10.0 and later refuse it.
+Source: ``trace-event-get-state`` and ``trace-event-set-state`` (``qapi/trace.json``), checked on
+QEMU 7.2, 10.0, 10.2 and 11.1. The ``vcpu`` argument is never sent: 10.0 and later refuse it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from qtctl.model import EventState
 
 States = dict[str, EventState]
 FEW = 8
-"""Up to so many events are read and switched one by one; listing them all takes longer."""
-_SECOND_LOOK_S = 0.5
+"""Up to this many events are read and switched one by one; listing all takes longer."""
+_READ_BACK_TIMEOUT_S = 0.5
 
 
 class Qmp(Protocol):
-    """What is needed of a monitor here."""
+    """The part of a monitor that is needed here."""
 
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = ..., *, timeout_s: float = ...
@@ -30,10 +30,10 @@ class Qmp(Protocol):
 
 
 class SwitchReport(NamedTuple):
-    """What a switch did, by event name, each list sorted.
+    """The result of a switch, by event name, each list sorted.
 
     ``matched`` = ``changed`` + ``already`` + ``unavailable`` + ``failed``; ``failed`` read back in
-    the other state. ``unmatched`` are patterns that took in nothing.
+    the other state. ``unmatched`` are patterns that matched no event.
     """
 
     enable: bool
@@ -49,8 +49,8 @@ class SwitchReport(NamedTuple):
 async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> States:
     """Return the state of every event that ``name`` matches, sorted by name.
 
-    QEMU lists in reverse order of registration. An unknown plain name gives nothing, and one that
-    is no UTF-8 (a surrogate stands for such a byte) cannot even be asked for.
+    QEMU lists in reverse order of registration. An unknown plain name gives nothing, and so does
+    one that is no UTF-8 (a surrogate stands for such a byte), for QMP cannot carry it.
     """
     if any("\ud800" <= character <= "\udfff" for character in name):
         return {}
@@ -65,7 +65,7 @@ async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> S
 
 
 async def read_named(qmp: Qmp, names: Sequence[str], *, timeout_s: float = 5.0) -> States:
-    """Return the states of ``names``; when there are many, of all events."""
+    """Return the states of ``names``, or of all events if there are many names."""
     if len(names) > FEW:
         return await read_states(qmp, timeout_s=timeout_s)
     states: States = {}
@@ -75,14 +75,14 @@ async def read_named(qmp: Qmp, names: Sequence[str], *, timeout_s: float = 5.0) 
 
 
 async def read_selected(qmp: Qmp, selection: Selection) -> States:
-    """Return states that include all that ``selection`` picks, and perhaps more."""
+    """Return the states of the events that ``selection`` picks, and perhaps of more."""
     if selection.plain:
         return await read_named(qmp, selection.included)
     return await read_states(qmp)
 
 
 def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
-    """Sort what ``selection`` picks into what has to change, what is so already and what cannot."""
+    """Classify the events that ``selection`` picks: to change, already so, or unavailable."""
     wanted = EventState.ENABLED if enable else EventState.DISABLED
     matched = sorted(selection.pick(states))
     return SwitchReport(
@@ -98,14 +98,16 @@ def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
 async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: States) -> None:
     """Switch ``names`` with few commands; ``states`` are those read before, of all events if many.
 
-    A command without an answer is not tried again: the caller reads the states back.
+    A command without a reply is not sent again: the caller reads the states back.
 
     Raises:
-        OutcomeUnknown: no answer, and the state could not be read either; or no answer twice.
+        OutcomeUnknown: no reply, and the state could not be read either; or no reply twice. QEMU
+            may have switched some of the events.
+        Refused, LinkLost: see :meth:`qtctl.monitor.client.Monitor.execute`.
     """
     wanted = EventState.ENABLED if enable else EventState.DISABLED
     patterns: Iterable[str] = names
-    if len(states) > FEW:  # all of them are known, so patterns are safe, and switch at one stroke
+    if len(states) > FEW:  # all states are known, so a pattern can be safe, and takes one command
         harmless = [n for n, s in states.items() if s in (wanted, EventState.UNAVAILABLE)]
         patterns = cover(names, harmless, states)
     unanswered = 0
@@ -118,6 +120,6 @@ async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: State
             if unanswered > 1:
                 raise
             try:
-                await read_states(qmp, pattern, timeout_s=_SECOND_LOOK_S)
+                await read_states(qmp, pattern, timeout_s=_READ_BACK_TIMEOUT_S)
             except Exception:
                 raise unknown from None
