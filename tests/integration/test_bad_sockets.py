@@ -1,4 +1,4 @@
-"""Every way a socket can be wrong: one sentence that names it, the right exit code, in time."""
+"""Unusable sockets: the error names the target and its cause, with its exit code, in time."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def collect(runs: dict[str, Running]) -> dict[str, Ran]:
     return {name: run.finish() for name, run in runs.items()}
 
 
-def test_what_is_not_a_socket_that_can_be_talked_to(qtctl: Qtctl, folder: Path) -> None:
-    """None of these may take long, and each is named with its own cause."""
+def test_targets_that_are_no_usable_socket(qtctl: Qtctl, folder: Path) -> None:
+    """None of these may take long, and each error has its own cause."""
     (folder / "file").write_text("not a socket")
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to("loop")
@@ -106,7 +106,7 @@ def test_a_socket_that_may_not_be_opened(qtctl: Qtctl, fake: FakeProcess) -> Non
 
 
 def test_a_monitor_in_use_names_its_holder(qtctl: Qtctl, make_fake: MakeFake, folder: Path) -> None:
-    """Both forms: the connection that is not greeted, and the queue that is full."""
+    """Both cases: a connection that is not greeted, and a full backlog."""
     held, full = make_fake(name="held"), make_fake(name="full")
     with client(held.address), client(full.address), contextlib.ExitStack() as waiting:
         for _ in range(2):

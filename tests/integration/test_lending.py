@@ -1,4 +1,4 @@
-"""One monitor, many consoles: whoever stays lends it, and its end is survived."""
+"""Many consoles share one monitor through a lender, and replace a lender that leaves."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_verbs_and_consoles_share_one_monitor(qtctl: Qtctl, fake: FakeProcess) -
 
 
 def test_two_consoles_keep_an_event_until_the_last_is_done(qtctl: Qtctl, fake: FakeProcess) -> None:
-    """Also where the first to leave is the one that lends the monitor."""
+    """This includes the case where the lender is the first to leave."""
     lender = tail(qtctl, fake, EVENT)
     other = tail(qtctl, fake, EVENT, "--ndjson")
     lender.signal(signal.SIGINT)
@@ -63,7 +63,7 @@ def test_two_consoles_keep_an_event_until_the_last_is_done(qtctl: Qtctl, fake: F
     assert qtctl.leases() == []
 
 
-def test_what_happens_stands_in_the_stream(qtctl: Qtctl, fake: FakeProcess) -> None:
+def test_marks_switches_and_guest_events_are_in_the_stream(qtctl: Qtctl, fake: FakeProcess) -> None:
     follower = tail(qtctl, fake, EVENT, "--ndjson")
     fake.tell(event="STOP")
     follower.wrote(b'"event": "STOP"')
@@ -86,7 +86,7 @@ def test_what_happens_stands_in_the_stream(qtctl: Qtctl, fake: FakeProcess) -> N
     }
 
 
-def test_people_read_the_same(qtctl: Qtctl, fake: FakeProcess) -> None:
+def test_marks_switches_and_guest_events_as_text(qtctl: Qtctl, fake: FakeProcess) -> None:
     follower = tail(qtctl, fake, EVENT)
     fake.tell(event="GUEST_PANICKED", data={"action": "pause"})
     follower.wrote(b"--- GUEST_PANICKED action=pause ---")
@@ -103,7 +103,7 @@ def test_a_mark_that_nobody_sees_is_an_error(qtctl: Qtctl, fake: FakeProcess) ->
     qtctl("-t", fake.address, "mark", "hello").said(1, "nobody follows")
 
 
-def test_a_flood_of_qmp_events_is_thinned_and_told(qtctl: Qtctl, fake: FakeProcess) -> None:
+def test_a_flood_of_qmp_events_is_bounded_and_counted(qtctl: Qtctl, fake: FakeProcess) -> None:
     follower = tail(qtctl, fake, EVENT, "--ndjson")
     for _ in range(200):
         fake.tell(event="X_FAKE_FLOOD")
@@ -174,5 +174,5 @@ def test_share_in_the_background_ends_with_the_guest(qtctl: Qtctl, fake: FakePro
     assert lent_sockets(qtctl) == []
 
 
-def test_share_in_the_background_tells_why_it_cannot(qtctl: Qtctl, folder: Path) -> None:
+def test_share_in_the_background_reports_its_error(qtctl: Qtctl, folder: Path) -> None:
     qtctl("-t", str(folder / "gone"), "share", "--detach").said(4, "no such socket")

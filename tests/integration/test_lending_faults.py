@@ -1,4 +1,4 @@
-"""What clients of a lender do wrong, and a lender that dies: nothing crossed, nobody stalled."""
+"""Faulty clients of a lender, and a lender that is killed: no reply goes to another client."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def share(qtctl: Qtctl, address: str, *words: str) -> tuple[Running, str]:
 
 @pytest.fixture
 def lent(qtctl: Qtctl, fake: FakeProcess) -> Iterator[str]:
-    """Lend the fake's monitor and give the socket; nothing a test does may end the lender."""
+    """Lend the fake's monitor and yield the socket; check that the lender outlives the test."""
     sharing, path = share(qtctl, fake.address)
     yield path
     with RawClient(path) as client:
@@ -64,7 +64,7 @@ def test_garbage_is_answered_and_the_next_request_too(lent: str) -> None:
             assert other.ask(execute="query-status", id=3)["id"] == 3
 
 
-def test_ids_of_clients_never_meet(lent: str) -> None:
+def test_ids_of_clients_never_collide(lent: str) -> None:
     with RawClient(lent) as one, RawClient(lent) as two:
         for number, (client, tag) in enumerate(((one, "x"), (two, "x"), (one, None), (two, [1]))):
             name = ("query-name", "query-status")[number % 2]
@@ -76,17 +76,17 @@ def test_ids_of_clients_never_meet(lent: str) -> None:
         assert [two.line()["id"], two.line()["id"]] == ["x", [1]]
 
 
-def test_many_requests_at_once_are_answered_in_their_order(lent: str) -> None:
+def test_many_requests_at_once_are_answered_in_order(lent: str) -> None:
     with RawClient(lent) as client:
         many = 300
         requests = [{"execute": "query-name", "id": number} for number in range(many)]
         client.send("".join(map(json.dumps, requests[:150])).encode() + b"bad\n")
         client.send("".join(map(json.dumps, requests[150:])).encode())
-        heard = [client.line().get("id") for _ in range(many + 1)]
-        assert heard == [*range(150), None, *range(150, many)]
+        ids = [client.line().get("id") for _ in range(many + 1)]
+        assert ids == [*range(150), None, *range(150, many)]
 
 
-def test_half_a_message_and_a_hang_up_harm_nobody(lent: str) -> None:
+def test_a_client_that_disconnects_within_a_message_harms_no_other(lent: str) -> None:
     with RawClient(lent) as other:
         for _ in range(5):
             with RawClient(lent) as client:
@@ -98,7 +98,7 @@ def test_half_a_message_and_a_hang_up_harm_nobody(lent: str) -> None:
             assert other.ask(execute="query-name", id=1)["id"] == 1
 
 
-def test_what_was_asked_before_the_end_of_input_is_answered(lent: str) -> None:
+def test_requests_before_the_end_of_input_are_answered(lent: str) -> None:
     """As ``socat - UNIX:PATH`` sends it from a script."""
     with RawClient(lent, negotiate=False) as client:
         client.send(b'{"execute": "qmp_capabilities"}{"execute": "query-name"}')
@@ -108,7 +108,7 @@ def test_what_was_asked_before_the_end_of_input_is_answered(lent: str) -> None:
         assert client.line() is None
 
 
-def test_a_request_of_ten_megabytes_is_passed_on(lent: str) -> None:
+def test_a_request_of_ten_megabytes_is_forwarded(lent: str) -> None:
     with RawClient(lent) as client, RawClient(lent) as other:
         arguments = {"name": "x" * (10 << 20)}
         answer = client.ask(execute="trace-event-get-state", arguments=arguments, id=1)
@@ -118,7 +118,7 @@ def test_a_request_of_ten_megabytes_is_passed_on(lent: str) -> None:
         assert client.line()["error"]["desc"] == "JSON token size limit exceeded"
 
 
-def test_a_client_that_never_reads_is_hung_up_on(lent: str) -> None:
+def test_a_client_that_never_reads_is_disconnected(lent: str) -> None:
     with RawClient(lent) as lazy, RawClient(lent) as other:
         listing = json.dumps(
             {"execute": "trace-event-get-state", "arguments": {"name": "*"}}
@@ -159,8 +159,8 @@ def test_another_user_is_refused(lent: str) -> None:
     assert ran.stdout == "b''\n" or "ConnectionResetError" in ran.stderr, ran
 
 
-def test_a_lender_of_another_user_is_no_lender(qtctl: Qtctl, fake: FakeProcess) -> None:
-    """A folder that others can write to, and a socket of somebody else's in it, are left alone."""
+def test_an_unsafe_folder_is_not_used_for_lending(qtctl: Qtctl, fake: FakeProcess) -> None:
+    """A folder that others can write to, or another user's socket in it, is not trusted."""
     sharing, path = share(qtctl, fake.address)
     folder = Path(path).parent
     folder.chmod(0o777)
@@ -171,7 +171,7 @@ def test_a_lender_of_another_user_is_no_lender(qtctl: Qtctl, fake: FakeProcess) 
     sharing.finish(None)
 
 
-def test_a_stale_socket_is_passed_over_and_removed(qtctl: Qtctl, fake: FakeProcess) -> None:
+def test_a_stale_socket_is_ignored_and_removed(qtctl: Qtctl, fake: FakeProcess) -> None:
     sharing, path = share(qtctl, fake.address)
     sharing.signal(signal.SIGKILL)
     sharing.finish(None)
@@ -200,13 +200,13 @@ def test_a_stopped_lender_is_named(qtctl: Qtctl, fake: FakeProcess) -> None:
 def test_a_lender_killed_between_request_and_reply(
     qtctl: Qtctl, fake: FakeProcess, verb: str
 ) -> None:
-    """What only asks is asked again; of a switch it is said that nobody knows."""
+    """A query is sent again; after a switch the state is read back."""
     sharing, _ = share(qtctl, fake.address)
     command = {"list": "trace-event-get-state", "enable": "trace-event-set-state"}[verb]
     fake.tell(faults=[f"late-reply:1:{command}*1"])
     asking = qtctl.start("-t", fake.address, verb, EVENT)
     asked = [command]
-    eventually(lambda: fake_heard(fake, asked), f"{command} was sent")
+    eventually(lambda: fake_received(fake, asked), f"{command} was sent")
     sharing.signal(signal.SIGKILL)
     ran = asking.finish(None)
     assert ran.code == 0, ran
@@ -214,11 +214,11 @@ def test_a_lender_killed_between_request_and_reply(
     assert listed.out.split()[1] == ("enabled" if verb == "enable" else "disabled")
 
 
-def fake_heard(fake: FakeProcess, commands: list[str]) -> bool:
+def fake_received(fake: FakeProcess, commands: list[str]) -> bool:
     return any(call["execute"] in commands for call in fake.tell()["commands"])
 
 
-def test_many_that_start_at_once_end_with_one_lender(qtctl: Qtctl, fake: FakeProcess) -> None:
+def test_many_consoles_started_at_once_get_one_lender(qtctl: Qtctl, fake: FakeProcess) -> None:
     tails = [qtctl.start("-t", fake.address, "tail", EVENT, "--ndjson") for _ in range(6)]
     for tail in tails:
         tail.said("Ctrl-C gives back")
@@ -250,7 +250,7 @@ def has_open(pid: int, path: Path) -> bool:
     return False
 
 
-def test_who_waits_for_the_journal_does_not_hold_the_monitor(
+def test_a_verb_that_waits_for_the_journal_releases_the_monitor(
     qtctl: Qtctl, fake: FakeProcess
 ) -> None:
     qtctl("-t", fake.address, "enable", EVENT).said(0)
@@ -267,7 +267,7 @@ def test_who_waits_for_the_journal_does_not_hold_the_monitor(
     assert "1 changed" in waiting.finish().said(0).out
 
 
-async def test_a_monitor_that_was_let_go_of_for_a_while_is_not_lost(fake: FakeProcess) -> None:
+async def test_a_released_monitor_is_not_lost(fake: FakeProcess) -> None:
     monitor = await connect(Address(path=fake.address))
     lost = asyncio.ensure_future(monitor.wait_lost())
     await monitor.release()

@@ -1,4 +1,4 @@
-"""Real QEMUs: what is told of them without asking them anything."""
+"""Real QEMUs: facts that qtctl finds without connecting to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two guests at one address, in namespaces of their own: qtctl acts on the one that was named."""
+"""Two guests at one address, in different namespaces: qtctl acts on the one that was named."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def state(qtctl: Qtctl, target: str, before: Sequence[str] = ()) -> str:
 
 
 def hint(ran: Ran) -> list[str]:
-    """Return the command that an error says to try, up to its dots."""
+    """Return the command in the hint of an error, up to its dots."""
     found = re.search(r"^  try: (.*) \.\.\.$", ran.err, re.MULTILINE)
     assert found is not None, ran
     return found[1].split()
@@ -246,7 +246,7 @@ def test_a_path_that_leads_to_another_file_in_the_guests_mounts(
 
 
 def test_a_port_that_another_guest_had_first(qtctl: Qtctl, stack: ExitStack) -> None:
-    """With ``to=`` QEMU takes the next port, which its command line does not tell."""
+    """With ``to=`` QEMU takes the next port, which its command line does not show."""
     port = free_port()
     qmp = f"tcp:127.0.0.1:{port},to={port + 9}"
     first, second = start(stack, HERE, qmp), start(stack, INSIDE, qmp)
@@ -280,10 +280,10 @@ async def test_a_console_comes_back_to_the_namespace_it_was_in(
             assert (await session.list(EVENT))[EVENT] == "disabled"
 
 
-async def test_another_guest_at_the_address_is_not_gone_on_with(
+async def test_another_guest_at_the_address_ends_the_session(
     own_folders: Path, stack: ExitStack
 ) -> None:
-    """TCP shows no credentials: the sockets of the guest's process tell who answers."""
+    """TCP shows no credentials: the sockets of the guest's process show which one answers."""
     qmp = f"tcp:127.0.0.1:{free_port()}"
     with ExitStack() as ending:
         first = start(ending, INSIDE, qmp)

@@ -157,7 +157,7 @@ def test_any_text_gives_a_target_or_a_usage_error(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_characters=",\0", codec="utf-8"), min_size=1, max_size=20))
-def test_an_address_as_shown_is_understood_again(name: str) -> None:
+def test_str_of_an_address_parses_to_it_again(name: str) -> None:
     address = Address(path=f"/{name}")
     assert parse_target(str(address)) == address
 

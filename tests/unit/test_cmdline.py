@@ -62,7 +62,7 @@ def test_spellings_of_a_unix_monitor(line: str) -> None:
         ("-qmp unix:n,abstract=on,tight=off,server=on", Address(path="\0n" + "\0" * 106)),
     ],
 )
-def test_where_a_client_connects(line: str, address: Address) -> None:
+def test_addresses_a_client_can_connect_to(line: str, address: Address) -> None:
     assert parse(line).addresses == (address,)
 
 
@@ -95,7 +95,7 @@ def test_where_a_client_connects(line: str, address: Address) -> None:
         "-qmp unix:/" + "x" * 108 + ",server=on",
     ],
 )
-def test_what_no_client_may_connect_to(line: str) -> None:
+def test_monitors_that_no_plain_qmp_client_can_use(line: str) -> None:
     assert parse(line).addresses == ()
 
 
@@ -127,7 +127,7 @@ def test_names(line: str, name: str | None) -> None:
     assert parse(line).name == name
 
 
-def test_output_files_and_places() -> None:
+def test_output_files_and_folders() -> None:
     options = parse(
         "-D /a -D /log -d int,tid -d guest_errors,tid -trace enable=x* -trace virtio_*,file=/t"
         " -msg timestamp=on -daemonize -L /x -L /y -pidfile /pid -runas nobody -chroot /jail"
@@ -169,6 +169,6 @@ _WORDS = st.one_of(
 
 
 @given(st.lists(_WORDS, max_size=8))
-def test_any_command_line_is_read(argv: list[str]) -> None:
+def test_any_command_line_is_parsed(argv: list[str]) -> None:
     options = parse_cmdline(argv)
     assert all(a.path or 0 < a.port < 65536 for a in options.addresses)

@@ -1,4 +1,4 @@
-"""Whole declaration files of three QEMUs, and every odd thing a line may have."""
+"""Declaration files of three QEMUs, and unusual forms of a line."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def of(process: subprocess.Popen[bytes]) -> Guest | None:
     return next((guest for guest in running_guests() if guest.pid == process.pid), None)
 
 
-def test_what_is_told_of_a_guest(stage: Stage) -> None:
+def test_facts_about_a_guest(stage: Stage) -> None:
     stage.listen(str(stage.folder / "q"))
     process = stage.start("-name", "guest=vm,debug-threads=on", "-qmp", "unix:q,server=on,wait=off")
     guest = guest_by_pid(process.pid)
@@ -108,7 +108,7 @@ def test_a_renamed_build_is_known_by_its_version_text(stage: Stage, program: str
     assert guest.version == "9.8.7"
 
 
-def test_any_name_will_do_with_qemus_options_and_text(stage: Stage) -> None:
+def test_any_binary_with_qemus_options_and_version_text_is_a_guest(stage: Stage) -> None:
     assert of(stage.start("-machine", "q35", program="vmm")) is not None
     assert of(stage.start(program="vmm")) is None
 
@@ -140,12 +140,12 @@ def test_a_deleted_binary_still_counts(stage: Stage) -> None:
     assert guest.version == "9.8.7"
 
 
-def test_a_fork_beside_its_guest_is_no_guest(stage: Stage) -> None:
+def test_a_fork_of_a_guest_is_no_guest(stage: Stage) -> None:
     process = stage.start("-name", "forked", script="(echo; read x); true")
     assert [guest.pid for guest in running_guests() if guest.name == "forked"] == [process.pid]
 
 
-def test_what_waits_for_daemonize_is_no_guest(
+def test_the_parent_that_waits_for_daemonize_is_no_guest(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting, daemon = stage.start("-daemonize"), stage.start("-daemonize")
@@ -262,7 +262,7 @@ def test_a_daemonized_guest_left_the_folder_it_started_in(stage: Stage) -> None:
     assert guest_by_pid(process.pid).addresses == (Address(path=str(stage.folder / "q-rel")),)
 
 
-def test_a_path_too_long_to_connect_to_is_given_through_the_folder(stage: Stage) -> None:
+def test_a_path_too_long_for_a_socket_goes_through_proc_cwd(stage: Stage) -> None:
     deep = stage.folder / ("d" * 100)
     deep.mkdir()
     fd = os.open(deep, os.O_RDONLY)
@@ -278,7 +278,7 @@ def test_a_path_too_long_to_connect_to_is_given_through_the_folder(stage: Stage)
         client.connect(address.path)
 
 
-def test_names_are_exact_and_twins_are_listed(stage: Stage) -> None:
+def test_names_match_exactly_and_duplicates_are_listed(stage: Stage) -> None:
     one = stage.start("-name", "twin\x1b")
     assert find_guest("twin\x1b") == guest_by_pid(one.pid)
     assert find_guest("twin") is None
@@ -309,7 +309,7 @@ def test_the_only_guest(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in str(several.value)
 
 
-def test_processes_that_may_not_be_read_are_passed_over(
+def test_unreadable_facts_of_a_process_are_left_out(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = stage.start("-qmp", f"unix:{stage.folder}/q,server=on")

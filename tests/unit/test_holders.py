@@ -1,4 +1,4 @@
-"""Who holds a monitor: sockets of this process and of a child, listed without connecting."""
+"""Holders of a monitor, by sockets of this process and of a child, without connecting."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_client_is_another_process(net: Net) -> None:
     assert found == (Holder(client.pid, "client.py"),)
 
 
-def test_a_process_that_may_not_be_seen(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_whose_process_is_not_visible(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(net.folder / "q")
     listener = net.listen(path)
     net.connect(path)
@@ -112,9 +112,7 @@ def test_a_process_that_may_not_be_seen(net: Net, monkeypatch: pytest.MonkeyPatc
     assert holders(Address(path=path)) == (Holder(None, "an unknown process"),)
 
 
-def test_without_sock_diag_a_holder_is_seen_but_not_named(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_sock_diag_a_holder_has_no_name(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(net.folder / "q")
     listener = net.listen(path)
     net.connect(path)

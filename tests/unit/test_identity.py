@@ -62,7 +62,7 @@ def described(pid: int) -> Guest:
 def test_the_process_that_took_the_connection_answers(
     kind: str, stack: ExitStack, tmp_path: Path
 ) -> None:
-    """Here the socket is made by one process and served by another, as under libvirt."""
+    """One process makes the socket and another serves it, as under libvirt."""
     family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
     listener = stack.enter_context(socket.socket(family))
     if kind == "tcp":
@@ -82,7 +82,7 @@ def test_the_process_that_took_the_connection_answers(
     assert is_answered_by(link, reused) is False
 
 
-def test_who_listens_and_answers_is_known_at_once(stack: ExitStack, tmp_path: Path) -> None:
+def test_the_listening_process_is_known_before_it_accepts(stack: ExitStack, tmp_path: Path) -> None:
     listener = stack.enter_context(socket.socket(socket.AF_UNIX))
     listener.bind(str(tmp_path / "q"))
     listener.listen()
@@ -91,10 +91,10 @@ def test_who_listens_and_answers_is_known_at_once(stack: ExitStack, tmp_path: Pa
     assert is_answered_by(link, described(os.getpid())) is True
 
 
-def test_what_may_not_be_seen_is_not_known(
+def test_sockets_that_are_not_visible_leave_it_undecided(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sockets of another user's process may not be seen; the owner of a TCP socket may."""
+    """The sockets of another user's process are not visible; the owner of a TCP socket is."""
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     link = stack.enter_context(socket.create_connection(listener.getsockname()))
     stack.enter_context(listener.accept()[0])
@@ -154,7 +154,7 @@ def test_tcp_sockets_as_the_kernel_lists_them(stack: ExitStack) -> None:
         ("some.host", {1, 2, 3, 4, 5}),
     ],
 )
-def test_which_sockets_may_take_a_connection(host: str, found: set[int]) -> None:
+def test_sockets_that_may_accept_a_connection(host: str, found: set[int]) -> None:
     locals_ = ("127.0.0.1", "::1", "0.0.0.0", "127.0.0.2", "::")
     rows = [
         TcpSocket((local, 4444), ("0.0.0.0", 0), True, False, 0, number)
@@ -203,7 +203,7 @@ def test_a_path_through_a_process_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize(("uid", "before"), [(0, ""), (1000, "sudo ")])
-def test_the_way_to_a_guest_is_true_for_whoever_asks(
+def test_the_hint_fits_the_user_who_runs_qtctl(
     uid: int, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: uid)

@@ -1,4 +1,4 @@
-"""Manual pages say what the command table says, and both groff and mandoc read them."""
+"""Manual pages hold the command table's texts, and groff and mandoc accept them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAGES = manual.pages(COMMANDS, "1.2.3", "2026-11-23")
 
 
 def rendered(path: Path) -> str:
-    """Return a page as man shows it, and insist that it has nothing to complain of."""
+    """Return a page as man prints it; fail on any warning."""
     environment = {**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"}
     ran = subprocess.run(
         [needs.program("man", "man-db"), "--warnings", "--local-file", str(path)],

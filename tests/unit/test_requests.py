@@ -1,4 +1,4 @@
-"""Requests of clients are cut and read as QEMU does it; replies go back under the client's id."""
+"""Requests are split and parsed as QEMU does; replies get the client's id back."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ values = st.recursive(
 objects = st.dictionaries(st.sampled_from(["execute", "id", "arguments"]), values)
 
 
-def cut(*pieces: bytes) -> list[bytes | str]:
+def split(*pieces: bytes) -> list[bytes | str]:
     splitter = Splitter()
     found = [message for piece in pieces for message in splitter.feed(piece)]
     return [str(one) if isinstance(one, BadRequest) else one for one in found]
 
 
 @given(st.lists(objects, max_size=4), st.sampled_from(["", " ", "\n", "\r\n"]), st.data())
-def test_messages_are_cut_however_they_come(
+def test_messages_are_split_at_any_chunking(
     sent: list[dict[str, Any]], between: str, data: st.DataObject
 ) -> None:
     stream = between.join(map(json.dumps, sent)).encode()
     places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=5)))
     pieces = [stream[a:b] for a, b in zip([0, *places], [*places, len(stream)], strict=True)]
-    assert [json.loads(one) for one in cut(*pieces) if isinstance(one, bytes)] == sent
+    assert [json.loads(one) for one in split(*pieces) if isinstance(one, bytes)] == sent
 
 
 @pytest.mark.parametrize(
@@ -62,23 +62,23 @@ def test_messages_are_cut_however_they_come(
         (b"\x01\n", [b"\x01"]),
     ],
 )
-def test_what_is_no_request_is_cut_too(stream: bytes, messages: list[bytes]) -> None:
-    assert cut(stream) == messages
-    assert cut(*(bytes([byte]) for byte in stream)) == messages
+def test_invalid_input_is_split_as_qemu_does(stream: bytes, messages: list[bytes]) -> None:
+    assert split(stream) == messages
+    assert split(*(bytes([byte]) for byte in stream)) == messages
 
 
-def test_limits_are_told_and_what_follows_is_read() -> None:
+def test_limits_are_errors_and_the_next_message_is_parsed() -> None:
     deep = b'{"a":' * 1025
-    assert cut(deep)[0] == "JSON nesting depth limit exceeded"
-    assert cut(b"[" * 1024 + b"]" * 1024 + b"{}")[-1] == b"{}"
+    assert split(deep)[0] == "JSON nesting depth limit exceeded"
+    assert split(b"[" * 1024 + b"]" * 1024 + b"{}")[-1] == b"{}"
     long = b'{"a": "' + b"x" * LIMIT_BYTES
-    assert cut(long, b'"\n{"b": 1}')[0] == "JSON token size limit exceeded"
+    assert split(long, b'"\n{"b": 1}')[0] == "JSON token size limit exceeded"
     stray = b"x" * (1 << 20)
-    assert b"".join(one for one in cut(stray, b"\n") if isinstance(one, bytes)) == stray
+    assert b"".join(one for one in split(stray, b"\n") if isinstance(one, bytes)) == stray
 
 
 @given(objects)
-def test_a_request_goes_on_under_another_id(sent: dict[str, Any]) -> None:
+def test_a_request_is_forwarded_under_another_id(sent: dict[str, Any]) -> None:
     request = read_request(json.dumps(sent).encode())
     passed = json.loads(request.under(17))
     assert passed == {**sent, "id": "qtctl-17"}
@@ -104,12 +104,12 @@ def test_a_request_goes_on_under_another_id(sent: dict[str, Any]) -> None:
         (b"[" * 100_000 + b"]" * 100_000, "JSON nesting depth limit exceeded"),
     ],
 )
-def test_what_qemu_would_answer_without_an_id_never_gets_there(message: bytes, words: str) -> None:
+def test_requests_that_qemu_would_refuse_without_an_id(message: bytes, words: str) -> None:
     with pytest.raises(BadRequest, match=f"^{words}"):
         read_request(message)
 
 
-def test_single_quotes_are_read_as_qemu_reads_them() -> None:
+def test_single_quotes_are_parsed_as_qemu_does() -> None:
     request = read_request(b"""{'execute': "it's", 'id': 'a"b\\'c'}""")
     assert request.members == {"execute": "it's", "id": "a\"b'c"}
 
@@ -124,9 +124,7 @@ def test_single_quotes_are_read_as_qemu_reads_them() -> None:
         (b'{"id": "qtctl-5", "return": {}}\r\n', {"return": {}}),
     ],
 )
-def test_a_reply_comes_back_under_the_clients_id(
-    line: bytes, value: dict[str, Any], tag: bytes | None
-) -> None:
+def test_a_reply_gets_the_clients_id(line: bytes, value: dict[str, Any], tag: bytes | None) -> None:
     reply = read_reply(line)
     assert isinstance(reply, Reply)
     assert reply.number == 5
@@ -146,5 +144,5 @@ def test_a_reply_comes_back_under_the_clients_id(
         b'{"error": {"class": "a", "desc": "b"}}\r\n',
     ],
 )
-def test_what_is_no_reply_of_ours_is_told_apart(line: bytes) -> None:
+def test_lines_that_are_no_reply_to_a_forwarded_request(line: bytes) -> None:
     assert read_reply(line) == json.loads(line)
