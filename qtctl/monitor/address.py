@@ -177,7 +177,8 @@ def _host_port(text: str) -> Address | None:
         return Address(host=host, port=_port(port or "", text))
     host, colon, port = text.rpartition(":")
     if ":" in host and (_is_ipv6(text) or _is_ipv6(host)):
-        raise UsageError(f"{shown(text)} is ambiguous", hint=f"[{host or '::1'}]:{port or 4444}")
+        meant = shown(f"[{host or '::1'}]:{port or 4444}")[1:-1]
+        raise UsageError(f"{shown(text)} is ambiguous", hint=meant)
     if not colon or not re.fullmatch(r"[\w.-]*", host, re.ASCII):
         return None
     if port and not (port.isascii() and port.isdigit()):

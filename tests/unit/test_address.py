@@ -143,6 +143,8 @@ _PIECES = st.one_of(
 
 @given(st.one_of(st.text(), st.lists(_PIECES, max_size=8).map("".join)))
 @example("unix:abstract,path=\udcff,tight=off")
+@example(":::\x1f")
+@example("fe80::1%\x1b:4444")
 def test_any_text_gives_a_target_or_a_usage_error(text: str) -> None:
     try:
         target = parse_target(text)
