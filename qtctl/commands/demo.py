@@ -53,6 +53,14 @@ async def demo(context: Context, options: Options) -> int:
     return code
 
 
+def listens(path: Path) -> bool:
+    """Return whether QEMU listens on its socket: the file is there a moment before."""
+    from qtctl.monitor.holders import bound_to, unix_sockets
+
+    listening = unix_sockets(listening=True)
+    return path.exists() if listening is None else bool(bound_to(listening, str(path)))
+
+
 @contextlib.asynccontextmanager
 async def _guest(binary: str, folder: Path) -> AsyncIterator[Path]:
     disk, socket_path = folder / "disk.img", folder / "qmp.sock"
@@ -71,7 +79,7 @@ async def _guest(binary: str, folder: Path) -> AsyncIterator[Path]:
     )
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            while not socket_path.exists():
+            while not listens(socket_path):
                 if process.poll() is not None:
                     raise Unsupported(f"{binary} ended with code {process.returncode} at once")
                 await asyncio.sleep(0.02)

@@ -29,7 +29,8 @@ from tests.running import Qtctl, Ran, eventually
 pytestmark = pytest.mark.qemu
 
 EVENT = "virtio_blk_handle_read"
-INSIDE, HERE = "qtctl-inside", "qtctl-here"
+# Guests of other test runs on this machine have other names.
+INSIDE, HERE = (f"qtctl-{where}-{os.getpid()}" for where in ("inside", "here"))
 
 
 @dataclass(frozen=True, slots=True)
