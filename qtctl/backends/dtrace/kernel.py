@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-r"""Walk bpftrace's JSON lines: heads of records, and their arguments, for ``bpflines.py``.
+r"""Split the JSON lines of bpftrace into records, and parse their arguments.
 
 A record is ``{"type": "printf", "data": "EVENT NSECS TID ARGS\n"}``, all numbers in hex, as the
 program of ``bpftrace.py`` prints it; ``~`` for EVENT is a CPU's sign of life, with the

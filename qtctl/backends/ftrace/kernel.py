@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Walk the kernel's ``trace_pipe``: line heads, continuation lines, losses, for ``tracepipe.py``.
+"""Walk the kernel's ``trace_pipe``: line heads, continuation lines, losses, for ``decoder.py``.
 
 The forms are those of the kernel's
 ``trace_print_context`` and ``print_trace_line`` (kernel/trace/trace_output.c and trace.c, 6.1 to

@@ -3,7 +3,7 @@
 
 Line forms are those of QEMU 7.2 to 11.1: ``name args``, ``TID@SEC.USEC:name args`` and
 ``2026-11-22T21:37:32.295065Z name args`` (the fraction is absent on a whole second, as GLib's
-g_date_time_format_iso8601 leaves it out). ``logtext.py`` is the only caller.
+g_date_time_format_iso8601 leaves it out). ``decoder.py`` is the only caller.
 """
 # ruff: noqa: SIM102
 
@@ -224,7 +224,7 @@ def _more_lines(
     limit: cython.Py_ssize_t,
     mask: cython.ulonglong,
 ) -> cython.Py_ssize_t:
-    """End of a record with ``count`` further lines; -1 where more bytes are needed to tell.
+    """End of a record with ``count`` further lines; -1 if more bytes are needed.
 
     Stops short of a line that is an event itself, or beyond ``limit``.
     """

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Find the binary records of QEMU's simple backend, and read their arguments.
 
-Callers are ``simpletrace.py`` and ``simplearguments.py``. Source: ``trace/simple.c`` of QEMU,
+Callers are ``decoder.py`` and ``arguments.py``. Source: ``trace/simple.c`` of QEMU,
 checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned.
 """
 # ruff: noqa: SIM108
@@ -22,7 +22,7 @@ else:
 
 COMPILED: bool = cython.compiled
 
-# Why ``walk`` stopped; the numbers are shared with ``simpletrace.py``.
+# Why ``walk`` stopped; the numbers are shared with ``decoder.py``.
 MORE, FULL, MAPPING, HEADER, DROPPED, BAD = range(6)
 
 _BYTEORDER = sys.byteorder
@@ -151,7 +151,7 @@ def _head(
     ids: cython.p_int,
     known: cython.ulonglong,
 ) -> cython.int:
-    """Tell if a record may begin at ``at``: 0 no, 1 yes, 2 too few bytes to tell."""
+    """Return whether a record may begin at ``at``: 0 no, 1 yes, 2 more bytes are needed."""
     if end - at < 8:
         return 2
     kind: cython.ulonglong = _u64(text, at)
@@ -194,7 +194,7 @@ def resync(
     pid: cython.longlong,
     final: cython.bint,
 ) -> tuple[int, bool]:
-    """Find the first place in data[at:end] where records go on; tells if one was found.
+    """Find the first place in data[at:end] that begins a record; returns whether it does, too.
 
     A header, a mapping, an event of process ``pid``, or an event followed by another of the same
     process. Without one, it returns the first place that more bytes might prove (``final``: none).

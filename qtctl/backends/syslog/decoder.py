@@ -1,10 +1,7 @@
 """Decoder for lines of a system log: the guest's records, and reports of dropped messages.
 
-Bytes in, batches and losses out: no files, no awaits. However the bytes are cut, the records are
-the same. Forms: see ``kernels/syslog.py``. Notices, checked on rsyslog 8.2302 (runtime/ratelimit.c)
-and systemd 252 (journald-rate-limit.c): ``imuxsock[pid: N, ...]: M messages lost due to
-rate-limiting``, ``... begin to drop messages due to rate-limiting``, ``Suppressed M messages from
-UNIT``; ``message repeated N times: [ TEXT]`` stands for N messages.
+Forms of lines: see ``kernel.py``; of reports: ``notices.py``. A line ``message repeated N times:
+[ TEXT]`` stands for N messages.
 """
 
 from __future__ import annotations

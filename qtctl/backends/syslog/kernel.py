@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Walk lines of the system log: time, host, program, pid, for ``sysloglines.py``.
+"""Walk lines of the system log: time, host, program, pid, for ``decoder.py``.
 
 The forms, with MESSAGE behind each:
 ``<30>Nov 22 21:39:36 PROG[PID]: `` (what syslog(3) of glibc sends), ``Nov 22 21:39:36 HOST
@@ -22,7 +22,7 @@ else:
 
 COMPILED: bool = cython.compiled
 
-#: Kinds of rows: a line without a head, of the guest, of others, of a log daemon, a squashed one.
+#: Kinds of rows: a line without a head, of the guest, of others, of a log daemon, a repeated one.
 PLAIN, MINE, OTHER, DAEMON, REPEATED = 0, 1, 2, 3, 4
 _MINE_KIND = cython.declare(cython.int, 1)
 _OTHER_KIND = cython.declare(cython.int, 2)
@@ -258,7 +258,7 @@ def split_syslog(
     """Split data[at:] into lines; returns (rows written, offset reached).
 
     A row gets: its kind; the time: Unix ns, or -1, or -2 less (32 * month + day) * 2^17 + second of
-    the day, in local time of a year that is not said; how often the message came; the offsets of
+    the day, in local time of an unknown year; how often the message came; the offsets of
     the line, of the message and of its end. ``pid`` is the guest's. ``state`` is scratch of five,
     state[4] kept between calls and started at 0: whether a line beyond ``limit`` is being passed on
     in pieces.

@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Walk what babeltrace2 prints: heads of lines, and named arguments, for ``lttngtext.py``.
+"""Split the text of babeltrace2 into lines, and parse named arguments, for ``decoder.py``.
 
 The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters that
 ``qtctl.backends.ust.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
@@ -326,7 +326,7 @@ def _read_row(
     spans: cython.p_longlong,
     escaped: cython.p_uchar,
 ) -> cython.bint:
-    """Read ``{ name = value, ... }`` whole; True if it is what the table says."""
+    """Read ``{ name = value, ... }`` whole; True if it has the arguments of the table."""
     if end - at < 3 or data[at] != 123 or data[at + 1] != 32:
         return False
     at += 2

@@ -38,7 +38,7 @@ _PRETTY = (
     '--params=clock-seconds=true,no-delta=true,name-default="hide",name-payload=true,'
     'field-default="hide"',
 )
-"""How babeltrace2 prints what ``records/lttngtext`` reads."""
+"""Options of babeltrace2 for the text that ``decoder.py`` reads."""
 DISK_BYTES = 64 << 20
 """Bytes that the relay daemon keeps for a reader that is behind; then it overwrites packets."""
 _FREE_BYTES = 2 * DISK_BYTES
@@ -275,7 +275,7 @@ def stop(name: str) -> int | None:
     except QtctlError:
         return None
     match = re.search(r"(\d+) events? (?:was|were) discarded", said)
-    # A packet with an old counter (see records/lttngtext.py) makes LTTng's sum 2^63 too large.
+    # A packet with an old counter (see ``decoder.py``) makes LTTng's sum 2^63 too large.
     return int(match[1]) % (1 << 63) if match else 0
 
 

@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Lay out the bytes of many records for compression, and put them back, for ``packing.py``."""
+"""Lay out the bytes of many records for compression, and restore them."""
 
 from typing import TYPE_CHECKING
 
