@@ -175,7 +175,7 @@ async def _copy(context: Context, replay: Replay, made: Export) -> None:
         QtctlError: it cannot be written.
     """
     try:
-        await read_through(context, replay, made.take)
+        await read_through(context, replay, made.write)
         if not context.stop.is_set():
             await asyncio.to_thread(made.finish)
     except BrokenPipeError:

@@ -1,1 +1,1 @@
-"""Output formats: a module or folder for each."""
+"""Output formats: one module or folder each, and a row in ``table.py``."""

@@ -1,4 +1,8 @@
-"""The interfaces of export formats: of those that make lines, a file or a folder."""
+"""The interface of an export format: lines of text, one file, or a folder.
+
+The module of a format defines ``open_lines``, ``open_file`` or ``open_folder``; its row in
+``table.py`` says which.
+"""
 
 from __future__ import annotations
 
@@ -11,82 +15,78 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 
 __all__ = [
+    "EventPair",
     "Export",
     "FileFormat",
     "FolderFormat",
     "LineExport",
     "LineFormat",
-    "Pairing",
     "Source",
 ]
 
-Pairing = tuple[str, str, tuple[str, ...] | None]
-"""A START and an END event, and the arguments equal in both (None: found automatically)."""
+EventPair = tuple[str, str, tuple[str, ...] | None]
+"""START event, END event, and the names of the arguments that match them (None: to be inferred)."""
 
 
 class Source(NamedTuple):
-    """The ``picked`` events of ``table`` to export; ``pairs`` become slices."""
+    """What to export: the ``picked`` events of ``table``; ``pairs`` are exported as slices."""
 
     table: EventTable
     picked: Sequence[str]
-    pairs: Sequence[Pairing] = ()
+    pairs: Sequence[EventPair] = ()
 
 
 class LineExport(Protocol):
-    """Formats items as lines of text, which may go to stdout while the file is read."""
+    """Formats items as lines of text; they may be printed while the source is still read."""
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        """Yield the lines of an item; of a batch, only its first ``records`` records."""
 
     def ended(self, counts: Counts) -> Iterator[str]:
-        """Yield the lines at the end."""
+        """Yield the lines after the last item."""
 
 
 class Export(Protocol):
-    """Writes items to a file or folder, in order. Every call blocks for as long as it writes.
+    """Writes items to a file or folder, in order. All methods block on I/O.
 
     Raises:
-        OSError: it cannot be written (disk full).
+        OSError: a write failed (disk full).
     """
 
-    def take(self, item: Item) -> None:
+    def write(self, item: Item) -> None:
         """Write the next batch, loss or note."""
 
     def finish(self) -> None:
-        """Write what comes at the end."""
+        """Write the rest after the last item: buffered records, metadata."""
 
     def close(self) -> None:
-        """Close what is open, whether it is finished or not."""
+        """Close open files, finished or not."""
 
 
 class LineFormat(Protocol):
-    """The module of a format of lines."""
+    """A module whose format is lines."""
 
     def open_lines(self, source: Source) -> LineExport:
-        """Return a formatter for the items of a source."""
+        """Return a formatter for the items of ``source``."""
 
 
 class FileFormat(Protocol):
-    """The module of a format of one file."""
+    """A module whose format is one file."""
 
     def open_file(self, create: Callable[[], IO[bytes]], source: Source) -> Export:
-        """Return a writer to the file that ``create`` returns; the writer closes it.
-
-        The source is checked before the file is created.
+        """Check the source, then call ``create``; return a writer to the file, which it closes.
 
         Raises:
-            UsageError: the source cannot be exported so.
+            UsageError: this format cannot export ``source``.
         """
 
 
 class FolderFormat(Protocol):
-    """The module of a format of a folder."""
+    """A module whose format is a folder."""
 
     def open_folder(self, create: Callable[[], Path], source: Source) -> Export:
-        """Return a writer to the empty folder that ``create`` returns.
-
-        The source is checked before the folder is created.
+        """Check the source, then call ``create``; return a writer into the empty folder.
 
         Raises:
-            UsageError: the source cannot be exported so.
+            UsageError: this format cannot export ``source``.
         """

@@ -1,7 +1,7 @@
-"""Formatting many records at once as CSV: the columns are the keys of schema ``qtctl/1``.
+"""Format records as CSV, a batch at a time; the columns are keys of schema ``qtctl/1``.
 
-``args`` is JSON, and also has the other keys of notes. Where arguments of one event are given, each
-has a column after the others.
+``args`` holds the arguments as JSON, and for losses and notes the keys that have no column. When
+only one event is exported, each of its arguments has a column, after the others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 def open_lines(source: Source) -> CsvExport:
-    """Return a CSV formatter; if only one event is picked, each of its arguments has a column."""
+    """Return a formatter of CSV; if only one event is picked, its arguments have columns."""
     declared = None
     if len(source.picked) == 1:
         declared = source.table.declarations.get(source.picked[0])
@@ -45,7 +45,7 @@ class CsvExport:
         self._begun = False
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        """Yield the lines of an item; of a batch, only its first ``records`` records."""
         yield from self._header()
         if isinstance(item, Batch):
             yield from self._batch(item.first(records))
@@ -53,25 +53,25 @@ class CsvExport:
             yield self._note(to_object(item))
 
     def ended(self, counts: Counts) -> Iterator[str]:
-        """Yield the header, if nothing came before."""
+        """Yield the header if there were no items."""
         yield from self._header()
 
     def _header(self) -> Iterator[str]:
         if not self._begun:
             self._begun = True
-            # An argument with the name of another column gets an underscore after its name.
+            # An argument named like another column gets an underscore appended.
             own = (f"{name}_" if name in _COLUMNS else name for name in self._arguments)
             yield readable(csv_text([[*_COLUMNS, *own]]))
 
     def _note(self, note: Mapping[str, Any]) -> str:
-        """Return the line of a note (schema ``qtctl/1``)."""
+        """Return the line of a loss or note, given as an object of schema ``qtctl/1``."""
         own = {key: note.get(key) for key in _COLUMNS}
         more = {key: value for key, value in note.items() if key not in own}
         own["args"] = json.dumps(more) if more else None
         return readable(csv_text([[*own.values(), *(None for _ in self._arguments)]]))
 
     def _batch(self, batch: Batch) -> list[str]:
-        """Return the lines of a batch; a text that contains a newline spans several."""
+        """Return the lines of a batch; a text that contains newlines spans several."""
         blocks = []
         for event, rows, values in batch.alike():
             block = LineBlock(rows)
@@ -85,13 +85,13 @@ class CsvExport:
             for name in self._arguments:
                 block.literal(",")
                 if values is not None and name in values:
-                    _put(block, values[name])
+                    _append(block, values[name])
         return write(blocks)
 
     def _event(
         self, block: LineBlock, batch: Batch, name: str, values: Mapping[str, Column] | None
     ) -> None:
-        """Add the columns before those of the arguments."""
+        """Append the columns before those of single arguments."""
         rows = block.rows
         block.literal("event,")
         block.number(batch.time_ns[rows])
@@ -111,12 +111,12 @@ class CsvExport:
         before = '"{'
         for key, column in values.items():
             block.literal(f"{before}{_json(key)}: ")
-            _put(block, column, in_json=True)
+            _append(block, column, in_json=True)
             before = ", "
         block.literal('}"')
 
 
-def _put(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
+def _append(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
     if isinstance(column, StringColumn):
         block.texts(column, _json if in_json else _cell)
     else:
@@ -124,10 +124,10 @@ def _put(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
 
 
 def _cell(text: str) -> str:
-    """Return a text as a cell among others."""
+    """Return a text as a CSV cell, quoted if necessary."""
     return csv_text([[readable(text), ""]])[:-1]
 
 
 def _json(text: str) -> str:
-    """Return a text as JSON within a quoted cell."""
+    """Return a text as JSON inside a quoted CSV cell."""
     return json.dumps(text).replace('"', '""')

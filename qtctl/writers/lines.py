@@ -25,22 +25,22 @@ _LONGEST = {
     writing.SIX: 6,
     writing.SPAN: 18,
 }
-"""Bytes that a value takes at most."""
+"""Maximum size of a value in bytes."""
 
 
 class LineBlock:
-    """The lines of some rows of a batch, which need not be adjacent."""
+    """The lines of ``rows`` of a batch; the rows need not be adjacent."""
 
     def __init__(self, rows: Int64Array) -> None:
         self.rows = rows
-        self.room = len(rows)  # of bytes; each line ends with one
+        self.room = len(rows)  # upper bound in bytes; one newline each
         self._plan: list[int] = []
         self._texts = b""
         self._edges: list[int] = []
         self._columns: list[NDArray[np.uint64]] = []
 
     def literal(self, text: str) -> None:
-        """Add the same text to every line."""
+        """Append the same text to every line."""
         encoded = text.encode()
         at = len(self._texts)
         self._texts += encoded
@@ -48,14 +48,14 @@ class LineBlock:
         self._plan += (writing.LITERAL, 0, at, at + len(encoded))
 
     def number(self, values: NDArray[Any], *, in_hex: bool = False) -> None:
-        """Add whole numbers (int64 or uint64), in decimal or as C's ``%#x``."""
+        """Append integers (int64 or uint64), in decimal or as C's ``%#x``."""
         if values.dtype == np.uint64:
             self._value(writing.HEX if in_hex else writing.UNSIGNED, values)
         else:
             self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
     def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
-        """Add numbers between two texts; if a number is negative, add ``instead`` of all three."""
+        """Append numbers between two texts; for a negative one append ``instead`` instead."""
         self._skip(writing.UNLESS_NEGATIVE, values, 3)
         self.literal(before)
         self._value(writing.SIGNED, values)
@@ -65,15 +65,15 @@ class LineBlock:
             self.literal(instead)
 
     def six_digits(self, values: Int64Array) -> None:
-        """Add numbers from 0 to 999,999 in six digits."""
+        """Append numbers from 0 to 999,999 as six digits."""
         self._value(writing.SIX, values)
 
     def seconds(self, spans_ns: Int64Array) -> None:
-        """Add times in ns as seconds with a sign and six decimals."""
+        """Append times in ns as seconds with a sign and six decimals."""
         self._value(writing.SPAN, spans_ns)
 
     def choice(self, codes: NDArray[Any], texts: Sequence[str]) -> None:
-        """Add texts[codes[i]] to line i."""
+        """Append texts[codes[i]] to line i."""
         encoded = [text.encode() for text in texts]
         sizes = np.array([len(text) for text in encoded], np.int64)
         begins = len(self._texts) + np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -84,9 +84,9 @@ class LineBlock:
         self._plan += (writing.CHOICE, len(self._columns), first, 0)
         self._columns.append(codes.astype(np.uint64))
 
-    def texts(self, column: StringColumn, ready: Callable[[str], str]) -> None:
-        """Add the texts of a column, each converted by ``ready``."""
-        self.choice(column.codes, [ready(text) for text in column.uniques])
+    def texts(self, column: StringColumn, form: Callable[[str], str]) -> None:
+        """Append the texts of a column; ``form`` escapes or quotes each distinct one."""
+        self.choice(column.codes, [form(text) for text in column.uniques])
 
     def _value(self, kind: int, values: NDArray[Any]) -> None:
         self.room += _LONGEST[kind] * len(self.rows)
@@ -98,7 +98,7 @@ class LineBlock:
         self._columns.append(values.view(np.uint64))
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
-        """Write lines to out[at:], their offsets to ``begin`` and ``stop``; return its end."""
+        """Write the lines to out[at:], their offsets to ``begin`` and ``stop``; return the end."""
         self.literal("\n")
         values = np.concatenate(self._columns) if self._columns else np.empty(0, np.uint64)
         return writing.write_rows(
@@ -115,7 +115,7 @@ class LineBlock:
 
 
 def write(blocks: Sequence[LineBlock]) -> list[str]:
-    """Return the lines of all blocks in the order of rows; together they have every row."""
+    """Return the lines of a batch in row order; the blocks together hold each row once."""
     rows = sum(len(block.rows) for block in blocks)
     if not rows:
         return []
@@ -125,6 +125,6 @@ def write(blocks: Sequence[LineBlock]) -> list[str]:
     for block in blocks:
         at = block.write(out, begin, stop, at)
     if len(blocks) > 1:
-        apart, out = out, np.empty(at, np.uint8)
-        writing.gather(apart.data, begin.data, stop.data, out.data)
+        unordered, out = out, np.empty(at, np.uint8)
+        writing.gather(unordered.data, begin.data, stop.data, out.data)
     return out[: at - 1].tobytes().decode().split("\n")

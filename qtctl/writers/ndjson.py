@@ -1,4 +1,4 @@
-"""Formatting many records at once as JSON lines of schema ``qtctl/1``."""
+"""Format records as JSON lines of ``records.schema``, a batch at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qtctl.records.notes import to_object
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
-_PLACE = re.compile(r'"\\u0000(\d+)"')
+_PLACEHOLDER = re.compile(r'"\\u0000(\d+)"')
 
 
 def open_lines(source: Source) -> JsonExport:
@@ -28,52 +28,56 @@ def open_lines(source: Source) -> JsonExport:
 
 
 class JsonExport:
-    """Formats items as JSON lines of schema ``qtctl/1``, with the summary at the end."""
+    """Formats items as JSON lines of schema ``qtctl/1``, with a summary at the end."""
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
+        """Yield the lines of an item; of a batch, only its first ``records`` records."""
         if isinstance(item, Batch):
             return iter(json_lines(item.first(records)))
         return iter([json.dumps(to_object(item))])
 
     def ended(self, counts: Counts) -> Iterator[str]:
-        """Yield the sums."""
+        """Yield the summary."""
         yield json.dumps(schema.summary(counts.read, counts.shown, counts.filtered, counts.lost))
 
 
 def json_lines(batch: Batch) -> list[str]:
-    """Return the lines of a batch, equal to ``json.dumps`` of ``schema.record`` of each record."""
+    """Return a JSON line per record, the same as ``json.dumps`` of ``schema.record``.
+
+    ``schema.record`` is called once for rows of equal columns, with placeholders for the columns:
+    the text between the placeholders is the same in all their lines.
+    """
     blocks = []
     for event, rows, values in batch.alike():
         columns: list[Any] = []
 
-        def place(column: Any, columns: list[Any] = columns) -> Any:
+        def placeholder(column: Any, columns: list[Any] = columns) -> Any:
             columns.append(column)
             return f"\0{len(columns) - 1}"
 
         if event < 0:
-            line = place(batch.texts(rows))
+            line = placeholder(batch.texts(rows))
             record = Record("", {}, 0, batch.clock, None, batch.backend, batch.pid, None, line)
         else:
             late = batch.arrived[rows]
-            clock = place(late) if late.any() else batch.clock
-            args = {} if values is None else {key: place(one) for key, one in values.items()}
-            raw = place(batch.raws(rows)) if values is None else None
-            time_ns, tid = place(batch.time_ns[rows]), place(batch.tid[rows])
+            clock = placeholder(late) if late.any() else batch.clock
+            args = {} if values is None else {key: placeholder(one) for key, one in values.items()}
+            raw = placeholder(batch.raws(rows)) if values is None else None
+            time_ns, tid = placeholder(batch.time_ns[rows]), placeholder(batch.tid[rows])
             name = batch.names[event]
             record = Record(name, args, time_ns, clock, tid, batch.backend, batch.pid, raw)
         block = LineBlock(rows)
         blocks.append(block)
-        text, *rest = _PLACE.split(json.dumps(schema.record(record)))
+        text, *rest = _PLACEHOLDER.split(json.dumps(schema.record(record)))
         block.literal(text)
         for number, literal in zip(rest[::2], rest[1::2], strict=True):
-            _put(block, columns[int(number)], batch.clock)
+            _append(block, columns[int(number)], batch.clock)
             block.literal(literal)
     return write(blocks)
 
 
-def _put(block: LineBlock, column: Any, clock: Clock) -> None:
-    """Add a column at its placeholder."""
+def _append(block: LineBlock, column: Any, clock: Clock) -> None:
+    """Append the column that a placeholder stands for."""
     if isinstance(column, StringColumn):
         block.texts(column, json.dumps)
     elif column.dtype == np.bool_:

@@ -1,9 +1,8 @@
-"""A folder of Parquet files, partitioned as Hive does: ``guest=PID/event=NAME/time=HOUR/``.
+"""Write a folder of Parquet files with Hive partitions: ``guest=PID/event=NAME/time=HOUR/``.
 
-An unknown guest is 0, because readers cannot infer a type from null partitions.
-
-DuckDB, Polars, Spark and Dask read it as one data set, or one event as a table. A partition has the
-columns of ``records.arrow`` except those in its folder's name; texts are plain strings.
+DuckDB, Polars, Spark and Dask read the folder as one data set, and an event's folders as one table.
+A file has the columns of ``records.arrow`` except those in its folder's name; texts are plain
+strings. An unknown guest is 0, as readers cannot infer the type of a partition key of nulls.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ __all__ = ["HOUR_NS", "ParquetExport", "open_folder"]
 
 HOUR_NS = 3_600_000_000_000
 _PART_ROWS = 1 << 18
-_KEPT_ROWS = 1 << 21
-_ELSEWHERE = ("event", "file")
+_BUFFERED_ROWS = 1 << 21
+_OMITTED = ("event", "file")
 
 
-class _Place(NamedTuple):
-    """A partition."""
+class _Partition(NamedTuple):
+    """Keys and values of a partition."""
 
     guest: int
     event: str
@@ -49,17 +48,17 @@ def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
 
 
 class ParquetExport:
-    """Writes into an existing, empty folder; rows are kept until they fill a part."""
+    """Writes into ``folder``, which exists and is empty; buffers rows until they fill a file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: defaultdict[_Place, list[Any]] = defaultdict(list)
-        self._rows: defaultdict[_Place, int] = defaultdict(int)
-        self._parts: defaultdict[_Place, int] = defaultdict(int)
+        self._buffered: defaultdict[_Partition, list[Any]] = defaultdict(list)
+        self._rows: defaultdict[_Partition, int] = defaultdict(int)
+        self._parts: defaultdict[_Partition, int] = defaultdict(int)
         self._monotonic = False
         self._guest = 0
 
-    def take(self, item: Item) -> None:
+    def write(self, item: Item) -> None:
         """Write the next batch, loss or note."""
         if isinstance(item, Batch):
             self._monotonic = item.clock is Clock.MONOTONIC
@@ -70,49 +69,49 @@ class ParquetExport:
                 else:
                     name = item.names[event]
                     rows = event_rows(item, name, event_schema(item.table, name))
-                self._keep(name, rows)
+                self._buffer(name, rows)
         else:
-            self._keep("notes", notes_rows([to_object(item)], NOTES))
-        if sum(self._rows.values()) >= _KEPT_ROWS:
+            self._buffer("notes", notes_rows([to_object(item)], NOTES))
+        if sum(self._rows.values()) >= _BUFFERED_ROWS:
             self.finish()
 
-    def _keep(self, name: str, rows: Any) -> None:
+    def _buffer(self, name: str, rows: Any) -> None:
         hours = rows.column("time_ns").to_numpy() // HOUR_NS
         for hour in np.unique(hours).tolist():
-            place = _Place(self._guest, name, self._time(hour))
+            partition = _Partition(self._guest, name, self._time(hour))
             part = rows.filter(pa.array(hours == hour))
-            self._kept[place].append(part)
-            self._rows[place] += len(part)
-            if self._rows[place] >= _PART_ROWS:
-                self._write(place)
+            self._buffered[partition].append(part)
+            self._rows[partition] += len(part)
+            if self._rows[partition] >= _PART_ROWS:
+                self._write_part(partition)
 
     def _time(self, hour: int) -> str:
         if self._monotonic:
             return f"boot+{hour:04}h"
         return datetime.fromtimestamp(hour * HOUR_NS // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H")
 
-    def _write(self, place: _Place) -> None:
-        table = pa.Table.from_batches(self._kept.pop(place))
-        del self._rows[place]
-        names = [name for name in table.column_names if name not in _ELSEWHERE]
+    def _write_part(self, partition: _Partition) -> None:
+        table = pa.Table.from_batches(self._buffered.pop(partition))
+        del self._rows[partition]
+        names = [name for name in table.column_names if name not in _OMITTED]
         table = table.select(names)
         plain = [
             pa.field(one.name, pa.string()) if pa.types.is_dictionary(one.type) else one
             for one in table.schema
         ]
         folder = self._folder
-        for key, value in place._asdict().items():
+        for key, value in partition._asdict().items():
             folder /= f"{key}={quote(readable(str(value)), safe='+')}"
             folder.mkdir(mode=0o700, exist_ok=True)
-        path = folder / f"part-{self._parts[place]}.parquet"
-        self._parts[place] += 1
+        path = folder / f"part-{self._parts[partition]}.parquet"
+        self._parts[partition] += 1
         with path.open("xb") as file:
             pq.write_table(table.cast(pa.schema(plain)), file)
 
     def finish(self) -> None:
-        """Write the kept rows."""
-        for place in list(self._kept):
-            self._write(place)
+        """Write all buffered rows."""
+        for partition in list(self._buffered):
+            self._write_part(partition)
 
     def close(self) -> None:
-        """Do nothing: no file stays open."""
+        """Do nothing: each file is closed when written."""

@@ -1,4 +1,4 @@
-"""Formatting records as lines for people."""
+"""Format records as the rows that a terminal shows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from qtctl.writers.lines import LineBlock, write
 
 _SECOND_NS = 1_000_000_000
 NAME_WIDTH = 36
-"""Event names are padded to at most so many columns, so that arguments line up."""
+"""Columns to which shorter event names are padded at most, to align the arguments."""
 
 
 class RowFormatter:
-    """Formats records for people. ``times`` is abs, rel, delta or none.
+    """Formats records as rows of time, thread, event and arguments.
 
-    ``hex_arguments`` maps an event to the arguments that QEMU itself prints in hex. ``thread``
-    names a thread by its id; one without a name is shown by its id.
+    ``times`` is abs, rel, delta or none. ``hex_arguments`` maps an event to the arguments that QEMU
+    prints in hex. ``names`` are the event names to align. ``thread`` maps a thread id to its name,
+    or to an empty text, for which the id is printed.
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class RowFormatter:
         self._last_ns = 0
 
     def note(self, text: str) -> str:
-        """Return a line for a note between the records."""
+        """Return a message, as a line between the records."""
         return self._style.paint(escaped(text), "bad")
 
     def lines(self, batch: Batch) -> list[str]:
-        """Return the lines of a batch, a record each, safe to print."""
-        stamp = self._stamp(batch)
+        """Return a line per record, safe to print."""
+        append_time = self._time_appender(batch)
         blocks = []
         for event, rows, values in batch.alike():
             block = LineBlock(rows)
@@ -59,9 +60,9 @@ class RowFormatter:
                 block.texts(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
                 continue
             name = batch.names[event]
-            if stamp is not None:
-                stamp(block)
-            self._put_thread(block, batch.tid[rows])
+            if append_time is not None:
+                append_time(block)
+            self._append_thread(block, batch.tid[rows])
             if values is None:
                 raws = batch.raws(rows)
                 block.texts(raws, partial(self._raw, name))
@@ -70,8 +71,8 @@ class RowFormatter:
                 self._arguments(block, name, values)
         return write(blocks)
 
-    def _stamp(self, batch: Batch) -> Callable[[LineBlock], None] | None:
-        """Return the function that adds the times to a block; None for no times."""
+    def _time_appender(self, batch: Batch) -> Callable[[LineBlock], None] | None:
+        """Return a function that appends the times to a block; None if no times are shown."""
         shown = np.flatnonzero(batch.event >= 0)
         if self._times == "none" or not len(shown):
             return None
@@ -83,27 +84,27 @@ class RowFormatter:
             codes, texts = _seconds(batch)
             micros = times % _SECOND_NS // 1000
 
-            def put(block: LineBlock) -> None:
+            def append_time(block: LineBlock) -> None:
                 block.literal(before)
                 block.choice(codes[block.rows], texts)
                 block.literal(".")
                 block.six_digits(micros[block.rows])
                 block.literal(after + self._gap)
 
-            return put
+            return append_time
         spans = times - self._first_ns
         if self._times == "delta":
             spans[shown] = np.diff(times[shown], prepend=self._last_ns)
             self._last_ns = int(times[shown[-1]])
 
-        def put_span(block: LineBlock) -> None:
+        def append_span(block: LineBlock) -> None:
             block.literal(before)
             block.seconds(spans[block.rows])
             block.literal(after + self._gap)
 
-        return put_span
+        return append_span
 
-    def _put_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
+    def _append_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
         if self._thread is None:
             before, after = self._colour("faint")
             block.optional(tid.astype(np.int64), before, after + self._gap)
@@ -116,11 +117,11 @@ class RowFormatter:
         )
 
     def _name(self, name: str, *, last: bool) -> str:
-        """Return an event's name, padded unless it ends the line."""
+        """Return an event's name, padded unless it is the ``last`` on the line."""
         return self._paint(escaped(name).ljust(0 if last else self._width), "event")
 
     def _raw(self, name: str, text: str) -> str:
-        """Return name and arguments of a record whose arguments could not be read."""
+        """Return the name and the raw text of a record whose arguments could not be parsed."""
         return (self._name(name, last=not text) + self._gap + escaped(text)).rstrip()
 
     def _arguments(self, block: LineBlock, name: str, values: Mapping[str, Column]) -> None:
@@ -138,15 +139,15 @@ class RowFormatter:
         return self._style.paint(text, role)
 
     def _colour(self, role: str) -> tuple[str, str]:
-        """Return the colour codes before and after a text of that role."""
+        """Return the escape sequences before and after a text of a role."""
         before, _, after = self._style.paint("\0", role).partition("\0")
         return before, after
 
 
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:
-    """Return the whole second of each row as text, by codes."""
+    """Return the whole second of each row as text: codes, and the distinct texts."""
     wall = batch.arrived | (batch.clock != Clock.MONOTONIC)
-    # Adjacent rows mostly have the same second: only changes are formatted.
+    # Adjacent rows mostly share a second: look only at the first of each run.
     kind = 2 * (batch.time_ns // _SECOND_NS) + wall
     first = np.ones(len(kind), np.bool_)
     np.not_equal(kind[1:], kind[:-1], out=first[1:])

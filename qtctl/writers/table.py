@@ -1,4 +1,4 @@
-"""The export formats: one row each. A new format is a module and a row."""
+"""The table of export formats. To add one, write a module and add a row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 class Format(NamedTuple):
     """An export format.
 
-    ``makes`` says what it writes: ``lines`` go to stdout or a file, ``file`` and ``folder`` need a
-    name; its module provides :class:`LineFormat`, :class:`FileFormat` or :class:`FolderFormat`, and
-    is imported only when the format is used. ``needs`` are modules of the extra ``analysis``.
-    ``pairs`` says that it shows pairs of events as slices (``--pair``).
+    ``module`` is imported only when the format is used. It implements the protocol that ``makes``
+    selects: ``lines`` (to stdout or a file) :class:`base.LineFormat`, ``file``
+    :class:`base.FileFormat`, ``folder`` :class:`base.FolderFormat`. ``needs`` are the modules of
+    the extra ``analysis`` that it imports. ``pairs``: it supports ``--pair``.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Format(NamedTuple):
     pairs: bool = False
 
     def load(self) -> Any:
-        """Import the module."""
+        """Import and return the format's module."""
         return importlib.import_module(self.module)
 
 

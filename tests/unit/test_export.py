@@ -392,7 +392,7 @@ def test_selection_filter_and_refusals(run: Qtctl, tmp_path: Path, form: str) ->
     if form != "perfetto":
         run(*words, "--pair", "a,b", "-o", str(tmp_path / "new")).said(2, "--to perfetto")
     else:
-        run(*words, "--pair", "odd,nine", "-o", str(tmp_path / "new")).said(2, "no pair")
+        run(*words, "--pair", "odd,nine", "-o", str(tmp_path / "new")).said(2, "not a pair")
         run(*words, "--pair", "odd,none", "-o", str(tmp_path / "new")).said(2, "odd,none,KEY")
     assert not (tmp_path / "new").exists()
 

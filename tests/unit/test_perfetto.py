@@ -17,9 +17,9 @@ from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.writers.perfetto import packets
-from qtctl.writers.perfetto.packets import Events, Lanes
+from qtctl.writers.perfetto.packets import EventBlock, Lanes
 from qtctl.writers.perfetto.protobuf import message, number, text
-from qtctl.writers.perfetto.tracks import RATE_NS, PairOf, PerfettoTrace
+from qtctl.writers.perfetto.tracks import RATE_NS, PerfettoTrace, SlicePair
 from tests.perfettofile import Perfetto, annotated
 from tests.samples import batches, forms, running
 
@@ -47,7 +47,7 @@ def test_packets_are_those_of_a_plain_encoder(data: st.DataObject, rows: int) ->
     kinds = []
     for kind in range(3):
         places = [row for row in range(rows) if kind_of[row] == kind]
-        events = Events(np.array(places, np.int64))
+        events = EventBlock(np.array(places, np.int64))
         kinds.append(events)
         for piece in data.draw(st.lists(st.sampled_from(["literal", "choice", "u", "i"]))):
             if piece == "literal":
@@ -75,7 +75,7 @@ def test_packets_are_those_of_a_plain_encoder(data: st.DataObject, rows: int) ->
     )
     for form in forms():
         with running(form):
-            written = packets.write(kinds, np.array(times, np.int64), np.array(tracks, np.int64))
+            written = packets.encode(kinds, np.array(times, np.int64), np.array(tracks, np.int64))
         assert written == wanted
 
 
@@ -90,7 +90,7 @@ def test_slices_of_a_lane_do_not_overlap(parts: list[list[tuple[int, int, int]]]
             lanes = Lanes()
             for part in parts:
                 group, start, size = np.array(part, np.int64).reshape(-1, 3).T.copy()
-                found = lanes.lay(group, start, start + size)
+                found = lanes.assign(group, start, start + size)
                 for one, lane, begin, long in zip(
                     *(column.tolist() for column in (group, found, start, size)), strict=True
                 ):
@@ -113,7 +113,7 @@ TABLE_OF = parse_declarations(
 ).by_name
 TABLE = EventTable.build([*TABLE_OF, "unknown"], TABLE_OF)
 HEX = {("full", "dev"), ("full", "shown"), ("begin", "dev"), ("end", "dev")}
-PAIR = PairOf("begin", "end", ("dev", "tag"))
+PAIR = SlicePair("begin", "end", ("dev", "tag"))
 TEXTS = st.binary(max_size=6).filter(lambda one: b"\n" not in one)
 
 
@@ -249,7 +249,7 @@ def test_a_trace_says_what_the_records_do(
     for form in forms():
         with running(form):
             writer = PerfettoTrace(TABLE, [PAIR])
-            made.append(b"".join(map(writer.take, decoded(content))) + writer.finish())
+            made.append(b"".join(map(writer.encode, decoded(content))) + writer.finish())
     assert made[0] == made[-1]
     trace = Perfetto(made[0])
     assert [

@@ -1,1 +1,1 @@
-"""Common Trace Format 1.8, written as a folder."""
+"""Export to the Common Trace Format (CTF) 1.8, a folder."""

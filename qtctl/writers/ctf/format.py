@@ -1,12 +1,12 @@
-r"""Records in the Common Trace Format, version 1.8: packets of binary events, and what they mean.
+r"""Encode records in the Common Trace Format 1.8: packets of binary events, and their metadata.
 
-Source: the CTF 1.8.3 specification; read back with babeltrace2 2.0.4. Everything is aligned to
-bytes, in the byte order of this machine. Fields have an underscore before their names, which
-readers take off: so none is a word of the metadata language.
+Source: the CTF 1.8.3 specification; checked with babeltrace2 2.0.4. All fields are aligned to
+bytes, in the byte order of this machine. Field names have a leading underscore, so that none is a
+keyword of the metadata language; readers remove it.
 
-Texts keep their bytes, also those that are no UTF-8; a NUL in one is carried as ``\x00``, for texts
-end at a NUL here. Arguments that could not be read are an event of the same name with one field
-``raw``; lines that are no events are ``qtctl_line``, losses and marks ``qtctl_note``.
+Texts keep bytes that are not UTF-8; a NUL, which ends a text in CTF, is written as ``\x00``. A
+record whose arguments could not be parsed is an event of the same name with one field ``raw``; a
+line that is not an event is ``qtctl_line``, a loss or note ``qtctl_note``.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ stream {{
 
 
 @dataclass(slots=True)
-class _Lane:
-    """A stream of packets whose times never go back, as readers need it."""
+class _Stream:
+    """A stream of packets whose times never go back; readers require that."""
 
     last_ns: int = 0
     packets: int = 0
@@ -88,14 +88,14 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Bytes to append to the stream of number ``lane``."""
+    """Bytes to append to the file of stream number ``stream``."""
 
-    lane: int
+    stream: int
     data: bytes
 
 
 class _Texts:
-    """A column of texts as bytes that end in NUL."""
+    """A column of texts as NUL-terminated bytes."""
 
     def __init__(self, column: StringColumn) -> None:
         encoded = [_terminated(text) for text in column.uniques]
@@ -106,7 +106,7 @@ class _Texts:
         self.sizes: Int64Array = lengths[column.codes]
 
     def put(self, out: _Bytes, at: Int64Array) -> Int64Array:
-        """Write the texts to ``out`` from ``at`` on; return where each ends."""
+        """Write text i to out[at[i]:]; return where each ends."""
         before = np.cumsum(self.sizes) - self.sizes
         within = np.arange(int(self.sizes.sum())) - np.repeat(before, self.sizes)
         places = np.repeat(at, self.sizes) + within
@@ -119,7 +119,7 @@ def _terminated(text: str) -> bytes:
 
 
 def _put(out: _Bytes, at: Int64Array, values: NDArray[Any]) -> Int64Array:
-    """Write numbers to ``out`` from ``at`` on; return where each ends."""
+    """Write number i to out[at[i]:]; return where each ends."""
     size = values.dtype.itemsize
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
     out[at[:, None] + np.arange(size)] = raw
@@ -128,7 +128,7 @@ def _put(out: _Bytes, at: Int64Array, values: NDArray[Any]) -> Int64Array:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows of one kind of event, and a column for each of its fields."""
+    """Rows of one event type, and a column for each of its fields."""
 
     rows: Int64Array
     kind: int
@@ -136,15 +136,15 @@ class _Part:
 
 
 class CtfTrace:
-    """Makes the packets of one trace, and at the end its :meth:`metadata`."""
+    """Encodes the packets of one trace, and at the end its :meth:`metadata`."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, _Fields], int] = {}
-        self._lanes: list[_Lane] = []
+        self._streams: list[_Stream] = []
         self._clock: Clock | None = None
 
-    def take(self, batch: Batch) -> Packet | None:
-        """Return the packet of a batch of records, in the order of their times."""
+    def encode(self, batch: Batch) -> Packet | None:
+        """Return a packet with the records of a batch, sorted by time; None for an empty batch."""
         if not len(batch):
             return None
         self._clock = self._clock or batch.clock
@@ -171,16 +171,16 @@ class CtfTrace:
             out.tobytes(), int(times[0]), int(times[-1]), pid, str(batch.backend), 0
         )
 
-    def note(self, told: Mapping[str, Any]) -> Packet:
-        """Return the packet of what stands between records: an object of schema ``qtctl/1``."""
-        now = max(0, int(told["time_ns"]))
-        lost = told["count"] if told["type"] == "loss" else 0
+    def encode_note(self, note: Mapping[str, Any]) -> Packet:
+        """Return a packet with a loss or note, given as an object of schema ``qtctl/1``."""
+        now = max(0, int(note["time_ns"]))
+        lost = note["count"] if note["type"] == "loss" else 0
         kind = self._kind("qtctl_note", (("note", "text"),))
-        event = _EVENT.pack(kind, now, -1, False) + _terminated(json.dumps(told))
-        return self._packet(event, now, now, -1, str(told.get("backend", "")), lost or 0)
+        event = _EVENT.pack(kind, now, -1, False) + _terminated(json.dumps(note))
+        return self._packet(event, now, now, -1, str(note.get("backend", "")), lost or 0)
 
     def metadata(self) -> str:
-        """Return what the packets made so far mean, in CTF's own language."""
+        """Return the metadata of all packets so far, in CTF's description language (TSDL)."""
         monotonic = self._clock is Clock.MONOTONIC
         pieces = [
             _METADATA.format(
@@ -190,7 +190,7 @@ class CtfTrace:
             )
         ]
         for (name, fields), kind in self._kinds.items():
-            # A recording may name its events and arguments as it likes.
+            # Names in a recording may contain any characters.
             body = " ".join(f"{type_}_t _{_ODD.sub('_', one)};" for one, type_ in fields)
             pieces.append(
                 f'event {{ name = "{_ODD.sub("_", name)}"; id = {kind}; stream_id = 0; '
@@ -201,24 +201,24 @@ class CtfTrace:
     def _packet(
         self, events: bytes, first_ns: int, last_ns: int, pid: int, backend: str, lost: int
     ) -> Packet:
-        number = next((n for n, one in enumerate(self._lanes) if one.last_ns <= first_ns), None)
+        number = next((n for n, one in enumerate(self._streams) if one.last_ns <= first_ns), None)
         if number is None:
-            number = len(self._lanes)
-            self._lanes.append(_Lane())
-        lane = self._lanes[number]
-        lane.last_ns, lane.lost = last_ns, lane.lost + lost
+            number = len(self._streams)
+            self._streams.append(_Stream())
+        stream = self._streams[number]
+        stream.last_ns, stream.lost = last_ns, stream.lost + lost
         name = _terminated(backend)
         bits = 8 * (_PACKET.size + len(name) + len(events))
-        counts = (lane.packets, lane.lost, pid)
+        counts = (stream.packets, stream.lost, pid)
         head = _PACKET.pack(_MAGIC, 0, first_ns, last_ns, bits, bits, *counts)
-        lane.packets += 1
+        stream.packets += 1
         return Packet(number, head + name + events)
 
     def _kind(self, name: str, fields: _Fields) -> int:
         return self._kinds.setdefault((name, fields), len(self._kinds))
 
     def _parts(self, batch: Batch) -> Iterator[_Part]:
-        """Tell the rows of each kind of event apart."""
+        """Yield the rows of each event type, those with raw text apart."""
         for event, rows in batch.groups().items():
             if event < 0:
                 kind = self._kind("qtctl_line", (("line", "text"),))
@@ -232,7 +232,7 @@ class CtfTrace:
                 in_hex = hex_arguments(declared) if declared else frozenset()
                 found = columns.values.items()
                 fields = tuple((key, _type(column, key in in_hex)) for key, column in found)
-                values = [_taken(column, good) for column in columns.values.values()]
+                values = [_select(column, good) for column in columns.values.values()]
                 yield _Part(rows[good], self._kind(name, fields), values)
             if not good.all():
                 kind = self._kind(name, (("raw", "text"),))
@@ -247,7 +247,7 @@ def _type(column: Column, in_hex: bool) -> str:
     return "address" if in_hex else "unsigned"
 
 
-def _taken(column: Column, rows: BoolArray) -> NDArray[Any] | _Texts:
+def _select(column: Column, rows: BoolArray) -> NDArray[Any] | _Texts:
     if isinstance(column, StringColumn):
         return _Texts(column.take(rows))
     return column[rows]

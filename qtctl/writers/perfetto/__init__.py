@@ -1,1 +1,1 @@
-"""Perfetto traces: TrackEvent packets."""
+"""Export to Perfetto: one file of TrackEvent packets."""

@@ -1,7 +1,7 @@
-"""Track events of Perfetto from columns: a kernel writes the packets, texts are made ready once.
+"""Encode columns as Perfetto track events: a kernel writes packets, each text is encoded once.
 
-``Events`` says what events of one kind consist of beside their time and track; ``write`` makes
-their packets, in the order of the rows.
+``EventBlock`` collects the fields of events of one kind, except time and track; ``encode`` makes
+the packets of all blocks, in row order.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array
 from qtctl.writers.perfetto import kernel as perfetto
 
-__all__ = ["Events", "Lanes", "Spread", "write"]
+__all__ = ["EventBlock", "Lanes", "UniqueTimes", "encode"]
 
 _FRAME = 40
-"""Bytes around an event's own fields at most: tags, numbers, lengths, what is fixed."""
+"""Maximum size in bytes of an event's packet without the fields of its block."""
 _NUMBER = 12
-"""Bytes of an annotation's tag, length and number at most."""
+"""Maximum size in bytes of an annotation's tag, length and number."""
 
 
-class Events:
-    """Events of one kind, in ``rows`` of those that are written together."""
+class EventBlock:
+    """Events of one kind; ``rows`` are their places among the events encoded together."""
 
     def __init__(self, rows: Int64Array) -> None:
         self.rows = rows
@@ -35,13 +35,13 @@ class Events:
         self.columns: list[NDArray[np.uint64]] = []
 
     def literal(self, fields: bytes) -> None:
-        """Put the same fields into every event."""
+        """Append the same fields to every event."""
         begin = self._text(fields)
         self.plan.append((perfetto.LITERAL, 0, begin, len(self.texts)))
         self.room += len(fields) * len(self.rows)
 
     def choice(self, codes: NDArray[Any], fields: Sequence[bytes]) -> None:
-        """Put fields[codes[i]] into event i."""
+        """Append fields[codes[i]] to event i."""
         sizes = np.array([len(one) for one in fields], np.int64)
         begin = self._text(b"".join(fields))
         self._column(perfetto.TEXT, codes.astype(np.uint64), len(self.edges), 0)
@@ -49,9 +49,10 @@ class Events:
         self.room += int(sizes[codes].sum())
 
     def numbers(self, values: NDArray[Any], before: bytes, before_negative: bytes) -> None:
-        """Put a debug annotation: the number (int64 or uint64) and the fields and tag before it.
+        """Append a debug annotation: ``before`` (fields and the number's tag), then the number.
 
-        A number with bit 63 has ``before_negative``, which is of the same size, below 100 bytes.
+        Numbers are int64 or uint64. If bit 63 is set, ``before_negative`` is written for
+        ``before``; both have the same size, below 100 bytes.
         """
         begin = self._text(before + before_negative)
         self._column(perfetto.NUMBER, values.view(np.uint64), begin, len(self.texts))
@@ -67,28 +68,28 @@ class Events:
         self.columns.append(values)
 
 
-def write(kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> bytes:
-    """Return the packets of events that have every row between them; times below 0 become 0."""
+def encode(blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array) -> bytes:
+    """Return a packet per row; the blocks together hold each row once. Times below 0 become 0."""
     rows = len(time_ns)
     kind, place = np.empty(rows, np.int32), np.empty(rows, np.int64)
     plan: list[tuple[int, int, int, int]] = []
     bounds, edges, texts = [0], [np.empty(0, np.int64)], []
     columns = [np.empty(0, np.uint64)]
     text_at = edge_at = value_at = 0
-    for number, events in enumerate(kinds):
-        kind[events.rows], place[events.rows] = number, np.arange(len(events.rows))
-        for what, column, begin, stop in events.plan:
+    for number, block in enumerate(blocks):
+        kind[block.rows], place[block.rows] = number, np.arange(len(block.rows))
+        for what, column, begin, stop in block.plan:
             shift = edge_at if what == perfetto.TEXT else text_at
-            at = value_at + column * len(events.rows)
+            at = value_at + column * len(block.rows)
             plan.append((what, at, begin + shift, stop + shift))
         bounds.append(len(plan))
-        edges.append(np.array(events.edges, np.int64) + text_at)
-        texts.append(events.texts)
-        columns += events.columns
-        text_at += len(events.texts)
-        edge_at += len(events.edges)
-        value_at += len(events.columns) * len(events.rows)
-    out = np.empty(sum(events.room for events in kinds), np.uint8)
+        edges.append(np.array(block.edges, np.int64) + text_at)
+        texts.append(block.texts)
+        columns += block.columns
+        text_at += len(block.texts)
+        edge_at += len(block.edges)
+        value_at += len(block.columns) * len(block.rows)
+    out = np.empty(sum(block.room for block in blocks), np.uint8)
     begin = perfetto.write_events(
         np.array(plan, np.int64).reshape(-1).data,
         np.array(bounds, np.int64).data,
@@ -104,14 +105,14 @@ def write(kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> by
     return out[begin:].tobytes()
 
 
-class Spread:
-    """Keeps instants of one track apart: those of one time get 1 ns more each."""
+class UniqueTimes:
+    """Makes the times of instants unique on their track: 1 ns apart where they are equal."""
 
     def __init__(self) -> None:
         self._last = self._shown = np.empty(0, np.int64)
 
     def times(self, track: Int64Array, time_ns: Int64Array) -> Int64Array:
-        """Return the times of the next instants; tracks are numbered from 0."""
+        """Return the times of the next instants, adjusted; tracks are numbered from 0."""
         more = max(0, int(track.max(initial=-1)) + 1 - len(self._last))
         self._last = np.append(self._last, np.full(more, np.iinfo(np.int64).max))
         self._shown = np.append(self._shown, np.full(more, np.iinfo(np.int64).min))
@@ -122,16 +123,16 @@ class Spread:
 
 
 class Lanes:
-    """Places slices that overlap side by side: when the last one on each lane of a group ended."""
+    """Assigns overlapping slices of a group to different lanes."""
 
     def __init__(self) -> None:
         self._ended = np.empty((0, 1), np.int64)
 
-    def lay(self, group: Int64Array, start_ns: Int64Array, end_ns: Int64Array) -> Int64Array:
-        """Return a lane for each slice, which are taken in this order; none ends before it starts.
+    def assign(self, group: Int64Array, start_ns: Int64Array, end_ns: Int64Array) -> Int64Array:
+        """Return the lane of each slice: the first one of its group that is free.
 
-        Groups, numbered from 0, have lanes of their own, which are few where slices come in the
-        order of their ends.
+        Groups are numbered from 0. No slice may end before it starts. Few lanes are needed if the
+        slices are sorted by their ends.
         """
         lane = np.empty(len(group), np.int64)
         self._grow(int(group.max(initial=-1)) + 1, 1)
@@ -152,7 +153,7 @@ class Lanes:
             self._grow(0, 2 * ended.shape[1])
 
     def _grow(self, groups: int, width: int) -> None:
-        """Make room; a lane that was not there was free since ever."""
+        """Make room for more groups and lanes; new lanes are free."""
         old = self._ended
         groups, width = max(groups, old.shape[0]), max(width, old.shape[1])
         if (groups, width) != old.shape:

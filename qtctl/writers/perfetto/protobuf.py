@@ -1,7 +1,6 @@
-"""The wire format of Protocol Buffers, as far as writing needs it.
+"""Encode fields in the wire format of Protocol Buffers. A message is its fields, concatenated.
 
-Source: the encoding page of the Protocol Buffers documentation. A message is the concatenation of
-its fields.
+Source: the encoding page of the Protocol Buffers documentation.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ def _varint(value: int) -> bytes:
 
 @cache
 def tag(field: int, kind: int = 0) -> bytes:
-    """Return what stands before a field's value: of a number (kind 0), or of bytes (2)."""
+    """Return a field's tag: its number and wire type (0: varint, 2: length-delimited)."""
     return _varint(field << 3 | kind)
 
 
 def number(field: int, value: int) -> bytes:
-    """Return a field that is a whole number, enum or bool; signed as an int64."""
+    """Return an integer, enum or bool field; negative values as int64."""
     return tag(field, 0) + _varint(value & (1 << 64) - 1)
 
 
 def message(field: int, *parts: bytes) -> bytes:
-    """Return a field that is a message of the given fields, or bytes."""
+    """Return a field with a message of the given fields, or with bytes."""
     body = b"".join(parts)
     return tag(field, 2) + _varint(len(body)) + body
 
 
 def text(field: int, value: str) -> bytes:
-    """Return a field that is a text; it must be encodable as UTF-8."""
+    """Return a string field; ``value`` must be encodable as UTF-8."""
     return message(field, value.encode())

@@ -1,13 +1,13 @@
-"""Records as a Perfetto trace: bytes of TrackEvent packets, to be written one after the other.
+"""Encode records as TrackEvent packets of a Perfetto trace.
 
-Threads are tracks, and devices: records without a thread that carry a device's address go there.
-Pairs of START and END are slices on the device's track, side by side where they overlap, with the
-arguments of the END; rates are counters. Source: ``protos/perfetto/trace`` of Perfetto; fields
-checked with the package of its protos, version 0.59.1.
+Each thread has a track. So has each device, for the records that have no thread but the address of
+a device as an argument. Pairs of START and END events are slices below the device's track, on
+several lanes where they overlap, with the arguments of the END. Event rates are counters. Source:
+``protos/perfetto/trace`` of Perfetto; fields checked with its Python package, version 0.59.1.
 
-Times are those of the records, in ns, on the trace's own clock; where they are Unix time a clock
-snapshot says so. Records of one track and time are put 1 ns apart: trace processor would pile them
-up, and lose the arguments of what lies on 512 others.
+Times are those of the records, in ns, on the trace's clock; a clock snapshot maps it to Unix time
+where the records have that. Instants of equal times on a track are written 1 ns apart: trace
+processor nests equal ones, and drops the arguments beyond a depth of 512.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array, StringColumn, readable
 from qtctl.records.event_table import EventTable
 from qtctl.records.printf import hex_arguments
-from qtctl.writers.perfetto.packets import Events, Lanes, Spread, write
+from qtctl.writers.perfetto.packets import EventBlock, Lanes, UniqueTimes, encode
 from qtctl.writers.perfetto.protobuf import message, number, tag, text
 
-__all__ = ["RATE_NS", "PairOf", "PerfettoTrace"]
+__all__ = ["RATE_NS", "PerfettoTrace", "SlicePair"]
 
 RATE_NS = 100_000_000
-"""Length of the spans that a rate counts records in."""
+"""Length of the intervals in which a rate counter counts records."""
 _DEVICES = ("vdev", "dev", "s", "state", "n", "nic", "bus", "bs", "blk", "chrdev")
-"""What QEMU calls the first argument of an event where it is the device that the event is of."""
+"""Names of first arguments that are the address of the event's device, in QEMU's declarations."""
 
 _SEQUENCE = 1
 _CLEARED, _NEEDS = 1, 2
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
 _REALTIME, _BOOTTIME = 1, 6
-# Fields of TracePacket and of the messages in it; see ``kernels/perfetto.py`` for those of events
-# with a track.
+# Field numbers of TracePacket and its messages; ``kernel.py`` has those of events on a track.
 _PACKET = 1
 _CLOCKS, _SEQUENCE_ID, _INTERNED, _FLAGS, _TRACK = 6, 10, 12, 13, 60
 _TYPE, _NAME, _COUNT = 9, 10, 30
@@ -50,8 +49,8 @@ _UINT, _INT, _STRING, _POINTER = 3, 4, 6, 7
 
 
 @dataclass(frozen=True, slots=True)
-class PairOf:
-    """Which records are the begin and the end of a slice, and the arguments that tell it."""
+class SlicePair:
+    """The events that begin and end a slice, and the arguments that match them (``key``)."""
 
     start: str
     end: str
@@ -59,9 +58,9 @@ class PairOf:
 
 
 class PerfettoTrace:
-    """Makes the packets of one trace; every method returns the bytes to write next."""
+    """Encodes the packets of one trace; each public method returns the bytes to write next."""
 
-    def __init__(self, table: EventTable, pairs: Sequence[PairOf] = ()) -> None:
+    def __init__(self, table: EventTable, pairs: Sequence[SlicePair] = ()) -> None:
         self._table = table
         self._pairs = tuple(pairs)
         self._pairings: dict[tuple[int, int | None], Pairing] = {}
@@ -71,26 +70,26 @@ class PerfettoTrace:
         self._groups: dict[tuple[int, int | None, int], int] = {}
         self._described: list[bytes] = []
         self._lanes = Lanes()
-        self._spread = Spread()
+        self._unique_times = UniqueTimes()
         self._rates: list[NDArray[np.int64]] = []
         self._hex: dict[str, frozenset[str]] = {}
         self._fresh: list[bytes] = []
         self._out: list[bytes] = []
-        self._clock_told = False
+        self._clock_written = False
         self._packet(number(_FLAGS, _CLEARED))
 
-    def take(self, batch: Batch) -> bytes:
+    def encode(self, batch: Batch) -> bytes:
         """Return the packets of a batch of records."""
         if not len(batch):
             return b""
-        self._tell_clock(batch)
+        self._write_clock(batch)
         devices = _devices(batch)
-        kinds = []
+        blocks = []
         for event, rows, values in batch.alike():
             name = "line" if event < 0 else batch.names[event]
-            kinds.append(self._kind(rows, _INSTANT, name))
-            self._annotate(kinds[-1], batch, event, rows, values)
-        self._instants(kinds, batch.time_ns, self._places(batch, devices))
+            blocks.append(self._block(rows, _INSTANT, name))
+            self._annotate(blocks[-1], batch, event, rows, values)
+        self._instants(blocks, batch.time_ns, self._tracks_of(batch, devices))
         self._count(batch)
         for which in range(len(self._pairs)):
             found = self._pairing(which, batch.pid).feed(batch)
@@ -98,42 +97,42 @@ class PerfettoTrace:
                 self._slices(which, batch, found, devices[found.row])
         return self._flush()
 
-    def note(self, told: Mapping[str, Any]) -> bytes:
-        """Return the packet of what stands between records: an object of schema ``qtctl/1``."""
-        if told["type"] == "loss":
+    def encode_note(self, note: Mapping[str, Any]) -> bytes:
+        """Return the packet of a loss or note, given as an object of schema ``qtctl/1``."""
+        if note["type"] == "loss":
             for pairing in self._pairings.values():
                 pairing.lose()
         track = self._track(("notes",), lambda: text(2, "qtctl"))
-        kind = self._kind(np.zeros(1, np.int64), _INSTANT, str(told["type"]))
-        for key, value in told.items():
+        block = self._block(np.zeros(1, np.int64), _INSTANT, str(note["type"]))
+        for key, value in note.items():
             if key in ("type", "time_ns") or value is None:
                 continue
             named = number(1, self._argument(key))
             if isinstance(value, int):
-                kind.literal(message(_ANNOTATION, named, number(_INT, value)))
+                block.literal(message(_ANNOTATION, named, number(_INT, value)))
             else:
                 shown = _text(value if isinstance(value, str) else json.dumps(value))
-                kind.literal(message(_ANNOTATION, named, shown))
-        self._instants([kind], np.array([told["time_ns"]]), np.array([track]))
+                block.literal(message(_ANNOTATION, named, shown))
+        self._instants([block], np.array([note["time_ns"]]), np.array([track]))
         return self._flush()
 
     def finish(self) -> bytes:
-        """Return the packets that end it: the rates."""
+        """Return the last packets: the rate counters."""
         if self._rates:
             track, span, count = _summed(np.concatenate(self._rates, axis=1))
             values, codes = np.unique(count, return_inverse=True)
-            kind = self._kind(np.arange(len(track)), _COUNTER)
+            block = self._block(np.arange(len(track)), _COUNTER)
             per_s = (values * (1_000_000_000 // RATE_NS)).tolist()
-            kind.choice(codes, [number(_COUNT, value) for value in per_s])
-            self._events([kind], span * RATE_NS, track)
+            block.choice(codes, [number(_COUNT, value) for value in per_s])
+            self._events([block], span * RATE_NS, track)
             self._rates = []
         return self._flush()
 
-    def _tell_clock(self, batch: Batch) -> None:
-        """Say that the trace's clock is Unix time, once, if it is."""
-        if self._clock_told or batch.clock is Clock.MONOTONIC:
+    def _write_clock(self, batch: Batch) -> None:
+        """Write, once, a clock snapshot that maps the trace's clock to Unix time."""
+        if self._clock_written or batch.clock is Clock.MONOTONIC:
             return
-        self._clock_told = True
+        self._clock_written = True
         now = max(0, int(batch.time_ns[0]))
         both = (message(1, number(1, one), number(2, now)) for one in (_BOOTTIME, _REALTIME))
         self._packet(message(_CLOCKS, *both))
@@ -147,22 +146,24 @@ class PerfettoTrace:
         out, self._out = b"".join(self._out), []
         return out
 
-    def _kind(self, rows: Int64Array, what: int, name: str | None = None) -> Events:
-        """Return events of a type, with a name or without."""
-        events = Events(rows)
+    def _block(self, rows: Int64Array, what: int, name: str | None = None) -> EventBlock:
+        """Return a block of events of a type, with or without a name."""
+        block = EventBlock(rows)
         named = b"" if name is None else number(_NAME, self._interned(self._names, 2, name))
-        events.literal(number(_TYPE, what) + named)
-        return events
+        block.literal(number(_TYPE, what) + named)
+        return block
 
-    def _events(self, kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> None:
-        """Put events, after the names that they are the first to use."""
+    def _events(self, blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array) -> None:
+        """Append events, after the names that they are the first to use."""
         if self._fresh:
             self._packet(number(_FLAGS, _NEEDS), message(_INTERNED, *self._fresh))
             self._fresh = []
-        self._out.append(write(kinds, time_ns, track))
+        self._out.append(encode(blocks, time_ns, track))
 
-    def _instants(self, kinds: Sequence[Events], time_ns: Int64Array, track: Int64Array) -> None:
-        self._events(kinds, self._spread.times(track, time_ns), track)
+    def _instants(
+        self, blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array
+    ) -> None:
+        self._events(blocks, self._unique_times.times(track, time_ns), track)
 
     def _interned(self, known: dict[str, int], place: int, name: str) -> int:
         number_of = known.get(name)
@@ -176,13 +177,13 @@ class PerfettoTrace:
 
     def _annotate(
         self,
-        kind: Events,
+        block: EventBlock,
         batch: Batch,
         event: int,
         rows: Int64Array,
         values: Mapping[str, Column] | None,
     ) -> None:
-        """Put the arguments of rows of an event, or what there is in their stead."""
+        """Append the arguments of rows of an event, or their raw text, or the line."""
         if event < 0:
             values = {"line": batch.texts(rows)}
         elif values is None:
@@ -192,11 +193,11 @@ class PerfettoTrace:
             named = number(1, self._argument(name))
             if isinstance(column, StringColumn):
                 texts = [message(_ANNOTATION, named, _text(one)) for one in column.uniques]
-                kind.choice(column.codes, texts)
+                block.choice(column.codes, texts)
                 continue
             plain = named + tag(_POINTER if name in in_hex else _UINT)
             negative = plain if column.dtype == np.uint64 else named + tag(_INT)
-            kind.numbers(column, plain, negative)
+            block.numbers(column, plain, negative)
 
     def _in_hex(self, name: str) -> frozenset[str]:
         if name not in self._hex:
@@ -207,10 +208,10 @@ class PerfettoTrace:
     # Tracks
 
     def _track(self, key: Any, describe: Callable[[], bytes]) -> int:
-        """Return the id of a track; it is described when it is first used."""
+        """Return the id of a track; write its descriptor when it is first used."""
         found = self._tracks.get(key)
         if found is None:
-            described = describe()  # may make the parent's track
+            described = describe()  # may write the parent's first
             found = self._tracks[key] = len(self._tracks) + 1
             self._packet(message(_TRACK, number(1, found), described))
         return found
@@ -239,8 +240,8 @@ class PerfettoTrace:
     def _device(self, pid: int | None, device: int) -> int:
         return self._child(pid, f"device {device:#x}")
 
-    def _places(self, batch: Batch, devices: NDArray[np.uint64]) -> Int64Array:
-        """Return the track of each record: its thread's, its device's, or that of all others."""
+    def _tracks_of(self, batch: Batch, devices: NDArray[np.uint64]) -> Int64Array:
+        """Return the track of each record: its thread's, its device's, or the common one."""
         track, pid = np.empty(len(batch), np.int64), batch.pid
         threads = batch.tid >= 0
         track[threads] = _each(batch.tid[threads], lambda tid: self._thread(pid, tid))
@@ -254,22 +255,22 @@ class PerfettoTrace:
     # Slices and rates
 
     def _slices(self, which: int, batch: Batch, found: Pairs, device: NDArray[np.uint64]) -> None:
-        """Put pairs, the ENDs of which are of these devices."""
+        """Append a slice for each pair; ``device`` is the device of its END."""
         one, pid = self._pairs[which], batch.pid
         start_ns, end_ns = found.start_ns, np.maximum(found.start_ns, found.end_ns)
         group = _each(device, lambda value: self._group(which, pid, value))
-        lane = self._lanes.lay(group, start_ns, end_ns)
+        lane = self._lanes.assign(group, start_ns, end_ns)
         track = _each(group << 32 | lane, lambda code: self._lane(code >> 32, code))
         begins = np.arange(0, 2 * len(found), 2)
-        kinds = [self._kind(begins, _BEGIN, one.start)]
+        blocks = [self._block(begins, _BEGIN, one.start)]
         ends = batch.select(found.row)
         for event, rows, values in ends.alike():
-            kinds.append(self._kind(begins[rows] + 1, _END))
-            self._annotate(kinds[-1], ends, event, rows, values)
-        self._events(kinds, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
+            blocks.append(self._block(begins[rows] + 1, _END))
+            self._annotate(blocks[-1], ends, event, rows, values)
+        self._events(blocks, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
 
     def _pairing(self, which: int, pid: int | None) -> Pairing:
-        """Return what pairs the records of a guest."""
+        """Return the object that matches STARTs and ENDs of a guest."""
         if (which, pid) not in self._pairings:
             one = self._pairs[which]
             made = Pairing(self._table, [one.start], [one.end], one.key)
@@ -277,7 +278,7 @@ class PerfettoTrace:
         return self._pairings[which, pid]
 
     def _group(self, which: int, pid: int | None, device: int) -> int:
-        """Return the number of the slices that share lanes."""
+        """Return the number of the group of slices of a pair and device, which share lanes."""
         key = (which, pid, device)
         if key not in self._groups:
             self._groups[key] = len(self._groups)
@@ -291,7 +292,7 @@ class PerfettoTrace:
         return self._track(("lane", code), lambda: self._described[group])
 
     def _count(self, batch: Batch) -> None:
-        """Count the records of each event and span; a run of neighbours at a time."""
+        """Count the records of each event and interval, a run of adjacent rows at a time."""
         tracks, rows = [], []
         for event, places in batch.groups().items():
             if event >= 0:
@@ -315,18 +316,18 @@ class PerfettoTrace:
 
 
 def _text(value: str) -> bytes:
-    """Return the field of a text; trace processor would end it at a NUL."""
+    """Return a string field; NUL is escaped, as trace processor ends a text there."""
     return text(_STRING, readable(value).replace("\0", "\\x00"))
 
 
 def _each(values: NDArray[Any], number_of: Callable[[Any], int]) -> Int64Array:
-    """Return the number of each value; each distinct one is asked for once."""
+    """Return ``number_of`` each value; call it once for each distinct one."""
     distinct, codes = np.unique(values, return_inverse=True)
     return np.array([number_of(value) for value in distinct.tolist()], np.int64)[codes]
 
 
 def _devices(batch: Batch) -> NDArray[np.uint64]:
-    """Address of each record's device, 0 where it has none."""
+    """Return the address of each record's device, 0 if it has none."""
     found = np.zeros(len(batch), np.uint64)
     for event, rows in batch.groups().items():
         declared = batch.table.declaration(event) if event >= 0 else None
@@ -341,7 +342,7 @@ def _devices(batch: Batch) -> NDArray[np.uint64]:
 
 
 def _runs(track: Int64Array, span: Int64Array, count: Int64Array) -> list[Int64Array]:
-    """Return the columns with neighbours of one track and span made one, their counts added."""
+    """Return the columns with adjacent rows of one track and span merged, counts added."""
     first = np.ones(len(track), np.bool_)
     first[1:] = (track[1:] != track[:-1]) | (span[1:] != span[:-1])
     starts = np.flatnonzero(first)
@@ -349,7 +350,7 @@ def _runs(track: Int64Array, span: Int64Array, count: Int64Array) -> list[Int64A
 
 
 def _summed(runs: NDArray[np.int64]) -> list[Int64Array]:
-    """Return tracks, spans and counts, each pair once; what is followed by no other by a zero."""
+    """Return (track, span, count) with equal pairs merged, and a zero after each run of spans."""
     track, span, count = runs[:, np.lexsort((runs[1], runs[0]))]
     track, span, count = _runs(track, span, count)
     last = np.ones(len(track), np.bool_)

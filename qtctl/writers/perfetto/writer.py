@@ -1,4 +1,4 @@
-"""Writing a trace for Perfetto, with slices from pairs of events."""
+"""Write a Perfetto file, and choose the pairs of events that are exported as slices."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
-from qtctl.writers.base import Pairing, Source
-from qtctl.writers.perfetto.tracks import PairOf, PerfettoTrace
+from qtctl.writers.base import EventPair, Source
+from qtctl.writers.perfetto.tracks import PerfettoTrace, SlicePair
 
 __all__ = ["PerfettoExport", "open_file"]
 
@@ -31,31 +31,31 @@ _SUFFIXES = (
 
 
 def open_file(create: Callable[[], IO[bytes]], source: Source) -> PerfettoExport:
-    """Return a writer of a Perfetto trace; obvious pairs are slices, and so are those given.
+    """Return a writer of a Perfetto trace; pairs by name and those of ``--pair`` become slices.
 
     Raises:
-        UsageError: a given pair is not among the exported events, or its key is wrong.
+        UsageError: a pair of ``--pair`` is not among the exported events, or its key is wrong.
     """
     names = frozenset(source.picked)
-    asked = _asked_pairs(source.pairs, source.table, names)
-    obvious = _obvious_pairs(source.table, names)
-    every = {(one.start, one.end): one for one in (*obvious, *asked)}
+    requested = _requested_pairs(source.pairs, source.table, names)
+    named = _pairs_by_name(source.table, names)
+    every = {(one.start, one.end): one for one in (*named, *requested)}
     return PerfettoExport(create(), source.table, list(every.values()))
 
 
 class PerfettoExport:
-    """Writes one file of TrackEvent packets, and closes it."""
+    """Writes TrackEvent packets to a file, and closes it."""
 
-    def __init__(self, file: IO[bytes], table: EventTable, pairs: Sequence[PairOf]) -> None:
+    def __init__(self, file: IO[bytes], table: EventTable, pairs: Sequence[SlicePair]) -> None:
         self._trace = PerfettoTrace(table, pairs)
         self._file = file
 
-    def take(self, item: Item) -> None:
+    def write(self, item: Item) -> None:
         """Write the next batch, loss or note."""
-        made = (
-            self._trace.take(item) if isinstance(item, Batch) else self._trace.note(to_object(item))
-        )
-        self._file.write(made)
+        if isinstance(item, Batch):
+            self._file.write(self._trace.encode(item))
+        else:
+            self._file.write(self._trace.encode_note(to_object(item)))
 
     def finish(self) -> None:
         """Write the rates."""
@@ -67,8 +67,8 @@ class PerfettoExport:
         self._file.close()
 
 
-def _obvious_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
-    """Return the pairs that names and declarations make obvious (``X_submit``, ``X_complete``)."""
+def _pairs_by_name(table: EventTable, names: Collection[str]) -> list[SlicePair]:
+    """Return pairs of names like ``X_submit`` and ``X_complete`` whose arguments give a key."""
     found = []
     for first, second in _SUFFIXES:
         for start in names:
@@ -79,16 +79,16 @@ def _obvious_pairs(table: EventTable, names: Collection[str]) -> list[PairOf]:
             one, two = table.declarations.get(start), table.declarations.get(end)
             try:
                 if one is not None and two is not None:
-                    found.append(PairOf(start, end, learn_key([one], [two])))
+                    found.append(SlicePair(start, end, learn_key([one], [two])))
             except UsageError:
                 continue
     return found
 
 
-def _asked_pairs(
-    pairs: Sequence[Pairing], table: EventTable, names: Collection[str]
-) -> list[PairOf]:
-    """Check the given pairs, and find the keys of those without.
+def _requested_pairs(
+    pairs: Sequence[EventPair], table: EventTable, names: Collection[str]
+) -> list[SlicePair]:
+    """Check the pairs of ``--pair``, and infer the keys that are not given.
 
     Raises:
         UsageError: an event is not among ``names``, has no declaration, or the key is wrong.
@@ -99,7 +99,7 @@ def _asked_pairs(
         for name in (start, end):
             if name not in names or name not in table.declarations:
                 raise UsageError(
-                    f"'{start},{end}' is no pair of events that are exported",
+                    f"'{start},{end}' is not a pair of exported events",
                     hint=", ".join(near(name, list(names))) or "--pair START,END",
                 )
             declared.append(table.declarations[name])
@@ -110,5 +110,5 @@ def _asked_pairs(
                 key = learn_key(declared[:1], declared[1:])
             except QtctlError as error:
                 raise UsageError(error.message, hint=f"--pair {start},{end},KEY") from error
-        found.append(PairOf(start, end, key))
+        found.append(SlicePair(start, end, key))
     return found
