@@ -1,8 +1,8 @@
-"""The loops that walk bytes, one module a job; ``inline`` holds what they share.
+"""Loops over bytes and rows that are compiled; ``inline`` holds the functions that they share.
 
-Cython in pure-Python mode: ``setup.py`` makes an extension of each module, and the same source runs
-compiled (fast) and interpreted (right, slower). ``COMPILED`` of each tells which. Interpreted, it
-takes the names of Cython from ``records/shadow.py``. Callers pass ``bytes`` and memoryviews of
-C-contiguous arrays, which both forms read alike. The ``.pyi`` beside a module has its Python types,
-as its own annotations are those of C.
+The modules are Cython in pure Python mode: ``setup.py`` compiles each to an extension, and the same
+source also runs interpreted, with the same results but slower. ``COMPILED`` is whether a module is
+compiled. The interpreted form takes Cython's names from ``records/shadow.py``. Callers pass
+``bytes`` and memoryviews of C-contiguous arrays, which work in both forms. The ``.pyi`` file beside
+a module has its Python types, as its annotations are C types.
 """

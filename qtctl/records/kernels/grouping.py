@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Sort rows by event, and number distinct texts."""
+"""Group rows by event, and factorize texts (number the distinct ones)."""
 
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,10 @@ COMPILED: bool = cython.compiled
 def group_rows(
     event: cython.int[::1], heads: cython.longlong[::1], order: cython.longlong[::1]
 ) -> None:
-    """Sort row numbers by event, in order within each.
+    """Write the row numbers to ``order``, sorted by event; the sort is stable.
 
     ``heads[i + 1]`` is where the rows of event i begin in ``order`` (text rows are event -1); it is
-    moved on to where they end.
+    advanced to where they end.
     """
     row: cython.Py_ssize_t
     size: cython.Py_ssize_t = len(event)
@@ -42,10 +42,10 @@ def factorize(
     codes: cython.int[::1],
     firsts: cython.longlong[::1],
 ) -> cython.Py_ssize_t:
-    """Give numbers to distinct texts data[starts[i]:stops[i]] as they appear; returns how many.
+    """Give the distinct texts data[starts[i]:stops[i]] numbers, as they appear; return the count.
 
-    ``slots`` is a power of two above the number of rows, all -1. ``codes[i]`` gets the number of
-    row i's text, ``firsts[code]`` the first row that has it.
+    ``slots`` is the hash table: all -1, its size a power of two greater than the number of rows.
+    ``codes[i]`` gets the number of row i's text, ``firsts[code]`` the first row that has it.
     """
     text: cython.p_uchar
     heads: cython.p_longlong
@@ -65,7 +65,7 @@ def factorize(
         for row in range(rows):
             start: cython.Py_ssize_t = starts[row]
             size: cython.Py_ssize_t = stops[row] - start
-            # Neighbours mostly have the same text.
+            # Adjacent rows mostly have the same text.
             if last >= 0 and _is_text(text, start, size, heads, tails, firsts[last]):
                 codes[row] = last
                 continue
@@ -96,7 +96,7 @@ def _is_text(
     stops: cython.p_longlong,
     row: cython.longlong,
 ) -> cython.bint:
-    """Tell if data[start:start+size] is the text of ``row``."""
+    """Return whether data[start:start+size] is the text of ``row``."""
     if stops[row] - starts[row] != size:
         return False
     return octets.same(data, start, data, starts[row], size)

@@ -1,8 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Look up the names that texts begin with.
-
-``table.py`` makes the table; those whose texts begin with a name look them up in it.
-"""
+"""Look up event names in a hash table, which ``event_table.py`` owns."""
 # ruff: noqa: SIM108
 
 from typing import TYPE_CHECKING
@@ -23,9 +20,10 @@ COMPILED: bool = cython.compiled
 def index_names(
     blob: cython.const[cython.uchar][::1], offsets: cython.longlong[::1], slots: cython.int[::1]
 ) -> None:
-    """Fill an open-addressed table: ``slots`` (a power of two, all -1) gets indices of names.
+    """Fill ``slots``, an open-addressed hash table, with the indices of names.
 
-    Name i is blob[offsets[i]:offsets[i+1]]; of two equal names the first wins.
+    Name i is blob[offsets[i]:offsets[i+1]]; of two equal names the first is found. ``slots`` is all
+    -1, its size a power of two.
     """
     text: cython.p_uchar
     if cython.compiled:
@@ -52,10 +50,10 @@ def match_names(
     event: cython.int[::1],
     begin: cython.longlong[::1],
 ) -> None:
-    """Look up the first word of each text data[start[i]:stop[i]] among the names.
+    """Look up the first word of each text data[start[i]:stop[i]] in the table of names.
 
-    ``event[i]`` gets the index of the name, or -1; ``begin[i]`` where its arguments begin, or
-    start[i].
+    ``event[i]`` gets the index of the name, and ``begin[i]`` where its arguments begin; -1 and
+    start[i] if it is not a name.
     """
     text: cython.p_uchar
     names: cython.p_uchar

@@ -1,9 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Read numbers and texts out of what formats printed.
+"""Parse printed arguments: invert a printf format over many rows.
 
-A plan is a table of FIELDS, one row a step; the literals of its steps lie in ``literals``. Most
-steps can end in one place only; the others are choices, tried in turn until every way to read the
-row is known or a second one is found. ``table.py`` is the only caller.
+A plan is a table with one row per step and the columns FIELDS; ``literals`` holds the literals of
+all steps. The end of most steps is unique. The other steps are choices: the kernel backtracks over
+them until it has tried all parses of the row or found a second one. ``event_table.py`` is the only
+caller.
 """
 
 from typing import TYPE_CHECKING
@@ -21,18 +22,18 @@ else:
 
 COMPILED: bool = cython.compiled
 
-# Literals beyond 32 bits would be Python objects in compiled code: they get C names.
+# Literals beyond 32 bits would be Python objects in compiled code; these are C variables.
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
-# Value of every byte as a digit (255: none): looked up, since which digit comes next cannot be
-# predicted, and a wrong guess costs the processor more than the rest of the number.
+# Value of every byte as a digit (255: none). A table avoids branches, which the processor cannot
+# predict here: one misprediction costs more than the rest of the number.
 _LOWER_TABLE = bytes(b"0123456789abcdef".find(byte) & 255 for byte in range(256))
 _UPPER_TABLE = bytes(b"0123456789ABCDEF".find(byte) & 255 for byte in range(256))
 cython.declare(_LOWER=cython.p_uchar, _UPPER=cython.p_uchar)
 _LOWER = _LOWER_TABLE
 _UPPER = _UPPER_TABLE
 
-# Columns of a plan's table, one row a step (see ``batch.compile_plan``).
+# Columns of a plan, which has one row per step; ``event_table.py`` fills it.
 FIELDS = (
     "op",
     "offset",
@@ -64,7 +65,7 @@ def _narrow(
     negative: cython.bint,
     numbers: cython.p_ulonglong,
 ) -> cython.bint:
-    """Turn a printed number into the argument's 64-bit pattern; False if C could not print it."""
+    """Convert a printed number to the argument's 64-bit pattern; False if C cannot print it."""
     bits: cython.longlong = plan[step * 16 + 11]
     printed: cython.ulonglong = _MASK >> (64 - bits)
     top: cython.ulonglong = _ONE << (bits - 1)
@@ -80,7 +81,7 @@ def _narrow(
         return False
     own: cython.longlong = plan[step * 16 + 14]
     if own < 64 and own <= bits:
-        # What C passes to printf is the argument, extended: undo that, and see that it was so.
+        # C passes the argument extended to the conversion's size: undo and verify that.
         shown: cython.ulonglong = value & printed
         value = integers.extended(value, own, plan[step * 16 + 15] != 0)
         if (value & printed) != shown:
@@ -101,7 +102,7 @@ def _integer(
     limit: cython.Py_ssize_t,
     numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
-    """Read the longest number at ``pos`` that ends at ``limit`` or before: its end, or -1."""
+    """Parse the longest number at ``pos`` that ends by ``limit``; return its end or -1."""
     base: cython.int = cython.cast(cython.int, plan[step * 16 + 4])
     digits: cython.p_uchar = _UPPER if plan[step * 16 + 5] else _LOWER
     width: cython.longlong = plan[step * 16 + 8]
@@ -151,7 +152,7 @@ def _pointer(
     limit: cython.Py_ssize_t,
     numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
-    """Read ``0x...`` or ``(nil)`` at ``pos``: its end, or -1."""
+    """Parse ``0x...`` or ``(nil)`` at ``pos``; return its end or -1."""
     if limit - pos < 3:
         return -1
     value: cython.ulonglong = 0
@@ -190,7 +191,7 @@ def _text_end(
     end: cython.Py_ssize_t,
     work: cython.p_longlong,
 ) -> cython.Py_ssize_t:
-    """Next place after ``last`` (-1: the first) where the text at ``pos`` may end, or -1."""
+    """Return the next possible end after ``last`` (-1: the first) of the text at ``pos``, or -1."""
     least: cython.Py_ssize_t = pos + plan[step * 16 + 8]
     following: cython.Py_ssize_t = step + 1
     if following == steps:
@@ -229,7 +230,7 @@ def _candidate(
     work: cython.p_longlong,
     numbers: cython.p_ulonglong,
 ) -> cython.Py_ssize_t:
-    """Where the step at ``pos`` ends: its first way, or the one after ``last``; -1 if none."""
+    """Return the first possible end of the step at ``pos``, or the one after ``last``; or -1."""
     op: cython.longlong = plan[step * 16 + 0]
     size: cython.Py_ssize_t
     if op == 0:
@@ -246,7 +247,7 @@ def _candidate(
         if plan[step * 16 + 15] and plan[step * 16 + 14] == 8 and data[pos] >= 128:
             numbers[step] = _MASK - 255 + data[pos]
         return pos + 1
-    # Numbers are tried from the longest down.
+    # Try the longest number first.
     limit: cython.Py_ssize_t = end if last < 0 else last - 1
     at: cython.Py_ssize_t
     while limit > pos:
@@ -281,14 +282,14 @@ def _store(
     values: cython.p_ulonglong,
     spans: cython.p_longlong,
 ) -> cython.void:
-    """Copy what the steps found to the row's place in the columns."""
+    """Copy the values of the steps to the columns."""
     step: cython.Py_ssize_t
     at: cython.Py_ssize_t = begin
     for step in range(steps):
         column: cython.Py_ssize_t = plan[step * 16 + 3]
         end: cython.Py_ssize_t = work[1 + step]
         if plan[step * 16 + 0] == 4:
-            # A text as wide as its field may have been padded.
+            # Strip the padding of a text that is exactly as wide as its field.
             if plan[step * 16 + 8] and end - at == plan[step * 16 + 8]:
                 while at < end and data[at] == 32:
                     at += 1
@@ -317,7 +318,7 @@ def _read_row(
     values: cython.p_ulonglong,
     spans: cython.p_longlong,
 ) -> cython.bint:
-    """Read one row; True if there is exactly one way to. work: effort left, ends, choices."""
+    """Parse a row; return whether it has exactly one parse. ``work``: budget, ends, choices."""
     step: cython.Py_ssize_t = 0
     choices: cython.Py_ssize_t = 0
     found: cython.int = 0
@@ -364,12 +365,12 @@ def parse_arguments(
     work: cython.longlong[::1],
     numbers: cython.ulonglong[::1],
 ) -> None:
-    """Read the arguments data[begin[i]:stop[i]] of every row of one event.
+    """Parse the arguments data[begin[i]:stop[i]] of all rows of one event.
 
     ``values`` (integer columns x rows) gets 64-bit patterns, ``spans`` (2 x text columns x rows)
-    the offsets where each text starts and ends, both flat; ``ok[i]`` is 1 if there is exactly one
-    way to read row i, else its values mean nothing. Work per row is bounded by its length.
-    ``work`` (1 + 2 x steps) and ``numbers`` (steps) are scratch.
+    the start and end offsets of each text, both flat. ``ok[i]`` is 1 if row i has exactly one
+    parse, else its values are undefined. The work per row is bounded by its length. ``work``
+    (1 + 2 x steps) and ``numbers`` (steps) are scratch.
     """
     text: cython.p_uchar
     table: cython.p_longlong

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Write records as lines: numbers in decimal and hex, texts by their number.
+"""Write rows as lines: numbers in decimal and hex, and texts by their codes.
 
-``text/lines.py`` is the only caller, and makes sure that there is room.
+``writers/lines.py`` is the only caller and makes sure that the buffers are large enough.
 """
 
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ else:
 
 COMPILED: bool = cython.compiled
 
-# What a piece of a line is; the numbers are shared with ``text/lines.py``. A piece is four numbers:
-# what it is, its column, and two of its own.
+# Types of the pieces of a line, as ``writers/lines.py`` uses them. A piece is four numbers: its
+# type, its column, and two parameters.
 LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, SIX, SPAN, IF_NEGATIVE, UNLESS_NEGATIVE = range(
     10
 )
@@ -38,7 +38,7 @@ _SECOND = cython.declare(cython.ulonglong, 1000000)
 def _number(
     value: cython.ulonglong, base: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """Write a number in base 10 or 16; return where it ends."""
+    """Write a number in base 10 or 16; return its end."""
     size: cython.int = 1
     rest: cython.ulonglong = value // base
     while rest:
@@ -80,7 +80,7 @@ def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) ->
 @cython.nogil
 @cython.exceptval(check=False)
 def _six(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """Write a number below a million in six digits."""
+    """Write a number below a million as six digits; return its end."""
     place: cython.Py_ssize_t = at + 6
     while place > at:
         place -= 1
@@ -100,13 +100,13 @@ def write_rows(
     stop: cython.longlong[::1],
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Write a line for each of ``rows`` to out[at:]; return where the last one ends.
+    """Write a line for each of ``rows`` to out[at:]; return the end of the last one.
 
-    ``plan`` has FIELDS numbers a piece: what it is, column c, a and b. The value of line i is
-    values[c * len(rows) + i], 64 bits. LITERAL is texts[a:b]; CHOICE is text a + value, of which
-    text n is texts[edges[n]:edges[n + 1]]; SIX is a number in six digits, SPAN a signed time in ns
-    as seconds; IF_NEGATIVE and UNLESS_NEGATIVE skip the next ``a`` pieces unless that is so.
-    begin[rows[i]] and stop[rows[i]] get where line i is.
+    ``plan`` has FIELDS numbers per piece: type, column c, a and b. The value of line i is
+    values[c * len(rows) + i], 64 bits. LITERAL writes texts[a:b]. CHOICE writes text number
+    a + value; text n is texts[edges[n]:edges[n + 1]]. SIX writes a number as six digits, SPAN a
+    signed time in ns as seconds. IF_NEGATIVE skips the next ``a`` pieces unless the value is
+    negative, UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's offsets.
     """
     source: cython.p_uchar
     target: cython.p_uchar
@@ -149,7 +149,7 @@ def write_rows(
                     if (value >= _TOP) != (kind == 8):
                         piece += first
                 else:
-                    # Signed: what is left of the number is what it is without its sign.
+                    # Signed: write the sign, then the absolute value.
                     if value >= _TOP:
                         value = integers.negated(value)
                         target[at] = 45
@@ -177,7 +177,7 @@ def gather(
     stop: cython.longlong[::1],
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
-    """Put source[begin[i]:stop[i]] to ``out``, one after the other; return where that ends."""
+    """Copy the ranges source[begin[i]:stop[i]] to ``out``, in order; return the end."""
     text: cython.p_uchar
     target: cython.p_uchar
     if cython.compiled:

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Write track events as packets of Perfetto, apart from each other on their tracks.
+"""Write Perfetto packets of track events, make times unique, and assign lanes to slices.
 
-``packets.py`` is the only caller, and makes sure that there is room.
+``packets.py`` is the only caller and makes sure that the buffers are large enough.
 """
 
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ else:
 
 COMPILED: bool = cython.compiled
 
-# What a piece of an event is; the numbers are shared with ``packets.py``. A piece is four numbers:
-# what it is, where its column begins, and two of its own.
+# Types of the pieces of an event, as ``packets.py`` uses them. A piece is four numbers: its type,
+# the offset of its column, and two parameters.
 LITERAL, TEXT, NUMBER = range(3)
 FIELDS = 4
 
@@ -37,7 +37,7 @@ def _copy(
     out: cython.p_uchar,
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Copy source[start:start+size] to before ``at``; return where it begins."""
+    """Copy source[start:start+size] in front of ``at``; return its begin."""
     octets.copy(source, start, size, out, at - size)
     return at - size
 
@@ -49,7 +49,7 @@ def _copy(
 def _field(
     tag: cython.uchar, value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """Write a tag and a varint to before ``at``; return where they begin."""
+    """Write a tag and a varint in front of ``at``; return their begin."""
     at = _varint(value, out, at) - 1
     out[at] = tag
     return at
@@ -88,15 +88,15 @@ def write_events(
     track: cython.ulonglong[::1],
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
-    """Write a packet for each row, in order, so that the last ends ``out``; return the beginning.
+    """Write a packet for each row, in order, at the end of ``out``; return where they begin.
 
-    Row i is of kind[i], which has the pieces bounds[kind] to bounds[kind + 1] of ``plan``, FIELDS
-    numbers each: what it is, column c, a and b. Its value is values[c + place[i]]. LITERAL is
-    texts[a:b]; TEXT is text a + value, of which text n is texts[edges[n]:edges[n + 1]]; NUMBER is
-    a debug annotation whose fields before the number are the first half of texts[a:b], or where
-    bit 63 is set the second, which is of the same size.
+    Row i is an event of kind[i], whose pieces are bounds[kind] to bounds[kind + 1] of ``plan``. A
+    piece has FIELDS numbers: type, c, a and b; its value is values[c + place[i]]. LITERAL writes
+    texts[a:b]. TEXT writes text number a + value; text n is texts[edges[n]:edges[n + 1]]. NUMBER
+    writes a debug annotation: the first half of texts[a:b] (the second one if bit 63 of the value
+    is set), then the value.
 
-    Messages are written from their end, so that their sizes are known when it is their turn.
+    Messages are written backwards, as a message's size stands before its fields.
     """
     source: cython.p_uchar
     target: cython.p_uchar
@@ -153,9 +153,10 @@ def spread(
     shown: cython.longlong[::1],
     out: cython.longlong[::1],
 ) -> None:
-    """Put the times to ``out`` so that, while they do not go back, none comes twice on a track.
+    """Copy times to ``out``; one that repeats on its track becomes 1 ns later than the one before.
 
-    last[track] is the time of the record before, shown[track] what was put for it.
+    last[track] is the previous time of the track, shown[track] the previous output. A time that
+    goes back is copied unchanged.
     """
     row: cython.Py_ssize_t
     place: cython.longlong
@@ -180,10 +181,11 @@ def lay_lanes(
     lane: cython.longlong[::1],
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Give each slice from ``at`` on the first lane of its group that is free; return that reached.
+    """Assign the first free lane of its group to each slice from ``at`` on.
 
-    It is less than all where a group has no lane free of its ``width``. A lane is free from
-    ended[group * width + lane] on. No slice may end before it starts.
+    Returns the number of slices that have one: fewer than all if none of the ``width`` lanes of a
+    group is free. A lane is free from ended[group * width + lane] on. No slice may end before it
+    starts.
     """
     rows: cython.Py_ssize_t = len(group)
     base: cython.Py_ssize_t

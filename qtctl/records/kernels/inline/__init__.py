@@ -1,9 +1,9 @@
-"""Steps that several kernels take, inlined into each where they are compiled.
+"""Functions that several kernels share; the compiler inlines them into each.
 
-C inlines no function of another extension, and Cython none of another module but of a ``.pxd``,
-which cannot hold Python. So ``setup.py`` writes a ``.pxd`` from each module here, the bodies as
-they are; no extension is made of them. A module here has its import of ``cython``, its imports
-under ``if cython.compiled`` and in its ``else``, plain functions of annotated arguments, and no
-more. Kernels import it as ``import cython.cimports.PATH as NAME``: of the other forms cythonize
-does not see that a kernel depends on it.
+C cannot inline a function of another extension, and Cython only inlines functions of a ``.pxd``
+file, which is not Python. So ``setup.py`` generates a ``.pxd`` from each module here, with the
+function bodies unchanged, and compiles no extension of it. A module here may contain only the
+import of ``cython``, imports under ``if cython.compiled`` and its ``else``, and functions with
+annotated arguments. Kernels import it as ``import cython.cimports.PATH as NAME``: with other forms
+cythonize does not detect the dependency.
 """

@@ -1,5 +1,5 @@
 # cython: cdivision=True
-"""Read decimal numbers, count days, and fit numbers into 64 bits."""
+"""Parse decimal numbers, convert dates to days, and do 64-bit arithmetic."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ else:
 def digits(
     data: cython.p_uchar, start: cython.Py_ssize_t, size: cython.Py_ssize_t
 ) -> cython.longlong:
-    """Read ``size`` decimal digits, at most 18 (the range lies inside), or -1."""
+    """Parse exactly ``size`` decimal digits (at most 18, inside ``data``); return -1 for others."""
     value: cython.longlong = 0
     i: cython.Py_ssize_t
     for i in range(start, start + size):
@@ -31,9 +31,9 @@ def number(
     out: cython.p_longlong,
     slot: cython.int,
 ) -> cython.Py_ssize_t:
-    """Read a decimal number into out[slot]: its end, or -1.
+    """Parse a decimal number into out[slot]; return its end, or -1.
 
-    It is at most ``limit`` (10^18 or less), and has at most 19 digits.
+    A number greater than ``limit`` (10^18 or less), or of more than 19 digits, is refused.
     """
     value: cython.ulonglong = 0
     first: cython.Py_ssize_t = at
@@ -53,12 +53,12 @@ def seconds(
     out: cython.p_longlong,
     slot: cython.int,
 ) -> cython.Py_ssize_t:
-    """Read seconds, as many as 64 bits hold in ns, into out[slot]: where they end, or -1."""
+    """Parse seconds into out[slot], at most what fits 64 bits in ns; return the end, or -1."""
     return number(data, at, end, 9223372035, out, slot)
 
 
 def days(year: cython.longlong, month: cython.longlong, day: cython.longlong) -> cython.longlong:
-    """Days from 1970-01-01 in the Gregorian calendar; the year is 1 or later."""
+    """Return the days since 1970-01-01 in the Gregorian calendar; the year is 1 or later."""
     if month <= 2:
         year -= 1
         month += 12
@@ -68,7 +68,7 @@ def days(year: cython.longlong, month: cython.longlong, day: cython.longlong) ->
 
 
 def negated(value: cython.ulonglong) -> cython.ulonglong:
-    """Two's complement of a 64-bit pattern."""
+    """Return the two's complement of a 64-bit pattern."""
     ones: cython.ulonglong = 0xFFFFFFFFFFFFFFFF
     return (ones - value + 1) & ones
 
@@ -76,7 +76,7 @@ def negated(value: cython.ulonglong) -> cython.ulonglong:
 def extended(
     value: cython.ulonglong, bits: cython.longlong, is_signed: cython.bint
 ) -> cython.ulonglong:
-    """Extend the low ``bits`` (1 to 64) of a number to a 64-bit pattern."""
+    """Return the low ``bits`` (1 to 64) of a number, zero- or sign-extended to 64 bits."""
     ones: cython.ulonglong = 0xFFFFFFFFFFFFFFFF
     low: cython.ulonglong = ones >> (64 - bits)
     value &= low

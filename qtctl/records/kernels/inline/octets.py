@@ -18,7 +18,7 @@ def find(
     start: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Position of ``byte`` in data[start:end], or -1."""
+    """Return the position of ``byte`` in data[start:end], or -1."""
     if start >= end:
         return -1
     if cython.compiled:
@@ -35,7 +35,7 @@ def same(
     to: cython.Py_ssize_t,
     size: cython.Py_ssize_t,
 ) -> cython.bint:
-    """Tell if one[at:at+size] equals two[to:to+size]; both ranges lie inside."""
+    """Return whether one[at:at+size] equals two[to:to+size]; both ranges must lie inside."""
     if size == 0:
         return True
     if cython.compiled:
@@ -51,7 +51,7 @@ def starts(
     text: cython.p_uchar,
     size: cython.Py_ssize_t,
 ) -> cython.bint:
-    """Tell if data[at:end] starts with the ``size`` bytes of ``text``."""
+    """Return whether data[at:end] starts with the ``size`` bytes of ``text``."""
     return end - at >= size and same(data, at, text, 0, size)
 
 
@@ -62,7 +62,7 @@ def copy(
     out: cython.p_uchar,
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Copy source[start:start+size] to out[at:]; return where it ends."""
+    """Copy source[start:start+size] to out[at:]; return the end in ``out``."""
     if cython.compiled:
         memcpy(out + at, source + start, size)
     else:
@@ -77,9 +77,9 @@ def line_end(
     limit: cython.Py_ssize_t,
     final: cython.bint,
 ) -> cython.Py_ssize_t:
-    """Where the line at ``at`` ends; -1 if more bytes are needed, -2 if it is beyond ``limit``.
+    """Return the end of the line at ``at``; -1 if it is incomplete, -2 if longer than ``limit``.
 
-    The text ends at ``size``, and what is left there is a line if it is the ``final`` one.
+    The data ends at ``size``. An unterminated line there is complete if ``final``.
     """
     bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
     end: cython.Py_ssize_t = find(data, 10, at, bound)

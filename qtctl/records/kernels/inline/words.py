@@ -1,5 +1,5 @@
 # cython: cdivision=True
-"""Tell words, hash them, and look names up in a table (open-addressed: ``naming.index_names``)."""
+"""Split words, hash them, and look up names in the hash table of ``naming.index_names``."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ else:
 
 
 def of_name(byte: cython.int) -> cython.bint:
-    """Tell if a name may have this byte: a letter, a digit or an underscore."""
+    """Return whether a byte may occur in a name: a letter, a digit or an underscore."""
     folded: cython.int = byte | 32
     return byte == 95 or (byte >= 48 and byte <= 57) or (folded >= 97 and folded <= 122)
 
@@ -23,8 +23,8 @@ def of_name(byte: cython.int) -> cython.bint:
 def hash_of(
     data: cython.p_uchar, start: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.ulonglong:
-    """Hash data[start:end]. Two lanes, so the processor works on both at once."""
-    # In C, a number beyond 32 bits has to be a variable's, or it would be a Python object.
+    """Return a hash of data[start:end], computed in two lanes that the processor runs at once."""
+    # Literals beyond 32 bits would be Python objects in compiled code; variables are C.
     mask: cython.ulonglong = 0xFFFFFFFFFFFFFFFF
     prime: cython.ulonglong = 0x100000001B3
     one: cython.ulonglong = 0xCBF29CE484222325
@@ -49,7 +49,7 @@ def lookup(
     slots: cython.p_int,
     mask: cython.ulonglong,
 ) -> cython.int:
-    """Index of the name data[start:end], or -1."""
+    """Return the index of the name data[start:end], or -1."""
     slot: cython.ulonglong = hash_of(data, start, end) & mask
     name: cython.int = slots[slot]
     while name >= 0:
@@ -67,7 +67,7 @@ def word_end(
     end: cython.Py_ssize_t,
     longest: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Where the word at ``start`` ends (a blank or the line's end), or -1 if it is too long."""
+    """Return the end of the word at ``start`` (a blank or ``end``), -1 if above ``longest``."""
     limit: cython.Py_ssize_t = end
     if limit - start > longest + 1:
         limit = start + longest + 1
