@@ -1,1 +1,1 @@
-"""Records as columns: batches, decoding, filters and text."""
+"""Records in columns: batches, event tables, printf inversion, filters, Arrow, JSON objects."""

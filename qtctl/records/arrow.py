@@ -1,13 +1,13 @@
-r"""Batches as Apache Arrow: a table an event, with typed arguments and times. Needs ``pyarrow``.
+r"""Convert batches to Apache Arrow: a table per event, with typed arguments. Needs ``pyarrow``.
 
-A table has the record's own columns (``OWN``), one for each argument that is declared, and ``raw``:
-the text (hex, for a binary trace) of arguments that could not be read, which are null then.
-Integers are int64 or uint64 as declared, so none is cut or changes its sign; texts are dictionary
-encoded. An argument that is called as one of the other columns has an underscore behind its name,
-as in ``--where``: ``event_``.
+A table has the columns of every record (``OWN``), a column per declared argument, and ``raw``: the
+text (hex, for a binary trace) of arguments that could not be parsed, which are null then. Integers
+are int64 or uint64 as declared, so no value is truncated or changes sign; texts are dictionary
+encoded. An argument with the name of another column gets an underscore appended, as in ``--where``:
+``event_``.
 
-Arrow's strings are UTF-8. A byte of the guest's that is not is carried as the four characters
-``\xNN``, as qtctl shows it on a terminal; all else, control characters and NUL too, as it is.
+Arrow strings are UTF-8. A byte that is not valid UTF-8 becomes the four characters ``\xNN``, as on
+a terminal; control characters and NUL stay unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -55,15 +55,15 @@ OWN = pa.schema(
         ("file", _TEXT),
     ]
 )
-"""The record's own columns, in every table of events. Unknown is null."""
+"""The columns of every record, in each table of events; unknown values are null."""
 
 _RAW = pa.field("raw", _TEXT)
 _RESERVED = ("raw", "guest", "time")
-"""Other names that no argument's column has: those of an export's folders are among them."""
+"""More names that no argument's column may have: ``raw``, and partition keys of an export."""
 EVENTS = pa.schema([*OWN, pa.field("args", pa.string()), _RAW])
-"""Events of all names: their arguments are the text of one JSON object."""
+"""Events of all names; ``args`` is a JSON object with the arguments."""
 LINES = pa.schema([*(OWN.field(name) for name in OWN.names if name != "event"), ("line", _TEXT)])
-"""Lines of a log that are no events."""
+"""Lines of a log that are not events."""
 NOTES = pa.schema(
     [
         OWN.field("time_ns"),
@@ -74,16 +74,14 @@ NOTES = pa.schema(
         OWN.field("file"),
     ]
 )
-"""Losses, marks and what else stands between records; ``note`` is the whole object of it as JSON.
+"""Losses, marks and other notes between records; ``note`` is the whole object as JSON.
 
-``count`` is how many records are missing (null where that is not known), or events were switched.
+``count`` is the number of lost records (null if unknown) or of events whose state was changed.
 """
-
-Rows: TypeAlias = pa.RecordBatch
 
 
 def event_schema(table: EventTable, name: str) -> pa.Schema:
-    """Return the columns of an event's table."""
+    """Return the schema of an event's table."""
     fields = [pa.field(column, _type(one)) for column, one in _columns(table, name).items()]
     return pa.schema([*OWN, *fields, _RAW])
 
@@ -95,7 +93,7 @@ def _type(argument: Argument) -> pa.DataType:
 
 
 def _columns(table: EventTable, name: str) -> dict[str, Argument]:
-    """Arguments of an event by the name of their column, which SQL reads whatever its case."""
+    """Map column names to the arguments of an event; unique whatever their case, for SQL."""
     declaration = table.declarations.get(name)
     taken = {*OWN.names, *_RESERVED}
     found: dict[str, Argument] = {}
@@ -109,7 +107,7 @@ def _columns(table: EventTable, name: str) -> dict[str, Argument]:
 
 
 def arrow_tables(batch: Batch, *, file: str | None = None) -> dict[str, pa.Table]:
-    """Return a table for each event that occurs in ``batch``, by its name, rows in their order."""
+    """Map the name of each event that occurs in ``batch`` to a table of its rows, in order."""
     found = {}
     for event in batch.groups():
         if event >= 0:
@@ -119,12 +117,14 @@ def arrow_tables(batch: Batch, *, file: str | None = None) -> dict[str, pa.Table
     return found
 
 
-def event_rows(batch: Batch, name: str, schema: pa.Schema, *, file: str | None = None) -> Rows:
-    """Return the rows of one event; only what ``schema`` names is read."""
+def event_rows(
+    batch: Batch, name: str, schema: pa.Schema, *, file: str | None = None
+) -> pa.RecordBatch:
+    """Return the rows of one event; only the columns of ``schema`` are converted."""
     event = batch.table.indices.get(name)
     if event is None or event not in batch.groups():
         return _no_rows(schema)
-    part = _Part(batch, batch.groups()[event], file)
+    part = _Rows(batch, batch.groups()[event], file)
     columns = _columns(batch.table, name)
     made = []
     for field in schema:
@@ -137,39 +137,39 @@ def event_rows(batch: Batch, name: str, schema: pa.Schema, *, file: str | None =
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
-def _no_rows(schema: pa.Schema) -> Rows:
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, one.type) for one in schema], schema=schema)
 
 
-def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> Rows:
-    """Return the rows of all events, in their order, with columns of ``EVENTS``."""
+def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
+    """Return the rows of all events, in order; ``schema`` has some columns of ``EVENTS``."""
     rows = np.flatnonzero(batch.event >= 0)
-    part = _Part(batch, rows, file)
-    many: dict[str, Callable[[int], pa.Array]] = {
+    part = _Rows(batch, rows, file)
+    by_event: dict[str, Callable[[int], pa.Array]] = {
         "args": lambda event: _objects(batch, event),
-        "raw": lambda event: _Part(batch, batch.groups()[event], file).raw(event).cast(pa.string()),
+        "raw": lambda event: _Rows(batch, batch.groups()[event], file).raw(event).cast(pa.string()),
     }
     made = []
     for field in schema:
-        if field.name in many:
-            made.append(_spread(batch, many[field.name]).cast(field.type))
+        if field.name in by_event:
+            made.append(_in_row_order(batch, by_event[field.name]).cast(field.type))
         else:
             made.append(part.own(field.name))
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
-def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> Rows:
-    """Return the lines that are no events, with columns of ``LINES``."""
+def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
+    """Return the lines that are not events; ``schema`` has some columns of ``LINES``."""
     rows = batch.groups().get(-1, np.empty(0, np.int64))
-    part = _Part(batch, rows, file)
+    part = _Rows(batch, rows, file)
     made = [part.line() if field.name == "line" else part.own(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
 
 def notes_rows(
     notes: Sequence[Mapping[str, Any]], schema: pa.Schema, *, file: str | None = None
-) -> Rows:
-    """Return a row for each object of schema ``qtctl/1``, with columns of ``NOTES``."""
+) -> pa.RecordBatch:
+    """Return a row per object of schema ``qtctl/1``; ``schema`` has some columns of ``NOTES``."""
     rows = [
         {
             "time_ns": one["time_ns"],
@@ -184,7 +184,7 @@ def notes_rows(
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-class _Part:
+class _Rows:
     """Some rows of a batch, as Arrow arrays."""
 
     def __init__(self, batch: Batch, rows: Any, file: str | None) -> None:
@@ -193,7 +193,7 @@ class _Part:
         self._file = file
 
     def own(self, name: str) -> pa.Array:
-        """Return one of the record's own columns."""
+        """Return one of the columns of ``OWN``."""
         batch, rows = self._batch, self._rows
         match name:
             case "time_ns":
@@ -227,7 +227,7 @@ class _Part:
         return pa.array(np.full(size, value, np.int64))
 
     def argument(self, event: int, argument: Argument | None, kind: pa.DataType) -> pa.Array:
-        """Return a column of all rows of an event; null where they could not be read."""
+        """Return an argument of all rows of an event; null where it could not be parsed."""
         columns = self._batch.arguments(event)
         column = None if argument is None else columns.values.get(argument.name)
         if column is None:  # declared, but not printed
@@ -235,7 +235,7 @@ class _Part:
         return _array(column, None if columns.ok.all() else ~columns.ok).cast(kind)
 
     def raw(self, event: int) -> pa.Array:
-        """Return the text of arguments that could not be read, null for those that could."""
+        """Return the text of arguments that could not be parsed, null for the other rows."""
         bad = np.flatnonzero(~self._batch.arguments(event).ok)
         if not len(bad):
             return pa.nulls(len(self._rows), _TEXT)
@@ -247,7 +247,7 @@ class _Part:
         return _dictionary(codes, list(map(readable, texts.uniques)), missing)
 
     def line(self) -> pa.Array:
-        """Return the whole lines."""
+        """Return the complete lines."""
         return _array(self._batch.texts(self._rows), None)
 
 
@@ -265,18 +265,18 @@ def _dictionary(
     )
 
 
-def _spread(batch: Batch, make: Callable[[int], pa.Array]) -> pa.Array:
-    """Put what is made an event at a time into the order of the batch."""
+def _in_row_order(batch: Batch, make: Callable[[int], pa.Array]) -> pa.Array:
+    """Concatenate the arrays that ``make`` returns for each event, in the row order of a batch."""
     groups = {event: rows for event, rows in batch.groups().items() if event >= 0}
     if not groups:
         return pa.array([], pa.string())
-    together = pa.concat_arrays([make(event) for event in groups])
+    joined = pa.concat_arrays([make(event) for event in groups])
     order = np.argsort(np.concatenate(list(groups.values())), kind="stable")
-    return together.take(pa.array(order))
+    return joined.take(pa.array(order))
 
 
 def _objects(batch: Batch, event: int) -> pa.Array:
-    """Return the arguments of all rows of an event as JSON objects; null if they were not read."""
+    """Return the arguments of all rows of an event as JSON objects; null if not parsed."""
     columns = batch.arguments(event)
     if not columns.values:
         made = pa.array(["{}"] * len(columns), pa.string())

@@ -1,7 +1,7 @@
-"""A run of records as columns: what every decoder yields and every sink takes.
+"""A batch: consecutive records in columns. Decoders return batches, and writers accept them.
 
-No Python object is made for a record unless it is shown: filters and counters work on the columns,
-and arguments are decoded an event at a time, when first asked for.
+Filters and counters work on the columns; Python objects are only made for records that are
+printed. Arguments are parsed lazily, all rows of an event at once.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record
 
 
 class ArgumentReader(Protocol):
-    """Reads the arguments of rows of one event; ``EventTable`` does it for printed text.
+    """Parses the arguments of rows of one event; ``EventTable`` does so for printed text.
 
-    ``binary``: the bytes that it reads are no text.
+    ``binary``: the bytes that it reads are not text.
     """
 
     binary: ClassVar[bool]
 
     def stored(self) -> dict[str, str]:
-        """Return facts from which a recording makes it again; ``arguments`` names its form."""
+        """Return what a recording needs to rebuild the reader; ``arguments`` names its form."""
         ...
 
     def read(
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
-        """Read data[begin[i]:stop[i]]: a column an argument, and which rows could be read."""
+        """Parse data[begin[i]:stop[i]]; return a column per argument, and a mask of parsed rows."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Columns of one length, a row a record, in the order the records came.
+    """Columns of equal length, one row per record, in the order of the stream.
 
-    ``event``: int32, index in ``table.names``, -1 for a line of text. ``time_ns``: int64, ns.
-    ``tid``: int32, -1 unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
-    record, of its arguments, and of its end. ``arrived``: where ``time_ns`` is when qtctl read the
-    record (Clock.ARRIVAL); elsewhere it is of ``clock``. ``pid`` holds for all rows. ``binary``
-    data is shown in hex where it is shown raw.
+    ``event``: int32, index in ``table.names``; -1 for a line of text. ``time_ns``: int64, ns.
+    ``tid``: int32; -1 if unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
+    record, its arguments, and its end. ``arrived``: a mask of rows whose ``time_ns`` is the time at
+    which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``pid`` is the guest's, of
+    all rows. Raw arguments of ``binary`` data are printed in hex.
     """
 
     table: EventTable
@@ -73,11 +73,11 @@ class Batch:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of events, which ``event`` points into."""
+        """Names of events; ``event`` holds indices in it."""
         return self.table.names
 
     def groups(self) -> dict[int, Int64Array]:
-        """Rows of each event that occurs, in order (-1: lines of text). Do not change it."""
+        """Map each event that occurs (-1: text lines) to its rows, in order. Do not modify it."""
         if not self._groups and len(self):
             counts = np.bincount(self.event + 1)
             bounds = np.zeros(len(counts) + 1, np.int64)
@@ -90,7 +90,7 @@ class Batch:
         return self._groups
 
     def arguments(self, event: int) -> Columns:
-        """Decode the arguments of all rows of an event, once; no rows where it does not occur."""
+        """Parse the arguments of all rows of an event, once; no rows if it does not occur."""
         if event not in self._cache:
             rows = self.groups().get(event, np.empty(0, np.int64))
             reader = self.table if self.reader is None else self.reader
@@ -99,9 +99,10 @@ class Batch:
         return self._cache[event]
 
     def alike(self) -> Iterator[tuple[int, Int64Array, Mapping[str, Column] | None]]:
-        """Yield each event with rows of it that have the same columns, and these.
+        """Yield (event, rows, columns by argument) for rows of one event with equal columns.
 
-        None stands for arguments that could not be read, and for lines of text (event -1).
+        The columns are None for rows whose arguments could not be parsed, and for lines of text
+        (event -1).
         """
         for event, rows in self.groups().items():
             if event < 0:
@@ -117,11 +118,11 @@ class Batch:
             yield event, rows[~columns.ok], None
 
     def first(self, count: int) -> Batch:
-        """Batch of the first ``count`` rows; this one if it has no more."""
+        """Return a batch of the first ``count`` rows, or this one if it has no more."""
         return self if count >= len(self) else self.select(np.arange(count))
 
     def select(self, rows: NDArray[Any]) -> Batch:
-        """Batch of the rows that ``rows`` (a mask, or indices in any order) picks."""
+        """Return a batch of the rows that ``rows`` (a mask, or indices in any order) selects."""
         columns = (self.event, self.time_ns, self.tid, self.start, self.begin, self.stop)
         event, time_ns, tid, start, begin, stop = (column[rows] for column in columns)
         return Batch(
@@ -142,19 +143,19 @@ class Batch:
         )
 
     def text(self, row: int) -> str:
-        """Whole line of a row as it came; bytes that are not UTF-8 as surrogate escapes."""
-        return self._shown(int(self.start[row]), int(self.stop[row]))
+        """Return the complete line of a row; bytes that are not UTF-8 as surrogate escapes."""
+        return self._decode(int(self.start[row]), int(self.stop[row]))
 
     def raw(self, row: int) -> str:
-        """Text of a row's arguments as it came."""
-        return self._shown(int(self.begin[row]), int(self.stop[row]))
+        """Return the raw text of a row's arguments."""
+        return self._decode(int(self.begin[row]), int(self.stop[row]))
 
     def texts(self, rows: NDArray[Any]) -> StringColumn:
-        """Whole lines of ``rows`` (indices), as :meth:`text` gives them."""
+        """Return the complete lines of ``rows`` (indices), like :meth:`text`."""
         return self._column(self.start[rows], self.stop[rows])
 
     def raws(self, rows: NDArray[Any]) -> StringColumn:
-        """Text of the arguments of ``rows`` (indices), as :meth:`raw` gives it."""
+        """Return the raw text of the arguments of ``rows`` (indices), like :meth:`raw`."""
         return self._column(self.begin[rows], self.stop[rows])
 
     def _column(self, starts: Int64Array, stops: Int64Array) -> StringColumn:
@@ -164,12 +165,12 @@ class Batch:
         shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.uniques)
         return StringColumn(found.codes, tuple(shown))
 
-    def _shown(self, begin: int, stop: int) -> str:
+    def _decode(self, begin: int, stop: int) -> str:
         data = self.data[begin:stop]
         return data.hex() if self.binary else str(data, "utf-8", "surrogateescape")
 
     def records(self, rows: NDArray[Any] | None = None) -> Iterator[Record]:
-        """Objects for all rows, or for those that ``rows`` (a mask or indices) picks, in order."""
+        """Yield a Record per row, in order: all rows, or those of ``rows`` (a mask or indices)."""
         if rows is not None:
             yield from self.select(rows).records()
             return
@@ -198,7 +199,7 @@ class Batch:
             yield made_record
 
     def _dicts(self, event: int, size: int) -> list[dict[str, int | str] | None]:
-        """Arguments of the event's rows as dicts; None where they could not be read."""
+        """Return the arguments of an event's rows as dicts; None where they could not be parsed."""
         if event < 0:
             return [None] * size
         columns = self.arguments(event)

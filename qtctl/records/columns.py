@@ -1,7 +1,7 @@
-"""Arguments of many records of one event, as arrays; and one record as an object.
+"""Columns: the arguments of many records of one event, as arrays. Record: one record as an object.
 
-Numbers are 64-bit arrays, exact whatever their type in C. Texts are kept as distinct values and a
-code a row, so that work on texts is done once for each value.
+Integers are 64-bit arrays, which hold every C type exactly. Texts are distinct values and a code
+per row, so that a text is processed once, however often it occurs.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 
 def readable(text: str) -> str:
-    r"""Return ``text`` as valid UTF-8: bytes that were none become ``\xNN``, as on a terminal."""
+    r"""Return ``text`` with bytes that were not valid UTF-8 as ``\xNN``, as on a terminal."""
     if text.isascii():
         return text
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # halves of surrogate pairs, as JSON may have them
+    except UnicodeEncodeError:  # lone surrogates, which JSON may contain
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 class StringColumn:
-    """One text a row: ``uniques`` (distinct texts) and ``codes`` (int32, the place of each in it).
+    """One text per row: ``uniques`` (the distinct texts) and ``codes`` (int32 indices in it).
 
-    Made from codes, or from spans of bytes, which are told apart only when first asked for. Bytes
-    that are not UTF-8 are surrogate escapes in the texts.
+    Built from codes, or from ranges of bytes, which are factorized on first access. Bytes that are
+    not UTF-8 are surrogate escapes.
     """
 
     __slots__ = ("_codes", "_data", "_starts", "_stops", "_uniques")
@@ -49,7 +49,7 @@ class StringColumn:
 
     @classmethod
     def from_spans(cls, data: bytes, starts: Int64Array, stops: Int64Array) -> StringColumn:
-        """Make a column of data[starts[i]:stops[i]]; both arrays are C-contiguous int64."""
+        """Return a column of data[starts[i]:stops[i]]; both arrays are C-contiguous int64."""
         column = cls(np.empty(0, np.int32), ())
         column._codes = None
         column._data, column._starts, column._stops = data, starts, stops
@@ -57,7 +57,7 @@ class StringColumn:
 
     @property
     def codes(self) -> NDArray[np.int32]:
-        """Place of each row's text in ``uniques``."""
+        """Index of each row's text in ``uniques``."""
         return self._factorize()[0]
 
     @property
@@ -92,13 +92,13 @@ class StringColumn:
         return len(self._starts) if self._codes is None else len(self._codes)
 
     def take(self, rows: NDArray[Any]) -> StringColumn:
-        """Column of the rows that ``rows`` (a mask or indices) picks."""
+        """Return a column of the rows that ``rows`` (a mask or indices) selects."""
         if self._codes is None:
             return StringColumn.from_spans(self._data, self._starts[rows], self._stops[rows])
         return StringColumn(self._codes[rows], self._uniques)
 
     def tolist(self) -> list[str]:
-        """All texts, row by row."""
+        """Return the text of each row."""
         uniques = self.uniques
         return [uniques[code] for code in self.codes.tolist()]
 
@@ -110,9 +110,9 @@ Column: TypeAlias = NDArray[np.int64] | NDArray[np.uint64] | StringColumn
 class Columns:
     """Arguments of the rows of one event.
 
-    ``values`` has one column an argument that is printed, in declared order: int64 or uint64 as
-    declared, or a StringColumn. ``ok[i]`` is False where row i could not be read: its values mean
-    nothing and its text is in the batch. ``rows`` are the rows' places in the batch.
+    ``values`` maps each argument that is printed, in declared order, to its column: int64 or uint64
+    as declared, or a StringColumn. ``ok[i]`` is False if row i could not be parsed: its values are
+    undefined, and the batch has its text. ``rows`` are the indices of the rows in the batch.
     """
 
     rows: Int64Array
@@ -125,10 +125,10 @@ class Columns:
 
 @dataclass(slots=True)
 class Record:
-    """One record. ``name`` is empty for a text row, whose whole line is ``line``.
+    """One record. A line that is not an event has an empty ``name``, and its text in ``line``.
 
-    ``time_ns`` counts in ns from what ``clock`` says. ``raw`` is the text of arguments that could
-    not be read, and ``args`` is empty then.
+    ``time_ns`` is in ns, on ``clock``. ``raw`` is the text of arguments that could not be parsed;
+    ``args`` is empty then.
     """
 
     name: str

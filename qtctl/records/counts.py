@@ -1,4 +1,4 @@
-"""The sums of a stream or file."""
+"""Counters of a stream or file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counts:
-    """Records so far: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
+    """Numbers of records: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
 
-    ``unknown_losses`` counts the gaps of unknown size, which ``lost`` does not hold.
+    ``unknown_losses`` is the number of losses of unknown size, which are not in ``lost``.
     """
 
     read: int = 0

@@ -1,11 +1,12 @@
-"""Compute a checked filter expression over columns, exactly as Python would row by row.
+"""Evaluate a checked filter expression over columns, with the results of Python on each row.
 
-Numbers are whole: for every operation the bounds of operands and result are known beforehand, and
-decide whether int64, uint64 or Python's own integers carry it. So nothing wraps around, and int64
-never meets uint64 in a float. Texts are compared once for each distinct value.
+Numbers are integers. The bounds of operands and result are computed before each operation and
+select int64, uint64 or Python's integers for it, so that nothing overflows and NumPy never converts
+int64 and uint64 to float. Texts are compared once per distinct value.
 
-A row where Python would raise (division by zero, a negative shift) is *bad*: it does not match.
-``and``, ``or`` and chains reach an operand only where Python would.
+A row on which Python would raise (division by zero, a negative shift) is *bad* and does not match.
+``and``, ``or`` and comparison chains ignore bad operands on rows where Python would not evaluate
+them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _UINT64_MAX = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number a row, or one for all; every row's value is in lo..hi, and none is where bad is."""
+    """A number per row, or one for all rows, in lo..hi; rows of the mask ``bad`` have none."""
 
     data: int | NDArray[Any]
     lo: int
@@ -78,10 +79,10 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 def evaluate(
     tree: ast.expr, names: Mapping[str, Column | str | NDArray[np.int32]], rows: int
 ) -> BoolArray:
-    """Tell for each of ``rows`` rows if the expression holds.
+    """Return a mask of the ``rows`` rows for which the expression is true.
 
-    ``tree`` was checked by ``filters``; ``names`` has a column of ``rows`` values, or one text for
-    all, for each name in it.
+    ``tree`` was checked by ``filters``; ``names`` maps each name in it to a column of ``rows``
+    values, or to one text for all rows.
     """
     truth = _truth(_Evaluator(names, rows).value(tree), rows)
     return truth.data if truth.bad is None else truth.data & ~truth.bad
@@ -133,10 +134,10 @@ class _Evaluator:
         for operand in node.values[1:]:
             following = _truth(self.value(operand), self.rows)
             if isinstance(node.op, ast.And):
-                result = _then(result, following)
+                result = _and(result, following)
             else:
-                reached = _only_where(following.bad, ~result.data)
-                result = _Truth(result.data | following.data, _either(result.bad, reached))
+                reached = _and_mask(following.bad, ~result.data)
+                result = _Truth(result.data | following.data, _or_masks(result.bad, reached))
         return result
 
     def chain(self, node: ast.Compare) -> _Truth:
@@ -151,33 +152,33 @@ class _Evaluator:
                 right = self.value(comparator)
                 link = _compare(op, left, right, self.rows)
                 left = right
-            result = link if result is None else _then(result, link)
+            result = link if result is None else _and(result, link)
         assert result is not None
         return result
 
     def among(self, left: _Value, items: list[ast.expr]) -> _Truth:
-        # Python makes the whole tuple before it looks: one bad item spoils the row.
+        # Python evaluates the whole tuple first: one bad item makes the row bad.
         hit = np.zeros(self.rows, np.bool_)
         bad = left.bad
         for item in items:
             link = _compare(ast.Eq(), left, self.value(item), self.rows)
             hit |= link.data
-            bad = _either(bad, link.bad)
+            bad = _or_masks(bad, link.bad)
         return _Truth(hit, bad)
 
 
-def _then(first: _Truth, second: _Truth) -> _Truth:
-    reached = _only_where(second.bad, first.data)
-    return _Truth(first.data & second.data, _either(first.bad, reached))
+def _and(first: _Truth, second: _Truth) -> _Truth:
+    reached = _and_mask(second.bad, first.data)
+    return _Truth(first.data & second.data, _or_masks(first.bad, reached))
 
 
-def _either(one: BoolArray | None, two: BoolArray | None) -> BoolArray | None:
+def _or_masks(one: BoolArray | None, two: BoolArray | None) -> BoolArray | None:
     if one is None or two is None:
         return two if one is None else one
     return one | two
 
 
-def _only_where(bad: BoolArray | None, mask: BoolArray) -> BoolArray | None:
+def _and_mask(bad: BoolArray | None, mask: BoolArray) -> BoolArray | None:
     return None if bad is None else bad & mask
 
 
@@ -196,28 +197,28 @@ def _number(value: _Value) -> _Number:
     return value
 
 
-def _kind(lo: int, hi: int) -> type[Any]:
-    """Type of array that carries every whole number in lo..hi."""
+def _dtype(lo: int, hi: int) -> type[Any]:
+    """Return the dtype that holds every integer in lo..hi."""
     if lo >= _INT64[0] and hi <= _INT64[1]:
         return np.int64
     return np.uint64 if lo >= 0 and hi <= _UINT64_MAX else object
 
 
-def _carry(number: _Number, kind: type[Any]) -> Any:
+def _as_dtype(number: _Number, dtype: type[Any]) -> Any:
     if isinstance(number.data, int):
-        return number.data if kind is object else kind(number.data)
-    # Python integers come out of astype(object), not NumPy's.
-    return number.data.astype(kind, copy=False)
+        return number.data if dtype is object else dtype(number.data)
+    # astype(object) returns Python integers, not NumPy's.
+    return number.data.astype(dtype, copy=False)
 
 
 def _compare(op: ast.cmpop, left: _Value, right: _Value, rows: int) -> _Truth:
     if isinstance(left, _Text) and isinstance(right, _Text):
         return _Truth(_compare_text(op, left.data, right.data, rows))
     one, two = _number(left), _number(right)
-    kind = _kind(min(one.lo, two.lo), max(one.hi, two.hi))
-    result = _COMPARE[type(op)](_carry(one, kind), _carry(two, kind))
+    dtype = _dtype(min(one.lo, two.lo), max(one.hi, two.hi))
+    result = _COMPARE[type(op)](_as_dtype(one, dtype), _as_dtype(two, dtype))
     full = np.broadcast_to(np.asarray(result, np.bool_), (rows,))
-    return _Truth(full, _either(one.bad, two.bad))
+    return _Truth(full, _or_masks(one.bad, two.bad))
 
 
 def _compare_text(
@@ -246,18 +247,18 @@ def _compare_text(
 
 
 def _binary(op: type[ast.operator], left: _Number, right: _Number) -> _Number:
-    bad = _either(left.bad, right.bad)
+    bad = _or_masks(left.bad, right.bad)
     if op in (ast.FloorDiv, ast.Mod):
         right, wrong = _replace(right, lambda data: data == 0, right.lo <= 0 <= right.hi, 1)
-        bad = _either(bad, wrong)
+        bad = _or_masks(bad, wrong)
     elif op in (ast.LShift, ast.RShift):
         outside = right.lo < 0 or right.hi > SHIFT_LIMIT
         right, wrong = _replace(right, lambda data: (data < 0) | (data > SHIFT_LIMIT), outside, 0)
         right = _Number(right.data, max(0, right.lo), max(0, min(SHIFT_LIMIT, right.hi)))
-        bad = _either(bad, wrong)
+        bad = _or_masks(bad, wrong)
     lo, hi = _bounds(op, left, right)
-    kind = _kind(min(lo, left.lo, right.lo), max(hi, left.hi, right.hi))
-    result = _ARITHMETIC[op](_carry(left, kind), _carry(right, kind))
+    dtype = _dtype(min(lo, left.lo, right.lo), max(hi, left.hi, right.hi))
+    result = _ARITHMETIC[op](_as_dtype(left, dtype), _as_dtype(right, dtype))
     if not isinstance(result, np.ndarray):
         result = int(result)
     return _Number(result, lo, hi, bad)
@@ -266,12 +267,12 @@ def _binary(op: type[ast.operator], left: _Number, right: _Number) -> _Number:
 def _replace(
     number: _Number, wrong: Callable[[Any], Any], possible: bool, instead: int
 ) -> tuple[_Number, BoolArray | None]:
-    """Put a harmless value where Python would raise; returns where that was."""
+    """Replace the values on which Python would raise; also return a mask of them."""
     if not possible:
         return number, None
     bad = np.asarray(wrong(number.data), np.bool_)
     if isinstance(number.data, int):
-        # One value for all rows; a 0-d mask spreads over them.
+        # One value for all rows; a 0-d mask is broadcast to them.
         fixed: Any = instead if bad else number.data
         return _Number(fixed, min(number.lo, instead), max(number.hi, instead)), bad
     if not bad.any():
@@ -282,7 +283,7 @@ def _replace(
 
 
 def _bounds(op: type[ast.operator], left: _Number, right: _Number) -> tuple[int, int]:
-    """Bounds of a result from those of its operands; wide is right, narrow would be wrong."""
+    """Return bounds of the result, from those of the operands; they may be wider than needed."""
     a, b, c, d = left.lo, left.hi, right.lo, right.hi
     if op is ast.Add:
         return a + c, b + d

@@ -1,4 +1,4 @@
-"""The events of one guest, ready for the kernels: names in a hash table, plans made when needed."""
+"""The event table of a guest: a hash table of names, and a parsing plan per event, made lazily."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EventTable"]
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A plan as ``parsing.parse_arguments`` reads it, and where its columns belong."""
+    """A plan in the form of ``parsing.parse_arguments``, and the columns of its output."""
 
     steps: NDArray[np.int64]
     literals: bytes
@@ -61,7 +61,7 @@ def _compile(plan: Plan) -> _Compiled:
 class EventTable:
     """Names and declarations of a guest's events, numbered in the order of ``names``.
 
-    An event that is known but not declared is an event still: its arguments stay raw text.
+    The arguments of an event without a declaration stay raw text.
     """
 
     names: tuple[str, ...]
@@ -79,7 +79,7 @@ class EventTable:
     def build(
         cls, names: Iterable[str] | None, declarations: Mapping[str, Declaration]
     ) -> EventTable:
-        """Build the table of ``names`` (None: every event that is declared)."""
+        """Build the table of ``names`` (None: all declared events)."""
         chosen = tuple(dict.fromkeys(declarations if names is None else names))
         encoded = [name.encode("utf-8", "surrogateescape") for name in chosen]
         offsets = np.zeros(len(encoded) + 1, np.int64)
@@ -104,7 +104,7 @@ class EventTable:
         return self.declarations.get(self.names[event])
 
     def plan(self, event: int) -> Plan | None:
-        """How the event's text is read back; None without a declaration."""
+        """Return the plan that parses the event's text; None without a declaration."""
         if event not in self._plans:
             declaration = self.declaration(event)
             self._plans[event] = None if declaration is None else make_plan(declaration)
@@ -134,9 +134,9 @@ class EventTable:
     def read(
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
-        """Read the printed arguments data[begin[i]:stop[i]] of rows of one event.
+        """Parse the printed arguments data[begin[i]:stop[i]] of rows of one event.
 
-        Returns a column an argument and a mask of the rows that could be read.
+        Returns a column per argument, and a mask of the rows that could be parsed.
         """
         rows = len(begin)
         compiled = self._compile(event)

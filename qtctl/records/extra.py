@@ -1,4 +1,4 @@
-"""Optional dependencies: what is missing is named, with the command that installs it."""
+"""Optional dependencies: an error names the missing one, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["need_analysis"]
 
 
 def need_analysis(what: str, *modules: str) -> None:
-    """Import what the extra ``analysis`` brings; ``what`` is the thing that needs it.
+    """Import modules of the extra ``analysis``; ``what`` names the feature that needs them.
 
     Raises:
-        Unsupported: one of ``modules`` is not installed, or too broken to be imported.
+        Unsupported: one of ``modules`` cannot be imported.
     """
     for module in modules:
         try:

@@ -1,8 +1,8 @@
-"""``--where EXPR``: a Python expression over records, read with ``ast`` and never evaluated.
+"""Filters (``--where EXPR``): Python expressions over records, parsed with ``ast``, never executed.
 
-Names are an event's arguments; ``event``, ``tid`` and ``time_ns`` are the record's own, and always
-mean that. An argument whose name is one of these, or a word of Python's (``from``, ``async``), is
-written with an underscore behind it: ``event_``, ``from_``.
+Names are arguments of an event; ``event``, ``tid`` and ``time_ns`` are fields of every record. An
+argument with such a name, or with that of a Python keyword (``from``, ``async``), is written with
+an underscore appended: ``event_``, ``from_``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ORDER = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
 class _Mismatch(Exception):
-    """An operation on things that it cannot work on, with the node where it stands."""
+    """An operation whose operands have the wrong type, with its node."""
 
     def __init__(self, node: ast.expr, message: str) -> None:
         super().__init__(message)
@@ -47,24 +47,24 @@ class _Mismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A checked filter. ``arguments`` are the names in it that are an event's arguments.
+    """A checked filter. ``arguments`` are the names in it that are arguments of events.
 
-    A record that lacks one of them does not match, whatever the rest says; nor does one on which
-    Python would raise (division by zero, a shift by less than 0 or more than 128). Lines of text
-    never match.
+    A record without one of them does not match, nor does one on which Python would raise (division
+    by zero, a shift by less than 0) or that shifts by more than 128. Lines of text never match.
     """
 
     text: str
     arguments: frozenset[str]
     _tree: ast.expr
-    _fitting: dict[str, Mapping[str, str] | None] = field(default_factory=dict, repr=False)
+    _resolved: dict[str, Mapping[str, str] | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def compile(cls, text: str, declarations: Iterable[Declaration]) -> Filter:
-        """Check ``text`` against the events it is meant for.
+        """Parse ``text`` and check it against the declarations of the selected events.
 
-        Raises: UsageError, with the column, for what is not an expression of this kind, a name
-        that none of the events has, or operations that fit none of them.
+        Raises:
+            UsageError: with the column, if it is not an expression of this kind, if no event has
+                an argument that it names, or if its operations fit the types of no event.
         """
         text = " ".join(text.strip().splitlines())
         tree = _parse(text)
@@ -75,7 +75,7 @@ class Filter:
             try:
                 _type(tree, {})
             except _Mismatch as mismatch:
-                _fail(text, mismatch.node, str(mismatch), _clash(tree, chosen))
+                _fail(text, mismatch.node, str(mismatch), _field_hint(tree, chosen))
             return cls(text, used, tree)
         _check_names(text, [node for node in names if node.id in used], chosen)
         first: _Mismatch | None = None
@@ -95,11 +95,11 @@ class Filter:
             if first is None:
                 together = ", ".join(sorted(used))
                 raise UsageError(f"no single event has all of {together}: nothing could match")
-            _fail(text, first.node, str(first), _clash(tree, chosen))
+            _fail(text, first.node, str(first), _field_hint(tree, chosen))
         return cls(text, used, tree)
 
     def mask(self, batch: Batch) -> BoolArray:
-        """Tell for each row of the batch if it matches."""
+        """Return a mask of the rows that match."""
         result = np.zeros(len(batch), np.bool_)
         for event, rows in batch.groups().items():
             if event >= 0:
@@ -112,7 +112,7 @@ class Filter:
         names: dict[str, Any] = {"event": batch.names[event]}
         good: BoolArray | None = None
         if self.arguments:
-            resolved = None if declaration is None else self._fit(declaration)
+            resolved = None if declaration is None else self._resolve_for(declaration)
             if resolved is None:
                 return False
             columns = batch.arguments(event)
@@ -131,26 +131,26 @@ class Filter:
         found = evaluate(self._tree, names, len(rows))
         return found if good is None else found & good
 
-    def _fit(self, declaration: Declaration) -> Mapping[str, str] | None:
-        """Map names to the event's arguments; None if it lacks one or cannot be compared so."""
+    def _resolve_for(self, declaration: Declaration) -> Mapping[str, str] | None:
+        """Map names to the event's arguments; None if it lacks one or one has the wrong type."""
         name = declaration.name
-        if name not in self._fitting:
+        if name not in self._resolved:
             resolved = _resolve(self.arguments, declaration)
             if resolved is not None:
                 try:
                     _type(self._tree, _types(resolved, declaration))
                 except _Mismatch:
                     resolved = None
-            self._fitting[name] = resolved
-        return self._fitting[name]
+            self._resolved[name] = resolved
+        return self._resolved[name]
 
 
 def _fail(text: str, at: ast.expr | int, message: str, hint: str = "") -> NoReturn:
-    """Raise with the place shown by a caret under the expression."""
+    """Raise a UsageError with a caret below the place in the expression."""
     if isinstance(at, int):
         column = at
     else:
-        # ast counts bytes of UTF-8; people count characters.
+        # ast counts bytes of UTF-8; the column is in characters.
         column = len(text.encode("utf-8", "replace")[: at.col_offset].decode("utf-8", "ignore"))
     caret = " " * column + "^"
     raise UsageError(f"{message} (column {column + 1})\n  {text}\n  {caret}", hint=hint)
@@ -166,7 +166,7 @@ def _parse(text: str) -> ast.expr:
             warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        # Offset 0 or None: the text ended too soon.
+        # Offset 0 or None: unexpected end of the text.
         column = min(error.offset - 1, len(text)) if error.offset else len(text)
         word = re.match(r"\w*", text[column:])
         hint = ""
@@ -181,7 +181,7 @@ def _parse(text: str) -> ast.expr:
 
 
 def _check(text: str, node: ast.expr, depth: int) -> int:
-    """Refuse whatever filters do not have; returns the number of parts."""
+    """Raise for syntax that filters do not support; return the number of nodes."""
     if depth > _DEEPEST:
         _fail(text, node, "nested too deeply")
     parts: list[ast.expr]
@@ -267,18 +267,18 @@ def _types(resolved: Mapping[str, str], declaration: Declaration) -> dict[str, s
     }
 
 
-def _clash(node: ast.expr, chosen: list[Declaration]) -> str:
-    """Hint for those who mean an argument that is called as the record's own fields are."""
+def _field_hint(node: ast.expr, chosen: list[Declaration]) -> str:
+    """Return a hint if an event has an argument with the name of a record's field."""
     for inner in ast.walk(node):
         if not isinstance(inner, ast.Name) or inner.id not in _OWN:
             continue
         if any(a.name == inner.id for one in chosen for a in one.arguments):
-            return f"{inner.id}_ for the argument; {inner.id} is the record's own"
+            return f"{inner.id}_ for the argument; {inner.id} is a field of the record"
     return ""
 
 
 def _type(node: ast.expr, types: Mapping[str, str]) -> str:
-    """Type of a checked expression: number, text, bool, or either (only good as a condition)."""
+    """Return the type of an expression: number, text, bool, or either (valid as condition only)."""
     match node:
         case ast.Constant(value=value):
             return "text" if isinstance(value, str) else "number"
@@ -288,11 +288,11 @@ def _type(node: ast.expr, types: Mapping[str, str]) -> str:
             _type(operand, types)
             return "bool"
         case ast.UnaryOp(operand=operand):
-            _want_number(operand, types)
+            _require_number(operand, types)
             return "number"
         case ast.BinOp(left=left, right=right, op=op):
-            _want_number(left, types)
-            _want_number(right, types)
+            _require_number(left, types)
+            _require_number(right, types)
             if isinstance(op, ast.LShift | ast.RShift):
                 _check_shift(right)
             return "number"
@@ -314,13 +314,13 @@ def _check_shift(amount: ast.expr) -> None:
         raise _Mismatch(amount, f"shifts go from 0 to {SHIFT_LIMIT} bits")
 
 
-def _want_number(node: ast.expr, types: Mapping[str, str]) -> None:
+def _require_number(node: ast.expr, types: Mapping[str, str]) -> None:
     kind = _type(node, types)
     if kind not in ("number", "bool"):
-        raise _Mismatch(node, _unfit(kind, "in arithmetic"))
+        raise _Mismatch(node, _mismatch_message(kind, "in arithmetic"))
 
 
-def _unfit(kind: str, where: str) -> str:
+def _mismatch_message(kind: str, where: str) -> str:
     if kind == "either":
         return f"'and'/'or' of values {where}: compare them first"
     return f"text {where}"
@@ -329,7 +329,7 @@ def _unfit(kind: str, where: str) -> str:
 def _type_chain(node: ast.Compare, types: Mapping[str, str]) -> None:
     left, left_type = node.left, _type(node.left, types)
     if left_type == "either":
-        raise _Mismatch(left, _unfit(left_type, "in a comparison"))
+        raise _Mismatch(left, _mismatch_message(left_type, "in a comparison"))
     for op, comparator in zip(node.ops, node.comparators, strict=True):
         members = isinstance(comparator, ast.Tuple | ast.List)
         for item in (
@@ -337,9 +337,9 @@ def _type_chain(node: ast.Compare, types: Mapping[str, str]) -> None:
         ):
             kind = _type(item, types)
             if kind == "either":
-                raise _Mismatch(item, _unfit(kind, "in a comparison"))
+                raise _Mismatch(item, _mismatch_message(kind, "in a comparison"))
             if (kind == "text") != (left_type == "text"):
-                raise _Mismatch(item, "text and number never compare")
+                raise _Mismatch(item, "a text cannot be compared with a number")
             if kind != "text" and not members and not isinstance(op, _ORDER):
-                raise _Mismatch(item, "'in' looks for a value in a list, or a text in a text")
+                raise _Mismatch(item, "'in' finds a value in a list, or a text in a text")
             left_type = kind if not members else left_type

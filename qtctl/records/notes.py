@@ -1,4 +1,4 @@
-"""What a stream tells beside records, as objects of schema ``qtctl/1`` and back."""
+"""Convert losses and news to objects of schema ``qtctl/1``, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qtctl.records.items import Loss
 
 
 def to_object(item: Loss | News) -> dict[str, Any]:
-    """Return the object of a loss or of news."""
+    """Return a loss or news as an object of schema ``qtctl/1``."""
     match item:
         case Loss(backend, count, time_ns):
             return schema.loss(backend, count, time_ns)
@@ -25,27 +25,28 @@ def to_object(item: Loss | News) -> dict[str, Any]:
             return schema.flood(per_s, bytes_per_s, loudest, patterns, guarded, time_ns)
 
 
-def from_object(told: Mapping[str, Any]) -> Loss | News | None:
-    """Return what :func:`to_object` was given; None for a kind that is not known here.
+def from_object(data: Mapping[str, Any]) -> Loss | News | None:
+    """Return the loss or news of an object (see :func:`to_object`); None for an unknown type.
 
     Raises:
-        ValueError, KeyError, TypeError: it lacks something, or has it wrong.
+        KeyError: a key is missing.
+        ValueError, TypeError: a value has the wrong type.
     """
-    time_ns = int(told.get("time_ns", 0))
-    match told["type"]:
+    time_ns = int(data.get("time_ns", 0))
+    match data["type"]:
         case "loss":
-            count = told["count"]
-            return Loss(Backend(told["backend"]), None if count is None else int(count), time_ns)
+            count = data["count"]
+            return Loss(Backend(data["backend"]), None if count is None else int(count), time_ns)
         case "guest":
-            return GuestEvent(str(told["event"]), dict(told["data"]), time_ns)
+            return GuestEvent(str(data["event"]), dict(data["data"]), time_ns)
         case "mark":
-            return Mark(str(told["text"]), time_ns)
+            return Mark(str(data["text"]), time_ns)
         case "control":
-            patterns = tuple(map(str, told["patterns"]))
-            return Control(str(told["action"]), patterns, int(told["changed"]), time_ns)
+            patterns = tuple(map(str, data["patterns"]))
+            return Control(str(data["action"]), patterns, int(data["changed"]), time_ns)
         case "flood":
-            loudest = tuple((str(one["name"]), int(one["per_s"])) for one in told["loudest"])
-            patterns = tuple(map(str, told["patterns"]))
-            guarded, size = bool(told["guarded"]), int(told.get("bytes_per_s", 0))
-            return Flood(int(told["per_s"]), size, loudest, patterns, guarded, time_ns)
+            loudest = tuple((str(one["name"]), int(one["per_s"])) for one in data["loudest"])
+            patterns = tuple(map(str, data["patterns"]))
+            guarded, size = bool(data["guarded"]), int(data.get("bytes_per_s", 0))
+            return Flood(int(data["per_s"]), size, loudest, patterns, guarded, time_ns)
     return None

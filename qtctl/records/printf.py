@@ -1,10 +1,10 @@
-"""Turn a printf format round: from the text QEMU printed back to the arguments.
+"""Invert printf formats: make plans that parse the arguments back from text that QEMU printed.
 
-Source: C's fprintf as glibc does it on 64-bit Linux, and the conversions that QEMU's trace-events
-use (7.2 to 11.1). A plan is a list of steps; ``kernels/parsing.py`` walks them over rows.
+Source: fprintf of glibc on 64-bit Linux, and the conversions in QEMU's trace-events (7.2 to 11.1).
+A plan is a list of steps, which ``kernels/parsing.py`` runs on every row.
 
-What a plan promises: the arguments it yields are the only ones that print the text, with one
-exception: blanks in front of a ``%20s`` are taken for padding.
+A plan guarantees that the parsed arguments are the only ones that print the text, with one
+exception: leading blanks of a ``%20s`` are taken for padding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STEP_LIMIT = 64
 
 
 class Op(IntEnum):
-    """What a step does; the numbers are shared with ``kernels/parsing.py``."""
+    """Type of a step; ``kernels/parsing.py`` uses the same numbers."""
 
     LITERAL = 0
     INTEGER = 1
@@ -40,13 +40,13 @@ class Op(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One piece of a format.
+    """One piece of a format: a literal or a conversion.
 
     ``argument`` is the index in the declaration (-1 for a literal). For an integer: ``least`` and
-    ``most`` digits, ``bits`` and ``signed`` of the conversion (what C prints, after promotion),
-    ``zeros`` when ``width`` is filled with zeros (which count as digits), ``loose`` when the width
-    itself was an argument, so any padding is taken. ``only`` tells that there is just one place
-    where the step can end: the longest run of digits, the next literal at the line's end.
+    ``most`` are the numbers of digits, ``bits`` and ``signed`` the type that C prints, after
+    promotion. ``zeros``: ``width`` is padded with zeros, which count as digits. ``loose``: the
+    width is itself an argument, so any padding is accepted. ``only``: the step can end in one place
+    only (after the longest run of digits, or before a literal at the line's end).
     """
 
     op: Op
@@ -66,10 +66,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to read the arguments of one event back from its text.
+    """The steps that parse the arguments of one event from its text.
 
-    ``extra_lines`` is how many lines a record takes beyond its first. ``hidden`` names arguments
-    that are never printed. Without ``invertible`` no row can be read, and ``reason`` says why.
+    ``extra_lines`` is the number of lines of a record after its first. ``hidden`` are the names of
+    arguments that are not printed. If the format is not ``invertible``, no row can be parsed;
+    ``reason`` is why.
     """
 
     declaration: Declaration
@@ -81,7 +82,7 @@ class Plan:
 
 
 class _NotInvertible(Exception):
-    """Carries the reason why a format has no inverse."""
+    """A format cannot be inverted; the message is the reason."""
 
 
 @dataclass(slots=True)
@@ -92,7 +93,7 @@ class _Builder:
     taken: int = 0
     shown: set[int] = field(default_factory=set)
 
-    def take(self) -> tuple[int, Argument]:
+    def next_argument(self) -> tuple[int, Argument]:
         if self.taken >= len(self.declaration.arguments):
             raise _NotInvertible("the format takes more arguments than the event has")
         self.taken += 1
@@ -114,10 +115,10 @@ class _Builder:
             raise _NotInvertible(f"the flags of {match.group()} are not read back")
         loose = match["width"] == "*"
         if loose:
-            self.take()
+            self.next_argument()
         if match["precision"] == "*":
-            self.take()
-        index, argument = self.take()
+            self.next_argument()
+        index, argument = self.next_argument()
         self.shown.add(index)
         width = int(match["width"] or 0) if not loose else 0
         if letter == "p" and not width and not loose and match["precision"] is None:
@@ -153,7 +154,7 @@ def _integer(match: re.Match[str], index: int, argument: Argument, width: int, l
     natural = {10: len(str((1 << room) - 1)), 16: (room + 3) // 4, 8: (room + 2) // 3}[base]
     fill = max(least, width if zeros else 0)
     most = 64 if loose else max(natural, fill)
-    # A fixed number of digits ends in one place only, whatever follows.
+    # A fixed number of digits ends in one place, whatever follows.
     fixed = not loose and not signed and most == fill and (zeros or not width)
     return Step(
         Op.INTEGER,
@@ -172,7 +173,7 @@ def _integer(match: re.Match[str], index: int, argument: Argument, width: int, l
 
 
 def make_plan(declaration: Declaration) -> Plan:
-    """Make the inversion plan of an event; never fails, see ``Plan.invertible``."""
+    """Return the plan of an event; it never raises, see ``Plan.invertible``."""
     text = declaration.format
     lines = text.count("\n")
     builder = _Builder(declaration)
@@ -223,7 +224,7 @@ def _mark_only(steps: list[Step]) -> tuple[Step, ...]:
 
 
 def _ends_before(step: Step, text: bytes, last: bool) -> bool:
-    """Tell if a step followed by the literal ``text`` can end in one place only."""
+    """Return whether a step before the literal ``text`` can end in one place only."""
     if step.op is Op.STRING:
         return last
     letters = b"ABCDEF" if step.upper else b"abcdef"
@@ -232,10 +233,13 @@ def _ends_before(step: Step, text: bytes, last: bool) -> bool:
 
 
 def render(declaration: Declaration, arguments: Mapping[str, int | str]) -> str:
-    """Print an event's arguments as C's printf does: the forward direction, for tests and demos.
+    """Format an event's arguments like C's printf, for tests and demos.
 
-    Bytes that are not UTF-8 travel as surrogate escapes. Raises: KeyError when an argument is
-    missing, ValueError for a conversion that trace events do not use.
+    Bytes that are not UTF-8 are surrogate escapes.
+
+    Raises:
+        KeyError: an argument is missing.
+        ValueError: trace events do not use the conversion.
     """
     values = iter(declaration.arguments)
 
@@ -277,7 +281,7 @@ def _render_one(head: str, length: str | None, letter: str, value: int | str) ->
 
 
 def hex_arguments(declaration: Declaration) -> frozenset[str]:
-    """Return the arguments that QEMU itself prints in hex: addresses, and what has ``%x``."""
+    """Return the names of arguments that QEMU prints in hex: addresses, and those with ``%x``."""
     steps = make_plan(declaration).steps
     shown = {s.argument for s in steps if s.op is Op.POINTER or s.base == 16}
     pointers = {a.name for a in declaration.arguments if a.kind is Kind.POINTER}

@@ -1,7 +1,7 @@
-"""Records as the JSON objects of schema ``qtctl/1``: keys in their order, nothing more.
+"""The JSON objects of schema ``qtctl/1``, as dicts with their keys in order.
 
-``json.dumps`` of these (with its default ``ensure_ascii``) loses nothing: whole integers, and bytes
-that are not UTF-8 as escaped surrogates.
+``json.dumps`` of them (with its default ``ensure_ascii``) is lossless: integers of any size, and
+bytes that are not UTF-8 as escaped surrogates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCHEMA = "qtctl/1"
 
 
 def record(one: Record) -> dict[str, Any]:
-    """Object of a record: an event, or a line of text."""
+    """Return the object of a record: an event, or a line of text."""
     if one.line is not None:
         return text(one.backend, one.line)
     result: dict[str, Any] = {
@@ -48,17 +48,17 @@ def record(one: Record) -> dict[str, Any]:
 
 
 def text(backend: Backend, line: str) -> dict[str, Any]:
-    """Object of a line that is not an event."""
+    """Return the object of a line that is not an event."""
     return {"type": "text", "backend": str(backend), "line": line}
 
 
 def loss(backend: Backend, count: int | None, time_ns: int) -> dict[str, Any]:
-    """Object of a gap seen at ``time_ns``; ``count`` is None where it cannot be known."""
+    """Return the object of a loss found at ``time_ns`` (Unix, ns); ``count`` None: unknown."""
     return {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
 
 
 def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) -> dict[str, Any]:
-    """Object of a switch that was made: how many events ``action`` changed, and when (Unix, ns)."""
+    """Return the object of a switch that changed events at ``time_ns`` (Unix, ns)."""
     return {
         "type": "control",
         "action": action,
@@ -76,7 +76,7 @@ def flood(
     guarded: bool,
     time_ns: int,
 ) -> dict[str, Any]:
-    """Object of a flood at ``time_ns`` (Unix, ns): how much a second, and what would quiet it."""
+    """Return the object of a flood: its rate, its loudest events, and patterns to switch off."""
     return {
         "type": "flood",
         "per_s": per_s,
@@ -89,19 +89,19 @@ def flood(
 
 
 def mark(words: str, time_ns: int) -> dict[str, Any]:
-    """Object of a note that was put into the stream at ``time_ns`` (Unix, ns)."""
+    """Return the object of a mark that a user put into the stream at ``time_ns`` (Unix, ns)."""
     return {"type": "mark", "text": words, "time_ns": time_ns}
 
 
 def guest(name: str, data: Mapping[str, Any], time_ns: int) -> dict[str, Any]:
-    """Object of a QMP event of the guest, with what QEMU says of it, at ``time_ns`` (Unix, ns)."""
+    """Return the object of a QMP event of the guest, with its data, at ``time_ns`` (Unix, ns)."""
     return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
 
 
 def trigger(
     on: str, action: str, count: int, outcome: str, found: Mapping[str, Any], time_ns: int
 ) -> dict[str, Any]:
-    """Object of a trigger that acted: on what condition, for what record or event."""
+    """Return the object of a trigger that acted: its condition, and the record or event found."""
     return {
         "type": "trigger",
         "on": on,
@@ -114,5 +114,5 @@ def trigger(
 
 
 def summary(read: int, shown: int, filtered: int, lost: int) -> dict[str, Any]:
-    """Object that ends a stream; ``read`` is the sum of ``shown`` and ``filtered``."""
+    """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``."""
     return {"type": "summary", "read": read, "shown": shown, "filtered": filtered, "lost": lost}

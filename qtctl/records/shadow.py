@@ -1,9 +1,8 @@
-"""The names of Cython that the kernels use, for running them interpreted: they do nothing.
+"""Stubs of the Cython names that kernels use, to run kernels interpreted; they do nothing.
 
-A kernel imports this module as ``cython``, and Cython itself only under ``TYPE_CHECKING``: the
-compiler and the type checker follow that import, the interpreter never does. So qtctl needs no
-Cython at run time, and an installed one, whatever its version, changes nothing.
-``cython.address`` and ``cython.NULL`` are missing, as they are used where ``compiled`` is true.
+A kernel imports this module as ``cython``, and Cython itself only under ``TYPE_CHECKING``, for the
+compiler and the type checker. So qtctl does not need Cython at run time, and never imports an
+installed one. ``cython.address`` and ``cython.NULL`` are missing: only compiled code uses them.
 """
 
 from typing import Any
@@ -12,7 +11,7 @@ compiled = False
 
 
 class _Type:
-    """A C type, named in annotations. No value is converted to it."""
+    """A C type, for annotations; it converts no values."""
 
     def __getitem__(self, shape: object) -> "_Type":
         return self
@@ -33,7 +32,7 @@ def declare(kind: _Type | None = None, value: Any = None, **variables: _Type) ->
 
 
 class _Directive:
-    """A decorator that returns its function, and a context that does nothing."""
+    """A decorator that returns the function, and a context manager that does nothing."""
 
     def __call__(self, function: Any) -> Any:
         return function
