@@ -1,1 +1,1 @@
-"""Text for people: escaping, colour, tables and record lines. Pure formatting, no I/O."""
+"""Text output: escaping, colour, tables, bars, units. Pure formatting, no I/O."""

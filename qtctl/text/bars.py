@@ -1,4 +1,4 @@
-"""Histograms and sparklines. rich draws the histograms on a terminal."""
+"""Draw histograms (by rich, on a terminal) and sparklines."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ class Bucket(Protocol):
 
     @property
     def low(self) -> int:
-        """Lowest value that is counted."""
+        """Lowest value of the bucket."""
 
     @property
     def high(self) -> int:
-        """First value above those that are counted."""
+        """Upper bound of the bucket, exclusive."""
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """Number of values in the bucket."""
 
 
 def histogram(
     style: Style, buckets: Sequence[Bucket], label: Callable[[int], str] = str
 ) -> Iterator[str]:
-    """Yield a line for each bucket; ``label`` writes its ends.
+    """Yield a line per bucket; ``label`` formats its bounds.
 
-    Off a terminal: low end, high end (exclusive) and count, separated by tabs, as plain numbers.
+    If the output is not a terminal: low bound, high bound (exclusive) and count as plain numbers,
+    separated by tabs.
     """
     if not style.terminal:
         yield from (f"{one.low}\t{one.high}\t{one.count}" for one in buckets)
@@ -58,7 +59,7 @@ def histogram(
         ends = style.paint(f"{first:>{low}} .. {last:>{high}} ", "key")
         cells: list[Text | Bar] = [Text.from_ansi(ends), Text(f"{number:>{count}}")]
         if room >= _LEAST_WIDTH:
-            length = max(room * one.count / most, 1 / 8) if one.count else 0.0  # never unseen
+            length = max(room * one.count / most, 1 / 8) if one.count else 0.0  # always visible
             if style.unicode:
                 cells.append(Bar(room, 0, length, width=room, color="green"))
             else:
@@ -70,9 +71,9 @@ def histogram(
 
 
 def sparkline(values: Sequence[int], width: int, *, unicode: bool = True) -> str:
-    """Return ``width`` bars, each for an equal share of ``values`` in their order.
+    """Return ``width`` bars, each the sum of an equal share of ``values``, in order.
 
-    Heights are relative to the highest; zero is a blank, so that the smallest count shows.
+    Heights are relative to the highest; a blank is zero, the lowest bar is more than zero.
     """
     if width < 1 or not values:
         return ""

@@ -1,4 +1,4 @@
-"""Text that is safe on a terminal: control characters escaped, colour only where it is wanted."""
+"""Escape control characters for a terminal, and decide on width, colour and Unicode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-# C0, DEL, C1, line separators, direction controls, and bytes that were not UTF-8 (surrogates).
+# C0, DEL, C1, line separators, bidirectional controls, and surrogates (bytes that were not UTF-8).
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -15,7 +15,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escaped(text: str) -> str:
-    """Return ``text`` with every character that could steer a terminal shown as an escape."""
+    """Return ``text`` with every character that a terminal could interpret as an escape."""
     return text if text.isprintable() else _UNSAFE.sub(_escape, text)
 
 
@@ -35,16 +35,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def shortened(text: str, limit: int = 1000) -> str:
-    """Return ``text`` without its middle where it is too long to be told whole."""
+    """Return ``text``, without its middle if it is longer than ``limit`` characters."""
     half = limit // 2
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to write for one output: ``width`` in columns (0: not a terminal), colour or none.
+    """Properties of an output: ``width`` in columns (0: not a terminal), and colour.
 
-    ``unicode`` tells whether bars and the like may be drawn with more than ASCII.
+    ``unicode`` is whether bars and frames may use characters beyond ASCII.
     """
 
     width: int = 0
@@ -53,15 +53,15 @@ class Style:
 
     @property
     def terminal(self) -> bool:
-        """Whether people look at this output, so that aligned tables make sense."""
+        """Whether the output is a terminal, so that tables are aligned."""
         return self.width > 0
 
     def narrower(self, columns: int) -> Style:
-        """Return this style for an output that is narrower by so many columns."""
+        """Return this style for an output that is ``columns`` narrower."""
         return replace(self, width=max(1, self.width - columns))
 
     def paint(self, text: str, role: str) -> str:
-        """Return ``text`` in the colour of ``role`` (see ``ROLES``), or as it is."""
+        """Return ``text`` in the colour of ``role`` (see ``ROLES``), if colour is on."""
         return f"\x1b[{ROLES[role]}m{text}\x1b[0m" if self.colour and text else text
 
 
@@ -81,7 +81,7 @@ STATES: Mapping[str, str] = {"enabled": "good", "unavailable": "faint"}
 
 
 def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
-    """Decide how to write to ``stream``. ``choice`` is ``--color``: auto, always or never.
+    """Return the style of ``stream``. ``choice`` is ``--color``: auto, always or never.
 
     ``NO_COLOR`` (https://no-color.org) and ``TERM=dumb`` switch colour off in auto.
     """
@@ -90,16 +90,16 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
     colour = choice == "always" or (choice == "auto" and terminal and not plain)
     width = 0
     if terminal:
-        import shutil  # imports what reads archives
+        import shutil  # slow: it imports the archive modules
 
         width = max(1, shutil.get_terminal_size().columns)
-    return Style(width, colour, not terminal or _speaks_utf8(env))
+    return Style(width, colour, not terminal or _accepts_utf8(env))
 
 
-def _speaks_utf8(env: Mapping[str, str]) -> bool:
-    """Tell whether a terminal takes UTF-8: Python itself writes it in the C locale, too.
+def _accepts_utf8(env: Mapping[str, str]) -> bool:
+    """Return whether the terminal accepts UTF-8, by the locale.
 
-    Then Python has also set LC_CTYPE to C.UTF-8 (PEP 538), which so tells nothing.
+    LC_CTYPE=C.UTF-8 is ignored, as Python itself sets it in the C locale (PEP 538).
     """
     kind = env.get("LC_CTYPE", "")
     locale = env.get("LC_ALL") or (kind != "C.UTF-8" and kind) or env.get("LANG") or ""

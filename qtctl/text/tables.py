@@ -1,6 +1,6 @@
-"""Tables: drawn by rich on a terminal, tab-separated lines anywhere else.
+"""Tables: drawn by rich on a terminal, tab-separated lines elsewhere.
 
-rich is imported here alone for tables, and only once a terminal is there to draw on.
+rich is imported on first use, and only for a terminal.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 RoleOf = Callable[[str], str | None]
-"""Returns the role (see ``ROLES``) of a cell's text, or None to leave it plain."""
+"""Returns the role (see ``ROLES``) of a cell by its text, or None for no colour."""
 Roles = Mapping[str, RoleOf]
-"""The functions of the columns that are coloured, by the column's name."""
+"""Maps the names of coloured columns to such functions."""
 
 _GAP = 2
 _LEAST_VALUE = 12
@@ -38,16 +38,16 @@ def table(
     *,
     roles: Roles | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a table. Cells are escaped here.
+    """Yield the lines of a table, with all cells escaped.
 
-    On a terminal a column whose cells are all numbers is right-aligned and never shortened; other
-    columns are shortened, with a mark, where the width asks for it.
+    On a terminal, a column of numbers is right-aligned. Cells of the others are shortened, with an
+    ellipsis, where the terminal is too narrow; numbers only if that does not suffice.
     """
     return GrowingTable(style, header, roles=roles).lines(rows)
 
 
 class GrowingTable:
-    """A table whose rows come in runs: a column never gets narrower from one run to the next."""
+    """A table whose rows come in several runs; its columns never become narrower."""
 
     def __init__(self, style: Style, header: Sequence[str], *, roles: Roles | None = None) -> None:
         self._style = style
@@ -57,7 +57,7 @@ class GrowingTable:
         self._numbers: list[bool] = []
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-        """Yield the lines of a run of rows, on a terminal with the header above the first."""
+        """Yield the lines of a run of rows; on a terminal, the header precedes the first run."""
         cells = [[escaped(cell) for cell in row] for row in rows]
         if not self._style.terminal:
             yield from ("\t".join(row) for row in cells)
@@ -81,13 +81,13 @@ class GrowingTable:
             drawn.add_column(justify=justify, width=width)
             texts = [_text(self._style, self._header[place], "faint")] if first else []
             texts += self._painted(columns[place], self._roles[place])
-            # One cell a column: rich takes four times as long for a cell a row.
+            # One cell per column: rich takes four times as long with a cell per row.
             cells.append(Text("\n", no_wrap=True, overflow="ellipsis").join(texts))
         drawn.add_row(*cells)
         yield from render(self._style, drawn, least=_least_width(len(columns)))
 
     def _fitting(self) -> list[int]:
-        """Return widths that fit the terminal: texts are narrowed before numbers are."""
+        """Return widths that fit the terminal; columns of text are narrowed before numbers."""
         widths = list(self._widths)
         least_width = _least_width(len(widths))
         room = max(self._style.width, least_width) - _GAP * (len(widths) - 1)
@@ -105,14 +105,14 @@ class GrowingTable:
 
 
 def _least_width(columns: int) -> int:
-    """Return the width at which each of so many columns still shows a character."""
+    """Return the width at which each of ``columns`` columns shows one character."""
     return columns + _GAP * (columns - 1)
 
 
 def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield ``key  value`` lines, aligned on a terminal, where long values go on below their begin.
+    """Yield ``key  value`` lines; on a terminal they are aligned, and long values are wrapped.
 
-    A value is never shortened.
+    Values are never shortened.
     """
     if not style.terminal:
         yield from (f"{key}\t{escaped(value)}" for key, value in rows)
@@ -129,7 +129,7 @@ def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def panel(style: Style, title: str, lines: Sequence[str]) -> Iterator[str]:
-    """Yield lines, which are safe to print and may be coloured, in a frame with a title."""
+    """Yield ``lines``, which must be safe to print and may be coloured, in a titled frame."""
     from rich import box
     from rich.panel import Panel
     from rich.text import Text
@@ -147,9 +147,9 @@ def panel(style: Style, title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def render(style: Style, drawing: RenderableType, *, least: int = 1) -> Iterator[str]:
-    """Yield the lines that rich draws at the style's width, without blanks at their ends.
+    """Yield the lines that rich draws at the style's width, without trailing blanks.
 
-    Below ``least`` columns nothing would be left to read: the terminal breaks the lines then.
+    The width is at least ``least``: a narrower terminal wraps the lines.
     """
     from rich.console import Console
 
@@ -171,7 +171,7 @@ def render(style: Style, drawing: RenderableType, *, least: int = 1) -> Iterator
 
 
 def cut(line: str, width: int) -> str:
-    """Shorten ``line`` to ``width`` columns, marking that something was left out."""
+    """Return ``line`` shortened to ``width`` columns, with an ellipsis."""
     if _width(line) <= width:
         return line
     if line.isascii():
@@ -187,7 +187,7 @@ def _is_numbers(column: Sequence[str]) -> bool:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes; East Asian characters take two."""
+    """Return the width of a text in columns; East Asian wide characters take two."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -203,7 +203,7 @@ def _text(style: Style, text: str, role: str | None = None) -> Text:
 
 @cache
 def _rich_style(role: str) -> str | RichStyle:
-    """Return a role's colour as rich has it."""
+    """Return a role's colour as a style of rich's."""
     from rich.text import Text
 
     return Text.from_ansi(Style(colour=True).paint("x", role)).spans[0].style

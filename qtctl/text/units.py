@@ -1,4 +1,4 @@
-"""Numbers, sizes and durations: read from a command line, written for people."""
+"""Parse and format numbers, sizes, rates and durations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHORT_UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
 
 def short(value: float) -> str:
-    """Return a number of at least 0 in five characters or less: ``0.4``, ``12``, ``1.23M``."""
+    """Format a number >= 0 in at most five characters: ``0.4``, ``12``, ``1.23M``."""
     if 0 < value < 9.95:
         return f"{value:.1f}".removesuffix(".0")
     for unit in _SCALE:
@@ -25,9 +25,9 @@ def short(value: float) -> str:
 
 
 def duration_words(time_ns: float) -> str:
-    """Return a time in ns in the unit that suits it: ``873 ns``, ``52.1 us``, ``1.50 s``."""
+    """Format a time in ns with a unit: ``873 ns``, ``52.1 us``, ``1.50 s``."""
     for size, unit in _SHORT_UNITS:
-        # What would be rounded up to the next unit is that already.
+        # Use the next unit already where rounding would reach it.
         if abs(time_ns) >= size * 0.9995:
             value = time_ns / size
             digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
@@ -36,7 +36,7 @@ def duration_words(time_ns: float) -> str:
 
 
 def parse_duration(text: str) -> float | None:
-    """Return ``500ms``, ``10s``, ``10``, ``2m`` or ``1h`` in seconds, else None."""
+    """Parse ``500ms``, ``10s``, ``10``, ``2m`` or ``1h``; return seconds, or None."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text.strip(), re.ASCII)
     if not match or not 0 < float(match[1]) < float("inf"):
         return None
@@ -44,7 +44,7 @@ def parse_duration(text: str) -> float | None:
 
 
 def parse_rate(text: str) -> tuple[int, bool] | None:
-    """Return ``20000`` or ``20MB`` (a second) as (number, whether it counts bytes), else None."""
+    """Parse ``20000`` or ``20MB`` (per second); return (number, whether bytes), or None."""
     match = re.fullmatch(r"(\d+)([kMG]?)(B?)(?:/s)?", text.strip(), re.ASCII)
     number = int(match[1]) * _DECIMAL[match[2]] if match else 0
     if not match or not number or (match[2] and not match[3]):
@@ -53,6 +53,6 @@ def parse_rate(text: str) -> tuple[int, bool] | None:
 
 
 def parse_size(text: str) -> int | None:
-    """Return ``64MiB`` or ``512K`` in bytes, else None."""
+    """Parse ``64MiB`` or ``512K``; return bytes, or None."""
     match = re.fullmatch(r"(\d+)\s*([KMG])(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     return int(match[1]) * _BINARY[match[2].upper()] if match else None

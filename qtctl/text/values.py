@@ -1,4 +1,4 @@
-"""Values of a database's answer, as text for people, as CSV and as JSON. Pure formatting."""
+"""Format values of a query's result as table cells, CSV and JSON. Pure formatting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["cell", "csv_text", "distinct", "hex_cell", "json_value"]
 
 
 def json_value(value: Any) -> Any:
-    """Return ``value`` as JSON has it: whole numbers whole, bytes in hex, times as ISO 8601."""
+    """Return ``value`` as a JSON value: integers exact, bytes in hex, times as ISO 8601."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -32,29 +32,29 @@ def json_value(value: Any) -> Any:
 
 
 def cell(value: Any) -> str:
-    """Return ``value`` as one cell of a table: nothing for null, a text as it is."""
+    """Return ``value`` as a table cell: null is empty, a text is unchanged."""
     if value is None:
         return ""
-    if type(value) is str or type(value) is int:  # nearly all are, so this must be quick
+    if type(value) is str or type(value) is int:  # the common case, kept fast
         return str(value)
     value = json_value(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def hex_cell(value: Any) -> str:
-    """Return a whole number in hex, anything else as :func:`cell` does."""
+    """Return an integer in hex, other values like :func:`cell`."""
     return hex(value) if type(value) is int else cell(value)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Return rows as CSV (RFC 4180, but lines end in a newline), without the last newline."""
+    """Return rows as CSV (RFC 4180, but with LF line ends), without the last newline."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([cell(value) for value in row] for row in rows)
     return out.getvalue().removesuffix("\n")
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Return names of columns with ``_1``, ``_2`` ... behind those that came before."""
+    """Return column names, made unique by appending ``_1``, ``_2`` ... to duplicates."""
     found: list[str] = []
     for name in names:
         unique, number = name, 0
