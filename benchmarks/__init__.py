@@ -1,1 +1,1 @@
-"""Benchmarks: each against a peer in the same run. ``python -m benchmarks --help`` lists them."""
+"""Benchmarks, each against a peer in the same run; list: ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""Runs benchmarks by name, each in a process of its own: ``python -m benchmarks [NAME...]``."""
+"""Run benchmarks by name, each in a separate process: ``python -m benchmarks [NAME...]``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.common import facts
 
 
 class Row(NamedTuple):
-    """What a benchmark measures, and the arguments that make it a matter of seconds."""
+    """A benchmark: a summary, and the arguments of a run that takes seconds (``--quick``)."""
 
     summary: str
     quick: tuple[str, ...]
@@ -44,7 +44,7 @@ BENCHMARKS = {
         ("--seconds", "3"),
     ),
     "cost": Row(
-        "what tracing costs a guest, for each backend", ("--seconds", "1", "--only", "log")
+        "speed of a guest while it is traced, for each backend", ("--seconds", "1", "--only", "log")
     ),
     "pane": Row(
         "CPU of a view in a tmux pane, idle and under flood, against tail -F and watch",
@@ -58,23 +58,26 @@ BENCHMARKS = {
         "SQL over a large simple trace, and exports, against a plain reader and babeltrace2",
         ("--records", "800000", "--sample", "25000"),
     ),
-    "guard": Row("how long a guest floods under tail --guard", ("--runs", "4")),
-    "lender": Row("what lending the monitor adds to a round trip", ("--rounds", "300")),
+    "guard": Row("duration of a flood under tail --guard", ("--runs", "4")),
+    "lender": Row("round trip through a lent monitor, against a direct one", ("--rounds", "300")),
     "consoles": Row(
-        "eight consoles on one guest: nothing lost, crossed, leaked", ("--seconds", "10")
+        "eight consoles on one guest: no reply lost or mixed up, nothing leaked",
+        ("--seconds", "10"),
     ),
-    "kills": Row("SIGKILL at random moments: is the guest given back?", ("--kills", "10")),
+    "kills": Row(
+        "SIGKILL at random moments: does the next run restore the guest?", ("--kills", "10")
+    ),
 }
 
 
 def main() -> int:
-    """Run what was named; the exit code is 1 if any of it failed or broke a limit."""
+    """Run the named benchmarks; return 1 if one failed or broke a limit, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Benchmarks of qtctl, each against a peer in the same run.",
         epilog="benchmarks:\n"
         + "\n".join(f"  {name:9} {row.summary}" for name, row in BENCHMARKS.items())
-        + "\n\npython -m benchmarks.NAME --help tells the options of one.",
+        + "\n\npython -m benchmarks.NAME --help lists the options of one.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which (default: all)")

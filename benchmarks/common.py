@@ -1,4 +1,4 @@
-"""What benchmarks share: the machine's facts, a private home, QMP by hand, watched processes."""
+"""Helpers of benchmarks: machine facts, temporary folders, a QMP client, process usage."""
 
 from __future__ import annotations
 
@@ -117,21 +117,21 @@ class Ran(NamedTuple):
 
 def run(*words: str, environment: Mapping[str, str] | None = None) -> Ran:
     """Run a program to its end; what it says on stderr is shown where it fails."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
-        process = subprocess.Popen(words, stdout=out, stderr=said, env=environment)
+        process = subprocess.Popen(words, stdout=out, stderr=errors, env=environment)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(words)}: {said.read().decode(errors='replace')}")
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(words)}: {errors.read().decode(errors='replace')}")
         out.seek(0)
         return Ran(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, out.read())
 
 
 def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) -> bool:
-    """Wait until ``condition`` holds, at most ``seconds``; tell whether it does."""
+    """Wait at most ``seconds`` until ``condition`` is true; return whether it is."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -141,9 +141,9 @@ def poll(condition: Callable[[], bool], seconds: float, every: float = 0.005) ->
 
 
 class Home:
-    """A private place for everything qtctl keeps: leases, spools, caches.
+    """Temporary folders for the leases, spools and caches of qtctl.
 
-    ``runtime`` is below the folder ``memory``, for a session's runtime folder is in memory.
+    ``runtime`` is below the folder ``memory``, as a login session's runtime folder is in memory.
     """
 
     def __init__(self, memory: str = "/dev/shm") -> None:
@@ -166,7 +166,7 @@ class Home:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the environment for qtctl: this place, and byte code cached as for any user."""
+        """Return an environment with these folders, in which byte code is cached as for a user."""
         changed = {
             "XDG_STATE_HOME": str(self.path / "state"),
             "XDG_CACHE_HOME": str(self.path / "cache"),
@@ -176,16 +176,16 @@ class Home:
         return {k: v for k, v in os.environ.items() if k not in dropped} | changed
 
     def leases(self) -> list[Path]:
-        """Return the lease files there are."""
+        """Return the existing lease files."""
         return sorted(self.path.glob("state/qtctl/leases/*/*.json"))
 
     def spools(self) -> list[Path]:
-        """Return the folders of spools there are."""
+        """Return the existing spool folders."""
         return sorted(self.runtime.glob("qtctl/qtctl-spool-*"))
 
 
 class Qmp:
-    """One QMP connection, by hand: shares no code with what is measured."""
+    """A QMP connection that shares no code with qtctl."""
 
     def __init__(self, path: str) -> None:
         self._link = socket.socket(socket.AF_UNIX)
@@ -212,7 +212,7 @@ class Qmp:
         self._link.close()
 
     def run(self, command: str, **arguments: Any) -> Any:
-        """Run a command and return what it returns."""
+        """Execute a command and return its result."""
         message = json.dumps({"execute": command, "arguments": arguments})
         self._link.sendall(message.encode() + b"\n")
         while True:
@@ -223,13 +223,13 @@ class Qmp:
                 return answer["return"]
 
     def hmp(self, line: str) -> None:
-        """Run a line of the human monitor that says nothing when all is well."""
-        said = self.run("human-monitor-command", **{"command-line": line})
-        if said.strip():
-            raise RuntimeError(said)
+        """Run an HMP command that prints nothing on success."""
+        reply = self.run("human-monitor-command", **{"command-line": line})
+        if reply.strip():
+            raise RuntimeError(reply)
 
     def switch(self, pattern: str, enable: bool) -> None:
-        """Switch events; those that are compiled out or need a vCPU are left out."""
+        """Switch events; unavailable ones are ignored."""
         arguments = {"name": pattern, "enable": enable, "ignore-unavailable": True}
         self.run("trace-event-set-state", **arguments)
 
@@ -240,7 +240,7 @@ class Qmp:
 
 
 def open_files(pid: int) -> set[str]:
-    """Return what a process has open to write to, but sockets, as its descriptors' links say."""
+    """Return the link targets of a process's writable descriptors, without sockets."""
     found = set()
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -251,7 +251,7 @@ def open_files(pid: int) -> set[str]:
 
 
 def keepers(guest_pid: int) -> list[int]:
-    """Return the processes that bound a spool of this guest."""
+    """Return the pids of the spool keepers of this guest."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -265,7 +265,7 @@ def keepers(guest_pid: int) -> list[int]:
 def qtctl(
     home: Home, address: str, *words: str, stdout: Output = None, stderr: Output = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run qtctl on a guest for the length of the block; what still runs then is interrupted."""
+    """Run qtctl on a guest; send it SIGINT at the end of the block if it still runs."""
     process = subprocess.Popen(
         [*QTCTL, "-t", address, *words],
         env=home.environment,
@@ -283,7 +283,7 @@ def qtctl(
 
 
 def end(process: subprocess.Popen[bytes]) -> int:
-    """Ask a process to stop, insist after 10 s, and return its exit status."""
+    """Send SIGINT to a process, SIGKILL after 10 s, and return its exit status."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
@@ -295,7 +295,7 @@ def end(process: subprocess.Popen[bytes]) -> int:
 
 @contextlib.contextmanager
 def first_in_line() -> Iterator[None]:
-    """Let this process run before all others, where it may; not those that it starts."""
+    """Give this process, not its children, real-time priority if permitted."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     allowed = False
     with contextlib.suppress(OSError):
@@ -310,7 +310,7 @@ def first_in_line() -> Iterator[None]:
 
 
 class Usage:
-    """What a process uses: CPU time, and its memory, now and at most."""
+    """CPU time and memory of a process: RSS, and peak RSS."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -319,7 +319,7 @@ class Usage:
         self.cpu = 0.0
 
     def sample(self) -> None:
-        """Look once; a process that has ended keeps its last figures."""
+        """Update the figures; those of an ended process remain."""
         with contextlib.suppress(psutil.Error, OSError, IndexError):
             times = self._process.cpu_times()
             self.cpu = max(self.cpu, times.user + times.system)

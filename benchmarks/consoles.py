@@ -1,12 +1,12 @@
-"""Eight consoles on one guest: mixed verbs for a while, every reply checked, nothing left behind.
+"""Eight consoles run mixed verbs on one guest: replies are checked, and that nothing leaks.
 
     python -m benchmarks.consoles [--seconds 60] [--seed 1]
 
-A real QEMU with one monitor. Each console runs one verb after the other, as fast as they end: four
-ask and switch, three follow for a moment and so lend the monitor to the rest by turns, and one is a
-plain QMP client on the lent socket. Everything is asked for by a name that only this console asks
-for at that moment, so a reply that was meant for another is seen. At the end the guest must be as
-it was found: events, leases, spools, sockets.
+A real QEMU with one monitor. Each console runs verbs without a pause: four query and switch
+events, three follow events for short times and lend the monitor to the others meanwhile, and one is
+a plain QMP client on the lent socket. At any moment, a name is used by one console only, so that a
+reply to another console is detected. At the end, events must be restored, and no lease, spool or
+socket may remain.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LIMIT_S = 60.0
 
 @dataclass(slots=True)
 class Tally:
-    """What happened: calls by verb with their times in seconds, and what was wrong."""
+    """Results: call times in seconds by verb, and problems."""
 
     times: dict[str, list[float]] = field(default_factory=lambda: collections.defaultdict(list))
     problems: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """One console: where it is, what it may name, and where it tells what happened."""
+    """One console: the guest, the events that it uses, and the tally of its results."""
 
     home: Home
     address: str
@@ -61,7 +61,7 @@ class Console:
     ends: float
 
     def run(self, check: Callable[[str], bool], *words: str) -> None:
-        """Run a verb and check what it answers."""
+        """Run a verb and check its output."""
         began = time.monotonic()
         done = subprocess.run(
             [*QTCTL, "-t", self.address, *words],
@@ -73,11 +73,11 @@ class Console:
             check=False,
         )
         wrong = done.returncode or not check(done.stdout)
-        told = f"{' '.join(words)}: {done.returncode}, {done.stdout[-300:]!r}, {done.stderr!r}"
-        self.tally.add(words[0], time.monotonic() - began, told if wrong else "")
+        failure = f"{' '.join(words)}: {done.returncode}, {done.stdout[-300:]!r}, {done.stderr!r}"
+        self.tally.add(words[0], time.monotonic() - began, failure if wrong else "")
 
     def ask_and_switch(self) -> None:
-        """Ask about events and switch some, one verb after the other."""
+        """Run verbs that query and switch events, one after the other."""
         while time.monotonic() < self.ends:
             name = self.chance.choice(self.names)
             match self.chance.choice(("list", "info", "status", "qmp", "hmp", "switch", "for")):
@@ -91,15 +91,15 @@ class Console:
                     request = {"execute": "trace-event-get-state", "arguments": {"name": name}}
                     self.run(partial(_answered, name), "qmp", json.dumps(request))
                 case "hmp":
-                    self.run(partial(_told, name), "hmp", f"info trace-events {name}")
+                    self.run(partial(_printed, name), "hmp", f"info trace-events {name}")
                 case "switch":
-                    self.run(partial(_did, name), "enable", name, "--json")
-                    self.run(partial(_did, name), "disable", name, "--json")
+                    self.run(partial(_switched, name), "enable", name, "--json")
+                    self.run(partial(_switched, name), "disable", name, "--json")
                 case _:
                     self.run(lambda out: "1 matched" in out, "enable", name, "--for", "300ms")
 
     def follow(self) -> None:
-        """Follow events that others follow, too, for moments; lend the monitor meanwhile."""
+        """Follow events that other consoles follow too, for short times; lend the monitor then."""
         while time.monotonic() < self.ends:
             picked = self.chance.sample(FOLLOWED, self.chance.randint(1, len(FOLLOWED)))
             duration = f"{self.chance.uniform(0.1, 3):.2f}s"
@@ -107,7 +107,7 @@ class Console:
             self.run(checked, "tail", *picked, "--duration", duration, "--ndjson")
 
     def be_plain(self) -> None:
-        """Ask as any QMP client does, on the lent socket, whoever lends it now."""
+        """Query as a plain QMP client, on the socket of the current lender."""
         while time.monotonic() < self.ends:
             try:
                 with Qmp(_lent_path(self.home)) as monitor:
@@ -119,7 +119,7 @@ class Console:
                         self.tally.add("plain QMP", time.monotonic() - began, wrong)
                         time.sleep(0.01)
             except (OSError, ValueError, IndexError):
-                time.sleep(0.02)  # the lender has left in good order, and hung up
+                time.sleep(0.02)  # the lender has ended, and closed the connection
 
 
 def _lent_path(home: Home) -> str:
@@ -135,7 +135,7 @@ def _answered(name: str, out: str) -> bool:
     return bool(json.loads(out)[0]["name"] == name)
 
 
-def _told(name: str, out: str) -> bool:
+def _printed(name: str, out: str) -> bool:
     return out.startswith(f"{name} : ")
 
 
@@ -143,7 +143,7 @@ def _listed(name: str, out: str) -> bool:
     return [event["name"] for event in json.loads(out)["events"]] == [name]
 
 
-def _did(name: str, out: str) -> bool:
+def _switched(name: str, out: str) -> bool:
     report = json.loads(out)
     return bool(report["matched"] == [name] and not report["failed"])
 
@@ -160,14 +160,14 @@ def _followed(picked: frozenset[str], out: str) -> bool:
 
 
 def left_behind(guest: RealGuest, home: Home, before: set[str]) -> list[str]:
-    """Say what is not as it was found."""
+    """Return what was not restored or removed, as messages."""
     with Qmp(guest.address) as monitor:
         now = monitor.enabled()
-    found = [f"event not as found: {name}" for name in sorted(now ^ before)]
-    found += [f"a lease is left: {path.name}" for path in home.leases()]
-    found += [f"a spool is left: {path.name}" for path in home.spools()]
+    found = [f"event not restored: {name}" for name in sorted(now ^ before)]
+    found += [f"lease left behind: {path.name}" for path in home.leases()]
+    found += [f"spool left behind: {path.name}" for path in home.spools()]
     sockets = [path for path in (home.path / "run" / "qtctl").glob("lent-*") if _answers(path)]
-    return found + [f"somebody still lends: {path.name}" for path in sockets]
+    return found + [f"monitor still lent: {path.name}" for path in sockets]
 
 
 def _answers(path: Path) -> bool:
@@ -176,7 +176,7 @@ def _answers(path: Path) -> bool:
 
 
 def main() -> int:
-    """Run and print; the exit code is 1 if anything was wrong."""
+    """Run and print; return 1 if there was a problem."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
@@ -191,7 +191,7 @@ def main() -> int:
         ends = time.monotonic() + options.seconds
         threads = []
         for number in range(8):
-            own = names[number::8]  # what this console alone asks for and switches
+            own = names[number::8]  # only this console queries and switches these
             chance = random.Random(options.seed * 8 + number)
             console = Console(home, guest.address, own, chance, tally, ends)
             work = (console.be_plain, *[console.follow] * 3, *[console.ask_and_switch] * 4)[number]
@@ -211,7 +211,7 @@ def main() -> int:
     for problem in problems[-20:]:
         print(f"BROKEN {problem}")
     print(f"{sum(map(len, tally.times.values()))} calls in {options.seconds:g} s, ", end="")
-    print(f"{len(problems)} lost, crossed or leaked")
+    print(f"{len(problems)} lost, mixed up or leaked")
     return bool(problems)
 
 

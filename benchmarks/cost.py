@@ -1,7 +1,7 @@
-"""What tracing costs a guest: port I/Os a second that are left, for each backend.
+"""Speed of a guest while it is traced: port I/Os per second, for each backend.
 
-The guest does nothing but port I/O and counts its turns in memory, so the figure is its own. Each
-case is measured between two rests of the same guest, whose mean is its 100 %.
+The guest does nothing but port I/O, and counts it in its own memory. Each case is measured between
+two runs of the same guest without tracing, whose mean is 100 %.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IOS_A_TURN = 2
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to trace: ``backend`` as ``tail`` knows it, or a name of what is done without it."""
+    """One way to trace: by ``tail --backend``, or by QEMU ``alone`` with these HMP commands."""
 
     name: str
     backend: str = ""
@@ -64,7 +64,7 @@ def rate(qtctl: Qtctl, monitor: str, seconds: float) -> float:
 
 @contextlib.contextmanager
 def tracing(qtctl: Qtctl, case: Case, monitor: str, address: str) -> Iterator[Running | None]:
-    """Trace in the way of ``case`` while the block runs."""
+    """Trace as ``case`` describes during the block."""
     if not case.backend:
         for line in (*case.alone, f"trace-event {EVENTS} on"):
             qtctl("-t", monitor, "hmp", line, limit=None)
@@ -75,7 +75,7 @@ def tracing(qtctl: Qtctl, case: Case, monitor: str, address: str) -> Iterator[Ru
     running = qtctl.start("-t", address, *words)
     try:
         if not poll(lambda: b"gives back" in running.err or running.ended, 60):
-            raise RuntimeError(f"{case.name} did not begin")
+            raise RuntimeError(f"{case.name} did not start")
         yield running
     finally:
         if not running.ended:
@@ -89,8 +89,8 @@ def measure(qtctl: Qtctl, case: Case, guest: RealGuest, seconds: float) -> str:
     rests = [rate(qtctl, monitor, seconds)]
     with tracing(qtctl, case, monitor, guest.address) as running:
         if running is not None and running.ended:
-            said = bytes(running.err).decode(errors="replace").splitlines()
-            why = [line for line in said if line.startswith("qtctl: ")][-1:]
+            errors = bytes(running.err).decode(errors="replace").splitlines()
+            why = [line for line in errors if line.startswith("qtctl: ")][-1:]
             return f"| {case.name} | not possible here: {' '.join(why)} | | |"
         traced = rate(qtctl, monitor, seconds)
     rests.append(rate(qtctl, monitor, seconds))

@@ -2,8 +2,8 @@
 
     python benchmarks/decode.py [--megabytes 256] [--seconds 3] [--capture FILE.gz --events FILE.gz]
 
-Lines are those of a capture, repeated. The decoder is fed chunks of 1 MiB from memory; the peers
-read a file from the page cache. Rates are of processor time, for other programs run here as well.
+The lines are those of a capture, repeated. The decoder gets chunks of 1 MiB from memory; the peers
+read a file from the page cache. Rates are per second of processor time, as the machine may be busy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def objects(batch: Batch) -> None:
 
 
 def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> float:
-    """Decode a whole text and return the lines of a second of processor time."""
+    """Decode a whole text; return the lines per second of processor time."""
     chunks = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
     decoder, lines, began = LogDecoder(table), 0, time.process_time()
     for chunk in chunks:
@@ -66,9 +66,9 @@ def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> f
 
 
 PEER = "awk, count by name"
-"""Which does the least of what qtctl does: to tell lines apart by their event."""
+"""The peer splits lines by their event, the minimum of what qtctl does."""
 LIMITS = {"qtctl, to columns": 2.0, "qtctl, with typed arguments": 0.8}
-"""Times the rate of the peer, at least."""
+"""Minimum ratios to the peer's rate."""
 
 
 def main() -> int:

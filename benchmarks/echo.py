@@ -1,12 +1,12 @@
-"""How the prompt feels under a flood: from a key to its echo, from a record to the screen.
+"""Latency of the prompt under a flood: from a key to its echo, from a record to the screen.
 
     python -m benchmarks.echo [--keys 200] [--rate 0]
 
-A prompt in a pty: first on a guest that says nothing, then under a flood, in one run. A key is a
-letter that no record holds; time runs from just before it is sent until it is drawn. A record's
-time is QEMU's own (``-msg timestamp=on``); it ends when its row has been read from the pty.
-``--rate`` floods with exactly so many lines a second, which the benchmark appends to the log of a
-paused guest, where this machine has no processor to spare for a QEMU that writes as many.
+A prompt in a pty: first on a guest that logs nothing, then under a flood, in one run. A key is a
+letter that no record contains; its latency lasts from just before it is sent until it is drawn. The
+latency of a record lasts from QEMU's timestamp (``-msg timestamp=on``) until its row is read from
+the pty. With ``--rate``, the benchmark appends so many lines per second to the log of a paused
+guest, for machines on which QEMU cannot write that many.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ROW = re.compile(rb"(\d\d):(\d\d):(\d\d)\.(\d{6})")
 
 @dataclass
 class Seen:
-    """What was measured in one state: seconds from key to echo, from record to screen."""
+    """Latencies in one state, in seconds: from key to echo, from record to screen."""
 
     keys: list[float] = field(default_factory=list)
     queued: list[float] = field(default_factory=list)
@@ -52,13 +52,13 @@ class Seen:
 
 
 class Watched(Pty):
-    """A prompt on a pty that is read here, by the one who takes the time."""
+    """A prompt on a pty, which the measuring thread itself reads."""
 
     def _read(self) -> None:
-        """Leave all to :meth:`take`."""
+        """Read nothing: :meth:`take` does."""
 
     def take(self, seconds: float, seen: Seen) -> None:
-        """Read what is drawn next, within ``seconds``, and note the age of its rows."""
+        """Read the next output, within ``seconds``, and add the age of its rows to the results."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return
         data = os.read(self.fd, 1 << 16)
@@ -78,20 +78,20 @@ class Watched(Pty):
             self.take(0.1, seen)
 
     def queued_s(self) -> float:
-        """Return how long the prompt's own thread and this one have waited for a processor."""
+        """Return the time that the prompt's main thread and this one waited for a processor."""
         pid = self.process.pid
         paths = (f"/proc/{pid}/task/{pid}/schedstat", "/proc/thread-self/schedstat")
         return sum(int(Path(path).read_text().split()[1]) for path in paths) / 1e9
 
     def pause(self, seconds: float, seen: Seen) -> None:
-        """Read for a while."""
+        """Read for ``seconds``."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.take(left, seen)
 
 
 def type_keys(prompt: Watched, count: int) -> Seen:
-    """Type letters one by one, taking each back, and note how long each took to be drawn."""
+    """Type letters one by one, deleting each, and measure the time until each is drawn."""
     seen, usage = Seen(), Usage(prompt.process.pid)
     usage.sample()
     cpu, began = usage.cpu, time.monotonic()
@@ -112,7 +112,7 @@ def type_keys(prompt: Watched, count: int) -> Seen:
 
 @contextlib.contextmanager
 def pouring(path: Path, rate: int) -> Iterator[None]:
-    """Append ``rate`` lines a second, as QEMU writes them, to a log for the length of the block."""
+    """Append ``rate`` lines per second in QEMU's format to a log, during the block."""
     if not rate:
         yield
         return
@@ -139,7 +139,7 @@ def pouring(path: Path, rate: int) -> Iterator[None]:
 
 
 def measure(keys: int, rate: int) -> tuple[Seen, Seen, str]:
-    """Return what was seen idle and under a flood, and the sums of the flood."""
+    """Return the results while idle and under a flood, and the counters of the flood."""
     unseen, extra = Seen(), ("-msg", "timestamp=on")
     paused = ("-S", "-D", "{dir}/log") if rate else ()
     with (
@@ -160,12 +160,12 @@ def measure(keys: int, rate: int) -> tuple[Seen, Seen, str]:
         prompt.drawn(b" filtered, ", unseen)
         seconds = time.monotonic() - began
         prompt.pause(0.5, unseen)
-        said = re.search(rb"(\d+) read[^\r]*", prompt.output[place - 100 :])
-        assert said is not None
+        summary = re.search(rb"(\d+) read[^\r]*", prompt.output[place - 100 :])
+        assert summary is not None
         prompt.send("\x04")
-        with contextlib.suppress(OSError):  # it has left
+        with contextlib.suppress(OSError):  # it has ended
             prompt.pause(_PATIENCE_S, unseen)
-    return idle, flood, f"{said[0].decode()}: {int(said[1]) / seconds:,.0f} lines/s"
+    return idle, flood, f"{summary[0].decode()}: {int(summary[1]) / seconds:,.0f} lines/s"
 
 
 def row(title: str, values: list[float]) -> str:
@@ -177,7 +177,7 @@ def row(title: str, values: list[float]) -> str:
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if the limit is broken."""
+    """Measure and print; return 1 if the limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--keys", type=int, default=200, help="of each state")
     parser.add_argument("--rate", type=int, default=0, help="of the flood; 0: what QEMU writes")
@@ -185,7 +185,7 @@ def main() -> int:
     idle, flood, sums = measure(options.keys, options.rate)
     print(row("key to echo, idle", idle.keys))
     print(row("key to echo, flood", flood.keys))
-    print("less the time that the prompt and its typist waited for a processor:")
+    print("less the time that the prompt and the benchmark waited for a processor:")
     print(row("key to echo, idle", idle.queued))
     print(row("key to echo, flood", flood.queued))
     print(row("record to screen, flood", flood.rows))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.enable [--pairs 40]
 
-Both run by turns, with the same interpreter, byte code cached, on a guest that is paused. The limit
+Both run alternately, with the same interpreter and cached byte code, on a paused guest. The limit
 is on the ratio of the medians.
 """
 
@@ -39,14 +39,14 @@ asyncio.run(main())
 
 
 def wall(command: list[str], environment: dict[str, str]) -> float:
-    """Return how long a command takes, in seconds."""
+    """Return the wall-clock time of a command in seconds."""
     started = time.perf_counter()
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return time.perf_counter() - started
 
 
 def measure(pairs: int) -> list[tuple[float, float]]:
-    """Return the times of qtctl and of its peer, by turns."""
+    """Return pairs of times in seconds: qtctl, and its peer right after it."""
     with Home() as home, RealGuest(the_qemu(), extra=["-S"]) as guest:
         script = home.path / "peer.py"
         script.write_text(PEER)
@@ -59,7 +59,7 @@ def measure(pairs: int) -> list[tuple[float, float]]:
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if the limit is broken."""
+    """Measure and print; return 1 if the limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=40)
     pairs = measure(parser.parse_args().pairs)

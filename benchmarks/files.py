@@ -1,9 +1,9 @@
-"""How time and memory grow with a saved trace: latency, count, replay and query on simple files.
+"""Time and memory by size of a saved trace: latency, count, replay and query on simple files.
 
-Each is a process of its own, from its start to its end, on a file in the page cache. ``wc -c``
-reads the same file beside it; up to a million records a plain reader, which unpacks record by
-record as QEMU's own ``simpletrace.py`` does, makes the same pairs. Rates are of processor time, for
-other programs run here, too.
+Each command is a process, measured from start to end, on a file in the page cache. Peers: ``wc -c``
+of the same file, and, up to a million records, a plain reader that unpacks record by record like
+QEMU's ``simpletrace.py`` and finds the same pairs. Rates are per second of processor time, as the
+machine may be busy.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from benchmarks.common import GIGABYTE, MIB, PAIR, QTCTL, run
 QUERY = "SELECT addr, count(*) FROM memory_region_ops_read GROUP BY addr ORDER BY 2 DESC LIMIT 5"
 CAT, PLAIN = "cat, wc -c", "plain reader, the same pairs"
 LIMITS = {"latency": 2.0, "query": 3.0}
-"""Times the processor time that ``cat, wc -c`` takes for the same 1 GB, at most."""
+"""Maximum ratios to the processor time of ``cat, wc -c`` for the same 1 GB."""
 MEMORY_LIMIT = 500 * 1000 * 1000
 
 
 def commands(trace: Path, events: Path, query: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield what is measured."""
+    """Yield title and command line of each measurement."""
     common = ["--events-all", str(events), "-q"]
     source = ["--from", str(trace), *common]
     yield CAT, ["sh", "-c", f"cat {trace} | wc -c"]
@@ -52,7 +52,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="qtctl-bench-", dir=options.folder) as name:
         trace, events = Path(name, "trace"), Path(name, "trace-events-all")
         for records in options.records:
-            # By another process: what this one takes would count as the peak of its children.
+            # In another process: the memory of this one would count as its children's peak.
             run(sys.executable, "-m", "benchmarks.traces", name, str(records))
             size = trace.stat().st_size
             run("sh", "-c", f"cat {trace} | wc -c")

@@ -1,12 +1,12 @@
-"""A real guest floods its log and qtctl follows: every line counted, and what it costs.
+"""Follow a real guest that floods its log: count its lines, measure the cost.
 
     python -m benchmarks.flood [--seconds 60] [--pairs 5] [--pattern PATTERN]
         [--spool /dev/shm]
 
-``written`` is counted beside qtctl and shares no code with it: newlines in the log file between
-where it ended before the run and after it, or in the spool by a reader of its own, which frees
-nothing. It must be what qtctl has read and lost together. Guest speed is how fast the log grows,
-with QEMU writing alone and followed, by turns.
+``written`` is an independent count of newlines, with no code of qtctl's: of the part by which the
+log file grew during the run, or of the spool, by a second reader that frees nothing. It must equal
+the sum of qtctl's ``read`` and ``lost``. Guest speed is the growth of the log, with QEMU alone and
+followed, alternately.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ _ATTEMPTS = 3
 
 
 def booted(place: Place) -> RealGuest:
-    """Return a guest to start: one that logs to a plain file, or one whose log needs a spool."""
+    """Return a guest, not started, that logs to a plain file, or whose log needs a spool."""
     if place == "file":
         return RealGuest(the_qemu(), extra=["-D", "{dir}/log"])
     return RealGuest(the_qemu(), stderr=subprocess.DEVNULL)
 
 
 class LineCounter:
-    """Counts the newlines of a file that is being written, and watches it grow.
+    """Counts the newlines of a growing file, and its size.
 
-    ``blind`` says that it fell behind what qtctl had freed, so that its count proves nothing.
+    ``blind``: qtctl freed lines before they were counted here, so that the count is useless.
     """
 
     def __init__(self, path: str, offset: int) -> None:
@@ -81,16 +81,16 @@ class LineCounter:
 
     @property
     def bytes(self) -> int:
-        """How much was written."""
+        """Bytes written so far."""
         return self._size - self._began_at
 
     @property
     def seconds(self) -> float:
-        """How long it was written to."""
+        """Seconds from the first to the last growth."""
         return self.last - self.first
 
     def look(self) -> None:
-        """Note how long the file is and how much of the disk it takes."""
+        """Update the size of the file and its size on disk."""
         state = os.fstat(self._fd)
         if state.st_size != self._size:
             self._size, self.last = state.st_size, time.monotonic()
@@ -98,7 +98,7 @@ class LineCounter:
         self.peak_bytes = max(self.peak_bytes, state.st_blocks * 512)
 
     def count(self) -> None:
-        """Count what has come since the last call."""
+        """Count the lines written since the last call."""
         self.look()
         while data := os.pread(self._fd, _READ, self._offset):
             self._offset += len(data)
@@ -112,7 +112,7 @@ class LineCounter:
 
 
 def spool_of(pid: int) -> str | None:
-    """Return a path to the spool that a guest has open."""
+    """Return a path to the spool that a guest has open, or None."""
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -123,9 +123,9 @@ def spool_of(pid: int) -> str | None:
 
 @dataclass
 class Run:
-    """One run of ``qtctl tail``: what it said, what was counted beside it, what it took.
+    """One run of ``qtctl tail``: its counters, an independent count, and its resources.
 
-    ``blind``: the count beside it fell behind, and proves nothing either way.
+    ``blind``: the independent count fell behind and is useless.
     """
 
     place: Place
@@ -169,7 +169,7 @@ def follow(
     pattern: str = PATTERN,
     where: str | None = FEW,
 ) -> Run:
-    """Follow a guest for ``seconds`` and hold qtctl to what was counted beside it."""
+    """Follow a guest for ``seconds``; compare qtctl's counters with an independent count."""
     run = Run(place)
     files = open_files(guest.pid)
     with Qmp(guest.address) as monitor:
@@ -178,10 +178,10 @@ def follow(
     counter = LineCounter(str(log), log.stat().st_size) if place == "file" else None
     words = ["tail", pattern, "--ndjson", "--duration", f"{seconds}s"]
     words += ["--where", where] if where is not None else []
-    out, said = home.path / "out", home.path / "said"
+    out, errors = home.path / "out", home.path / "errors"
     with (
         out.open("wb") as stdout,
-        said.open("wb") as stderr,
+        errors.open("wb") as stderr,
         qtctl(home, guest.address, *words, stdout=stdout, stderr=stderr) as process,
         first_in_line(),
     ):
@@ -197,7 +197,7 @@ def follow(
                 cpu_before = cpu_before if counter.first else usage.cpu
             time.sleep(_LOOK_S)
     if process.returncode or counter is None:
-        raise RuntimeError(f"qtctl tail ended with {process.returncode}: {said.read_text()}")
+        raise RuntimeError(f"qtctl tail ended with {process.returncode}: {errors.read_text()}")
     counter.count()
     counter.close()
     _sums(run, out)
@@ -210,7 +210,7 @@ def follow(
 
 
 def _sums(run: Run, out: Path) -> None:
-    """Add up what qtctl printed."""
+    """Compare the printed records with the printed summary."""
     events = losses = 0
     summary = None
     with out.open() as lines:
@@ -237,7 +237,7 @@ def _sums(run: Run, out: Path) -> None:
 
 
 def _broken(run: Run) -> list[str]:
-    """Return the limits that a run broke, in words."""
+    """Return the limits that a run broke, as messages."""
     checks = {
         "read is not shown + filtered": run.read != run.shown + run.filtered,
         "written is not read + lost": not run.blind and not _adds_up(run),
@@ -252,28 +252,28 @@ def _broken(run: Run) -> list[str]:
 
 
 def _adds_up(run: Run) -> bool:
-    told = run.read + run.lost
-    return run.written > told if run.unknown_gaps else run.written == told
+    accounted = run.read + run.lost
+    return run.written > accounted if run.unknown_gaps else run.written == accounted
 
 
 def _left_behind(guest: RealGuest, home: Home, files: set[str], states: set[str]) -> list[str]:
-    """Return what is not as it was before qtctl came, in words."""
+    """Return what was not restored or removed, as messages."""
     with Qmp(guest.address) as monitor:
         on = monitor.enabled() ^ states
     poll(lambda: open_files(guest.pid) == files, CLOSING_S)
     moved = open_files(guest.pid) ^ files
     checks = {
-        f"events are not as found: {', '.join(sorted(on)[:3])}": bool(on),
-        f"open files are not as found: {', '.join(sorted(moved))}": bool(moved),
-        "a lease is left": bool(home.leases()),
-        "a spool is left": bool(home.spools()),
-        "a keeper is left": not poll(lambda: not keepers(guest.pid), 2),
+        f"events not restored: {', '.join(sorted(on)[:3])}": bool(on),
+        f"open files not restored: {', '.join(sorted(moved))}": bool(moved),
+        "a lease is left behind": bool(home.leases()),
+        "a spool is left behind": bool(home.spools()),
+        "a keeper still runs": not poll(lambda: not keepers(guest.pid), 2),
     }
     return [text for text, broken in checks.items() if broken]
 
 
 def grep_beside(guest: RealGuest, seconds: float, pattern: str) -> str:
-    """Have ``tail -F | grep -c`` do the least of the same; say what a line cost."""
+    """Run ``tail -F | grep -c`` as a peer; return its CPU time per line, as text."""
     log = guest.directory / "log"
     with (
         Qmp(guest.address) as monitor,
@@ -300,7 +300,7 @@ def grep_beside(guest: RealGuest, seconds: float, pattern: str) -> str:
 
 
 class Speed(NamedTuple):
-    """How fast a guest logs: in MB a second, and in MB a second of its own CPU time."""
+    """How fast a guest logs: in MB per second, and per second of its CPU time."""
 
     wall: float
     cpu: float
@@ -309,7 +309,7 @@ class Speed(NamedTuple):
 def speeds(
     guest: RealGuest, home: Home, place: Place, seconds: float, pairs: int
 ) -> dict[str, list[Speed]]:
-    """Return how fast a guest without a log writes to one, by turns: alone and followed.
+    """Return how fast a guest writes to a log, alone and followed, alternately.
 
     Alone it writes to a file on disk, or also to one where the spool would be. Each is new, for
     what is on its way to the disk still slows down whoever comes next.
@@ -330,7 +330,7 @@ def speeds(
 
 @contextlib.contextmanager
 def _logging(guest: RealGuest, path: Path) -> Iterator[None]:
-    """Have the guest log to a new file for the length of the block."""
+    """Let the guest log to a new file during the block."""
     with Qmp(guest.address) as monitor:
         monitor.hmp(f"logfile {path}")
     try:
@@ -363,7 +363,7 @@ def _followed(guest: RealGuest, home: Home, path: Path | None, seconds: float) -
 
 
 def _growth(pid: int, path: Path, seconds: float) -> Speed:
-    """Return how fast a file grows, once it does."""
+    """Return how fast a file grows, from its first growth on."""
     before = path.stat().st_size
     if not poll(lambda: path.stat().st_size > before, 20):
         raise RuntimeError(f"nothing is written to {path}")
@@ -377,8 +377,8 @@ def _growth(pid: int, path: Path, seconds: float) -> Speed:
     return Speed(grown / (time.monotonic() - began), grown / (usage.cpu - cpu))
 
 
-def tell_speeds(place: Place, found: dict[str, list[Speed]]) -> None:
-    """Print rates, and what is left of each way of writing alone: medians of neighbours' ratios."""
+def print_speeds(place: Place, found: dict[str, list[Speed]]) -> None:
+    """Print rates, and medians of the ratios of adjacent measurements, followed to alone."""
     print(f"guest speed, {place}: MB/s, and MB in a second of QEMU's own CPU time")
     for way, rates in found.items():
         wall, cpu = (statistics.median(one) for one in zip(*rates, strict=True))
@@ -393,18 +393,18 @@ def tell_speeds(place: Place, found: dict[str, list[Speed]]) -> None:
 
 
 def main() -> int:
-    """Run all of it and print; the exit code is 1 if a limit is broken."""
+    """Run all and print; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of each counted run; 0: none")
     parser.add_argument("--pairs", type=int, default=5, help="of guest speed; 0: none")
-    parser.add_argument("--spool", default="/dev/shm", help="where spools are made")
-    parser.add_argument("--pattern", default=PATTERN, help="what to switch on in counted runs")
+    parser.add_argument("--spool", default="/dev/shm", help="folder for spools")
+    parser.add_argument("--pattern", default=PATTERN, help="events to enable in counted runs")
     options = parser.parse_args()
     problems = []
     places: tuple[Place, ...] = ("spool", "file")
     runs: tuple[tuple[Place, float, str, str | None], ...] = (
         *((place, options.seconds, options.pattern, FEW) for place in places),
-        # Everything is shown, more than can be: what is skipped must be counted right.
+        # All records are shown, more than can be printed: skipped ones must be counted.
         ("spool", min(options.seconds, 10.0), PATTERN, None),
     )
     for place, seconds, pattern, where in runs if options.seconds else ():
@@ -418,13 +418,13 @@ def main() -> int:
             sys.stdout.flush()
             if not run.blind:
                 break
-            print("  the count beside qtctl fell behind and proves nothing: once more")
+            print("  the independent count fell behind and is useless: repeating")
         else:
-            run.problems.append("the count beside qtctl never kept up")
+            run.problems.append("the independent count never kept up")
         problems += [f"{place}: {problem}" for problem in run.problems]
     for place in places if options.pairs else ():
         with Home(options.spool) as home, booted("spool") as guest:
-            tell_speeds(place, speeds(guest, home, place, _WINDOW_S, options.pairs))
+            print_speeds(place, speeds(guest, home, place, _WINDOW_S, options.pairs))
     for problem in problems:
         print(f"BROKEN: {problem}", file=sys.stderr)
     return bool(problems)

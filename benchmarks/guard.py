@@ -1,9 +1,9 @@
-"""How long a guest floods its log under ``tail --guard``, on a real QEMU that does only port I/O.
+"""Duration of a flood under ``tail --guard``, on a real QEMU that does nothing but port I/O.
 
     python -m benchmarks.guard [--runs 20]
 
-From the first byte that the log grows by to the last. Half of the runs have a reader who takes no
-record. The limit is on the longest.
+The duration is the time from the first to the last growth of the log. In half of the runs the
+reader of qtctl's output reads nothing. The limit is on the longest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _START_S = 30.0
 
 
 def flooded_s(*, read: bool) -> float:
-    """Return how long the log of one guest grew, in seconds."""
+    """Return for how many seconds the log of a guest grew."""
     with Home() as home, RealGuest(the_qemu(), image="flood") as guest:
         ours, theirs = os.pipe()
         words = ("tail", _EVENTS, "--guard", str(_GUARD), *(("--where", "1 == 2") if read else ()))
@@ -47,7 +47,7 @@ def flooded_s(*, read: bool) -> float:
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if the limit is broken."""
+    """Measure and print; return 1 if the limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=20)
     runs = parser.parse_args().runs
@@ -55,7 +55,7 @@ def main() -> int:
         read: [flooded_s(read=read) for _ in range(max(1, runs // 2))] for read in (True, False)
     }
     for read, found in times.items():
-        how = "records filtered" if read else "a reader who takes nothing"
+        how = "records filtered" if read else "a reader that reads nothing"
         print(f"{how}: median {statistics.median(found):.2f} s, longest {max(found):.2f} s")
     longest = max(max(found) for found in times.values())
     print(f"longest {longest:.2f} s (limit {LIMIT_S:g})")

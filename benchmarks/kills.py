@@ -1,12 +1,12 @@
-"""SIGKILL of ``qtctl tail`` at random moments: the next run must find and give back the guest.
+"""SIGKILL of ``qtctl tail`` at random moments: the next run must restore the guest.
 
     python -m benchmarks.kills [--kills 100] [--seed 1]
 
-A kill comes a random while after the start, after the first entry in the journal, or around the
-end of the tail. The user has some events on before, some of them among those that tail switches;
-these must stay.
-After each kill the guest is looked at by hand, for the stage that was hit; then ``qtctl list`` runs
-and everything must be as found: events, where the log goes, no lease, no spool, no keeper.
+A kill comes a random time after the start, after the first entry in the journal, or around the end
+of the tail. Some events are on before the run, some of them among those that tail switches; they
+must stay on. After each kill the benchmark inspects the guest to find the stage that was hit; then
+``qtctl list`` runs, after which events and log target must be restored, and no lease, spool or
+keeper may remain.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _ON = "Ctrl-C gives back"
 
 
 def booted() -> RealGuest:
-    """Return a guest to start whose log needs a spool."""
+    """Return a guest, not started, whose log needs a spool."""
     return RealGuest(the_qemu(), image="virtio-blk", stderr=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill: when, what it hit, and what was wrong after the next run."""
+    """One kill: its time, the stage it hit, and the problems after the next run."""
 
     when: str
     stage: str
@@ -56,7 +56,7 @@ class Kill:
 
 
 def kills(guest: RealGuest, home: Home, count: int, seed: int) -> Iterator[Kill]:
-    """Kill ``count`` times and yield what came of it."""
+    """Kill ``count`` times; yield each result."""
     chance = random.Random(seed)
     with Qmp(guest.address) as monitor:
         for pattern in BEFORE:
@@ -69,10 +69,10 @@ def kills(guest: RealGuest, home: Home, count: int, seed: int) -> Iterator[Kill]
 
 
 def _kill(guest: RealGuest, home: Home, chance: random.Random, states: set[str]) -> tuple[str, str]:
-    """Kill a tail; return when, in words, and the stage it was in."""
-    said = home.path / "said"
+    """Kill a tail; return the time, as text, and the stage it was in."""
+    errors = home.path / "errors"
     milestone, delay, duration = _moment(chance)
-    with said.open("wb") as stderr:
+    with errors.open("wb") as stderr:
         process = subprocess.Popen(
             [*QTCTL, "-t", guest.address, "tail", *PATTERNS, "--duration", f"{duration:.3f}s"],
             env=home.environment,
@@ -83,12 +83,12 @@ def _kill(guest: RealGuest, home: Home, chance: random.Random, states: set[str])
 
     def reached() -> bool:
         if milestone == "on":
-            return _ON in said.read_text() or process.poll() is not None
+            return _ON in errors.read_text() or process.poll() is not None
         return milestone == "start" or bool(home.leases()) or process.poll() is not None
 
     try:
         if not poll(reached, 20, every=0.001):
-            raise RuntimeError(f"qtctl tail does not begin: {said.read_text()}")
+            raise RuntimeError(f"qtctl tail does not begin: {errors.read_text()}")
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(delay)
         ended = process.poll() is not None
@@ -96,12 +96,12 @@ def _kill(guest: RealGuest, home: Home, chance: random.Random, states: set[str])
         process.kill()
         process.wait()
     return f"{delay:.3f} s after {milestone}", "had ended" if ended else _stage(
-        guest, home, said.read_text(), states
+        guest, home, errors.read_text(), states
     )
 
 
 def _moment(chance: random.Random) -> tuple[str, float, float]:
-    """Return a milestone, how long after it to kill, and how long the tail is to last."""
+    """Return a milestone, the delay of the kill after it, and the duration of the tail, in s."""
     draw = chance.random()
     if draw < 0.3:
         return "start", chance.uniform(0, 0.6), 60.0
@@ -111,15 +111,15 @@ def _moment(chance: random.Random) -> tuple[str, float, float]:
     return "on", max(0.0, duration + chance.uniform(-0.2, 0.1)), duration
 
 
-def _stage(guest: RealGuest, home: Home, said: str, states: set[str]) -> str:
+def _stage(guest: RealGuest, home: Home, errors: str, states: set[str]) -> str:
     with Qmp(guest.address) as monitor:
         switched = monitor.enabled() != states
-    begun = _ON in said
+    begun = _ON in errors
     leases = [json.loads(path.read_text()) for path in home.leases()]
     if switched:
-        return "events on" if begun else "events on, not told yet"
+        return "events on" if begun else "events on, not reported yet"
     if begun:
-        return "giving back" if leases else "given back"
+        return "restoring" if leases else "restored"
     if any(lease["events"] for lease in leases):
         return "events in the journal, not on"
     if leases:
@@ -129,7 +129,7 @@ def _stage(guest: RealGuest, home: Home, said: str, states: set[str]) -> str:
 
 
 def _next_run(guest: RealGuest, home: Home, files: set[str], states: set[str]) -> Iterator[str]:
-    """Run another verb and yield what is not as found after it, in words."""
+    """Run another verb; yield what was not restored or removed after it, as messages."""
     words = ("list", "--state", "enabled", "--json", "-q")
     with qtctl(home, guest.address, *words, stdout=subprocess.PIPE) as process:
         out = process.communicate(timeout=20)[0]
@@ -138,25 +138,25 @@ def _next_run(guest: RealGuest, home: Home, files: set[str], states: set[str]) -
         return
     listed = {event["name"] for event in json.loads(out)["events"]}
     if listed != states:
-        yield f"events listed that are not as found: {sorted(listed ^ states)[:3]}"
+        yield f"events listed that are not restored: {sorted(listed ^ states)[:3]}"
     with Qmp(guest.address) as monitor:
         now = monitor.enabled()
     if now != states:
-        yield f"events not as found: {sorted(now ^ states)[:3]}"
+        yield f"events not restored: {sorted(now ^ states)[:3]}"
     if not poll(lambda: open_files(guest.pid) == files, CLOSING_S):
-        yield f"open files not as found: {sorted(open_files(guest.pid) ^ files)}"
+        yield f"open files not restored: {sorted(open_files(guest.pid) ^ files)}"
     if leases := home.leases():
-        yield f"a lease is left: {leases[0].name}"
+        yield f"lease left behind: {leases[0].name}"
     if spools := home.spools():
-        yield f"a spool is left: {spools[0].name}"
-        for folder in spools:  # the next kill starts with a clean place
+        yield f"spool left behind: {spools[0].name}"
+        for folder in spools:  # for the next kill
             shutil.rmtree(folder)
     if not poll(lambda: not keepers(guest.pid), 2):
-        yield "a keeper is left"
+        yield "a keeper still runs"
 
 
 def main() -> int:
-    """Kill, look and print; the exit code is 1 if a guest was not given back."""
+    """Kill, check and print; return 1 if a guest was not restored."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
@@ -169,7 +169,7 @@ def main() -> int:
             good += not kill.problems
             for problem in kill.problems:
                 print(f"BROKEN {kill.when}, {kill.stage}: {problem}", flush=True)
-    print(f"{good} of {options.kills} guests given back as found (seed {options.seed})")
+    print(f"{good} of {options.kills} guests restored by the next run (seed {options.seed})")
     for stage, count in stages.most_common():
         print(f"  {count:4}  {stage}")
     return bool(good != options.kills)

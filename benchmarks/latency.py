@@ -1,10 +1,10 @@
-"""How long a record takes from QEMU to a line of qtctl's output, beside ``tail -F`` on the log.
+"""Latency of a record from QEMU's log to qtctl's output, against ``tail -F`` on the log.
 
     python -m benchmarks.latency [--records 300] [--idle 20]
 
-A second monitor of the guest is asked something at a low rate; ``handle_qmp_command`` says so in
-the log. Time runs from just before QEMU is asked until the line is read. They run one
-after the other, and the CPU time of each is taken over a while in which nothing happens.
+A second monitor of the guest gets a command at a low rate, which ``handle_qmp_command`` logs. The
+latency lasts from just before the command is sent until the line is read. qtctl and its peer run
+one after the other; the idle CPU time of each is measured too.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from benchmarks.common import Home, Qmp, Usage, end, poll, qtctl, quantile, the_
 from tests.qemus import RealGuest
 
 LIMIT_S = 0.1
-#: On a busy machine: times the p99 of ``tail -F``.
+#: On a busy machine: maximum ratio to the p99 of ``tail -F``.
 LIMIT = 5.0
 IDLE_LIMIT = 0.01
 EVENT = "handle_qmp_command"
 _PAUSE_S = 0.03
 
 
-class LineBlock:
+class OutputLines:
     """The lines another process prints."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
@@ -39,7 +39,7 @@ class LineBlock:
         self._left = b""
 
     def until(self, words: bytes, seconds: float) -> float:
-        """Read until a line holds ``words``; return when it was read."""
+        """Read until a line contains ``words``; return the time of that."""
         deadline = time.perf_counter() + seconds
         while words not in self._left:
             left = deadline - time.perf_counter()
@@ -50,20 +50,20 @@ class LineBlock:
         return time.perf_counter()
 
     def used(self) -> float:
-        """Return the CPU time used so far."""
+        """Return the CPU time of the process in seconds."""
         self.usage.sample()
         return self.usage.cpu
 
 
 class Asker:
-    """Makes QEMU log a line that can be told from all others, through a second monitor."""
+    """Makes QEMU log a unique line, through a second monitor."""
 
     def __init__(self, guest: RealGuest) -> None:
         self._monitor = Qmp(str(guest.directory / "second.sock"))
         self._number = 0x10000
 
     def ask(self) -> bytes:
-        """Ask QEMU something; return words that its log shall hold."""
+        """Run an HMP command; return a text that QEMU logs for it."""
         self._number += 1
         words = f"print {self._number}"
         self._monitor.run("human-monitor-command", **{"command-line": words})
@@ -77,8 +77,8 @@ class Asker:
 def measure(
     guest: RealGuest, process: subprocess.Popen[bytes], records: int, idle_s: float
 ) -> tuple[list[float], float]:
-    """Return how long each record took, and the CPU time used in a second of idling."""
-    lines, asker, found = LineBlock(process), Asker(guest), []
+    """Return the latency of each record in seconds, and the CPU time per idle second."""
+    lines, asker, found = OutputLines(process), Asker(guest), []
     try:
         lines.until(asker.ask(), 20)
         for _ in range(records):
@@ -93,7 +93,7 @@ def measure(
 
 
 def rows(records: int, idle_s: float) -> Iterator[tuple[str, list[float], float]]:
-    """Yield a title and what was measured: qtctl on a file and through a spool, then the peer."""
+    """Yield title, latencies and idle CPU: of qtctl on a file, of the peer, of qtctl on a spool."""
     second = ("-S", "-qmp", "unix:{dir}/second.sock,server=on,wait=off")
     words = ("tail", EVENT, "--ndjson", "-q")
     with Home() as home:
@@ -121,11 +121,11 @@ def await_events_on(guest: RealGuest) -> None:
     """Wait until a follower has switched the event on."""
     with Qmp(str(guest.directory / "second.sock")) as monitor:
         if not poll(lambda: EVENT in monitor.enabled(), 20, every=0.05):
-            raise RuntimeError("qtctl tail switched nothing on")
+            raise RuntimeError("qtctl tail enabled no event")
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if a limit is broken."""
+    """Measure and print; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, default=300)
     parser.add_argument("--idle", type=float, default=20.0, help="seconds of idling")

@@ -1,10 +1,10 @@
-"""What a view in a tmux pane costs: CPU while nothing happens, and while the guest floods its log.
+"""CPU of a view in a tmux pane, while the guest is idle and while it floods its log.
 
     python -m benchmarks.pane [--idle 30] [--flood 10]
 
-Beside it, in a pane of the same size: ``tail -F`` on the log, which draws every line as it comes,
-and for an idle pane ``watch``. CPU is of the program and all that it started; tmux's own is told
-apart, for drawing costs the terminal as well.
+Peers, in a pane of the same size: ``tail -F`` on the log, which draws all lines, and ``watch`` for
+an idle pane. CPU is that of the program and its children; tmux's is printed separately, as drawing
+also costs the terminal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SETTLE_S = 3.0
 
 
 class Cost(NamedTuple):
-    """CPU of a pane's program and of tmux, in cores, and how much the log grew, in bytes/s."""
+    """CPU of a pane's program and of tmux in cores, and growth of the log in bytes/s."""
 
     program: float
     tmux: float
@@ -36,14 +36,14 @@ class Cost(NamedTuple):
 
 
 def family_cpu(pid: int) -> float:
-    """Return the CPU time of a process and its children so far."""
+    """Return the CPU time of a process and its children in seconds."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 
 def cost(guest: RealGuest, home: Home, command: Sequence[str], seconds: float, sign: str) -> Cost:
-    """Run a command in a pane; once it shows ``sign``, measure it for a while."""
+    """Run a command in a pane; measure it for ``seconds`` once it shows ``sign``."""
     log = guest.directory / "log"
     with Tmux(list(command), {**home.environment, "LANG": "C.UTF-8"}, columns=60, rows=30) as tmux:
         if not poll(lambda: sign in tmux.screen(), _START_S, every=0.1):
@@ -62,12 +62,12 @@ def cost(guest: RealGuest, home: Home, command: Sequence[str], seconds: float, s
 
 
 def qtctl_pane(guest: RealGuest, view: str) -> list[str]:
-    """Return the call that shows a view."""
+    """Return the command line that shows a view."""
     return [*QTCTL, "-t", guest.address, "pane", "--here", "--view", view, PATTERN]
 
 
-def tell(title: str, found: Cost) -> None:
-    """Print one row."""
+def print_row(title: str, found: Cost) -> None:
+    """Print a row of the table."""
     print(
         f"{title:22} {found.program * 100:7.2f} % of a core, tmux {found.tmux * 100:6.2f} %, "
         f"log {found.grown / 1e6:6.1f} MB/s",
@@ -76,7 +76,7 @@ def tell(title: str, found: Cost) -> None:
 
 
 def main() -> int:
-    """Measure and print; the exit code is 1 if a limit is broken."""
+    """Measure and print; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of idling")
     parser.add_argument("--flood", type=float, default=10.0, help="seconds of flood")
@@ -87,20 +87,20 @@ def main() -> int:
         for view in ("stream", "top"):
             found = cost(guest, home, qtctl_pane(guest, view), options.idle, "0 lost")
             broken |= found.program > IDLE_LIMIT
-            tell(f"idle, pane {view}", found)
+            print_row(f"idle, pane {view}", found)
         watch = ["watch", "-n", "1", "stat", "-c", "size %s", log]
-        tell("idle, watch -n 1", cost(guest, home, watch, options.idle, "size"))
+        print_row("idle, watch -n 1", cost(guest, home, watch, options.idle, "size"))
         tail = ["sh", "-c", 'echo begun; exec tail -n0 -F "$1"', "sh", log]
-        tell("idle, tail -F", cost(guest, home, tail, options.idle, "begun"))
+        print_row("idle, tail -F", cost(guest, home, tail, options.idle, "begun"))
     with Home() as home, RealGuest(the_qemu(), extra=["-D", "{dir}/log"]) as guest:
         for view in ("stream", "top"):
             found = cost(guest, home, qtctl_pane(guest, view), options.flood, "not drawn")
-            tell(f"flood, pane {view}", found)
+            print_row(f"flood, pane {view}", found)
         with Qmp(guest.address) as monitor:
             monitor.switch(PATTERN, True)
         tail = ["tail", "-n0", "-F", str(guest.directory / "log")]
-        tell("flood, tail -F", cost(guest, home, tail, options.flood, "memory_region"))
-    print(f"limit: an idle pane {IDLE_LIMIT * 100:g} % of a core")
+        print_row("flood, tail -F", cost(guest, home, tail, options.flood, "memory_region"))
+    print(f"limit for an idle pane: {IDLE_LIMIT * 100:g} % of a core")
     return broken
 
 

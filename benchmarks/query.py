@@ -1,11 +1,11 @@
-"""SQL over a large simple trace, and exports of it, against plainer ways to the same answer.
+"""SQL over a large simple trace, and exports of it, against a plain reader and babeltrace2.
 
     python -m benchmarks.query [--records 13600000] [--sample 200000] [--folder FOLDER]
 
-The file is a capture of QEMU's, repeated with its times moved on. Peers work on a sample of it: a
-reader that unpacks record by record, as QEMU's own ``simpletrace.py`` does, answers the same
-group-by, and ``babeltrace2 | awk`` counts the same records as CTF. Memory is the highest that the
-kernel saw. Rates are of CPU time: others may be busy on the machine.
+The file is a capture of QEMU's, repeated with increasing times. Peers process a sample of it: a
+reader that unpacks record by record, like QEMU's ``simpletrace.py``, computes the same group-by,
+and ``babeltrace2 | awk`` counts the same records in CTF. Memory is peak RSS as the kernel reports
+it. Rates are per second of CPU time, as the machine may be busy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.common import GIGABYTE, MIB, QTCTL, Home, Ran, run
 from tests.simplefiles import plainly
 
 LIMIT_BYTES = 500 * MIB
-#: Times the rate of the plain reader, at least; on a file that outweighs the start of qtctl.
+#: Minimum ratio to the plain reader's rate, on a file so large that qtctl's start does not matter.
 GROUP_LIMIT = 3.0
 GROUP = "SELECT name, size, count(*) n FROM memory_region_ops_read GROUP BY ALL ORDER BY n DESC"
 QUERIES = {
@@ -37,7 +37,7 @@ QUERIES = {
 
 
 def plain_group(data: bytes) -> Counter[tuple[bytes, int]]:
-    """Answer the group-by a record at a time."""
+    """Compute the group-by, a record at a time."""
     found: Counter[tuple[bytes, int]] = Counter()
     for name, _, _, arguments in plainly(data):
         if name == "memory_region_ops_read":
@@ -47,11 +47,13 @@ def plain_group(data: bytes) -> Counter[tuple[bytes, int]]:
 
 
 def main() -> int:
-    """Print the figures; 1 where a limit is broken."""
+    """Print the figures; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=GIGABYTE)
     parser.add_argument("--sample", type=int, default=200_000, help="records for the peers")
-    parser.add_argument("--folder", type=Path, help="where the files are made (default: temporary)")
+    parser.add_argument(
+        "--folder", type=Path, help="where the files are written (default: temporary)"
+    )
     options = parser.parse_args()
     records, sampled = options.records, options.sample
     broken = False
@@ -84,7 +86,7 @@ def main() -> int:
         rate = sampled / seconds / 1e6
         ratio = rates["group-by on one event"] / rate
         print(f"{'plain reader, the group-by':34}{'':9}{seconds:8.2f}{'':10}{rate:17.2f}")
-        print(f"{'times that qtctl is as fast':34}{'':27}{ratio:17.1f}")
+        print(f"{'qtctl, times the plain reader':34}{'':27}{ratio:17.1f}")
         broken |= records >= GIGABYTE and ratio < GROUP_LIMIT
         for form in ("ndjson", "csv", "parquet", "perfetto", "ctf"):
             ran = qtctl("export", "--to", form, str(small), "-o", str(top / form))

@@ -1,14 +1,14 @@
-"""What a recording takes: bytes on disk and CPU, beside what else keeps the same guest's events.
+"""Size and CPU time of a recording, against other files with the same events, and compressors.
 
     python -m benchmarks.record [--seconds 20]
 
 Sizes: on a QEMU with the log and simple backends (``QTCTL_TEST_QEMU``), ``qtctl record`` follows
 the simple file; that file and QEMU's log grow at the same time, with the same events. Peers: the
-simple file itself, the log, and both under ``zstd -3`` and ``gzip -6``, by their libraries.
+simple file itself, the log, and both compressed by the libraries of ``zstd -3`` and ``gzip -6``.
 
-Flood: the QEMU on PATH floods its log and is recorded. ``written`` counts the lines on their own.
-Limits: a recording is smaller than the simple file; what is written is read or counted as lost;
-RSS under 200 MB.
+Flood: the QEMU on PATH floods its log and is recorded. ``written`` is an independent count.
+Limits: a recording is smaller than the simple file; all lines written are read or counted as lost;
+RSS is below 200 MB.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Ran:
 
 
 def recorded(guest: RealGuest, home: Home, out: Path, words: list[str], seconds: float) -> Ran:
-    """Record for so long; the guest runs meanwhile and is stopped before it ends."""
-    told = home.path / "told"
-    with told.open("wb") as stdout, Qmp(str(guest.directory / "second.sock")) as link:
+    """Record for ``seconds`` of the guest; pause the guest before the recording ends."""
+    document_path = home.path / "document"
+    with document_path.open("wb") as stdout, Qmp(str(guest.directory / "second.sock")) as link:
         link.run("stop")
         arguments = ("--json", "record", *words, "-o", str(out))
         with qtctl(
@@ -60,7 +60,7 @@ def recorded(guest: RealGuest, home: Home, out: Path, words: list[str], seconds:
         ) as run:
             usage = Usage(run.pid)
             if not poll(out.exists, 60):
-                sys.exit("qtctl did not begin to record")
+                sys.exit("qtctl did not start to record")
             usage.sample()
             before, began = usage.cpu, time.monotonic()
             link.run("cont")
@@ -69,11 +69,11 @@ def recorded(guest: RealGuest, home: Home, out: Path, words: list[str], seconds:
                 usage.sample()
             link.run("stop")
             took = time.monotonic() - began
-            # What was written until now is read and stored.
+            # All that was written so far is read and stored.
             poll(lambda: _quiet(usage), 30, 0.5)
             cpu = usage.cpu - before
         link.run("cont")
-    document = json.loads(told.read_text())
+    document = json.loads(document_path.read_text())
     [file] = document["files"]
     return Ran(file["records"], document["lost"], file["bytes"], took, cpu, usage.peak_rss)
 
@@ -91,7 +91,7 @@ class Compressor(Protocol):
 
 
 def packed(path: Path, begin: int, compressor: Compressor) -> tuple[int, float]:
-    """Return the size of a file's bytes from ``begin`` on, compressed, and the CPU that took."""
+    """Return the compressed size of a file's bytes from ``begin`` on, and the CPU time used."""
     size, began = 0, time.process_time()
     with path.open("rb") as file:
         file.seek(begin)
@@ -109,7 +109,7 @@ def gzip() -> Compressor:
 
 
 def sizes(qemu: Qemu, name: str, patterns: list[str], seconds: float) -> bool:
-    """Compare one set of events; tell whether the recording is smaller than the simple file."""
+    """Compare one set of events; return whether the recording is smaller than the simple file."""
     extra = ["-msg", "timestamp=on", "-trace", "file={dir}/trace", *SECOND]
     with Home() as home, RealGuest(qemu, image="virtio-blk", extra=extra) as guest:
         out = home.path / "out.qtr"
@@ -133,12 +133,12 @@ def sizes(qemu: Qemu, name: str, patterns: list[str], seconds: float) -> bool:
         each, share = size / ran.records, size / plain
         cost = f"{1e9 * cpu / ran.records:17.0f}" if cpu else f"{'-':>17}"
         print(f"{what:24} {size:13,} {each:9.2f} {100 * share:9.1f}% {cost}")
-    print("CPU of the recording is all of qtctl's: reading, decoding, storing, starting")
+    print("CPU of the recording is that of the whole qtctl process")
     return ran.size < plain
 
 
 def flood(seconds: float) -> bool:
-    """Record a guest that floods its log; tell whether every line is accounted for."""
+    """Record a guest that floods its log; return whether all lines are recorded or counted lost."""
     with Home() as home, RealGuest(the_qemu(), extra=["-D", "{dir}/log", *SECOND]) as guest:
         log, out = guest.directory / "log", home.path / "out.qtr"
         begin = log.stat().st_size if log.exists() else 0
@@ -158,7 +158,7 @@ def flood(seconds: float) -> bool:
 
 
 def main() -> int:
-    """Run both; the exit code is 1 where a limit is broken."""
+    """Run both; return 1 if a limit is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20)
     options = parser.parse_args()

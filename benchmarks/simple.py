@@ -1,7 +1,7 @@
 """A simple trace to columns and to text, against a plain reader and babeltrace2.
 
-The records are those of a real guest, repeated. Rates are of processor time, for other programs run
-on this machine as well. babeltrace2 reads the same records as CTF, which ``qtctl export`` wrote.
+The records are those of a real guest, repeated. Rates are per second of processor time, as the
+machine may be busy. babeltrace2 reads the same records as CTF, written by ``qtctl export``.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from qtctl.writers.rows import RowFormatter
 
 PEER = "struct reader"
 LIMITS = {"qtctl, to columns": 12.0, "qtctl, to text": 1.3}
-"""Times the rate of the peer, at least."""
+"""Minimum ratios to the peer's rate."""
 
 
 def decode(table: EventTable, data: bytes, work: Callable[[Batch], object]) -> float:
-    """Decode a whole file and return the records of a second."""
+    """Decode a whole file; return the records per second."""
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     decoder, began = SimpleDecoder(table), time.process_time()
     for chunk in chunks:
@@ -53,7 +53,7 @@ def typed(batch: Batch) -> None:
 
 
 def plainly(data: bytes, start: int) -> float:
-    """Unpack each record with ``struct``, as QEMU's scripts/simpletrace.py does."""
+    """Unpack each record with ``struct``, like QEMU's scripts/simpletrace.py."""
     head, number = struct.Struct("=QQQII"), struct.Struct("=Q")
     at, records, began = start, 0, time.process_time()
     while at < len(data):
@@ -108,7 +108,7 @@ def main() -> int:
 
 
 def _whole(data: bytes, at: int) -> bytes:
-    """Leave out the record that is cut off at the end."""
+    """Remove a truncated record at the end."""
     while at + 32 <= len(data):
         end = at + 8 + struct.unpack_from("=I", data, at + 24)[0]
         if end > len(data):

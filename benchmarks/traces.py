@@ -1,8 +1,8 @@
-"""Saved traces of any size: the records of a capture, repeated with their times moved on.
+"""Write simple traces of any size: the records of a capture, repeated with increasing times.
 
-``python -m benchmarks.traces FOLDER RECORDS`` makes ``trace`` and ``trace-events-all`` there.
-``python -m benchmarks.traces --pairs FILE`` reads one record by record, and counts what ``latency``
-measures.
+``python -m benchmarks.traces FOLDER RECORDS`` writes ``trace`` and ``trace-events-all`` there.
+``python -m benchmarks.traces --pairs FILE`` reads a trace record by record, and counts the pairs
+that ``latency`` measures.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ EVENTS = DATA / "trace-events-all-7.2.gz"
 
 
 def declared(folder: Path) -> Path:
-    """Unpack the declarations of the QEMU that wrote the capture."""
+    """Unpack the declarations of the capture's QEMU; return their path."""
     path = folder / "trace-events-all"
     path.write_bytes(gzip.decompress(EVENTS.read_bytes()))
     return path
 
 
 class Repeated:
-    """A simple trace file of ``records`` records, made of a capture's."""
+    """A simple trace file of ``records`` records, which repeat those of a capture."""
 
     def __init__(self, records: int) -> None:
         data = gzip.decompress(CAPTURE.read_bytes())
@@ -59,13 +59,13 @@ class Repeated:
             file.write(self.head)
             for turn in range(whole + 1):
                 body[places] = (self._times + np.uint64(turn) * step).view(np.uint8)
-                # The last turn is cut at a whole record.
+                # Cut the last repetition after a whole record.
                 size = len(body) if turn < whole else int(self._ends[rest - 1]) if rest else 0
                 file.write(body[:size].tobytes())
 
 
 def count_pairs(path: Path) -> int:
-    """Count pairs by ``req``, the second argument of both events, as a plain program would."""
+    """Count pairs by ``req``, the second argument of both events, record by record."""
     begun: dict[bytes, int] = {}
     spans = []
     for name, time_ns, _, arguments in plainly(path.read_bytes()):
