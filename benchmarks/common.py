@@ -50,7 +50,7 @@ def too_slow(rows: Sequence[tuple[str, float]], peer: str, limits: Mapping[str, 
 
 
 def facts() -> list[str]:
-    """Describe the machine, for figures to be read with."""
+    """Describe the machine on which the figures are measured."""
     model = "unknown CPU"
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -67,7 +67,7 @@ def facts() -> list[str]:
 
 
 def the_qemu() -> Qemu:
-    """Return the QEMU on PATH, which benchmarks drive; end the program where there is none."""
+    """Return the QEMU on PATH; exit if there is none."""
     qemu = find("path")
     if qemu is None:
         sys.exit("this benchmark needs qemu-system-x86_64 on PATH")
@@ -75,13 +75,13 @@ def the_qemu() -> Qemu:
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """Return the value below which ``part`` of ``values`` lie (nearest rank)."""
+    """Return the quantile ``part`` of ``values`` (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
 def best(measure: Callable[[], float], seconds: float) -> float:
-    """Return the best rate of as many turns as fit into ``seconds``, of one at least."""
+    """Return the best rate of repeated runs during ``seconds``, at least one."""
     rates, ends = [measure()], time.perf_counter() + seconds
     while time.perf_counter() < ends:
         rates.append(measure())
@@ -89,7 +89,7 @@ def best(measure: Callable[[], float], seconds: float) -> float:
 
 
 def peer(command: list[str], units: int) -> float:
-    """Run a program to its end; return the lines or so of a second of its processor time."""
+    """Run a program to its end; return the units per second of its processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     # To a pipe: grep stops at the first hit where its output goes to /dev/null.
     subprocess.run(command, check=True, stdout=subprocess.PIPE)
@@ -99,7 +99,7 @@ def peer(command: list[str], units: int) -> float:
 
 
 def print_rates(rows: Sequence[tuple[str, float]], unit: str, beside: str) -> None:
-    """Print rates a second in millions, and as many times that of the row ``beside``."""
+    """Print rates in millions per second, and their ratio to that of the row ``beside``."""
     by = dict(rows)
     print(f"| | million {unit}/s | times {beside} |\n|---|---|---|")
     for title, rate in rows:
@@ -107,7 +107,7 @@ def print_rates(rows: Sequence[tuple[str, float]], unit: str, beside: str) -> No
 
 
 class Ran(NamedTuple):
-    """What a program used: seconds by the clock and of the processor, and its highest memory."""
+    """Resources of a program: wall-clock and CPU seconds, and peak memory in bytes."""
 
     wall_s: float
     cpu_s: float
@@ -116,7 +116,7 @@ class Ran(NamedTuple):
 
 
 def run(*words: str, environment: Mapping[str, str] | None = None) -> Ran:
-    """Run a program to its end; what it says on stderr is shown where it fails."""
+    """Run a program to its end; raise with its stderr if it fails."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
         process = subprocess.Popen(words, stdout=out, stderr=errors, env=environment)

@@ -300,7 +300,7 @@ def grep_beside(guest: RealGuest, seconds: float, pattern: str) -> str:
 
 
 class Speed(NamedTuple):
-    """How fast a guest logs: in MB per second, and per second of its CPU time."""
+    """Rate at which a guest logs: MB per second, and per second of its CPU time."""
 
     wall: float
     cpu: float
@@ -312,7 +312,7 @@ def speeds(
     """Return how fast a guest writes to a log, alone and followed, alternately.
 
     Alone it writes to a file on disk, or also to one where the spool would be. Each is new, for
-    what is on its way to the disk still slows down whoever comes next.
+    writes that are still pending slow down the next measurement.
     """
     disk, memory = home.path / "own", home.runtime / "own"
     ways: dict[str, Callable[[], Speed]] = {"alone": lambda: _alone(guest, disk, seconds)}

@@ -1,7 +1,7 @@
 """The interface of an export format: lines of text, one file, or a folder.
 
 The module of a format defines ``open_lines``, ``open_file`` or ``open_folder``; its row in
-``table.py`` says which.
+``table.py`` selects which.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EventPair = tuple[str, str, tuple[str, ...] | None]
 
 
 class Source(NamedTuple):
-    """What to export: the ``picked`` events of ``table``; ``pairs`` are exported as slices."""
+    """The data to export: the ``picked`` events of ``table``; ``pairs`` are exported as slices."""
 
     table: EventTable
     picked: Sequence[str]
