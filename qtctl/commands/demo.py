@@ -55,7 +55,7 @@ async def demo(context: Context, options: Options) -> int:
 
 def listens(path: Path) -> bool:
     """Return whether QEMU listens on its socket: the file is there a moment before."""
-    from qtctl.monitor.holders import bound_to, unix_sockets
+    from qtctl.monitor.kernel_sockets import bound_to, unix_sockets
 
     listening = unix_sockets(listening=True)
     return path.exists() if listening is None else bool(bound_to(listening, str(path)))

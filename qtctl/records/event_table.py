@@ -113,7 +113,7 @@ class EventTable:
     def match(
         self, data: bytes, start: Int64Array, stop: Int64Array
     ) -> tuple[NDArray[np.int32], Int64Array]:
-        """Find the event whose name each data[start[i]:stop[i]] begins with, and a blank behind.
+        """Look up the event names at the beginning of data[start[i]:stop[i]], up to a blank.
 
         Returns the events (-1: none) and where their arguments begin.
         """

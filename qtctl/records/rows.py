@@ -1,4 +1,4 @@
-"""Records cut loose from the bytes around them, to be kept or joined."""
+"""Records copied out of their batches, for storing and concatenating."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Rows"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Records as columns of one length, with just the bytes of their arguments.
+    """Records as columns of equal length, with only the bytes of their arguments.
 
-    ``event`` (int32) and ``tid`` (int32) are -1 where there is none; ``time_ns`` in ns; ``begin``
-    and ``size`` are where in ``data`` the arguments are, or the whole line where ``event`` is -1.
+    ``event`` (int32; -1: a line of text), ``tid`` (int32; -1: unknown), ``time_ns`` (ns).
+    ``begin`` and ``size`` are the range in ``data`` of the arguments, or of the line.
     """
 
     event: NDArray[np.int32]
@@ -44,18 +44,18 @@ class Rows:
         size: Int64Array,
         data: bytes,
     ) -> Rows:
-        """Make rows that hold just the bytes they need, one behind the other."""
+        """Copy the ranges of ``data`` into new rows, which hold no other bytes."""
         total = int(size.sum())
         out = np.empty(total, np.uint8)
         if total:
             every = np.arange(len(event))
             edges = np.array([0, len(event)])
             layout.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
-        return cls(event, time_ns, tid, arrived, _places(size), size, out.tobytes())
+        return cls(event, time_ns, tid, arrived, _offsets(size), size, out.tobytes())
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """Join rows that were cut."""
+        """Concatenate rows."""
         if len(parts) == 1:
             return parts[0]
         size = np.concatenate([part.size for part in parts])
@@ -64,11 +64,11 @@ class Rows:
             np.concatenate([part.time_ns for part in parts]),
             np.concatenate([part.tid for part in parts]),
             np.concatenate([part.arrived for part in parts]),
-            _places(size),
+            _offsets(size),
             size,
             b"".join(part.data for part in parts),
         )
 
 
-def _places(size: Int64Array) -> Int64Array:
+def _offsets(size: Int64Array) -> Int64Array:
     return np.cumsum(size) - size

@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Lay out the bytes of many records for compression, and restore them."""
+"""Arrange the bytes of many records for compression, and restore them."""
 
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,8 @@ def lay_out(
     """Copy the rows' bytes to ``out``, group by group.
 
     Row i is data[begin[i] : begin[i] + size[i]]; group g has the rows order[bounds[g] :
-    bounds[g + 1]]. Rows of less than ``longest`` bytes, which are of one size in their group, go
-    out byte column by byte column; longer ones one behind the other.
+    bounds[g + 1]]. Rows below ``longest`` bytes must have the same size within a group; they are
+    transposed (all first bytes, then all second ones, ...). Longer rows are concatenated.
     """
     group: cython.Py_ssize_t
     row: cython.Py_ssize_t
@@ -59,9 +59,9 @@ def put_back(
     begin: cython.longlong[::1],
     out: cython.uchar[::1],
 ) -> None:
-    """Undo :func:`lay_out`: the rows one behind the other in ``out``, group by group.
+    """Invert :func:`lay_out`: concatenate the rows in ``out``, group by group.
 
-    ``begin[i]`` gets the place of row i. The sizes add up to the bytes of ``laid`` and ``out``.
+    ``begin[i]`` gets the offset of row i. The sizes must add up to those of ``laid`` and ``out``.
     """
     group: cython.Py_ssize_t
     row: cython.Py_ssize_t
