@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from qtctl.backends.base import Feed, Site
-from qtctl.backends.log.target import LogTarget, Reach
+from qtctl.backends.log.target import LogReach, LogTarget
 from qtctl.backends.table import TABLE
 from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
@@ -68,7 +68,7 @@ async def located_log(site: Site) -> LogTarget:
     """
     target = await site.log_target()
     guest = site.guest
-    files = [one for one in (target, *target.others) if one.reach is Reach.FILE]
+    files = [one for one in (target, *target.others) if one.reach is LogReach.FILE]
     if target.certain or guest is None or not files:
         return target
     with contextlib.ExitStack() as stack:
@@ -83,7 +83,7 @@ async def located_log(site: Site) -> LogTarget:
     if not target.missing:
         return replace(target, others=())
     rest = [one for one in (target, *target.others) if one not in files]
-    guess, *others = rest or [LogTarget(Reach.MOVED)]
+    guess, *others = rest or [LogTarget(LogReach.MOVED)]
     return replace(guess, others=tuple(others), missing=target.missing)
 
 

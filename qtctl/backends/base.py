@@ -90,7 +90,7 @@ class Site(Protocol):
         """End the leases of an owner, over a new link if need be."""
 
 
-class Request(NamedTuple):
+class FeedRequest(NamedTuple):
     """What a feed is opened for.
 
     ``owner`` owns the leases of what is made for it. ``picked`` are the events wanted: where QEMU's
@@ -179,7 +179,7 @@ class AskingPart(SignsPart, Protocol):
 class FeedPart(Protocol):
     """``feed``: following a guest."""
 
-    async def open_feed(self, request: Request) -> Feed:
+    async def open_feed(self, request: FeedRequest) -> Feed:
         """Begin to follow.
 
         What that makes or moves outside this process is leased for the request's owner first.

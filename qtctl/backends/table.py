@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         ArgumentsPart,
         Feed,
         FeedPart,
-        Request,
+        FeedRequest,
         SignsPart,
         UndoPart,
     )
@@ -69,7 +69,7 @@ class BackendRow(NamedTuple):
         """How recorded arguments of its form are read."""
         return cast("ArgumentsPart", importlib.import_module(f"{self._folder}.arguments"))
 
-    async def open_feed(self, request: Request) -> Feed:
+    async def open_feed(self, request: FeedRequest) -> Feed:
         """Begin to follow a guest.
 
         Raises:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from qtctl.commands.output import Out, Output
 
 
+_FIFO_POLL_S = 0.05
+
+
 @dataclass(slots=True)
 class Context:
     """One call of qtctl; ``name`` stands before its messages.
@@ -111,6 +114,24 @@ class Context:
     def style_at(self, out: Out | None) -> Style:
         """Return the style of lines for ``out``: plain unless it is stdout."""
         return self.out_style if out is None or out.is_stdout else Style()
+
+    async def await_reader(self, out: Out) -> None:
+        """Wait until a FIFO has a reader; call it before anything is asked of a guest.
+
+        Raises:
+            UsageError: the FIFO cannot be opened.
+        """
+        if out.has_reader():
+            return
+        self.say(f"{out} is a FIFO without a reader: waiting for one; Ctrl-C ends")
+        stops, self.stops = self.stops, False  # a signal cancels this
+        try:
+            while True:
+                await asyncio.sleep(_FIFO_POLL_S)
+                if out.has_reader():
+                    break
+        finally:
+            self.stops = stops
 
     def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
         """Return the output for a stream's records: ``out``, else stdout.

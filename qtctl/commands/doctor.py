@@ -125,7 +125,7 @@ async def _guest(session: Session) -> list[Finding]:
 
 
 def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iterator[Finding]:
-    from qtctl.backends.log.target import Reach
+    from qtctl.backends.log.target import LogReach
     from qtctl.backends.table import candidates
 
     names = ", ".join(backends.known) or "none that can be seen"
@@ -144,9 +144,9 @@ def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iter
     if not target.certain:
         mend = "qtctl hmp 'logfile FILE', with a new file"
         yield Finding("note", f"the log goes to {target}; tail checks that", mend)
-    elif target.reach is Reach.FILE:
+    elif target.reach is LogReach.FILE:
         yield Finding("ok", f"the log goes to {target}, and can be read there")
-    elif target.reach in (Reach.PER_THREAD, Reach.UNKNOWN):
+    elif target.reach in (LogReach.PER_THREAD, LogReach.UNKNOWN):
         yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")
     else:
         back = "to /dev/null" if target.undo == "/dev/null" else "back"

@@ -115,7 +115,7 @@ async def export(context: Context, options: Options) -> int:
         limit=options.max_events,
     )
     with contextlib.closing(replay):
-        await out.ready(context)
+        await context.await_reader(out)
         context.stops = True
         source = Source(replay.table, replay.picked, options.pair)
         if form.makes == "lines":

@@ -27,14 +27,12 @@ from qtctl.errors import QtctlError, UsageError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from qtctl.commands.context import Context
 
 FILE_S = 60.0
 """How long the last lines of a file may take to be written, in seconds."""
 _FLUSH_S = 1.0
 _QUEUED = 4
 _NAMES = 10_000
-_FIFO_POLL_S = 0.05
 _STALL_POLL_MS = 200
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _DESCRIPTOR = re.compile(r"/dev/stderr|(?:/dev|/proc/self)/fd/(\d+)")
@@ -124,27 +122,15 @@ class Out:
             case "new":
                 _check_new(self.path)
 
-    async def ready(self, context: Context) -> None:
-        """Wait until a FIFO has a reader; nothing else is waited for.
-
-        Call it before a guest is asked for anything.
+    def has_reader(self) -> bool:
+        """Open a FIFO if it has a reader; return whether it has, True for anything else.
 
         Raises:
             UsageError: the FIFO cannot be opened.
         """
-        if self._kind != "fifo":
-            return
-        self._fifo = _open_fifo(self.path)
-        if self._fifo is not None:
-            return
-        context.say(f"{self} is a FIFO without a reader: waiting for one; Ctrl-C ends")
-        stops, context.stops = context.stops, False  # a signal cancels this
-        try:
-            while self._fifo is None:
-                await asyncio.sleep(_FIFO_POLL_S)
-                self._fifo = _open_fifo(self.path)
-        finally:
-            context.stops = stops
+        if self._kind == "fifo" and self._fifo is None:
+            self._fifo = _open_fifo(self.path)
+        return self._kind != "fifo" or self._fifo is not None
 
     def open(self) -> int:
         """Open it, creating a new file (mode 0600), and return a descriptor to close.
@@ -175,7 +161,7 @@ class Out:
         handle = self.open()
         if stat.S_ISREG(os.fstat(handle).st_mode):
             return os.fdopen(handle, "wb")
-        return io.BufferedWriter(_Stream(handle, stop))
+        return io.BufferedWriter(_PipeWriter(handle, stop))
 
     def create_folder(self) -> Path:
         """Create the folder (mode 0700) and return its path.
@@ -226,7 +212,7 @@ def _descriptor(path: Path) -> int:
     return int(named[1] or 2) if named else -1
 
 
-class _Stream(io.RawIOBase):
+class _PipeWriter(io.RawIOBase):
     """A pipe or device; writing to one whose reader has stalled ends with ``stop``."""
 
     def __init__(self, handle: int, stop: asyncio.Event) -> None:
@@ -444,7 +430,7 @@ class Sink:
         A regular file has no reader that could stall, only a busy machine behind it: it gets
         at least ``FILE_S``.
         """
-        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+        if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
             timeout_s = max(timeout_s, FILE_S)
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)

@@ -145,7 +145,7 @@ class _Answer:
     async def write(self, form: str, out: Out) -> int:
         """Write all rows where ``out`` leads; return the exit code."""
         context = self._context
-        await out.ready(context)
+        await context.await_reader(out)
         await self._begin()
         if context.stop.is_set():
             return 0

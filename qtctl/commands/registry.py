@@ -127,7 +127,7 @@ def command(
     return declare
 
 
-class _Rows(Mapping[str, Command]):
+class _LazyCommands(Mapping[str, Command]):
     """Verbs by name, in the order of their list; looking one up imports its module."""
 
     def __init__(self, listed: Mapping[str, Verb]) -> None:
@@ -162,7 +162,7 @@ class CommandTable:
         listed = {verb.name: verb for verb in verbs}
         self.summaries = {name: verb.summary for name, verb in listed.items()}
         self.console_roles = {name: verb.console for name, verb in listed.items()}
-        self.rows: Mapping[str, Command] = _Rows(listed)
+        self.rows: Mapping[str, Command] = _LazyCommands(listed)
 
 
 COMMANDS = CommandTable(VERBS)

@@ -62,7 +62,7 @@ async def replay(context: Context, options: Options) -> int:
         limit=options.max_events,
     )
     with contextlib.closing(trace):
-        await out.ready(context)
+        await context.await_reader(out)
         context.stops = True
         output = context.output(out, context.stop.set)
         formatter = formatter_of(context, options, trace, out)

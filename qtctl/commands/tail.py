@@ -61,7 +61,7 @@ async def tail(context: Context, options: Options) -> int:
         raise UsageError("tail prints a stream, not one document", hint="--ndjson")
     chosen = selection(options)
     out = Out(options.out)
-    await out.ready(context)
+    await context.await_reader(out)
     context.stops = True
     output = context.output(out, context.stop.set)
     on_screen = context.style_at(out).terminal and not options.ndjson

@@ -124,7 +124,7 @@ def event_rows(
     event = batch.table.indices.get(name)
     if event is None or event not in batch.groups():
         return _no_rows(schema)
-    part = _Rows(batch, batch.groups()[event], file)
+    part = _ArrowRows(batch, batch.groups()[event], file)
     columns = _columns(batch.table, name)
     made = []
     for field in schema:
@@ -144,10 +144,12 @@ def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
 def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
     """Return the rows of all events, in order; ``schema`` has some columns of ``EVENTS``."""
     rows = np.flatnonzero(batch.event >= 0)
-    part = _Rows(batch, rows, file)
+    part = _ArrowRows(batch, rows, file)
     by_event: dict[str, Callable[[int], pa.Array]] = {
         "args": lambda event: _objects(batch, event),
-        "raw": lambda event: _Rows(batch, batch.groups()[event], file).raw(event).cast(pa.string()),
+        "raw": lambda event: (
+            _ArrowRows(batch, batch.groups()[event], file).raw(event).cast(pa.string())
+        ),
     }
     made = []
     for field in schema:
@@ -161,7 +163,7 @@ def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> 
 def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
     """Return the lines that are not events; ``schema`` has some columns of ``LINES``."""
     rows = batch.groups().get(-1, np.empty(0, np.int64))
-    part = _Rows(batch, rows, file)
+    part = _ArrowRows(batch, rows, file)
     made = [part.line() if field.name == "line" else part.own(field.name) for field in schema]
     return pa.RecordBatch.from_arrays(made, schema=schema)
 
@@ -184,7 +186,7 @@ def notes_rows(
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-class _Rows:
+class _ArrowRows:
     """Some rows of a batch, as Arrow arrays."""
 
     def __init__(self, batch: Batch, rows: Any, file: str | None) -> None:

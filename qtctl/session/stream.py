@@ -8,10 +8,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from qtctl.backends.arrival import Arrival
-from qtctl.backends.base import Feed, Request
+from qtctl.backends.base import Feed, FeedRequest, Site
 from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import Unsupported, UsageError
 from qtctl.events.states import States, SwitchReport
@@ -30,8 +30,25 @@ from qtctl.session.warm_up import WarmUpWindow
 
 if TYPE_CHECKING:
     from qtctl.events.selection import Selection
+    from qtctl.session.facts import Backends, Facts
     from qtctl.session.follow import Follow
-    from qtctl.session.session import Session
+
+
+class Attached(Site, Protocol):
+    """What a stream needs of the session that it belongs to."""
+
+    @property
+    def facts(self) -> Facts:
+        """Declarations and backends of the guest."""
+
+    async def all_states(self) -> States:
+        """Return the state of every event of the guest, by name."""
+
+    async def backends(self) -> Backends:
+        """Return the guest's trace backends."""
+
+    def following(self, stream: Stream, now: bool) -> None:
+        """Register a stream that was entered, or unregister one that was left."""
 
 
 class Stream:
@@ -42,7 +59,7 @@ class Stream:
     the settings.
     """
 
-    def __init__(self, session: Session, follow: Follow) -> None:
+    def __init__(self, session: Attached, follow: Follow) -> None:
         self.session = session
         self.follow = follow
         self.backend = Backend.LOG
@@ -94,7 +111,7 @@ class Stream:
         picked = tuple(self.picked)
         opened_ns = time.time_ns()
         try:
-            request = Request(self.session, self._owner, table, picked, self._kernel)
+            request = FeedRequest(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
             self._floods = self._watch_for_floods(self._feed, states)
             if not TABLE[self.backend].follows_qmp:
@@ -136,7 +153,7 @@ class Stream:
                 leasing = self.session.leasing
                 await leasing.switch(self._owner, selection, False, told_as=patterns)
 
-    async def _open(self, wanted: list[Backend], request: Request) -> Feed:
+    async def _open(self, wanted: list[Backend], request: FeedRequest) -> Feed:
         """Open the first backend that can be followed; keep why cheaper ones could not."""
         for backend in wanted:
             self.backend = backend

@@ -16,7 +16,7 @@ from typing import cast
 
 import pytest
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import FeedRequest
 from qtctl.backends.dtrace import bpftrace
 from qtctl.backends.dtrace import feed as dtrace
 from qtctl.backends.tracers import may_have_tracers
@@ -94,14 +94,14 @@ def provider(program: Path) -> Iterator[Provider]:
         running.stop()
 
 
-def request_for(guest: Guest, *picked: str) -> Request:
+def request_for(guest: Guest, *picked: str) -> FeedRequest:
     session = SimpleNamespace(
         guest=guest,
         notices=[],
         where="here",
         guest_ended=lambda: not same_process(guest.pid, guest.started),
     )
-    return Request(cast(Session, session), Owner(os.getpid(), 0, 1), TABLE, picked)
+    return FeedRequest(cast(Session, session), Owner(os.getpid(), 0, 1), TABLE, picked)
 
 
 @contextlib.asynccontextmanager

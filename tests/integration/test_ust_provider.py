@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import FeedRequest
 from qtctl.backends.ust import daemons as lttngdaemons
 from qtctl.backends.ust import feed as ust
 from qtctl.backends.ust import lttng, undo
@@ -74,7 +74,7 @@ async def opened(provider: Provider, *picked: str) -> AsyncIterator[tuple[ust.Us
     """Follow events of the provider; nothing may be left behind."""
     held = Held()
     session = SimpleNamespace(guest=provider.guest, leasing=held)
-    request = Request(cast(Session, session), Owner(os.getpid(), 0, 1), TABLE, picked)
+    request = FeedRequest(cast(Session, session), Owner(os.getpid(), 0, 1), TABLE, picked)
     feed: ust.UstFeed | None = None
     try:
         feed = await ust.open_feed(request)

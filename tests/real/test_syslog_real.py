@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 
 import pytest
 
-from qtctl.backends.base import Request
+from qtctl.backends.base import FeedRequest
 from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import find_daemon, find_file
 from qtctl.backends.syslog.feed import SyslogFeed, open_feed
@@ -173,7 +173,7 @@ async def follow(pid: int) -> tuple[SyslogFeed, list[str]]:
     known = declarations("7.2").by_name
     session: Any = SimpleNamespace(guest=Guest(pid, 0, "", ()), notices=[])
     table = EventTable.build(None, known)
-    request = Request(session, Owner(os.getpid(), 0, 1), table, ("virtio_notify",))
+    request = FeedRequest(session, Owner(os.getpid(), 0, 1), table, ("virtio_notify",))
     return await open_feed(request), cast(list[str], session.notices)
 
 

@@ -19,8 +19,8 @@ import pytest
 
 from qtctl.backends.log.target import (
     SIMPLE_MAGIC,
+    LogReach,
     LogTarget,
-    Reach,
     find_log,
     has_open,
     put_back,
@@ -90,7 +90,7 @@ def test_the_file_of_d_is_found_even_renamed_deleted_or_relative(tmp_path: Path)
     path = tmp_path / "q.log"
     with running(str(path)) as guest:
         found = target(guest, str(path))
-        assert (found.reach, found.path) == (Reach.FILE, str(path))
+        assert (found.reach, found.path) == (LogReach.FILE, str(path))
         assert found.certain
         path.rename(tmp_path / "q.log.1")
         renamed = target(guest, str(path))
@@ -113,11 +113,11 @@ def test_the_file_of_d_is_found_even_renamed_deleted_or_relative(tmp_path: Path)
 
 
 def test_without_a_log_file_only_stderr_is_the_log(tmp_path: Path) -> None:
-    null = LogTarget(Reach.NULL, "/dev/null", undo="/dev/null")
+    null = LogTarget(LogReach.NULL, "/dev/null", undo="/dev/null")
     with running(f"device:{tmp_path}/serial", f"locked:{tmp_path}/pid") as guest:
         assert target(guest) == null
         missing = target(guest, str(tmp_path / "q.log"))
-        assert (missing.reach, missing.others) == (Reach.MOVED, ())
+        assert (missing.reach, missing.others) == (LogReach.MOVED, ())
         assert str(missing).startswith(f"unknown (a guess: {tmp_path}/q.log, ")
     (tmp_path / "trace").write_bytes(b"\xff" * 8 + SIMPLE_MAGIC + bytes(8))
     with running(str(tmp_path / "trace")) as guest:  # the simple backend's file
@@ -141,7 +141,7 @@ def test_a_log_that_was_moved_is_a_guess(tmp_path: Path) -> None:
         assert [other.path for other in found.others] == ["/dev/null", f"{tmp_path}/one"]
     with running("/dev/null") as guest:
         found = target(guest, str(tmp_path / "gone"))
-        assert (found.reach, found.undo, found.certain) == (Reach.NULL, "/dev/null", False)
+        assert (found.reach, found.undo, found.certain) == (LogReach.NULL, "/dev/null", False)
 
 
 def test_a_spool_of_the_journal_is_the_log(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_spool_of_the_journal_is_the_log(tmp_path: Path) -> None:
 def test_stderr_on_a_file_is_read_there(tmp_path: Path) -> None:
     with (tmp_path / "err").open("wb") as err, running(stderr=err) as guest:
         found = target(guest)
-        assert (found.reach, found.fd) == (Reach.FILE, 2)
+        assert (found.reach, found.fd) == (LogReach.FILE, 2)
         assert target(guest, "/dev/stderr") == found
         (tmp_path / "err").unlink()
         assert target(guest).path == f"{tmp_path}/err (deleted)"
@@ -167,7 +167,7 @@ def test_a_closed_stderr_is_no_log(tmp_path: Path) -> None:
     closes = ["sh", "-c", 'exec "$@" 2>&-', "sh"]
     with running(f"device:{tmp_path}/serial", before=closes) as guest:  # it becomes descriptor 2
         assert Path(f"/proc/{guest.pid}/fd/2").readlink() == tmp_path / "serial"
-        assert target(guest) == LogTarget(Reach.NULL, "a closed stderr", undo="/dev/null")
+        assert target(guest) == LogTarget(LogReach.NULL, "a closed stderr", undo="/dev/null")
     with running(str(tmp_path / "q.log"), before=closes) as guest:
         found = target(guest, str(tmp_path / "q.log"))
         assert (found.path, found.fd, found.certain) == (f"{tmp_path}/q.log", 2, True)
@@ -175,20 +175,20 @@ def test_a_closed_stderr_is_no_log(tmp_path: Path) -> None:
 
 def test_stderr_that_cannot_be_read(tmp_path: Path) -> None:
     with running() as guest:
-        assert target(guest) == LogTarget(Reach.NULL, "/dev/null", undo="/dev/null")
+        assert target(guest) == LogTarget(LogReach.NULL, "/dev/null", undo="/dev/null")
         daemon = target(guest, daemonized=True)
-        assert daemon == LogTarget(Reach.NOWHERE, undo="/dev/null")
+        assert daemon == LogTarget(LogReach.NOWHERE, undo="/dev/null")
         assert "daemonized" in str(daemon)
     with running(stderr=subprocess.PIPE) as guest:
-        assert target(guest).reach is Reach.PIPE
+        assert target(guest).reach is LogReach.PIPE
         assert target(guest).undo == "/dev/stderr"
     ours, theirs = socket.socketpair()
     with ours, theirs, running(stderr=theirs) as guest:
-        assert target(guest).reach is Reach.SOCKET
+        assert target(guest).reach is LogReach.SOCKET
     leader, follower = pty.openpty()
     try:
         with running(stderr=follower) as guest:
-            assert target(guest).reach is Reach.TERMINAL
+            assert target(guest).reach is LogReach.TERMINAL
             assert "/dev/pts/" in str(target(guest))
     finally:
         os.close(leader)
@@ -199,31 +199,31 @@ def test_a_device_or_fifo_that_d_names_is_found(tmp_path: Path) -> None:
     with (tmp_path / "err").open("wb") as err:
         with running("/dev/null", stderr=err) as guest:
             assert target(guest, "/dev/null") == LogTarget(
-                Reach.NULL, "/dev/null", undo="/dev/null"
+                LogReach.NULL, "/dev/null", undo="/dev/null"
             )
         fifo = tmp_path / "fifo"
         os.mkfifo(fifo)
         reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         with running(str(fifo), stderr=err) as guest:
             found = target(guest, str(fifo))
-            assert (found.reach, found.undo) == (Reach.PIPE, "/dev/null")
+            assert (found.reach, found.undo) == (LogReach.PIPE, "/dev/null")
         os.close(reader)
         leader, follower = pty.openpty()
         with running(os.ttyname(follower), stderr=err) as guest:
             found = target(guest, os.ttyname(follower))
-            assert (found.reach, found.undo) == (Reach.TERMINAL, os.ttyname(follower))
+            assert (found.reach, found.undo) == (LogReach.TERMINAL, os.ttyname(follower))
         with running(stderr=follower) as guest:  # a daemon's `logfile` of a terminal
             found = target(guest, daemonized=True)
-            assert (found.reach, found.undo) == (Reach.TERMINAL, os.ttyname(follower))
+            assert (found.reach, found.undo) == (LogReach.TERMINAL, os.ttyname(follower))
         os.close(leader)
         os.close(follower)
 
 
 def test_what_cannot_be_seen_is_said() -> None:
-    assert find_log(None, None, False, False).reach is Reach.UNKNOWN
-    assert find_log(None, "x", False, True).reach is Reach.PER_THREAD
+    assert find_log(None, None, False, False).reach is LogReach.UNKNOWN
+    assert find_log(None, "x", False, True).reach is LogReach.PER_THREAD
     gone = Guest(2**22 + 5, 0, "", ())
-    assert target(gone).reach is Reach.UNKNOWN
+    assert target(gone).reach is LogReach.UNKNOWN
 
 
 class Recorder:
@@ -278,7 +278,7 @@ def test_a_spool_is_kept_in_memory_where_it_can(
 
 async def test_a_redirect_that_fails_puts_the_log_back(cache: Path) -> None:
     spool = make_spool(myself())
-    pipe = LogTarget(Reach.PIPE, "stderr, a pipe", undo="/dev/null")
+    pipe = LogTarget(LogReach.PIPE, "stderr, a pipe", undo="/dev/null")
     with spool.path.open():  # the "guest" has it open, as after a failure QEMU might
         monitor = Recorder("Error opening logfile: Permission denied")
         with pytest.raises(Unsupported, match="Permission denied"):
@@ -293,7 +293,7 @@ async def test_a_redirect_is_verified_not_trusted(
     monkeypatch.setattr("qtctl.backends.log.target._VERIFY_TIMEOUT_S", 0.05)
     spool = make_spool(myself())
     with pytest.raises(Unsupported, match="did not open it"):
-        await redirect(Recorder(), myself(), LogTarget(Reach.NULL, undo="/dev/null"), spool)
+        await redirect(Recorder(), myself(), LogTarget(LogReach.NULL, undo="/dev/null"), spool)
     remove_spool(spool.path)
 
 
@@ -407,4 +407,4 @@ def test_a_removed_spool_that_is_still_open_is_not_the_log() -> None:
         assert find_log(guest, None, False, False, [str(spool.path)]).path == str(spool.path)
         remove_spool(spool.path)
         assert target(guest).certain
-        assert target(guest, "/gone").reach is Reach.MOVED
+        assert target(guest, "/gone").reach is LogReach.MOVED

@@ -13,9 +13,9 @@ import pytest
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.simple.feed import BUSY_TICK_S, IDLE_TICK_S, SimpleFeed
 from qtctl.backends.simple.target import (
-    Reach,
     Status,
     TraceFile,
+    TraceReach,
     find_file,
     put_back,
     read_status,
@@ -97,7 +97,7 @@ async def test_pointed_at_a_spool_and_back(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", str(tmp_path / "spool"))
     spool.path.touch()
     qemu = FakeQemu()
-    await redirect(qemu, ME, TraceFile(Reach.OFF, "trace-1"), spool)
+    await redirect(qemu, ME, TraceFile(TraceReach.OFF, "trace-1"), spool)
     assert (qemu.name, qemu.on) == (spool.seen, True)
     assert qemu.said[-1] == "trace-file flush"
     assert await put_back(qemu, "trace-1", False, spool.seen) == ""
@@ -112,7 +112,7 @@ async def test_a_silent_failure_is_seen_and_undone(tmp_path: Path, broken: str) 
     spool = Spool(tmp_path / "spool", str(tmp_path / "spool"))
     qemu = FakeQemu(broken=broken)
     with pytest.raises(Unsupported, match="cannot trace to"):
-        await redirect(qemu, ME, TraceFile(Reach.OFF, "trace-1"), spool)
+        await redirect(qemu, ME, TraceFile(TraceReach.OFF, "trace-1"), spool)
     assert (qemu.name, qemu.on) == ("trace-1", False)
 
 
@@ -124,18 +124,18 @@ async def test_what_cannot_be_put_back_is_told(tmp_path: Path) -> None:
 def test_the_file_is_found_by_what_it_begins_with(tmp_path: Path) -> None:
     path = tmp_path / "moved away"
     status = Status("any-name", True)
-    assert find_file(ME, Status("any-name", False)).reach is Reach.OFF
+    assert find_file(ME, Status("any-name", False)).reach is TraceReach.OFF
     with path.open("wb") as file:
         file.write(BEGIN)
         file.flush()
         found = find_file(ME, status)
-        assert (found.reach, found.fd) == (Reach.FILE, file.fileno())
+        assert (found.reach, found.fd) == (TraceReach.FILE, file.fileno())
         path.unlink()
-        assert find_file(ME, status).reach is Reach.FILE
+        assert find_file(ME, status).reach is TraceReach.FILE
     found = find_file(ME, status)
-    assert found.reach is Reach.OTHER
+    assert found.reach is TraceReach.OTHER
     assert "any-name" in refusal(found).message
-    assert find_file(ME, Status("/dev/null", True)).reach is Reach.NULL
+    assert find_file(ME, Status("/dev/null", True)).reach is TraceReach.NULL
 
 
 class Writer:

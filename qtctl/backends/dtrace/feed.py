@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, FeedRequest
 from qtctl.backends.dtrace import bpftrace
 from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
@@ -28,7 +28,7 @@ class DtraceFeed:
         self,
         tracer: bpftrace.Tracer,
         decoder: BpfDecoder,
-        request: Request,
+        request: FeedRequest,
         pid: int,
         offset_ns: int,
     ) -> None:
@@ -107,7 +107,7 @@ class DtraceFeed:
             )
 
 
-async def open_feed(request: Request) -> DtraceFeed:
+async def open_feed(request: FeedRequest) -> DtraceFeed:
     """Attach bpftrace to the picked events' probes; return once it is attached.
 
     Nothing is journalled: the probes go when bpftrace goes, and that dies with this process.
@@ -139,7 +139,7 @@ async def open_feed(request: Request) -> DtraceFeed:
 
 
 def _plan(
-    request: Request, guest: Guest, binary: str
+    request: FeedRequest, guest: Guest, binary: str
 ) -> tuple[list[bpftrace.Traced], dict[int, tuple[Argument, ...]]]:
     """Choose the probes; report by name the picked events that are not followed."""
     probes = bpftrace.probes_of(binary)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, FeedRequest
 from qtctl.backends.ftrace import shared as ftraceshared
 from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace.decoder import TraceDecoder
@@ -133,7 +133,7 @@ def kernel_names(patterns: Sequence[str]) -> list[str]:
     return selection.pick(names)
 
 
-async def open_feed(request: Request) -> FtraceFeed:
+async def open_feed(request: FeedRequest) -> FtraceFeed:
     """Make a private instance, journalled before it is made, and read its trace_pipe.
 
     Raises:
@@ -169,7 +169,7 @@ async def open_feed(request: Request) -> FtraceFeed:
     return FtraceFeed(pipe, decoder, source, private)
 
 
-async def _open_shared(request: Request, root: Path) -> tuple[TracePipe, bool]:
+async def _open_shared(request: FeedRequest, root: Path) -> tuple[TracePipe, bool]:
     if request.kernel:
         raise Unsupported(
             "this kernel cannot give qtctl a trace buffer of its own (no copy_trace_marker), "

@@ -7,9 +7,9 @@ import contextlib
 import time
 
 from qtctl.backends.arrival import located_log
-from qtctl.backends.base import Clocks, Request, Site
+from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.target import LogTarget, Reach, has_inode, redirect, refusal
+from qtctl.backends.log.target import LogReach, LogTarget, has_inode, redirect, refusal
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
 from qtctl.backends.spool.spool import start_keeper
@@ -103,7 +103,7 @@ class LogFeed:
         target = await self._where_now()
         if self._log_unknown and known:
             return [Loss(Backend.LOG, None, time.time_ns())]
-        if target.reach is not Reach.FILE or self._file.behind():
+        if target.reach is not LogReach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
             file = _open_target(guest.pid, target)
@@ -117,12 +117,12 @@ class LogFeed:
         """Return where the log went; checked and reported once."""
         target = await self._site.log_target()
         if target.certain or self._log_unknown:
-            return target if target.certain else LogTarget(Reach.MOVED)
+            return target if target.certain else LogTarget(LogReach.MOVED)
         target = await located_log(self._site)
         if not target.certain:
             self._log_unknown = True
             self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
-            return LogTarget(Reach.MOVED)
+            return LogTarget(LogReach.MOVED)
         return target
 
     async def close(self) -> None:
@@ -134,7 +134,7 @@ def _open_target(pid: int, target: LogTarget) -> GrowingFile:
     return GrowingFile(f"/proc/{pid}/fd/{target.fd}")
 
 
-async def open_feed(request: Request) -> LogFeed:
+async def open_feed(request: FeedRequest) -> LogFeed:
     """Start reading the guest's log from its present end, redirecting it where it can't be read.
 
     A redirection is in the journal, under the owner, before QEMU is asked.
@@ -145,10 +145,10 @@ async def open_feed(request: Request) -> LogFeed:
     site, owner = request.site, request.owner
     guest = site.guest
     target = await located_log(site)
-    if guest is None or target.reach in (Reach.UNKNOWN, Reach.PER_THREAD, Reach.MOVED):
+    if guest is None or target.reach in (LogReach.UNKNOWN, LogReach.PER_THREAD, LogReach.MOVED):
         raise refusal(target)
     decoder = LogDecoder(request.table, pid=guest.pid)
-    if target.reach is Reach.FILE:
+    if target.reach is LogReach.FILE:
         try:
             file = _open_target(guest.pid, target)
         except OSError as error:
@@ -171,7 +171,7 @@ async def open_feed(request: Request) -> LogFeed:
     except (QtctlError, OSError):
         file.close()
         raise
-    if target.undo == "/dev/null" and target.reach in (Reach.SOCKET, Reach.PIPE):
+    if target.undo == "/dev/null" and target.reach in (LogReach.SOCKET, LogReach.PIPE):
         site.notices.append(
             f"{target}, cannot be opened again safely: the log will end in /dev/null"
         )

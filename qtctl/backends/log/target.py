@@ -28,7 +28,7 @@ _VERIFY_TIMEOUT_S = 1.0
 _VERIFY_POLL_S = 0.01
 
 
-class Reach(StrEnum):
+class LogReach(StrEnum):
     """Kind of file that the log goes to."""
 
     FILE = "file"
@@ -52,7 +52,7 @@ class LogTarget:
     the log, or the file was renamed, so that ``path`` is a guess.
     """
 
-    reach: Reach
+    reach: LogReach
     path: str = ""
     fd: int = -1
     undo: str = ""
@@ -77,10 +77,10 @@ class LogTarget:
 
 
 _WORDS = {
-    Reach.NOWHERE: "nowhere (daemonized without -D)",
-    Reach.PER_THREAD: "one file per thread (-d tid)",
-    Reach.UNKNOWN: "unknown (the guest's process cannot be seen from here)",
-    Reach.MOVED: "unknown",
+    LogReach.NOWHERE: "nowhere (daemonized without -D)",
+    LogReach.PER_THREAD: "one file per thread (-d tid)",
+    LogReach.UNKNOWN: "unknown (the guest's process cannot be seen from here)",
+    LogReach.MOVED: "unknown",
 }
 
 
@@ -133,30 +133,30 @@ def find_log(
     the files that qtctl pointed the log at, from the journal. Nothing is sent to the guest.
     """
     if per_thread:
-        return LogTarget(Reach.PER_THREAD)
+        return LogTarget(LogReach.PER_THREAD)
     if guest is None:
-        return LogTarget(Reach.UNKNOWN)
+        return LogTarget(LogReach.UNKNOWN)
     try:
         opened = _open_files(guest.pid)
     except OSError:
-        return LogTarget(Reach.UNKNOWN)
+        return LogTarget(LogReach.UNKNOWN)
     spool = next((e for path in spools for e in opened if _same(path, e)), None)
     if spool is not None:
-        return LogTarget(Reach.FILE, spool.path, spool.fd)
+        return LogTarget(LogReach.FILE, spool.path, spool.fd)
     stderr = next((entry for entry in opened if entry.fd == 2), None)
     if daemonized:  # QEMU makes a daemon's log its stderr
         if stderr is None or (stderr.path == os.devnull and not log_file):
-            return LogTarget(Reach.NOWHERE, undo=os.devnull)
+            return LogTarget(LogReach.NOWHERE, undo=os.devnull)
         return _as_target(stderr)
     named = _named_log(opened, guest, log_file) if log_file else None
     if named is not None:
         return named
     candidates = [_as_target(e) for e in opened if e.may_be_log and not _is_no_log(guest.pid, e)]
-    files = [target for target in candidates if target.reach is Reach.FILE]
+    files = [target for target in candidates if target.reach is LogReach.FILE]
     if not log_file:
         return replace(_standard_error(stderr), others=tuple(files))
     # A file before a device, and what was opened last.
-    *others, guess = sorted(candidates, key=files.__contains__) or [LogTarget(Reach.MOVED)]
+    *others, guess = sorted(candidates, key=files.__contains__) or [LogTarget(LogReach.MOVED)]
     return replace(guess, others=tuple(others), missing=log_file)
 
 
@@ -176,10 +176,10 @@ def _as_target(entry: _Open, name: str = "") -> LogTarget:
     """Return an open file as the target of the log; ``name`` is what it was opened by."""
     name = name or entry.path
     if entry.is_file:
-        return LogTarget(Reach.FILE, entry.path, entry.fd)
+        return LogTarget(LogReach.FILE, entry.path, entry.fd)
     if stat.S_ISFIFO(entry.mode):  # opening it again would hang QEMU, should nobody read it
-        return LogTarget(Reach.PIPE, f"{name}, a FIFO", undo=os.devnull)
-    reach = Reach.NULL if entry.path == os.devnull else Reach.TERMINAL
+        return LogTarget(LogReach.PIPE, f"{name}, a FIFO", undo=os.devnull)
+    reach = LogReach.NULL if entry.path == os.devnull else LogReach.TERMINAL
     return LogTarget(reach, entry.path, undo=name)
 
 
@@ -217,16 +217,16 @@ def _same(path: str, entry: _Open) -> bool:
 
 def _standard_error(stderr: _Open | None) -> LogTarget:
     if stderr is None or not stderr.inherits:  # QEMU opened something else in its place
-        return LogTarget(Reach.NULL, "a closed stderr", undo=os.devnull)
+        return LogTarget(LogReach.NULL, "a closed stderr", undo=os.devnull)
     if stderr.is_file:
-        return LogTarget(Reach.FILE, stderr.path, 2)
+        return LogTarget(LogReach.FILE, stderr.path, 2)
     if stat.S_ISSOCK(stderr.mode):
-        return LogTarget(Reach.SOCKET, "stderr, a socket", undo=os.devnull)
+        return LogTarget(LogReach.SOCKET, "stderr, a socket", undo=os.devnull)
     if stat.S_ISFIFO(stderr.mode):
-        return LogTarget(Reach.PIPE, "stderr, a pipe", undo="/dev/stderr")
+        return LogTarget(LogReach.PIPE, "stderr, a pipe", undo="/dev/stderr")
     if stderr.path == os.devnull:
-        return LogTarget(Reach.NULL, os.devnull, undo=os.devnull)
-    return LogTarget(Reach.TERMINAL, f"stderr, {stderr.path}", undo="/dev/stderr")
+        return LogTarget(LogReach.NULL, os.devnull, undo=os.devnull)
+    return LogTarget(LogReach.TERMINAL, f"stderr, {stderr.path}", undo="/dev/stderr")
 
 
 def _open_files(pid: int) -> list[_Open]:
@@ -332,12 +332,12 @@ def _stderr_opens(pid: int) -> bool:
 
 def refusal(target: LogTarget) -> QtctlError:
     """Return why a log at ``target`` can neither be read nor pointed elsewhere."""
-    if target.reach is Reach.PER_THREAD:
+    if target.reach is LogReach.PER_THREAD:
         return Unsupported(
             "this guest writes one log file per thread (-d tid) and QEMU will not change that",
             hint="follow the files themselves, or start QEMU without -d tid",
         )
-    if target.reach is Reach.MOVED:
+    if target.reach is LogReach.MOVED:
         return Unsupported(
             f"the log of this guest goes to a place that is not known: {target.missing}, which its "
             "command line names, is not open",

@@ -7,12 +7,12 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from qtctl.backends.base import Clocks, Request, Site
+from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.target import has_inode
 from qtctl.backends.simple.decoder import SimpleDecoder, check_header
 from qtctl.backends.simple.target import (
-    Reach,
     TraceFile,
+    TraceReach,
     find_file,
     flush,
     read_status,
@@ -163,9 +163,9 @@ class SimpleFeed:
         found = find_file(guest, await read_status(self._site.monitor))
         if self._file.behind():
             return []
-        if found.reach is Reach.OFF:
+        if found.reach is TraceReach.OFF:
             self._report("somebody switched the trace file off: nothing comes until it is on again")
-        elif found.reach is Reach.FILE:
+        elif found.reach is TraceReach.FILE:
             with contextlib.suppress(OSError):
                 file = GrowingRecords(f"/proc/{guest.pid}/fd/{found.fd}", offset=0)
                 self._file.close()
@@ -229,7 +229,7 @@ class _Flusher:
                 await task
 
 
-async def open_feed(request: Request) -> SimpleFeed:
+async def open_feed(request: FeedRequest) -> SimpleFeed:
     """Start reading the guest's trace file from its present end, or a spool if there is none.
 
     A redirection is in the journal, under the owner, before QEMU is asked.
@@ -246,15 +246,15 @@ async def open_feed(request: Request) -> SimpleFeed:
         )
     found = find_file(guest, await read_status(site.monitor))
     decoder = SimpleDecoder(request.table, clock=Clock.REALTIME, pid=guest.pid)
-    if found.reach is Reach.FILE:
+    if found.reach is TraceReach.FILE:
         return await _follow(request, guest, found, decoder)
-    if found.reach not in (Reach.OFF, Reach.NULL):
+    if found.reach not in (TraceReach.OFF, TraceReach.NULL):
         raise refusal(found)
     return await _redirected(request, guest, found, decoder)
 
 
 async def _follow(
-    request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
+    request: FeedRequest, guest: Guest, found: TraceFile, decoder: SimpleDecoder
 ) -> SimpleFeed:
     """Read the file in use from its end; its begin holds the names of the events."""
     site = request.site
@@ -284,17 +284,17 @@ async def _follow(
 
 
 async def _redirected(
-    request: Request, guest: Guest, found: TraceFile, decoder: SimpleDecoder
+    request: FeedRequest, guest: Guest, found: TraceFile, decoder: SimpleDecoder
 ) -> SimpleFeed:
     site = request.site
 
     def facts(planned: Spool) -> dict[str, str]:
-        on = "yes" if found.reach is Reach.NULL else "no"
+        on = "yes" if found.reach is TraceReach.NULL else "no"
         return {"undo": found.name, "on": on, "seen": planned.seen}
 
     spool = await leased_spool(site, guest, request.owner, KIND, facts)
     file = GrowingRecords(spool.path, offset=0, spool=True)
-    was = "was off" if found.reach is Reach.OFF else f"was {found.name}"
+    was = "was off" if found.reach is TraceReach.OFF else f"was {found.name}"
     feed = SimpleFeed(site, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
         await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=HEAD_BYTES)

@@ -31,7 +31,7 @@ class Status:
     on: bool
 
 
-class Reach(StrEnum):
+class TraceReach(StrEnum):
     """Kind of file that the trace file is."""
 
     OFF = "off"
@@ -45,7 +45,7 @@ class Reach(StrEnum):
 class TraceFile:
     """Where the trace goes. ``fd`` is the guest's descriptor of a file, else -1."""
 
-    reach: Reach
+    reach: TraceReach
     name: str
     fd: int = -1
 
@@ -69,12 +69,12 @@ async def read_status(monitor: Hmp) -> Status:
 def find_file(guest: Guest, status: Status) -> TraceFile:
     """Find the trace file among the guest's open files. Sends nothing to the guest."""
     if not status.on:
-        return TraceFile(Reach.OFF, status.name)
+        return TraceFile(TraceReach.OFF, status.name)
     try:
         entries = sorted(Path(f"/proc/{guest.pid}/fd").iterdir(), key=lambda entry: int(entry.name))
     except OSError:
-        return TraceFile(Reach.DENIED, status.name)
-    reach = Reach.OTHER
+        return TraceFile(TraceReach.DENIED, status.name)
+    reach = TraceReach.OTHER
     for entry in entries:
         with contextlib.suppress(OSError, ValueError):
             mode = entry.stat().st_mode
@@ -83,11 +83,11 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
             if stat.S_ISREG(mode):
                 try:
                     if _head(entry)[8:16] == SIMPLE_MAGIC:
-                        return TraceFile(Reach.FILE, status.name, int(entry.name))
+                        return TraceFile(TraceReach.FILE, status.name, int(entry.name))
                 except PermissionError:
-                    reach = Reach.DENIED
+                    reach = TraceReach.DENIED
     if os.path.normpath(status.name) == os.devnull:
-        return TraceFile(Reach.NULL, status.name)
+        return TraceFile(TraceReach.NULL, status.name)
     return TraceFile(reach, status.name)
 
 
@@ -103,7 +103,7 @@ def _head(path: Path) -> bytes:
 
 def refusal(found: TraceFile) -> QtctlError:
     """Return why a trace file that is on can neither be read nor pointed elsewhere."""
-    if found.reach is Reach.DENIED:
+    if found.reach is TraceReach.DENIED:
         return Unsupported(
             f"the trace file {found.name} may not be read",
             hint="run qtctl as the user that owns it",
@@ -132,7 +132,7 @@ async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -
     Raises:
         Unsupported: QEMU would not open it; the trace file is as it was.
     """
-    was_on = found.reach is Reach.NULL
+    was_on = found.reach is TraceReach.NULL
     try:
         if was_on:
             await _send(monitor, "trace-file off", Status(found.name, False))

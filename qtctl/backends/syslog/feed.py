@@ -8,12 +8,12 @@ import os
 import time
 from pathlib import Path
 
-from qtctl.backends.base import Clocks, Request, Site
+from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import Daemon
 from qtctl.backends.syslog.decoder import SyslogDecoder
-from qtctl.backends.syslog.journal import Journal
+from qtctl.backends.syslog.journal import JournalReader
 from qtctl.errors import Unsupported
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
@@ -167,7 +167,7 @@ class _FileSource:
 class _JournalSource:
     """The journal; polled, since journald is slow to notify."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: JournalReader) -> None:
         self.taken = 0
         self._journal = journal
 
@@ -206,12 +206,12 @@ _Source = _FileSource | _JournalSource
 def _open_source(daemon: Daemon, pid: int) -> _Source:
     if not daemon.journald:
         return _FileSource(syslog.find_file(daemon), daemon)
-    journal = Journal(pid, daemon.namespace)
+    journal = JournalReader(pid, daemon.namespace)
     journal.await_mark(syslog.send_mark, syslog.FOUND_TIMEOUT_S)
     return _JournalSource(journal)
 
 
-async def open_feed(request: Request) -> SyslogFeed:
+async def open_feed(request: FeedRequest) -> SyslogFeed:
     """Find the daemon that serves /dev/log and follow the guest's messages. Changes nothing.
 
     Raises:

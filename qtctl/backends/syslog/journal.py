@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from qtctl.errors import Unsupported
 
-__all__ = ["Journal"]
+__all__ = ["JournalReader"]
 
 DROPPED_ID = "a596d6fe7bfa4994828e72309e95d61e"
 """SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald's report of suppressed messages."""
@@ -62,7 +62,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-class Journal:
+class JournalReader:
     """Messages of process ``pid`` and of this one, and journald's reports of suppressed ones.
 
     Starts with messages of the last moment; :meth:`await_mark` skips them. Not to be used by

@@ -42,7 +42,7 @@ def _unescaped(column: StringColumn) -> StringColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _FieldPlan:
     """The arguments an event prints, as the kernel reads them."""
 
     table: NDArray[np.int64]
@@ -52,7 +52,7 @@ class _Plan:
     columns: tuple[tuple[Argument, int], ...]
 
 
-def _plan(arguments: list[Argument]) -> _Plan:
+def _plan(arguments: list[Argument]) -> _FieldPlan:
     table = np.zeros((len(arguments) + 1, len(lttng.FIELDS)), np.int64)
     names, numbers, texts = b"", 0, 0
     columns = []
@@ -64,7 +64,7 @@ def _plan(arguments: list[Argument]) -> _Plan:
         columns.append((argument, place))
         names += name
         texts, numbers = texts + is_text, numbers + (not is_text)
-    return _Plan(table, names + b" ", numbers, texts, tuple(columns))
+    return _FieldPlan(table, names + b" ", numbers, texts, tuple(columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class FieldReader:
 
     events: EventTable
     binary: ClassVar[bool] = False
-    _plans: dict[int, _Plan] = field(default_factory=dict, repr=False)
+    _plans: dict[int, _FieldPlan] = field(default_factory=dict, repr=False)
 
     def stored(self) -> dict[str, str]:
         """Return what :func:`reader` needs."""
@@ -124,7 +124,7 @@ class FieldReader:
 
     def _plan_of(
         self, event: int, data: bytes, begin: Int64Array, stop: Int64Array
-    ) -> _Plan | None:
+    ) -> _FieldPlan | None:
         if event in self._plans:
             return self._plans[event]
         declaration = self.events.declaration(event)

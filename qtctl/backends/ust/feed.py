@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, FeedRequest
 from qtctl.backends.child_pipe import ChildPipe
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.decoder import LttngDecoder
@@ -137,7 +137,7 @@ def _end_reader(reader: subprocess.Popen[bytes]) -> None:
         reader.wait()
 
 
-async def open_feed(request: Request) -> UstFeed:
+async def open_feed(request: FeedRequest) -> UstFeed:
     """Record the picked events in a new live session, from now on.
 
     The session is in the journal, under the owner, before it is made.

@@ -78,7 +78,7 @@ stream {{
 
 
 @dataclass(slots=True)
-class _Stream:
+class _PacketStream:
     """A stream of packets whose times never go back; readers require that."""
 
     last_ns: int = 0
@@ -127,7 +127,7 @@ def _put(out: _Bytes, at: Int64Array, values: NDArray[Any]) -> Int64Array:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _EventRows:
     """Rows of one event type, and a column for each of its fields."""
 
     rows: Int64Array
@@ -140,7 +140,7 @@ class CtfTrace:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, _Fields], int] = {}
-        self._streams: list[_Stream] = []
+        self._streams: list[_PacketStream] = []
         self._clock: Clock | None = None
 
     def encode(self, batch: Batch) -> Packet | None:
@@ -204,7 +204,7 @@ class CtfTrace:
         number = next((n for n, one in enumerate(self._streams) if one.last_ns <= first_ns), None)
         if number is None:
             number = len(self._streams)
-            self._streams.append(_Stream())
+            self._streams.append(_PacketStream())
         stream = self._streams[number]
         stream.last_ns, stream.lost = last_ns, stream.lost + lost
         name = _terminated(backend)
@@ -217,12 +217,12 @@ class CtfTrace:
     def _kind(self, name: str, fields: _Fields) -> int:
         return self._kinds.setdefault((name, fields), len(self._kinds))
 
-    def _parts(self, batch: Batch) -> Iterator[_Part]:
+    def _parts(self, batch: Batch) -> Iterator[_EventRows]:
         """Yield the rows of each event type, those with raw text apart."""
         for event, rows in batch.groups().items():
             if event < 0:
                 kind = self._kind("qtctl_line", (("line", "text"),))
-                yield _Part(rows, kind, [_Texts(batch.texts(rows))])
+                yield _EventRows(rows, kind, [_Texts(batch.texts(rows))])
                 continue
             name = batch.names[event]
             columns = batch.arguments(event)
@@ -233,10 +233,10 @@ class CtfTrace:
                 found = columns.values.items()
                 fields = tuple((key, _type(column, key in in_hex)) for key, column in found)
                 values = [_select(column, good) for column in columns.values.values()]
-                yield _Part(rows[good], self._kind(name, fields), values)
+                yield _EventRows(rows[good], self._kind(name, fields), values)
             if not good.all():
                 kind = self._kind(name, (("raw", "text"),))
-                yield _Part(rows[~good], kind, [_Texts(batch.raws(rows[~good]))])
+                yield _EventRows(rows[~good], kind, [_Texts(batch.raws(rows[~good]))])
 
 
 def _type(column: Column, in_hex: bool) -> str:

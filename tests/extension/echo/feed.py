@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from qtctl.backends.base import Clocks, Request
+from qtctl.backends.base import Clocks, FeedRequest
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.spool.growing import GrowingFile
 from qtctl.errors import Unsupported
@@ -62,7 +62,7 @@ class EchoFeed:
         self._file.close()
 
 
-async def open_feed(request: Request) -> EchoFeed:
+async def open_feed(request: FeedRequest) -> EchoFeed:
     """Open the file.
 
     Raises:
