@@ -1,6 +1,6 @@
 """Event patterns as QEMU matches them, rules of them, and names that are similar.
 
-QEMU takes a name for a pattern only if it contains ``*`` (``trace/control.c``), and then matches
+QEMU treats a name as a pattern only if it contains ``*`` (``trace/control.c``), and then matches
 with glib's ``g_pattern_match``: ``*`` any run, ``?`` one character, all else literal, case matters.
 Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
 """
@@ -14,7 +14,7 @@ from os.path import commonprefix
 from typing import TypeAlias
 
 Rule: TypeAlias = tuple[bool, str]
-"""Include (true) or leave out what a pattern matches; ``@NAME`` matches what that set selects."""
+"""(include, pattern): ``@NAME`` as a pattern matches the events that this set selects."""
 
 
 def set_name(text: str) -> str | None:
@@ -23,12 +23,12 @@ def set_name(text: str) -> str | None:
 
 
 def is_pattern(text: str) -> bool:
-    """Return whether QEMU would take ``text`` for a pattern rather than one event's name."""
+    """Return whether QEMU treats ``text`` as a pattern rather than as one event's name."""
     return "*" in text
 
 
 def matcher(text: str) -> Callable[[str], bool]:
-    """Return a test for names that agrees with QEMU's own."""
+    """Return a function that matches names against a name or pattern as QEMU does."""
     if not is_pattern(text):
         return text.__eq__
     found = _compiled(text).fullmatch
@@ -47,7 +47,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def words_of(rules: Iterable[Rule]) -> list[str]:
-    """Return rules as an events file spells them: ``-`` in front leaves out."""
+    """Return rules in the syntax of an events file: a leading ``-`` excludes."""
     return [pattern if include else f"-{pattern}" for include, pattern in rules]
 
 
@@ -57,7 +57,7 @@ def sets_in(rules: Iterable[Rule]) -> set[str]:
 
 
 def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:
-    """Return up to ``count`` names that look like ``text``: those that contain it, else similar."""
+    """Return up to ``count`` names that contain ``text``, or else similar ones."""
     core = text.strip("*?")
     containing = [name for name in names if core and core.lower() in name.lower()]
     if containing:
@@ -70,10 +70,10 @@ def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:
 def cover(targets: Iterable[str], harmless: Iterable[str], names: Iterable[str]) -> list[str]:
     """Return few patterns that match every target and, of ``names``, only targets and harmless.
 
-    Switching 5,000 events one by one takes seconds, and switching ``*`` off to put a few back on
-    would cut a hole into what somebody else is watching. So: plain names, and ``PREFIX*`` where
-    everything under that prefix may be switched. ``harmless`` are events that are already as
-    wanted or that QEMU ignores.
+    Switching 5,000 events one by one takes seconds, and disabling ``*`` to enable a few again would
+    interrupt another user's stream. So the result has plain names, and ``PREFIX*`` where every
+    event with that prefix may be switched. ``harmless`` are events that already have the wanted
+    state, or that are unavailable.
     """
     wanted = set(targets)
     allowed = wanted | set(harmless)

@@ -12,10 +12,10 @@ from qtctl.events.sets import check_chain, read_set
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Patterns in order, each taking in or leaving out; the last that matches a name decides.
+    """Rules in order, each including or excluding events; the last that matches a name decides.
 
-    ``sets`` holds what each named set in ``rules`` selects; those that are not given are read when
-    the selection is made.
+    ``sets`` holds the selection of each named set in ``rules``; those that are not given are read
+    when the selection is made.
 
     Raises:
         UsageError: there is no such set, or it cannot be read.
@@ -31,7 +31,7 @@ class Selection:
 
     @classmethod
     def of(cls, *patterns: str) -> Selection:
-        """Select what any of ``patterns`` matches."""
+        """Select the events that any of ``patterns`` matches."""
         return cls(tuple((True, pattern) for pattern in patterns))
 
     def __bool__(self) -> bool:
@@ -39,24 +39,24 @@ class Selection:
 
     @property
     def included(self) -> tuple[str, ...]:
-        """The patterns that take names in."""
+        """The patterns of the rules that include."""
         return tuple(pattern for include, pattern in self.rules if include)
 
     @property
     def plain(self) -> bool:
-        """Whether only plain names are taken in and none left out."""
+        """Whether all rules include plain names."""
         return not self.sets and all(inc and not is_pattern(pattern) for inc, pattern in self.rules)
 
     def pick(self, names: Iterable[str]) -> list[str]:
-        """Return the names selected, in the order given."""
+        """Return the selected names, in the order given."""
         return list(filter(self._test(), names))
 
     def unmatched(self, names: Sequence[str]) -> list[str]:
-        """Return the patterns that take in nothing among ``names``."""
+        """Return the including patterns that match none of ``names``."""
         return [p for p in self.included if not any(map(self._matcher(p), names))]
 
     def words(self) -> list[str]:
-        """Return the rules as an events file spells them: ``-`` in front leaves out."""
+        """Return the rules in the syntax of an events file: a leading ``-`` excludes."""
         return words_of(self.rules)
 
     def _test(self) -> Callable[[str], bool]:
@@ -69,7 +69,7 @@ class Selection:
 
 
 def members(name: str, above: Sequence[str] = ()) -> Selection:
-    """Return what a set selects, with the sets that it names itself; ``above`` are those around it.
+    """Return the selection of a set and of the sets nested in it; ``above`` are those around it.
 
     Raises:
         UsageError: one of the sets is missing or cannot be read, or a set contains itself.
@@ -80,11 +80,11 @@ def members(name: str, above: Sequence[str] = ()) -> Selection:
 
 
 def flat(selection: Selection) -> list[Rule]:
-    """Return rules without sets that select the same, as QEMU itself can read them.
+    """Return equivalent rules without sets, for QEMU's own events files.
 
     Raises:
-        UsageError: a set that leaves something out stands where QEMU, which reads an events file
-            from top to bottom, would leave that out of what stands before it as well.
+        UsageError: a set that excludes events follows a rule that includes some. QEMU reads an
+            events file from top to bottom, so it would exclude them from that rule as well.
     """
     rules: list[Rule] = []
     for include, pattern in selection.rules:

@@ -1,8 +1,8 @@
 """Named event sets: ``@virtio-blk`` stands for the patterns of an events file of that name.
 
-A set is an events file as QEMU reads it (``events/files.py``). Shipped ones lie in ``sets/`` beside
-this module and were checked on the declarations of QEMU 7.2, 10.2 and 11.1; the user's own lie in
-``$XDG_CONFIG_HOME/qtctl/sets`` and win. QEMU's own names never start with ``@``.
+A set is an events file in QEMU's format (``events/files.py``). Shipped ones are in ``sets/`` beside
+this module, checked against the declarations of QEMU 7.2, 10.2 and 11.1; the user's own are in
+``$XDG_CONFIG_HOME/qtctl/sets`` and take precedence. QEMU's own names never start with ``@``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[\w-][\w.-]*")
 
 @dataclass(frozen=True, slots=True)
 class EventSet:
-    """A set that was found: its rules as written, and what its first comment says of it."""
+    """A set as its file has it; ``about`` is the comment in its first line, ``own`` the user's."""
 
     name: str
     path: Path
@@ -41,10 +41,10 @@ def own_folder() -> Path:
 
 
 def own_path(name: str) -> Path:
-    """Return where the user's own set of a name lies.
+    """Return the path of the user's own set of a name, which need not exist.
 
     Raises:
-        UsageError: no set can have that name.
+        UsageError: the name is not valid for a set.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -61,7 +61,7 @@ def names() -> list[str]:
 
 
 def read_set(name: str) -> EventSet:
-    """Read a set's file, the user's own before a shipped one.
+    """Read a set, the user's own in preference to a shipped one.
 
     Raises:
         UsageError: there is no such set, or its file is not an events file.
@@ -80,8 +80,8 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     """Write the user's own set; return its file.
 
     Raises:
-        UsageError: no set can have that name, the set would contain itself, there is one already
-            and ``replace`` is false, or it cannot be written.
+        UsageError: the name is not valid for a set, the set would contain itself, it exists and
+            ``replace`` is false, or it cannot be written.
     """
     path = own_path(name)
     rules = list(rules)
@@ -101,16 +101,16 @@ def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
 def _refuse_itself(name: str, rules: Iterable[Rule], above: Sequence[str] = ()) -> None:
     for inner in sets_in(rules):
         if inner == name:
-            raise UsageError(f"@{name} would contain itself", hint="another name")
+            raise UsageError(f"@{name} would contain itself", hint="save it under another name")
         check_chain(inner, above)
         _refuse_itself(name, read_set(inner).rules, (*above, inner))
 
 
 def check_chain(name: str, above: Sequence[str]) -> None:
-    """Check that a set is none of the sets around it.
+    """Check that a set does not contain itself; ``above`` are the sets around it.
 
     Raises:
-        UsageError: it is.
+        UsageError: it does.
     """
     if name in above:
         chain = " contains ".join(f"@{one}" for one in (*above[above.index(name) :], name))
@@ -118,7 +118,7 @@ def check_chain(name: str, above: Sequence[str]) -> None:
 
 
 def _about(path: Path) -> str:
-    """Return the first line of a file where that is a comment."""
+    """Return the comment in the first line of a file, else an empty string."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             first = file.readline().removeprefix("\ufeff").strip()

@@ -1,4 +1,4 @@
-"""Event sets: those shipped fit real QEMUs; any are found, nested, flattened and saved rightly."""
+"""Event sets: the shipped ones match real QEMUs; sets are found, nested, flattened and saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.samples import VERSIONS, declarations
 
 SHIPPED = sorted(path.stem for path in (Path(sets.__file__).parent / "sets").glob("*.events"))
 
-#: What a guest can do a hundred thousand times a second without meaning anything special by it.
+#: Events that a guest can cause a hundred thousand times a second in normal operation.
 FLOODS = re.compile(
     r"memory_region_(ops|subpage|ram_device)_|subpage_|kvm_(run_exit|vcpu_ioctl|vm_ioctl|ioctl)$"
     r"|kvm_(cpu_exec|interrupt_exit_request)|exec_tb|cpu_exec_|vfio_region_(read|write)$"
@@ -47,7 +47,7 @@ def events(version: str) -> list[str]:
     return [name for name, declaration in by_name.items() if not declaration.disabled]
 
 
-def test_what_people_debug_is_there() -> None:
+def test_sets_for_common_subsystems_are_shipped() -> None:
     expected = "virtio-blk virtio-net virtio-scsi virtio nvme migration qmp block scsi ide ahci usb"
     expected += " pci memory kvm timers vfio vnc net"
     assert set(expected.split()) <= set(SHIPPED)
@@ -55,7 +55,7 @@ def test_what_people_debug_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_set_fits_real_qemus(name: str) -> None:
+def test_a_shipped_set_matches_events_of_real_qemus(name: str) -> None:
     found = sets.read_set(name)
     assert 20 < len(found.about) <= 100
     assert not found.own
@@ -74,7 +74,7 @@ def test_a_shipped_set_fits_real_qemus(name: str) -> None:
         assert any(map(matcher(pattern), known)), pattern
 
 
-def test_the_user_s_own_wins(own: Path) -> None:
+def test_the_users_own_set_takes_precedence(own: Path) -> None:
     (own / "nvme.events").write_text("pci_nvme_err_*\n")
     (own / "mine.events").write_text("\ufeff# Mine. \r\nmy_*\r\n")
     assert Selection.of("@nvme").pick(["pci_nvme_read", "pci_nvme_err_aio"]) == ["pci_nvme_err_aio"]
@@ -83,7 +83,7 @@ def test_the_user_s_own_wins(own: Path) -> None:
     assert "mine" in sets.names()
 
 
-def test_a_set_is_one_thing_in_a_selection(own: Path) -> None:
+def test_a_set_is_one_rule_of_a_selection(own: Path) -> None:
     (own / "a.events").write_text("a*\n-ab*\n")
     (own / "b.events").write_text("@a\nb*\n-@none\n")
     (own / "none.events").write_text("# nothing yet\n")
@@ -99,7 +99,7 @@ def test_a_set_is_one_thing_in_a_selection(own: Path) -> None:
     assert Selection(((True, "@a"), (False, "@b"))).words() == ["@a", "-@b"]
 
 
-def test_an_unknown_set_names_near_ones() -> None:
+def test_an_unknown_set_suggests_similar_ones() -> None:
     for wrong in ("@virtio-blc", "@VIRTIO-BLK"):
         with pytest.raises(UsageError) as caught:
             Selection.of(wrong)
@@ -137,7 +137,7 @@ def test_a_bad_file_is_named_with_its_line(own: Path) -> None:
         Selection.of("@bad")
 
 
-def test_saving_never_replaces_unasked(own: Path) -> None:
+def test_saving_replaces_only_with_replace(own: Path) -> None:
     path = sets.save("mine", [(True, "@nvme"), (False, "pci_nvme_io*")])
     assert path == own / "mine.events"
     assert path.read_text() == "@nvme\n-pci_nvme_io*\n"
@@ -167,7 +167,7 @@ def as_qemu_reads(rules: list[Rule]) -> list[str]:
 
 
 @given(RULES, RULES, RULES, st.booleans())
-def test_a_flat_set_selects_the_same(
+def test_flat_rules_select_the_same(
     before: list[Rule], inner: list[Rule], after: list[Rule], include: bool
 ) -> None:
     rules = (*before, (include, "@inner"), *after)
