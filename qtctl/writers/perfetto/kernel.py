@@ -37,7 +37,7 @@ def _copy(
     out: cython.p_uchar,
     at: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
-    """Copy source[start:start+size] in front of ``at``; return its begin."""
+    """Copy source[start:start+size] in front of ``at``; return its start."""
     octets.copy(source, start, size, out, at - size)
     return at - size
 
@@ -49,7 +49,7 @@ def _copy(
 def _field(
     tag: cython.uchar, value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """Write a tag and a varint in front of ``at``; return their begin."""
+    """Write a tag and a varint in front of ``at``; return their start."""
     at = _varint(value, out, at) - 1
     out[at] = tag
     return at
