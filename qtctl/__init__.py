@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from qtctl.records.columns import Record
     from qtctl.records.counts import Counts
     from qtctl.records.items import Loss
-    from qtctl.session.session import Session, attach
+    from qtctl.session.attach import attach
+    from qtctl.session.session import Session
     from qtctl.session.stream import Stream
 
 _LAZY = {
@@ -65,7 +66,7 @@ _LAZY = {
     "Session": "qtctl.session.session",
     "Stream": "qtctl.session.stream",
     "SwitchReport": "qtctl.events.states",
-    "attach": "qtctl.session.session",
+    "attach": "qtctl.session.attach",
     "running_guests": "qtctl.monitor.guests",
 }
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from qtctl.commands.result import Result
 from qtctl.errors import QtctlError
 from qtctl.leases.journal import Owner
-from qtctl.session.session import Session, attach
+from qtctl.session.attach import attach
+from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from qtctl.commands.result import Result
 from qtctl.commands.status import leases, lender_line
 from qtctl.errors import QtctlError
 from qtctl.model import EventState
-from qtctl.session.session import Session, state_folder
+from qtctl.session.journals import state_folder
+from qtctl.session.session import Session
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import panel
 from qtctl.version import VERSION

@@ -13,7 +13,8 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.model import Address, Guest
-from qtctl.session.session import Session, resolve
+from qtctl.session.attach import resolve
+from qtctl.session.session import Session
 from qtctl.text.style import escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"

@@ -1,52 +1,38 @@
-"""Attaching to a guest: which one, through which monitor, and the session that owns it all."""
+"""A session on one guest: its monitor, facts, leases and streams."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.backends.table import Undoing
-from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
+from qtctl.errors import ConnectionFailed, QtctlError
 from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
-from qtctl.leases.journal import Journal, Owner, guest_key, guest_of_key
-from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner, owner_alive
-from qtctl.model import Address, Budget, EventState, Guest
-from qtctl.monitor.address import parse_target
-from qtctl.monitor.client import Monitor, connect
-from qtctl.monitor.guests import (
-    described,
-    find_guest,
-    listening_process,
-    lost_addresses,
-    the_only_guest,
-)
-from qtctl.monitor.holders import holders
-from qtctl.monitor.networks import is_elsewhere, network_of
+from qtctl.leases.journal import Journal, Owner
+from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner
+from qtctl.model import Budget, EventState, Guest
+from qtctl.monitor.client import Monitor
 from qtctl.monitor.processes import same_process
-from qtctl.monitor.rendezvous import is_lent
 from qtctl.session.event_cache import remember
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.follow import Follow
+from qtctl.session.journals import identify
 
 if TYPE_CHECKING:
     from qtctl.backends.log.target import LogTarget
     from qtctl.session.stream import Stream
 
-TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
 _ENDING_S = 0.5
 _ENDING_POLL_S = 0.02
 _RETURN_POLL_S = 0.25
 
 
 class Session:
-    """An attached guest. Make it with :func:`attach`, which restores what was leased at its end.
+    """An attached guest; :func:`qtctl.attach` makes it, and restores what it leased at the end.
 
     ``streams`` are the entered ones; ``on_streams`` is called when a stream is entered or left.
     """
@@ -207,7 +193,7 @@ class Session:
             await asyncio.sleep(_RETURN_POLL_S)
         if self.guest_ended():
             forget(self.leasing.journal, Undoing())
-        self.guest, journal = _identify(self.monitor, None)
+        self.guest, journal = identify(self.monitor, None)
         self.monitor.guest = self.guest
         self.facts = self.facts.about(self.guest)
         self.leasing = Leasing(self.monitor, self.guest, journal, Undoing())
@@ -258,165 +244,3 @@ class Session:
         if not selection.plain:
             remember(states, self.facts.declarations_path)
         return states
-
-
-@contextlib.asynccontextmanager
-async def attach(
-    target: str | None = None,
-    *,
-    events_all: Path | None = None,
-    lend: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-    told: Callable[[str], None] = lambda text: None,
-) -> AsyncIterator[Session]:
-    """Attach to a guest: find it, connect, and restore what a killed run left switched.
-
-    ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
-    else the only guest running. ``say`` is called with a line for each thing restored. The monitor
-    is borrowed where another qtctl lends it; with ``lend`` this process lends it to others, and
-    ``told`` is called with a line for each client that comes and goes.
-
-    Raises:
-        UsageError: the target cannot be right, or several guests are running and none is named.
-        ConnectionFailed: no guest or no monitor, or another guest than the one that ``target``
-            names answers at its address; MonitorBusy where another client holds it.
-    """
-    address, guest = resolve(target)
-    monitor = await _connect(address, guest, lend, told)
-    guest, journal = _identify(monitor, guest)
-    monitor.guest = guest
-    session = Session(monitor, guest, Facts(guest, events_all), journal)
-    try:
-        _prune(state_folder())
-        for notice in await session.leasing.recover():
-            say(notice)
-        with session.mending(say):
-            yield session
-    finally:
-        await session.monitor.close()
-
-
-def resolve(target: str | None) -> tuple[Address, Guest | None]:
-    """Return the address of a TARGET, and the guest if the TARGET was resolved to one.
-
-    Raises:
-        UsageError: the target cannot be right, or several guests are running.
-        ConnectionFailed: no such guest, or it has no QMP monitor.
-    """
-    chosen = _from_environment() if target is None else target
-    parsed = None if chosen is None else parse_target(chosen)
-    if isinstance(parsed, Address):
-        return parsed, None
-    guest = the_only_guest() if parsed is None else find_guest(parsed)
-    if guest is None:
-        raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
-    if not guest.addresses:
-        raise _no_monitor(guest)
-    if len(guest.addresses) == 1:
-        return guest.addresses[0], guest
-    addresses = sorted(guest.addresses, key=lambda address: is_elsewhere(address, guest))
-    lent = [address for address in addresses if is_lent(address, guest)]
-    free = [address for address in addresses if not holders(address, guest)]
-    return (lent or free or addresses)[0], guest
-
-
-def _no_monitor(guest: Guest) -> ConnectionFailed:
-    """Return the error for a guest that has no address to connect to."""
-    lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
-    return ConnectionFailed(
-        "; ".join(
-            [f"{described(guest.pid)} has no QMP monitor that can be connected to", *lost],
-        ),
-        hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
-        + (", and a PATH that no other guest has" if lost else ""),
-    )
-
-
-def _from_environment() -> str | None:
-    """Return the target in the environment, or None where there is none.
-
-    Raises:
-        UsageError: the variable is set and empty, as by a script whose own variable is unset.
-    """
-    for name in TARGET_VARIABLES:
-        value = os.environ.get(name)
-        if value is not None and not value.strip():
-            raise UsageError(f"${name} is set, but empty", hint=f"unset {name}, or -t TARGET")
-        if value is not None:
-            return value
-    return None
-
-
-async def _connect(
-    address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
-) -> Monitor:
-    try:
-        return await connect(address, guest, lend=lend, log=told)
-    except MonitorBusy as busy:
-        if busy.hint:
-            raise  # a lender that does not answer
-        raise _busy(address, guest or find_guest(address), busy) from busy
-
-
-def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
-    """Return the error for a monitor that does not answer: held, by whom; stopped; or hung."""
-    if guest is not None and _is_stopped(guest.pid):
-        return ConnectionFailed(
-            f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
-            hint=f"kill -CONT {guest.pid}",
-        )
-    # Our own end, just closed, may still look like a connection without a process.
-    held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
-    if held:
-        return MonitorBusy(
-            f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
-            hint="end that client and start qtctl share, whose socket serves it too; "
-            "or give QEMU a second -qmp socket",
-        )
-    return MonitorBusy(
-        f"{busy.message}: another client may hold it, or QEMU hangs",
-        hint="end the other client, or give QEMU a second -qmp socket",
-    )
-
-
-def _is_stopped(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
-    return False
-
-
-def _identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journal]:
-    """Return the guest behind a monitor and its journal."""
-    if guest is None:
-        guest = listening_process(monitor.address, monitor.guest_pid)
-    if guest is None:
-        key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address)) + _network_suffix()
-    else:
-        key = guest_key(guest.pid, guest.started)
-    return guest, Journal(state_folder() / key, owner_alive)
-
-
-def _network_suffix() -> str:
-    """Return the suffix of a journal's name for a network namespace other than the machine's.
-
-    The same address leads to another guest in each.
-    """
-    ours, machines = network_of(), network_of(1)
-    return f"-net{ours}" if None not in (ours, machines) and ours != machines else ""
-
-
-def state_folder() -> Path:
-    """Return the folder of leases, with one folder per guest."""
-    import platformdirs
-
-    return platformdirs.user_state_path("qtctl") / "leases"
-
-
-def _prune(folder: Path) -> None:
-    """Delete the journals of guests that have ended: there is nothing left to restore."""
-    with contextlib.suppress(OSError):
-        for entry in folder.iterdir():
-            guest = guest_of_key(entry.name)
-            if guest is not None and not same_process(*guest):
-                forget(Journal(entry, owner_alive), Undoing())

@@ -1,0 +1,148 @@
+"""Attaching to a guest: which one a TARGET means, and through which monitor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
+from qtctl.model import Address, Guest
+from qtctl.monitor.address import parse_target
+from qtctl.monitor.client import Monitor, connect
+from qtctl.monitor.guests import described, find_guest, lost_addresses, the_only_guest
+from qtctl.monitor.holders import holders
+from qtctl.monitor.networks import is_elsewhere
+from qtctl.monitor.rendezvous import is_lent
+from qtctl.session.facts import Facts
+from qtctl.session.journals import identify, prune, state_folder
+from qtctl.session.session import Session
+
+TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
+
+
+@contextlib.asynccontextmanager
+async def attach(
+    target: str | None = None,
+    *,
+    events_all: Path | None = None,
+    lend: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    told: Callable[[str], None] = lambda text: None,
+) -> AsyncIterator[Session]:
+    """Attach to a guest: find it, connect, and restore what a killed run left switched.
+
+    ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
+    else the only guest running. ``say`` is called with a line for each thing restored. The monitor
+    is borrowed where another qtctl lends it; with ``lend`` this process lends it to others, and
+    ``told`` is called with a line for each client that comes and goes.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running and none is named.
+        ConnectionFailed: no guest or no monitor, or another guest than the one that ``target``
+            names answers at its address; MonitorBusy where another client holds it.
+    """
+    address, guest = resolve(target)
+    monitor = await _connect(address, guest, lend, told)
+    guest, journal = identify(monitor, guest)
+    monitor.guest = guest
+    session = Session(monitor, guest, Facts(guest, events_all), journal)
+    try:
+        prune(state_folder())
+        for notice in await session.leasing.recover():
+            say(notice)
+        with session.mending(say):
+            yield session
+    finally:
+        await session.monitor.close()
+
+
+def resolve(target: str | None) -> tuple[Address, Guest | None]:
+    """Return the address of a TARGET, and the guest if the TARGET was resolved to one.
+
+    Raises:
+        UsageError: the target cannot be right, or several guests are running.
+        ConnectionFailed: no such guest, or it has no QMP monitor.
+    """
+    chosen = _from_environment() if target is None else target
+    parsed = None if chosen is None else parse_target(chosen)
+    if isinstance(parsed, Address):
+        return parsed, None
+    guest = the_only_guest() if parsed is None else find_guest(parsed)
+    if guest is None:
+        raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
+    if not guest.addresses:
+        raise _no_monitor(guest)
+    if len(guest.addresses) == 1:
+        return guest.addresses[0], guest
+    addresses = sorted(guest.addresses, key=lambda address: is_elsewhere(address, guest))
+    lent = [address for address in addresses if is_lent(address, guest)]
+    free = [address for address in addresses if not holders(address, guest)]
+    return (lent or free or addresses)[0], guest
+
+
+def _no_monitor(guest: Guest) -> ConnectionFailed:
+    """Return the error for a guest that has no address to connect to."""
+    lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
+    return ConnectionFailed(
+        "; ".join(
+            [f"{described(guest.pid)} has no QMP monitor that can be connected to", *lost],
+        ),
+        hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
+        + (", and a PATH that no other guest has" if lost else ""),
+    )
+
+
+def _from_environment() -> str | None:
+    """Return the target in the environment, or None where there is none.
+
+    Raises:
+        UsageError: the variable is set and empty, as by a script whose own variable is unset.
+    """
+    for name in TARGET_VARIABLES:
+        value = os.environ.get(name)
+        if value is not None and not value.strip():
+            raise UsageError(f"${name} is set, but empty", hint=f"unset {name}, or -t TARGET")
+        if value is not None:
+            return value
+    return None
+
+
+async def _connect(
+    address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
+) -> Monitor:
+    try:
+        return await connect(address, guest, lend=lend, log=told)
+    except MonitorBusy as busy:
+        if busy.hint:
+            raise  # a lender that does not answer
+        raise _busy(address, guest or find_guest(address), busy) from busy
+
+
+def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
+    """Return the error for a monitor that does not answer: held, by whom; stopped; or hung."""
+    if guest is not None and _is_stopped(guest.pid):
+        return ConnectionFailed(
+            f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
+            hint=f"kill -CONT {guest.pid}",
+        )
+    # Our own end, just closed, may still look like a connection without a process.
+    held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
+    if held:
+        return MonitorBusy(
+            f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
+            hint="end that client and start qtctl share, whose socket serves it too; "
+            "or give QEMU a second -qmp socket",
+        )
+    return MonitorBusy(
+        f"{busy.message}: another client may hold it, or QEMU hangs",
+        hint="end the other client, or give QEMU a second -qmp socket",
+    )
+
+
+def _is_stopped(pid: int) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
+    return False
