@@ -57,6 +57,8 @@ def test_a_format_is_one_module_and_one_row(
     words = ("--events-all", str(declared), "export", "--to", "names", str(tmp_path / "log"))
     assert qtctl(*words, **extended()).said(0).out.splitlines() == [EVENT, EVENT, "2 records"]
     assert "names: one name a line" in qtctl("export", "--help", **extended()).said(0).out
+    offered = qtctl("completion", "zsh", "qtctl", "export", "--to", "na", **extended()).said(0)
+    assert offered.out.startswith("names")
 
 
 def test_a_verb_is_one_module_and_one_row(
