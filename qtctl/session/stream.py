@@ -87,6 +87,11 @@ class Stream:
         """The events that are switched on; empty where the stream switches none."""
         return self.follow.selection
 
+    @property
+    def where(self) -> str | None:
+        """The expression that filters the records."""
+        return self.follow.where
+
     async def __aenter__(self) -> Self:
         """Check, open, switch; see the class.
 
