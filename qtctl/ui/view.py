@@ -14,24 +14,23 @@ from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import (
     ANSI,
-    AnyFormattedText,
     StyleAndTextTuples,
     to_formatted_text,
 )
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
-from prompt_toolkit.widgets import TextArea
 
 from qtctl.analysis.rates import SORTS, Sort
 from qtctl.commands.context import Context
-from qtctl.commands.formatting import lost_words, say_sums
+from qtctl.commands.following import check_lost
+from qtctl.commands.formatting import say_sums
 from qtctl.commands.registry import Options
-from qtctl.errors import DataLost, QtctlError
 from qtctl.events.selection import Selection
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import short
 from qtctl.ui.followed_guest import FollowedGuest, ViewContext
+from qtctl.ui.input_line import InputLine
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.scrollback import Scrollback, holds
 from qtctl.ui.stream_rates import check
@@ -71,24 +70,21 @@ class View:
         self._helping = False
         self._left = False
         self._search = ""
-        self._asked: tuple[str, Callable[[str], None]] | None = None
-        self._input = TextArea(
-            height=1, multiline=False, prompt=self._question, accept_handler=self._answered
-        )
+        self._input = InputLine(self._refuse)
         self._app = self._application()
 
     def _application(self) -> Application[None]:
-        asking = Condition(lambda: self._asked is not None)
+        asking = self._input.asking
         foot = Window(FormattedTextControl(self._foot), height=1)
         body = Window(FormattedTextControl(self._body), wrap_lines=True, always_hide_cursor=True)
         lines = [
             Window(FormattedTextControl(self._bar), height=1, style="reverse"),
             body,
-            ConditionalContainer(self._input, asking),
+            ConditionalContainer(self._input.widget, asking),
             ConditionalContainer(foot, ~asking),
         ]
         return Application(
-            Layout(HSplit(lines), focused_element=self._input),
+            Layout(HSplit(lines), focused_element=self._input.widget),
             key_bindings=self._keys(asking),
             full_screen=True,
             min_redraw_interval=_REDRAW_S,
@@ -221,10 +217,10 @@ class View:
         on("h", "?")(self._help)
         on("escape")(self._escape)
         on("s")(self._sort_next)
-        on("f")(lambda: self._ask("filter", lambda text: self.guest.filter_by(text)))
-        on("&")(lambda: self._ask("only", self._only))
-        on("/")(lambda: self._ask("search", self._find))
-        on("b")(lambda: self._ask("by (event, tid, ARG)", self._group))
+        on("f")(lambda: self._input.ask("filter", lambda text: self.guest.filter_by(text)))
+        on("&")(lambda: self._input.ask("only", self._only))
+        on("/")(lambda: self._input.ask("search", self._find))
+        on("b")(lambda: self._input.ask("by (event, tid, ARG)", self._group))
         on("n")(lambda: self._find_again(True))
         on("N")(lambda: self._find_again(False))
         on("up", "k")(lambda: self.rows.scroll(1))
@@ -237,7 +233,7 @@ class View:
         @bindings.add("c-c", filter=asking, eager=True)
         @bindings.add("escape", filter=asking, eager=True)
         def cancel(event: KeyPressEvent) -> None:
-            self._asked = None
+            self._input.cancel()
 
         return bindings
 
@@ -260,22 +256,8 @@ class View:
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
         self._table = self._tabulate()
 
-    def _ask(self, question: str, then: Callable[[str], None]) -> None:
-        self._asked = question, then
-        self._input.text = ""
-
-    def _question(self) -> AnyFormattedText:
-        return f"{self._asked[0]}: " if self._asked else ""
-
-    def _answered(self, buffer: object) -> bool:
-        if self._asked is not None:
-            _, then = self._asked
-            self._asked = None
-            try:
-                then(self._input.text.strip())
-            except QtctlError as error:
-                self._note = escaped(error.message.split("\n")[0])
-        return False
+    def _refuse(self, message: str) -> None:
+        self._note = escaped(message)
 
     def _only(self, text: str) -> None:
         self.rows.only = text
@@ -309,8 +291,8 @@ async def view(context: Context, options: Options, selection: Selection, shown: 
             inner.screen = None
             await guest.close()
             say_sums(context, guest.counts)
-    if options.strict and (guest.counts.lost or guest.counts.unknown_losses):
-        raise DataLost(f"{lost_words(guest.counts)} lost", hint="fewer patterns")
+    if options.strict:
+        check_lost(guest.counts)
     return 0
 
 
