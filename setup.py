@@ -6,6 +6,7 @@ A kernel is a file ``kernel.py`` or any module in a folder ``kernels``; modules 
 
 import ast
 import os
+import re
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -32,9 +33,27 @@ def inline_pxd(source: str) -> str:
         elif isinstance(node, ast.FunctionDef):
             typed = (f"{ast.unparse(arg.annotation)} {arg.arg}" for arg in node.args.args)
             head = f"{ast.unparse(node.returns)} {node.name}({', '.join(typed)})"
+            head = re.sub(r"cython\.const\[([\w.]+)\]", r"const \1", head)
             text.append(f"cdef inline {head} noexcept nogil:")
             text += lines[node.body[0].lineno - 1 : node.end_lineno]
     return "\n".join(text) + "\n"
+
+
+def with_c_functions(source: str) -> str:
+    """Decorate the private functions of a kernel: they become C functions that need no GIL."""
+    lines = source.splitlines()
+    for node in reversed(ast.parse(source).body):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("_"):
+            decorators = ("cfunc", "inline", "nogil", "exceptval(check=False)")
+            lines[node.lineno - 1 : node.lineno - 1] = [f"@cython.{one}" for one in decorators]
+    return "\n".join(lines) + "\n"
+
+
+def write_changed(path: Path, text: str) -> None:
+    """Write a file of the build, unless it has that text already."""
+    if not path.exists() or path.read_text() != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def remove_stale(folder: Path) -> None:
@@ -71,14 +90,12 @@ class BuildKernels(build_ext):
         from Cython.Build import cythonize
 
         for path in inlines:
-            pxd = BUILD / path.with_suffix(".pxd")
-            text = inline_pxd(path.read_text())
-            if not pxd.exists() or pxd.read_text() != text:
-                pxd.parent.mkdir(parents=True, exist_ok=True)
-                pxd.write_text(text)
-        translated = cythonize(
-            self.extensions, include_path=[str(BUILD)], language_level=3, build_dir=str(BUILD)
-        )
+            write_changed(BUILD / path.with_suffix(".pxd"), inline_pxd(path.read_text()))
+        for path in kernels:
+            write_changed(BUILD / path, with_c_functions(path.read_text()))
+        for extension in self.extensions:
+            extension.sources = [str(BUILD / source) for source in extension.sources]
+        translated = cythonize(self.extensions, include_path=[str(BUILD)], language_level=3)
         sources = {extension.name: extension.sources for extension in translated}
         for extension in self.extensions:
             extension.sources = sources[extension.name]

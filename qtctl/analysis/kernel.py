@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 else:
     from qtctl.records import shadow as cython
 
+if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
+else:
+    from qtctl.records.kernels.inline import pointers
+
 COMPILED: bool = cython.compiled
 
 # The roles of a row, shared with ``pairs.py``. A row may have both.
@@ -21,20 +26,12 @@ _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _home(key: cython.ulonglong, mask: cython.ulonglong) -> cython.ulonglong:
     """Return the slot where the search for a key begins; pointers differ in their middle bits."""
     spread: cython.ulonglong = (key * _GOLDEN) & _MASK
     return (spread >> 32) & mask
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _find(
     key: cython.ulonglong, used: cython.p_uchar, keys: cython.p_ulonglong, mask: cython.ulonglong
 ) -> cython.ulonglong:
@@ -45,10 +42,6 @@ def _find(
     return slot
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _free(
     slot: cython.ulonglong,
     used: cython.p_uchar,
@@ -97,19 +90,11 @@ def match(
     places) holds which keys have come, by their hash: one that shares its place with another counts
     as met.
     """
-    full: cython.p_uchar
-    known: cython.p_ulonglong
-    clocks: cython.p_longlong
-    notes: cython.p_int
-    places: cython.p_uchar
-    if cython.compiled:
-        full = cython.cast(cython.p_uchar, cython.address(used[0]))
-        known = cython.cast(cython.p_ulonglong, cython.address(keys[0]))
-        clocks = cython.cast(cython.p_longlong, cython.address(times[0]))
-        notes = cython.cast(cython.p_int, cython.address(tags[0]))
-        places = cython.cast(cython.p_uchar, cython.address(met[0]))
-    else:
-        full, known, clocks, notes, places = used, keys, times, tags, met
+    full: cython.p_uchar = pointers.to_chars(used)
+    known: cython.p_ulonglong = pointers.to_ulongs(keys)
+    clocks: cython.p_longlong = pointers.to_longs(times)
+    notes: cython.p_int = pointers.to_ints(tags)
+    places: cython.p_uchar = pointers.to_chars(met)
     mask: cython.ulonglong = len(used) - 1
     rows: cython.Py_ssize_t = len(role)
     open_: cython.longlong = tally[0]

@@ -5,6 +5,7 @@ compiler and the type checker. So qtctl does not need Cython at run time, and ne
 installed one. ``cython.address`` and ``cython.NULL`` are missing: only compiled code uses them.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 compiled = False
@@ -31,22 +32,4 @@ def declare(kind: _Type | None = None, value: Any = None, **variables: _Type) ->
     return value
 
 
-class _Directive:
-    """A decorator that returns the function, and a context manager that does nothing."""
-
-    def __call__(self, function: Any) -> Any:
-        return function
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-
-cfunc = inline = nogil = _Directive()
-
-
-def exceptval(check: bool) -> _Directive:
-    """Return a decorator that does nothing."""
-    return cfunc
+nogil = nullcontext()

@@ -18,8 +18,9 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -28,18 +29,10 @@ TEXT = -1
 ALIVE = -2
 LOST = -3
 
-_PRINTF = b'{"type": "printf", "data": "'
-_LOSS = b'{"type": "lost_events", "data": {"events": '
-_SKIPPED = b'{"type": "attached_probes", '
-_END = b'\\n"}'
 _LAST = cython.declare(cython.longlong, 0x7FFFFFFFFFFFFFFF)
 _LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _nibble(byte: cython.int) -> cython.int:
     """Value of a lower-case hex digit, or -1."""
     if byte >= 48 and byte <= 57:
@@ -49,10 +42,6 @@ def _nibble(byte: cython.int) -> cython.int:
     return -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _hex_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -63,10 +52,6 @@ def _hex_end(
     return at if at - first <= 16 else first
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _hex(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.ulonglong:
     """Read the hex digits data[at:end], at most 16."""
     value: cython.ulonglong = 0
@@ -76,10 +61,6 @@ def _hex(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) ->
     return value
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _lost(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.bint:
@@ -88,10 +69,6 @@ def _lost(
     return at >= 0 and end - at == 2 and data[at] == 125 and data[at + 1] == 125
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _head(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -140,21 +117,17 @@ def split_lines(
     A row LOST has the count in ``time_ns``; a line in no known form is a row TEXT; empty lines and
     ``attached_probes`` are none. Returns the rows and where the first line not taken begins.
     """
-    size: cython.Py_ssize_t = data.shape[0] if cython.compiled else len(data)
-    room: cython.Py_ssize_t = event.shape[0] if cython.compiled else len(event)
+    size: cython.Py_ssize_t = len(data)
+    room: cython.Py_ssize_t = len(event)
     row: cython.Py_ssize_t = 0
     end: cython.Py_ssize_t
     last: cython.Py_ssize_t
     scratch: cython.longlong[4] = [0, 0, 0, 0]
-    text: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0])) if size else cython.NULL
-    else:
-        text = data
-    printf: cython.p_uchar = _PRINTF
-    loss: cython.p_uchar = _LOSS
-    skipped: cython.p_uchar = _SKIPPED
-    tail: cython.p_uchar = _END
+    text: cython.p_uchar = pointers.to_chars(data)
+    printf: cython.p_uchar = b'{"type": "printf", "data": "'
+    loss: cython.p_uchar = b'{"type": "lost_events", "data": {"events": '
+    skipped: cython.p_uchar = b'{"type": "attached_probes", '
+    tail: cython.p_uchar = b'\\n"}'
     while row < room:
         end = octets.find(text, 10, at, size)
         if end < 0:
@@ -186,10 +159,6 @@ def split_lines(
     return row, at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _unescaped(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -239,10 +208,6 @@ def _unescaped(
     return to
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _text_end(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -275,8 +240,7 @@ def read_arguments(
     values[i * rows + row] gets number i; out[spans[2 * i * rows + row]: ...] text i, unescaped;
     ``out`` holds as many bytes as all rows. ok[row] is 0 where a row is in no such form.
     """
-    rows: cython.Py_ssize_t = ok.shape[0] if cython.compiled else len(ok)
-    size: cython.Py_ssize_t = data.shape[0] if cython.compiled else len(data)
+    rows: cython.Py_ssize_t = len(ok)
     place: cython.Py_ssize_t = 0
     row: cython.Py_ssize_t
     i: cython.Py_ssize_t
@@ -285,13 +249,8 @@ def read_arguments(
     end: cython.Py_ssize_t
     divide: cython.p_uchar = mark
     divided: cython.Py_ssize_t = len(mark)
-    text: cython.p_uchar
-    made: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0])) if size else cython.NULL
-        made = cython.address(out[0])
-    else:
-        text, made = data, out
+    text: cython.p_uchar = pointers.to_chars(data)
+    made: cython.p_uchar = pointers.to_chars(out)
     for row in range(rows):
         ok[row] = 0
         at = begin[row]

@@ -17,8 +17,9 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -31,19 +32,8 @@ _LOST_KIND = cython.declare(cython.int, 3)
 _COMM = cython.declare(cython.Py_ssize_t, 16)
 _LAST_SECOND = cython.declare(cython.longlong, 9223372035)
 _LAST_COUNT = cython.declare(cython.longlong, 1000000000000000000)
-_MARK_BYTES = b"tracing_mark_write"
-_LOST_BYTES = b" [LOST "
-_EVENTS_BYTES = b"EVENTS]"
-cython.declare(_MARK=cython.p_uchar, _LOST=cython.p_uchar, _EVENTS=cython.p_uchar)
-_MARK = _MARK_BYTES
-_LOST = _LOST_BYTES
-_EVENTS = _EVENTS_BYTES
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _blanks(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -53,10 +43,6 @@ def _blanks(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _lost(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.bint:
@@ -66,7 +52,7 @@ def _lost(
     if data[at + 3] != 58:
         return False
     at = integers.number(data, at + 4, end, 0x7FFFFFFF, head, 2)
-    if at < 0 or not octets.starts(data, at, end, _LOST, 7):
+    if at < 0 or not octets.starts(data, at, end, b" [LOST ", 7):
         return False
     at += 7
     head[2] = -1
@@ -75,13 +61,9 @@ def _lost(
         if at < 0 or at >= end or data[at] != 32:
             return False
         at += 1
-    return end - at == 7 and octets.starts(data, at, end, _EVENTS, 7)
+    return end - at == 7 and octets.starts(data, at, end, b"EVENTS]", 7)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _stamp(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -103,10 +85,6 @@ def _stamp(
     return at + 2
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _head(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -164,13 +142,8 @@ def split_trace(
     behind that word, and of the line's end. ``state`` is scratch of four, state[3] kept between
     calls and started at 0: whether a line beyond ``limit`` is being passed on in pieces.
     """
-    text: cython.p_uchar
-    head: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        head = cython.cast(cython.p_longlong, cython.address(state[0]))
-    else:
-        text, head = data, state
+    text: cython.p_uchar = pointers.to_chars(data)
+    head: cython.p_longlong = pointers.to_longs(state)
     size: cython.Py_ssize_t = len(data)
     room: cython.Py_ssize_t = len(kind)
     row: cython.Py_ssize_t = 0
@@ -197,8 +170,9 @@ def split_trace(
                 else:
                     begin: cython.Py_ssize_t = _head(text, at, end, head)
                     if begin >= 0:
-                        mark: cython.bint = octets.starts(text, begin, end, _MARK, 18)
-                        kind[row] = _MARK_KIND if mark else _EVENT_KIND
+                        kind[row] = _EVENT_KIND
+                        if octets.starts(text, begin, end, b"tracing_mark_write", 18):
+                            kind[row] = _MARK_KIND
                         tid[row] = cython.cast(cython.int, head[0])
                         tgid[row] = cython.cast(cython.int, head[1])
                         time_ns[row] = head[2]

@@ -17,17 +17,14 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
     import cython.cimports.qtctl.records.kernels.inline.words as words
 else:
-    from qtctl.records.kernels.inline import integers, octets, words
+    from qtctl.records.kernels.inline import integers, octets, pointers, words
 
 COMPILED: bool = cython.compiled
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _iso_prefix(
     data: cython.p_uchar,
     start: cython.Py_ssize_t,
@@ -71,10 +68,6 @@ def _iso_prefix(
     return at + 2
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _tid_prefix(
     data: cython.p_uchar,
     start: cython.Py_ssize_t,
@@ -95,10 +88,6 @@ def _tid_prefix(
     return at + 8
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _prefix(
     data: cython.p_uchar,
     start: cython.Py_ssize_t,
@@ -144,19 +133,11 @@ def split_lines(
     ``final`` an unfinished record at the end is left unconsumed. A line of more than ``limit``
     bytes becomes text rows of that size, wherever the chunks were cut.
     """
-    text: cython.p_uchar
-    names: cython.p_uchar
-    edges: cython.p_longlong
-    table: cython.p_int
-    clock: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        names = cython.cast(cython.p_uchar, cython.address(blob[0]))
-        edges = cython.cast(cython.p_longlong, cython.address(offsets[0]))
-        table = cython.cast(cython.p_int, cython.address(slots[0]))
-        clock = cython.cast(cython.p_longlong, cython.address(stamp[0]))
-    else:
-        text, names, edges, table, clock = data, blob, offsets, slots, stamp
+    text: cython.p_uchar = pointers.to_chars(data)
+    names: cython.p_uchar = pointers.to_chars(blob)
+    edges: cython.p_longlong = pointers.to_longs(offsets)
+    table: cython.p_int = pointers.to_ints(slots)
+    clock: cython.p_longlong = pointers.to_longs(stamp)
     size: cython.Py_ssize_t = len(data)
     mask: cython.ulonglong = len(slots) - 1
     room: cython.Py_ssize_t = len(event)
@@ -206,10 +187,6 @@ def split_lines(
     return row, at if at < size else size
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _more_lines(
     data: cython.p_uchar,
     end: cython.Py_ssize_t,

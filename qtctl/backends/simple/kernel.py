@@ -4,7 +4,6 @@
 Callers are ``decoder.py`` and ``arguments.py``. Source: ``trace/simple.c`` of QEMU,
 checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned.
 """
-# ruff: noqa: SIM108
 
 import sys
 from typing import TYPE_CHECKING
@@ -15,10 +14,11 @@ else:
     from qtctl.records import shadow as cython
 
 if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
     import cython.cimports.qtctl.records.kernels.inline.words as words
     from cython.cimports.libc.string import memcpy
 else:
-    from qtctl.records.kernels.inline import words
+    from qtctl.records.kernels.inline import pointers, words
 
 COMPILED: bool = cython.compiled
 
@@ -37,10 +37,6 @@ _IDS = cython.declare(cython.ulonglong, 65536)
 _NAME = cython.declare(cython.ulonglong, 256)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _u64(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
     if cython.compiled:
         value = cython.declare(cython.ulonglong)
@@ -50,10 +46,6 @@ def _u64(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
         return int.from_bytes(data[at : at + 8], _BYTEORDER)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
     if cython.compiled:
         value = cython.declare(cython.uint)
@@ -83,11 +75,7 @@ def walk(
     """
     if at >= end:
         return 0, at, MORE
-    text: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-    else:
-        text = data
+    text: cython.p_uchar = pointers.to_chars(data)
     rows: cython.Py_ssize_t = 0
     room: cython.Py_ssize_t = len(event)
     known: cython.ulonglong = len(ids)
@@ -141,9 +129,6 @@ def walk(
     return rows, at, why
 
 
-@cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
 def _head(
     text: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -201,13 +186,8 @@ def resync(
     """
     if at >= end:
         return end, False
-    text: cython.p_uchar
-    table: cython.p_int
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        table = cython.address(ids[0])
-    else:
-        text, table = data, ids
+    text: cython.p_uchar = pointers.to_chars(data)
+    table: cython.p_int = pointers.to_ints(ids)
     known: cython.ulonglong = len(ids)
     sure: cython.int
     after: cython.Py_ssize_t
@@ -253,11 +233,7 @@ def read_arguments(
     rows: cython.Py_ssize_t = len(begin)
     if rows == 0:
         return
-    text: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-    else:
-        text = data
+    text: cython.p_uchar = pointers.to_chars(data)
     count: cython.Py_ssize_t = len(fields) // 3
     i: cython.Py_ssize_t
     j: cython.Py_ssize_t

@@ -17,8 +17,9 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -30,29 +31,8 @@ _DAEMON_KIND = cython.declare(cython.int, 3)
 _REPEATED_KIND = cython.declare(cython.int, 4)
 
 _LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
-_MONTHS_BYTES = b"JanFebMarAprMayJunJulAugSepOctNovDec"
-_REPEATED_BYTES = b"message repeated "
-_TIMES_BYTES = b" times: ["
-_RSYSLOGD_BYTES = b"rsyslogd"
-_JOURNALD_BYTES = b"systemd-journal"
-cython.declare(
-    _MONTHS=cython.p_uchar,
-    _REPEATED=cython.p_uchar,
-    _TIMES=cython.p_uchar,
-    _RSYSLOGD=cython.p_uchar,
-    _JOURNALD=cython.p_uchar,
-)
-_MONTHS = _MONTHS_BYTES
-_REPEATED = _REPEATED_BYTES
-_TIMES = _TIMES_BYTES
-_RSYSLOGD = _RSYSLOGD_BYTES
-_JOURNALD = _JOURNALD_BYTES
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _fixed(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, size: cython.int
 ) -> cython.longlong:
@@ -64,10 +44,6 @@ def _fixed(
     return integers.digits(data, at, size)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _clock(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
     """Read ``HH:MM:SS`` as seconds of the day, or -1."""
     if at + 8 > end or data[at + 2] != 58 or data[at + 5] != 58:
@@ -80,10 +56,6 @@ def _clock(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) 
     return (hour * 60 + minute) * 60 + second
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _month_day(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -93,7 +65,7 @@ def _month_day(
     month: cython.longlong = -1
     i: cython.int
     for i in range(12):
-        if octets.same(data, at, _MONTHS, i * 3, 3):
+        if octets.same(data, at, b"JanFebMarAprMayJunJulAugSepOctNovDec", i * 3, 3):
             month = i + 1
     day: cython.longlong = _fixed(data, at + 4, end, 2)
     second: cython.longlong = _clock(data, at + 7, end)
@@ -103,10 +75,6 @@ def _month_day(
     return at + 16
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _fraction(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -121,10 +89,6 @@ def _fraction(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _iso(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -154,10 +118,6 @@ def _iso(
     return at + 1 if at < end and data[at] == 32 else -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _unix(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -170,10 +130,6 @@ def _unix(
     return at + 1 if at < end and data[at] == 32 else -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _head(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
@@ -224,18 +180,14 @@ def _head(
     return at + 1 if at < end and data[at] == 32 else at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _repeats(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``message repeated N times: [ TEXT]``: where TEXT begins, or -1. out[3]: N."""
-    if not octets.starts(data, at, end, _REPEATED, 17) or data[end - 1] != 93:
+    if not octets.starts(data, at, end, b"message repeated ", 17) or data[end - 1] != 93:
         return -1
     at = integers.number(data, at + 17, end, _LAST_COUNT, out, 3)
-    if at < 0 or not octets.starts(data, at, end, _TIMES, 9):
+    if at < 0 or not octets.starts(data, at, end, b" times: [", 9):
         return -1
     at += 9
     return at + 1 if data[at] == 32 else at
@@ -263,13 +215,8 @@ def split_syslog(
     state[4] kept between calls and started at 0: whether a line beyond ``limit`` is being passed on
     in pieces.
     """
-    text: cython.p_uchar
-    head: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        head = cython.cast(cython.p_longlong, cython.address(state[0]))
-    else:
-        text, head = data, state
+    text: cython.p_uchar = pointers.to_chars(data)
+    head: cython.p_longlong = pointers.to_longs(state)
     size: cython.Py_ssize_t = len(data)
     room: cython.Py_ssize_t = len(kind)
     row: cython.Py_ssize_t = 0
@@ -300,8 +247,8 @@ def split_syslog(
                             count[row] = head[3]
                             first[row] = begin
                             stop[row] = end - 1
-                    elif octets.starts(text, head[2], end, _RSYSLOGD, 8) or octets.starts(
-                        text, head[2], end, _JOURNALD, 15
+                    elif octets.starts(text, head[2], end, b"rsyslogd", 8) or octets.starts(
+                        text, head[2], end, b"systemd-journal", 15
                     ):
                         kind[row] = _DAEMON_KIND
                     else:

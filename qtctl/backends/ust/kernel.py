@@ -15,9 +15,10 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
     import cython.cimports.qtctl.records.kernels.inline.words as words
 else:
-    from qtctl.records.kernels.inline import integers, octets, words
+    from qtctl.records.kernels.inline import integers, octets, pointers, words
 
 COMPILED: bool = cython.compiled
 
@@ -28,10 +29,6 @@ _ONE = cython.declare(cython.ulonglong, 1)
 FIELDS = ("offset", "length", "text", "column", "bits", "signed")
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _digits_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -41,10 +38,6 @@ def _digits_end(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _stamp(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -69,10 +62,6 @@ def _stamp(
     return at + 7
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _contexts(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -109,10 +98,6 @@ def _contexts(
     return -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _word_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -122,10 +107,6 @@ def _word_end(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _group_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -142,10 +123,6 @@ def _group_end(
     return -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _thread(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -175,10 +152,6 @@ def _thread(
     return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _name_end(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -209,13 +182,8 @@ def split_records(
     thread id has ``place`` among the contexts, from 0, or -1. Stops when the columns are full, or
     at a line without an end.
     """
-    text: cython.p_uchar
-    out: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        out = cython.cast(cython.p_longlong, cython.address(scratch[0]))
-    else:
-        text, out = data, scratch
+    text: cython.p_uchar = pointers.to_chars(data)
+    out: cython.p_longlong = pointers.to_longs(scratch)
     size: cython.Py_ssize_t = len(data)
     room: cython.Py_ssize_t = len(start)
     row: cython.Py_ssize_t = 0
@@ -252,10 +220,6 @@ def split_records(
     return row, at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _integer(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -308,10 +272,6 @@ def _integer(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _read_row(
     data: cython.p_uchar,
     table: cython.p_longlong,
@@ -390,24 +350,13 @@ def parse_fields(
     rows could be read. ``number`` is scratch of one. All but ``ok``, ``begin`` and ``stop`` have
     room for one more than they need, so that none is empty.
     """
-    text: cython.p_uchar
-    plan: cython.p_longlong
-    fixed: cython.p_uchar
-    found: cython.p_ulonglong
-    out: cython.p_ulonglong
-    edges: cython.p_longlong
-    marks: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        plan = cython.cast(cython.p_longlong, cython.address(table[0]))
-        fixed = cython.cast(cython.p_uchar, cython.address(names[0]))
-        found = cython.cast(cython.p_ulonglong, cython.address(number[0]))
-        out = cython.cast(cython.p_ulonglong, cython.address(values[0]))
-        edges = cython.cast(cython.p_longlong, cython.address(spans[0]))
-        marks = cython.cast(cython.p_uchar, cython.address(escaped[0]))
-    else:
-        text, plan, fixed, found = data, table, names, number
-        out, edges, marks = values, spans, escaped
+    text: cython.p_uchar = pointers.to_chars(data)
+    plan: cython.p_longlong = pointers.to_longs(table)
+    fixed: cython.p_uchar = pointers.to_chars(names)
+    found: cython.p_ulonglong = pointers.to_ulongs(number)
+    out: cython.p_ulonglong = pointers.to_ulongs(values)
+    edges: cython.p_longlong = pointers.to_longs(spans)
+    marks: cython.p_uchar = pointers.to_chars(escaped)
     count: cython.Py_ssize_t = len(table) // 6 - 1
     rows: cython.Py_ssize_t = len(begin)
     row: cython.Py_ssize_t

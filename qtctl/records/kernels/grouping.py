@@ -10,9 +10,10 @@ else:
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
     import cython.cimports.qtctl.records.kernels.inline.words as words
 else:
-    from qtctl.records.kernels.inline import octets, words
+    from qtctl.records.kernels.inline import octets, pointers, words
 
 COMPILED: bool = cython.compiled
 
@@ -47,15 +48,9 @@ def factorize(
     ``slots`` is the hash table: all -1, its size a power of two greater than the number of rows.
     ``codes[i]`` gets the number of row i's text, ``firsts[code]`` the first row that has it.
     """
-    text: cython.p_uchar
-    heads: cython.p_longlong
-    tails: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        heads = cython.cast(cython.p_longlong, cython.address(starts[0]))
-        tails = cython.cast(cython.p_longlong, cython.address(stops[0]))
-    else:
-        text, heads, tails = data, starts, stops
+    text: cython.p_uchar = pointers.to_chars(data)
+    heads: cython.p_longlong = pointers.to_longs(starts)
+    tails: cython.p_longlong = pointers.to_longs(stops)
     rows: cython.Py_ssize_t = len(starts)
     mask: cython.ulonglong = len(slots) - 1
     count: cython.int = 0
@@ -84,10 +79,6 @@ def factorize(
     return count
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _is_text(
     data: cython.p_uchar,
     start: cython.Py_ssize_t,

@@ -1,6 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Look up event names in a hash table, which ``event_table.py`` owns."""
-# ruff: noqa: SIM108
 
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,10 @@ else:
     from qtctl.records import shadow as cython
 
 if cython.compiled:
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
     import cython.cimports.qtctl.records.kernels.inline.words as words
 else:
-    from qtctl.records.kernels.inline import words
+    from qtctl.records.kernels.inline import pointers, words
 
 COMPILED: bool = cython.compiled
 
@@ -25,11 +25,7 @@ def index_names(
     Name i is blob[offsets[i]:offsets[i+1]]; of two equal names the first is found. ``slots`` is all
     -1, its size a power of two.
     """
-    text: cython.p_uchar
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(blob[0]))
-    else:
-        text = blob
+    text: cython.p_uchar = pointers.to_chars(blob)
     size: cython.ulonglong = len(slots)
     i: cython.Py_ssize_t
     for i in range(len(offsets) - 1):
@@ -55,17 +51,10 @@ def match_names(
     ``event[i]`` gets the index of the name, and ``begin[i]`` where its arguments begin; -1 and
     start[i] if it is not a name.
     """
-    text: cython.p_uchar
-    names: cython.p_uchar
-    edges: cython.p_longlong
-    table: cython.p_int
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        names = cython.cast(cython.p_uchar, cython.address(blob[0]))
-        edges = cython.cast(cython.p_longlong, cython.address(offsets[0]))
-        table = cython.cast(cython.p_int, cython.address(slots[0]))
-    else:
-        text, names, edges, table = data, blob, offsets, slots
+    text: cython.p_uchar = pointers.to_chars(data)
+    names: cython.p_uchar = pointers.to_chars(blob)
+    edges: cython.p_longlong = pointers.to_longs(offsets)
+    table: cython.p_int = pointers.to_ints(slots)
     mask: cython.ulonglong = len(slots) - 1
     row: cython.Py_ssize_t
     rows: cython.Py_ssize_t = len(start)

@@ -17,8 +17,9 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -54,10 +55,6 @@ FIELDS = (
 )
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _narrow(
     plan: cython.p_longlong,
     step: cython.Py_ssize_t,
@@ -90,10 +87,6 @@ def _narrow(
     return True
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _integer(
     data: cython.p_uchar,
     plan: cython.p_longlong,
@@ -141,10 +134,6 @@ def _integer(
     return at if _narrow(plan, step, size, negative, numbers) else -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _pointer(
     data: cython.p_uchar,
     step: cython.Py_ssize_t,
@@ -176,10 +165,6 @@ def _pointer(
     return pos + 5
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _text_end(
     data: cython.p_uchar,
     plan: cython.p_longlong,
@@ -214,10 +199,6 @@ def _text_end(
     return -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _candidate(
     data: cython.p_uchar,
     plan: cython.p_longlong,
@@ -266,10 +247,6 @@ def _candidate(
     return -1
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _store(
     data: cython.p_uchar,
     plan: cython.p_longlong,
@@ -300,10 +277,6 @@ def _store(
         at = end
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _read_row(
     data: cython.p_uchar,
     plan: cython.p_longlong,
@@ -372,31 +345,13 @@ def parse_arguments(
     parse, else its values are undefined. The work per row is bounded by its length. ``work``
     (1 + 2 x steps) and ``numbers`` (steps) are scratch.
     """
-    text: cython.p_uchar
-    table: cython.p_longlong
-    fixed: cython.p_uchar
-    places: cython.p_longlong
-    found: cython.p_ulonglong
-    out: cython.p_ulonglong
-    edges: cython.p_longlong
-    if cython.compiled:
-        text = cython.cast(cython.p_uchar, cython.address(data[0]))
-        table = cython.cast(cython.p_longlong, cython.address(plan[0]))
-        fixed = cython.cast(cython.p_uchar, cython.address(literals[0]))
-        places = cython.cast(cython.p_longlong, cython.address(work[0]))
-        found = cython.cast(cython.p_ulonglong, cython.address(numbers[0]))
-        out = cython.cast(cython.p_ulonglong, cython.address(values[0]))
-        edges = cython.cast(cython.p_longlong, cython.address(spans[0]))
-    else:
-        text, table, fixed, places, found, out, edges = (
-            data,
-            plan,
-            literals,
-            work,
-            numbers,
-            values,
-            spans,
-        )
+    text: cython.p_uchar = pointers.to_chars(data)
+    table: cython.p_longlong = pointers.to_longs(plan)
+    fixed: cython.p_uchar = pointers.to_chars(literals)
+    places: cython.p_longlong = pointers.to_longs(work)
+    found: cython.p_ulonglong = pointers.to_ulongs(numbers)
+    out: cython.p_ulonglong = pointers.to_ulongs(values)
+    edges: cython.p_longlong = pointers.to_longs(spans)
     steps: cython.Py_ssize_t = len(plan) // 16
     rows: cython.Py_ssize_t = len(begin)
     row: cython.Py_ssize_t

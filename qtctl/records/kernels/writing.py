@@ -14,8 +14,9 @@ else:
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.integers as integers
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import integers, octets
+    from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -31,10 +32,6 @@ _MICRO = cython.declare(cython.ulonglong, 1000)
 _SECOND = cython.declare(cython.ulonglong, 1000000)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _number(
     value: cython.ulonglong, base: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -55,30 +52,18 @@ def _number(
     return end
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _decimal(
     value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
     return _number(value, 10, out, at)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
     out[at] = 48
     out[at + 1] = 120
     return _number(value, 16, out, at + 2)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _six(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
     """Write a number below a million as six digits; return its end."""
     place: cython.Py_ssize_t = at + 6
@@ -108,13 +93,8 @@ def write_rows(
     signed time in ns as seconds. IF_NEGATIVE skips the next ``a`` pieces unless the value is
     negative, UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's offsets.
     """
-    source: cython.p_uchar
-    target: cython.p_uchar
-    if cython.compiled:
-        source = cython.cast(cython.p_uchar, cython.address(texts[0]))
-        target = cython.cast(cython.p_uchar, cython.address(out[0]))
-    else:
-        source, target = texts, out
+    source: cython.p_uchar = pointers.to_chars(texts)
+    target: cython.p_uchar = pointers.to_chars(out)
     pieces: cython.Py_ssize_t = len(plan) // 4
     count: cython.Py_ssize_t = len(rows)
     i: cython.Py_ssize_t
@@ -178,13 +158,8 @@ def gather(
     out: cython.uchar[::1],
 ) -> cython.Py_ssize_t:
     """Copy the ranges source[begin[i]:stop[i]] to ``out``, in order; return the end."""
-    text: cython.p_uchar
-    target: cython.p_uchar
-    if cython.compiled:
-        text = cython.address(source[0])
-        target = cython.address(out[0])
-    else:
-        text, target = source, out
+    text: cython.p_uchar = pointers.to_chars(source)
+    target: cython.p_uchar = pointers.to_chars(out)
     at: cython.Py_ssize_t = 0
     i: cython.Py_ssize_t
     rows: cython.Py_ssize_t = len(begin)

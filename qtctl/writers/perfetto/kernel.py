@@ -13,8 +13,9 @@ else:
 
 if cython.compiled:
     import cython.cimports.qtctl.records.kernels.inline.octets as octets
+    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
 else:
-    from qtctl.records.kernels.inline import octets
+    from qtctl.records.kernels.inline import octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -26,10 +27,6 @@ FIELDS = 4
 _TOP = cython.declare(cython.ulonglong, 1 << 63)
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _copy(
     source: cython.p_uchar,
     start: cython.Py_ssize_t,
@@ -42,10 +39,6 @@ def _copy(
     return at - size
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _field(
     tag: cython.uchar, value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -55,10 +48,6 @@ def _field(
     return at
 
 
-@cython.cfunc
-@cython.inline
-@cython.nogil
-@cython.exceptval(check=False)
 def _varint(
     value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
@@ -98,13 +87,8 @@ def write_events(
 
     Messages are written backwards, as a message's size stands before its fields.
     """
-    source: cython.p_uchar
-    target: cython.p_uchar
-    if cython.compiled:
-        source = cython.cast(cython.p_uchar, cython.address(texts[0]))
-        target = cython.cast(cython.p_uchar, cython.address(out[0]))
-    else:
-        source, target = texts, out
+    source: cython.p_uchar = pointers.to_chars(texts)
+    target: cython.p_uchar = pointers.to_chars(out)
     at: cython.Py_ssize_t = len(out)
     row: cython.Py_ssize_t = len(kind)
     piece: cython.Py_ssize_t
