@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["runtime_folder", "write_whole"]
-
 
 def runtime_folder() -> Path | None:
     """Return ``$XDG_RUNTIME_DIR``, else systemd's folder ``/run/user/UID`` if it exists, else None.

@@ -18,8 +18,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.items import Item, Loss
 
-__all__ = ["Comparison", "EventChange", "Profile", "compare", "pairs_among"]
-
 _SUFFIXES = (
     ("_submit", "_complete"),
     ("_start", "_complete"),

@@ -14,8 +14,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import StringColumn
 from qtctl.records.items import Item
 
-__all__ = ["ArgumentValues", "Tally", "check_argument"]
-
 _GROUPS = 1 << 16
 _PRECISION = 14
 

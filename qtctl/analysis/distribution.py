@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from qtctl.records.columns import Int64Array
 
-__all__ = ["Bar", "Distribution", "Statistics"]
-
 
 @dataclass(frozen=True, slots=True)
 class Bar:

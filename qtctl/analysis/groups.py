@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn
 
-__all__ = ["EVENT", "OTHERS", "TID", "Groups"]
-
 EVENT, TID = "event", "tid"
 """Group by the event's name or the thread, instead of an argument."""
 OTHERS = "(others)"

@@ -21,8 +21,6 @@ from qtctl.records.filters import Filter
 from qtctl.records.items import Item, Loss
 from qtctl.records.printf import hex_arguments
 
-__all__ = ["Latency", "Question"]
-
 _GROUPS = 500
 _SECOND_NS = 1_000_000_000
 

@@ -23,8 +23,6 @@ from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.printf import make_plan
 
-__all__ = ["NO_KEY", "PairCounts", "Pairing", "Pairs", "check_key", "learn_key"]
-
 NO_KEY: tuple[str, ...] = ()
 """No key: an END belongs to the last START."""
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array, StringColumn
 
-__all__ = ["HISTORY_S", "OTHERS", "OWN", "SORTS", "Key", "Rate", "Rates", "Snapshot", "Sort"]
-
 OWN = ("event", "tid")
 """Group by a property of the record, not by an argument."""
 GROUPS = 1024

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Span"]
-
 STEP_NS = 1_000_000_000
 """A fall by more than this is a clock that was set: threads differ by less."""
 

@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "RowBuffers"]
-
 ROWS = 1 << 14
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
 

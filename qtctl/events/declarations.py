@@ -13,8 +13,6 @@ from typing import NamedTuple
 from qtctl.errors import UsageError
 from qtctl.model import Argument, Declaration, Kind
 
-__all__ = ["Declarations", "declaration_of", "parse_declarations", "parse_one"]
-
 _LINE = re.compile(r"\s*((?:[\w-]+\s+)*)(\w+)\s*\(([^)]*)\)\s*(.*?)\s*\Z", re.DOTALL)
 _PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|(\w+)|(,)|(\S)')
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]+|[0-7]{1,3}|.)", re.DOTALL)

@@ -43,8 +43,6 @@ from qtctl.records.items import Loss
 from qtctl.records.notes import to_object
 from qtctl.session.replay import Replay
 
-__all__ = ["GENERAL", "MEMORY_LIMIT", "Query", "Reading", "ResultSet"]
-
 GENERAL = ("events", "lines", "notes")
 """Tables beside those of the events."""
 MEMORY_LIMIT = "256MB"

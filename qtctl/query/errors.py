@@ -15,8 +15,6 @@ from typing import Any
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.patterns import near
 
-__all__ = ["convert_error"]
-
 _FAILURES = {
     "out of memory": "a query that keeps less: fewer columns or groups, or a LIMIT",
     "io": "",

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["SpillFolder"]
-
 _PREFIX = "qtctl-query-"
 _NEW_S = 60.0
 

@@ -28,23 +28,6 @@ import zstandard
 from qtctl.errors import QtctlError
 from qtctl.version import VERSION as WRITER
 
-__all__ = [
-    "HEADER_BYTES",
-    "HEAD_BYTES",
-    "TRAILER_BYTES",
-    "Chunk",
-    "ChunkKind",
-    "Head",
-    "check_header",
-    "content",
-    "end_chunk_bytes",
-    "find_head",
-    "header",
-    "is_recording",
-    "read_head",
-    "trailer",
-]
-
 VERSION = 1
 LEVEL = 3
 """Of zstd. Laid out as it is, the content is smaller and no slower to pack than at level 1."""

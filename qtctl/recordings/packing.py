@@ -18,8 +18,6 @@ from qtctl.records.columns import Int64Array
 from qtctl.records.kernels import grouping, layout
 from qtctl.records.rows import Rows
 
-__all__ = ["pack", "unpack"]
-
 _LONG = 1024
 """Rows of at least so many bytes are not laid out by columns."""
 _THOUSAND = 1000

@@ -210,6 +210,3 @@ class RingRecorder(Recorder):
             writer.end(Counts(read=self.rows, shown=self.rows))
             self._chunks.clear()
             self.rows = self.size = 0
-
-
-__all__ = ["FileRecorder", "RecordingWriter", "RingRecorder"]

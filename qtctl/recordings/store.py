@@ -22,8 +22,6 @@ from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.rows import Rows
 
-__all__ = ["DataMaker", "DataReader", "NameBook", "Note", "read_names"]
-
 CHUNK_ROWS = 1 << 16
 CHUNK_BYTES = 4 << 20
 """Rows, or bytes before compression, at which a chunk of data is full."""

@@ -30,19 +30,6 @@ need_analysis("Arrow", "pyarrow")
 import pyarrow as pa  # noqa: E402
 import pyarrow.compute as pc  # noqa: E402
 
-__all__ = [
-    "EVENTS",
-    "LINES",
-    "NOTES",
-    "OWN",
-    "arrow_tables",
-    "event_rows",
-    "event_schema",
-    "events_rows",
-    "lines_rows",
-    "notes_rows",
-]
-
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 OWN = pa.schema(
     [

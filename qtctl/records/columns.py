@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from qtctl.model import Backend, Clock
 from qtctl.records.kernels import grouping
 
-__all__ = ["Column", "Columns", "Record", "StringColumn", "readable"]
-
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 

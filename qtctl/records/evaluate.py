@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 from qtctl.records.columns import BoolArray, Column, StringColumn
 
-__all__ = ["SHIFT_LIMIT", "evaluate"]
-
 SHIFT_LIMIT = 128
 
 _INT64 = (-(1 << 63), (1 << 63) - 1)

@@ -13,8 +13,6 @@ from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.kernels import naming, parsing
 from qtctl.records.printf import Op, Plan, make_plan
 
-__all__ = ["EventTable"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:

@@ -6,8 +6,6 @@ import importlib
 
 from qtctl.errors import Unsupported
 
-__all__ = ["need_analysis"]
-
 
 def need_analysis(what: str, *modules: str) -> None:
     """Import modules of the extra ``analysis``; ``what`` names the feature that needs them.

@@ -24,8 +24,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray
 from qtctl.records.evaluate import SHIFT_LIMIT, evaluate
 
-__all__ = ["Filter"]
-
 _OWN = {"event": "text", "tid": "number", "time_ns": "number"}
 _LONGEST = 4096
 _DEEPEST = 60

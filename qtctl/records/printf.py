@@ -17,8 +17,6 @@ from itertools import pairwise
 
 from qtctl.model import Argument, Declaration, Kind
 
-__all__ = ["Op", "Plan", "Step", "hex_arguments", "make_plan", "render"]
-
 _CONVERSION = re.compile(
     r"%(?P<flags>[-+ #0']*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
     r"(?P<length>hh|h|ll|l|q|j|z|t|L)?(?P<letter>[a-zA-Z%])"

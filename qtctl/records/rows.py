@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.kernels import layout
 
-__all__ = ["Rows"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:

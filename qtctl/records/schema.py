@@ -12,19 +12,6 @@ from typing import Any
 from qtctl.model import Backend
 from qtctl.records.columns import Record
 
-__all__ = [
-    "SCHEMA",
-    "control",
-    "flood",
-    "guest",
-    "loss",
-    "mark",
-    "record",
-    "summary",
-    "text",
-    "trigger",
-]
-
 SCHEMA = "qtctl/1"
 
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from qtctl.backends.table import TABLE
 from qtctl.records.batch import Batch
 
-__all__ = ["WarmUpWindow"]
-
 _MARGIN_NS = 5_000_000
 """How far a record's time may differ from Unix time: clocks are compared outside of QEMU."""
 _COARSE_NS = 1_000_000_000

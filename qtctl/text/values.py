@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["cell", "csv_text", "distinct", "hex_cell", "json_value"]
-
 
 def json_value(value: Any) -> Any:
     """Return ``value`` as a JSON value: integers exact, bytes in hex, times as ISO 8601."""

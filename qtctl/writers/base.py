@@ -14,16 +14,6 @@ from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 
-__all__ = [
-    "EventPair",
-    "Export",
-    "FileFormat",
-    "FolderFormat",
-    "LineExport",
-    "LineFormat",
-    "Source",
-]
-
 EventPair = tuple[str, str, tuple[str, ...] | None]
 """START event, END event, and the names of the arguments that match them (None: to be inferred)."""
 

@@ -22,8 +22,6 @@ from qtctl.text.values import csv_text
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
-__all__ = ["CsvExport", "open_lines"]
-
 _COLUMNS = (
     "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
 )  # fmt: skip

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array, StringColumn
 from qtctl.records.kernels import writing
 
-__all__ = ["LineBlock", "write"]
-
 _LONGEST = {
     writing.SIGNED: 20,
     writing.UNSIGNED: 20,

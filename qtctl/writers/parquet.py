@@ -26,8 +26,6 @@ from qtctl.records.items import Item
 from qtctl.records.notes import to_object
 from qtctl.writers.base import Source
 
-__all__ = ["HOUR_NS", "ParquetExport", "open_folder"]
-
 HOUR_NS = 3_600_000_000_000
 _PART_ROWS = 1 << 18
 _BUFFERED_ROWS = 1 << 21

@@ -14,8 +14,6 @@ from qtctl.model import Argument, Kind
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 
-__all__ = ["BpfArguments", "reader"]
-
 
 @dataclass(frozen=True, slots=True)
 class BpfArguments:

@@ -21,8 +21,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "BpfDecoder"]
-
 LINE_LIMIT = 1 << 16
 _NUMBER = re.compile(rb"[0-9a-f]{1,12}")
 _ABSENT_LIMIT = 1 << 20

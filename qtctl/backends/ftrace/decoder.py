@@ -22,8 +22,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "TraceDecoder"]
-
 LINE_LIMIT = 1 << 16
 _STRANGER = -2
 

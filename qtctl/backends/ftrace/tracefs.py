@@ -15,16 +15,6 @@ from pathlib import Path
 
 from qtctl.errors import Unsupported
 
-__all__ = [
-    "TracePipe",
-    "find_tracefs",
-    "has_private",
-    "kernel_events",
-    "make_instance",
-    "owner_of",
-    "remove_instance",
-]
-
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 TOTAL_KIB = 32 << 10
 """Kernel memory of an instance, shared out over the processors."""

@@ -12,8 +12,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
-__all__ = ["LINE_LIMIT", "LogDecoder"]
-
 LINE_LIMIT = 1 << 20
 
 

@@ -23,8 +23,6 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 from qtctl.records.rows import Rows
 
-__all__ = ["PrefixedDecoder", "words_before"]
-
 _MOST_WORDS = 12
 _SAMPLE_BYTES = 1 << 16
 _CARRY_BYTES = 1 << 20

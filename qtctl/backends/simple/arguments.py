@@ -14,8 +14,6 @@ from qtctl.model import Kind
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 
-__all__ = ["SimpleReader", "reader"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Layout:

@@ -20,8 +20,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-__all__ = ["HEADER_BYTES", "SimpleDecoder", "check_header", "is_simple", "read_names"]
-
 HEADER_BYTES = 24
 _HEADER = struct.Struct("=QQQ")
 _MAPPING = struct.Struct("=QQI")

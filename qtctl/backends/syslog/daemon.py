@@ -19,8 +19,6 @@ from pathlib import Path
 
 from qtctl.errors import Unsupported
 
-__all__ = ["Daemon", "find_daemon", "find_file", "send_mark", "unit_of"]
-
 SOCKET = "/dev/log"
 WELL_KNOWN = ("/var/log/syslog", "/var/log/daemon.log", "/var/log/messages")
 _JOURNAL_SOCKET = re.compile(r"/run/systemd/journal(?:\.([^/]+))?/dev-log")

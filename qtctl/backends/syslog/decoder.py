@@ -21,8 +21,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "SyslogDecoder"]
-
 LINE_LIMIT = 1 << 16
 _DAY_S = 86400
 

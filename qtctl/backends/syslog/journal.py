@@ -15,8 +15,6 @@ from collections.abc import Callable
 
 from qtctl.errors import Unsupported
 
-__all__ = ["JournalReader"]
-
 DROPPED_ID = "a596d6fe7bfa4994828e72309e95d61e"
 """SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald's report of suppressed messages."""
 ROWS = 4096

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["REPEAT_LIMIT", "Notice", "expand_repeats", "may_hold_notice", "read_notice"]
-
 REPEAT_LIMIT = 1 << 16
 """How many lines one repeated line may become; of more, the rest is counted."""
 _REPEATED_MARK = b": message repeated "

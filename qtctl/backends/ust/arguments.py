@@ -15,8 +15,6 @@ from qtctl.model import Argument, Kind
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 
-__all__ = ["FieldReader", "reader"]
-
 _FIELD = re.compile(rb'(?P<name>\w+) = (?:"(?:[^"\\]|\\.)*"|[-\w.]+)', re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _LETTERS = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}

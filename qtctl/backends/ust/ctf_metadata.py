@@ -13,8 +13,6 @@ import struct
 
 from qtctl.model import Argument, Declaration, Kind
 
-__all__ = ["agrees", "declared_events", "metadata_text", "thread_place"]
-
 _MAGICS = {struct.pack(order + "I", 0x75D11D57): order for order in "<>"}
 _PACKET = "I16sIII5B"
 _EVENT = re.compile(rb'event \{\s*name = "qemu:(\w+)";(.*?)\n\};', re.DOTALL)

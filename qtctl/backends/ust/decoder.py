@@ -21,8 +21,6 @@ from qtctl.records.columns import Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-__all__ = ["LINE_LIMIT", "LttngDecoder"]
-
 LINE_LIMIT = 1 << 20
 _HALF = 1 << 63
 _STREAMS = 4096

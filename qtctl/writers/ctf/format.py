@@ -27,8 +27,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.printf import hex_arguments
 
-__all__ = ["CtfTrace", "Packet"]
-
 _Fields: TypeAlias = tuple[tuple[str, str], ...]
 """Name and type (``text``, ``signed``, ``unsigned``, ``address``) of each field of an event."""
 _Bytes = NDArray[np.uint8]

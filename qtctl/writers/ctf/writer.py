@@ -11,8 +11,6 @@ from qtctl.records.notes import to_object
 from qtctl.writers.base import Source
 from qtctl.writers.ctf.format import CtfTrace
 
-__all__ = ["CtfExport", "open_folder"]
-
 
 def open_folder(create: Callable[[], Path], source: Source) -> CtfExport:
     """Return a writer of CTF 1.8 into a folder."""

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array
 from qtctl.writers.perfetto import kernel as perfetto
 
-__all__ = ["EventBlock", "Lanes", "UniqueTimes", "encode"]
-
 _FRAME = 40
 """Maximum size in bytes of an event's packet without the fields of its block."""
 _NUMBER = 12

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from functools import cache
 
-__all__ = ["message", "number", "tag", "text"]
-
-
 _SMALL = tuple(bytes([value]) for value in range(0x80))
 
 

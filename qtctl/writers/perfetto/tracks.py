@@ -29,8 +29,6 @@ from qtctl.records.printf import hex_arguments
 from qtctl.writers.perfetto.packets import EventBlock, Lanes, UniqueTimes, encode
 from qtctl.writers.perfetto.protobuf import message, number, tag, text
 
-__all__ = ["RATE_NS", "PerfettoTrace", "SlicePair"]
-
 RATE_NS = 100_000_000
 """Length of the intervals in which a rate counter counts records."""
 _DEVICES = ("vdev", "dev", "s", "state", "n", "nic", "bus", "bs", "blk", "chrdev")

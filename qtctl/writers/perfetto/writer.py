@@ -15,8 +15,6 @@ from qtctl.records.notes import to_object
 from qtctl.writers.base import EventPair, Source
 from qtctl.writers.perfetto.tracks import PerfettoTrace, SlicePair
 
-__all__ = ["PerfettoExport", "open_file"]
-
 _SUFFIXES = (
     ("submit", "complete"),
     ("start", "complete"),
