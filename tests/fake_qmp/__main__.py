@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -109,6 +110,9 @@ async def _serve(options: argparse.Namespace) -> None:
         if control is not None:
             control.cancel()
             await asyncio.gather(control, return_exceptions=True)
+    # A process of QEMU ends with its monitor. Python has more to do, which a busy machine shows.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def main() -> None:
