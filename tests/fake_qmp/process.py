@@ -14,9 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import InterpSegment
-
 _TOP = Path(__file__).resolve().parent.parent.parent
 _STOP_SECONDS = 5
 
@@ -24,6 +21,9 @@ _STOP_SECONDS = 5
 @functools.cache
 def _loader() -> Path:
     """Return the dynamic loader that this Python asks for."""
+    from elftools.elf.elffile import ELFFile  # a fake itself needs none of it, and starts sooner
+    from elftools.elf.segments import InterpSegment
+
     with Path(sys.executable).open("rb") as file:
         for segment in ELFFile(file).iter_segments("PT_INTERP"):
             assert isinstance(segment, InterpSegment)
@@ -81,10 +81,11 @@ class FakeProcess:
         binary = Path(folder, "bin", "fake-qmp")
         binary.parent.mkdir()
         shutil.copy(_loader(), binary)
-        # What the loader runs is Python, but /proc/PID/exe is the loader's copy.
+        # What the loader runs is Python, but /proc/PID/exe is the loader's copy. It needs nothing
+        # of site-packages, and looking for them is a third of its start.
         python = ["--argv0", sys.executable, str(Path(sys.executable).resolve())]
         self._process = subprocess.Popen(
-            [binary, *python, "-m", "tests.fake_qmp", "--control", *self._arguments],
+            [binary, *python, "-S", "-m", "tests.fake_qmp", "--control", *self._arguments],
             cwd=_TOP,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
