@@ -144,12 +144,7 @@ async def test_delivered_and_lost_add_up_to_produced(
     if small:  # a ring that the provider fills faster than it is emptied
         monkeypatch.setattr(lttng, "_SUBBUFFER_BYTES", 1 << 14)
         monkeypatch.setattr(lttng, "_SUBBUFFERS", 2)
-    async with opened(provider, "own_count") as (feed, _):
-        items: Items = []
-        telling = asyncio.ensure_future(asyncio.to_thread(provider.tell, f"count {produced}"))
-        while not telling.done():
-            items += await some(feed)
-        items += await rest(feed)
+    items = await _produced(provider, produced)
     delivered = sum(len(item) for item in items if isinstance(item, Batch))
     losses = [item.count for item in items if isinstance(item, Loss)]
     assert None not in losses
@@ -159,6 +154,40 @@ async def test_delivered_and_lost_add_up_to_produced(
     print(f"produced {produced}, delivered {delivered}, lost in {len(losses)} places")
     seen = [r.args["n"] for r in records(items)]
     assert seen == sorted(set(seen)), "in order, none twice"
+
+
+async def _produced(provider: Provider, count: int) -> Items:
+    """Return what is read of ``count`` events.
+
+    babeltrace2 2.0 aborts now and then, on a busy machine, where LTTng is idle before it has sent
+    the stream's metadata: it is started anew then.
+    """
+    for _ in range(5):
+        with contextlib.suppress(_Aborted):
+            return await _once_produced(provider, count)
+    raise AssertionError("babeltrace2 has aborted five times")
+
+
+class _Aborted(Exception):
+    """babeltrace2 broke an assertion of its own."""
+
+
+async def _once_produced(provider: Provider, count: int) -> Items:
+    items: Items = []
+    try:
+        async with opened(provider, "own_count") as (feed, _):
+            telling = asyncio.ensure_future(asyncio.to_thread(provider.tell, f"count {count}"))
+            try:
+                while not telling.done():
+                    items += await some(feed)
+            finally:
+                await telling
+            items += await rest(feed)
+    except LinkLost as error:
+        if "emit_inactivity_message" in error.message:
+            raise _Aborted from error
+        raise
+    return items
 
 
 async def test_a_record_reaches_the_reader_soon(provider: Provider) -> None:
