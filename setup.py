@@ -19,16 +19,31 @@ kernels = [path for path in modules if path.name == "kernel.py" or path.parent.n
 inlines = [path for path in modules if path.parts[-3:-1] == ("kernels", "inline")]
 
 
+def with_cimports(source: str) -> str:
+    """Import Cython for its stubs, and ``inline`` in the form whose changes cythonize detects."""
+    inline = "qtctl.records.kernels.inline"
+    lines = source.replace("from qtctl.records import shadow as cython", "import cython")
+    return re.sub(
+        f"^from {inline} import (.+)$",
+        lambda match: "\n".join(
+            f"import cython.cimports.{inline}.{name} as {name}" for name in match[1].split(", ")
+        ),
+        lines,
+        flags=re.MULTILINE,
+    )
+
+
 def inline_pxd(source: str) -> str:
     """Write a module of ``kernels/inline`` as the ``.pxd`` that Cython inlines its functions from.
 
-    Only heads differ, ``cdef inline`` for ``def``; imports are those of ``if cython.compiled``.
+    Only imports and heads differ: ``cimport``, and ``cdef inline`` for ``def``.
     """
+    source = with_cimports(source)
     lines = source.splitlines()
-    text = [lines[0], "cimport cython"]  # the first line has the directives
+    text = [lines[0]]  # the first line has the directives
     for node in ast.parse(source).body:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "cython.compiled":
-            for one in map(ast.unparse, node.body):
+        if isinstance(node, ast.Import | ast.If):
+            for one in map(ast.unparse, node.body if isinstance(node, ast.If) else [node]):
                 text.append(one.replace("cython.cimports.", "").replace("import ", "cimport "))
         elif isinstance(node, ast.FunctionDef):
             typed = (f"{ast.unparse(arg.annotation)} {arg.arg}" for arg in node.args.args)
@@ -92,7 +107,7 @@ class BuildKernels(build_ext):
         for path in inlines:
             write_changed(BUILD / path.with_suffix(".pxd"), inline_pxd(path.read_text()))
         for path in kernels:
-            write_changed(BUILD / path, with_c_functions(path.read_text()))
+            write_changed(BUILD / path, with_c_functions(with_cimports(path.read_text())))
         for extension in self.extensions:
             extension.sources = [str(BUILD / source) for source in extension.sources]
         translated = cythonize(self.extensions, include_path=[str(BUILD)], language_level=3)

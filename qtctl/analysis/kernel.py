@@ -5,17 +5,8 @@ The table is open-addressed with linear probing. Removing a start moves later on
 long run leaves no tombstones.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import pointers
 
 COMPILED: bool = cython.compiled
 

@@ -1,8 +1,8 @@
 """Stubs of the Cython names that kernels use, to run kernels interpreted; they do nothing.
 
-A kernel imports this module as ``cython``, and Cython itself only under ``TYPE_CHECKING``, for the
-compiler and the type checker. So qtctl does not need Cython at run time, and never imports an
-installed one. ``cython.address`` and ``cython.NULL`` are missing: only compiled code uses them.
+A kernel imports this module as ``cython``; ``setup.py`` imports Cython in its place for the
+compiler. So qtctl does not need Cython at run time, and never imports an installed one.
+``cython.address`` and ``cython.NULL`` are missing: only compiled code uses them.
 """
 
 from contextlib import nullcontext

@@ -172,3 +172,10 @@ def test_a_record_cut_anywhere_is_never_another_record() -> None:
             assert isinstance(found, tuple)
             assert found[0] in ("", "virtio_blk_req_complete")
             assert found[0] == "" or found[1] == () or end >= len(data) - 2
+
+
+def test_a_loss_that_is_cut_off_is_a_line_of_text() -> None:
+    for text in (b"CPU:1 [LOST ", b"CPU:1 [LOST 7", b"CPU:1 [LOST 7 EVENTS"):
+        [found] = decode(text)
+        assert isinstance(found, tuple)
+        assert (found[0], found[-1]) == ("", text.decode())

@@ -8,19 +8,8 @@ not ASCII ``\uffffffc3`` (a char that was sign-extended); newer ones leave those
 """
 # ruff: noqa: SIM102
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 

@@ -7,19 +7,8 @@ The forms are those of the kernel's
 stands in one place whatever the name holds; and ``CPU:n [LOST m EVENTS]``.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -56,7 +45,7 @@ def _lost(
         return False
     at += 7
     head[2] = -1
-    if data[at] >= 48 and data[at] <= 57:
+    if at < end and data[at] >= 48 and data[at] <= 57:
         at = integers.number(data, at, end, _LAST_COUNT, head, 2)
         if at < 0 or at >= end or data[at] != 32:
             return False

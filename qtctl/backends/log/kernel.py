@@ -7,20 +7,8 @@ g_date_time_format_iso8601 leaves it out). ``decoder.py`` is the only caller.
 """
 # ruff: noqa: SIM102
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-    import cython.cimports.qtctl.records.kernels.inline.words as words
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers, words
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers, words
 
 COMPILED: bool = cython.compiled
 

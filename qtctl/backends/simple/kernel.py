@@ -6,19 +6,12 @@ checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned
 """
 
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import pointers, words
 
 if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-    import cython.cimports.qtctl.records.kernels.inline.words as words
     from cython.cimports.libc.string import memcpy
-else:
-    from qtctl.records.kernels.inline import pointers, words
 
 COMPILED: bool = cython.compiled
 

@@ -7,19 +7,8 @@ PROG[PID]: `` and ``2026-11-22T21:37:32.295065+00:00 HOST PROG[PID]: `` (the two
 rsyslog 8), ``1795391511.853284 HOST PROG[PID]: `` (journalctl -o short-unix of systemd 252).
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 

@@ -5,20 +5,8 @@ The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters
 ``qtctl.backends.ust.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-    import cython.cimports.qtctl.records.kernels.inline.words as words
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers, words
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers, words
 
 COMPILED: bool = cython.compiled
 

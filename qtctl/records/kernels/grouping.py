@@ -1,19 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Group rows by event, and factorize texts (number the distinct ones)."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-    import cython.cimports.qtctl.records.kernels.inline.words as words
-else:
-    from qtctl.records.kernels.inline import octets, pointers, words
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import octets, pointers, words
 
 COMPILED: bool = cython.compiled
 

@@ -1,12 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Arrange the bytes of many records for compression, and restore them."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
+from qtctl.records import shadow as cython
 
 COMPILED: bool = cython.compiled
 

@@ -7,19 +7,8 @@ them until it has tried all parses of the row or found a second one. ``event_tab
 caller.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.integers as integers
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 

@@ -4,18 +4,8 @@
 ``packets.py`` is the only caller and makes sure that the buffers are large enough.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-    import cython.cimports.qtctl.records.kernels.inline.pointers as pointers
-else:
-    from qtctl.records.kernels.inline import octets, pointers
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import octets, pointers
 
 COMPILED: bool = cython.compiled
 

@@ -1,12 +1,7 @@
 # cython: cdivision=True
 """Parse decimal numbers, convert dates to days, and do 64-bit arithmetic."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
+from qtctl.records import shadow as cython
 
 
 def digits(

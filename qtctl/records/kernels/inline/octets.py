@@ -1,12 +1,7 @@
 # cython: cdivision=True
 """Find, compare and copy bytes."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
+from qtctl.records import shadow as cython
 
 if cython.compiled:
     from cython.cimports.libc.string import memchr, memcmp, memcpy

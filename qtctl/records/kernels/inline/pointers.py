@@ -4,12 +4,7 @@
 The address of an empty array must not be read.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
+from qtctl.records import shadow as cython
 
 
 def to_chars(array: cython.const[cython.uchar][::1]) -> cython.p_uchar:  # type: ignore[valid-type]

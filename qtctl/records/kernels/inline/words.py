@@ -1,17 +1,8 @@
 # cython: cdivision=True
 """Split words, hash them, and look up names in the hash table of ``naming.index_names``."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import cython
-else:
-    from qtctl.records import shadow as cython
-
-if cython.compiled:
-    import cython.cimports.qtctl.records.kernels.inline.octets as octets
-else:
-    from qtctl.records.kernels.inline import octets
+from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import octets
 
 
 def of_name(byte: cython.int) -> cython.bint:
