@@ -121,6 +121,44 @@ class PlainFile:
         os.close(self._fd)
 
 
+class SavedPlain:
+    """A :class:`SavedFile` that is a plain file; a kind implements ``read`` or :meth:`_decode`."""
+
+    _lines = True
+    """Whether the file holds lines: see :meth:`PlainFile.more`."""
+
+    def __init__(self, file: PlainFile) -> None:
+        self.size = file.size
+        self._file = file
+        self._ended = False
+
+    def read(self) -> list[Item] | None:
+        """Read and decode the next part; None at the end."""
+        if self._ended:
+            return None
+        data = self._file.more(lines=self._lines)
+        self._ended = not data
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> list[Item]:
+        """Decode the next bytes; there are none at the end of the file."""
+        raise NotImplementedError
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._file.taken
+
+    @property
+    def problem(self) -> str:
+        """Which part could not be read; empty if none."""
+        return self._file.fault
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 def open_best(path: Path, events_all: Path | None, kinds: Iterable[SavedPart]) -> SavedFile:
     """Open a file or folder as the kind that it fits best.
 

@@ -1,4 +1,4 @@
-"""Arrays that a decoder's kernel fills with rows, a part at a time."""
+"""From a decoder's kernel to batches: the arrays that it fills with rows, a part at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qtctl.backends.base import Clocks
+from qtctl.model import Backend, Clock
+from qtctl.records.batch import ArgumentReader, Batch
+from qtctl.records.event_table import EventTable
 
 ROWS = 1 << 14
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
@@ -38,6 +43,48 @@ class RowBuffers:
             parts.append(tuple(array[:rows].copy() for array in self._arrays))
             if rows < ROWS:
                 break
-        if len(parts) == 1:
-            return parts[0], at
-        return tuple(map(np.concatenate, zip(*parts, strict=True))), at
+        return joined(parts), at
+
+
+def joined(parts: list[Arrays]) -> Arrays:
+    """Concatenate the columns of one or more parts."""
+    return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def as_batch(
+    table: EventTable,
+    data: bytes,
+    columns: Arrays,
+    clocks: Clocks,
+    backend: Backend,
+    *,
+    clock: Clock = Clock.REALTIME,
+    pid: int | None = None,
+    reader: ArgumentReader | None = None,
+) -> Batch:
+    """Return rows as a batch; those without a time get the time at which they were read.
+
+    ``columns`` are event, time, tid, start, begin and stop; the times may be
+    changed in place.
+    """
+    event, time_ns, tid, start, begin, stop = columns
+    arrived = time_ns < 0
+    if clocks.offset_ns:
+        time_ns = time_ns + clocks.offset_ns
+    if arrived.any():
+        time_ns[arrived] = clocks.now_ns
+    return Batch(
+        table=table,
+        data=data,
+        event=event,
+        time_ns=time_ns,
+        tid=tid,
+        start=start,
+        begin=begin,
+        stop=stop,
+        arrived=arrived,
+        clock=clock,
+        backend=backend,
+        pid=pid,
+        reader=reader,
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qtctl.backends.declared import read_declarations
-from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile
+from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.model import Backend, Declaration
 from qtctl.recordings.chunks import (
     HEAD_BYTES,
@@ -42,7 +42,7 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> R
     return RecordingFile(file, events_all)
 
 
-class RecordingFile:
+class RecordingFile(SavedPlain):
     """A recording, whole or not; its declarations are its own, or those of ``events_all``.
 
     ``facts`` is its header: guest, backend, patterns. Opening reads the index, or else the heads of
@@ -54,9 +54,9 @@ class RecordingFile:
 
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         check_header(file.at(0, HEADER_BYTES), str(file.path))
-        self._file = file
+        super().__init__(file)
         self._at = HEADER_BYTES
-        self._ended = self._whole = False
+        self._whole = False
         self._read = self._lost_rows = self._unread = 0
         self._first_unread: int | None = None
         self.facts: Mapping[str, Any] = {}
@@ -129,11 +129,6 @@ class RecordingFile:
             # A head may begin in these bytes and end in the next.
             at += max(1, len(data) - HEAD_BYTES + 1)
         return -1
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._file.size
 
     @property
     def taken(self) -> int:
@@ -217,10 +212,6 @@ class RecordingFile:
                 f"its last whole chunk is not there; {read} were read"
             )
         return ""
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:

@@ -216,7 +216,7 @@ class DataReader:
             raise ValueError(f"records: {error}") from error
 
     def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
-        pid, reader = facts["pid"], self._reader(facts)
+        pid = facts["pid"]
         return Batch(
             table=self._table,
             data=rows.data,
@@ -230,8 +230,7 @@ class DataReader:
             clock=Clock(facts["clock"]),
             backend=Backend(facts["backend"]),
             pid=None if pid is None else int(pid),
-            reader=reader,
-            binary=reader is not None and reader.binary,
+            reader=self._reader(facts),
         )
 
     def _reader(self, facts: Mapping[str, Any]) -> ArgumentReader | None:

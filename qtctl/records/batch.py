@@ -7,7 +7,7 @@ printed. Arguments are parsed lazily, all rows of an event at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -40,6 +40,9 @@ class ArgumentReader(Protocol):
         ...
 
 
+_COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Columns of equal length, one row per record, in the order of the stream.
@@ -64,9 +67,8 @@ class Batch:
     backend: Backend
     pid: int | None = None
     reader: ArgumentReader | None = None
-    binary: bool = False
-    _cache: dict[int, Columns] = field(default_factory=dict, repr=False)
-    _groups: dict[int, Int64Array] = field(default_factory=dict, repr=False)
+    _cache: dict[int, Columns] = field(default_factory=dict, init=False, repr=False)
+    _groups: dict[int, Int64Array] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.event)
@@ -75,6 +77,11 @@ class Batch:
     def names(self) -> tuple[str, ...]:
         """Names of events; ``event`` holds indices in it."""
         return self.table.names
+
+    @property
+    def binary(self) -> bool:
+        """Whether the arguments are not text."""
+        return self.reader is not None and self.reader.binary
 
     def groups(self) -> dict[int, Int64Array]:
         """Map each event that occurs (-1: text lines) to its rows, in order. Do not modify it."""
@@ -121,26 +128,10 @@ class Batch:
         """Return a batch of the first ``count`` rows, or this one if it has no more."""
         return self if count >= len(self) else self.select(np.arange(count))
 
-    def select(self, rows: NDArray[Any]) -> Batch:
-        """Return a batch of the rows that ``rows`` (a mask, or indices in any order) selects."""
-        columns = (self.event, self.time_ns, self.tid, self.start, self.begin, self.stop)
-        event, time_ns, tid, start, begin, stop = (column[rows] for column in columns)
-        return Batch(
-            table=self.table,
-            data=self.data,
-            event=event,
-            time_ns=time_ns,
-            tid=tid,
-            start=start,
-            begin=begin,
-            stop=stop,
-            arrived=self.arrived[rows],
-            clock=self.clock,
-            backend=self.backend,
-            pid=self.pid,
-            reader=self.reader,
-            binary=self.binary,
-        )
+    def select(self, rows: NDArray[Any] | slice) -> Batch:
+        """Return a batch of the rows that a mask, indices in any order, or a slice selects."""
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        return replace(self, **columns)
 
     def text(self, row: int) -> str:
         """Return the complete line of a row; bytes that are not UTF-8 as surrogate escapes."""

@@ -20,7 +20,8 @@ class Replay:
     """One file, or a folder of LTTng; call :meth:`step` until None, then read :attr:`problem`.
 
     A recording contains its declarations; those of other files come from ``events_all``, else from
-    the installed QEMU that fits best. ``notes`` describe how the file is read.
+    the installed QEMU that fits best. ``notes`` describe how the file is read;
+    ``size`` is in bytes, 0 where it is unknown.
 
     Raises:
         UsageError: the file cannot be read, or ``where`` is wrong.
@@ -40,6 +41,7 @@ class Replay:
     ) -> None:
         self.path = path
         self._file = open_saved(path, events_all)
+        self.notes, self.size = self._file.notes, self._file.size
         try:
             self.table = self._file.table
             every = list(self.table.names)
@@ -55,16 +57,6 @@ class Replay:
         self.counts = self._filter.counts
         self._span = Span()
         self._ended = False
-
-    @property
-    def notes(self) -> list[str]:
-        """How the file is read, in sentences for people."""
-        return self._file.notes
-
-    @property
-    def size(self) -> int:
-        """Bytes to read in all; 0 where that is unknown."""
-        return self._file.size
 
     @property
     def taken(self) -> int:

@@ -15,8 +15,8 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.dtrace import kernel as bpf
 from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.kernel import ALIVE, LOST
-from qtctl.backends.splitting import Arrays, RowBuffers
-from qtctl.model import Backend, Clock
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
+from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
@@ -119,24 +119,9 @@ class BpfDecoder:
     def _batch(
         self, data: bytes, columns: Arrays, keep: NDArray[np.int64], clocks: Clocks
     ) -> Batch:
-        event, time_ns, tid, start, begin, stop = (column[keep] for column in columns)
-        arrived = event < 0
-        time_ns = np.where(arrived, clocks.now_ns, time_ns + clocks.offset_ns)
-        batch = Batch(
-            table=self.table,
-            data=data,
-            event=event,
-            time_ns=time_ns,
-            tid=tid,
-            start=start,
-            begin=begin,
-            stop=stop,
-            arrived=arrived,
-            clock=Clock.REALTIME,
-            backend=Backend.DTRACE,
-            pid=self.pid,
-            reader=self.arguments,
-        )
-        if (np.diff(time_ns) < 0).any():  # each CPU's records come in a run of their own
-            batch = batch.select(np.argsort(time_ns, kind="stable"))
+        rows = tuple(column[keep] for column in columns)
+        pid, reader = self.pid, self.arguments
+        batch = as_batch(self.table, data, rows, clocks, Backend.DTRACE, pid=pid, reader=reader)
+        if (np.diff(batch.time_ns) < 0).any():  # each CPU's records come in a run of their own
+            batch = batch.select(np.argsort(batch.time_ns, kind="stable"))
         return batch

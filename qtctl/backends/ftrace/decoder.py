@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
-from qtctl.backends.splitting import Arrays, RowBuffers
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
@@ -143,29 +143,15 @@ class TraceDecoder:
         mine = (kind == LOST) | (kind == PLAIN) | ((kind == EVENT) & (event >= 0))
         strangers = self._claim(kind, event, tid, tgid, mine)
         self._join(kind, event, tid, time_ns, stop, mine)
-        arrived = time_ns < 0
-        if not self._timed:
-            arrived |= True
-        stamped = np.where(arrived, clocks.now_ns, time_ns + clocks.offset_ns)
-        whole = Batch(
-            table=self._table,
-            data=data,
-            event=event,
-            time_ns=stamped,
-            tid=tid,
-            start=start,
-            begin=begin,
-            stop=stop,
-            arrived=arrived,
-            clock=self._clock,
-            backend=Backend.FTRACE,
-            pid=self._pid,
-        )
+        stamped = np.where(self._timed, time_ns, -1)
+        rows = (event, stamped, tid, start, begin, stop)
+        clock, pid = self._clock, self._pid
+        whole = as_batch(self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid)
         out: Items = []
         at = 0
         for gap in np.flatnonzero(kind == LOST).tolist():
             self._add(out, whole, mine, at, gap)
-            count = int(columns[3][gap])
+            count = int(time_ns[gap])
             out.append(self._loss(None if count < 0 else count, clocks))
             at = gap + 1
         self._add(out, whole, mine, at, len(kind))

@@ -9,7 +9,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import no_record
 from qtctl.backends.ftrace.decoder import TraceDecoder
-from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.events.declarations import Declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.event_table import EventTable
@@ -40,7 +40,7 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> F
     return FtraceFile(file, events_all)
 
 
-class FtraceFile:
+class FtraceFile(SavedPlain):
     """Text of ftrace, of however many guests; its times are those of the kernel's trace clock.
 
     Its declarations are those of ``events_all``, else those that fit best.
@@ -50,7 +50,7 @@ class FtraceFile:
     """
 
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
-        self._file = file
+        super().__init__(file)
         head = file.at(0, SAMPLE_BYTES)
         known = declared_for_text(events_all, lambda declared: _readable(declared, head))
         if known is None:
@@ -60,39 +60,12 @@ class FtraceFile:
         self._decoder = _decoder(self.table)
         counts = _WRITTEN.search(head)
         self._overwritten = max(0, int(counts[2]) - int(counts[1])) if counts else 0
-        self._ended = False
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._file.size
-
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._file.taken
-
-    def read(self) -> list[Item] | None:
-        """Read and decode the next part; None at the end."""
-        if self._ended:
-            return None
-        items: list[Item] = []
-        if self._overwritten and not self._file.taken:
-            items.append(Loss(Backend.FTRACE, self._overwritten, 0))
-        data, clocks = self._file.more(lines=True), Clocks(self._file.modified_ns)
-        self._ended = not data
-        decoder = self._decoder
-        items += decoder.feed(data, clocks) if data else decoder.flush(clocks)
-        return items
-
-    @property
-    def problem(self) -> str:
-        """Which part could not be read; empty if none."""
-        return self._file.fault
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def _decode(self, data: bytes) -> list[Item]:
+        overwritten, self._overwritten = self._overwritten, 0
+        decoder, clocks = self._decoder, Clocks(self._file.modified_ns)
+        items = decoder.feed(data, clocks) if data else decoder.flush(clocks)
+        return [*([Loss(Backend.FTRACE, overwritten, 0)] if overwritten else ()), *items]
 
 
 def _decoder(table: EventTable) -> TraceDecoder:

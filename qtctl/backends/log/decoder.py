@@ -6,9 +6,8 @@ import numpy as np
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log import kernel as splitting
-from qtctl.backends.splitting import RowBuffers
+from qtctl.backends.splitting import RowBuffers, as_batch
 from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
@@ -84,25 +83,7 @@ class LogDecoder:
             after=(self._limit,),
         )
         self._carry = b"" if final else data[reached:]
-        event, time_ns, tid, start, begin, stop = columns
-        if not len(event):
+        if not len(columns[0]):
             return []
-        arrived = time_ns < 0
-        if arrived.any():
-            time_ns[arrived] = clocks.now_ns
-        return [
-            Batch(
-                table=table,
-                data=data,
-                event=event,
-                time_ns=time_ns,
-                tid=tid,
-                start=start,
-                begin=begin,
-                stop=stop,
-                arrived=arrived,
-                clock=self._clock,
-                backend=self._backend,
-                pid=self._pid,
-            )
-        ]
+        backend, clock, pid = self._backend, self._clock, self._pid
+        return [as_batch(table, data, columns, clocks, backend, clock=clock, pid=pid)]

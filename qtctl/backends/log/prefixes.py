@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -157,20 +157,7 @@ def _whole_text(lines: _Lines, batch: Batch, line: Int64Array) -> Batch:
     start, begin, stop = batch.start.copy(), batch.begin.copy(), batch.stop.copy()
     start[rows] = begin[rows] = len(batch.data) + whole.begin
     stop[rows] = start[rows] + whole.size
-    return Batch(
-        table=batch.table,
-        data=batch.data + whole.data,
-        event=batch.event,
-        time_ns=batch.time_ns,
-        tid=batch.tid,
-        start=start,
-        begin=begin,
-        stop=stop,
-        arrived=batch.arrived,
-        clock=batch.clock,
-        backend=batch.backend,
-        pid=batch.pid,
-    )
+    return replace(batch, data=batch.data + whole.data, start=start, begin=begin, stop=stop)
 
 
 @dataclass(frozen=True, slots=True)

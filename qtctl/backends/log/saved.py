@@ -12,7 +12,7 @@ from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, looks_foreign, no_record
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
-from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.backends.syslog.notices import expand_repeats, may_hold_notice, read_notice
 from qtctl.events.declarations import Declarations
 from qtctl.model import Backend
@@ -36,7 +36,7 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> L
     return LogFile(file, events_all)
 
 
-class LogFile:
+class LogFile(SavedPlain):
     """Log text; its declarations are those of ``events_all``, else those that fit best.
 
     Raises:
@@ -44,6 +44,7 @@ class LogFile:
     """
 
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        super().__init__(file)
         head = self._head = file.at(0, SAMPLE_BYTES)
         check_readable(head, str(file.path))
         sample = expand_repeats(head)[0]
@@ -56,36 +57,20 @@ class LogFile:
         self.notes = [f"log text, {source}"]
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
-        self._file = file
         self._decoder: Decoder = LogDecoder(self.table)
         if words:
             self._decoder = PrefixedDecoder(self.table, words)
         self._prefixed = bool(words)
         self._carry = b""
-        self._ended = self._found = self._dropping = False
+        self._found = self._dropping = False
         self._last_ns = 0
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._file.size
-
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._file.taken
-
-    def read(self) -> list[Item] | None:
-        """Read and decode the next part; None at the end."""
-        if self._ended:
-            return None
-        data, clocks = self._file.more(lines=True), Clocks(self._file.modified_ns)
-        self._ended = not data
+    def _decode(self, data: bytes) -> list[Item]:
         left = 0
         if self._prefixed:
             data, left = self._expanded(data)
         items: list[Item] = []
-        for item in self._decode(data, clocks):
+        for item in self._records(data):
             if isinstance(item, Batch):
                 self._found = self._found or bool((item.event >= 0).any())
             if isinstance(item, Batch) and self._prefixed:
@@ -98,7 +83,8 @@ class LogFile:
             items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
 
-    def _decode(self, data: bytes, clocks: Clocks) -> Items:
+    def _records(self, data: bytes) -> Items:
+        clocks = Clocks(self._file.modified_ns)
         items = self._decoder.feed(data, clocks) if data else []
         return items + self._decoder.flush(clocks) if self._ended else items
 
@@ -147,10 +133,6 @@ class LogFile:
         if self._file.fault or self._found:
             return self._file.fault
         return str(no_record(self._head, str(self._file.path)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _readable(declared: Declarations, sample: bytes) -> int:

@@ -13,10 +13,9 @@ import numpy as np
 from qtctl.backends.base import Clocks
 from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.arguments import SimpleReader
-from qtctl.backends.splitting import Arrays
+from qtctl.backends.splitting import Arrays, as_batch, joined
 from qtctl.errors import QtctlError
 from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
@@ -278,30 +277,16 @@ class SimpleDecoder:
         parts, self._parts = self._parts, []
         if not parts:
             return
-        columns = (
-            parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
-        )
-        event, time_ns, start, begin, stop = columns
-        rows = len(event)
-        if not rows:
-            return
-        time_ns += self._clocks.offset_ns
-        pid = int(self._pid[0]) if self._given_pid is None else self._given_pid
+        event, time_ns, *offsets = joined(parts)
         self._items.append(
-            Batch(
-                table=self._table,
-                data=data,
-                event=event,
-                time_ns=time_ns,
-                tid=np.full(rows, -1, np.int32),
-                start=start,
-                begin=begin,
-                stop=stop,
-                arrived=np.zeros(rows, np.bool_),
+            as_batch(
+                self._table,
+                data,
+                (event, time_ns, np.full(len(event), -1, np.int32), *offsets),
+                self._clocks,
+                Backend.SIMPLE,
                 clock=self._clock,
-                backend=Backend.SIMPLE,
-                pid=pid,
+                pid=int(self._pid[0]) if self._given_pid is None else self._given_pid,
                 reader=self._reader,
-                binary=True,
             )
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import best_installed, read_declarations
-from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.backends.simple.decoder import SimpleDecoder, check_header, is_simple, read_names
 from qtctl.events.declarations import Declarations
 from qtctl.records.event_table import EventTable
@@ -28,23 +28,24 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> S
     return SimpleFile(file, events_all)
 
 
-class SimpleFile:
+class SimpleFile(SavedPlain):
     """A simple trace; its declarations are those of ``events_all``, else those that fit best.
 
     Raises:
         QtctlError: it is of a version or byte order that is not read here.
     """
 
+    _lines = False
+
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
+        super().__init__(file)
         head = file.at(0, SAMPLE_BYTES)
         check_header(head, str(file.path))
         names = read_names(head)
         self.notes: list[str] = []
         declared = self._declarations(names, events_all).by_name
         self.table = EventTable.build([*names, *declared], declared)
-        self._file = file
         self._decoder = SimpleDecoder(self.table)
-        self._ended = False
 
     def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
         kind = f"simple trace, {counted(len(names), 'event')}"
@@ -69,23 +70,8 @@ class SimpleFile:
             self.notes.append("that is of another build: arguments may be named or read wrong")
         return best
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._file.size
-
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._file.taken
-
-    def read(self) -> list[Item] | None:
-        """Read and decode the next part; None at the end."""
-        if self._ended:
-            return None
-        data = self._file.more()
-        self._ended = not data
-        if self._ended and self._file.grew():
+    def _decode(self, data: bytes) -> list[Item]:
+        if not data and self._file.grew():
             return []  # the rest of the last record was written after the file was opened
         clocks = Clocks(0)
         return [*(self._decoder.feed(data, clocks) if data else self._decoder.flush(clocks))]
@@ -102,7 +88,3 @@ class SimpleFile:
             f"{decoder.first_unread}: {decoder.unread} of {self.taken} bytes could not be read, "
             f"{decoder.records} records were"
         )
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()

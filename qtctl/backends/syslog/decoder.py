@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import Arrays, RowBuffers
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
-from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
+from qtctl.model import Backend
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
@@ -142,22 +141,8 @@ class SyslogDecoder:
         table = self._table
         event, begin = table.match(data, first, stop)
         event[kind == PLAIN] = -1
-        arrived = time_ns < 0
-        time_ns[arrived] = now_ns
-        batch = Batch(
-            table=table,
-            data=data,
-            event=event,
-            time_ns=time_ns,
-            tid=np.full(len(rows), -1, np.int32),
-            start=start,
-            begin=begin,
-            stop=stop,
-            arrived=arrived,
-            clock=Clock.REALTIME,
-            backend=Backend.SYSLOG,
-            pid=self._pid,
-        )
+        part = (event, time_ns, np.full(len(rows), -1, np.int32), start, begin, stop)
+        batch = as_batch(table, data, part, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
         if (count != 1).any():
             batch = batch.select(np.repeat(np.arange(len(rows)), count))
         if len(batch):

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import Arrays, RowBuffers
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.backends.ust import kernel as lttng
 from qtctl.backends.ust.arguments import FieldReader
-from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
+from qtctl.model import Backend
 from qtctl.records.columns import Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
@@ -135,19 +134,19 @@ class LttngDecoder:
         if len(records):
             event[records] = self._events(data, name[records], name_stop[records])
             begin = np.where(event < 0, start, begin)
-        arrived = time_ns < 0
-        time_ns[arrived] = clocks.now_ns
+        columns = (event, time_ns, tid, start, begin, stop)
+        pid, reader = self._pid, self._reader
+        whole = as_batch(self._table, data, columns, clocks, Backend.UST, pid=pid, reader=reader)
         losses = [
             (row, found)
-            for row in np.flatnonzero(arrived).tolist()
+            for row in np.flatnonzero(whole.arrived).tolist()
             if (found := self._losses.read(data[start[row] : stop[row]], clocks.now_ns)) is not None
         ]
-        columns = (event, time_ns, tid, start, begin, stop, arrived)
         out: Items = []
         first = 0
         for row, found in [*losses, (len(event), None)]:
             if row > first:
-                out.append(self._batch(data, tuple(column[first:row] for column in columns)))
+                out.append(whole.select(slice(first, row)) if losses else whole)
             if found is not None and found.count != 0:
                 out.append(found)
             first = row + 1
@@ -159,21 +158,3 @@ class LttngDecoder:
         codes, indices = names.codes, self._table.indices
         found: NDArray[np.int32] = np.array([indices.get(n, -1) for n in names.uniques], np.int32)
         return found[codes]
-
-    def _batch(self, data: bytes, columns: Arrays) -> Batch:
-        event, time_ns, tid, start, begin, stop, arrived = columns
-        return Batch(
-            table=self._table,
-            data=data,
-            event=event,
-            time_ns=time_ns,
-            tid=tid,
-            start=start,
-            begin=begin,
-            stop=stop,
-            arrived=arrived,
-            clock=Clock.REALTIME,
-            backend=Backend.UST,
-            pid=self._pid,
-            reader=self._reader,
-        )
