@@ -15,6 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from qtctl.model import Guest
+from qtctl.monitor.guests import find_guest
+
 TOP = Path(__file__).resolve().parent.parent
 
 #: No call of qtctl may hang longer than this, whatever the other side does; see ``Ran.seconds``.
@@ -279,3 +282,10 @@ def stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def guest_by_pid(pid: int) -> Guest:
+    """Return the guest that runs with this pid."""
+    guest = find_guest(pid)
+    assert guest is not None
+    return guest

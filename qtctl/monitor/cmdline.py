@@ -23,8 +23,7 @@ class QemuOptions(NamedTuple):
     ``addresses`` are those where QEMU serves QMP without telnet, WebSocket or TLS, in order; a
     wildcard host is given as the loopback address. ``descriptors`` are listening QMP sockets that
     QEMU inherited (``fd=N``, as libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items
-    of the last ``-d``, ``timestamps`` is ``-msg timestamp=on``, ``config_files`` are
-    ``-readconfig``, which may name further monitors.
+    of the last ``-d``, ``config_files`` are ``-readconfig``, which may name further monitors.
     """
 
     addresses: tuple[Address, ...] = ()
@@ -33,12 +32,9 @@ class QemuOptions(NamedTuple):
     log_file: str | None = None
     log_items: tuple[str, ...] = ()
     trace_file: str | None = None
-    timestamps: bool = False
     daemonize: bool = False
     data_dirs: tuple[str, ...] = ()
-    pid_file: str | None = None
     chroot: str | None = None
-    run_as: str | None = None
     config_files: tuple[str, ...] = ()
 
 
@@ -88,13 +84,8 @@ class _Reader:
     def trace(self, value: str) -> None:
         self._keep("trace", dict(split_options(value, "enable")).get("file"))
 
-    def msg(self, value: str) -> None:
-        self._keep("timestamp", dict(split_options(value)).get("timestamp"))
-
     def run_with(self, value: str) -> None:
-        pairs = dict(split_options(value))
-        self._keep("chroot", pairs.get("chroot"))
-        self._keep("runas", pairs.get("user"))
+        self._keep("chroot", dict(split_options(value)).get("chroot"))
 
     def _keep(self, key: str, value: str | None) -> None:
         if value is not None:
@@ -116,7 +107,6 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
         "qmp-pretty": reader.qmp,
         "name": reader.name,
         "trace": reader.trace,
-        "msg": reader.msg,
         "run-with": reader.run_with,
         "L": reader.data_dirs.append,
         "readconfig": reader.config_files.append,
@@ -135,9 +125,11 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
     return _options(reader)
 
 
-_PLAIN = frozenset(("D", "d", "pidfile", "chroot", "runas"))
+_PLAIN = frozenset(("D", "d", "chroot"))
 # Options whose value may be any text, even one that looks like an option.
-_FREE_TEXT = frozenset(("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial"))
+_FREE_TEXT = frozenset(
+    ("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial", "pidfile", "runas")
+)
 
 
 def _option_name(word: str) -> str:
@@ -167,12 +159,9 @@ def _options(reader: _Reader) -> QemuOptions:
         log_file=values.get("D"),
         log_items=tuple(item for item in values.get("d", "").split(",") if item),
         trace_file=values.get("trace"),
-        timestamps=is_on(values.get("timestamp")),
         daemonize="daemonize" in values,
         data_dirs=tuple(reader.data_dirs),
-        pid_file=values.get("pidfile"),
         chroot=values.get("chroot"),
-        run_as=values.get("runas"),
         config_files=tuple(reader.config_files),
     )
 

@@ -58,21 +58,6 @@ def running_guests() -> list[Guest]:
     return [guest for guest in found.values() if not _is_helper(guest, found)]
 
 
-def guest_by_pid(pid: int) -> Guest:
-    """Return the guest with this pid, reading nothing of other processes.
-
-    Raises:
-        ConnectionFailed: no such process runs, or it is not a QEMU system emulator.
-    """
-    guest = _guest(pid)
-    if guest is not None:
-        return guest
-    if start_ticks(pid) is None or not status_of(pid) or is_dead(pid):
-        raise ConnectionFailed(f"no process has pid {pid}", hint="qtctl ps")
-    name = status_of(pid).get("Name", "")
-    raise ConnectionFailed(f"pid {pid} ({shown(name)}) is not a QEMU guest", hint="qtctl ps")
-
-
 def find_guest(target: Address | int | str) -> Guest | None:
     """Return the guest that a parsed TARGET means, or None where no running one matches.
 

@@ -17,10 +17,11 @@ import pytest
 from qtctl.backends.detect import backends_from, signs_of_process, undecided
 from qtctl.backends.table import TABLE
 from qtctl.model import Address, Backend, Guest, Holder
-from qtctl.monitor.guests import find_guest, guest_by_pid, running_guests
+from qtctl.monitor.guests import find_guest, running_guests
 from qtctl.monitor.holders import holders
 from qtctl.monitor.processes import process_name, same_process
 from tests.qemus import LABELS, RealGuest, require
+from tests.running import guest_by_pid
 
 pytestmark = pytest.mark.qemu
 

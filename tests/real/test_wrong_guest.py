@@ -17,14 +17,13 @@ import pytest
 import qtctl as library
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address
-from qtctl.monitor.guests import guest_by_pid
 from qtctl.monitor.holders import holders
 from qtctl.monitor.kernel_sockets import tcp_sockets, unix_sockets_of
 from qtctl.monitor.processes import socket_inodes
 from qtctl.monitor.rendezvous import rendezvous_of
 from tests import needs
 from tests.qemus import RealGuest, require
-from tests.running import Qtctl, Ran, eventually
+from tests.running import Qtctl, Ran, eventually, guest_by_pid
 
 pytestmark = pytest.mark.qemu
 
