@@ -62,6 +62,11 @@ def status_of(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in pairs}
 
 
+def pid_inside(pid: int) -> int:
+    """Return the pid of a process in its own pid namespace; ``pid`` where it cannot be read."""
+    return int(status_of(pid).get("NSpid", str(pid)).split()[-1])
+
+
 def argv_of(pid: int) -> tuple[str, ...]:
     """Return the command line of a process; nothing for a zombie, a kernel thread, or none."""
     try:

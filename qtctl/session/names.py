@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.errors import QtctlError
+from qtctl.monitor.processes import pid_inside
 
 if TYPE_CHECKING:
     from qtctl.model import Guest
@@ -46,7 +47,7 @@ class Names:
         """Query the monitor for threads and devices. Changes nothing; a failed query is ignored."""
         threads: dict[int, str] = {}
         if guest is not None:
-            threads[_own_pid(guest.pid)] = "main"
+            threads[pid_inside(guest.pid)] = "main"
         for cpu in await _asked(monitor, "query-cpus-fast"):
             threads[cpu.get("thread-id", -1)] = f"vCPU {cpu.get('cpu-index')}"
         for one in await _asked(monitor, "query-iothreads"):
@@ -63,7 +64,7 @@ class Names:
 
     def _by_kernel(self, tid: int) -> str:
         """Return the kernel's name of a thread (``worker``; see QEMU's ``debug-threads``)."""
-        if self._guest is None or _own_pid(self._guest.pid) != self._guest.pid:
+        if self._guest is None or pid_inside(self._guest.pid) != self._guest.pid:
             return ""
         folder = Path(f"/proc/{self._guest.pid}/task")
         try:
@@ -132,12 +133,3 @@ def _short_path(path: str) -> str:
     """Return a device's id if it has one, else its QOM path."""
     path = path.removesuffix("/virtio-backend")
     return path.removeprefix("/machine/peripheral/")
-
-
-def _own_pid(pid: int) -> int:
-    """Return a process's id in its own pid namespace."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(status.split("NSpid:", 1)[1].split("\n", 1)[0].split()[-1])
-    except (OSError, IndexError, ValueError):
-        return pid

@@ -109,6 +109,6 @@ async def test_what_is_learnt_is_bounded() -> None:
 
 
 def test_a_process_knows_itself_by_its_pid() -> None:
-    from qtctl.session.names import _own_pid
+    from qtctl.monitor.processes import pid_inside
 
-    assert _own_pid(os.getpid()) == os.getpid()
+    assert pid_inside(os.getpid()) == os.getpid()

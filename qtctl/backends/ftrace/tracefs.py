@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qtctl.errors import Unsupported
+from qtctl.monitor.processes import status_of
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 TOTAL_KIB = 32 << 10
@@ -186,10 +187,8 @@ def _write(path: Path, text: str) -> None:
 
 def owner_of(thread: int) -> int | None:
     """Return the process of a thread, None if it is gone."""
-    with contextlib.suppress(OSError, IndexError, ValueError):
-        text = Path(f"/proc/{thread}/status").read_text(errors="replace")
-        return int(text.split("\nTgid:", 1)[1].split(None, 1)[0])
-    return None
+    process = status_of(thread).get("Tgid")
+    return None if process is None else int(process)
 
 
 class TracePipe:

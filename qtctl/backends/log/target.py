@@ -92,7 +92,7 @@ class Hmp(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
+class OpenFile:
     """One descriptor of the guest; ``inherits``: a program that it starts gets it, too."""
 
     fd: int
@@ -105,6 +105,7 @@ class _Open:
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a plain file."""
         return stat.S_ISREG(self.mode)
 
     @property
@@ -137,7 +138,7 @@ def find_log(
     if guest is None:
         return LogTarget(LogReach.UNKNOWN)
     try:
-        opened = _open_files(guest.pid)
+        opened = open_files(guest.pid)
     except OSError:
         return LogTarget(LogReach.UNKNOWN)
     spool = next((e for path in spools for e in opened if _same(path, e)), None)
@@ -160,7 +161,7 @@ def find_log(
     return replace(guess, others=tuple(others), missing=log_file)
 
 
-def _named_log(opened: list[_Open], guest: Guest, log_file: str) -> LogTarget | None:
+def _named_log(opened: list[OpenFile], guest: Guest, log_file: str) -> LogTarget | None:
     """Return the log if what the command line names for it is open; a device may be named, too."""
     path = Path(guest.cwd, log_file.replace("%d", str(guest.pid)))
     seen = _own_descriptor(guest, str(path)) or f"{guest.root}{path}"
@@ -172,7 +173,7 @@ def _named_log(opened: list[_Open], guest: Guest, log_file: str) -> LogTarget | 
     return None
 
 
-def _as_target(entry: _Open, name: str = "") -> LogTarget:
+def _as_target(entry: OpenFile, name: str = "") -> LogTarget:
     """Return an open file as the target of the log; ``name`` is what it was opened by."""
     name = name or entry.path
     if entry.is_file:
@@ -194,7 +195,7 @@ def _own_descriptor(guest: Guest, path: str) -> str:
     return f"/proc/{guest.pid}/fd/{_OWN[path]}" if path in _OWN else ""
 
 
-def _is_no_log(pid: int, entry: _Open) -> bool:
+def _is_no_log(pid: int, entry: OpenFile) -> bool:
     """Return whether this is the trace file of the simple backend, or a spool that was removed.
 
     QEMU closes a log some 50 ms after ``logfile``.
@@ -203,19 +204,29 @@ def _is_no_log(pid: int, entry: _Open) -> bool:
     if path.name.endswith(" (deleted)") and path.parent.name.startswith("qtctl-spool-"):
         return True
     if entry.is_file:
-        with contextlib.suppress(OSError), Path(f"/proc/{pid}/fd/{entry.fd}").open("rb") as file:
-            return file.read(16)[8:] == SIMPLE_MAGIC
+        with contextlib.suppress(OSError):
+            return holds_trace(pid, entry.fd)
     return False
 
 
-def _same(path: str, entry: _Open) -> bool:
+def holds_trace(pid: int, fd: int) -> bool:
+    """Return whether an open file of a process begins as those of the simple backend do.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with Path(f"/proc/{pid}/fd/{fd}").open("rb") as file:
+        return file.read(16)[8:] == SIMPLE_MAGIC
+
+
+def _same(path: str, entry: OpenFile) -> bool:
     with contextlib.suppress(OSError, ValueError):
         state = Path(path).stat()
         return (state.st_dev, state.st_ino) == entry.inode
     return False
 
 
-def _standard_error(stderr: _Open | None) -> LogTarget:
+def _standard_error(stderr: OpenFile | None) -> LogTarget:
     if stderr is None or not stderr.inherits:  # QEMU opened something else in its place
         return LogTarget(LogReach.NULL, "a closed stderr", undo=os.devnull)
     if stderr.is_file:
@@ -229,7 +240,12 @@ def _standard_error(stderr: _Open | None) -> LogTarget:
     return LogTarget(LogReach.TERMINAL, f"stderr, {stderr.path}", undo="/dev/stderr")
 
 
-def _open_files(pid: int) -> list[_Open]:
+def open_files(pid: int) -> list[OpenFile]:
+    """Return the open files of a process, by descriptor.
+
+    Raises:
+        OSError: they may not be listed.
+    """
     found = []
     folder = Path(f"/proc/{pid}/fd")
     for entry in folder.iterdir():
@@ -238,7 +254,7 @@ def _open_files(pid: int) -> list[_Open]:
             info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
             flags = int(info.split("flags:", 1)[1].split(None, 1)[0], 8)
             found.append(
-                _Open(
+                OpenFile(
                     int(entry.name),
                     str(entry.readlink()),
                     state.st_mode,
@@ -262,7 +278,7 @@ def has_open(pid: int, path: Path) -> bool:
 def has_inode(pid: int, inode: tuple[int, int]) -> bool:
     """Return whether process ``pid`` has the file with this device and inode open."""
     with contextlib.suppress(OSError):
-        return any(entry.inode == inode for entry in _open_files(pid))
+        return any(entry.inode == inode for entry in open_files(pid))
     return False
 
 

@@ -7,15 +7,12 @@ to on empties the file, as does ``set`` while on; ``set`` while off opens nothin
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
-from qtctl.backends.log.target import SIMPLE_MAGIC, Hmp, has_open, quoted
+from qtctl.backends.log.target import Hmp, has_open, holds_trace, open_files, quoted
 from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
@@ -71,34 +68,23 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
     if not status.on:
         return TraceFile(TraceReach.OFF, status.name)
     try:
-        entries = sorted(Path(f"/proc/{guest.pid}/fd").iterdir(), key=lambda entry: int(entry.name))
+        entries = open_files(guest.pid)
     except OSError:
         return TraceFile(TraceReach.DENIED, status.name)
     reach = TraceReach.OTHER
     for entry in entries:
-        with contextlib.suppress(OSError, ValueError):
-            mode = entry.stat().st_mode
-            if not _writes_only(guest.pid, entry.name):
-                continue
-            if stat.S_ISREG(mode):
-                try:
-                    if _head(entry)[8:16] == SIMPLE_MAGIC:
-                        return TraceFile(TraceReach.FILE, status.name, int(entry.name))
-                except PermissionError:
-                    reach = TraceReach.DENIED
+        if not entry.write_only or not entry.is_file:
+            continue
+        try:
+            if holds_trace(guest.pid, entry.fd):
+                return TraceFile(TraceReach.FILE, status.name, entry.fd)
+        except PermissionError:
+            reach = TraceReach.DENIED
+        except OSError:
+            continue
     if os.path.normpath(status.name) == os.devnull:
         return TraceFile(TraceReach.NULL, status.name)
     return TraceFile(reach, status.name)
-
-
-def _writes_only(pid: int, fd: str) -> bool:
-    info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
-    return int(info.split("flags:", 1)[1].split(None, 1)[0], 8) & os.O_ACCMODE == os.O_WRONLY
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(16)
 
 
 def refusal(found: TraceFile) -> QtctlError:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.errors import Unsupported
+from qtctl.monitor.kernel_sockets import unix_sockets_of
+from qtctl.monitor.processes import socket_owners
 
 SOCKET = "/dev/log"
 WELL_KNOWN = ("/var/log/syslog", "/var/log/daemon.log", "/var/log/messages")
@@ -61,7 +63,7 @@ def find_daemon() -> Daemon:
             hint=_START,
         )
     journal = _JOURNAL_SOCKET.fullmatch(place)
-    owner = next((pid for pid in _processes() if _holds(pid, inode)), 0)
+    owner = socket_owners([inode]).get(inode, 0)
     if journal is not None:
         return Daemon("systemd-journald", 0, True, journal[1] or "")
     if not owner:
@@ -71,30 +73,7 @@ def find_daemon() -> Daemon:
 
 
 def _inode_of(place: str) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
-            words = line.split(None, 7)
-            if len(words) == 8 and words[7] == place:
-                return int(words[6])
-    return 0
-
-
-def _processes() -> list[int]:
-    return sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True)  # noqa: PTH208
-
-
-def _holds(pid: int, inode: int) -> bool:
-    with contextlib.suppress(OSError):
-        return any(
-            _link(entry) == f"socket:[{inode}]" for entry in Path(f"/proc/{pid}/fd").iterdir()
-        )
-    return False
-
-
-def _link(entry: Path) -> str:
-    with contextlib.suppress(OSError):
-        return str(entry.readlink())
-    return ""
+    return next((one.inode for one in unix_sockets_of(os.getpid()) if one.name == place), 0)
 
 
 def send_mark() -> str:
@@ -145,7 +124,7 @@ def _files(daemon: Daemon) -> list[Path]:
         for entry in Path(f"/proc/{daemon.pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(entry.stat().st_mode):
-                    found[Path(_link(entry))] = None
+                    found[entry.readlink()] = None
     if not found:
         found = {Path(name): None for name in WELL_KNOWN}
     return [path for path in found if os.access(path, os.R_OK)]

@@ -28,6 +28,7 @@ from qtctl.backends.ust.daemons import MARK, NoDaemon, Ports, lttng
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.folders import runtime_folder
 from qtctl.model import Guest
+from qtctl.monitor.processes import pid_inside
 
 LIVE_TIMER_US = 20_000
 """How often the tracer flushes its buffers, in us: the longest that a record waits."""
@@ -147,7 +148,7 @@ def _create(name: str, ports: Ports, guest: Guest) -> None:
         *("add-context", "--userspace", f"--session={name}", f"--channel={_CHANNEL}"),
         *("--type=vpid", "--type=vtid"),
     )
-    lttng("track", "--userspace", f"--session={name}", f"--vpid={_inner_pid(guest.pid)}")
+    lttng("track", "--userspace", f"--session={name}", f"--vpid={pid_inside(guest.pid)}")
     _enable(name, [_NEVER.partition(":")[2]], [], provider=_NEVER.partition(":")[0])
 
 
@@ -163,17 +164,9 @@ def _enable(
     )
 
 
-def _inner_pid(pid: int) -> int:
-    """Return a process's pid as it sees it itself, which is what LTTng tracks."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        text = Path(f"/proc/{pid}/status").read_text()
-        return int(text.split("NSpid:", 1)[1].splitlines()[0].split()[-1])
-    return pid
-
-
 def _await_registered(guest: Guest) -> None:
     """Wait until the guest has registered, which it does also with a daemon that starts later."""
-    pids = {str(guest.pid), str(_inner_pid(guest.pid))}
+    pids = {str(guest.pid), str(pid_inside(guest.pid))}
     deadline = time.monotonic() + _REGISTER_TIMEOUT_S
     while True:
         failure = ""
