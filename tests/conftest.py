@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _STARTERS & {*item.fixturenames}:
             item.add_marker(pytest.mark.process)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait, before the time of a test runs, until no other run of the suite is in its way."""
+    with lanes.alone(item.nodeid):
+        return (yield)
 
 
 @pytest.hookimpl(optionalhook=True)

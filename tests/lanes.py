@@ -6,7 +6,12 @@ group go to one worker, one after the other: a group needs something that the ma
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +34,9 @@ LTTNG = "lttng"
 FLOOD = "flood"
 #: bpftrace sets probes in the memory of every process that has the program open.
 PROBES = "probes"
+
+#: What all runs on this machine share.
+_ONCE = (SYSLOG, TRACEFS, LTTNG, PROBES)
 
 #: The group of a module or a test, by the beginning of its node id. Long groups come first.
 GROUPS = {
@@ -74,6 +82,18 @@ def group_of(nodeid: str) -> str | None:
         for part in re.split(r"[- ]", found[1]) if found else ():
             group = _PARAMETERS.get(part, group)
     return group
+
+
+@contextlib.contextmanager
+def alone(nodeid: str) -> Iterator[None]:
+    """Hold what the test's group needs of the machine: another run of the suite may want it."""
+    with contextlib.ExitStack() as stack:
+        if (group := group_of(nodeid)) in _ONCE:
+            with contextlib.suppress(OSError):  # a file of another user: then without
+                path = Path(tempfile.gettempdir()) / f"qtctl-tests-{group}.lock"
+                lock = stack.enter_context(path.open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def turn_of(nodeid: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,18 @@ def test_the_group_is_found_by_the_name(nodeid: str, group: str | None) -> None:
 def test_what_is_in_a_group_exists(begin: str) -> None:
     path, _, function = begin.partition("::")
     assert f"def {function}" in (TOP / path).read_text()
+
+
+def test_two_runs_take_turns_with_what_the_machine_has_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with lanes.alone("tests/real/test_syslog_real.py::test_it"), lanes.alone("tests/unit/test_a"):
+        [path] = tmp_path.iterdir()
+        with path.open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with path.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_groups_start_first_and_unit_tests_last() -> None:
