@@ -1,4 +1,4 @@
-"""The user's run-time folder, and atomic writing of files."""
+"""The user's run-time folder, atomic writing of files, and which file a path leads to."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def write_whole(path: Path, text: str, *, replace: bool = True) -> None:
         fresh.replace(path) if replace else os.link(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def inode_of(path: str | Path) -> tuple[int, int] | None:
+    """Return the device and inode of the file that a path leads to; None if there is none."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - takes both
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino

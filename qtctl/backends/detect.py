@@ -19,6 +19,7 @@ from qtctl.backends.base import Process
 from qtctl.backends.elf import Elf
 from qtctl.backends.table import TABLE
 from qtctl.model import Backend, Guest
+from qtctl.monitor.processes import link_of
 
 if TYPE_CHECKING:
     from qtctl.backends.base import AskingPart
@@ -131,13 +132,6 @@ def _elf(image: mmap.mmap) -> Elf | None:
 def _links(pid: int) -> list[str] | None:
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
-            return [_link(entry.path) for entry in entries]
+            return [link_of(entry.path) or "" for entry in entries]
     except OSError:
         return None
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)  # noqa: PTH115 - the text as the kernel gives it
-    except OSError:
-        return ""

@@ -14,6 +14,7 @@ from qtctl.monitor.client import Monitor, connect
 from qtctl.monitor.guests import described, find_guest, lost_addresses, the_only_guest
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
+from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
 from qtctl.session.facts import Facts
 from qtctl.session.journals import identify, prune, state_folder
@@ -122,7 +123,7 @@ async def _connect(
 
 def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
     """Return the error for a monitor that does not answer: held, by whom; stopped; or hung."""
-    if guest is not None and _is_stopped(guest.pid):
+    if guest is not None and status_of(guest.pid).get("State", "")[:1] in ("T", "t"):
         return ConnectionFailed(
             f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
             hint=f"kill -CONT {guest.pid}",
@@ -139,10 +140,3 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
         f"{busy.message}: another client may hold it, or QEMU hangs",
         hint="end the other client, or give QEMU a second -qmp socket",
     )
-
-
-def _is_stopped(pid: int) -> bool:
-    with contextlib.suppress(OSError, IndexError):
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        return text.rsplit(")", 1)[1].split()[0] in ("T", "t")
-    return False

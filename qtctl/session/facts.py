@@ -15,7 +15,7 @@ from qtctl.errors import UsageError
 from qtctl.model import Backend, Declaration, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
-from qtctl.monitor.guest_paths import visible_path
+from qtctl.monitor.guest_paths import same_file, visible_path
 
 if TYPE_CHECKING:
     from qtctl.backends.detect import Signs
@@ -60,7 +60,7 @@ class Facts:
             return None
         binary = Path(guest.exe.removesuffix(" (deleted)"))
         # The path of the binary is ours for a chroot, and the container's own for a container.
-        root = "" if _same_file(binary, Path(f"/proc/{guest.pid}/exe")) else guest.root
+        root = "" if same_file(str(binary), f"/proc/{guest.pid}/exe") else guest.root
         beside = ("trace", "../share/qemu", "share/qemu", ".")
         folders = [
             *(f"{root}{os.path.normpath(binary.parent / place)}" for place in beside),
@@ -105,9 +105,7 @@ class Facts:
         options = self.options
         log_file = options.log_file
         if options.trace_file and Backend.SIMPLE not in backends.known:
-            log_file = (
-                options.trace_file
-            )  # trace/control.c: it moves the log where simple is absent
+            log_file = options.trace_file  # trace/control.c: without simple it moves the log
         per_thread = "tid" in options.log_items
         return find_log(self.guest, log_file, options.daemonize, per_thread, spools)
 
@@ -125,10 +123,3 @@ class Facts:
         answers = {one: await monitor.hmp(line) for one, line in questions().items()}
         signs = with_answers(self.signs, answers)
         return Backends(backends_from(signs), undecided(signs))
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
+from qtctl.folders import inode_of
 from qtctl.model import Guest
 
 SIMPLE_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
@@ -141,7 +142,7 @@ def find_log(
         opened = open_files(guest.pid)
     except OSError:
         return LogTarget(LogReach.UNKNOWN)
-    spool = next((e for path in spools for e in opened if _same(path, e)), None)
+    spool = next((e for path in spools for e in opened if inode_of(path) == e.inode), None)
     if spool is not None:
         return LogTarget(LogReach.FILE, spool.path, spool.fd)
     stderr = next((entry for entry in opened if entry.fd == 2), None)
@@ -168,7 +169,7 @@ def _named_log(opened: list[OpenFile], guest: Guest, log_file: str) -> LogTarget
     for entry in opened:
         if entry.fd < 2 or not entry.write_only or (entry.fd == 2 and not entry.is_file):
             continue
-        if entry.path.removesuffix(" (deleted)") == str(path) or _same(seen, entry):
+        if entry.path.removesuffix(" (deleted)") == str(path) or inode_of(seen) == entry.inode:
             return _as_target(entry, "" if entry.is_file else str(path))
     return None
 
@@ -219,13 +220,6 @@ def holds_trace(pid: int, fd: int) -> bool:
         return file.read(16)[8:] == SIMPLE_MAGIC
 
 
-def _same(path: str, entry: OpenFile) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        state = Path(path).stat()
-        return (state.st_dev, state.st_ino) == entry.inode
-    return False
-
-
 def _standard_error(stderr: OpenFile | None) -> LogTarget:
     if stderr is None or not stderr.inherits:  # QEMU opened something else in its place
         return LogTarget(LogReach.NULL, "a closed stderr", undo=os.devnull)
@@ -269,10 +263,8 @@ def open_files(pid: int) -> list[OpenFile]:
 
 def has_open(pid: int, path: Path) -> bool:
     """Return whether process ``pid`` has the file at ``path`` open."""
-    with contextlib.suppress(OSError):
-        state = path.stat()
-        return has_inode(pid, (state.st_dev, state.st_ino))
-    return False
+    inode = inode_of(path)
+    return inode is not None and has_inode(pid, inode)
 
 
 def has_inode(pid: int, inode: tuple[int, int]) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qtctl.backends.base import Site
 from qtctl.backends.spool.spool import Spool, make_spool
+from qtctl.folders import inode_of
 from qtctl.leases.journal import Owner, Resource
 from qtctl.model import Guest
 
@@ -17,17 +17,10 @@ async def shared_spool(site: Site, owner: Owner, kind: str, inode: tuple[int, in
     """Return another qtctl's spool that has ``inode``, leased by ``owner`` as well, or None."""
     for shared in await site.leasing.held(kind):
         path = Path(shared.facts["spool"])
-        if _has_inode(path, inode):
+        if inode_of(path) == inode:
             await site.leasing.hold(owner, shared)
             return path
     return None
-
-
-def _has_inode(path: Path, inode: tuple[int, int]) -> bool:
-    with contextlib.suppress(OSError):
-        state = path.stat()
-        return (state.st_dev, state.st_ino) == inode
-    return False
 
 
 async def leased_spool(
