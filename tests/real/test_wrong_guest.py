@@ -17,6 +17,7 @@ import pytest
 import qtctl as library
 from qtctl.errors import ConnectionFailed
 from qtctl.model import Address
+from qtctl.monitor.guests import find_guest
 from qtctl.monitor.holders import holders
 from qtctl.monitor.kernel_sockets import tcp_sockets, unix_sockets_of
 from qtctl.monitor.processes import socket_inodes
@@ -91,9 +92,8 @@ def start(
 
 def serves(pid: int) -> bool:
     """Return whether a process runs QEMU by now and listens on something."""
-    try:
-        guest = guest_by_pid(pid)
-    except ConnectionFailed:
+    guest = find_guest(pid)
+    if guest is None:
         return False
     own = socket_inodes(pid) or frozenset()
     rows = [*(tcp_sockets(pid) or ()), *unix_sockets_of(pid)]
