@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, FeedRequest, Site
 from qtctl.backends.table import TABLE, candidates
-from qtctl.errors import Unsupported, UsageError
+from qtctl.errors import LinkLost, Unsupported, UsageError
 from qtctl.events.states import States, SwitchReport
 from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import Backend, Declaration, EventState
@@ -46,6 +46,9 @@ class Attached(Site, Protocol):
 
     async def backends(self) -> Backends:
         """Return the guest's trace backends."""
+
+    async def ends_soon(self) -> bool:
+        """Return whether the guest ends now, after waiting a moment for it."""
 
     def following(self, stream: Stream, now: bool) -> None:
         """Register a stream that was entered, or unregister one that was left."""
@@ -166,6 +169,8 @@ class Stream:
                 return await TABLE[backend].open_feed(request)
             except Unsupported as error:
                 if backend is wanted[-1]:
+                    if await self.session.ends_soon():  # QEMU closes its log first
+                        raise LinkLost(f"the guest on {self.session.where} ended") from error
                     raise
                 self.passed_over[backend] = error.message
                 await self.session.end(self._owner)
