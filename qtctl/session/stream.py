@@ -169,8 +169,9 @@ class Stream:
                 return await TABLE[backend].open_feed(request)
             except Unsupported as error:
                 if backend is wanted[-1]:
-                    if await self.session.ends_soon():  # QEMU closes its log first
-                        raise LinkLost(f"the guest on {self.session.where} ended") from error
+                    if await self.session.ends_soon():  # QEMU closes its log before its monitor
+                        cause = await self.session.monitor.wait_lost()
+                        raise LinkLost(f"lost {self.session.where}: {cause}") from error
                     raise
                 self.passed_over[backend] = error.message
                 await self.session.end(self._owner)
