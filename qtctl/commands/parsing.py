@@ -16,7 +16,8 @@ TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a past
 else the only guest that runs."""
 EXIT_CODES = """\
 exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 cannot connect or
-monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C"""
+monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C
+(128 + n for a signal)"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,7 +113,7 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="qtctl",
         usage="qtctl [-t TARGET] VERB ...",
-        description="Switch QEMU's trace events on a running guest and watch what they say.\n\n"
+        description="Switch QEMU's trace events on a running guest and print their records.\n\n"
         f"verbs:\n{verbs}",
         epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help shows more, with examples.",
         formatter_class=_any_width,
