@@ -52,6 +52,7 @@ root=$1 kept=$2
 shift 2
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
+[ ! -d /sys/fs/cgroup ] || mount --rbind /sys/fs/cgroup "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 mkdir "$root/dev/pts" "$root/dev/shm"

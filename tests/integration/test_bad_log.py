@@ -172,6 +172,10 @@ def test_signals_give_back_at_any_moment(
     assert not qtctl.leases()
 
 
+def _has_grown(path: Path, size: int) -> bool:
+    return path.stat().st_size > size
+
+
 def test_a_reader_that_leaves_or_stalls(qtctl: Qtctl, make_fake: MakeFake) -> None:
     leaves, quiet, stalls = (make_fake("--rate", rate, name=rate) for rate in ("2000", "1", "9000"))
     head = subprocess.Popen(["head", "-1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -195,12 +199,15 @@ def test_a_reader_that_leaves_or_stalls(qtctl: Qtctl, make_fake: MakeFake) -> No
     run.finish().said(0)
     given_back(qtctl, quiet)
 
+    log = Path(f"{stalls.address}.log")
     for number in (signal.SIGINT, signal.SIGTERM):
         reading, writing = os.pipe()
         try:
             run = qtctl.start("-t", stalls.address, "tail", EVENT, stdout=writing)
             run.said(READY)
             eventually(partial(_is_full, writing), "the pipe is full")
+            enough = log.stat().st_size + (1 << 17)
+            eventually(partial(_has_grown, log, enough), "more is logged than the pipe holds")
             watch = Stopwatch()
             run.signal(number)
             eventually(lambda: not stalls.tell()["enabled"], "the guest is given back")
