@@ -29,7 +29,7 @@ def test_unit_tests_pass(version: str) -> None:
     for command in (
         [str(python), "-m", "venv", str(folder)],
         [inside, "-m", "pip", "install", "-q", "-e", ".[dev]"],
-        [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit"],
+        [inside, "-m", "pytest", "-q", "-n", "4", "-p", "no:cacheprovider", "tests/unit"],
     ):
         ran = subprocess.run(
             command, cwd=TOP, env=environment, capture_output=True, text=True, check=False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -37,15 +39,21 @@ def test_one_event_alone_is_the_same(version: str) -> None:
     assert declaration_of(text, "virtio_blk_handle") is None
 
 
-def test_whole_file_is_quick() -> None:
-    text = declarations_text("11.1")
-    best = 9.0
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """Return the least processor time of three calls."""
+    taken = []
     for _ in range(3):
         started = time.process_time()
-        parse_declarations(text)
-        best = min(best, time.process_time() - started)
-    # 40 ms where it was written; the promise is 120.
-    assert best < 0.5
+        call()
+        taken.append(time.process_time() - started)
+    return min(taken)
+
+
+def test_whole_file_is_quick() -> None:
+    """The peer splits the same text into words: 1.7 times its time where this was written."""
+    text = declarations_text("11.1")
+    peer = cpu_seconds(lambda: re.findall(r"\w+|\W", text))
+    assert cpu_seconds(lambda: parse_declarations(text)) < 8 * peer
 
 
 @pytest.mark.parametrize(
