@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from qtctl.session.facts import Backends, Facts
     from qtctl.session.follow import Follow
 
+_LOST_S = 1.0
+"""How long the monitor of a guest that ended may take to be lost."""
+
 
 class Attached(Site, Protocol):
     """What a stream needs of the session that it belongs to."""
@@ -170,7 +173,10 @@ class Stream:
             except Unsupported as error:
                 if backend is wanted[-1]:
                     if await self.session.ends_soon():  # QEMU closes its log before its monitor
-                        cause = await self.session.monitor.wait_lost()
+                        cause = "the guest ended"
+                        with contextlib.suppress(TimeoutError):
+                            lost = self.session.monitor.wait_lost()
+                            cause = await asyncio.wait_for(lost, _LOST_S)
                         raise LinkLost(f"lost {self.session.where}: {cause}") from error
                     raise
                 self.passed_over[backend] = error.message
