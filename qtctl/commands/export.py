@@ -147,7 +147,7 @@ async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) 
         lines = _Escaped(lines)
     with whole_or_removed(context, out):
         output = context.output(out, context.stop.set)
-        await print_all(context, replay, lines, output)
+        await print_all(context, replay, lines, output, out)
         output.check()
 
 

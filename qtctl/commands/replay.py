@@ -66,7 +66,7 @@ async def replay(context: Context, options: Options) -> int:
         context.stops = True
         output = context.output(out, context.stop.set)
         formatter = formatter_of(context, options, trace, out)
-        await print_all(context, trace, formatter, output)
+        await print_all(context, trace, formatter, output, out)
         say_end(context, trace)
         output.check()
     check_read(trace)

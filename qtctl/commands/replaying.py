@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import count_records, say_sums
-from qtctl.commands.output import FILE_S, Output, put
+from qtctl.commands.output import FILE_S, Out, Output, put
 from qtctl.commands.progress import bytes_progress
 from qtctl.errors import QtctlError
 
@@ -71,10 +70,10 @@ async def read_through(context: Context, replay: Replay, take: Callable[[Item], 
 
 
 async def print_all(
-    context: Context, replay: Replay, formatter: LineExport, output: Output
+    context: Context, replay: Replay, formatter: LineExport, output: Output, out: Out
 ) -> None:
-    """Print every item of a file until stopped, and flush."""
-    progress = bytes_progress(context, replay.size, alone=not sys.stdout.isatty())
+    """Print every item of a file to ``output``, which leads to ``out``, until stopped; flush."""
+    progress = bytes_progress(context, replay.size, alone=not context.style_at(out).terminal)
     try:
         while not context.stop.is_set():
             items = await asyncio.to_thread(replay.step)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from qtctl.commands import progress
 from qtctl.commands.context import Context
+from qtctl.commands.output import Out
 from qtctl.commands.progress import Progress, bytes_progress
+from qtctl.commands.replaying import print_all
+from qtctl.records.counts import Counts
+from qtctl.records.items import Item
 from qtctl.text.style import Style
 
 MIB = 1 << 20
@@ -67,3 +74,19 @@ def test_it_leaves_an_empty_line(err: Read) -> None:
     line.update(50)
     line.clear()
     assert err().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize(("path", "shown"), [("file", True), (None, False)])
+async def test_reading_a_file_shows_progress_unless_records_go_to_the_terminal(
+    err: Read, tmp_path: Path, path: str | None, shown: bool
+) -> None:
+    out = Out(tmp_path / path if path else None)
+    context = Context(out_style=Style(80), err_style=Style(80), quiet=False)
+    items: list[list[Item] | None] = [[], [], None]
+    replay: Any = SimpleNamespace(
+        size=100, taken=50, counts=Counts(), remark="", step=lambda: items.pop(0)
+    )
+    formatter: Any = SimpleNamespace(ended=lambda counts: iter(()))
+    output = context.output(Out(tmp_path / "lines"), lambda: None)  # only ``out`` decides
+    await print_all(context, replay, formatter, output, out)
+    assert ("50%" in err()) is shown
