@@ -149,8 +149,9 @@ def test_the_guest_that_was_named_is_switched(
     assert state(qtctl, address, before=network.enter) == f"{inside.pid} off"
 
     guests = json.loads(qtctl("ps", "--json").said(0).out)["guests"]
-    found = {guest["name"]: guest["monitors"][0]["other_network"] for guest in guests}
-    assert (found[HERE], found[INSIDE]) == (False, True)
+    monitors = {guest["pid"]: guest["monitors"] for guest in guests}  # other tests' guests too
+    found = [monitors[guest.pid][0]["other_network"] for guest in (here, inside)]
+    assert found == [False, True]
 
 
 def test_lenders_of_one_port_are_not_confused(
