@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from qtctl.backends.base import Process
 from qtctl.backends.elf import Elf
 from qtctl.backends.table import TABLE
 from qtctl.model import Backend, Guest
-from qtctl.monitor.processes import link_of
+from qtctl.monitor.processes import fd_links
 
 if TYPE_CHECKING:
     from qtctl.backends.base import AskingPart
@@ -108,7 +107,7 @@ def _signs(process: Process, backends: Iterable[Backend]) -> Signs:
 
 @contextlib.contextmanager
 def _process(pid: int) -> Iterator[Process]:
-    links = _links(pid)
+    links = fd_links(pid)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(Path(f"/proc/{pid}/exe").open("rb"))
@@ -127,11 +126,3 @@ def _elf(image: mmap.mmap) -> Elf | None:
     except ValueError:
         return None
     return elf if elf.sections else None
-
-
-def _links(pid: int) -> list[str] | None:
-    try:
-        with os.scandir(f"/proc/{pid}/fd") as entries:
-            return [link_of(entry.path) or "" for entry in entries]
-    except OSError:
-        return None

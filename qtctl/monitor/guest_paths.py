@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from qtctl.folders import inode_of
 from qtctl.model import Address, Guest
 from qtctl.monitor.address import UNIX_PATH_MAX
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
@@ -23,7 +24,7 @@ from qtctl.monitor.kernel_sockets import (
     unix_sockets_of,
 )
 from qtctl.monitor.networks import same_network
-from qtctl.monitor.processes import link_of, socket_inode, socket_inodes
+from qtctl.monitor.processes import fd_links, link_of, proc_bytes, socket_inode, socket_inodes
 
 
 def visible_path(guest: Guest, path: str) -> str:
@@ -75,10 +76,8 @@ def listeners_at(address: Address, pid: int | None = None) -> frozenset[int]:
 
 def same_file(one: str, other: str) -> bool:
     """Return whether two paths lead to one file; False where either cannot be read."""
-    try:
-        return Path(one).samefile(other)
-    except (OSError, ValueError):
-        return False
+    inode = inode_of(one)
+    return inode is not None and inode == inode_of(other)
 
 
 def _taken_over(address: Address, pid: int, own: frozenset[int]) -> bool:
@@ -143,14 +142,9 @@ def _earlier_folders(pid: int) -> Iterator[str]:
 
     A daemonized QEMU has moved to ``/``, and keeps its ``-pidfile`` and ``-D`` file open.
     """
-    try:
-        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        yield from (os.fsdecode(word[4:]) for word in words if word.startswith(b"PWD=/"))
-        numbers = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names, not paths
-    except OSError:
-        return
-    links = {link_of(f"/proc/{pid}/fd/{number}") or "" for number in numbers}
-    folders = {link.rpartition("/")[0] for link in links if link.startswith("/")}
+    words = os.fsdecode(proc_bytes(pid, "environ")).split("\0")
+    yield from (word[4:] for word in words if word.startswith("PWD=/"))
+    folders = {link.rpartition("/")[0] for link in fd_links(pid) or () if link.startswith("/")}
     yield from sorted(folders - {"/dev", ""})
 
 

@@ -10,10 +10,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from qtctl.folders import inode_of
 from qtctl.model import Address
+from qtctl.monitor.processes import proc_bytes
 
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
@@ -82,12 +83,8 @@ def unix_sockets(*, listening: bool = False) -> list[UnixSocket] | None:
 
 def unix_sockets_of(pid: int) -> list[UnixSocket]:
     """List the Unix sockets of a process's network namespace from ``/proc/PID/net/unix``."""
-    try:
-        lines = Path(f"/proc/{pid}/net/unix").read_bytes().split(b"\n")[1:]
-    except OSError:
-        return []
     found = []
-    for line in lines:
+    for line in proc_bytes(pid, "net/unix").split(b"\n")[1:]:
         words = line.split(None, 7)
         if len(words) < 7:
             continue
@@ -100,11 +97,8 @@ def unix_sockets_of(pid: int) -> list[UnixSocket]:
 
 def bound_to(sockets: Iterable[UnixSocket], path: str) -> list[UnixSocket]:
     """Return the sockets bound to (or accepted from) ``path``, as this process sees that path."""
-    try:
-        status = None if path.startswith("\0") else Path(path).stat()
-    except (OSError, ValueError):
-        status = None
-    return [one for one in sockets if _is_bound_to(one, path, status)]
+    file = inode_of(path)
+    return [one for one in sockets if _is_bound_to(one, path, file)]
 
 
 def is_listening(path: str) -> bool:
@@ -112,14 +106,13 @@ def is_listening(path: str) -> bool:
     return bool(bound_to(unix_sockets(listening=True) or (), path))
 
 
-def _is_bound_to(one: UnixSocket, path: str, status: os.stat_result | None) -> bool:
-    if status is None or one.file is None:
+def _is_bound_to(one: UnixSocket, path: str, file: tuple[int, int] | None) -> bool:
+    if file is None or one.file is None:
         return one.name == path
-    if one.file[0] != status.st_ino & 0xFFFFFFFF:
-        return False
+    device, inode = file
     # On overlay file systems and btrfs the kernel's own device number is not the one stat gives.
     same_name = one.name.rpartition("/")[2] == path.rpartition("/")[2]
-    return one.file[1] == status.st_dev or same_name
+    return one.file[0] == inode & 0xFFFFFFFF and (one.file[1] == device or same_name)
 
 
 def _dump(link: socket.socket) -> Iterator[UnixSocket]:
@@ -163,14 +156,8 @@ def tcp_sockets(pid: int | None = None) -> list[TcpSocket] | None:
 
     None where the list cannot be read.
     """
-    try:
-        found = list(_read_tcp(f"/proc/{pid or 'self'}/net/tcp"))
-    except OSError:
-        return None
-    try:
-        return [*found, *_read_tcp(f"/proc/{pid or 'self'}/net/tcp6")]
-    except OSError:
-        return found  # a kernel without IPv6
+    tables = [proc_bytes(pid or "self", name) for name in ("net/tcp", "net/tcp6")]
+    return [row for table in tables for row in _tcp_rows(table)] if tables[0] else None
 
 
 def tcp_listeners(sockets: list[TcpSocket], address: Address) -> list[TcpSocket]:
@@ -211,8 +198,8 @@ def _is_literal(host: str, family: int) -> bool:
     return True
 
 
-def _read_tcp(path: str) -> Iterator[TcpSocket]:
-    for line in Path(path).read_bytes().split(b"\n")[1:]:
+def _tcp_rows(table: bytes) -> Iterator[TcpSocket]:
+    for line in table.split(b"\n")[1:]:
         words = line.split(None, 10)
         if len(words) < 10:
             continue

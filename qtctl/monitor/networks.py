@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 
+from qtctl.folders import inode_of
 from qtctl.model import Address, Guest
 from qtctl.monitor.kernel_sockets import is_loopback
 
@@ -23,10 +24,8 @@ class EntryRefused(Exception):
 
 def network_of(pid: int | None = None) -> int | None:
     """Return the inode of a process's network namespace (ours by default), None if unreadable."""
-    try:
-        return os.stat(f"/proc/{pid or 'self'}/ns/net").st_ino  # noqa: PTH116
-    except OSError:
-        return None
+    found = inode_of(f"/proc/{pid or 'self'}/ns/net")
+    return None if found is None else found[1]
 
 
 def same_network(pid: int) -> bool:
@@ -35,14 +34,11 @@ def same_network(pid: int) -> bool:
     The namespace of another user's process may not be read, but its list of sockets may; that
     file has a different inode in each namespace.
     """
-    ours, theirs = network_of(), network_of(pid)
-    if ours is None or theirs is None:
-        try:
-            ours = os.stat("/proc/self/net/tcp").st_ino  # noqa: PTH116
-            theirs = os.stat(f"/proc/{pid}/net/tcp").st_ino  # noqa: PTH116
-        except OSError:
-            return True
-    return ours == theirs
+    for file in ("ns/net", "net/tcp"):
+        ours, theirs = inode_of(f"/proc/self/{file}"), inode_of(f"/proc/{pid}/{file}")
+        if ours is not None and theirs is not None:
+            return ours == theirs
+    return True
 
 
 def is_elsewhere(address: Address, guest: Guest | None) -> bool:

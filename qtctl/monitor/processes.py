@@ -6,15 +6,24 @@ start time as well: :func:`same_process`.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+
+from qtctl.folders import inode_of
 
 UNKNOWN_PROCESS = "an unknown process"
 
 # Fields of /proc/PID/stat, counted from 1 as in proc(5).
 PARENT, SESSION, STARTED = 4, 6, 22
+
+
+def proc_bytes(pid: int | str, name: str) -> bytes:
+    """Return the content of ``/proc/PID/NAME``; nothing where it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
 
 
 def pids() -> list[int]:
@@ -27,11 +36,8 @@ def stat_number(pid: int, field: int) -> int | None:
 
     The command in field 2 may hold spaces and brackets.
     """
-    try:
-        line = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(line[line.rindex(b")") + 2 :].split()[field - 3])
-    except (OSError, ValueError, IndexError):
-        return None
+    numbers = proc_bytes(pid, "stat").rpartition(b")")[2].split()
+    return int(numbers[field - 3]) if numbers else None
 
 
 def start_ticks(pid: int) -> int | None:
@@ -54,11 +60,8 @@ def is_dead(pid: int) -> bool:
 
 def status_of(pid: int) -> dict[str, str]:
     """Return the lines of ``/proc/PID/status`` by key; nothing where it cannot be read."""
-    try:
-        text = os.fsdecode(Path(f"/proc/{pid}/status").read_bytes())
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n"))
+    lines = os.fsdecode(proc_bytes(pid, "status")).split("\n")
+    pairs = (line.partition(":") for line in lines)
     return {key: value.strip() for key, _, value in pairs}
 
 
@@ -69,13 +72,8 @@ def pid_inside(pid: int) -> int:
 
 def argv_of(pid: int) -> tuple[str, ...]:
     """Return the command line of a process; nothing for a zombie, a kernel thread, or none."""
-    try:
-        text = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return ()
-    return (
-        tuple(os.fsdecode(word) for word in text.removesuffix(b"\0").split(b"\0")) if text else ()
-    )
+    text = os.fsdecode(proc_bytes(pid, "cmdline"))
+    return tuple(text.removesuffix("\0").split("\0")) if text else ()
 
 
 def link_of(path: str) -> str | None:
@@ -86,59 +84,56 @@ def link_of(path: str) -> str | None:
         return None
 
 
+def fd_links(pid: int) -> list[str] | None:
+    """Return where the open descriptors of a process lead; None where they may not be read."""
+    links = []
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                try:
+                    links.append(os.readlink(entry.path))  # noqa: PTH115 - Path is far slower
+                except FileNotFoundError:
+                    continue  # closed meanwhile
+    except OSError:
+        return None
+    return links
+
+
 def root_prefix(pid: int) -> str:
     """Return ``/proc/PID/root`` where a process has another root or other mounts than this one.
 
     Otherwise, and where they cannot be read, return an empty string.
     """
     prefix = f"/proc/{pid}/root"
-    try:
-        ours, theirs = Path("/").stat(), Path(f"{prefix}/").stat()
-    except OSError:
-        return ""
-    same_root = (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
-    mounts = link_of(f"/proc/{pid}/ns/mnt")
-    return "" if same_root and mounts in (None, link_of("/proc/self/ns/mnt")) else prefix
+    root, mounts = inode_of(f"{prefix}/"), link_of(f"/proc/{pid}/ns/mnt")
+    same_mounts = mounts in (None, link_of("/proc/self/ns/mnt"))
+    return "" if root is None or (root == inode_of("/") and same_mounts) else prefix
 
 
 def in_other_user_namespace(pid: int) -> bool:
-    """Return whether a process is in another user namespace than this one.
-
-    A rootless container is.
-    """
-    try:
-        theirs = os.stat(f"/proc/{pid}/ns/user").st_ino  # noqa: PTH116
-        return theirs != os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
-    except OSError:
-        return False
+    """Return whether a process is in another user namespace, as in a rootless container."""
+    return inode_of(f"/proc/{pid}/ns/user") not in (None, inode_of("/proc/self/ns/user"))
 
 
 def process_name(pid: int) -> str:
     """Return the name of a process for messages: its script under Python, else ``comm``."""
-    try:
-        name = os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"))
-        words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
-    except OSError:
-        return UNKNOWN_PROCESS
-    if name.startswith("python") and len(words) > 2 and words[1] and not words[1].startswith("-"):
+    name, words = os.fsdecode(proc_bytes(pid, "comm")), argv_of(pid)
+    if name.startswith("python") and len(words) > 1 and words[1] and not words[1].startswith("-"):
         return Path(words[1]).name
-    return name
+    return name.rstrip("\n") if name else UNKNOWN_PROCESS
 
 
 def is_qtctl(pid: int) -> bool:
     """Return whether a process runs the ``qtctl`` script, by its command line."""
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return any(word.rpartition(b"/")[2] == b"qtctl" for word in words[:4])
-    return False
+    return any(word.rpartition("/")[2] == "qtctl" for word in argv_of(pid)[:4])
 
 
 def socket_inodes(pid: int) -> frozenset[int] | None:
     """Return the inodes of the sockets a process has open; None where it may not be read."""
-    try:
-        return frozenset(_inodes_of(f"/proc/{pid}/fd"))
-    except OSError:
+    links = fd_links(pid)
+    if links is None:
         return None
+    return frozenset(inode for link in links if (inode := socket_inode(link)) is not None)
 
 
 def socket_inode(link: str) -> int | None:
@@ -159,14 +154,3 @@ def socket_owners(inodes: Iterable[int]) -> dict[int, int]:
         if len(owners) == len(wanted):
             break
     return owners
-
-
-def _inodes_of(folder: str) -> Iterator[int]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                link = os.readlink(entry.path)  # noqa: PTH115 - a Path for each is ten times slower
-            except FileNotFoundError:
-                continue  # closed meanwhile
-            if (inode := socket_inode(link)) is not None:
-                yield inode

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.errors import QtctlError
-from qtctl.monitor.processes import pid_inside
+from qtctl.monitor.processes import pid_inside, proc_bytes
 
 if TYPE_CHECKING:
     from qtctl.model import Guest
@@ -66,13 +65,9 @@ class Names:
         """Return the kernel's name of a thread (``worker``; see QEMU's ``debug-threads``)."""
         if self._guest is None or pid_inside(self._guest.pid) != self._guest.pid:
             return ""
-        folder = Path(f"/proc/{self._guest.pid}/task")
-        try:
-            name = (folder / str(tid) / "comm").read_text(errors="replace").strip()
-            main = (folder / str(self._guest.pid) / "comm").read_text(errors="replace").strip()
-        except OSError:
-            return ""
-        return name if name != main else ""
+        pid = self._guest.pid
+        name, main = (proc_bytes(pid, f"task/{thread}/comm") for thread in (tid, pid))
+        return name.decode(errors="replace").strip() if main and name != main else ""
 
     def pointer(self, address: int) -> str:
         """Return the name of the object at an address, or an empty string; see :meth:`learn`."""
