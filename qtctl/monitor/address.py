@@ -25,13 +25,14 @@ PID_MAX = 4194304
 
 _FORMS = "a socket path, HOST:PORT, a pid or a guest's name"
 _ON = frozenset(("on", "yes", "true", "y"))
-_OTHER_FRAMING = ("telnet", "tn3270", "websocket")
+OTHER_FRAMING = ("telnet", "tn3270", "websocket")
 _SOCKET_OPTION_NAMES = (
     "abstract append backend delay fd host id ipv4 ipv6 keep-alive localaddr localport "
     "logappend logfile mptcp mux path port reconnect reconnect-ms server telnet tight tls- "
     "authz tls-creds tn3270 to wait websocket"
 )
 _SOCKET_OPTIONS = frozenset(_SOCKET_OPTION_NAMES.split())
+_OPTION = re.compile(r"(?!\Z)([^=,]*)(=(?:[^,]|,,)*)?,?")
 
 
 def parse_target(text: str) -> Address | int | str:
@@ -55,10 +56,13 @@ def parse_target(text: str) -> Address | int | str:
     if colon and scheme == "unix":
         return _unix(rest, text)
     if colon and scheme == "tcp":
-        return _tcp(rest.partition(",")[0], text)
+        address = _host_port(rest.partition(",")[0])
+        if address is None:
+            raise UsageError(f"{shown(text)} is not tcp:HOST:PORT", hint="tcp:127.0.0.1:4444")
+        return address
     if text.isascii() and text.isdigit():
-        return _pid(text)
-    if "/" in text or text.endswith(".sock") or _is_socket(text):
+        return _number(text, PID_MAX, "pid", text)
+    if "/" in text or text.endswith(".sock") or is_socket(text):
         return unix_address(text)
     return _host_port(text) or text
 
@@ -92,20 +96,14 @@ def split_options(text: str, implied: str = "") -> list[tuple[str, str]]:
     ``,,`` in a value is one comma. A first part without ``=`` is the value of ``implied``; a later
     one is ``on``, or ``off`` with its leading ``no`` removed. Any text gives a result.
     """
+    if implied and text and "=" not in text.partition(",")[0]:
+        text = f"{implied}={text}"
     pairs: list[tuple[str, str]] = []
-    at = 0
-    while at < len(text):
-        end = _first_of(text, "=,", at)
-        if end < len(text) and text[end] == "=":
-            value, after = _value(text, end + 1)
-            pairs.append((text[at:end], value))
-        elif implied and not pairs:
-            value, after = _value(text, at)
-            pairs.append((implied, value))
+    for key, value in _OPTION.findall(text):
+        if value:
+            pairs.append((key, value[1:].replace(",,", ",")))
         else:
-            flag, after = text[at:end], end
-            pairs.append((flag[2:], "off") if flag.startswith("no") else (flag, "on"))
-        at = after + 1
+            pairs.append((key[2:], "off") if key.startswith("no") else (key, "on"))
     return pairs
 
 
@@ -120,39 +118,28 @@ def abstract_path(name: str, *, tight: bool) -> str:
     return path if tight else path + "\0" * (SUN_PATH_SIZE - len(os.fsencode(path)))
 
 
+def is_ip(host: str, family: int) -> bool:
+    """Return whether a host is spelled as an address of a family, such as ``AF_INET6``."""
+    try:
+        socket.inet_pton(family, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def shown(text: str) -> str:
     """Return ``text`` quoted for a message, with unprintable characters escaped."""
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f"'{plain}'"
 
 
-def _first_of(text: str, stops: str, at: int) -> int:
-    found = [i for i in (text.find(stop, at) for stop in stops) if i >= 0]
-    return min(found, default=len(text))
-
-
-def _value(text: str, at: int) -> tuple[str, int]:
-    """Return the value that starts at ``at``, and the index of the comma (or end) after it."""
-    parts: list[str] = []
-    while True:
-        end = text.find(",", at)
-        if end < 0:
-            return "".join((*parts, text[at:])), len(text)
-        parts.append(text[at:end])
-        if text[end : end + 2] != ",,":
-            return "".join(parts), end
-        parts.append(",")
-        at = end + 2
-
-
 def _unix(rest: str, text: str) -> Address:
     if rest.startswith("\0"):
         return unix_address(rest)
-    pairs = split_options(rest, "path")
-    options = dict(pairs)
-    if "path" not in options or any(key not in _SOCKET_OPTIONS for key, _ in pairs):
+    options = dict(split_options(rest, "path"))
+    if "path" not in options or options.keys() - _SOCKET_OPTIONS:
         return unix_address(rest)
-    for key in (*_OTHER_FRAMING, "tls-creds"):
+    for key in (*OTHER_FRAMING, "tls-creds"):
         if key in options and options[key] != "off":
             raise UsageError(f"{shown(text)}: a monitor with {key} is not plain QMP")
     if is_on(options.get("abstract")):
@@ -160,23 +147,16 @@ def _unix(rest: str, text: str) -> Address:
     return unix_address(options["path"])
 
 
-def _tcp(place: str, text: str) -> Address:
-    address = _host_port(place)
-    if address is None:
-        raise UsageError(f"{shown(text)} is not tcp:HOST:PORT", hint="tcp:127.0.0.1:4444")
-    return address
-
-
 def _host_port(text: str) -> Address | None:
     """Parse ``HOST:PORT`` or ``[IPV6]:PORT``; None for text of another form."""
     bracketed = re.fullmatch(r"\[([^\]]*:[^\]]*)\](?::(.*))?", text, re.DOTALL)
     if bracketed:
         host, port = bracketed[1], bracketed[2]
-        if not _is_ipv6(host):
+        if not is_ip(host, socket.AF_INET6):
             raise UsageError(f"{shown(text)}: {shown(host)} is not an IPv6 address")
         return Address(host=host, port=_port(port or "", text))
     host, colon, port = text.rpartition(":")
-    if ":" in host and (_is_ipv6(text) or _is_ipv6(host)):
+    if ":" in host and any(is_ip(one, socket.AF_INET6) for one in (text, host)):
         meant = shown(f"[{host or '::1'}]:{port or 4444}")[1:-1]
         raise UsageError(f"{shown(text)} is ambiguous", hint=meant)
     if not colon or not re.fullmatch(r"[\w.-]*", host, re.ASCII):
@@ -189,33 +169,18 @@ def _host_port(text: str) -> Address | None:
 def _port(digits: str, text: str) -> int:
     if not (digits.isascii() and digits.isdigit()):
         raise UsageError(f"{shown(text)} has no port", hint="HOST:PORT, as in 127.0.0.1:4444")
-    number = _number(digits)
-    if not 1 <= number <= 65535:
-        raise UsageError(f"{shown(text)}: a port is a number from 1 to 65535")
+    return _number(digits, 65535, "port", text)
+
+
+def _number(digits: str, most: int, meant: str, text: str) -> int:
+    number = int(digits.lstrip("0")[:8] or "0")  # eight digits are too many for any of them
+    if not 1 <= number <= most:
+        raise UsageError(f"{shown(text)}: a {meant} is a number from 1 to {most}")
     return number
 
 
-def _number(digits: str) -> int:
-    """Parse digits; a number too large for a pid or port may come out as another too large one."""
-    return int(digits.lstrip("0")[:8] or "0")
-
-
-def _pid(text: str) -> int:
-    number = _number(text)
-    if not 1 <= number <= PID_MAX:
-        raise UsageError(f"{shown(text)}: a pid is a number from 1 to {PID_MAX}")
-    return number
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _is_socket(path: str) -> bool:
+def is_socket(path: str) -> bool:
+    """Return whether a path leads to a socket."""
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - pathlib costs 10 ms to import
     except (OSError, ValueError):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from qtctl.errors import UsageError
 from qtctl.model import Address
-from qtctl.monitor.address import abstract_path, is_on, split_options, unix_address
+from qtctl.monitor.address import OTHER_FRAMING, abstract_path, is_on, split_options, unix_address
 
 
 class QemuOptions(NamedTuple):
@@ -78,19 +78,6 @@ class _Reader:
             pairs = {"backend": "socket", "host": host, "port": port}
             self.monitors.append(pairs | dict(split_options(options)))
 
-    def name(self, value: str) -> None:
-        self._keep("name", dict(split_options(value, "guest")).get("guest"))
-
-    def trace(self, value: str) -> None:
-        self._keep("trace", dict(split_options(value, "enable")).get("file"))
-
-    def run_with(self, value: str) -> None:
-        self._keep("chroot", dict(split_options(value)).get("chroot"))
-
-    def _keep(self, key: str, value: str | None) -> None:
-        if value is not None:
-            self.values[key] = value
-
 
 def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
     """Parse a QEMU command line; ``argv[0]`` is the program. Never raises.
@@ -105,37 +92,34 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
         "object": reader.object,
         "qmp": reader.qmp,
         "qmp-pretty": reader.qmp,
-        "name": reader.name,
-        "trace": reader.trace,
-        "run-with": reader.run_with,
         "L": reader.data_dirs.append,
         "readconfig": reader.config_files.append,
     }
     words = iter(argv[1:])
     for word in words:
-        option = _option_name(word)
+        option = word.removeprefix("-").removeprefix("-") if word.startswith("-") else ""
         if option == "daemonize":
             reader.values[option] = "on"
         elif option in handlers:
             handlers[option](next(words, ""))
         elif option in _PLAIN:
             reader.values[option] = next(words, "")
+        elif option in _SUBOPTIONS:
+            implied, key = _SUBOPTIONS[option]
+            pairs = dict(split_options(next(words, ""), implied))
+            reader.values |= {key: pairs[key]} if key in pairs else {}
         elif option in _FREE_TEXT:
             next(words, None)
     return _options(reader)
 
 
-_PLAIN = frozenset(("D", "d", "chroot"))
+_PLAIN = ("D", "d", "chroot")
+# Options of which one key is used: the key that QEMU implies for a bare value, and the key used.
+_SUBOPTIONS = {"name": ("guest", "guest"), "trace": ("enable", "file"), "run-with": ("", "chroot")}
 # Options whose value may be any text, even one that looks like an option.
 _FREE_TEXT = frozenset(
     ("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial", "pidfile", "runas")
 )
-
-
-def _option_name(word: str) -> str:
-    if not word.startswith("-"):
-        return ""
-    return word[2:] if word.startswith("--") else word[1:]
 
 
 def _options(reader: _Reader) -> QemuOptions:
@@ -146,19 +130,18 @@ def _options(reader: _Reader) -> QemuOptions:
         if pairs is None or not _serves_plain_qmp(pairs):
             continue
         descriptor = pairs.get("fd", "")
-        address = _address(pairs)
         if descriptor.isascii() and descriptor.isdigit() and len(descriptor) < 8:
             descriptors.append(int(descriptor))
-        elif address is not None and address not in addresses:
+        elif (address := _address(pairs)) is not None:
             addresses.append(address)
     values = reader.values
     return QemuOptions(
-        addresses=tuple(addresses),
+        addresses=tuple(dict.fromkeys(addresses)),
         descriptors=tuple(dict.fromkeys(descriptors)),
-        name=values.get("name"),
+        name=values.get("guest"),
         log_file=values.get("D"),
         log_items=tuple(item for item in values.get("d", "").split(",") if item),
-        trace_file=values.get("trace"),
+        trace_file=values.get("file"),
         daemonize="daemonize" in values,
         data_dirs=tuple(reader.data_dirs),
         chroot=values.get("chroot"),
@@ -168,14 +151,8 @@ def _options(reader: _Reader) -> QemuOptions:
 
 def _serves_plain_qmp(pairs: _Pairs) -> bool:
     """Return whether a plain QMP client can connect: no telnet, WebSocket or TLS."""
-    framed = any(is_on(pairs.get(key)) for key in ("telnet", "tn3270", "websocket"))
-    backend = pairs.get("backend", "socket")
-    return (
-        backend == "socket"
-        and is_on(pairs.get("server"))
-        and not framed
-        and "tls-creds" not in pairs
-    )
+    framed = "tls-creds" in pairs or any(is_on(pairs.get(key)) for key in OTHER_FRAMING)
+    return pairs.get("backend", "socket") == "socket" and is_on(pairs.get("server")) and not framed
 
 
 def _address(pairs: _Pairs) -> Address | None:

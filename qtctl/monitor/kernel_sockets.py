@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from qtctl.folders import inode_of
 from qtctl.model import Address
+from qtctl.monitor.address import is_ip
 from qtctl.monitor.processes import proc_bytes
 
 _SOCK_DIAG_BY_FAMILY = 20
@@ -187,15 +188,7 @@ def _may_be(host: str, local: str) -> bool:
         return True
     if host == "localhost":
         return local in LOCALHOST
-    return not any(_is_literal(host, family) for family in (socket.AF_INET, socket.AF_INET6))
-
-
-def _is_literal(host: str, family: int) -> bool:
-    try:
-        socket.inet_pton(family, host.partition("%")[0])
-    except (OSError, ValueError):
-        return False
-    return True
+    return not any(is_ip(host, family) for family in (socket.AF_INET, socket.AF_INET6))
 
 
 def _tcp_rows(table: bytes) -> Iterator[TcpSocket]:

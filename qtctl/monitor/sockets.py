@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
-import stat
 import struct
 import time
 from typing import NamedTuple
 
 from qtctl.errors import ConnectionFailed, MonitorBusy
 from qtctl.model import Address
+from qtctl.monitor.address import is_socket
 from qtctl.monitor.networks import socket_in
 
 _BACKLOG_POLL_S = 0.02
@@ -95,7 +94,7 @@ async def _open_tcp(address: Address, timeout_s: float, network: int | None) -> 
 
 def _why_not(error: OSError, path: str | None) -> str:
     match error.errno:
-        case errno.ECONNREFUSED if path is not None and _is_not_socket(path):
+        case errno.ECONNREFUSED if path and os.path.exists(path) and not is_socket(path):  # noqa: PTH110
             return "not a socket"  # the kernel refuses a plain file as it does a dead socket
         case errno.ENOENT:
             return "no such socket"
@@ -109,12 +108,6 @@ def _why_not(error: OSError, path: str | None) -> str:
             return "a socket, but not a stream socket"
         case _:
             return error.strerror or str(error)
-
-
-def _is_not_socket(path: str) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return not stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116 - no import of pathlib
-    return False
 
 
 class Peer(NamedTuple):
