@@ -15,10 +15,18 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from qtctl.monitor.lender_commands import OWN_COMMANDS, LentClient, answer, event_message, message
+from qtctl.monitor.lender_commands import (
+    HELLO,
+    LENDER,
+    OWN_COMMANDS,
+    check_negotiation,
+    error_message,
+    event_message,
+    message,
+)
 from qtctl.monitor.news import LEFT
 from qtctl.monitor.rendezvous import Rendezvous
 from qtctl.monitor.requests import BadRequest, Reply, Request, Splitter, read_reply, read_request
@@ -44,8 +52,7 @@ class ClientProtocol(asyncio.Protocol):
         self.negotiated = self.is_qtctl = self.shows_news = False
         self.peer = Peer(None, None)
         self._lender = lender
-        self._connected = False
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._splitter = Splitter()
         self._queue: deque[Request | BadRequest] = deque()
         self._in_flight = 0
@@ -58,12 +65,10 @@ class ClientProtocol(asyncio.Protocol):
         if self._lender.leaving or not self._lender.admits(self.peer):
             self._transport.abort()
             return
-        self._connected = True
         self._lender.on_client_connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop its requests that are still queued."""
-        self._connected = False
         self._queue.clear()
         self._lender.on_client_lost(self)
 
@@ -92,15 +97,14 @@ class ClientProtocol(asyncio.Protocol):
             elif self._in_flight and not (self.negotiated and isinstance(request, Request)):
                 break
             else:
-                self.send(answer(self._lender, self, request))
+                self.send(self._lender.answer(self, request))
             self._queue.popleft()
-        if self._transport is not None and self._connected:
-            if len(self._queue) > _QUEUED:
-                self._transport.pause_reading()
-            elif not self._transport.is_reading():
-                self._transport.resume_reading()
-            if self._input_ended and not self._in_flight:
-                self._transport.close()
+        if len(self._queue) > _QUEUED:
+            self._transport.pause_reading()
+        elif not self._transport.is_reading():
+            self._transport.resume_reading()
+        if self._input_ended and not self._in_flight:
+            self._transport.close()
 
     def on_reply(self, data: bytes) -> None:
         """Send a reply of QEMU's, and begin the next requests."""
@@ -110,7 +114,7 @@ class ClientProtocol(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Send without waiting; disconnect a client that does not read."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             return
         self._transport.write(data)
         if self._transport.get_write_buffer_size() > UNREAD_LIMIT_BYTES:
@@ -120,18 +124,13 @@ class ClientProtocol(asyncio.Protocol):
         """Send a last event to a qtctl, if any, and end the output."""
         if event is not None and self.is_qtctl:
             self.send(event)
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.write_eof()
 
     def close(self) -> None:
         """Close the connection once what was sent is flushed."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def described(self) -> dict[str, Any]:
-        """Return its pid and kind, as ``x-qtctl-lender`` lists them."""
-        return {"pid": self.peer.pid, "qtctl": self.is_qtctl, "listens": self.shows_news}
+        self._transport.close()
 
 
 class QemuProtocol(asyncio.Protocol):
@@ -140,7 +139,7 @@ class QemuProtocol(asyncio.Protocol):
     def __init__(self, lender: Lender, sock: socket.socket) -> None:
         self._lender = lender
         self._sock = sock
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -159,7 +158,7 @@ class QemuProtocol(asyncio.Protocol):
         if rest:
             self._parts.append(rest)
             self._size += len(rest)
-        if self._size > _REPLY_LIMIT_BYTES and self._transport is not None:
+        if self._size > _REPLY_LIMIT_BYTES:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -177,11 +176,13 @@ class Lender:
     """Serves one monitor to many clients, from :meth:`begin` until :meth:`leave`.
 
     ``guest_pid`` is the process that serves the monitor, for clients that ask; None where it is not
-    visible. ``log`` gets a line when a client connects or leaves.
+    visible. ``path`` is the socket on which it lends; None before :meth:`publish`. ``log`` gets a
+    line when a client connects or leaves.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self.guest_pid: int | None = None
+        self.path: str | None = None
         self.leaving = False
         self._log = log
         self._clients: set[ClientProtocol] = set()
@@ -209,7 +210,7 @@ class Lender:
         Raises:
             OSError: the socket cannot be made there.
         """
-        self._rendezvous = rendezvous
+        self._rendezvous, self.path = rendezvous, rendezvous.path
         listening = rendezvous.listen()
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: ClientProtocol(self), sock=listening
@@ -360,6 +361,39 @@ class Lender:
             return True  # QEMU refuses it, in its own words and under its id
         return command not in OWN_COMMANDS and (client.negotiated or not self._negotiated)
 
+    def answer(self, client: ClientProtocol, request: Request | BadRequest) -> bytes:
+        """Return the reply to a request that is not forwarded to QEMU."""
+        if isinstance(request, BadRequest):
+            return error_message(request, {})
+        tag = {"id": request.members["id"]} if "id" in request.members else {}
+        command, arguments = request.members["execute"], request.members.get("arguments", {})
+        try:
+            return message({"return": self._execute(client, command, arguments), **tag})
+        except BadRequest as bad:
+            return error_message(bad, tag)
+
+    def _execute(self, client: ClientProtocol, command: str, arguments: Mapping[str, Any]) -> Any:
+        if not client.negotiated:
+            check_negotiation(command, arguments)
+            client.negotiated = True
+            return {}
+        if command == HELLO:
+            client.is_qtctl, client.shows_news = True, arguments.get("listens") is True
+            return {"guest_pid": self.guest_pid}
+        if command == LENDER:
+            clients = [
+                {"pid": one.peer.pid, "qtctl": one.is_qtctl, "listens": one.shows_news}
+                for one in self._clients - {client, self._own}
+            ]
+            return {"pid": os.getpid(), "path": self.path, "clients": clients}
+        event, data = arguments.get("event"), arguments.get("data")
+        if not isinstance(event, str) or not isinstance(data, dict):
+            raise BadRequest("Parameters 'event' and 'data' are needed")
+        qtctls = [one for one in self._clients if one.is_qtctl]
+        for one in qtctls:
+            one.send(event_message(event, data))
+        return sum(one.shows_news for one in qtctls)
+
     def forward(self, client: ClientProtocol, request: Request) -> None:
         """Send a request to QEMU under the next id."""
         self._last_number += 1
@@ -374,19 +408,6 @@ class Lender:
 
         who = f"{process_name(peer.pid)} (pid {peer.pid})" if peer.pid else "a client"
         self._log(f"{who} {action}")
-
-    @property
-    def path(self) -> str | None:
-        """The socket on which it lends; None before :meth:`publish`."""
-        return None if self._rendezvous is None else self._rendezvous.path
-
-    def everybody(self) -> Iterable[LentClient]:
-        """Return all clients."""
-        return self._clients
-
-    def clients(self, *, but: LentClient) -> Iterable[LentClient]:
-        """Return the clients of other processes, except one."""
-        return [one for one in self._clients if one is not but and one is not self._own]
 
 
 def _parsed(raw: bytes | BadRequest) -> Request | BadRequest:
