@@ -114,11 +114,6 @@ def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     return None if started is None else _as_guest(peer_pid, started, argv_of(peer_pid))
 
 
-def is_guest(pid: int) -> bool:
-    """Return whether a process is a living QEMU system emulator."""
-    return _guest(pid) is not None
-
-
 def described(pid: int | None) -> str:
     """Return a process's name in messages: ``guest 123 ('vm')``, or ``process 123 ('bash')``."""
     if pid is None:

@@ -67,15 +67,18 @@ def _unix_holders(path: str, guest: Guest | None, *, elsewhere: bool) -> tuple[H
         servers = [s for s in servers if s.name.rpartition("/")[2] == base]
     client_of = {s.peer: s.inode for s in listed or () if s.peer}
     clients = [s.peer or client_of.get(s.inode, 0) for s in servers]
-    return _named(socket_owners(clients), clients)
+    return _named((client, UNKNOWN_PROCESS) for client in clients)
 
 
-def _named(owners: dict[int, int], clients: Iterable[int]) -> tuple[Holder, ...]:
-    found: dict[int | None, Holder] = {}
-    for client in clients:
-        pid = owners.get(client)
-        found[pid] = Holder(pid, UNKNOWN_PROCESS if pid is None else process_name(pid))
-    return tuple(found[pid] for pid in sorted(found, key=lambda pid: pid or 0))
+def _named(clients: Iterable[tuple[int, str]]) -> tuple[Holder, ...]:
+    """Return the owners of sockets; each socket comes with a name for an owner not visible."""
+    clients = list(clients)
+    owners = socket_owners(inode for inode, _ in clients)
+    found = set[Holder]()
+    for inode, unknown in clients:
+        pid = owners.get(inode)
+        found.add(Holder(pid, unknown if pid is None else process_name(pid)))
+    return tuple(sorted(found, key=lambda holder: (holder.pid or 0, holder.name)))
 
 
 def _tcp_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:
@@ -93,11 +96,6 @@ def _tcp_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:
     # A client outside the guest's namespace is listed in ours, if at all.
     nearby = rows if guest is None or same_network(guest.pid) else rows + (tcp_sockets() or [])
     by_ends = {(row.local, row.remote): row.inode for row in nearby}
-    clients = {row: by_ends.get((row.remote, row.local), 0) for row in served}
-    owners = socket_owners(clients.values())
-    found = set[Holder]()
-    for row, client in clients.items():
-        pid = owners.get(client)
-        name = f"a client at {row.remote[0]}" if pid is None else process_name(pid)
-        found.add(Holder(pid, name))
-    return tuple(sorted(found, key=lambda holder: (holder.pid or 0, holder.name)))
+    return _named(
+        (by_ends.get((row.remote, row.local), 0), f"a client at {row.remote[0]}") for row in served
+    )

@@ -15,7 +15,7 @@ import socket
 
 from qtctl.errors import ConnectionFailed, Refused
 from qtctl.model import Address, Guest
-from qtctl.monitor.guests import described, is_guest, running_guests
+from qtctl.monitor.guests import described, find_guest, running_guests
 from qtctl.monitor.kernel_sockets import is_loopback, plain_host, tcp_sockets, unix_sockets
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link
 from qtctl.monitor.networks import is_elsewhere
@@ -73,7 +73,7 @@ def is_another_guest(pid: int | None, guest: Guest) -> bool:
 
     Any other process may have made the socket for the guest, as libvirt does.
     """
-    return pid is not None and pid != guest.pid and is_guest(pid)
+    return pid is not None and pid != guest.pid and find_guest(pid) is not None
 
 
 def wrong_guest(address: Address, guest: Guest, other: str) -> ConnectionFailed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 
 from qtctl.folders import inode_of
 from qtctl.model import Address, Guest
@@ -81,24 +80,13 @@ def socket_in(network: int, family: int) -> socket.socket:
     Raises:
         EntryRefused: this process lacks the right to enter (``CAP_SYS_ADMIN``, setns(2)).
     """
-    made: list[socket.socket | Exception] = []
+    import ctypes
+    from concurrent.futures import ThreadPoolExecutor
 
-    def make() -> None:
-        import ctypes
+    def make() -> socket.socket:
+        if ctypes.CDLL(None, use_errno=True).setns(network, _CLONE_NEWNET) != 0:
+            raise EntryRefused(os.strerror(ctypes.get_errno()))
+        return socket.socket(family, socket.SOCK_STREAM)
 
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(network, _CLONE_NEWNET) != 0:
-            made.append(EntryRefused(os.strerror(ctypes.get_errno())))
-            return
-        try:
-            made.append(socket.socket(family, socket.SOCK_STREAM))
-        except OSError as error:
-            made.append(error)
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    (found,) = made
-    if isinstance(found, Exception):
-        raise found
-    return found
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(make).result()
