@@ -17,7 +17,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from qtctl.folders import runtime_folder
+from qtctl.folders import inode_of, runtime_folder
 from qtctl.model import Address, Guest
 from qtctl.monitor.kernel_sockets import tcp_listeners, tcp_sockets
 from qtctl.monitor.networks import is_elsewhere, network_for
@@ -31,14 +31,11 @@ class Rendezvous:
     """The socket of one monitor: its path, and its making and removal by a lender."""
 
     def __init__(self, folder: str, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self._own: tuple[int, int] | None = None
-
-    @property
-    def path(self) -> str:
+        self.path = f"{folder}/{name}"
         """The socket's path, for any QMP client of this user."""
-        return f"{self.folder}/{self.name}"
+        self._folder, self.name = folder, name
+        self._temporary = f"{name}.{os.getpid()}"
+        self._own: tuple[int, int] | None = None
 
     def connect(self) -> socket.socket | None:
         """Connect to the lender and return a non-blocking socket; None where there is no lender.
@@ -47,7 +44,7 @@ class Rendezvous:
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
-        with contextlib.suppress(OSError), _opened(self.folder, lock=False) as handle:
+        with contextlib.suppress(OSError), _opened(self._folder, lock=False) as handle:
             sock.connect(_below(handle, self.name))
             if peer_of(sock).uid == os.getuid():
                 return sock
@@ -60,13 +57,13 @@ class Rendezvous:
         Raises:
             OSError: the folder is another user's or cannot be made, or the socket cannot.
         """
-        os.makedirs(os.path.dirname(self.folder), exist_ok=True)  # noqa: PTH103, PTH120
+        os.makedirs(os.path.dirname(self._folder), exist_ok=True)  # noqa: PTH103, PTH120
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self.folder, 0o700)  # noqa: PTH102 - no import of pathlib
+            os.mkdir(self._folder, 0o700)  # noqa: PTH102 - no import of pathlib
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            with _opened(self.folder) as handle:
+            with _opened(self._folder) as handle:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._temporary, dir_fd=handle)
                 sock.bind(_below(handle, self._temporary))
@@ -82,7 +79,7 @@ class Rendezvous:
 
     def publish(self) -> None:
         """Give the socket the name under which clients look for it."""
-        with _opened(self.folder) as handle:
+        with _opened(self._folder) as handle:
             _remove_stale(handle)
             os.rename(self._temporary, self.name, src_dir_fd=handle, dst_dir_fd=handle)
 
@@ -90,15 +87,11 @@ class Rendezvous:
         """Remove the socket, unless another lender has put its own there."""
         if self._own is None:
             return
-        with contextlib.suppress(OSError), _opened(self.folder) as handle:
+        with contextlib.suppress(OSError), _opened(self._folder) as handle:
             state = os.stat(self.name, dir_fd=handle, follow_symlinks=False)
             if (state.st_dev, state.st_ino) == self._own:
                 os.unlink(self.name, dir_fd=handle)
         self._own = None
-
-    @property
-    def _temporary(self) -> str:
-        return f"{self.name}.{os.getpid()}"
 
 
 def is_lent(address: Address, guest: Guest | None = None) -> bool:
@@ -123,11 +116,10 @@ def rendezvous_of(address: Address, guest: Guest | None = None) -> Rendezvous | 
         name = _tcp_name(address, guest) if address.path is None else None
         name = name or hashlib.sha256(os.fsencode(f"{network} {address}")).hexdigest()[:16]
     else:
-        try:
-            state = os.stat(address.path)  # noqa: PTH116
-        except (OSError, ValueError):
+        inode = inode_of(address.path)
+        if inode is None:
             return None
-        name = f"{state.st_dev:x}-{state.st_ino:x}"
+        name = "{:x}-{:x}".format(*inode)
     return Rendezvous(_folder(), f"lent-{name}")
 
 

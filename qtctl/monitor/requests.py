@@ -74,13 +74,14 @@ class Splitter:
             if data[self._at] not in b"\"'{[":
                 return self._end_of_stray()
         while self._at < len(data):
+            before = self._at
             end = self._leave_string() if self._quote else self._next_mark()
             if end is not None:
                 return end
             if self._at > LIMIT_BYTES:
                 raise BadRequest("JSON token size limit exceeded")
-            if self._needs_more:
-                break
+            if self._at == before:
+                break  # at a backslash: the rest of the escape may follow
         return None
 
     def _end_of_stray(self) -> int | None:
@@ -91,12 +92,6 @@ class Splitter:
             self._at = 0  # the rest of it may follow
             return None
         return found.end()
-
-    @property
-    def _needs_more(self) -> bool:
-        return self._at >= len(self._data) or (
-            bool(self._quote) and self._at == len(self._data) - 1 and self._data[-1] == 0x5C
-        )
 
     def _leave_string(self) -> int | None:
         """Skip to the end of the string; return the message's end where the string ends it."""
@@ -121,18 +116,14 @@ class Splitter:
             self._at = len(self._data)
             return None
         self._at = found.end()
-        match found[0]:
-            case b"{":
-                self._braces += 1
-            case b"}":
-                self._braces -= 1
-            case b"[":
-                self._brackets += 1
-            case b"]":
-                self._brackets -= 1
-            case quote:
-                self._quote = quote[0]
-                return None
+        mark = found[0]
+        if mark in b"\"'":
+            self._quote = mark[0]
+            return None
+        if mark in b"{}":
+            self._braces += 1 if mark == b"{" else -1
+        else:
+            self._brackets += 1 if mark == b"[" else -1
         if self._braces + self._brackets > _MAX_NESTING:
             raise BadRequest("JSON nesting depth limit exceeded")
         open_still = self._braces or self._brackets
