@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
@@ -58,6 +59,7 @@ class Connection(NamedTuple):
             await self.lender.leave()
 
 
+@dataclass(eq=False)
 class Connector:
     """Makes connections to one monitor; end it with :meth:`close`.
 
@@ -66,29 +68,21 @@ class Connector:
     connects or leaves.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        guest: Guest | None,
-        *,
-        lend: bool,
-        log: Callable[[str], None],
-        on_event: Callable[[Mapping[str, Any]], None],
-        wants_news: Callable[[], bool],
-    ) -> None:
-        self.elsewhere = is_elsewhere(address, guest)
+    address: Address
+    guest: Guest | None
+    lend: bool
+    log: Callable[[str], None]
+    on_event: Callable[[Mapping[str, Any]], None]
+    wants_news: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self.elsewhere = is_elsewhere(self.address, self.guest)
         """Whether the address lies in another network namespace than ours."""
-        self._address = address
-        self._guest = guest
-        self._lend = lend
-        self._log = log
-        self._on_event = on_event
-        self._wants_news = wants_news
         self._network: int | None = None
         self._no_network = ""
-        if self.elsewhere and guest is not None:
+        if self.elsewhere and self.guest is not None:
             try:
-                self._network = open_network(guest.pid)
+                self._network = open_network(self.guest.pid)
             except EntryRefused as refused:
                 self._no_network = str(refused)  # a lender may still be reached
 
@@ -124,12 +118,12 @@ class Connector:
                 now = time.monotonic()
                 if now > deadline:
                     raise MonitorBusy(
-                        f"{self._address} took the connection but did not greet "
+                        f"{self.address} took the connection but did not greet "
                         f"within {deadline - began:.3g} s"
                     )
                 if check_at < now < began + _BACKLOG_TIMEOUT_S:
                     check_at = now + _HOLDER_POLL_S
-                    if await asyncio.to_thread(qtctl_holds_unlent, self._address, self._guest):
+                    if await asyncio.to_thread(qtctl_holds_unlent, self.address, self.guest):
                         deadline = max(deadline, now + timeout_s)
             return taking.result()
         finally:
@@ -140,7 +134,7 @@ class Connector:
 
     async def introduce(self, link: Link) -> int | None:
         """Send a lender the hello of a qtctl, and whether it shows news; return the guest's pid."""
-        answer = await link.execute(HELLO, {"listens": self._wants_news()}, _HELLO_TIMEOUT_S)
+        answer = await link.execute(HELLO, {"listens": self.wants_news()}, _HELLO_TIMEOUT_S)
         return answer.get("guest_pid") if isinstance(answer, dict) else None
 
     async def _borrow(self, guest: Guest | None) -> Connection | None:
@@ -150,7 +144,7 @@ class Connector:
             MonitorBusy: the lender does not answer.
             ConnectionFailed: another guest's monitor is lent there.
         """
-        rendezvous = rendezvous_of(self._address, self._guest)
+        rendezvous = rendezvous_of(self.address, self.guest)
         sock = rendezvous.connect() if rendezvous is not None else None
         if sock is None:
             return None
@@ -159,7 +153,7 @@ class Connector:
             link = await self._negotiate(sock, _LENDER_GREETING_TIMEOUT_S)
         except MonitorBusy as busy:
             raise MonitorBusy(
-                f"{self._address} is lent by qtctl (pid {pid}), which does not answer",
+                f"{self.address} is lent by qtctl (pid {pid}), which does not answer",
                 hint=f"kill -CONT {pid}, or end it",
             ) from busy
         except ConnectionFailed:
@@ -171,7 +165,7 @@ class Connector:
             return None
         if guest is not None:
             try:
-                await check_lent(link, served, self._address, guest)
+                await check_lent(link, served, self.address, guest)
             except BaseException:
                 await link.close()
                 raise
@@ -183,18 +177,18 @@ class Connector:
         One attempt; :meth:`connect` cancels it when it takes too long.
         """
         began = time.monotonic()
-        only_queues = self._address.path is not None
+        only_queues = self.address.path is not None
         sock = await self._open(_BACKLOG_TIMEOUT_S if only_queues else timeout_s)
         peer = peer_of(sock).pid
         if guest is not None and is_another_guest(peer, guest):
             sock.close()
-            raise wrong_guest(self._address, guest, described(peer))
-        if self._lend:
+            raise wrong_guest(self.address, guest, described(peer))
+        if self.lend:
             made = await self._connect_lending(sock, guest)
         else:
             link = await self._negotiate(sock, _BACKLOG_TIMEOUT_S)
             try:
-                made = Connection(link, await verified_pid(link, sock, self._address, guest))
+                made = Connection(link, await verified_pid(link, sock, self.address, guest))
             except BaseException:
                 await link.close()
                 raise
@@ -208,37 +202,37 @@ class Connector:
             ConnectionFailed: see :func:`open_socket`; or that namespace may not be entered.
         """
         if not self.elsewhere:
-            return await open_socket(self._address, timeout_s)
-        assert self._guest is not None
+            return await open_socket(self.address, timeout_s)
+        assert self.guest is not None
         if self._network is None:
-            raise no_entry(self._address, self._guest, self._no_network)
+            raise no_entry(self.address, self.guest, self._no_network)
         try:
-            return await open_socket(self._address, timeout_s, self._network)
+            return await open_socket(self.address, timeout_s, self._network)
         except EntryRefused as refused:
-            raise no_entry(self._address, self._guest, str(refused)) from refused
+            raise no_entry(self.address, self.guest, str(refused)) from refused
 
     async def _negotiate(self, sock: socket.socket, timeout_s: float) -> Link:
-        return await negotiate(self._address, sock, self._on_event, timeout_s=timeout_s)
+        return await negotiate(self.address, sock, self.on_event, timeout_s=timeout_s)
 
     async def _connect_lending(self, qemu: socket.socket, guest: Guest | None) -> Connection:
         """Put a lender between QEMU and this process; admit others once QEMU has greeted."""
         ours, lenders = socket.socketpair()
-        lender = Lender(self._log)
+        lender = Lender(self.log)
         try:
             await lender.begin(qemu, lenders)
             link = await self._negotiate(ours, _BACKLOG_TIMEOUT_S)
-            guest_pid = await verified_pid(link, qemu, self._address, guest)
+            guest_pid = await verified_pid(link, qemu, self.address, guest)
             lender.guest_pid = guest_pid
             await self.introduce(link)
         except BaseException:
             lender.end()
             raise
-        rendezvous = rendezvous_of(self._address, self._guest)
+        rendezvous = rendezvous_of(self.address, self.guest)
         if rendezvous is not None:
             try:
                 await lender.publish(rendezvous)
             except OSError as error:
-                self._log(f"cannot lend the monitor at {rendezvous.path}: {error.strerror}")
+                self.log(f"cannot lend the monitor at {rendezvous.path}: {error.strerror}")
         return Connection(link, guest_pid, lender)
 
 

@@ -10,29 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from qemu.qmp import (
-    EventListener,
-    ExecInterruptedError,
-    ExecuteError,
-    Message,
-    QMPClient,
-    QMPError,
-)
+from qemu.qmp import ExecInterruptedError, ExecuteError, Message, QMPClient, QMPError
 from qemu.qmp.error import ProtocolError
 from qemu.qmp.message import DeserializationError
 from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
-from qtctl.errors import (
-    ConnectionFailed,
-    LinkLost,
-    MonitorBusy,
-    OutcomeUnknown,
-    QtctlError,
-    Refused,
-)
+from qtctl.errors import ConnectionFailed, LinkLost, MonitorBusy, OutcomeUnknown, Refused
 from qtctl.model import Address
 from qtctl.monitor.news import LEFT
 
@@ -42,40 +29,27 @@ STUCK_TIMEOUT_S = 0.5
 """How long a command may take on a link where an earlier one got no reply."""
 _SHOWN_BYTES = 60
 
-_T = TypeVar("_T")
-
-
-class _NoCause(Exception):
-    """``disconnect`` raised nothing, so the cause is not known."""
-
-
-class _EventForwarder(EventListener):
-    """Passes events to a callback; the default listener would keep them all for ever."""
-
-    def __init__(self, on_event: Callable[[Mapping[str, Any]], None]) -> None:
-        super().__init__()
-        self.lender_left = False
-        self._on_event = on_event
-
-    async def put(self, event: Message) -> None:
-        """Pass an event on; a lender's ``LEFT`` concerns this connection only."""
-        if event.get("event") == LEFT:
-            self.lender_left = True
-        else:
-            self._on_event(event)
-
 
 class _Client(QMPClient):
     """A client that formats no message for a log, which is four fifths of the work of a long reply.
 
-    ``strays`` counts replies that belong to no command, which the base class drops; ``stray``
-    describes the last one.
+    Events go to ``on_event`` only: the base class would keep them all for ever. ``lender_left``
+    notes a lender's ``LEFT``. ``strays`` counts replies that belong to no command, which the base
+    class drops; ``stray`` describes the last one.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, on_event: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__("qtctl")
+        self.lender_left = False
         self.strays, self.stray = 0, ""
+        self._on_event = on_event
         self._sent_ids: set[object] = set()
+
+    async def _event_dispatch(self, msg: Message) -> None:
+        if msg.get("event") == LEFT:
+            self.lender_left = True
+        else:
+            self._on_event(msg)
 
     def _cb_inbound(self, msg: Message) -> Message:
         if "return" in msg or "error" in msg:
@@ -92,22 +66,19 @@ class _Client(QMPClient):
         return msg
 
 
+@dataclass(eq=False)
 class Link:
     """One negotiated connection. Make it with :func:`negotiate`, end it with :meth:`close`.
 
     ``timeout_cap_s`` is the most that its next command may take, in seconds.
     """
 
-    def __init__(
-        self, address: Address, client: _Client, sock: socket.socket, events: _EventForwarder
-    ) -> None:
-        self.address = address
-        self.timeout_cap_s = COMMAND_TIMEOUT_S
-        self._client = client
-        self._sock = sock
-        self._events = events
-        self._stuck = False
-        self._ending: asyncio.Task[BaseException] | None = None
+    address: Address
+    _client: _Client
+    _sock: socket.socket
+    timeout_cap_s: float = COMMAND_TIMEOUT_S
+    _stuck: bool = False
+    _ending: asyncio.Task[BaseException | None] | None = None
 
     @property
     def lender_left(self) -> bool:
@@ -115,7 +86,7 @@ class Link:
 
         Then it began none of the commands that it did not answer.
         """
-        return self._events.lender_left
+        return self._client.lender_left
 
     @property
     def greeted_version(self) -> Any:
@@ -140,11 +111,29 @@ class Link:
     ) -> Any:
         """Send one command and return its value; see :meth:`Monitor.execute`."""
         timeout_s = min(timeout_s, self.timeout_cap_s)
+        strays = self._client.strays
         call = asyncio.ensure_future(
             self._client.execute(command, dict(arguments) if arguments else None)
         )
         try:
-            return await self._within(call, timeout_s, command)
+            done, _ = await asyncio.wait({call}, timeout=timeout_s)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        if not done:
+            call.cancel()
+            # Otherwise a verb would wait this long for each of its commands.
+            self._stuck, self.timeout_cap_s = True, STUCK_TIMEOUT_S
+            stray = _one_line(self._client.stray) if self._client.strays > strays else ""
+            raise OutcomeUnknown(
+                f"no answer to {command} from {self.address} within {timeout_s:.3g} s"
+                + (f", but a reply {stray}, which belongs to no command" if stray else "")
+                + ": the outcome is unknown, QEMU may still apply it",
+                hint="qtctl doctor",
+            )
+        self.timeout_cap_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
+        try:
+            return call.result()
         except ExecuteError as error:
             raise Refused(f"QEMU on {self.address} refused {command}: {error}") from error
         except ExecInterruptedError as error:
@@ -157,33 +146,11 @@ class Link:
             cause = await self._root_cause(error)
             raise LinkLost(f"lost {self.address}: {cause}") from error
 
-    async def _within(self, call: asyncio.Future[_T], timeout_s: float, command: str) -> _T:
-        strays = self._client.strays
-        try:
-            done, _ = await asyncio.wait({call}, timeout=timeout_s)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        if done:
-            self.timeout_cap_s = STUCK_TIMEOUT_S if self._stuck else COMMAND_TIMEOUT_S
-            return call.result()
-        call.cancel()
-        # Otherwise a verb would wait this long for each of its commands.
-        self._stuck, self.timeout_cap_s = True, STUCK_TIMEOUT_S
-        stray = self._client.stray if self._client.strays > strays else ""
-        raise OutcomeUnknown(
-            f"no answer to {command} from {self.address} within {timeout_s:.3g} s"
-            + (f", but a reply {_one_line(stray)}, which belongs to no command" if stray else "")
-            + ": the outcome is unknown, QEMU may still apply it",
-            hint="qtctl doctor",
-        )
-
     async def _root_cause(self, fallback: BaseException) -> str:
         """Return the root cause of the end, in words."""
-        cause = await self._ended()
-        return _in_words(fallback if isinstance(cause, _NoCause) else cause)
+        return _in_words(await self._ended() or fallback)
 
-    async def _ended(self) -> BaseException:
+    async def _ended(self) -> BaseException | None:
         """Disconnect once, and return the cause to all callers.
 
         ``disconnect`` raises the cause to its first caller alone, and overlapping calls fail.
@@ -192,8 +159,8 @@ class Link:
             self._ending = asyncio.ensure_future(self._disconnect())
         return await asyncio.shield(self._ending)
 
-    async def _disconnect(self) -> BaseException:
-        """Disconnect within a second; return the exception that broke the link, or `_NoCause`."""
+    async def _disconnect(self) -> BaseException | None:
+        """Disconnect within a second; return the exception that broke the link, if known."""
         task = asyncio.ensure_future(self._client.disconnect())
         await asyncio.wait({task}, timeout=CLOSE_TIMEOUT_S)
         if not task.done():
@@ -201,7 +168,7 @@ class Link:
             return TimeoutError()
         if task.cancelled():
             return asyncio.CancelledError()
-        return task.exception() or _NoCause()
+        return task.exception()
 
     async def close(self) -> None:
         """Close the connection within two seconds; never raises, events that are on stay on."""
@@ -229,11 +196,7 @@ async def negotiate(
         MonitorBusy: no greeting came, as from QEMU while another client is connected.
         ConnectionFailed: what listens does not speak QMP.
     """
-    client = _Client("qtctl")
-    forwarder = _EventForwarder(on_event)
-    unbounded, client.events = client.events, forwarder
-    client.remove_listener(unbounded)
-    client.register_listener(forwarder)
+    client = _Client(on_event)
     session = asyncio.ensure_future(client.connect(sock))
     try:
         done, _ = await asyncio.wait({session}, timeout=timeout_s)
@@ -241,8 +204,11 @@ async def negotiate(
             raise MonitorBusy(
                 f"{address} took the connection but did not greet within {timeout_s:.3g} s"
             )
-        with _connect_errors(address):
-            session.result()
+        if error := session.exception():
+            raise ConnectionFailed(
+                f"{address} does not speak QMP: {_in_words(getattr(error, 'exc', None) or error)}",
+                hint="check that this is a QMP socket (-qmp), not HMP (-monitor) or a console",
+            ) from error
     except BaseException:
         # Let connect() notice the end: when it is cancelled, its errors are never retrieved.
         with contextlib.suppress(OSError):
@@ -254,22 +220,7 @@ async def negotiate(
             session.exception()
         sock.close()
         raise
-    return Link(address, client, sock, forwarder)
-
-
-@contextlib.contextmanager
-def _connect_errors(address: Address) -> Iterator[None]:
-    """Wrap exceptions of ``QMPClient.connect`` as :class:`ConnectionFailed` with their cause."""
-    try:
-        yield
-    except QtctlError:
-        raise
-    except Exception as error:
-        cause = getattr(error, "exc", None) or error
-        raise ConnectionFailed(
-            f"{address} does not speak QMP: {_in_words(cause)}",
-            hint="check that this is a QMP socket (-qmp), not HMP (-monitor) or a console",
-        ) from error
+    return Link(address, client, sock)
 
 
 def _in_words(error: BaseException) -> str:
