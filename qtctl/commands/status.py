@@ -8,7 +8,6 @@ from typing import Any
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options, command
 from qtctl.commands.result import Result
-from qtctl.leases.leasing import owner_alive
 from qtctl.model import EventState
 from qtctl.session.session import Session
 from qtctl.text.style import Style, counted
@@ -68,7 +67,7 @@ async def leases(session: Session) -> list[dict[str, Any]]:
     return [
         {
             "pid": lease.owner and lease.owner.pid,
-            "running": lease.owner is not None and owner_alive(lease.owner),
+            "running": lease.owner is not None and lease.owner.alive(),
             "events": sorted(lease.events),
             "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
         }

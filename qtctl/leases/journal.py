@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qtctl.errors import LeaseError
+from qtctl.monitor.processes import same_process
 
 SCHEMA = 1
 LOCK_TIMEOUT_S = 5.0
@@ -33,6 +34,10 @@ class Owner(NamedTuple):
     pid: int
     started: int
     serial: int
+
+    def alive(self) -> bool:
+        """Return whether the process still runs."""
+        return same_process(self.pid, self.started)
 
 
 class Change(NamedTuple):
@@ -110,13 +115,11 @@ def to_give_back(lease: Lease, others: Iterable[Lease], now: Mapping[str, bool])
 class Journal:
     """The leases on one guest, as files in ``folder`` (made on the first write, mode 0700).
 
-    ``alive`` returns whether an owner still runs. Call methods other than :meth:`locked` with the
-    lock held.
+    Call methods other than :meth:`locked` with the lock held.
     """
 
-    def __init__(self, folder: Path, alive: Callable[[Owner], bool]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._alive = alive
         self.broken: list[Path] = []
 
     @contextlib.asynccontextmanager
@@ -167,15 +170,12 @@ class Journal:
 
     def orphans(self) -> list[Lease]:
         """Return the leases whose owner ended without ending them."""
-        return [le for le in self.leases() if le.owner is not None and not self._alive(le.owner)]
+        return [le for le in self.leases() if le.owner is not None and not le.owner.alive()]
 
     def others(self, owner: Owner | None) -> list[Lease]:
         """Return the live and the standing leases that are not ``owner``'s."""
-        return [
-            lease
-            for lease in self.leases()
-            if lease.owner != owner and (lease.owner is None or self._alive(lease.owner))
-        ]
+        others = [lease for lease in self.leases() if lease.owner != owner]
+        return [lease for lease in others if lease.owner is None or lease.owner.alive()]
 
     def of(self, owner: Owner | None) -> Lease:
         """Return ``owner``'s lease, empty if there is none."""
@@ -187,7 +187,9 @@ class Journal:
         Raises:
             LeaseError: it cannot be written (disk full, no permission); the old one still stands.
         """
-        path = self.folder / _file_name(lease.owner)
+        owner = lease.owner
+        name = "standing" if owner is None else "-".join(map(str, owner))
+        path = self.folder / f"{name}.json"
         with _explained(self.folder):
             if not lease:
                 path.unlink(missing_ok=True)
@@ -203,7 +205,11 @@ class Journal:
             except OSError:
                 fresh.unlink(missing_ok=True)
                 raise
-            _sync_folder(self.folder)
+            handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def forget(self) -> None:
         """Remove the folder of a guest that has ended."""
@@ -233,10 +239,6 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
 
 
-def _file_name(owner: Owner | None) -> str:
-    return "standing.json" if owner is None else "-".join(map(str, owner)) + ".json"
-
-
 def _to_json(lease: Lease) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -253,20 +255,11 @@ def _from_json(document: Any) -> Lease:
     return Lease(
         None if owner is None else Owner(*map(int, owner)),
         {str(name): Change(*map(bool, pair)) for name, pair in document["events"].items()},
-        tuple(_resource(one["kind"], one["facts"]) for one in document["resources"]),
+        tuple(
+            Resource(str(one["kind"]), {str(k): str(v) for k, v in one["facts"].items()})
+            for one in document["resources"]
+        ),
     )
-
-
-def _resource(kind: object, facts: Mapping[object, object]) -> Resource:
-    return Resource(str(kind), {str(key): str(value) for key, value in facts.items()})
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

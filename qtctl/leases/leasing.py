@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import operator
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +28,7 @@ from qtctl.leases.journal import Journal, Lease, Owner, Resource, extend, to_giv
 from qtctl.model import EventState, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.news import CONTROL
-from qtctl.monitor.processes import same_process, start_ticks
+from qtctl.monitor.processes import start_ticks
 
 _serials = itertools.count(1)
 
@@ -35,11 +36,6 @@ _serials = itertools.count(1)
 def new_owner() -> Owner:
     """Return an owner for a lease of this process."""
     return Owner(os.getpid(), start_ticks(os.getpid()) or 0, next(_serials))
-
-
-def owner_alive(owner: Owner) -> bool:
-    """Return whether the process that holds a lease still runs."""
-    return same_process(owner.pid, owner.started)
 
 
 class GivenBack(NamedTuple):
@@ -127,7 +123,8 @@ class Leasing:
             OutcomeUnknown: QEMU did not answer; the lease stays in the journal.
         """
         if dry_run:
-            return (await self._plan(selection, enable))._replace(dry_run=True)
+            states = await read_selected(self.monitor, selection)
+            return (await self._planned(states, selection, enable))._replace(dry_run=True)
         async with self._locked():
             states = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
@@ -185,10 +182,6 @@ class Leasing:
             await asyncio.wait({writing})
             raise
 
-    async def _plan(self, selection: Selection, enable: bool) -> SwitchReport:
-        states = await read_selected(self.monitor, selection)
-        return await self._planned(states, selection, enable)
-
     async def _planned(self, states: States, selection: Selection, enable: bool) -> SwitchReport:
         report = plan(states, selection, enable)
         if report.matched:
@@ -240,13 +233,9 @@ class Leasing:
         given = GivenBack()
         async with self._locked():
             for lease in self.journal.leases():
-                if lease.owner is None or not owner_alive(lease.owner):
+                if lease.owner is None or not lease.owner.alive():
                     ended = await self._end(lease)
-                    given = GivenBack(
-                        given.events + ended.events,
-                        given.left + ended.left,
-                        given.notes + ended.notes,
-                    )
+                    given = GivenBack(*map(operator.add, given, ended))
         return given
 
     async def _end(self, lease: Lease, *, keep: bool = False) -> GivenBack:

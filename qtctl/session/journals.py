@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qtctl.backends.table import Undoing
 from qtctl.leases.journal import Journal, guest_key, guest_of_key
-from qtctl.leases.leasing import forget, owner_alive
+from qtctl.leases.leasing import forget
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.guests import listening_process
@@ -24,7 +24,7 @@ def identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journ
         key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address)) + _network_suffix()
     else:
         key = guest_key(guest.pid, guest.started)
-    return guest, Journal(state_folder() / key, owner_alive)
+    return guest, Journal(state_folder() / key)
 
 
 def _network_suffix() -> str:
@@ -49,4 +49,4 @@ def prune(folder: Path) -> None:
         for entry in folder.iterdir():
             guest = guest_of_key(entry.name)
             if guest is not None and not same_process(*guest):
-                forget(Journal(entry, owner_alive), Undoing())
+                forget(Journal(entry), Undoing())

@@ -24,8 +24,9 @@ from qtctl.leases.journal import (
     guest_of_key,
     to_give_back,
 )
+from qtctl.monitor.processes import start_ticks
 
-ME, OTHER = Owner(10, 1, 1), Owner(20, 2, 1)
+ME, OTHER = Owner(os.getpid(), start_ticks(os.getpid()) or 0, 1), Owner(20, 2, 1)
 
 
 def lease(owner: Owner | None, **changes: tuple[bool, bool]) -> Lease:
@@ -92,7 +93,7 @@ def test_when_all_have_left_the_guest_is_as_found(
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "guest", lambda owner: owner == ME)
+    return Journal(tmp_path / "guest")
 
 
 async def test_a_lease_comes_back_from_disk_as_it_was(journal: Journal) -> None:
@@ -158,7 +159,10 @@ async def test_a_full_disk_leaves_the_old_lease(
         with pytest.raises(LeaseError, match=r"No space left.*nothing was switched"):
             journal.write(lease(ME, a=(False, True), b=(False, True)))
         assert journal.of(ME) == lease(ME, a=(False, True))
-    assert sorted(p.name for p in journal.folder.iterdir()) == ["10-1-1.json", "lock"]
+    assert sorted(p.name for p in journal.folder.iterdir()) == [
+        f"{ME.pid}-{ME.started}-1.json",
+        "lock",
+    ]
 
 
 async def test_the_lock_keeps_others_out_until_it_is_let_go(
@@ -167,7 +171,7 @@ async def test_the_lock_keeps_others_out_until_it_is_let_go(
     order = []
 
     async def second() -> None:
-        async with Journal(journal.folder, lambda owner: True).locked():
+        async with Journal(journal.folder).locked():
             order.append("second")
 
     async with journal.locked():
@@ -185,7 +189,7 @@ async def test_the_lock_keeps_others_out_until_it_is_let_go(
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    journal = Journal(tmp_path / "file" / "guest", lambda owner: True)
+    journal = Journal(tmp_path / "file" / "guest")
     with pytest.raises(LeaseError) as caught:
         async with journal.locked():
             pass
