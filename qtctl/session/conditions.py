@@ -76,29 +76,13 @@ def _named(expression: str) -> list[str]:
     found: list[str] = []
     for node in ast.walk(tree):
         match node:
-            case (
-                ast.Compare(
-                    left=ast.Name(id="event"),
-                    ops=[ast.Eq()],
-                    comparators=[ast.Constant(value=str(n))],
-                )
-                | ast.Compare(
-                    left=ast.Constant(value=str(n)),
-                    ops=[ast.Eq()],
-                    comparators=[ast.Name(id="event")],
-                )
-            ):
-                found.append(n)
             case ast.Compare(
-                left=ast.Name(id="event"),
-                ops=[ast.In()],
-                comparators=[ast.Tuple(elts=items) | ast.List(elts=items)],
-            ):
-                found += [
-                    item.value
-                    for item in items
-                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
-                ]
+                ast.Name("event"), [ast.Eq()], [ast.Constant(str(name))]
+            ) | ast.Compare(ast.Constant(str(name)), [ast.Eq()], [ast.Name("event")]):
+                found.append(name)
+            case ast.Compare(ast.Name("event"), [ast.In()], [ast.Tuple(items) | ast.List(items)]):
+                constants = [item.value for item in items if isinstance(item, ast.Constant)]
+                found += [name for name in constants if isinstance(name, str)]
     return found
 
 

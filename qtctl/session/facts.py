@@ -37,10 +37,6 @@ class Facts:
         self.guest = guest
         self.events_all = events_all
 
-    def about(self, guest: Guest | None) -> Facts:
-        """Return the facts of another guest, with the same ``--events-all``."""
-        return Facts(guest, self.events_all)
-
     @cached_property
     def options(self) -> QemuOptions:
         """The options on the guest's command line."""
@@ -77,10 +73,8 @@ class Facts:
             UsageError: the file given cannot be read as text.
         """
         path = self.declarations_path
-        if path is None:
-            return None
         try:
-            return path.read_text(encoding="utf-8")
+            return None if path is None else path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the declarations in {path}: {error}") from error
 

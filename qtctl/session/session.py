@@ -104,22 +104,10 @@ class Session:
         :class:`Selection` can also exclude events. ``guard`` is in events a second, or a
         :class:`Budget`; the other settings are those of :class:`Follow`.
         """
-        rules = [
-            rule
-            for pattern in patterns
-            for rule in (Selection.of(pattern) if isinstance(pattern, str) else pattern).rules
-        ]
-        follow = Follow(
-            Selection(tuple(rules)),
-            where=where,
-            backend=backend,
-            text=text,
-            limit=limit,
-            kernel=tuple(kernel),
-            guard=Budget(guard) if isinstance(guard, int) else guard,
-            news=news,
-            whole=whole,
-        )
+        parts = [Selection.of(one) if isinstance(one, str) else one for one in patterns]
+        chosen = Selection(tuple(rule for part in parts for rule in part.rules))
+        budget = Budget(guard) if isinstance(guard, int) else guard
+        follow = Follow(chosen, where, backend, text, limit, tuple(kernel), budget, news, whole)
         return self.stream(follow)
 
     def stream(self, follow: Follow) -> Stream:
@@ -195,7 +183,7 @@ class Session:
             forget(self.leasing.journal, Undoing())
         self.guest, journal = identify(self.monitor, None)
         self.monitor.guest = self.guest
-        self.facts = self.facts.about(self.guest)
+        self.facts = Facts(self.guest, self.facts.events_all)
         self.leasing = Leasing(self.monitor, self.guest, journal, Undoing())
         self._backends = None
         self.notices += await self.leasing.recover()
