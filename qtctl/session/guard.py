@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from qtctl.analysis.flood import Backlog, EventRates, FloodDetector, Verdict
 from qtctl.analysis.rates import Rates
@@ -70,14 +71,10 @@ class FloodGuard:
         whole = snapshot.whole
         if whole.per_s:
             # The kernel's events come along with ftrace, and QMP does not switch them.
-            own = {
-                row.key: row
-                for row in snapshot.rows
-                if isinstance(row.key, str) and row.key in self._known
-            }
+            own = [row for row in snapshot.rows if row.key in self._known]
             rates = EventRates(
-                {name: row.per_s for name, row in own.items()},
-                {name: row.bytes_per_s for name, row in own.items()},
+                {str(row.key): row.per_s for row in own},
+                {str(row.key): row.bytes_per_s for row in own},
             )
             self._before, self._before_bytes_per_s = rates, whole.bytes_per_s
         elif self._before_bytes_per_s:
@@ -100,6 +97,7 @@ class FloodGuard:
         )
 
 
+@dataclass(eq=False)
 class FloodWatch:
     """Looks for floods while records come, until ``stop``; make it in the event loop.
 
@@ -107,19 +105,13 @@ class FloodWatch:
     loudest events, and with the patterns that name them.
     """
 
-    def __init__(
-        self,
-        guard: FloodGuard,
-        counts: Counts,
-        queue: EventQueue,
-        stop: asyncio.Event,
-        switch_off: Callable[[Selection, tuple[str, ...]], Awaitable[None]],
-    ) -> None:
-        self.guard = guard
-        self._counts = counts
-        self._queue = queue
-        self._stop = stop
-        self._switch_off = switch_off
+    guard: FloodGuard
+    _counts: Counts
+    _queue: EventQueue
+    _stop: asyncio.Event
+    _switch_off: Callable[[Selection, tuple[str, ...]], Awaitable[None]]
+
+    def __post_init__(self) -> None:
         self._woken = asyncio.Event()
         self._watching = asyncio.create_task(self._watch())
 

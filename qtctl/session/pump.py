@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qtctl.errors import LinkLost
@@ -29,31 +30,21 @@ _WAIT_S = 1.0
 _KEEP_UP_S = 0.05
 
 
+@dataclass(eq=False)
 class Pump:
     """Yields the filtered items of ``feed`` and the news in ``queue``, in order.
 
     ``release`` switches the events off; it is called before the rest of the feed is read.
     """
 
-    def __init__(
-        self,
-        feed: Feed,
-        monitor: Monitor,
-        queue: EventQueue,
-        record_filter: RecordFilter,
-        floods: FloodWatch,
-        window: WarmUpWindow | None,
-        arrival: Arrival | None,
-        release: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._feed = feed
-        self._monitor = monitor
-        self._queue = queue
-        self._filter = record_filter
-        self._floods = floods
-        self._window = window
-        self._arrival = arrival
-        self._release = release
+    _feed: Feed
+    _monitor: Monitor
+    _queue: EventQueue
+    _filter: RecordFilter
+    _floods: FloodWatch
+    _window: WarmUpWindow | None
+    _arrival: Arrival | None
+    _release: Callable[[], Awaitable[None]]
 
     async def items(self, stop: asyncio.Event) -> AsyncGenerator[Item]:
         """Yield items until ``stop`` is set, the filter's limit is reached, or the link is lost.
@@ -178,7 +169,6 @@ class Pump:
             inside = None
             if window is not None and isinstance(item, Batch):
                 inside = window.inside(item, self._feed.taken)
-            shown = self._filter.apply(item, inside)
-            if shown is not None:
+            if (shown := self._filter.apply(item, inside)) is not None:
                 out.append(shown)
         return out

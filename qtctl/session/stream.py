@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import nullcontext
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from qtctl.backends.arrival import Arrival
@@ -40,9 +39,8 @@ _LOST_S = 1.0
 class Attached(Site, Protocol):
     """What a stream needs of the session that it belongs to."""
 
-    @property
-    def facts(self) -> Facts:
-        """Declarations and backends of the guest."""
+    facts: Facts
+    """Declarations and backends of the guest."""
 
     async def all_states(self) -> States:
         """Return the state of every event of the guest, by name."""
@@ -133,7 +131,10 @@ class Stream:
             self.began_ns = time.time_ns()
             if self.report is not None or EventState.ENABLED in states.values():
                 self._arrival = Arrival(
-                    self.session, self._feed, self.backend, self._report_silence
+                    self.session,
+                    self._feed,
+                    self.backend,
+                    lambda text, proven: self.on_silence(text, proven),
                 )
             if self.follow.whole:
                 self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
@@ -142,9 +143,6 @@ class Stream:
             await self._leave()
             raise
         return self
-
-    def _report_silence(self, text: str, proven: bool) -> None:
-        self.on_silence(text, proven)
 
     def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:
@@ -268,12 +266,7 @@ class Stream:
                     for record in item.records():
                         yield record
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Restore the events and the log target."""
         await self._leave()
 
