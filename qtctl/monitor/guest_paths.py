@@ -24,7 +24,7 @@ from qtctl.monitor.kernel_sockets import (
     unix_sockets_of,
 )
 from qtctl.monitor.networks import same_network
-from qtctl.monitor.processes import fd_links, link_of, proc_bytes, socket_inode, socket_inodes
+from qtctl.monitor.processes import fd_links, link_of, proc_bytes, socket_inodes
 
 
 def visible_path(guest: Guest, path: str) -> str:
@@ -43,9 +43,13 @@ def listening_addresses(guest: Guest, options: QemuOptions) -> tuple[Address, ..
     An address at which another process listens now is left out.
     """
     own = socket_inodes(guest.pid)
-    found = [_visible_address(guest, address, options, own) for address in options.addresses]
-    if options.descriptors:
-        found += _inherited(guest, options, own)
+    addresses = [*options.addresses]
+    if options.descriptors:  # listening sockets that QEMU inherited
+        rows = [row for row in unix_sockets_of(guest.pid) if row.listening and row.name]
+        paths = {f"socket:[{row.inode}]": row.name for row in rows}
+        links = [link_of(f"/proc/{guest.pid}/fd/{number}") or "" for number in options.descriptors]
+        addresses += [Address(path=paths[link]) for link in links if link in paths]
+    found = [_visible_address(guest, address, options, own) for address in addresses]
     kept = (a for a in dict.fromkeys(found) if own is None or not _taken_over(a, guest.pid, own))
     return tuple(kept)
 
@@ -104,17 +108,6 @@ def _visible_address(
         return first
     others = (Address(path=_first_existing([place], stat.S_ISSOCK)) for place in candidates)
     return next((a for a in others if listeners_at(a, guest.pid) & own), first)
-
-
-def _inherited(guest: Guest, options: QemuOptions, own: frozenset[int] | None) -> list[Address]:
-    """Return the addresses of listening sockets that QEMU inherited as open descriptors."""
-    rows = {row.inode: row for row in unix_sockets_of(guest.pid) if row.listening and row.name}
-    found = []
-    for number in options.descriptors:
-        row = rows.get(socket_inode(link_of(f"/proc/{guest.pid}/fd/{number}") or "") or 0)
-        if row is not None:
-            found.append(_visible_address(guest, Address(path=row.name), options, own))
-    return found
 
 
 def _candidates(guest: Guest, path: str, options: QemuOptions) -> list[str]:

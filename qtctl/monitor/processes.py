@@ -133,12 +133,7 @@ def socket_inodes(pid: int) -> frozenset[int] | None:
     links = fd_links(pid)
     if links is None:
         return None
-    return frozenset(inode for link in links if (inode := socket_inode(link)) is not None)
-
-
-def socket_inode(link: str) -> int | None:
-    """Return the inode in a link of ``/proc/PID/fd``; None where it is no socket's."""
-    return int(link[8:-1]) if link.startswith("socket:[") else None
+    return frozenset(int(link[8:-1]) for link in links if link.startswith("socket:["))
 
 
 def socket_owners(inodes: Iterable[int]) -> dict[int, int]:

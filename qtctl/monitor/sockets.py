@@ -61,12 +61,11 @@ async def _open_unix(path: str, timeout_s: float, network: int | None) -> socket
         while True:
             try:
                 sock.connect(path)
+                return sock
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_BACKLOG_POLL_S)
-            else:
-                return sock
     except BaseException:
         sock.close()
         raise
@@ -81,14 +80,12 @@ async def _open_tcp(address: Address, timeout_s: float, network: int | None) -> 
             sock = _new_socket(family, network)
             try:
                 await loop.sock_connect(sock, where)
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
                 return sock
+            except BaseException as error:
+                sock.close()
+                if not isinstance(error, OSError):
+                    raise
+                failure = error
     raise failure or OSError(errno.EHOSTUNREACH, "no address")
 
 

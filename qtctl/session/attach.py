@@ -10,7 +10,7 @@ from pathlib import Path
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.model import Address, Guest
 from qtctl.monitor.address import parse_target
-from qtctl.monitor.client import Monitor, connect
+from qtctl.monitor.client import connect
 from qtctl.monitor.guests import described, find_guest, lost_addresses, the_only_guest
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
@@ -45,7 +45,12 @@ async def attach(
             names answers at its address; MonitorBusy where another client holds it.
     """
     address, guest = resolve(target)
-    monitor = await _connect(address, guest, lend, told)
+    try:
+        monitor = await connect(address, guest, lend=lend, log=told)
+    except MonitorBusy as busy:
+        if busy.hint:
+            raise  # a lender that does not answer
+        raise _busy(address, guest or find_guest(address), busy) from busy
     guest, journal = identify(monitor, guest)
     monitor.guest = guest
     session = Session(monitor, guest, Facts(guest, events_all), journal)
@@ -86,13 +91,10 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
 def _no_monitor(guest: Guest) -> ConnectionFailed:
     """Return the error for a guest that has no address to connect to."""
     lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
-    return ConnectionFailed(
-        "; ".join(
-            [f"{described(guest.pid)} has no QMP monitor that can be connected to", *lost],
-        ),
-        hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
-        + (", and a PATH that no other guest has" if lost else ""),
-    )
+    text = f"{described(guest.pid)} has no QMP monitor that can be connected to"
+    hint = "start QEMU with -qmp unix:PATH,server=on,wait=off"
+    hint += ", and a PATH that no other guest has" if lost else ""
+    return ConnectionFailed("; ".join([text, *lost]), hint=hint)
 
 
 def _from_environment() -> str | None:
@@ -102,23 +104,11 @@ def _from_environment() -> str | None:
         UsageError: the variable is set and empty, as by a script whose own variable is unset.
     """
     for name in TARGET_VARIABLES:
-        value = os.environ.get(name)
-        if value is not None and not value.strip():
-            raise UsageError(f"${name} is set, but empty", hint=f"unset {name}, or -t TARGET")
-        if value is not None:
+        if (value := os.environ.get(name)) is not None:
+            if not value.strip():
+                raise UsageError(f"${name} is set, but empty", hint=f"unset {name}, or -t TARGET")
             return value
     return None
-
-
-async def _connect(
-    address: Address, guest: Guest | None, lend: bool, told: Callable[[str], None]
-) -> Monitor:
-    try:
-        return await connect(address, guest, lend=lend, log=told)
-    except MonitorBusy as busy:
-        if busy.hint:
-            raise  # a lender that does not answer
-        raise _busy(address, guest or find_guest(address), busy) from busy
 
 
 def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:

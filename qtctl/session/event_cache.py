@@ -32,7 +32,7 @@ def remember(names: Iterable[str], declarations: Path | None) -> None:
     text = "\n".join([str(declarations or ""), *sorted(names), ""])
     path = _path()
     with contextlib.suppress(OSError, UnicodeError):
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if _text_of(path) != text:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(path, text)
 
@@ -54,9 +54,7 @@ def known_declarations(pick: Callable[[list[str]], Sequence[str]]) -> dict[str, 
     path, names = _seen()
     places = [path] if names else installed_declarations()
     for place in filter(None, places):
-        try:
-            text = place.read_text(encoding="utf-8")
-        except (OSError, UnicodeError):
+        if not (text := _text_of(place)):
             continue
         if names and len(picked := pick(names)) <= _FEW:
             found = {name: declaration_of(text, name) for name in picked}
@@ -68,17 +66,17 @@ def known_declarations(pick: Callable[[list[str]], Sequence[str]]) -> dict[str, 
 
 
 def _seen() -> tuple[Path | None, list[str]]:
-    try:
-        first, *names = _path().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError, ValueError):
-        return None, []
+    first, *names = _text_of(_path()).splitlines() or [""]
     return Path(first) if first else None, names
 
 
-def _declared(path: Path, start: str) -> dict[str, str]:
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeError):
-        return {}
-    found = re.findall(_DECLARED.format(start=re.escape(start)), text, re.MULTILINE)
+        return ""
+
+
+def _declared(path: Path, start: str) -> dict[str, str]:
+    found = re.findall(_DECLARED.format(start=re.escape(start)), _text_of(path), re.MULTILINE)
     return {name: " ".join(arguments.split()) for name, arguments in found}

@@ -177,15 +177,11 @@ class _EventCounts:
         """Count the records of a stream."""
         async for item in stream:
             if isinstance(item, Batch):
-                self._add(item)
-
-    def _add(self, batch: Batch) -> None:
-        counts = np.bincount(batch.event + 1)
-        sizes = np.bincount(batch.event + 1, weights=batch.stop - batch.start)
-        for place in np.flatnonzero(counts[1:]).tolist():
-            name = batch.names[place]
-            self.counts[name] += int(counts[place + 1])
-            self.sizes[name] += int(sizes[place + 1])
+                counts = np.bincount(item.event + 1)
+                sizes = np.bincount(item.event + 1, weights=item.stop - item.start)
+                for place in np.flatnonzero(counts[1:]).tolist():
+                    self.counts[item.names[place]] += int(counts[place + 1])
+                    self.sizes[item.names[place]] += int(sizes[place + 1])
 
     def total(self, names: Iterable[str]) -> int:
         """Return the number of records of some events."""
