@@ -144,9 +144,8 @@ class QemuProtocol(asyncio.Protocol):
         self._size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Pass the transport to the lender."""
+        """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
-        self._lender.on_qemu_connected(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Split lines; a long one comes in many parts."""
@@ -167,9 +166,7 @@ class QemuProtocol(asyncio.Protocol):
         with contextlib.suppress(OSError):
             while data := self._sock.recv(1 << 16):
                 self.data_received(data)
-        if self._parts:
-            self._lender.on_qemu_partial(b"".join(self._parts))
-        self._lender.on_qemu_lost()
+        self._lender.on_qemu_lost(b"".join(self._parts))
 
 
 class Lender:
@@ -191,7 +188,7 @@ class Lender:
         self._greeting = b""
         self._negotiated = False
         self._qemu: asyncio.Transport | None = None
-        self._own: ClientProtocol | None = None
+        self._own = ClientProtocol(self)
         self._server: asyncio.Server | None = None
         self._rendezvous: Rendezvous | None = None
         self._drained = asyncio.Event()
@@ -200,9 +197,8 @@ class Lender:
     async def begin(self, qemu: socket.socket, own: socket.socket) -> None:
         """Connect QEMU with this process's own client; others connect after :meth:`publish`."""
         loop = asyncio.get_running_loop()
-        self._own = client = ClientProtocol(self)
-        await loop.create_connection(lambda: client, sock=own)
-        await loop.create_connection(lambda: QemuProtocol(self, qemu), sock=qemu)
+        await loop.create_connection(lambda: self._own, sock=own)
+        self._qemu, _ = await loop.create_connection(lambda: QemuProtocol(self, qemu), sock=qemu)
 
     async def publish(self, rendezvous: Rendezvous) -> None:
         """Accept other clients at the rendezvous.
@@ -225,8 +221,7 @@ class Lender:
         """
         self._stop_listening()
         self.leaving = True
-        if self._own is not None:
-            self._own.close()  # its commands are done
+        self._own.close()  # its commands are done
         self._note_drained()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), _DRAIN_TIMEOUT_S)
@@ -263,22 +258,14 @@ class Lender:
 
     # -- QEMU --------------------------------------------------------------------------------
 
-    def on_qemu_connected(self, transport: asyncio.Transport) -> None:
-        """Keep the transport to QEMU."""
-        self._qemu = transport
-
-    def on_qemu_lost(self) -> None:
-        """Close all connections, as QEMU has."""
+    def on_qemu_lost(self, rest: bytes) -> None:
+        """Close all connections, as QEMU has; our own client reports an unfinished line."""
+        self._own.send(rest)
         self._qemu = None
         self._stop_listening()
         self._close_clients()
         self._pending.clear()
         self._note_drained()
-
-    def on_qemu_partial(self, part: bytes) -> None:
-        """Pass an unfinished line to our own client, which reports it as the root cause."""
-        if self._own is not None:
-            self._own.send(part)
 
     def on_qemu_line(self, line: bytes) -> None:
         """Route a line of QEMU's to the clients that it is for."""
@@ -298,7 +285,7 @@ class Lender:
                     client.send(line)
         elif "error" in parsed and "id" not in parsed:
             self._abort(line)
-        elif self._own is not None and not str(parsed.get("id")).startswith(_LIBRARY_IDS):
+        elif not str(parsed.get("id")).startswith(_LIBRARY_IDS):
             self._own.send(line)  # it belongs to no command, and our own client reports that
 
     def _take_greeting(self, line: bytes) -> None:
@@ -315,8 +302,7 @@ class Lender:
 
     def _abort(self, line: bytes) -> None:
         """Disconnect QEMU after a line that breaks the protocol; our own client reports it."""
-        if self._own is not None:
-            self._own.send(line)
+        self._own.send(line)
         if self._qemu is not None:
             self._qemu.close()
 
