@@ -16,7 +16,7 @@ from qtctl.monitor.connector import Connection, Connector
 from qtctl.monitor.identity import leads_through_ended
 from qtctl.monitor.lender_commands import ANNOUNCE, HELLO, LENDER
 from qtctl.monitor.link import COMMAND_TIMEOUT_S
-from qtctl.monitor.news import EventQueue, news_of
+from qtctl.monitor.news import EventQueue
 
 CONNECT_TIMEOUT_S = 5.0
 
@@ -32,16 +32,11 @@ class Monitor:
         """The guest that must answer; None where any guest will do."""
         self.on_reconnect: Callable[[], None] = lambda: None
         """Called after a lender left and another was found, or this process took its place."""
-        self._connector = Connector(
-            address,
-            guest,
-            lend=lend,
-            log=log,
-            on_event=self._on_event,
-            wants_news=lambda: bool(self._queues),
-        )
-        self._lend = lend
         self._queues: list[EventQueue] = []
+        self._connector = Connector(address, guest, lend, log, self._queues)
+        self.elsewhere = self._connector.elsewhere
+        """Whether the address lies in another network namespace than ours."""
+        self._lend = lend
         self._reconnecting = asyncio.Lock()
         self._given_up = False
         self._held = asyncio.Event()
@@ -58,11 +53,6 @@ class Monitor:
             self._connector.close()
             raise
         self._keep_watch()
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the address lies in another network namespace than ours."""
-        return self._connector.elsewhere
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -104,7 +94,10 @@ class Monitor:
             LinkLost: the link is down, and the command was not sent.
         """
         while True:
-            connection = await self._usable_connection()
+            await self.reacquire()
+            if not self._connection.link.up and self._connection.borrowed:
+                await self._replace(self._connection)
+            connection = self._connection
             self._in_flight += 1
             try:
                 return await connection.link.execute(command, arguments, timeout_s)
@@ -113,9 +106,8 @@ class Monitor:
                 repeatable = (
                     isinstance(error, LinkLost) or link.lender_left or _is_query(command, arguments)
                 )
-                if link.up or not connection.borrowed or not repeatable:
-                    raise
-                if not await self._replace(connection):
+                lost = connection.borrowed and not link.up
+                if not lost or not repeatable or not await self._replace(connection):
                     raise
             finally:
                 self._in_flight -= 1
@@ -126,9 +118,8 @@ class Monitor:
         Raises:
             Refused, OutcomeUnknown, LinkLost: see :meth:`execute`.
         """
-        answer = await self.execute(
-            "human-monitor-command", {"command-line": line}, timeout_s=timeout_s
-        )
+        arguments = {"command-line": line}
+        answer = await self.execute("human-monitor-command", arguments, timeout_s=timeout_s)
         return str(answer).replace("\r\n", "\n")
 
     # -- the connection ----------------------------------------------------------------------
@@ -207,13 +198,6 @@ class Monitor:
         if self._lend and (self._watch is None or self._watch.done()):
             self._watch = asyncio.ensure_future(self.wait_lost())
 
-    async def _usable_connection(self) -> Connection:
-        """Return the connection; a borrowed one that is down is replaced first if possible."""
-        await self.reacquire()
-        if not self._connection.link.up and self._connection.borrowed:
-            await self._replace(self._connection)
-        return self._connection
-
     async def _replace(self, broken: Connection) -> bool:
         """Connect again after the lender left; return whether there is a connection now."""
         async with self._reconnecting:
@@ -239,11 +223,6 @@ class Monitor:
             self._queues.remove(queue)
             await self._send_hello()
 
-    def _on_event(self, event: Mapping[str, Any]) -> None:
-        if self._queues and (news := news_of(event)) is not None:
-            for queue in self._queues:
-                queue.put(news)
-
     async def _send_hello(self) -> None:
         if self.lent and self._connection.link.up:
             with contextlib.suppress(QtctlError):
@@ -258,7 +237,7 @@ class Monitor:
         """
         listeners = await self._ask_lender(ANNOUNCE, {"event": event, "data": dict(data)})
         if listeners is None:
-            self._on_event({"event": event, "data": data})
+            self._connector.on_event({"event": event, "data": data})
             return len(self._queues)
         return int(listeners)
 

@@ -29,6 +29,7 @@ from qtctl.monitor.lender_commands import HELLO
 from qtctl.monitor.lending import Lender
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
+from qtctl.monitor.news import EventQueue, news_of
 from qtctl.monitor.rendezvous import rendezvous_of
 from qtctl.monitor.sockets import open_socket, peer_of
 
@@ -63,17 +64,15 @@ class Connection(NamedTuple):
 class Connector:
     """Makes connections to one monitor; end it with :meth:`close`.
 
-    ``on_event`` gets the QMP events of every connection. ``wants_news`` returns whether this
-    process shows news, which a lender counts. ``log`` gets a line when a client of our own lender
-    connects or leaves.
+    ``queues`` get the QMP events of every connection; while there are any, this process shows news,
+    which a lender counts. ``log`` gets a line when a client of our own lender connects or leaves.
     """
 
     address: Address
     guest: Guest | None
     lend: bool
     log: Callable[[str], None]
-    on_event: Callable[[Mapping[str, Any]], None]
-    wants_news: Callable[[], bool]
+    queues: list[EventQueue]
 
     def __post_init__(self) -> None:
         self.elsewhere = is_elsewhere(self.address, self.guest)
@@ -132,18 +131,19 @@ class Connector:
             elif not taking.cancelled():
                 taking.exception()  # retrieved, since nobody awaits it where we are cancelled
 
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Put a QMP event of any connection into the queues."""
+        if self.queues and (news := news_of(event)) is not None:
+            for queue in self.queues:
+                queue.put(news)
+
     async def introduce(self, link: Link) -> int | None:
         """Send a lender the hello of a qtctl, and whether it shows news; return the guest's pid."""
-        answer = await link.execute(HELLO, {"listens": self.wants_news()}, _HELLO_TIMEOUT_S)
+        answer = await link.execute(HELLO, {"listens": bool(self.queues)}, _HELLO_TIMEOUT_S)
         return answer.get("guest_pid") if isinstance(answer, dict) else None
 
     async def _borrow(self, guest: Guest | None) -> Connection | None:
-        """Connect to the lender; None where there is none, or it has just left.
-
-        Raises:
-            MonitorBusy: the lender does not answer.
-            ConnectionFailed: another guest's monitor is lent there.
-        """
+        """Connect to the lender; None where there is none, or it has just left."""
         rendezvous = rendezvous_of(self.address, self.guest)
         sock = rendezvous.connect() if rendezvous is not None else None
         if sock is None:
@@ -172,10 +172,7 @@ class Connector:
         return Connection(link, served, borrowed=True)
 
     async def _take(self, timeout_s: float, guest: Guest | None) -> Connection:
-        """Connect to the guest's own socket, and lend it where this process is to.
-
-        One attempt; :meth:`connect` cancels it when it takes too long.
-        """
+        """Connect to the guest's own socket once, and lend it where this process is to."""
         began = time.monotonic()
         only_queues = self.address.path is not None
         sock = await self._open(_BACKLOG_TIMEOUT_S if only_queues else timeout_s)
@@ -196,11 +193,7 @@ class Connector:
         return made
 
     async def _open(self, timeout_s: float) -> socket.socket:
-        """Connect to the guest's own socket, in its network namespace.
-
-        Raises:
-            ConnectionFailed: see :func:`open_socket`; or that namespace may not be entered.
-        """
+        """Connect to the guest's own socket, in its network namespace."""
         if not self.elsewhere:
             return await open_socket(self.address, timeout_s)
         assert self.guest is not None
