@@ -56,12 +56,12 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
 
 def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     """Return where a monitor is lent and to whom, from the kernel's tables; None if it is not."""
+    from qtctl.monitor.guest_paths import listeners_at
     from qtctl.monitor.holders import holders
-    from qtctl.monitor.kernel_sockets import is_listening
     from qtctl.monitor.rendezvous import rendezvous_of
 
     rendezvous = rendezvous_of(address, guest)
-    if rendezvous is None or not is_listening(rendezvous.path):
+    if rendezvous is None or not listeners_at(Address(path=rendezvous.path)):
         return None
     clients = holders(Address(path=rendezvous.path))
     return {"path": rendezvous.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}

@@ -14,11 +14,11 @@ import stat
 from qtctl.errors import UsageError
 from qtctl.model import Address
 
-UNIX_PATH_MAX = 107
-"""Longest path of a Unix socket, in bytes: ``sun_path`` holds 108 with its final NUL (unix(7))."""
-
 SUN_PATH_SIZE = 108
-"""Size of ``sun_path`` in bytes; with ``tight=off`` QEMU pads an abstract name to it."""
+"""Size of ``sun_path`` in bytes (unix(7)); with ``tight=off`` QEMU pads an abstract name to it."""
+
+UNIX_PATH_MAX = SUN_PATH_SIZE - 1
+"""Longest path of a Unix socket, in bytes, without its final NUL."""
 
 PID_MAX = 4194304
 """``PID_MAX_LIMIT`` of a 64-bit Linux (proc(5), ``/proc/sys/kernel/pid_max``)."""
@@ -80,8 +80,7 @@ def unix_address(path: str) -> Address:
     if path.startswith("\0"):
         if size > SUN_PATH_SIZE:
             raise UsageError(f"the abstract socket name has {size} bytes, more than 108")
-        return Address(path=path)
-    if size > UNIX_PATH_MAX:
+    elif size > UNIX_PATH_MAX:
         raise UsageError(
             f"{shown(path)}: the path has {size} bytes, a Unix socket's holds at most "
             f"{UNIX_PATH_MAX}",

@@ -85,10 +85,8 @@ def same_file(one: str, other: str) -> bool:
 
 
 def _taken_over(address: Address, pid: int, own: frozenset[int]) -> bool:
-    """Return whether another process listens there.
-
-    QEMU replaces a socket that it finds in place, and takes the next port with ``to=``.
-    """
+    """Return whether another process listens there."""
+    # QEMU replaces a socket that it finds in place, and takes the next port with ``to=``.
     inodes = listeners_at(address, pid)
     return bool(inodes) and not inodes & own
 
@@ -96,10 +94,7 @@ def _taken_over(address: Address, pid: int, own: frozenset[int]) -> bool:
 def _visible_address(
     guest: Guest, address: Address, options: QemuOptions, own: frozenset[int] | None
 ) -> Address:
-    """Return the guest's address as this process connects to it.
-
-    Of several candidates for a path, the one at which the guest itself listens.
-    """
+    """Return the guest's address as this process connects to it: where the guest listens."""
     if address.path is None or address.path.startswith("\0"):
         return address
     candidates = _candidates(guest, address.path, options)
@@ -142,10 +137,7 @@ def _earlier_folders(pid: int) -> Iterator[str]:
 
 
 def _first_existing(paths: Sequence[str], kind: Callable[[int], object]) -> str:
-    """Return the first path that exists, is of that kind, and fits in a socket's address.
-
-    Where there is none, return the first of all.
-    """
+    """Return the first path that exists, has that kind and fits a socket, else the first of all."""
     for path in paths:
         try:
             if len(os.fsencode(path)) <= UNIX_PATH_MAX and kind(Path(path).stat().st_mode):

@@ -107,11 +107,7 @@ def listening_process(address: Address, peer_pid: int | None) -> Guest | None:
     """
     if peer_pid is None:
         return None
-    guest = _guest(peer_pid) or find_guest(address)
-    if guest is not None:
-        return guest
-    started = start_ticks(peer_pid)
-    return None if started is None else _as_guest(peer_pid, started, argv_of(peer_pid))
+    return _guest(peer_pid) or find_guest(address) or _as_guest(peer_pid)
 
 
 def described(pid: int | None) -> str:
@@ -132,11 +128,10 @@ def lost_addresses(guest: Guest) -> list[tuple[Address, int | None]]:
     own = socket_inodes(guest.pid)
     if own is None:
         return []
-    taken = taken_addresses(guest, own)
     open_in = {other.pid: socket_inodes(other.pid) or frozenset() for other in running_guests()}
     return [
         (address, next((pid for pid, inodes in open_in.items() if inodes & listening), None))
-        for address in taken
+        for address in taken_addresses(guest, own)
         for listening in [listeners_at(address, guest.pid)]
     ]
 
@@ -152,16 +147,19 @@ def _guest(pid: int) -> Guest | None:
     version = _version(pid)
     if version is None and not _SYSTEM_EMULATOR.fullmatch(_base(exe or argv[0])):
         return None
-    started = start_ticks(pid)
-    if started is None or is_dead(pid):
+    guest = _as_guest(pid)
+    if guest is None or is_dead(pid):
         return None
-    options = parse_cmdline(argv)
-    guest = _as_guest(pid, started, argv)._replace(name=options.name, version=version)
+    options = parse_cmdline(guest.argv)
+    guest = guest._replace(name=options.name, version=version)
     return guest._replace(addresses=listening_addresses(guest, options))
 
 
-def _as_guest(pid: int, started: int, argv: tuple[str, ...]) -> Guest:
-    """Return the kernel's facts about any process, QEMU or not."""
+def _as_guest(pid: int) -> Guest | None:
+    """Return the kernel's facts about any process, QEMU or not; None where there is none."""
+    started, argv = start_ticks(pid), argv_of(pid)
+    if started is None:
+        return None
     uids = status_of(pid).get("Uid", "").split()
     return Guest(
         pid=pid,
@@ -244,11 +242,9 @@ def _listing(guests: Iterable[Guest]) -> str:
     lines = []
     for guest in guests:
         name = shown(guest.name) if guest.name is not None else "(no name)"
-        where = ", ".join(_spelled(address, guest) for address in guest.addresses)
-        lines.append(f"\n  {guest.pid}  {name}  {where or '(no monitor)'}")
+        where = []
+        for address in guest.addresses:
+            elsewhere = " in another network namespace" if is_elsewhere(address, guest) else ""
+            where.append(shown(str(address).rstrip("\0"))[1:-1] + elsewhere)
+        lines.append(f"\n  {guest.pid}  {name}  {', '.join(where) or '(no monitor)'}")
     return "".join(lines)
-
-
-def _spelled(address: Address, guest: Guest) -> str:
-    elsewhere = " in another network namespace" if is_elsewhere(address, guest) else ""
-    return shown(str(address).rstrip("\0"))[1:-1] + elsewhere

@@ -35,9 +35,7 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
     are left out. ``guest`` is the one whose address it is: a TCP port or an abstract name is looked
     up in its network namespace. Never raises.
     """
-    if address.path is not None:
-        return _unix_holders(address.path, guest, elsewhere=is_elsewhere(address, guest))
-    return _tcp_holders(address, guest)
+    return (_tcp_holders if address.path is None else _unix_holders)(address, guest)
 
 
 def qtctl_holds_unlent(address: Address, guest: Guest | None = None) -> bool:
@@ -54,17 +52,15 @@ def qtctl_holds_unlent(address: Address, guest: Guest | None = None) -> bool:
     )
 
 
-def _unix_holders(path: str, guest: Guest | None, *, elsewhere: bool) -> tuple[Holder, ...]:
-    listed = unix_sockets()
-    here = () if elsewhere else listed or ()
+def _unix_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:
+    path, listed = address.path or "", unix_sockets()
+    here = () if is_elsewhere(address, guest) else listed or ()
     servers = bound_to((s for s in here if s.connected and s.inode), path)
     # An accepted socket lies in its client's network namespace, so a local client is found above.
     if not servers and guest is not None and (listed is None or not same_network(guest.pid)):
         own = socket_inodes(guest.pid) or frozenset()
-        base = path.rpartition("/")[2]
-        rows = unix_sockets_of(guest.pid)
-        servers = [s for s in rows if s.inode in own and s.connected]
-        servers = [s for s in servers if s.name.rpartition("/")[2] == base]
+        rows = [s for s in unix_sockets_of(guest.pid) if s.inode in own and s.connected]
+        servers = [s for s in rows if s.name.rpartition("/")[2] == path.rpartition("/")[2]]
     client_of = {s.peer: s.inode for s in listed or () if s.peer}
     clients = [s.peer or client_of.get(s.inode, 0) for s in servers]
     return _named((client, UNKNOWN_PROCESS) for client in clients)

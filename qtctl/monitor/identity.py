@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 
 from qtctl.errors import ConnectionFailed, Refused
@@ -63,9 +62,8 @@ def is_answered_by(sock: socket.socket, guest: Guest) -> bool | None:
     """
     if not same_process(guest.pid, guest.started):
         return False
-    return (
-        _answers_unix(sock, guest) if sock.family == socket.AF_UNIX else _answers_tcp(sock, guest)
-    )
+    answers = _answers_unix if sock.family == socket.AF_UNIX else _answers_tcp
+    return answers(sock, guest)
 
 
 def is_another_guest(pid: int | None, guest: Guest) -> bool:
@@ -98,12 +96,8 @@ def leads_through_ended(address: Address, guest: Guest) -> bool:
 
     A process in another container may have that pid by now.
     """
-    through = re.match(r"/proc/(\d+)/", address.path or "")
-    return (
-        through is not None
-        and int(through[1]) == guest.pid
-        and not same_process(guest.pid, guest.started)
-    )
+    through = (address.path or "").startswith(f"/proc/{guest.pid}/")
+    return through and not same_process(guest.pid, guest.started)
 
 
 def _way_to(address: Address, guest: Guest) -> str:
@@ -120,11 +114,7 @@ def _way_to(address: Address, guest: Guest) -> str:
 
 
 async def _check_name(link: Link, address: Address, guest: Guest) -> None:
-    """Compare the name that QMP gives, where the kernel does not show which guest answers.
-
-    Raises:
-        ConnectionFailed: it is not the name of ``guest``.
-    """
+    """Compare the name that QMP gives, where the kernel does not show which guest answers."""
     if guest.name is None:
         return
     with contextlib.suppress(Refused):
@@ -136,15 +126,13 @@ async def _check_name(link: Link, address: Address, guest: Guest) -> None:
 
 
 def _server_pid(sock: socket.socket) -> int | None:
-    """Return the pid of the process that answers a connection; None where it is not visible."""
-    return peer_of(sock).pid if sock.family == socket.AF_UNIX else _tcp_server(sock)
+    """Return the pid of the process that answers a connection; None where it is not visible.
 
-
-def _tcp_server(sock: socket.socket) -> int | None:
-    """Return the pid of the running guest that answers a TCP connection; None if not visible.
-
-    A guest of another user, whose sockets may not be listed, counts where it is the only candidate.
+    For TCP, a guest of another user, whose sockets may not be listed, counts where it is the only
+    candidate.
     """
+    if sock.family == socket.AF_UNIX:
+        return peer_of(sock).pid
     likely = []
     port = sock.getpeername()[1]
     for guest in running_guests():

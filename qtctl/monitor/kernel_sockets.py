@@ -102,11 +102,6 @@ def bound_to(sockets: Iterable[UnixSocket], path: str) -> list[UnixSocket]:
     return [one for one in sockets if _is_bound_to(one, path, file)]
 
 
-def is_listening(path: str) -> bool:
-    """Return whether a process listens on a Unix socket, without connecting to it."""
-    return bool(bound_to(unix_sockets(listening=True) or (), path))
-
-
 def _is_bound_to(one: UnixSocket, path: str, file: tuple[int, int] | None) -> bool:
     if file is None or one.file is None:
         return one.name == path

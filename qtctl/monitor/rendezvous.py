@@ -120,7 +120,11 @@ def rendezvous_of(address: Address, guest: Guest | None = None) -> Rendezvous | 
         if inode is None:
             return None
         name = "{:x}-{:x}".format(*inode)
-    return Rendezvous(_folder(), f"lent-{name}")
+    runtime = runtime_folder()
+    if runtime and runtime.is_dir():
+        return Rendezvous(f"{runtime}/qtctl", f"lent-{name}")
+    # Below /tmp: its owner and mode are checked.
+    return Rendezvous(f"/tmp/qtctl-{os.getuid()}", f"lent-{name}")  # noqa: S108
 
 
 def _tcp_name(address: Address, guest: Guest | None) -> str | None:
@@ -128,8 +132,8 @@ def _tcp_name(address: Address, guest: Guest | None) -> str | None:
 
     QEMU listens for ``localhost`` on two sockets, which get one name.
     """
-    elsewhere = guest is not None and is_elsewhere(address, guest)
-    rows = tcp_sockets(guest.pid if guest is not None and elsewhere else None) or []
+    pid = guest.pid if guest is not None and is_elsewhere(address, guest) else None
+    rows = tcp_sockets(pid) or []
     found = {row.inode for row in tcp_listeners(rows, address)}
     on_port = {row.inode for row in rows if row.listening and row.local[1] == address.port}
     if found and len(on_port) > 1:
@@ -138,13 +142,6 @@ def _tcp_name(address: Address, guest: Guest | None) -> str | None:
             return None
         found = on_port.intersection(*(socket_inodes(pid) or () for pid in owners if pid))
     return f"tcp-{min(found):x}" if found else None
-
-
-def _folder() -> str:
-    runtime = runtime_folder()
-    if runtime and runtime.is_dir():
-        return f"{runtime}/qtctl"
-    return f"/tmp/qtctl-{os.getuid()}"  # noqa: S108 - its owner and mode are checked
 
 
 @contextlib.contextmanager
