@@ -147,17 +147,12 @@ class Leasing:
                 await self._settle(extended, report)
                 raise
             report = await self._settle(extended, report)
-        patterns = selection.words() if told_as is None else list(told_as)
-        if patterns:
-            await self._notify_consoles(patterns, report)
+        if patterns := selection.words() if told_as is None else list(told_as):
+            action, changed = "enable" if enable else "disable", len(report.changed)
+            news = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
+            with contextlib.suppress(QtctlError):
+                await self.monitor.announce(CONTROL, news)
         return report
-
-    async def _notify_consoles(self, patterns: list[str], report: SwitchReport) -> None:
-        action = "enable" if report.enable else "disable"
-        changed = len(report.changed)
-        news = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
-        with contextlib.suppress(QtctlError):
-            await self.monitor.announce(CONTROL, news)
 
     async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
         """Read the states back; drop events that were not switched from the lease."""

@@ -98,11 +98,7 @@ def _no_monitor(guest: Guest) -> ConnectionFailed:
 
 
 def _from_environment() -> str | None:
-    """Return the target in the environment, or None where there is none.
-
-    Raises:
-        UsageError: the variable is set and empty, as by a script whose own variable is unset.
-    """
+    """Return the target in the environment, or None; refuse one that a script left empty."""
     for name in TARGET_VARIABLES:
         if (value := os.environ.get(name)) is not None:
             if not value.strip():

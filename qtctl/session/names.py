@@ -51,8 +51,10 @@ class Names:
             threads[cpu.get("thread-id", -1)] = f"vCPU {cpu.get('cpu-index')}"
         for one in await _asked(monitor, "query-iothreads"):
             threads[one.get("thread-id", -1)] = f"iothread {one.get('id')}"
-        devices = await _asked(monitor, "x-query-virtio")
-        virtio = [(str(one.get("name")), _short_path(str(one.get("path")))) for one in devices]
+        virtio = []
+        for one in await _asked(monitor, "x-query-virtio"):
+            path = str(one.get("path")).removesuffix("/virtio-backend")
+            virtio.append((str(one.get("name")), path.removeprefix("/machine/peripheral/")))
         return cls(threads, virtio, guest)
 
     def thread(self, tid: int) -> str:
@@ -122,9 +124,3 @@ async def _asked(monitor: Monitor, command: str) -> list[dict[str, Any]]:
     except QtctlError:
         return []
     return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
-
-
-def _short_path(path: str) -> str:
-    """Return a device's id if it has one, else its QOM path."""
-    path = path.removesuffix("/virtio-backend")
-    return path.removeprefix("/machine/peripheral/")

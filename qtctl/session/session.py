@@ -132,10 +132,7 @@ class Session:
                 for notice in await self.leasing.recover():
                     say(notice)
 
-        def begin() -> None:
-            tasks.add(asyncio.ensure_future(recover()))
-
-        self.monitor.on_reconnect = begin
+        self.monitor.on_reconnect = lambda: tasks.add(asyncio.ensure_future(recover()))
         try:
             yield
         finally:
