@@ -202,9 +202,8 @@ class Journal:
                     file.flush()
                     os.fsync(file.fileno())
                 fresh.replace(path)
-            except OSError:
+            finally:
                 fresh.unlink(missing_ok=True)
-                raise
             handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(handle)

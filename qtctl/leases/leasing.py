@@ -128,7 +128,8 @@ class Leasing:
         async with self._locked():
             states = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
-            if enable and not agreed:
+            # Where only plain names are picked, few others were read.
+            if enable and not agreed and not selection.plain:
                 self._refuse_most(selection, len(report.matched), len(states))
             lease, others = self.journal.of(owner), self.journal.others(owner)
             now = {name: states[name] == EventState.ENABLED for name in report.matched}
@@ -185,14 +186,12 @@ class Leasing:
         raise nothing_matched(selection, names, str(self.monitor.address))
 
     def _refuse_most(self, selection: Selection, picked: int, known: int) -> None:
-        # Where only plain names are picked, few others were read.
-        if selection.plain or picked * 2 <= known:
-            return
-        words = " ".join(repr(word) for word in selection.words())
-        raise TooBroad(
-            f"{words} takes in {picked} of the {known} events of {self.monitor.address}",
-            hint="--yes, or fewer patterns",
-        )
+        if picked * 2 > known:
+            words = " ".join(map(repr, selection.words()))
+            raise TooBroad(
+                f"{words} takes in {picked} of the {known} events of {self.monitor.address}",
+                hint="--yes, or fewer patterns",
+            )
 
     async def hold(self, owner: Owner, resource: Resource) -> None:
         """Journal that ``resource`` is about to be made, or is shared.

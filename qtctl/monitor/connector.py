@@ -126,10 +126,13 @@ class Connector:
                         deadline = max(deadline, now + timeout_s)
             return taking.result()
         finally:
-            if borrowed is not None or not taking.done():
-                await _abandon(taking)
-            elif not taking.cancelled():
-                taking.exception()  # retrieved, since nobody awaits it where we are cancelled
+            taken = borrowed is None and taking.done()
+            if not taken:
+                taking.cancel()
+                await asyncio.wait({taking})
+            # An exception is retrieved: nobody awaits the task where we are cancelled.
+            if not taking.cancelled() and taking.exception() is None and not taken:
+                await taking.result().close()
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Put a QMP event of any connection into the queues."""
@@ -227,11 +230,3 @@ class Connector:
             except OSError as error:
                 self.log(f"cannot lend the monitor at {rendezvous.path}: {error.strerror}")
         return Connection(link, guest_pid, lender)
-
-
-async def _abandon(taking: asyncio.Task[Connection]) -> None:
-    """Cancel a task that takes the monitor; where it has just succeeded, close the connection."""
-    taking.cancel()
-    await asyncio.wait({taking})
-    if not taking.cancelled() and taking.exception() is None:
-        await taking.result().close()

@@ -192,23 +192,16 @@ def _tcp_rows(table: bytes) -> Iterator[TcpSocket]:
         if len(words) < 10:
             continue
         state = int(words[3], 16)
-        yield TcpSocket(
-            _endpoint(words[1]),
-            _endpoint(words[2]),
-            state == _LISTEN,
-            state == _ESTABLISHED,
-            int(words[7]),
-            int(words[9]),
-        )
+        local, remote = map(_endpoint, words[1:3])
+        uid, inode = int(words[7]), int(words[9])
+        yield TcpSocket(local, remote, state == _LISTEN, state == _ESTABLISHED, uid, inode)
 
 
 def _endpoint(word: bytes) -> tuple[str, int]:
     """Decode ``0100007F:115C``: words of 32 bits in the byte order of the machine."""
     digits, _, port = word.partition(b":")
     raw = bytes.fromhex(digits.decode())
-    packed = b"".join(
-        struct.pack(">I", *struct.unpack_from("=I", raw, at)) for at in range(0, len(raw), 4)
-    )
-    if len(packed) == 4:
-        return socket.inet_ntop(socket.AF_INET, packed), int(port, 16)
-    return plain_host(socket.inet_ntop(socket.AF_INET6, packed)), int(port, 16)
+    count = len(raw) // 4
+    packed = struct.pack(f">{count}I", *struct.unpack(f"={count}I", raw))
+    family = socket.AF_INET if count == 1 else socket.AF_INET6
+    return plain_host(socket.inet_ntop(family, packed)), int(port, 16)

@@ -140,8 +140,7 @@ class QemuProtocol(asyncio.Protocol):
         self._lender = lender
         self._sock = sock
         self._transport: asyncio.Transport
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._rest = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -151,13 +150,10 @@ class QemuProtocol(asyncio.Protocol):
         """Split lines; a long one comes in many parts."""
         *whole, rest = data.split(b"\n")
         for line in whole:
-            self._lender.on_qemu_line(b"".join((*self._parts, line, b"\n")))
-            self._parts.clear()
-            self._size = 0
-        if rest:
-            self._parts.append(rest)
-            self._size += len(rest)
-        if self._size > _REPLY_LIMIT_BYTES:
+            self._lender.on_qemu_line(b"".join((self._rest, line, b"\n")))
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > _REPLY_LIMIT_BYTES:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,7 +162,7 @@ class QemuProtocol(asyncio.Protocol):
         with contextlib.suppress(OSError):
             while data := self._sock.recv(1 << 16):
                 self.data_received(data)
-        self._lender.on_qemu_lost(b"".join(self._parts))
+        self._lender.on_qemu_lost(bytes(self._rest))
 
 
 class Lender:

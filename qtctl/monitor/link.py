@@ -82,10 +82,7 @@ class Link:
 
     @property
     def lender_left(self) -> bool:
-        """Whether a lender at the other end announced that it leaves.
-
-        Then it began none of the commands that it did not answer.
-        """
+        """Whether a lender announced that it leaves, and so began no command without an answer."""
         return self._client.lender_left
 
     @property

@@ -32,10 +32,8 @@ def pids() -> list[int]:
 
 
 def stat_number(pid: int, field: int) -> int | None:
-    """Return a numeric field of ``/proc/PID/stat``; None where there is no such process.
-
-    The command in field 2 may hold spaces and brackets.
-    """
+    """Return a numeric field of ``/proc/PID/stat``; None where there is no such process."""
+    # The command in field 2 may hold spaces and brackets.
     numbers = proc_bytes(pid, "stat").rpartition(b")")[2].split()
     return int(numbers[field - 3]) if numbers else None
 
@@ -46,10 +44,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def same_process(pid: int, started: int) -> bool:
-    """Return whether the process that had ``pid`` and started at ``started`` ticks still lives.
-
-    A zombie counts as dead: it serves no monitor any more.
-    """
+    """Return whether the process that started at ``started`` ticks lives; a zombie does not."""
     return start_ticks(pid) == started and not is_dead(pid)
 
 

@@ -175,10 +175,8 @@ def _remove_stale(handle: int) -> None:
             continue
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
-            try:
-                probe.connect(_below(handle, name))
-            except ConnectionRefusedError:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                try:
+                    probe.connect(_below(handle, name))
+                except ConnectionRefusedError:
                     os.unlink(name, dir_fd=handle)
-            except OSError:
-                continue

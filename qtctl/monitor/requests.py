@@ -160,10 +160,9 @@ def read_request(message: bytes) -> Request:
     """
     try:
         text = message.decode()
+        value = _read(text)
     except UnicodeDecodeError:
         raise BadRequest("JSON parse error, invalid UTF-8 sequence in string") from None
-    try:
-        value = _read(text)
     except RecursionError:
         raise BadRequest("JSON nesting depth limit exceeded") from None
     except ValueError as error:

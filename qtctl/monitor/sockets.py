@@ -45,10 +45,8 @@ async def open_socket(
 
 
 def _new_socket(family: int, network: int | None) -> socket.socket:
-    if network is None:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    else:
-        sock = socket_in(network, family)
+    kind = socket.SOCK_STREAM
+    sock = socket.socket(family, kind) if network is None else socket_in(network, family)
     sock.setblocking(False)
     return sock
 

@@ -79,22 +79,17 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     if guest is None:
         raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
     if not guest.addresses:
-        raise _no_monitor(guest)
+        lost = [f"{described(pid)} listens at {place}" for place, pid in lost_addresses(guest)]
+        text = f"{described(guest.pid)} has no QMP monitor that can be connected to"
+        hint = "start QEMU with -qmp unix:PATH,server=on,wait=off"
+        hint += ", and a PATH that no other guest has" if lost else ""
+        raise ConnectionFailed("; ".join([text, *lost]), hint=hint)
     if len(guest.addresses) == 1:
         return guest.addresses[0], guest
     addresses = sorted(guest.addresses, key=lambda address: is_elsewhere(address, guest))
     lent = [address for address in addresses if is_lent(address, guest)]
     free = [address for address in addresses if not holders(address, guest)]
     return (lent or free or addresses)[0], guest
-
-
-def _no_monitor(guest: Guest) -> ConnectionFailed:
-    """Return the error for a guest that has no address to connect to."""
-    lost = [f"{described(pid)} listens at {address}" for address, pid in lost_addresses(guest)]
-    text = f"{described(guest.pid)} has no QMP monitor that can be connected to"
-    hint = "start QEMU with -qmp unix:PATH,server=on,wait=off"
-    hint += ", and a PATH that no other guest has" if lost else ""
-    return ConnectionFailed("; ".join([text, *lost]), hint=hint)
 
 
 def _from_environment() -> str | None:

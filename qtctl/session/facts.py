@@ -18,7 +18,6 @@ from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
 from qtctl.monitor.guest_paths import same_file, visible_path
 
 if TYPE_CHECKING:
-    from qtctl.backends.detect import Signs
     from qtctl.backends.log.target import LogTarget
     from qtctl.events.declarations import Declarations
 
@@ -89,8 +88,7 @@ class Facts:
         """Find one event's declaration without parsing all the others."""
         from qtctl.events.declarations import declaration_of
 
-        text = self.declarations_text
-        return None if text is None else declaration_of(text, name)
+        return declaration_of(self.declarations_text or "", name)
 
     def log_target(self, backends: Backends, spools: Collection[str] = ()) -> LogTarget:
         """Return where the log goes now; ``spools`` are files to which qtctl redirected it."""
@@ -103,17 +101,11 @@ class Facts:
         per_thread = "tid" in options.log_items
         return find_log(self.guest, log_file, options.daemonize, per_thread, spools)
 
-    @cached_property
-    def signs(self) -> Signs:
-        """Signs of backends in the guest's process and binary."""
-        from qtctl.backends.detect import no_signs, signs_of_process
-
-        return signs_of_process(self.guest) if self.guest else no_signs()
-
     async def backends(self, monitor: Monitor) -> Backends:
         """Detect the backends from the process and by commands of the human monitor."""
-        from qtctl.backends.detect import backends_from, questions, undecided, with_answers
+        from qtctl.backends import detect
 
-        answers = {one: await monitor.hmp(line) for one, line in questions().items()}
-        signs = with_answers(self.signs, answers)
-        return Backends(backends_from(signs), undecided(signs))
+        answers = {one: await monitor.hmp(line) for one, line in detect.questions().items()}
+        signs = detect.signs_of_process(self.guest) if self.guest else detect.no_signs()
+        signs = detect.with_answers(signs, answers)
+        return Backends(detect.backends_from(signs), detect.undecided(signs))

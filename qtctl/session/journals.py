@@ -28,10 +28,7 @@ def identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journ
 
 
 def _network_suffix() -> str:
-    """Return the suffix of a journal's name for a network namespace other than the machine's.
-
-    The same address leads to another guest in each.
-    """
+    """Return a suffix for a network namespace that is not the machine's: addresses differ there."""
     ours, machines = network_of(), network_of(1)
     return f"-net{ours}" if None not in (ours, machines) and ours != machines else ""
 

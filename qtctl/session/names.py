@@ -94,9 +94,8 @@ class Names:
     def _learn_virtio(self, batch: Batch, event: int) -> None:
         kind = _VIRTIO.match(batch.names[event])
         wanted = f"virtio-{kind[1]}" if kind else ""
-        paths = [path for name, path in self._virtio if name == wanted]
-        if len(self._virtio) == 1:
-            paths = [self._virtio[0][1]]
+        only = len(self._virtio) == 1
+        paths = [path for name, path in self._virtio if only or name == wanted]
         if len(paths) != 1:
             return
         columns = batch.arguments(event)

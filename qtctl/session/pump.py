@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from qtctl.backends.arrival import Arrival
+from qtctl.backends.base import Feed
 from qtctl.errors import LinkLost
+from qtctl.monitor.client import Monitor
+from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch
-
-if TYPE_CHECKING:
-    from qtctl.backends.arrival import Arrival
-    from qtctl.backends.base import Feed
-    from qtctl.monitor.client import Monitor
-    from qtctl.monitor.news import EventQueue
-    from qtctl.records.items import Item, Items
-    from qtctl.session.filter import RecordFilter
-    from qtctl.session.guard import FloodWatch
-    from qtctl.session.warm_up import WarmUpWindow
+from qtctl.records.items import Item, Items
+from qtctl.session.filter import RecordFilter
+from qtctl.session.guard import FloodWatch
+from qtctl.session.warm_up import WarmUpWindow
 
 SMALL_BYTES = 1 << 18
 """What comes in smaller portions is waited for a moment, so that batches become larger."""

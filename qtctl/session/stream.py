@@ -7,12 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, FeedRequest, Site
 from qtctl.backends.table import TABLE, candidates
 from qtctl.errors import LinkLost, Unsupported, UsageError
+from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport
 from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import Backend, Declaration, EventState
@@ -22,15 +23,12 @@ from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.printf import hex_arguments
+from qtctl.session.facts import Backends, Facts
 from qtctl.session.filter import RecordFilter
+from qtctl.session.follow import Follow
 from qtctl.session.guard import FloodGuard, FloodWatch
 from qtctl.session.pump import Pump
 from qtctl.session.warm_up import WarmUpWindow
-
-if TYPE_CHECKING:
-    from qtctl.events.selection import Selection
-    from qtctl.session.facts import Backends, Facts
-    from qtctl.session.follow import Follow
 
 _LOST_S = 1.0
 """How long the monitor of a guest that ended may take to be lost."""

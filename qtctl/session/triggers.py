@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
@@ -19,13 +19,10 @@ from qtctl.model import GuestEvent, News
 from qtctl.monitor.news import MARK, EventQueue
 from qtctl.records import schema
 from qtctl.records.batch import Batch
-from qtctl.session.conditions import When
+from qtctl.records.items import Item
+from qtctl.session.conditions import Condition, When
+from qtctl.session.session import Session
 from qtctl.text.style import counted
-
-if TYPE_CHECKING:
-    from qtctl.records.items import Item
-    from qtctl.session.conditions import Condition
-    from qtctl.session.session import Session
 
 ACTIONS = {
     "enable": "PATTERN...: switch events on, until the end",
