@@ -43,13 +43,9 @@ def qtctl_holds_unlent(address: Address, guest: Guest | None = None) -> bool:
 
     It will soon release it, or lend it; until then a new connection waits in the backlog.
     """
-    pids = {holder.pid for holder in holders(address, guest)} - {None, os.getpid()}
+    pids = {holder.pid for holder in holders(address, guest) if holder.pid} - {os.getpid()}
     listening = {one.inode for one in unix_sockets(listening=True) or ()}
-    return any(
-        is_qtctl(pid) and not listening & (socket_inodes(pid) or frozenset())
-        for pid in pids
-        if pid is not None
-    )
+    return any(is_qtctl(pid) and listening.isdisjoint(socket_inodes(pid) or ()) for pid in pids)
 
 
 def _unix_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:

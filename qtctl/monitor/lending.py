@@ -28,6 +28,7 @@ from qtctl.monitor.lender_commands import (
     message,
 )
 from qtctl.monitor.news import LEFT
+from qtctl.monitor.processes import process_name
 from qtctl.monitor.rendezvous import Rendezvous
 from qtctl.monitor.requests import BadRequest, Reply, Request, Splitter, read_reply, read_request
 from qtctl.monitor.sockets import Peer, peer_of
@@ -386,8 +387,6 @@ class Lender:
     def _log_client(self, peer: Peer, action: str) -> None:
         if peer.pid == os.getpid():
             return
-        from qtctl.monitor.processes import process_name
-
         who = f"{process_name(peer.pid)} (pid {peer.pid})" if peer.pid else "a client"
         self._log(f"{who} {action}")
 

@@ -16,8 +16,7 @@ from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
-from qtctl.session.facts import Facts
-from qtctl.session.journals import identify, prune, state_folder
+from qtctl.session.journals import prune, state_folder
 from qtctl.session.session import Session
 
 TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
@@ -51,9 +50,7 @@ async def attach(
         if busy.hint:
             raise  # a lender that does not answer
         raise _busy(address, guest or find_guest(address), busy) from busy
-    guest, journal = identify(monitor, guest)
-    monitor.guest = guest
-    session = Session(monitor, guest, Facts(guest, events_all), journal)
+    session = Session(monitor, guest, events_all)
     try:
         prune(state_folder())
         for notice in await session.leasing.recover():
@@ -61,7 +58,7 @@ async def attach(
         with session.mending(say):
             yield session
     finally:
-        await session.monitor.close()
+        await monitor.close()
 
 
 def resolve(target: str | None) -> tuple[Address, Guest | None]:

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.backends.table import Undoing
 from qtctl.errors import ConnectionFailed, QtctlError
 from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
-from qtctl.leases.journal import Journal, Owner
+from qtctl.leases.journal import Owner
 from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner
 from qtctl.model import Budget, EventState, Guest
 from qtctl.monitor.client import Monitor
@@ -37,16 +38,19 @@ class Session:
     ``streams`` are the entered ones; ``on_streams`` is called when a stream is entered or left.
     """
 
-    def __init__(
-        self, monitor: Monitor, guest: Guest | None, facts: Facts, journal: Journal
-    ) -> None:
+    def __init__(self, monitor: Monitor, guest: Guest | None, events_all: Path | None) -> None:
         self.monitor = monitor
-        self.guest = guest
-        self.facts = facts
-        self.leasing = Leasing(monitor, guest, journal, Undoing())
         self.notices: list[str] = []
         self.streams: list[Stream] = []
         self.on_streams: Callable[[], None] = lambda: None
+        self._begin(guest, events_all)
+
+    def _begin(self, guest: Guest | None, events_all: Path | None) -> None:
+        """Begin with the guest that answers now; None where it is to be found out."""
+        self.guest, journal = identify(self.monitor, guest)
+        self.monitor.guest = self.guest
+        self.facts = Facts(self.guest, events_all)
+        self.leasing = Leasing(self.monitor, self.guest, journal, Undoing())
         self._backends: Backends | None = None
 
     @property
@@ -178,11 +182,7 @@ class Session:
             await asyncio.sleep(_RETURN_POLL_S)
         if self.guest_ended():
             forget(self.leasing.journal, Undoing())
-        self.guest, journal = identify(self.monitor, None)
-        self.monitor.guest = self.guest
-        self.facts = Facts(self.guest, self.facts.events_all)
-        self.leasing = Leasing(self.monitor, self.guest, journal, Undoing())
-        self._backends = None
+        self._begin(None, self.facts.events_all)
         self.notices += await self.leasing.recover()
         return True
 
