@@ -27,6 +27,7 @@ from qtctl.leases.journal import (
 from qtctl.monitor.processes import start_ticks
 
 ME, OTHER = Owner(os.getpid(), start_ticks(os.getpid()) or 0, 1), Owner(20, 2, 1)
+FILE = f"{ME.pid}-{ME.started}-1.json"
 
 
 def lease(owner: Owner | None, **changes: tuple[bool, bool]) -> Lease:
@@ -143,7 +144,7 @@ async def test_the_journal_is_on_disk_before_write_returns(
     async with journal.locked():
         journal.write(lease(ME, a=(False, True)))
         assert len(synced) == 2  # the file and its folder
-        document = json.loads((journal.folder / "10-1-1.json").read_text())
+        document = json.loads((journal.folder / FILE).read_text())
         assert document["events"] == {"a": [False, True]}
 
 
@@ -159,10 +160,7 @@ async def test_a_full_disk_leaves_the_old_lease(
         with pytest.raises(LeaseError, match=r"No space left.*nothing was switched"):
             journal.write(lease(ME, a=(False, True), b=(False, True)))
         assert journal.of(ME) == lease(ME, a=(False, True))
-    assert sorted(p.name for p in journal.folder.iterdir()) == [
-        f"{ME.pid}-{ME.started}-1.json",
-        "lock",
-    ]
+    assert sorted(p.name for p in journal.folder.iterdir()) == [FILE, "lock"]
 
 
 async def test_the_lock_keeps_others_out_until_it_is_let_go(
