@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
-from qtctl.commands.output import put
+from qtctl.commands.output import finish, put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
 from qtctl.commands.result import Result

@@ -19,7 +19,8 @@ from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:
-    from qtctl.commands.output import Out, Output
+    from qtctl.commands.output import Output
+    from qtctl.commands.places import Out
 
 
 _FIFO_POLL_S = 0.05

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qtctl.commands.output import Out, free_name
+from qtctl.commands.places import Out, free_name
 from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder
 from qtctl.text.style import counted
 

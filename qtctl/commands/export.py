@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import whole_or_removed
 from qtctl.commands.context import Context
 from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, SELECTION, TRACE, WHERE
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out, whole_or_removed
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import check_read, open_replay, print_all, read_through, say_end
 from qtctl.commands.values import pair, selection

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import finish
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
+from qtctl.commands.output import finish
 from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError

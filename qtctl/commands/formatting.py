@@ -12,7 +12,7 @@ from qtctl.commands.registry import Options
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
-    from qtctl.commands.output import Out
+    from qtctl.commands.places import Out
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item, Loss
     from qtctl.session.replay import Replay

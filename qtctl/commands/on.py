@@ -22,8 +22,9 @@ from qtctl.commands.options import (
     TIME,
     WHERE,
 )
-from qtctl.commands.output import Out, Output, put
+from qtctl.commands.output import Output, put
 from qtctl.commands.parsing import verb_parser
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import UsageError

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtctl.commands.closing import finish, whole_or_removed
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
-from qtctl.commands.output import FILE_S, Out, Output, put
+from qtctl.commands.output import FILE_S, Output, finish, put
+from qtctl.commands.places import Out, whole_or_removed
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result

@@ -33,7 +33,7 @@ from qtctl.commands.options import (
     STRICT,
     WHERE,
 )
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
 from qtctl.commands.values import selection

@@ -16,7 +16,7 @@ from qtctl.commands.options import (
     TRACE,
     WHERE,
 )
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.replaying import check_read, open_replay, print_all, say_end
 from qtctl.commands.values import selection

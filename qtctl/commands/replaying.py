@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import count_records, say_sums
-from qtctl.commands.output import FILE_S, Out, Output, put
+from qtctl.commands.output import FILE_S, Output, finish, put
+from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
 from qtctl.errors import QtctlError
 

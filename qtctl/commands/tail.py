@@ -21,7 +21,8 @@ from qtctl.commands.options import (
     TIME,
     WHERE,
 )
-from qtctl.commands.output import Out, put
+from qtctl.commands.output import put
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError

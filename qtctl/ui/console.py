@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_for
-from qtctl.commands.output import Out, Output, free_name
+from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
+from qtctl.commands.places import Out, free_name
 from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected

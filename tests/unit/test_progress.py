@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from qtctl.commands import progress
 from qtctl.commands.context import Context
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out
 from qtctl.commands.progress import Progress, bytes_progress
 from qtctl.commands.replaying import print_all
 from qtctl.records.counts import Counts
