@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
-from qtctl.commands.formatting import ItemFormatter, formatter_for
+from qtctl.commands.formatting import ItemFormatter, formatter_of
 from qtctl.commands.options import (
     BACKEND,
     DURATION,
@@ -121,26 +121,16 @@ async def on(context: Context, options: Options) -> int:
                 ring = None
                 if out is not None:
                     ring = RingFiles(stream, out, options.ring, at_end=False)
-                writer = _writer(context, options, stream.hex_arguments(), stream.picked)
+                writer = formatter_of(context, options, stream)
                 await run.over(items, stream.stop, writer, ActionRunner(session, ring))
         else:
             context.say("waiting for QMP events; Ctrl-C ends")
             async with listening(
                 context, session, duration=options.duration, output=output
             ) as items:
-                writer = _writer(context, options, {}, [])
+                writer = formatter_of(context, options, None)
                 await run.over(items, context.stop.set, writer, ActionRunner(session, None))
     return 0
-
-
-def _writer(
-    context: Context,
-    options: Options,
-    in_hex: Mapping[str, frozenset[str]],
-    names: Sequence[str],
-) -> ItemFormatter:
-    style = None if options.ndjson else context.out_style
-    return formatter_for(style, options.time, in_hex, names)
 
 
 def _triggers(options: Options) -> list[Trigger]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.formatting import formatter_for
+from qtctl.commands.formatting import TextFormatter
 from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
 from qtctl.commands.places import Out, free_name
@@ -302,7 +302,10 @@ class Console:
 
     async def _print_news(self) -> None:
         """Print QMP events and what other consoles did, once for all jobs."""
-        queue, formatter = EventQueue(), formatter_for(self._context.out_style, "none", {}, ())
+        from qtctl.writers.rows import RowFormatter
+
+        queue = EventQueue()
+        formatter = TextFormatter(RowFormatter(self._context.out_style, "none", {}, ()))
         async with self.session.monitor.listening(queue):
             while True:
                 await queue.wait()
