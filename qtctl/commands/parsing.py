@@ -165,13 +165,16 @@ def parse(
             f"there is no verb {options.verb!r}",
             hint=f"qtctl {similar[0] if similar else '--help'}",
         )
-    _parse_verb(row, rest, options)
+    parse_verb(row, rest, options)
     vars(options).pop(_GIVEN, None)
     return row, options
 
 
-def _parse_verb(row: Command, words: list[str], options: Options) -> None:
-    """Parse the words after the verb into ``options``."""
+def parse_verb(row: Command, words: list[str], options: Options) -> Options:
+    """Parse the words after the verb into ``options``, and return them.
+
+    Raises: as :func:`parse` does.
+    """
     parser = verb_parser(row)
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)
@@ -183,3 +186,4 @@ def _parse_verb(row: Command, words: list[str], options: Options) -> None:
         parser.parse_intermixed_args(in_order(words), namespace=options)
     else:
         parser.parse_args(words, namespace=options)
+    return options
