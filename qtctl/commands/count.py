@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
     SOURCE,
+    Gathering,
     KnownEvents,
     figure_words,
     figures,
-    gather,
     value_words,
 )
 from qtctl.commands.context import Context
@@ -77,7 +77,7 @@ async def count(context: Context, options: Options) -> int:
     def result(collector: Tally | ArgumentValues, lost: int) -> Result:
         return _result(collector, lost, options, in_hex)
 
-    return await gather(context, options, chosen, ready, result, where=options.where)
+    return await Gathering(context, options, chosen, ready, result, where=options.where).run()
 
 
 def _result(collector: Tally | ArgumentValues, lost: int, options: Options, in_hex: bool) -> Result:

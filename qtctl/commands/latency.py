@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
     SOURCE,
+    Gathering,
     KnownEvents,
     figure_words,
     figures,
-    gather,
     value_words,
 )
 from qtctl.commands.context import Context
@@ -116,7 +116,7 @@ async def latency(context: Context, options: Options) -> int:
         return _result(measured, lost)
 
     chosen = Selection.of(options.start, options.end)
-    return await gather(context, options, chosen, ready, result, whole=True)
+    return await Gathering(context, options, chosen, ready, result, whole=True).run()
 
 
 def _warnings(measured: Latency) -> Iterator[tuple[str, str]]:
