@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON)
 """The options of such a verb: where records come from, for how long, and how often to print."""
-_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +213,13 @@ def _object(shown: Result, window_s: float | None = None) -> str:
     return json.dumps({"type": kind, "time_ns": time.time_ns(), **window, **shown.document})
 
 
-def figures(spread: Statistics) -> dict[str, float | None]:
+def figures(
+    spread: Statistics, quantiles: Mapping[str, float] = _QUANTILES
+) -> dict[str, float | None]:
     """Return count, percentiles, max and mean; None where there are no numbers."""
     if not spread.count:
-        return {"count": 0, **dict.fromkeys((*_SHARES, "max", "mean"))}
-    shares = zip(_SHARES, spread.percentiles(list(_SHARES.values())), strict=True)
+        return {"count": 0, **dict.fromkeys((*quantiles, "max", "mean"))}
+    shares = zip(quantiles, spread.percentiles(list(quantiles.values())), strict=True)
     mean = round(spread.mean, 1)
     return {"count": spread.count, **dict(shares), "max": spread.most, "mean": mean}
 

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.result import Result
-from qtctl.errors import QtctlError
+from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
 from qtctl.session.attach import attach
 from qtctl.session.session import Session
@@ -87,11 +87,10 @@ class Context:
         sys.stderr.flush()
         # A thread that waits for a line would block the process's end on Ctrl-C.
         loop.add_reader(sys.stdin.fileno(), answered.set)
-        stops, self.stops = self.stops, False
         try:
-            await answered.wait()
+            with self._cancelled_by_signals():
+                await answered.wait()
         finally:
-            self.stops = stops
             loop.remove_reader(sys.stdin.fileno())
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -126,12 +125,15 @@ class Context:
         if out.has_reader():
             return
         self.say(f"{out} is a FIFO without a reader: waiting for one; Ctrl-C ends")
-        stops, self.stops = self.stops, False  # a signal cancels this
-        try:
-            while True:
+        with self._cancelled_by_signals():
+            while not out.has_reader():  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(_FIFO_POLL_S)
-                if out.has_reader():
-                    break
+
+    @contextlib.contextmanager
+    def _cancelled_by_signals(self) -> Iterator[None]:
+        stops, self.stops = self.stops, False
+        try:
+            yield
         finally:
             self.stops = stops
 
@@ -145,6 +147,20 @@ class Context:
         if out is None or out.is_stdout:
             return Sink(sys.stdout.fileno(), failed)
         return Sink(out.open, failed)
+
+    async def wait_stopped(self, session: Session, seconds: float | None = None) -> None:
+        """Wait until stopped, at most for ``seconds``.
+
+        Raises:
+            LinkLost: the monitor went away.
+        """
+        stop = asyncio.ensure_future(self.stop.wait())
+        lost = asyncio.ensure_future(session.monitor.wait_lost())
+        await asyncio.wait({stop, lost}, timeout=seconds, return_when="FIRST_COMPLETED")
+        stop.cancel()
+        if lost.done():
+            raise LinkLost(f"lost {session.where}: {lost.result()}")
+        lost.cancel()
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtctl.commands.collecting import figures
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import EXCEPT, FILE, PATTERNS, WHERE
@@ -19,7 +20,6 @@ from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.analysis.compare import Comparison, EventChange, Profile
-    from qtctl.analysis.distribution import Statistics
     from qtctl.events.selection import Selection
     from qtctl.text.style import Style
 
@@ -130,17 +130,12 @@ def _document(options: Options, found: Comparison) -> dict[str, Any]:
                 "end": question.ends,
                 "key": question.key,
                 "unit": "ns",
-                "a": _figures(spreads[0]),
-                "b": _figures(spreads[1]),
+                "a": figures(spreads[0], _QUANTILES),
+                "b": figures(spreads[1], _QUANTILES),
             }
             for question, spreads in found.latencies
         ],
     }
-
-
-def _figures(spread: Statistics) -> dict[str, int | float]:
-    shares = dict(zip(_QUANTILES, spread.percentiles(list(_QUANTILES.values())), strict=True))
-    return {"count": spread.count, **shares, "max": spread.most, "mean": round(spread.mean, 1)}
 
 
 def _changed(one: EventChange) -> bool:

@@ -45,7 +45,12 @@ async def share(context: Context, options: Options) -> int:
         _show(context, await _lender(session))
         if os.environ.pop(_DETACHED, None):
             _let_go()
-        await _until_the_end(context, session)
+        try:
+            await context.wait_stopped(session)
+        except LinkLost:
+            if not await session.ends_soon():
+                raise
+            context.say("the guest has ended")
     return 0
 
 
@@ -64,18 +69,6 @@ def _show(context: Context, shared: dict[str, Any]) -> None:
         context.write_document(shared)
     else:
         context.write([escaped(shared["path"])])
-
-
-async def _until_the_end(context: Context, session: Session) -> None:
-    stop = asyncio.ensure_future(context.stop.wait())
-    lost = asyncio.ensure_future(session.monitor.wait_lost())
-    done, rest = await asyncio.wait({stop, lost}, return_when="FIRST_COMPLETED")
-    for task in rest:
-        task.cancel()
-    if lost in done:
-        if not await session.ends_soon():
-            raise LinkLost(f"lost {session.where}: {lost.result()}")
-        context.say("the guest has ended")
 
 
 async def _detach(context: Context) -> int:
