@@ -67,9 +67,10 @@ def _main(words: list[str]) -> int:
     except QtctlError as error:
         return context.fail(error)
     except BrokenPipeError:
-        return _closed_pipe()
+        _abandon(sys.stdout)  # its reader left: end quietly
+        return 0
     except OSError as error:
-        _closed_pipe()
+        _abandon(sys.stdout)
         return context.fail(unexpected(error))
     except Exception as error:
         if options.verbose:
@@ -132,12 +133,6 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     """
     if not isinstance(context.get("exception"), EOFError | ConnectionError):
         loop.default_exception_handler(context)
-
-
-def _closed_pipe() -> int:
-    """End quietly after the reader of our output has left; return exit code 0."""
-    _abandon(sys.stdout)
-    return 0
 
 
 def _abandon(stream: TextIO) -> None:

@@ -44,13 +44,8 @@ class Backend(str):
         return f"Backend({str(self)!r})"
 
 
-Backend.LOG = Backend("log")
-Backend.SIMPLE = Backend("simple")
-Backend.FTRACE = Backend("ftrace")
-Backend.SYSLOG = Backend("syslog")
-Backend.UST = Backend("ust")
-Backend.DTRACE = Backend("dtrace")
-Backend.NOP = Backend("nop")
+for _name in ("LOG", "SIMPLE", "FTRACE", "SYSLOG", "UST", "DTRACE", "NOP"):
+    setattr(Backend, _name, Backend(_name.lower()))
 
 
 class Clock(StrEnum):

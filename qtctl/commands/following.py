@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
@@ -51,13 +50,13 @@ class Following:
     """The items of a followed guest, to iterate once.
 
     If the link is lost, the iteration just ends, so that the verb can print the rest; ``lost`` is
-    then the error, which :func:`following` raises afterwards.
+    then the error, which :func:`following` raises afterwards. ``warn`` reports floods.
     """
 
-    def __init__(self, items: AsyncGenerator[Item], on_item: Callable[[Item], None] | None) -> None:
+    def __init__(self, items: AsyncGenerator[Item], warn: Callable[[str], None] | None) -> None:
         self.lost: LinkLost | None = None
         self._items = items
-        self._on_item = on_item
+        self._warn = warn
 
     def __aiter__(self) -> Following:
         return self
@@ -68,8 +67,8 @@ class Following:
         except LinkLost as error:
             self.lost = error
             raise StopAsyncIteration from None
-        if self._on_item is not None:
-            self._on_item(item)
+        if self._warn is not None and isinstance(item, Flood):
+            self._warn(flood_words(item))
         return item
 
     async def aclose(self) -> None:
@@ -100,11 +99,13 @@ async def following(
         LinkLost: the guest or its monitor went away.
         QtctlError: the output could not be written; and whatever entering the stream raises.
     """
-    followed = Following(aiter(stream), (lambda item: warn(context, item)) if warns else None)
+    followed = Following(aiter(stream), context.complain if warns else None)
     try:
         async with _flushed(context, output), stream:
-            announce(context, stream)
-            stream.on_silence = partial(report_silence, context)
+            _announce(context, stream)
+            stream.on_silence = lambda text, proven: (
+                context.complain(text) if proven else context.say(text)
+            )
             async with (
                 until_stopped(context.stop, duration, _halt(stream)),
                 _progress(context, duration, progress),
@@ -133,12 +134,10 @@ async def _progress(
             await asyncio.sleep(PROGRESS_S)
             line.update(time.monotonic() - began)
 
-    ticking = asyncio.ensure_future(tick())
     try:
-        yield
+        async with _beside(tick()):
+            yield
     finally:
-        ticking.cancel()
-        await asyncio.gather(ticking, return_exceptions=True)
         line.clear()
 
 
@@ -180,12 +179,19 @@ async def until_stopped(
             await asyncio.wait_for(stop.wait(), seconds)
         await halt()
 
-    waiting = asyncio.ensure_future(wait())
+    async with _beside(wait()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``work`` until the block ends."""
+    working = asyncio.ensure_future(work)
     try:
         yield
     finally:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 def _halt(stream: Stream) -> Callable[[], Awaitable[None]]:
@@ -225,18 +231,7 @@ def check_lost(counts: Counts) -> None:
         raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
 
 
-def warn(context: Context, item: Item) -> None:
-    """Report a flood on stderr; ignore other items."""
-    if isinstance(item, Flood):
-        context.complain(flood_words(item))
-
-
-def report_silence(context: Context, text: str, proven: bool) -> None:
-    """Report on stderr that a stream gets no record; ``-q`` hides it unless it is proven."""
-    (context.complain if proven else context.say)(text)
-
-
-def announce(context: Context, stream: Stream) -> None:
+def _announce(context: Context, stream: Stream) -> None:
     """Report on stderr what an entered stream follows, and what is missing."""
     for backend, why in stream.passed_over.items():
         context.say(f"not by {backend}: {why}")
