@@ -1,4 +1,4 @@
-"""Every error that qtctl raises, with its exit code (1 unless the class or its parent has another)."""
+"""Every error of qtctl, with its exit code: 1, unless the class or its parent has another."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
-from qtctl.commands.output import finish, put
+from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
 from qtctl.commands.result import Result
@@ -202,7 +202,7 @@ class _Blocks:
         """Print the last, shorter interval, and the end of the stream."""
         sums = JsonFormatter().ended(self._counts) if self._ndjson else ()
         await self.put([*self.lines(last), *sums])
-        await finish(self._context, self._output)
+        await self._context.finish(self._output)
         self._output.check()
 
 

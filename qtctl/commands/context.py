@@ -50,9 +50,9 @@ class Context:
     name: str = "qtctl"
     before_talk: Callable[[], None] = lambda: None
 
-    def say(self, text: str) -> None:
-        """Print a message on stderr, unless ``-q``."""
-        if not self.quiet:
+    def say(self, *texts: str) -> None:
+        """Print messages on stderr, unless ``-q``."""
+        for text in () if self.quiet else texts:
             self.complain(text)
 
     def complain(self, text: str) -> None:
@@ -148,6 +148,24 @@ class Context:
             return Sink(sys.stdout.fileno(), failed)
         return Sink(out.open, failed)
 
+    async def finish(self, output: Output, seconds: float = 5.0) -> None:
+        """Wait until all lines are written: at most ``seconds``, or a moment once stopped."""
+        from qtctl.commands.output import FLUSH_S
+
+        if not await output.finish(FLUSH_S if self.stop.is_set() else seconds):
+            self.complain("the reader of the records has stalled: not all of them were written")
+
+    @contextlib.contextmanager
+    def whole_or_removed(self, out: Out) -> Iterator[None]:
+        """Remove the file or folder created at ``out`` if the block fails or is stopped."""
+        try:
+            yield
+        except BaseException:
+            out.remove()
+            raise
+        if self.stop.is_set() and out.remove():
+            self.complain(f"stopped: {out} was not completed, and is removed")
+
     async def wait_stopped(self, session: Session, seconds: float | None = None) -> None:
         """Wait until stopped, at most for ``seconds``.
 
@@ -178,5 +196,4 @@ class Context:
             try:
                 yield session
             finally:
-                for notice in session.notices:
-                    self.say(notice)
+                self.say(*session.notices)

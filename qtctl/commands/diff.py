@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from qtctl.commands.collecting import figures
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words
-from qtctl.commands.options import EXCEPT, FILE, PATTERNS, WHERE
+from qtctl.commands.options import EXCEPT, FILE, PAIR, PATTERNS, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import open_replay, read_through
 from qtctl.commands.result import Result
-from qtctl.commands.values import pair, selection
+from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.units import short
 
@@ -38,14 +38,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
         EXCEPT,
         FILE,
         WHERE,
-        arg(
-            "--pair",
-            metavar="START,END[,KEY]",
-            action="append",
-            type=pair,
-            default=[],
-            help="also the latency of this pair of events; may be repeated",
-        ),
+        PAIR,
         arg("--all", action="store_true", help="also print what did not change"),
     ),
     examples=(
@@ -172,12 +165,7 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
         yield "no differences"
         return
     yield from table(style, ("KIND", "WHAT", "A", "B", "CHANGE"), rows)
-    left = (
-        len(events)
-        + len(order)
-        + len(found.moved)
-        - sum(min(len(part), _ROWS) for part in (events, order, found.moved))
-    )
+    left = sum(max(0, len(part) - _ROWS) for part in (events, order, found.moved))
     if most and left:
         yield style.paint(f"and {left} more: --all", "faint")
 

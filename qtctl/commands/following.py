@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import TYPE_CHECKING
 
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
-from qtctl.commands.output import finish
 from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
@@ -211,7 +210,7 @@ async def _flushed(context: Context, output: Output | None) -> AsyncIterator[Non
         yield
     finally:
         if output is not None:
-            await finish(context, output)
+            await context.finish(output)
 
 
 def _check(followed: Following, output: Output | None) -> None:

@@ -219,8 +219,8 @@ async def _run(
     finally:
         await acting.close()
         lost = items.lost is not None
-        for text in [] if ring is None else await asyncio.to_thread(ring.end, lost=lost):
-            context.say(text)
+        if ring is not None:
+            context.say(*await asyncio.to_thread(ring.end, lost=lost))
         for one in triggers:
             if one.waiting:
                 context.say(f"{one.when.text}: matched {one.waiting} more times (--every)")

@@ -13,16 +13,14 @@ import queue
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from qtctl.errors import QtctlError
 
-if TYPE_CHECKING:
-    from qtctl.commands.context import Context
-
 FILE_S = 60.0
 """How long the last lines of a file may take to be written, in seconds."""
-_FLUSH_S = 1.0
+FLUSH_S = 1.0
+"""How long output may take once a verb is stopped, in seconds."""
 _QUEUED = 4
 _PIECE = 512
 """So many lines are written at once."""
@@ -64,18 +62,12 @@ async def put(output: Output, lines: MakeLines, stop: asyncio.Event, records: in
         await asyncio.wait({putting, stopped}, return_when="FIRST_COMPLETED")
         stopped.cancel()
     if not putting.done():
-        await asyncio.wait({putting}, timeout=_FLUSH_S)
+        await asyncio.wait({putting}, timeout=FLUSH_S)
     if not putting.done():
         putting.cancel()
         return False
     putting.result()  # the file could not be created
     return True
-
-
-async def finish(context: Context, output: Output, seconds: float = 5.0) -> None:
-    """Wait until all lines are written: at most ``seconds``, or a moment once stopped."""
-    if not await output.finish(_FLUSH_S if context.stop.is_set() else seconds):
-        context.complain("the reader of the records has stalled: not all of them were written")
 
 
 class Sink:

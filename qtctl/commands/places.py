@@ -22,8 +22,6 @@ from qtctl.errors import QtctlError, UsageError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from qtctl.commands.context import Context
-
 _NAMES = 10_000
 _STALL_POLL_MS = 200
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -265,15 +263,3 @@ def free_name(path: Path) -> Path:
         if not os.path.lexists(free):
             return free
     raise QtctlError(f"{path} and {_NAMES - 1} files after it exist", hint="another -o")
-
-
-@contextlib.contextmanager
-def whole_or_removed(context: Context, out: Out) -> Iterator[None]:
-    """Remove the file or folder created at ``out`` if the block fails or is stopped."""
-    try:
-        yield
-    except BaseException:
-        out.remove()
-        raise
-    if context.stop.is_set() and out.remove():
-        context.complain(f"stopped: {out} was not completed, and is removed")

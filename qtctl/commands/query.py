@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
-from qtctl.commands.output import FILE_S, Output, finish, put
-from qtctl.commands.places import Out, whole_or_removed
+from qtctl.commands.output import FILE_S, Output, put
+from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.result import Result
@@ -79,8 +79,7 @@ async def query(context: Context, options: Options) -> Result | int:
         Query, options.sql, options.paths, events_all=context.events_all
     )
     with contextlib.closing(asked):
-        for note in asked.notes:
-            context.say(note)
+        context.say(*asked.notes)
         answer = _Answer(context, asked)
         if context.json:
             return await answer.document()
@@ -149,7 +148,7 @@ class _Answer:
         await self._begin()
         if context.stop.is_set():
             return 0
-        with whole_or_removed(context, out):
+        with context.whole_or_removed(out):
             if form == "parquet":
                 rows = await self._write_parquet(out)
             else:
@@ -183,7 +182,7 @@ class _Answer:
             rows += len(batch)
             if len(shown):
                 await put(output, partial(lines.some, shown), self._context.stop)
-        await finish(self._context, output, FILE_S)
+        await self._context.finish(output, FILE_S)
         output.check()
         if most is not None and rows > most:
             self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
@@ -154,14 +154,14 @@ async def _write(context: Context, stream: Stream, items: Following, into: Desti
             changed, patterns = len(stream.report.changed), tuple(stream.selection.words())
             into.add(Control("enable", patterns, changed, stream.began_ns))
         async for item in items:
-            _report(context, await asyncio.to_thread(into.add, item))
+            context.say(*await asyncio.to_thread(into.add, item))
             if ticking.done():
                 break
     finally:
         failed = ticking.done()
         ticking.cancel()
         lost = items.lost is not None
-        _report(context, await asyncio.to_thread(lambda: into.end(lost=lost)))
+        context.say(*await asyncio.to_thread(lambda: into.end(lost=lost)))
     if failed:
         ticking.result()
 
@@ -171,15 +171,10 @@ async def _tick(context: Context, stream: Stream, into: Destination) -> None:
     try:
         while True:
             await asyncio.sleep(_TICK_S)
-            _report(context, await asyncio.to_thread(into.tick))
+            context.say(*await asyncio.to_thread(into.tick))
     except QtctlError:
         stream.stop()
         raise
-
-
-def _report(context: Context, texts: Iterable[str]) -> None:
-    for text in texts:
-        context.say(text)
 
 
 def _progress(stream: Stream, into: Destination, began: float) -> str:

@@ -18,8 +18,7 @@ from qtctl.commands.options import (
 )
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
-from qtctl.commands.replaying import check_read, open_replay, print_all, say_end
-from qtctl.commands.values import selection
+from qtctl.commands.replaying import check_read, print_all, replay_of, say_end
 from qtctl.errors import UsageError
 
 
@@ -53,14 +52,7 @@ async def replay(context: Context, options: Options) -> int:
     if context.json:
         raise UsageError("replay prints a stream, not one document", hint="--ndjson")
     out = Out(options.out)
-    trace = await open_replay(
-        context,
-        options.path,
-        selection(options),
-        options.where,
-        text=options.all,
-        limit=options.max_events,
-    )
+    trace = await replay_of(context, options)
     with contextlib.closing(trace):
         await context.await_reader(out)
         context.stops = True

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import count_records, say_sums
-from qtctl.commands.output import FILE_S, Output, finish, put
+from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
+from qtctl.commands.registry import Options
+from qtctl.commands.values import selection
 from qtctl.errors import QtctlError
 
 if TYPE_CHECKING:
@@ -52,6 +54,14 @@ async def open_replay(
     return replay
 
 
+async def replay_of(context: Context, options: Options) -> Replay:
+    """Open the FILE of a verb that prints it, as :func:`open_replay` does."""
+    chosen, limit = selection(options), options.max_events
+    return await open_replay(
+        context, options.path, chosen, options.where, text=options.all, limit=limit
+    )
+
+
 async def read_through(context: Context, replay: Replay, take: Callable[[Item], None]) -> None:
     """Pass every item of a file to ``take``, in a thread, with progress, until stopped."""
 
@@ -86,7 +96,7 @@ async def print_all(
             progress.update(replay.taken)
     finally:
         progress.clear()
-    await finish(context, output, FILE_S)
+    await context.finish(output, FILE_S)
 
 
 def say_end(context: Context, replay: Replay) -> None:
