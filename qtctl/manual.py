@@ -65,7 +65,7 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
 
 
 def _verb_page(row: Command, version: str, date: str) -> str:
-    positional = [one for one in row.arguments if not one.flags[0].startswith("-")]
+    positional = [one for one in row.arguments if not one.is_option]
     lines = [
         *_head(f"qtctl-{row.name}", row.summary, version, date),
         ".SH SYNOPSIS",
@@ -99,11 +99,10 @@ def _head(name: str, summary: str, version: str, date: str) -> list[str]:
 
 def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
     for one in arguments:
-        positional = not one.flags[0].startswith("-")
-        flags = "" if positional else ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in one.flags)
-        value = _value(one)
+        names = one.flags if one.is_option else ()
+        flags = ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in names)
         yield ".TP"
-        yield " ".join(filter(None, (flags, value)))
+        yield f"{flags} {_value(one)}".strip()
         yield from _filled(str(one.options.get("help", "")).replace("%%", "%"))
 
 

@@ -35,6 +35,11 @@ class Arg(NamedTuple):
     """Older spellings: they still work, and help does not show them."""
 
     @property
+    def is_option(self) -> bool:
+        """Whether it is an option: not a positional argument."""
+        return self.flags[0].startswith("-")
+
+    @property
     def takes_value(self) -> bool:
         """Whether a value follows: the option is neither a switch nor a constant."""
         return self.options.get("action") in (None, "append")
