@@ -111,11 +111,7 @@ def _result(collector: Tally | ArgumentValues, lost: int, options: Options, in_h
 
 
 def _table(
-    style: Style,
-    by: str,
-    found: list[tuple[int | str | None, int]],
-    top: int | None,
-    in_hex: bool,
+    style: Style, by: str, found: list[tuple[int | str | None, int]], top: int | None, in_hex: bool
 ) -> Iterator[str]:
     from qtctl.text.tables import table
 

@@ -23,14 +23,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
-    from qtctl.writers.base import (
-        Export,
-        FileFormat,
-        FolderFormat,
-        LineExport,
-        LineFormat,
-        Source,
-    )
+    from qtctl.writers.base import Export, FileFormat, FolderFormat, LineExport, LineFormat, Source
 
 _WIDTH = 78
 
@@ -66,7 +59,7 @@ def _details() -> str:
         ALL,
         PAIR.but(
             help="perfetto: a slice from START to the END with the same KEY (arguments, with "
-            "commas; learned where it is plain); may be repeated",
+            "commas; learned where it is plain); may be repeated"
         ),
         OUTPUT.but(metavar="OUT", help="a new file, or a new folder"),
     ),

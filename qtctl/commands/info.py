@@ -16,11 +16,7 @@ from qtctl.text.style import Style
 from qtctl.text.tables import pairs
 
 
-@command(
-    "info",
-    arguments=(EVENT,),
-    examples=("qtctl info virtio_blk_handle_read",),
-)
+@command("info", arguments=(EVENT,), examples=("qtctl info virtio_blk_handle_read",))
 async def info(context: Context, options: Options) -> Result:
     """Show one event's declaration and state."""
     async with context.attached() as session:

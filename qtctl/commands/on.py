@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import (
-    BACKEND,
-    DURATION,
-    NDJSON,
-    OUTPUT,
-    RING,
-    TIME,
-    WHERE,
-)
+from qtctl.commands.options import BACKEND, DURATION, NDJSON, OUTPUT, RING, TIME, WHERE
 from qtctl.commands.output import put
 from qtctl.commands.parsing import parse_verb
 from qtctl.commands.places import Out

@@ -10,12 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
-from qtctl.commands.following import (
-    Following,
-    check_lost,
-    follow_of,
-    following,
-)
+from qtctl.commands.following import Following, check_lost, follow_of, following
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
 from qtctl.commands.options import (

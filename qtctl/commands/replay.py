@@ -6,16 +6,7 @@ import contextlib
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import (
-    ALL,
-    MAX_EVENTS,
-    NDJSON,
-    OUTPUT,
-    SELECTION,
-    TIME,
-    TRACE,
-    WHERE,
-)
+from qtctl.commands.options import ALL, MAX_EVENTS, NDJSON, OUTPUT, SELECTION, TIME, TRACE, WHERE
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.replaying import check_read, print_all, replay_of, say_end
@@ -24,16 +15,7 @@ from qtctl.errors import UsageError
 
 @command(
     "replay",
-    arguments=(
-        TRACE,
-        *SELECTION,
-        WHERE,
-        MAX_EVENTS,
-        TIME,
-        NDJSON,
-        ALL,
-        OUTPUT,
-    ),
+    arguments=(TRACE, *SELECTION, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT),
     examples=(
         "qtctl replay trace-4711",
         "qtctl replay trace-4711 'virtio_blk_*' --where 'nsectors > 8' --time delta",

@@ -110,10 +110,7 @@ def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
     target = str(address) if guest is None else str(guest.pid)
     command_line = [sys.executable, "-m", "qtctl", "-t", target, "share", "--json"]
     out, into = os.pipe()
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, into, 1),
-    ]
+    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, into, 1)]
     environment = {**os.environ, _DETACHED: "1"}
     pid = os.posix_spawn(
         sys.executable, command_line, environment, file_actions=actions, setsid=True
