@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import COMMANDS, Command, Options
-from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, unexpected
 from qtctl.version import VERSION
 
@@ -117,7 +116,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
         if not caught:
             raise
         return 128 + caught[0]
-    code = context.show(result) if isinstance(result, Result) else result
+    code = result if isinstance(result, int) else context.show(result)
     return 128 + caught[0] if caught and code == 0 else code
 
 

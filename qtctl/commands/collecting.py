@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
-from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
@@ -179,7 +178,7 @@ class _Blocks:
         self._ndjson = options.ndjson
         self._window_s = options.interval
         self._first = True
-        self._output = context.output(None, context.stop.set)
+        self._output = context.output()
 
     def lost(self) -> int:
         """Return how many records were lost since the last call."""

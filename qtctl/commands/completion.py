@@ -11,10 +11,9 @@ from pathlib import Path
 
 from qtctl.backends.table import TABLE
 from qtctl.commands.argument_names import argument_names, selected
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped

@@ -9,9 +9,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
 from qtctl.session.attach import attach
@@ -24,6 +23,14 @@ if TYPE_CHECKING:
 
 
 _FIFO_POLL_S = 0.05
+
+
+class Result(NamedTuple):
+    """The result of a one-shot verb: a JSON document, the same as lines, and an exit code."""
+
+    document: Any
+    lines: Callable[[Style], Iterable[str]]
+    exit_code: int = 0
 
 
 @dataclass(slots=True)
@@ -137,16 +144,16 @@ class Context:
         finally:
             self.stops = stops
 
-    def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
-        """Return the output for a stream's records: ``out``, else stdout.
+    def output(self, out: Out | None = None) -> Output:
+        """Return the output for a stream's records: ``out``, else stdout; a failure stops the verb.
 
         A file is created with the first lines that are put.
         """
         from qtctl.commands.output import Sink
 
         if out is None or out.is_stdout:
-            return Sink(sys.stdout.fileno(), failed)
-        return Sink(out.open, failed)
+            return Sink(sys.stdout.fileno(), self.stop.set)
+        return Sink(out.open, self.stop.set)
 
     async def finish(self, output: Output, seconds: float = 5.0) -> None:
         """Wait until all lines are written: at most ``seconds``, or a moment once stopped."""

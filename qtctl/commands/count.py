@@ -13,10 +13,9 @@ from qtctl.commands.collecting import (
     figures,
     value_words,
 )
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import BY, LIMIT, SELECTION, WHERE
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 
 if TYPE_CHECKING:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.collecting import figures
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import EXCEPT, FILE, PAIR, PATTERNS, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import open_replay, read_through
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.units import short
@@ -108,15 +108,9 @@ def _document(options: Options, found: Comparison) -> dict[str, Any]:
     return {
         "a": {"path": str(options.one), "seconds": found.seconds[0]},
         "b": {"path": str(options.two), "seconds": found.seconds[1]},
-        "events": [
-            {"name": one.name, "counts": one.counts, "rates": one.rates, "change": one.change}
-            for one in found.events
-        ],
+        "events": [{**asdict(one), "change": one.change} for one in found.events],
         "moved": found.moved,
-        "order": [
-            {"before": one.before, "after": one.after, "counts": one.counts, "shares": one.shares}
-            for one in found.order
-        ],
+        "order": list(map(asdict, found.order)),
         "latencies": [
             {
                 "start": question.starts,

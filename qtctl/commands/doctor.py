@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
-from qtctl.commands.status import leases, lender_line
+from qtctl.commands.status import lender_line
 from qtctl.errors import QtctlError
 from qtctl.model import EventState
 from qtctl.session.journals import state_folder
@@ -120,7 +119,7 @@ async def _guest(session: Session) -> list[Finding]:
     findings.append(_declared(session, list(states)))
     enabled = sum(state == EventState.ENABLED for state in states.values())
     if enabled:
-        mend = "qtctl restore" if await leases(session) else "qtctl list --state enabled"
+        mend = "qtctl restore" if await session.leasing.leases() else "qtctl list --state enabled"
         findings.append(Finding("note", f"{counted(enabled, 'event')} on", mend))
     return findings
 

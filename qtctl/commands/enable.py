@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import duration, selection
 from qtctl.errors import TooBroad, UsageError
 from qtctl.events.states import SwitchReport

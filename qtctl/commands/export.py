@@ -113,7 +113,7 @@ async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) 
     if context.style_at(out).terminal:
         lines = _Escaped(lines)
     with context.whole_or_removed(out):
-        output = context.output(out, context.stop.set)
+        output = context.output(out)
         await print_all(context, replay, lines, output, out)
         output.check()
 

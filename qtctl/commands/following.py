@@ -106,7 +106,7 @@ async def following(
                 context.complain(text) if proven else context.say(text)
             )
             async with (
-                until_stopped(context.stop, duration, _halt(stream)),
+                until_stopped(context.stop, duration, lambda: _release(stream)),
                 _progress(context, duration, progress),
                 contextlib.aclosing(followed),
             ):
@@ -154,14 +154,11 @@ async def listening(
     """
     from qtctl.session.triggers import guest_news
 
-    async def halt() -> None:
-        context.stop.set()
-
     followed = Following(guest_news(session, context.stop), None)
     async with (
         _flushed(context, output),
         contextlib.aclosing(followed),
-        until_stopped(context.stop, duration, halt),
+        until_stopped(context.stop, duration, context.stop.set),
     ):
         yield followed
     _check(followed, output)
@@ -169,14 +166,16 @@ async def listening(
 
 @contextlib.asynccontextmanager
 async def until_stopped(
-    stop: asyncio.Event, seconds: float | None, halt: Callable[[], Awaitable[None]]
+    stop: asyncio.Event, seconds: float | None, halt: Callable[[], Awaitable[None] | None]
 ) -> AsyncIterator[None]:
     """Call ``halt`` when ``stop`` is set, or after ``seconds``, if the block still runs."""
 
     async def wait() -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
-        await halt()
+        halting = halt()
+        if halting is not None:
+            await halting
 
     async with _beside(wait()):
         yield
@@ -193,15 +192,12 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
         await asyncio.gather(working, return_exceptions=True)
 
 
-def _halt(stream: Stream) -> Callable[[], Awaitable[None]]:
-    async def halt() -> None:
-        stream.stop()
-        # A stalled reader keeps the stream from doing so itself. The stream tries once more and
-        # reports an error.
-        with contextlib.suppress(QtctlError):
-            await stream.release()
-
-    return halt
+async def _release(stream: Stream) -> None:
+    stream.stop()
+    # A stalled reader keeps the stream from doing so itself. The stream tries once more and
+    # reports an error.
+    with contextlib.suppress(QtctlError):
+        await stream.release()
 
 
 @contextlib.asynccontextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import EVENT
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.events.selection import Selection
 from qtctl.events.states import read_states
 from qtctl.leases.leasing import nothing_matched

@@ -14,10 +14,9 @@ from qtctl.commands.collecting import (
     figures,
     value_words,
 )
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import BY, WHERE
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.events.selection import Selection
 
 if TYPE_CHECKING:

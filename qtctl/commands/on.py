@@ -99,7 +99,7 @@ async def on(context: Context, options: Options) -> int:
         raise UsageError("--ring, -o and --also are for 'do dump', and no trigger does that")
     out = Out(options.out, needs_file="a recording") if dumps else None
     context.stops = True
-    output = context.output(None, context.stop.set)
+    output = context.output()
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
         follows = dumps or selection or any(not one.when.guest_event for one in triggers)

@@ -7,6 +7,7 @@ straight to the descriptor, through a short queue, from a daemon thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import queue
@@ -92,18 +93,17 @@ class Sink:
         self._queue: queue.SimpleQueue[tuple[MakeLines, int] | None] = queue.SimpleQueue()
         self._pending = 0
         self.error: OSError | None = None
-        self._watched = self._open is None and self._watch_reader()
+        self._watched = False
+        if self._open is None:
+            self._watch_reader()
         threading.Thread(target=self._run, daemon=True, name="qtctl-output").start()
 
-    def _watch_reader(self) -> bool:
+    def _watch_reader(self) -> None:
         """Watch for the reader of our pipe closing it, also while nothing is written."""
-        if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
-            return False
-        try:
-            self._loop.add_reader(self._fd, self._reader_left)
-        except (OSError, ValueError):
-            return False
-        return True
+        if stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+            with contextlib.suppress(OSError, ValueError):
+                self._loop.add_reader(self._fd, self._reader_left)
+                self._watched = True
 
     def _reader_left(self) -> None:
         self._loop.remove_reader(self._fd)
@@ -123,7 +123,7 @@ class Sink:
         """
         if self._open is not None:
             self._fd, self._open, self._owned = self._open(), None, True
-            self._watched = self._watch_reader()
+            self._watch_reader()
         await self._room.acquire()
         self._pending += 1
         self._idle.clear()

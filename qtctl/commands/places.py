@@ -67,20 +67,18 @@ class Out:
         return self._kind == "stdout"
 
     def _check(self) -> None:
-        match self._kind:
-            case "descriptor":
-                descriptor = _descriptor(self.path)
-                _refuse_terminal(self.path, descriptor)
-                if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        if self._kind in ("descriptor", "device"):
+            handle = self.open()
+            try:
+                if os.isatty(handle):
+                    hint = "without -o the terminal gets it, escaped"
+                    raise UsageError(f"{self} is a terminal", hint=hint)
+                if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                     raise UsageError(f"{self} is open for reading only")
-            case "device":
-                handle = _open_existing(self.path)
-                try:
-                    _refuse_terminal(self.path, handle)
-                finally:
-                    os.close(handle)
-            case "new":
-                _check_new(self.path)
+            finally:
+                os.close(handle)
+        elif self._kind == "new":
+            _check_new(self.path)
 
     def has_reader(self) -> bool:
         """Open a FIFO if it has a reader; return whether it has, True for anything else.
@@ -88,9 +86,16 @@ class Out:
         Raises:
             UsageError: the FIFO cannot be opened.
         """
-        if self._kind == "fifo" and self._fifo is None:
-            self._fifo = _open_fifo(self.path)
-        return self._kind != "fifo" or self._fifo is not None
+        if self._kind != "fifo" or self._fifo is not None:
+            return True
+        try:
+            self._fifo = _open_existing(self.path)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return False
+            raise UsageError(f"cannot write to {self}: {error.strerror}") from error
+        os.set_blocking(self._fifo, True)
+        return True
 
     def open(self) -> int:
         """Open it, creating a new file (mode 0600), and return a descriptor to close.
@@ -195,23 +200,6 @@ class _PipeWriter(io.RawIOBase):
 
 def _open_existing(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-
-
-def _open_fifo(path: Path) -> int | None:
-    """Open a FIFO for writing; return None while nobody reads it."""
-    try:
-        handle = _open_existing(path)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return None
-        raise UsageError(f"cannot write to {path}: {error.strerror}") from error
-    os.set_blocking(handle, True)
-    return handle
-
-
-def _refuse_terminal(path: Path, descriptor: int) -> None:
-    if os.isatty(descriptor):
-        raise UsageError(f"{path} is a terminal", hint="without -o the terminal gets it, escaped")
 
 
 def _check_new(path: Path) -> None:

@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import until_stopped
 from qtctl.commands.options import BACKEND, SELECTION
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import duration, selection
 from qtctl.errors import UsageError
 from qtctl.text.style import Style, counted
@@ -69,13 +68,10 @@ async def _run(context: Context, prober: Probe) -> None:
     total = len(prober.picked)
     progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
 
-    async def halt() -> None:
-        prober.stop()
-
     try:
         async with (
             contextlib.aclosing(prober.run()) as samples,
-            until_stopped(context.stop, None, halt),
+            until_stopped(context.stop, None, prober.stop),
         ):
             async for left in samples:
                 progress.update(total - left)

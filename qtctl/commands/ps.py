@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.model import Address, Guest
 from qtctl.text.tables import table
 

@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
 from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
@@ -152,7 +151,7 @@ class _Answer:
             if form == "parquet":
                 rows = await self._write_parquet(out)
             else:
-                output = context.output(out, context.stop.set)
+                output = context.output(out)
                 rows = await self._write_lines(form, context.style_at(out), output)
         return 0 if context.stop.is_set() else self._finish(rows)
 

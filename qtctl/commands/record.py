@@ -9,28 +9,24 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, check_lost, follow_of, following
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
 from qtctl.commands.options import (
     ALL,
-    BACKEND,
-    DURATION,
     EXCEPT,
     FILE,
+    FOLLOW,
     GUARD,
     KERNEL,
-    MAX_EVENTS,
     OUTPUT,
     PATTERNS,
     RING,
     STRICT,
-    WHERE,
 )
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.model import Control
@@ -53,10 +49,7 @@ _TICK_S = 1.0
         OUTPUT.but(required=True, help="the new file"),
         EXCEPT,
         FILE,
-        WHERE,
-        BACKEND,
-        DURATION,
-        MAX_EVENTS,
+        *FOLLOW,
         RING,
         arg(
             "--dump-on",

@@ -14,8 +14,7 @@ from qtctl.verbs import VERBS, Verb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qtctl.commands.context import Context
-    from qtctl.commands.result import Result
+    from qtctl.commands.context import Context, Result
     from qtctl.model import Budget
 
 

@@ -38,7 +38,7 @@ async def replay(context: Context, options: Options) -> int:
     with contextlib.closing(trace):
         await context.await_reader(out)
         context.stops = True
-        output = context.output(out, context.stop.set)
+        output = context.output(out)
         formatter = formatter_of(context, options, trace, out)
         await print_all(context, trace, formatter, output, out)
         say_end(context, trace)

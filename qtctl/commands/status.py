@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.leases.leasing import owner_alive
 from qtctl.model import EventState
 from qtctl.session.session import Session
@@ -55,22 +54,17 @@ async def _status(session: Session) -> dict[str, Any]:
             "enabled": [n for n, state in states.items() if state == EventState.ENABLED],
             "unavailable": [n for n, state in states.items() if state == EventState.UNAVAILABLE],
         },
-        "leases": await leases(session),
+        "leases": [
+            {
+                "pid": lease.owner and lease.owner.pid,
+                "running": lease.owner is not None and owner_alive(lease.owner),
+                "events": sorted(lease.events),
+                "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
+            }
+            for lease in await session.leasing.leases()
+        ],
         "lender": await session.monitor.lender(),
     }
-
-
-async def leases(session: Session) -> list[dict[str, Any]]:
-    """Return the leases on a guest as JSON objects."""
-    return [
-        {
-            "pid": lease.owner and lease.owner.pid,
-            "running": lease.owner is not None and owner_alive(lease.owner),
-            "events": sorted(lease.events),
-            "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
-        }
-        for lease in await session.leasing.leases()
-    ]
 
 
 def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:

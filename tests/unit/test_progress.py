@@ -87,6 +87,6 @@ async def test_reading_a_file_shows_progress_unless_records_go_to_the_terminal(
         size=100, taken=50, counts=Counts(), remark="", step=lambda: items.pop(0)
     )
     formatter: Any = SimpleNamespace(ended=lambda counts: iter(()))
-    output = context.output(Out(tmp_path / "lines"), lambda: None)  # only ``out`` decides
+    output = context.output(Out(tmp_path / "lines"))  # only ``out`` decides
     await print_all(context, replay, formatter, output, out)
     assert ("50%" in err()) is shown
