@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, following, records_read
@@ -34,8 +34,7 @@ SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON)
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEvents:
+class KnownEvents(NamedTuple):
     """The events and declarations of a guest or file; ``source`` names it."""
 
     names: Sequence[str]

@@ -106,15 +106,11 @@ class Context:
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
 
-    def write_document(self, document: Any) -> None:
-        """Write one JSON document to stdout."""
-        indent = 2 if self.out_style.terminal else None
-        self.write([json.dumps(document, indent=indent)])
-
     def show(self, result: Result) -> int:
         """Print the result of a one-shot verb, as text or JSON; return its exit code."""
         if self.json:
-            self.write_document(result.document)
+            indent = 2 if self.out_style.terminal else None
+            self.write([json.dumps(result.document, indent=indent)])
         else:
             self.write(result.lines(self.out_style))
         return result.exit_code

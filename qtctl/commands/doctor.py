@@ -6,9 +6,8 @@ import importlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from qtctl.session.facts import Backends
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One finding: ``level`` is ok, note or bad; ``mend`` is a command that helps, or empty."""
 
     level: str
@@ -50,7 +48,7 @@ async def doctor(context: Context, options: Options) -> Result:
         guest.append(Finding("bad", error.message, error.hint))
     findings = [*machine, *guest]
     bad = any(finding.level == "bad" for finding in findings)
-    document = {"findings": [asdict(finding) for finding in findings]}
+    document = {"findings": [finding._asdict() for finding in findings]}
     parts = {"this machine": machine, "guest": guest}
     return Result(document, lambda style: _lines(style, parts), int(bad))
 

@@ -119,11 +119,6 @@ async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) 
 
 
 async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
-    """Write every item of a file until stopped.
-
-    Raises:
-        QtctlError: it cannot be written.
-    """
     opened: Callable[[], Export]
     if form.makes == "file":
         to_file: FileFormat = form.load()

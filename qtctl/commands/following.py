@@ -217,11 +217,7 @@ def _check(followed: Following, output: Output | None) -> None:
 
 
 def check_lost(counts: Counts) -> None:
-    """Raise if any record was lost, as ``--strict`` demands.
-
-    Raises:
-        DataLost: records were lost.
-    """
+    """Raise DataLost if any record was lost, as ``--strict`` demands."""
     if counts.lost or counts.unknown_losses:
         raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
 

@@ -125,11 +125,7 @@ async def on(context: Context, options: Options) -> int:
 
 
 def _triggers(options: Options) -> list[Trigger]:
-    """Parse the triggers of the command line and of the file.
-
-    Raises:
-        UsageError: one of them is wrong; in the file, with its line.
-    """
+    """Parse the triggers of the command line and of the file; errors name its line."""
     found = []
     if options.when or options.behind or not options.file:
         found.append(_trigger(options))
@@ -161,12 +157,7 @@ def _trigger(options: Options) -> Trigger:
 
 
 async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> Selection:
-    """Compile the conditions for the guest's events; return the events that must be on.
-
-    Raises:
-        UsageError: a condition is wrong, or names no events beside others that do.
-        NothingMatched: a named event does not exist.
-    """
+    """Compile the conditions for the guest's events; return the events that must be on."""
     from qtctl.leases.leasing import nothing_matched
     from qtctl.session.conditions import Condition
 

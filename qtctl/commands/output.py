@@ -52,7 +52,7 @@ class Output(Protocol):
         """Wait until all lines are shown, at most ``timeout_s``; return whether they are."""
 
     def check(self) -> None:
-        """Raise the error that output failed with, except for a reader that left."""
+        """Raise a QtctlError if output failed, other than by a reader that left."""
 
 
 async def put(output: Output, lines: MakeLines, stop: asyncio.Event, records: int = 0) -> bool:
@@ -182,10 +182,6 @@ class Sink:
         return True
 
     def check(self) -> None:
-        """Raise the error that writing failed with, except for a reader that left.
-
-        Raises:
-            QtctlError: the output cannot be written (disk full).
-        """
+        """Raise a QtctlError if writing failed (disk full), other than by a reader that left."""
         if self.error is not None and not isinstance(self.error, BrokenPipeError):
             raise QtctlError(f"cannot write the records: {self.error.strerror or self.error}")

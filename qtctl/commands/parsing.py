@@ -165,10 +165,7 @@ def parse(
 
 
 def parse_verb(row: Command, words: list[str], options: Options) -> Options:
-    """Parse the words after the verb into ``options``, and return them.
-
-    Raises: as :func:`parse` does.
-    """
+    """Parse the words after the verb into ``options``, and return them; raise as ``parse`` does."""
     parser = verb_parser(row)
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)

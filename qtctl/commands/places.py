@@ -203,11 +203,7 @@ def _open_existing(path: Path) -> int:
 
 
 def _check_new(path: Path) -> None:
-    """Check that a file or folder can be created at ``path``.
-
-    Raises:
-        UsageError: it exists, or its folder does not, or may not be written.
-    """
+    """Raise a UsageError if no file or folder can be created at ``path``."""
     if os.path.lexists(path):
         if path.is_dir():
             hint = f"-o {shlex.quote(str(path / 'NAME'))}"

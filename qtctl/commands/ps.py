@@ -41,7 +41,7 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
         "monitors": [
             {
                 "address": str(address),
-                "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
+                "holders": [one._asdict() for one in holders(address, guest)],
                 "lent": _lent(address, guest),
                 "other_network": is_elsewhere(address, guest),
             }
@@ -62,8 +62,8 @@ def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     rendezvous = rendezvous_of(address, guest)
     if rendezvous is None or not is_listening(rendezvous.path):
         return None
-    clients = holders(Address(path=rendezvous.path))
-    return {"path": rendezvous.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
+    clients = [one._asdict() for one in holders(Address(path=rendezvous.path))]
+    return {"path": rendezvous.path, "clients": clients}
 
 
 def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
@@ -80,9 +80,5 @@ def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _held_by(monitor: dict[str, Any]) -> str:
-    names = " ".join(sorted(map(_holder, monitor["holders"])))
+    names = " ".join(sorted(f"{one['name']}({one['pid'] or '?'})" for one in monitor["holders"]))
     return f"{names} lends to {len(monitor['lent']['clients'])}" if monitor["lent"] else names
-
-
-def _holder(holder: dict[str, Any]) -> str:
-    return f"{holder['name']}({holder['pid'] or '?'})"

@@ -47,10 +47,6 @@ class Arg(NamedTuple):
         """Return the argument with some of its options changed, such as its help."""
         return self._replace(options={**self.options, **options})
 
-    def once_called(self, *flags: str) -> Arg:
-        """Return the argument with older spellings."""
-        return self._replace(hidden=flags)
-
 
 class Options(argparse.Namespace):
     """The parsed arguments of a call; shared ones are typed here.

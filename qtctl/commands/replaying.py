@@ -107,10 +107,6 @@ def say_end(context: Context, replay: Replay) -> None:
 
 
 def check_read(replay: Replay) -> None:
-    """Raise if part of a file could not be read; call it once the rest was shown.
-
-    Raises:
-        QtctlError: part of the file could not be read.
-    """
+    """Raise a QtctlError if part of a file could not be read; call it once the rest was shown."""
     if replay.problem:
         raise QtctlError(replay.problem)

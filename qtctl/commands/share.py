@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.model import Address, Guest
@@ -65,10 +65,7 @@ async def _lender(session: Session) -> dict[str, Any]:
 
 
 def _show(context: Context, shared: dict[str, Any]) -> None:
-    if context.json:
-        context.write_document(shared)
-    else:
-        context.write([escaped(shared["path"])])
+    context.show(Result(shared, lambda style: [escaped(shared["path"])]))
 
 
 async def _detach(context: Context) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from qtctl.commands.registry import Arg, Command, CommandTable
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """The word that is being typed: ``text`` so far, after ``lead`` in the same word.
 
     ``kind`` is the kind of word: ``verb``, ``option``, ``choice``, ``event``, ``file``,
@@ -88,7 +87,7 @@ def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Sl
         place = Slot("event", text[1:], "-")
     else:
         place = _positional(row, len(before), text)
-    return replace(place, before=tuple(before))
+    return place._replace(before=tuple(before))
 
 
 def _positional(row: Command, place: int, text: str) -> Slot:
