@@ -144,11 +144,7 @@ def _roff(text: str) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write all pages into a folder.
-
-    Raises:
-        UsageError: no folder is named.
-    """
+    """Write all pages into the folder that is named; raise a UsageError if none is."""
     if len(argv) != 1:
         raise UsageError("no folder for the pages is named", hint="./dev man")
     folder = Path(argv[0])

@@ -229,7 +229,7 @@ def figure_words(spread: Statistics, label: Callable[[float], str]) -> list[tupl
     return [(count[0], str(count[1])), *words]
 
 
-def value_words(value: int | str | None, in_hex: bool) -> str:
+def value_words(value: float | str | None, in_hex: bool) -> str:
     """Return the value of a group as QEMU prints it."""
     if value is None:
         return "(none)"

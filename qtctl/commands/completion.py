@@ -79,10 +79,7 @@ async def completion(context: Context, options: Options) -> Result:
 
 
 def _for_bash(text: str, cut: int, quoted: int | None) -> str:
-    """Return the replacement of the word after its first ``cut`` characters.
-
-    In an open quotation, return the text after its quotation mark.
-    """
+    """Return the replacement from ``cut``, or in an open quotation from its mark."""
     if quoted is not None:
         return escaped(text)[quoted:]
     return shlex.quote(escaped(text)) if not cut else escaped(text)[cut:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
@@ -125,8 +126,6 @@ def _histogram(style: Style, spread: Statistics, bars: list[Bar], in_hex: bool) 
     from qtctl.text.bars import histogram
     from qtctl.text.tables import pairs
 
-    def label(value: float) -> str:
-        return f"{value:#x}" if in_hex and isinstance(value, int) else f"{value}"
-
+    label = partial(value_words, in_hex=in_hex)
     yield from pairs(style, figure_words(spread, label))
     yield from histogram(style, bars, label)

@@ -146,11 +146,7 @@ async def listening(
 ) -> AsyncIterator[Following]:
     """Yield the QMP events and marks of a guest of which no trace event is followed.
 
-    Ends and closes like :func:`following`.
-
-    Raises:
-        LinkLost: the guest or its monitor went away.
-        QtctlError: the output could not be written.
+    It ends, closes and raises like :func:`following`.
     """
     from qtctl.session.triggers import guest_news
 

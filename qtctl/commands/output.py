@@ -88,10 +88,7 @@ class Sink:
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_QUEUED)
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._queue: queue.SimpleQueue[tuple[MakeLines, int] | None] = queue.SimpleQueue()
-        self._pending = 0
         self.error: OSError | None = None
         self._watched = False
         if self._open is None:
@@ -125,8 +122,6 @@ class Sink:
             self._fd, self._open, self._owned = self._open(), None, True
             self._watch_reader()
         await self._room.acquire()
-        self._pending += 1
-        self._idle.clear()
         self._queue.put((lines, records))
 
     def _run(self) -> None:
@@ -151,23 +146,22 @@ class Sink:
                 data = data[os.write(self._fd, data) :]
 
     def _written(self, error: OSError | None) -> None:
-        self._pending -= 1
         self._room.release()
-        if not self._pending:
-            self._idle.set()
         if error is not None:
             self._fail(error)
 
     async def finish(self, timeout_s: float) -> bool:
         """Wait until all lines are written, at most ``timeout_s``; return whether they are.
 
-        A regular file has no reader that could stall, only a busy machine behind it: it gets
-        at least ``FILE_S``.
+        No more can be put then. A regular file has no reader that could stall, only a busy machine
+        behind it: it gets at least ``FILE_S``.
         """
         if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
             timeout_s = max(timeout_s, FILE_S)
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                for _ in range(_QUEUED):  # all room is free once all is written
+                    await self._room.acquire()
         except TimeoutError:
             return False
         finally:

@@ -35,8 +35,8 @@ class Out:
     that is read from its end: it goes to a new file, or to a device. ``needs_folder`` names a
     format that is a folder: it goes to a new one.
 
-    Raises:
-        UsageError: the file exists (qtctl never overwrites), or cannot be written.
+    Raises, also in the methods that open or create:
+        UsageError: the file exists (qtctl never overwrites), or cannot be opened or created.
     """
 
     def __init__(self, path: Path | None, *, needs_file: str = "", needs_folder: str = "") -> None:
@@ -81,11 +81,7 @@ class Out:
             _check_new(self.path)
 
     def has_reader(self) -> bool:
-        """Open a FIFO if it has a reader; return whether it has, True for anything else.
-
-        Raises:
-            UsageError: the FIFO cannot be opened.
-        """
+        """Open a FIFO if it has a reader; return whether it has, True for anything else."""
         if self._kind != "fifo" or self._fifo is not None:
             return True
         try:
@@ -98,11 +94,7 @@ class Out:
         return True
 
     def open(self) -> int:
-        """Open it, creating a new file (mode 0600), and return a descriptor to close.
-
-        Raises:
-            UsageError: it cannot be opened or created.
-        """
+        """Open it, creating a new file (mode 0600), and return a descriptor to close."""
         match self._kind:
             case "stdout":
                 return os.dup(sys.stdout.fileno())
@@ -119,22 +111,14 @@ class Out:
         return handle
 
     def open_binary(self, stop: asyncio.Event) -> IO[bytes]:
-        """Open it for a format that is no text; once ``stop`` is set no reader is waited for.
-
-        Raises:
-            UsageError: it cannot be opened or created.
-        """
+        """Open it for a format that is no text; once ``stop`` is set no reader is waited for."""
         handle = self.open()
         if stat.S_ISREG(os.fstat(handle).st_mode):
             return os.fdopen(handle, "wb")
         return io.BufferedWriter(_PipeWriter(handle, stop))
 
     def create_folder(self) -> Path:
-        """Create the folder (mode 0700) and return its path.
-
-        Raises:
-            UsageError: it exists (qtctl adds to no folder) or cannot be created.
-        """
+        """Create the folder (mode 0700), which must be new, and return its path."""
         with _creating(self.path):
             self.path.mkdir(mode=0o700)
         self._created = True

@@ -133,9 +133,7 @@ class _Answer:
         await self._begin()
         rows: list[dict[str, Any]] = []
         while (batch := await self._next()) is not None:
-            rows += (
-                dict(zip(self._names, map(json_value, row), strict=True)) for row in _rows(batch)
-            )
+            rows += _objects(self._names, batch)
         if self._context.stop.is_set():
             return 0
         return Result(rows, lambda _: (), self._finish(len(rows)))
@@ -220,18 +218,17 @@ class _AnswerFormatter:
 
     def some(self, batch: Any, _: int) -> Iterator[str]:
         """Yield the lines of some rows."""
-        rows = _rows(batch)
         match self._form:
             case "table":
-                cells = self._cells
-                yield from self._table.lines(
-                    [[show(value) for show, value in zip(cells, row, strict=True)] for row in rows]
-                )
+                cells = [
+                    [show(value) for show, value in zip(self._cells, row, strict=True)]
+                    for row in _rows(batch)
+                ]
+                yield from self._table.lines(cells)
             case "csv":
-                yield self._safe(csv_text(rows))
+                yield self._safe(csv_text(_rows(batch)))
             case "ndjson":
-                for row in rows:
-                    yield json.dumps(dict(zip(self._names, map(json_value, row), strict=True)))
+                yield from map(json.dumps, _objects(self._names, batch))
 
     def _safe(self, text: str) -> str:
         if not self._style.terminal:
@@ -241,3 +238,8 @@ class _AnswerFormatter:
 
 def _rows(batch: Any) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def _objects(names: Sequence[str], batch: Any) -> Iterator[dict[str, Any]]:
+    for row in _rows(batch):
+        yield dict(zip(names, map(json_value, row), strict=True))

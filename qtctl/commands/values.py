@@ -46,17 +46,12 @@ def budget(text: str) -> Budget:
 
 def ring(text: str) -> tuple[int | None, float | None]:
     """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
-    size = parse_size(text)
-    if size is not None:
-        if size < _LEAST_RING:
-            raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
-        return size, None
-    try:
-        return None, duration(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"not a size or duration: {text!r} (say 64MiB or 30s)"
-        ) from None
+    size, seconds = parse_size(text), parse_duration(text)
+    if size is None and seconds is None:
+        raise argparse.ArgumentTypeError(f"not a size or duration: {text!r} (say 64MiB or 30s)")
+    if size is not None and size < _LEAST_RING:
+        raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
+    return (size, None) if size is not None else (None, seconds)
 
 
 class Pair(NamedTuple):
