@@ -125,9 +125,8 @@ def _document(options: Options, found: Comparison) -> dict[str, Any]:
     }
 
 
-def _changed(one: EventChange) -> bool:
-    change = one.change
-    return change is None or not 1 / _RATE < change < _RATE
+def _differs(ratio: float | None) -> bool:
+    return ratio is None or not 1 / _RATE < ratio < _RATE
 
 
 def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
@@ -135,7 +134,7 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
     from qtctl.text.units import duration_words
 
     most = None if everything else _ROWS
-    events = [one for one in found.events if everything or _changed(one)]
+    events = [one for one in found.events if everything or _differs(one.change)]
     order = [one for one in found.order if everything or abs(one.change) >= _SHARE]
     rows = []
     for one in events[:most]:
@@ -151,10 +150,10 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
         name = f"{question.starts[0]} > {question.ends[0]}"
         for label, share in _QUANTILES.items():
             one_ns, two_ns = (spread.percentiles([share])[0] for spread in spreads)
-            sides = [duration_words(one_ns), duration_words(two_ns)]
-            if everything or not 1 / _RATE < (two_ns + 1) / (one_ns + 1) < _RATE:
-                change = f"x {(two_ns + 1) / (one_ns + 1):.2f}"
-                rows.append(("latency", f"{name} {label}", *sides, change))
+            ratio = (two_ns + 1) / (one_ns + 1)
+            if everything or _differs(ratio):
+                sides = [duration_words(one_ns), duration_words(two_ns)]
+                rows.append(("latency", f"{name} {label}", *sides, f"x {ratio:.2f}"))
     if not rows:
         yield "no differences"
         return

@@ -126,18 +126,15 @@ async def _progress(
         yield
         return
     began = time.monotonic()
-    line = Progress(context, duration, lambda _: label())
 
-    async def tick() -> None:
+    async def tick(line: Progress) -> None:
         while True:
             await asyncio.sleep(PROGRESS_S)
             line.update(time.monotonic() - began)
 
-    try:
-        async with _beside(tick()):
+    with Progress(context, duration, lambda _: label()) as line:
+        async with _beside(tick(line)):
             yield
-    finally:
-        line.clear()
 
 
 @contextlib.asynccontextmanager

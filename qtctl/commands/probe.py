@@ -66,17 +66,14 @@ async def probe(context: Context, options: Options) -> Result:
 async def _run(context: Context, prober: Probe) -> None:
     """Run the probe to its end or until stopped, with a progress line."""
     total = len(prober.picked)
-    progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
-
-    try:
+    label = f"of {total} events priced"
+    with Progress(context, total, lambda done: f"{done:.0f} {label}") as progress:
         async with (
             contextlib.aclosing(prober.run()) as samples,
             until_stopped(context.stop, None, prober.stop),
         ):
             async for left in samples:
                 progress.update(total - left)
-    finally:
-        progress.clear()
 
 
 def _result(context: Context, prober: Probe) -> Result:
@@ -109,9 +106,7 @@ def _result(context: Context, prober: Probe) -> Result:
 
 
 def _lines(style: Style, prices: list[Price], budget: int) -> Iterator[str]:
-    def figure(value: float) -> str:
-        return short(value) if style.terminal else f"{value:.0f}"
-
+    figure = short if style.terminal else "{:.0f}".format
     rows = [
         (
             price.name,

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Self
 
 from qtctl.commands.context import Context
 from qtctl.text.units import short
@@ -19,7 +20,7 @@ class Progress:
     ``label`` returns what stands behind the bar, such as ``12 MiB of 340 MiB``. The line is
     rewritten at most every half second, on a terminal only, not with ``-q``, and not in a console,
     which draws for itself. ``alone``: no data is written to the terminal meanwhile. What is
-    reported on stderr clears the line.
+    reported on stderr clears the line, as does the end of a ``with``.
     """
 
     def __init__(
@@ -39,6 +40,12 @@ class Progress:
         self._shows = self._style.terminal and not context.quiet and alone and context.owner is None
         if self._shows:
             context.before_talk = self.clear
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def update(self, done: float) -> None:
         """Show that ``done`` of the total is done, if the line is due."""

@@ -71,20 +71,17 @@ async def read_through(context: Context, replay: Replay, take: Callable[[Item], 
             take(item)
         return items is not None
 
-    progress = bytes_progress(context, replay.size)
-    try:
+    with bytes_progress(context, replay.size) as progress:
         while not context.stop.is_set() and await asyncio.to_thread(step):
             progress.update(replay.taken)
-    finally:
-        progress.clear()
 
 
 async def print_all(
     context: Context, replay: Replay, formatter: LineExport, output: Output, out: Out
 ) -> None:
     """Print every item of a file to ``output``, which leads to ``out``, until stopped; flush."""
-    progress = bytes_progress(context, replay.size, alone=not context.style_at(out).terminal)
-    try:
+    alone = not context.style_at(out).terminal
+    with bytes_progress(context, replay.size, alone=alone) as progress:
         while not context.stop.is_set():
             items = await asyncio.to_thread(replay.step)
             if items is None:
@@ -94,8 +91,6 @@ async def print_all(
                 lines = partial(formatter.lines, item)
                 await put(output, lines, context.stop, count_records(item))
             progress.update(replay.taken)
-    finally:
-        progress.clear()
     await context.finish(output, FILE_S)
 
 

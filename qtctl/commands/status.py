@@ -69,7 +69,7 @@ async def _status(session: Session) -> dict[str, Any]:
 
 def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
     events = document["events"]
-    enabled = events["enabled"]
+    enabled, unavailable = events["enabled"], len(events["unavailable"])
     shown = ", ".join(enabled[:_SHOWN_EVENTS])
     more = f" and {len(enabled) - _SHOWN_EVENTS} more" if len(enabled) > _SHOWN_EVENTS else ""
     backends = ", ".join([*document["backends"], *(f"{n} (?)" for n in document["undecided"])])
@@ -81,10 +81,7 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
         ("backends", backends),
         ("log goes to", document["log"]["target"]),
         ("declarations", document["declarations"] or "none found"),
-        (
-            "events",
-            f"{events['total']}, {len(enabled)} on, {len(events['unavailable'])} unavailable",
-        ),
+        ("events", f"{events['total']}, {len(enabled)} on, {unavailable} unavailable"),
         ("on", f"{shown}{more}" if enabled else "none"),
     ]
     if document["states_note"]:

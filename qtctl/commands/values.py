@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from qtctl.commands.registry import Options
 from qtctl.errors import UsageError
@@ -54,16 +53,11 @@ def ring(text: str) -> tuple[int | None, float | None]:
     return (size, None) if size is not None else (None, seconds)
 
 
-class Pair(NamedTuple):
-    """A START and an END event, and the arguments equal in both (None: found automatically)."""
+def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
+    """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``.
 
-    start: str
-    end: str
-    key: tuple[str, ...] | None = None
-
-
-def pair(text: str) -> Pair:
-    """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``."""
+    The arguments that are equal in both are None where they are to be found automatically.
+    """
     words = [word.strip() for word in text.split(",")]
     if ":" in text and ("," not in text or words[0].count(":") == 2):
         start, _, rest = text.partition(":")
@@ -71,7 +65,7 @@ def pair(text: str) -> Pair:
         words = [start.strip(), end.strip(), *(keys.split(",") if keys else ())]
     if len(words) < 2 or not all(words):
         raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
-    return Pair(words[0], words[1], tuple(words[2:]) or None)
+    return words[0], words[1], tuple(words[2:]) or None
 
 
 def in_order(argv: Sequence[str]) -> list[str]:
