@@ -161,9 +161,8 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return (
-            f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp:{host}:{self.port}"
 
 
 class Holder(NamedTuple):

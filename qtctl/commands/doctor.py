@@ -153,17 +153,16 @@ def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iter
 
 def _declared(session: Session, names: list[str]) -> Finding:
     path: Path | None = session.facts.declarations_path
+    mend = "qtctl --events-all FILE, from the same build"
     if path is None:
-        return Finding(
-            "bad",
-            "no trace-events-all was found beside the guest's binary: arguments stay text",
-            "qtctl --events-all FILE, from the same build",
-        )
+        what = "no trace-events-all was found beside the guest's binary: arguments stay text"
+        return Finding("bad", what, mend)
     declarations = session.facts.declarations
     missing = [name for name in names if name not in declarations.by_name]
-    if missing or declarations.errors:
+    if missing:
         what = f"{path} is not of this build: {len(missing)} events of the guest are not in it"
-        if not missing:
-            what = f"{path} has {len(declarations.errors)} lines that could not be read"
-        return Finding("bad", what, "qtctl --events-all FILE, from the same build")
-    return Finding("ok", f"{len(names)} events, all declared in {path}")
+    elif declarations.errors:
+        what = f"{path} has {len(declarations.errors)} lines that could not be read"
+    else:
+        return Finding("ok", f"{len(names)} events, all declared in {path}")
+    return Finding("bad", what, mend)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
-    from qtctl.writers.base import Export, FileFormat, FolderFormat, LineExport, LineFormat, Source
+    from qtctl.writers.base import Export, FileFormat, FolderFormat, LineExport, Source
 
 _WIDTH = 78
 
@@ -100,22 +100,18 @@ async def export(context: Context, options: Options) -> int:
         context.stops = True
         source = Source(replay.table, replay.picked, options.pair)
         if form.makes == "lines":
-            lines: LineFormat = form.load()
-            await _print(context, replay, lines.open_lines(source), out)
+            formatter: LineExport = form.load().open_lines(source)
+            if context.style_at(out).terminal:
+                formatter = _Escaped(formatter)
+            with context.whole_or_removed(out):
+                output = context.output(out)
+                await print_all(context, replay, formatter, output, out)
+                output.check()
         else:
             await _write(context, replay, form, source, out)
         say_end(context, replay)
     check_read(replay)
     return 0
-
-
-async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) -> None:
-    if context.style_at(out).terminal:
-        lines = _Escaped(lines)
-    with context.whole_or_removed(out):
-        output = context.output(out)
-        await print_all(context, replay, lines, output, out)
-        output.check()
 
 
 async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:

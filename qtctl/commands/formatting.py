@@ -94,7 +94,6 @@ ItemFormatter = JsonFormatter | TextFormatter
 
 
 def _words(item: Loss | News) -> str:
-    """Return a loss or news in words."""
     match item:
         case GuestEvent(name, data):
             return " ".join([name, *(f"{key}={value}" for key, value in data.items())])

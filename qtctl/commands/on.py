@@ -110,9 +110,7 @@ async def on(context: Context, options: Options) -> int:
         else:
             opened = following(context, stream, duration=options.duration, output=output)
         async with opened as items:
-            ring = None
-            if out is not None and stream is not None:
-                ring = RingFiles(stream, out, options.ring, at_end=False)
+            ring = RingFiles(stream, out, options.ring, at_end=False) if out and stream else None
             acting = ActionRunner(session, ring)
             writer = formatter_of(context, options, stream)
 

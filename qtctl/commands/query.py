@@ -98,7 +98,6 @@ class _Answer:
         self._progress = bytes_progress(context, sum(sizes) if all(sizes) else None)
 
     async def _begin(self) -> None:
-        """Start the query."""
         rows = await self._wait(self._asked.run)
         if rows is not None:
             self._names, self._types = distinct(rows.schema.names), rows.schema.types

@@ -14,7 +14,6 @@ from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.model import Address, Guest
 from qtctl.session.attach import resolve
-from qtctl.session.session import Session
 from qtctl.text.style import escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"
@@ -42,7 +41,13 @@ async def share(context: Context, options: Options) -> int:
         return await _detach(context)
     context.stops = True
     async with context.attached(lend=True) as session:
-        _show(context, await _lender(session))
+        lender = await session.monitor.lender()
+        if not lender or not lender["path"]:
+            raise QtctlError(
+                f"the monitor at {session.where} cannot be lent: no private socket could be made",
+                hint="set XDG_RUNTIME_DIR to a folder of yours",
+            )
+        _show(context, {"path": lender["path"], "pid": os.getpid()})
         if os.environ.pop(_DETACHED, None):
             _let_go()
         try:
@@ -52,16 +57,6 @@ async def share(context: Context, options: Options) -> int:
                 raise
             context.say("the guest has ended")
     return 0
-
-
-async def _lender(session: Session) -> dict[str, Any]:
-    lender = await session.monitor.lender()
-    if not lender or not lender["path"]:
-        raise QtctlError(
-            f"the monitor at {session.where} cannot be lent: no private socket could be made",
-            hint="set XDG_RUNTIME_DIR to a folder of yours",
-        )
-    return {"path": lender["path"], "pid": os.getpid()}
 
 
 def _show(context: Context, shared: dict[str, Any]) -> None:
