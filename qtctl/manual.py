@@ -33,10 +33,9 @@ _ENVIRONMENT = (
 
 def pages(table: CommandTable, version: str, date: str) -> dict[str, str]:
     """Return the text of every page by file name; ``date`` is in the footer (2026-11-23)."""
-    found = {"qtctl.1": _main_page(table, version, date)}
-    for row in table.rows.values():
-        found[f"qtctl-{row.name}.1"] = _verb_page(row, version, date)
-    return found
+    rows = table.rows.values()
+    verbs = {f"qtctl-{row.name}.1": _verb_page(row, version, date) for row in rows}
+    return {"qtctl.1": _main_page(table, version, date), **verbs}
 
 
 def _main_page(table: CommandTable, version: str, date: str) -> str:

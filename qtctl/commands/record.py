@@ -114,8 +114,7 @@ async def record(context: Context, options: Options) -> Result:
                 into = OneFile(stream, out)
                 await _write(context, stream, items, into)
             else:
-                at_end = not conditions
-                into = RingFiles(stream, out, options.ring, conditions, at_end=at_end)
+                into = RingFiles(stream, out, options.ring, conditions, at_end=not conditions)
                 with _dump_on_request(context, into):
                     await _write(context, stream, items, into)
     counts = stream.counts
