@@ -123,7 +123,7 @@ async def on(context: Context, options: Options) -> int:
 
 
 def _triggers(options: Options) -> list[Trigger]:
-    """Parse the triggers of the command line and of the file; errors name its line."""
+    """Parse the triggers of the command line, and of the file, whose errors name the line."""
     found = []
     if options.when or options.behind or not options.file:
         found.append(_trigger(options))
@@ -199,8 +199,8 @@ async def _run(
                 stop()
     finally:
         await acting.close()
-        lost = items.lost is not None
         if ring is not None:
+            lost = items.lost is not None
             context.say(*await asyncio.to_thread(ring.end, lost=lost))
         for one in triggers:
             if one.waiting:
