@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import COMMANDS, Command, Options
-from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, unexpected
 from qtctl.version import VERSION
 
@@ -67,9 +66,10 @@ def _main(words: list[str]) -> int:
     except QtctlError as error:
         return context.fail(error)
     except BrokenPipeError:
-        return _closed_pipe()
+        _abandon(sys.stdout)  # its reader left: end quietly
+        return 0
     except OSError as error:
-        _closed_pipe()
+        _abandon(sys.stdout)
         return context.fail(unexpected(error))
     except Exception as error:
         if options.verbose:
@@ -116,7 +116,7 @@ async def _run(row: Command, options: Options, context: Context) -> int:
         if not caught:
             raise
         return 128 + caught[0]
-    code = context.show(result) if isinstance(result, Result) else result
+    code = result if isinstance(result, int) else context.show(result)
     return 128 + caught[0] if caught and code == 0 else code
 
 
@@ -132,12 +132,6 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     """
     if not isinstance(context.get("exception"), EOFError | ConnectionError):
         loop.default_exception_handler(context)
-
-
-def _closed_pipe() -> int:
-    """End quietly after the reader of our output has left; return exit code 0."""
-    _abandon(sys.stdout)
-    return 0
 
 
 def _abandon(stream: TextIO) -> None:

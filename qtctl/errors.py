@@ -1,19 +1,4 @@
-"""Every error that qtctl raises, with its exit code.
-
-QtctlError                      exit code
- +-- UsageError                 2    an invalid pattern, filter, option or target
- |    +-- TooBroad              2    more than half of the guest's events, without confirmation
- +-- NothingMatched             3    no event of the guest has that name
- +-- ConnectionFailed           4    no monitor could be reached
- |    +-- MonitorBusy           4    another client holds the monitor
- +-- LinkLost                   5    the connection broke in mid-session
- +-- OutcomeUnknown             5    a command got no reply: QEMU may still apply it
- +-- DataLost                   6    records were lost, with --strict
- +-- TimedOut                   124  the awaited event did not happen
- +-- Refused                    1    QEMU answered with an error
- +-- Unsupported                1    this QEMU, machine or build cannot do it
- +-- LeaseError                 1    the lease journal cannot be written or read
-"""
+"""Every error of qtctl, with its exit code: 1, unless the class or its parent has another."""
 
 from __future__ import annotations
 

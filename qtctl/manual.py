@@ -33,10 +33,9 @@ _ENVIRONMENT = (
 
 def pages(table: CommandTable, version: str, date: str) -> dict[str, str]:
     """Return the text of every page by file name; ``date`` is in the footer (2026-11-23)."""
-    found = {"qtctl.1": _main_page(table, version, date)}
-    for row in table.rows.values():
-        found[f"qtctl-{row.name}.1"] = _verb_page(row, version, date)
-    return found
+    rows = table.rows.values()
+    verbs = {f"qtctl-{row.name}.1": _verb_page(row, version, date) for row in rows}
+    return {"qtctl.1": _main_page(table, version, date), **verbs}
 
 
 def _main_page(table: CommandTable, version: str, date: str) -> str:
@@ -65,7 +64,7 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
 
 
 def _verb_page(row: Command, version: str, date: str) -> str:
-    positional = [one for one in row.arguments if not one.flags[0].startswith("-")]
+    positional = [one for one in row.arguments if not one.is_option]
     lines = [
         *_head(f"qtctl-{row.name}", row.summary, version, date),
         ".SH SYNOPSIS",
@@ -99,11 +98,10 @@ def _head(name: str, summary: str, version: str, date: str) -> list[str]:
 
 def _arguments(arguments: Iterable[Arg]) -> Iterator[str]:
     for one in arguments:
-        positional = not one.flags[0].startswith("-")
-        flags = "" if positional else ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in one.flags)
-        value = _value(one)
+        names = one.flags if one.is_option else ()
+        flags = ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in names)
         yield ".TP"
-        yield " ".join(filter(None, (flags, value)))
+        yield f"{flags} {_value(one)}".strip()
         yield from _filled(str(one.options.get("help", "")).replace("%%", "%"))
 
 
@@ -145,11 +143,7 @@ def _roff(text: str) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write all pages into a folder.
-
-    Raises:
-        UsageError: no folder is named.
-    """
+    """Write all pages into the folder that is named; raise a UsageError if none is."""
     if len(argv) != 1:
         raise UsageError("no folder for the pages is named", hint="./dev man")
     folder = Path(argv[0])

@@ -44,13 +44,8 @@ class Backend(str):
         return f"Backend({str(self)!r})"
 
 
-Backend.LOG = Backend("log")
-Backend.SIMPLE = Backend("simple")
-Backend.FTRACE = Backend("ftrace")
-Backend.SYSLOG = Backend("syslog")
-Backend.UST = Backend("ust")
-Backend.DTRACE = Backend("dtrace")
-Backend.NOP = Backend("nop")
+for _name in ("LOG", "SIMPLE", "FTRACE", "SYSLOG", "UST", "DTRACE", "NOP"):
+    setattr(Backend, _name, Backend(_name.lower()))
 
 
 class Clock(StrEnum):
@@ -166,9 +161,8 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return (
-            f"tcp:[{self.host}]:{self.port}" if ":" in self.host else f"tcp:{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp:{host}:{self.port}"
 
 
 class Holder(NamedTuple):

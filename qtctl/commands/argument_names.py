@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from qtctl.commands.slots import Slot
 from qtctl.errors import QtctlError
-from qtctl.events.patterns import Rule
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.text.style import counted
@@ -20,18 +18,13 @@ _WORDS = ("and", "or", "not", "in")
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 
 
-class ArgumentName(NamedTuple):
-    """A name, its description, and how many characters at the end of the line it replaces."""
-
-    text: str
-    about: str
-    begun: int
-
-
 def argument_names(
     place: Slot, names: Sequence[str], declared: Mapping[str, Declaration]
-) -> Iterator[ArgumentName]:
-    """Yield arguments of the events ``names``, the most frequent first, and the record's names."""
+) -> Iterator[tuple[str, str, int]]:
+    """Yield arguments of the events ``names``, the most frequent first, and the record's names.
+
+    With each come its description, and how many characters at the end of the line it replaces.
+    """
     word = place.text
     found = _NAME.search(word)
     begun = found[0] if found else ""
@@ -53,13 +46,12 @@ def argument_names(
         *((name, about) for name, about in _RECORD.items() if in_filter or name in _GROUPS),
         *((word, "") for word in (_WORDS if in_filter and begun else ())),
     ]
-    yield from (ArgumentName(n, about, len(begun)) for n, about in offered if n.startswith(begun))
+    yield from ((n, about, len(begun)) for n, about in offered if n.startswith(begun))
 
 
 def selected(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
     """Return the events that the words of a line select; none if they are no valid selection."""
-    rules: list[Rule] = [(True, word) for word in patterns]
     try:
-        return Selection(tuple(rules)).pick(names)
+        return Selection.of(*patterns).pick(names)
     except QtctlError:
         return []

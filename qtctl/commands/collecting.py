@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from qtctl.commands.closing import finish
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
-from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
@@ -27,16 +26,15 @@ from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
     from qtctl.analysis.distribution import Statistics
+    from qtctl.records.counts import Counts
     from qtctl.records.items import Item
-    from qtctl.session.stream import Stream
 
 SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON)
 """The options of such a verb: where records come from, for how long, and how often to print."""
-_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
-@dataclass(frozen=True, slots=True)
-class KnownEvents:
+class KnownEvents(NamedTuple):
     """The events and declarations of a guest or file; ``source`` names it."""
 
     names: Sequence[str]
@@ -57,119 +55,129 @@ class Collector(Protocol):
 _T = TypeVar("_T", bound=Collector)
 
 
-async def gather(
-    context: Context,
-    options: Options,
-    selection: Selection,
-    ready: Callable[[KnownEvents], _T],
-    result: Callable[[_T, int], Result],
-    *,
-    where: str | None = None,
-    whole: bool = False,
-) -> int:
-    """Pass the records of ``selection`` to a collector, to the end or until stopped.
+@dataclass(frozen=True, slots=True)
+class Gathering(Generic[_T]):
+    """Passes the records of ``selection`` to a collector, to the end or until stopped.
 
     ``ready`` makes the collector before anything is switched or read, and may raise. ``result``
     makes the result from the collector and the number of lost records, at the end or each interval.
     An error that ended it early is raised after the result was printed. ``whole``: of a guest only
     the records from while all events were on.
     """
-    if context.json and (options.interval or options.ndjson):
-        raise UsageError("--json is one document", hint="--ndjson")
-    if options.trace is None:
-        return await _live(context, options, selection, ready, result, where, whole)
-    if options.duration is not None or options.backend != "auto" or options.interval is not None:
-        raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
-    return await _from_file(context, options, selection, ready, result, where)
 
+    context: Context
+    options: Options
+    selection: Selection
+    ready: Callable[[KnownEvents], _T]
+    result: Callable[[_T, int], Result]
+    where: str | None = None
+    whole: bool = False
 
-async def _live(
-    context: Context,
-    options: Options,
-    selection: Selection,
-    ready: Callable[[KnownEvents], _T],
-    result: Callable[[_T, int], Result],
-    where: str | None,
-    whole: bool,
-) -> int:
-    context.stops = True
-    problem: QtctlError | None = None
-    async with context.attached(lend=True) as session:
-        names = list(await session.all_states())
-        declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-        collector = ready(KnownEvents(names, declared, session.where))
-        follow = Follow(selection, where, options.backend, news=False, whole=whole)
-        stream = session.stream(follow)
-        blocks = None
+    async def run(self) -> int:
+        """Print what was collected; return the exit code."""
+        options = self.options
+        if self.context.json and (options.interval or options.ndjson):
+            raise UsageError("--json is one document", hint="--ndjson")
+        if options.trace is None:
+            await self._follow()
+            return 0
+        if (options.duration, options.backend, options.interval) != (None, "auto", None):
+            raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
+        await self._read(options.trace)
+        return 0
+
+    async def _follow(self) -> None:
+        context, options = self.context, self.options
+        context.stops = True
+        problem: QtctlError | None = None
+        async with context.attached(lend=True) as session:
+            names = list(await session.all_states())
+            declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
+            collector = self.ready(KnownEvents(names, declared, session.where))
+            stream = session.stream(
+                Follow(self.selection, self.where, options.backend, news=False, whole=self.whole)
+            )
+            blocks = None
+            try:
+                quiet = options.interval is None and options.duration is not None
+                async with following(
+                    context,
+                    stream,
+                    duration=options.duration,
+                    sums=False,
+                    progress=partial(records_read, stream) if quiet else None,
+                ) as items:
+                    if options.interval is not None:
+                        blocks = _Blocks(context, options, stream.counts)
+                    await self._take(items, collector, blocks)
+            except LinkLost as error:
+                problem = error
+            if blocks is not None:
+                await blocks.end(self.result(collector, blocks.lost()))
+            say_sums(context, stream.counts)
+        if blocks is None:
+            self._show(collector, stream.counts)
+        if problem is not None:
+            raise problem
+
+    async def _take(self, items: Following, collector: _T, blocks: _Blocks | None) -> None:
+        """Collect all items; into ``blocks`` print the result of each interval and start again."""
+        turn = asyncio.Lock()
+
+        async def take() -> None:
+            async for item in items:
+                async with turn:
+                    await asyncio.to_thread(collector.take, item)
+
+        taking = asyncio.ensure_future(take())
+        clock = asyncio.get_running_loop().time
+        due = clock()
         try:
-            quiet = options.interval is None and options.duration is not None
-            async with following(
-                context,
-                stream,
-                duration=options.duration,
-                sums=False,
-                progress=partial(records_read, stream) if quiet else None,
-            ) as items:
-                if options.interval is not None:
-                    blocks = _Blocks(context, options, stream)
-                await _take(context, items, collector, result, blocks, options.interval)
-        except LinkLost as error:
-            problem = error
-        if blocks is not None:
-            await blocks.end(blocks.lines(result(collector, blocks.lost())))
-        say_sums(context, stream.counts)
-    if blocks is None:
-        _show(context, options, result(collector, stream.counts.lost))
-    if problem is not None:
-        raise problem
-    return 0
+            while blocks is not None:
+                due += self.options.interval
+                await asyncio.wait({taking}, timeout=due - clock())
+                if taking.done() or self.context.stop.is_set():
+                    break
+                async with turn:
+                    lines = blocks.lines(self.result(collector, blocks.lost()))
+                    collector.renew()
+                await blocks.put(lines)
+            await taking
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
+    async def _read(self, path: Path) -> None:
+        context = self.context
+        trace = await open_replay(context, path, self.selection, self.where)
+        with contextlib.closing(trace):
+            table = trace.table
+            collector = self.ready(KnownEvents(table.names, table.declarations, str(trace.path)))
+            context.stops = True
+            await read_through(context, trace, collector.take)
+            say_end(context, trace)
+        self._show(collector, trace.counts)
+        check_read(trace)
 
-async def _take(
-    context: Context,
-    items: Following,
-    collector: _T,
-    result: Callable[[_T, int], Result],
-    blocks: _Blocks | None,
-    every_s: float | None,
-) -> None:
-    """Collect all items; every ``every_s`` print the result so far and start again."""
-    turn = asyncio.Lock()
-
-    async def take() -> None:
-        async for item in items:
-            async with turn:
-                await asyncio.to_thread(collector.take, item)
-
-    taking = asyncio.ensure_future(take())
-    due = asyncio.get_running_loop().time()
-    try:
-        while blocks is not None and every_s is not None:
-            due += every_s
-            await asyncio.wait({taking}, timeout=due - asyncio.get_running_loop().time())
-            if taking.done() or context.stop.is_set():
-                break
-            async with turn:
-                lines = blocks.lines(result(collector, blocks.lost()))
-                collector.renew()
-            await blocks.put(lines)
-        await taking
-    finally:
-        taking.cancel()
-        await asyncio.gather(taking, return_exceptions=True)
+    def _show(self, collector: _T, counts: Counts) -> None:
+        shown = self.result(collector, counts.lost)
+        if self.options.ndjson:
+            self.context.write([_object(shown)])
+        else:
+            self.context.show(shown)
 
 
 class _Blocks:
     """Prints the result of each interval: tables with an empty line between, or JSON."""
 
-    def __init__(self, context: Context, options: Options, stream: Stream) -> None:
+    def __init__(self, context: Context, options: Options, counts: Counts) -> None:
         self._context = context
-        self._counts = stream.counts
+        self._counts = counts
         self._reported_lost = 0
         self._ndjson = options.ndjson
         self._window_s = options.interval
         self._first = True
-        self._output = context.output(None, context.stop.set)
+        self._output = context.output()
 
     def lost(self) -> int:
         """Return how many records were lost since the last call."""
@@ -188,10 +196,11 @@ class _Blocks:
         """Print lines; the reader may be slow."""
         await put(self._output, lambda _: lines, self._context.stop)
 
-    async def end(self, last: list[str]) -> None:
+    async def end(self, last: Result) -> None:
         """Print the last, shorter interval, and the end of the stream."""
-        await self.put([*last, *(JsonFormatter().ended(self._counts) if self._ndjson else ())])
-        await finish(self._context, self._output)
+        sums = JsonFormatter().ended(self._counts) if self._ndjson else ()
+        await self.put([*self.lines(last), *sums])
+        await self._context.finish(self._output)
         self._output.check()
 
 
@@ -202,38 +211,13 @@ def _object(shown: Result, window_s: float | None = None) -> str:
     return json.dumps({"type": kind, "time_ns": time.time_ns(), **window, **shown.document})
 
 
-def _show(context: Context, options: Options, shown: Result) -> None:
-    if options.ndjson:
-        context.write([_object(shown)])
-    else:
-        context.show(shown)
-
-
-async def _from_file(
-    context: Context,
-    options: Options,
-    selection: Selection,
-    ready: Callable[[KnownEvents], _T],
-    result: Callable[[_T, int], Result],
-    where: str | None,
-) -> int:
-    assert options.trace is not None
-    trace = await open_replay(context, options.trace, selection, where)
-    with contextlib.closing(trace):
-        collector = ready(KnownEvents(trace.table.names, trace.table.declarations, str(trace.path)))
-        context.stops = True
-        await read_through(context, trace, collector.take)
-        say_end(context, trace)
-    _show(context, options, result(collector, trace.counts.lost))
-    check_read(trace)
-    return 0
-
-
-def figures(spread: Statistics) -> dict[str, float | None]:
+def figures(
+    spread: Statistics, quantiles: Mapping[str, float] = _QUANTILES
+) -> dict[str, float | None]:
     """Return count, percentiles, max and mean; None where there are no numbers."""
     if not spread.count:
-        return {"count": 0, **dict.fromkeys((*_SHARES, "max", "mean"))}
-    shares = zip(_SHARES, spread.percentiles(list(_SHARES.values())), strict=True)
+        return {"count": 0, **dict.fromkeys((*quantiles, "max", "mean"))}
+    shares = zip(quantiles, spread.percentiles(list(quantiles.values())), strict=True)
     mean = round(spread.mean, 1)
     return {"count": spread.count, **dict(shares), "max": spread.most, "mean": mean}
 
@@ -245,7 +229,7 @@ def figure_words(spread: Statistics, label: Callable[[float], str]) -> list[tupl
     return [(count[0], str(count[1])), *words]
 
 
-def value_words(value: int | str | None, in_hex: bool) -> str:
+def value_words(value: float | str | None, in_hex: bool) -> str:
     """Return the value of a group as QEMU prints it."""
     if value is None:
         return "(none)"

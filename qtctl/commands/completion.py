@@ -11,11 +11,10 @@ from pathlib import Path
 
 from qtctl.backends.table import TABLE
 from qtctl.commands.argument_names import argument_names, selected
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Options, arg, command
-from qtctl.commands.result import Result
-from qtctl.commands.slots import Slot, open_quotation, read_line, slot
+from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped
 
@@ -57,10 +56,10 @@ async def completion(context: Context, options: Options) -> Result:
     quoted: int | None = None
     if options.shell == "bash":
         line, breaks = (*options.words, "")[:2]
-        words, quoted = read_line(line)[1:], open_quotation(line)
+        (_, *words), quoted = read_line(line)
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
     elif words:  # as it is typed, with a quotation that may be open
-        words[-1] = read_line(words[-1])[-1]
+        words[-1] = read_line(words[-1])[0][-1]
     place = slot(words, COMMANDS, COMMON)
     is_path = place.kind == "target" and place.text.startswith(("/", ".", "~"))
     if (place.kind == "file" or is_path) and not place.lead:
@@ -80,10 +79,7 @@ async def completion(context: Context, options: Options) -> Result:
 
 
 def _for_bash(text: str, cut: int, quoted: int | None) -> str:
-    """Return the replacement of the word after its first ``cut`` characters.
-
-    In an open quotation, return the text after its quotation mark.
-    """
+    """Return the replacement from ``cut``, or in an open quotation from its mark."""
     if quoted is not None:
         return escaped(text)[quoted:]
     return shlex.quote(escaped(text)) if not cut else escaped(text)[cut:]

@@ -6,23 +6,31 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.commands.result import Result
-from qtctl.errors import QtctlError
+from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
 from qtctl.session.attach import attach
 from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped, shortened
 
 if TYPE_CHECKING:
-    from qtctl.commands.output import Out, Output
+    from qtctl.commands.output import Output
+    from qtctl.commands.places import Out
 
 
 _FIFO_POLL_S = 0.05
+
+
+class Result(NamedTuple):
+    """The result of a one-shot verb: a JSON document, the same as lines, and an exit code."""
+
+    document: Any
+    lines: Callable[[Style], Iterable[str]]
+    exit_code: int = 0
 
 
 @dataclass(slots=True)
@@ -49,9 +57,9 @@ class Context:
     name: str = "qtctl"
     before_talk: Callable[[], None] = lambda: None
 
-    def say(self, text: str) -> None:
-        """Print a message on stderr, unless ``-q``."""
-        if not self.quiet:
+    def say(self, *texts: str) -> None:
+        """Print messages on stderr, unless ``-q``."""
+        for text in () if self.quiet else texts:
             self.complain(text)
 
     def complain(self, text: str) -> None:
@@ -86,11 +94,10 @@ class Context:
         sys.stderr.flush()
         # A thread that waits for a line would block the process's end on Ctrl-C.
         loop.add_reader(sys.stdin.fileno(), answered.set)
-        stops, self.stops = self.stops, False
         try:
-            await answered.wait()
+            with self._cancelled_by_signals():
+                await answered.wait()
         finally:
-            self.stops = stops
             loop.remove_reader(sys.stdin.fileno())
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -99,15 +106,11 @@ class Context:
         sys.stdout.writelines(f"{line}\n" for line in lines)
         sys.stdout.flush()
 
-    def write_document(self, document: Any) -> None:
-        """Write one JSON document to stdout."""
-        indent = 2 if self.out_style.terminal else None
-        self.write([json.dumps(document, indent=indent)])
-
     def show(self, result: Result) -> int:
         """Print the result of a one-shot verb, as text or JSON; return its exit code."""
         if self.json:
-            self.write_document(result.document)
+            indent = 2 if self.out_style.terminal else None
+            self.write([json.dumps(result.document, indent=indent)])
         else:
             self.write(result.lines(self.out_style))
         return result.exit_code
@@ -125,25 +128,60 @@ class Context:
         if out.has_reader():
             return
         self.say(f"{out} is a FIFO without a reader: waiting for one; Ctrl-C ends")
-        stops, self.stops = self.stops, False  # a signal cancels this
-        try:
-            while True:
+        with self._cancelled_by_signals():
+            while not out.has_reader():  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(_FIFO_POLL_S)
-                if out.has_reader():
-                    break
+
+    @contextlib.contextmanager
+    def _cancelled_by_signals(self) -> Iterator[None]:
+        stops, self.stops = self.stops, False
+        try:
+            yield
         finally:
             self.stops = stops
 
-    def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
-        """Return the output for a stream's records: ``out``, else stdout.
+    def output(self, out: Out | None = None) -> Output:
+        """Return the output for a stream's records: ``out``, else stdout; a failure stops the verb.
 
         A file is created with the first lines that are put.
         """
         from qtctl.commands.output import Sink
 
         if out is None or out.is_stdout:
-            return Sink(sys.stdout.fileno(), failed)
-        return Sink(out.open, failed)
+            return Sink(sys.stdout.fileno(), self.stop.set)
+        return Sink(out.open, self.stop.set)
+
+    async def finish(self, output: Output, seconds: float = 5.0) -> None:
+        """Wait until all lines are written: at most ``seconds``, or a moment once stopped."""
+        from qtctl.commands.output import FLUSH_S
+
+        if not await output.finish(FLUSH_S if self.stop.is_set() else seconds):
+            self.complain("the reader of the records has stalled: not all of them were written")
+
+    @contextlib.contextmanager
+    def whole_or_removed(self, out: Out) -> Iterator[None]:
+        """Remove the file or folder created at ``out`` if the block fails or is stopped."""
+        try:
+            yield
+        except BaseException:
+            out.remove()
+            raise
+        if self.stop.is_set() and out.remove():
+            self.complain(f"stopped: {out} was not completed, and is removed")
+
+    async def wait_stopped(self, session: Session, seconds: float | None = None) -> None:
+        """Wait until stopped, at most for ``seconds``.
+
+        Raises:
+            LinkLost: the monitor went away.
+        """
+        stop = asyncio.ensure_future(self.stop.wait())
+        lost = asyncio.ensure_future(session.monitor.wait_lost())
+        await asyncio.wait({stop, lost}, timeout=seconds, return_when="FIRST_COMPLETED")
+        stop.cancel()
+        if lost.done():
+            raise LinkLost(f"lost {session.where}: {lost.result()}")
+        lost.cancel()
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
@@ -161,5 +199,4 @@ class Context:
             try:
                 yield session
             finally:
-                for notice in session.notices:
-                    self.say(notice)
+                self.say(*session.notices)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
     SOURCE,
+    Gathering,
     KnownEvents,
     figure_words,
     figures,
-    gather,
     value_words,
 )
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import BY, LIMIT, SELECTION, WHERE
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
             completes="argument",
         ),
         arg("--linear", action="store_true", help="bars of one width, not of powers of two"),
-        LIMIT.once_called("--top").but(default=20, help="the N most frequent (default: 20)"),
+        LIMIT._replace(hidden=("--top",)).but(default=20, help="the N most frequent (default: 20)"),
         *SOURCE,
     ),
     examples=(
@@ -75,47 +75,42 @@ async def count(context: Context, options: Options) -> int:
         return ArgumentValues(name) if options.hist else Tally(name)
 
     def result(collector: Tally | ArgumentValues, lost: int) -> Result:
-        return _result(collector, lost, options, in_hex)
+        from qtctl.analysis.counts import ArgumentValues
 
-    return await gather(context, options, chosen, ready, result, where=options.where)
+        if isinstance(collector, ArgumentValues):
+            return _distribution(collector, lost, options.linear, in_hex)
+        return _tally(collector, lost, options.limit, in_hex)
+
+    return await Gathering(context, options, chosen, ready, result, where=options.where).run()
 
 
-def _result(collector: Tally | ArgumentValues, lost: int, options: Options, in_hex: bool) -> Result:
-    from qtctl.analysis.counts import Tally
+def _tally(collector: Tally, lost: int, top: int | None, in_hex: bool) -> Result:
+    found = collector.found()
+    document = {
+        "type": "count",
+        "by": collector.by,
+        "count": sum(number for _, number in found),
+        "groups": [{"value": value, "count": number} for value, number in found],
+        "lost": lost,
+    }
+    return Result(document, lambda style: _table(style, collector.by, found, top, in_hex))
 
-    if isinstance(collector, Tally):
-        found = collector.found()
-        groups = [{"value": value, "count": number} for value, number in found]
-        document = {
-            "type": "count",
-            "by": collector.by,
-            "count": sum(n for _, n in found),
-            "groups": groups,
-        }
-        return Result(
-            {**document, "lost": lost},
-            lambda style: _table(style, collector.by, found, options.limit, in_hex),
-        )
+
+def _distribution(collector: ArgumentValues, lost: int, linear: bool, in_hex: bool) -> Result:
     spread = collector.numbers.statistics()
-    bars = spread.linear() if options.linear else spread.log2()
-    return Result(
-        {
-            "type": "count",
-            "hist": collector.argument,
-            **figures(spread),
-            "histogram": [[bar.low, bar.high, bar.count] for bar in bars],
-            "lost": lost,
-        },
-        lambda style: _histogram(style, spread, bars, in_hex),
-    )
+    bars = spread.linear() if linear else spread.log2()
+    document = {
+        "type": "count",
+        "hist": collector.argument,
+        **figures(spread),
+        "histogram": [[bar.low, bar.high, bar.count] for bar in bars],
+        "lost": lost,
+    }
+    return Result(document, lambda style: _histogram(style, spread, bars, in_hex))
 
 
 def _table(
-    style: Style,
-    by: str,
-    found: list[tuple[int | str | None, int]],
-    top: int | None,
-    in_hex: bool,
+    style: Style, by: str, found: list[tuple[int | str | None, int]], top: int | None, in_hex: bool
 ) -> Iterator[str]:
     from qtctl.text.tables import table
 
@@ -131,8 +126,6 @@ def _histogram(style: Style, spread: Statistics, bars: list[Bar], in_hex: bool) 
     from qtctl.text.bars import histogram
     from qtctl.text.tables import pairs
 
-    def label(value: float) -> str:
-        return f"{value:#x}" if in_hex and isinstance(value, int) else f"{value}"
-
+    label = partial(value_words, in_hex=in_hex)
     yield from pairs(style, figure_words(spread, label))
     yield from histogram(style, bars, label)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.commands.output import Out, free_name
+from qtctl.commands.places import Out, free_name
 from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder
 from qtctl.text.style import counted
 
@@ -22,36 +21,12 @@ DUMPS = 16
 _BETWEEN_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A file that was written."""
 
     path: Path
     records: int
     size: int
-
-
-class Destination(Protocol):
-    """Stores the items of a stream. The methods block, and return messages for people.
-
-    Raises, in all of them:
-        QtctlError: a file cannot be written.
-    """
-
-    files: list[Written]
-
-    @property
-    def size(self) -> int:
-        """Bytes held or written."""
-
-    def add(self, item: Item) -> list[str]:
-        """Add an item."""
-
-    def tick(self) -> list[str]:
-        """Write what is due; called once a second."""
-
-    def end(self, *, lost: bool) -> list[str]:
-        """Write the rest; ``lost``: the guest went away."""
 
 
 class OneFile:
@@ -157,18 +132,15 @@ class RingFiles:
         return messages
 
     def _dump(self, reason: str) -> list[str]:
-        path, fd = self._new_file()
-        writer = RecordingWriter(path, fd, {**self._facts, "dumped_on": reason})
+        path = free_name(self._path)
+        facts = {**self._facts, "dumped_on": reason}
+        writer = RecordingWriter(path, Out(path).open(), facts)
         try:
             self._ring.dump(writer)
         finally:
             writer.close()
         self.files.append(Written(path, writer.rows, writer.size))
         return [f"{reason}: {counted(writer.rows, 'record')} written to {path}"]
-
-    def _new_file(self) -> tuple[Path, int]:
-        path = free_name(self._path)
-        return path, Out(path).open()
 
     def end(self, *, lost: bool) -> list[str]:
         """Dump the rest, if the guest was lost or ``at_end`` was set."""
@@ -177,6 +149,14 @@ class RingFiles:
         if self._ring.rows and (lost or self._at_end):
             messages += self._dump("the guest went away" if lost else "the end")
         return messages
+
+
+Destination = OneFile | RingFiles
+"""Stores the items of a stream. The methods block, and return messages for people.
+
+Raises, in all of them:
+    QtctlError: a file cannot be written.
+"""
 
 
 def _facts_of(stream: Stream) -> dict[str, Any]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.collecting import figures
+from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import lost_words
-from qtctl.commands.options import EXCEPT, FILE, PATTERNS, WHERE
+from qtctl.commands.options import EXCEPT, FILE, PAIR, PATTERNS, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import open_replay, read_through
-from qtctl.commands.result import Result
-from qtctl.commands.values import pair, selection
+from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.analysis.compare import Comparison, EventChange, Profile
-    from qtctl.analysis.distribution import Statistics
     from qtctl.events.selection import Selection
     from qtctl.text.style import Style
 
@@ -38,14 +38,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
         EXCEPT,
         FILE,
         WHERE,
-        arg(
-            "--pair",
-            metavar="START,END[,KEY]",
-            action="append",
-            type=pair,
-            default=[],
-            help="also the latency of this pair of events; may be repeated",
-        ),
+        PAIR,
         arg("--all", action="store_true", help="also print what did not change"),
     ),
     examples=(
@@ -115,37 +108,25 @@ def _document(options: Options, found: Comparison) -> dict[str, Any]:
     return {
         "a": {"path": str(options.one), "seconds": found.seconds[0]},
         "b": {"path": str(options.two), "seconds": found.seconds[1]},
-        "events": [
-            {"name": one.name, "counts": one.counts, "rates": one.rates, "change": one.change}
-            for one in found.events
-        ],
+        "events": [{**asdict(one), "change": one.change} for one in found.events],
         "moved": found.moved,
-        "order": [
-            {"before": one.before, "after": one.after, "counts": one.counts, "shares": one.shares}
-            for one in found.order
-        ],
+        "order": list(map(asdict, found.order)),
         "latencies": [
             {
                 "start": question.starts,
                 "end": question.ends,
                 "key": question.key,
                 "unit": "ns",
-                "a": _figures(spreads[0]),
-                "b": _figures(spreads[1]),
+                "a": figures(spreads[0], _QUANTILES),
+                "b": figures(spreads[1], _QUANTILES),
             }
             for question, spreads in found.latencies
         ],
     }
 
 
-def _figures(spread: Statistics) -> dict[str, int | float]:
-    shares = dict(zip(_QUANTILES, spread.percentiles(list(_QUANTILES.values())), strict=True))
-    return {"count": spread.count, **shares, "max": spread.most, "mean": round(spread.mean, 1)}
-
-
-def _changed(one: EventChange) -> bool:
-    change = one.change
-    return change is None or not 1 / _RATE < change < _RATE
+def _differs(ratio: float | None) -> bool:
+    return ratio is None or not 1 / _RATE < ratio < _RATE
 
 
 def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
@@ -153,7 +134,7 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
     from qtctl.text.units import duration_words
 
     most = None if everything else _ROWS
-    events = [one for one in found.events if everything or _changed(one)]
+    events = [one for one in found.events if everything or _differs(one.change)]
     order = [one for one in found.order if everything or abs(one.change) >= _SHARE]
     rows = []
     for one in events[:most]:
@@ -169,20 +150,15 @@ def _lines(style: Style, found: Comparison, everything: bool) -> Iterator[str]:
         name = f"{question.starts[0]} > {question.ends[0]}"
         for label, share in _QUANTILES.items():
             one_ns, two_ns = (spread.percentiles([share])[0] for spread in spreads)
-            sides = [duration_words(one_ns), duration_words(two_ns)]
-            if everything or not 1 / _RATE < (two_ns + 1) / (one_ns + 1) < _RATE:
-                change = f"x {(two_ns + 1) / (one_ns + 1):.2f}"
-                rows.append(("latency", f"{name} {label}", *sides, change))
+            ratio = (two_ns + 1) / (one_ns + 1)
+            if everything or _differs(ratio):
+                sides = [duration_words(one_ns), duration_words(two_ns)]
+                rows.append(("latency", f"{name} {label}", *sides, f"x {ratio:.2f}"))
     if not rows:
         yield "no differences"
         return
     yield from table(style, ("KIND", "WHAT", "A", "B", "CHANGE"), rows)
-    left = (
-        len(events)
-        + len(order)
-        + len(found.moved)
-        - sum(min(len(part), _ROWS) for part in (events, order, found.moved))
-    )
+    left = sum(max(0, len(part) - _ROWS) for part in (events, order, found.moved))
     if most and left:
         yield style.paint(f"and {left} more: --all", "faint")
 

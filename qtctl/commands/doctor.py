@@ -6,14 +6,12 @@ import importlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
-from qtctl.commands.status import leases, lender_line
+from qtctl.commands.status import lender_line
 from qtctl.errors import QtctlError
 from qtctl.model import EventState
 from qtctl.session.journals import state_folder
@@ -27,8 +25,7 @@ if TYPE_CHECKING:
     from qtctl.session.facts import Backends
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One finding: ``level`` is ok, note or bad; ``mend`` is a command that helps, or empty."""
 
     level: str
@@ -51,7 +48,7 @@ async def doctor(context: Context, options: Options) -> Result:
         guest.append(Finding("bad", error.message, error.hint))
     findings = [*machine, *guest]
     bad = any(finding.level == "bad" for finding in findings)
-    document = {"findings": [asdict(finding) for finding in findings]}
+    document = {"findings": [finding._asdict() for finding in findings]}
     parts = {"this machine": machine, "guest": guest}
     return Result(document, lambda style: _lines(style, parts), int(bad))
 
@@ -120,7 +117,7 @@ async def _guest(session: Session) -> list[Finding]:
     findings.append(_declared(session, list(states)))
     enabled = sum(state == EventState.ENABLED for state in states.values())
     if enabled:
-        mend = "qtctl restore" if await leases(session) else "qtctl list --state enabled"
+        mend = "qtctl restore" if await session.leasing.leases() else "qtctl list --state enabled"
         findings.append(Finding("note", f"{counted(enabled, 'event')} on", mend))
     return findings
 
@@ -156,17 +153,16 @@ def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iter
 
 def _declared(session: Session, names: list[str]) -> Finding:
     path: Path | None = session.facts.declarations_path
+    mend = "qtctl --events-all FILE, from the same build"
     if path is None:
-        return Finding(
-            "bad",
-            "no trace-events-all was found beside the guest's binary: arguments stay text",
-            "qtctl --events-all FILE, from the same build",
-        )
+        what = "no trace-events-all was found beside the guest's binary: arguments stay text"
+        return Finding("bad", what, mend)
     declarations = session.facts.declarations
     missing = [name for name in names if name not in declarations.by_name]
-    if missing or declarations.errors:
+    if missing:
         what = f"{path} is not of this build: {len(missing)} events of the guest are not in it"
-        if not missing:
-            what = f"{path} has {len(declarations.errors)} lines that could not be read"
-        return Finding("bad", what, "qtctl --events-all FILE, from the same build")
-    return Finding("ok", f"{len(names)} events, all declared in {path}")
+    elif declarations.errors:
+        what = f"{path} has {len(declarations.errors)} lines that could not be read"
+    else:
+        return Finding("ok", f"{len(names)} events, all declared in {path}")
+    return Finding("bad", what, mend)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from qtctl.backends.tracers import ignore_states, may_have_tracers, states_note
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import duration, selection
-from qtctl.errors import LinkLost, TooBroad, UsageError
+from qtctl.errors import TooBroad, UsageError
 from qtctl.events.states import SwitchReport
 from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped
@@ -86,7 +84,7 @@ async def _switch(context: Context, options: Options, on: bool, *, agreed: bool 
         context.stops = True
         async with session.switched(chosen, on, agreed=agreed) as report:
             context.say(f"{len(report.changed)} changed, for {options.seconds:g} s")
-            await _pass_time(context, session, options.seconds)
+            await context.wait_stopped(session, options.seconds)
         return _report(context, report)
 
 
@@ -101,33 +99,14 @@ async def _report_ignoring_backends(context: Context, session: Session) -> None:
         (context.complain if everywhere else context.say)(note)
 
 
-async def _pass_time(context: Context, session: Session, seconds: float) -> None:
-    """Sleep for ``seconds``, or until stopped.
-
-    Raises:
-        LinkLost: the monitor went away.
-    """
-    lost = asyncio.ensure_future(session.monitor.wait_lost())
-    stop = asyncio.ensure_future(context.stop.wait())
-    done, rest = await asyncio.wait({lost, stop}, timeout=seconds, return_when="FIRST_COMPLETED")
-    for task in rest:
-        task.cancel()
-    if lost in done:
-        raise LinkLost(f"lost {session.where}: {lost.result()}")
-
-
 def _report(context: Context, report: SwitchReport) -> Result:
     for pattern in report.unmatched:
         context.say(f"no event matches {pattern!r}")
+    lists = ("matched", "changed", "already", "unavailable", "failed", "unmatched")
     document = {
         "action": "enable" if report.enable else "disable",
         "dry_run": report.dry_run,
-        "matched": list(report.matched),
-        "changed": list(report.changed),
-        "already": list(report.already),
-        "unavailable": list(report.unavailable),
-        "failed": list(report.failed),
-        "unmatched": list(report.unmatched),
+        **{name: list(getattr(report, name)) for name in lists},
     }
     return Result(document, lambda style: _report_lines(style, report), int(bool(report.failed)))
 

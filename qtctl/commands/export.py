@@ -10,31 +10,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import whole_or_removed
 from qtctl.commands.context import Context
-from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, SELECTION, TRACE, WHERE
-from qtctl.commands.output import Out
+from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, PAIR, SELECTION, TRACE, WHERE
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.replaying import check_read, open_replay, print_all, read_through, say_end
-from qtctl.commands.values import pair, selection
+from qtctl.commands.replaying import check_read, print_all, read_through, replay_of, say_end
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
 from qtctl.writers.table import FORMATS, Format
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
-    from qtctl.writers.base import (
-        Export,
-        FileFormat,
-        FolderFormat,
-        LineExport,
-        LineFormat,
-        Source,
-    )
+    from qtctl.writers.base import Export, FileFormat, FolderFormat, LineExport, Source
 
 _WIDTH = 78
 
@@ -68,14 +57,9 @@ def _details() -> str:
         WHERE,
         MAX_EVENTS,
         ALL,
-        arg(
-            "--pair",
-            metavar="START,END[,KEY]",
-            action="append",
-            type=pair,
-            default=[],
+        PAIR.but(
             help="perfetto: a slice from START to the END with the same KEY (arguments, with "
-            "commas; learned where it is plain); may be repeated",
+            "commas; learned where it is plain); may be repeated"
         ),
         OUTPUT.but(metavar="OUT", help="a new file, or a new folder"),
     ),
@@ -105,50 +89,29 @@ async def export(context: Context, options: Options) -> int:
     from qtctl.writers.base import Source
 
     need_analysis(f"--to {form.name}", *form.needs)
-    out = _out(form, options.out)
-    replay = await open_replay(
-        context,
-        options.path,
-        selection(options),
-        options.where,
-        text=options.all,
-        limit=options.max_events,
-    )
+    out = Out(options.out, needs_folder=f"--to {form.name}" if form.makes == "folder" else "")
+    if form.makes == "file" and out.is_stdout and sys.stdout.isatty():
+        raise UsageError(
+            f"--to {form.name} writes no text for a terminal", hint="-o FILE, or a pipe"
+        )
+    replay = await replay_of(context, options)
     with contextlib.closing(replay):
         await context.await_reader(out)
         context.stops = True
         source = Source(replay.table, replay.picked, options.pair)
         if form.makes == "lines":
-            lines: LineFormat = form.load()
-            await _print(context, replay, lines.open_lines(source), out)
+            formatter: LineExport = form.load().open_lines(source)
+            if context.style_at(out).terminal:
+                formatter = _Escaped(formatter)
+            with context.whole_or_removed(out):
+                output = context.output(out)
+                await print_all(context, replay, formatter, output, out)
+                output.check()
         else:
             await _write(context, replay, form, source, out)
         say_end(context, replay)
     check_read(replay)
     return 0
-
-
-def _out(form: Format, path: Path | None) -> Out:
-    """Check the place that a format goes to, and return it.
-
-    Raises:
-        UsageError: it cannot go there.
-    """
-    out = Out(path, needs_folder=f"--to {form.name}" if form.makes == "folder" else "")
-    if form.makes == "file" and out.is_stdout and sys.stdout.isatty():
-        raise UsageError(
-            f"--to {form.name} writes no text for a terminal", hint="-o FILE, or a pipe"
-        )
-    return out
-
-
-async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) -> None:
-    if context.style_at(out).terminal:
-        lines = _Escaped(lines)
-    with whole_or_removed(context, out):
-        output = context.output(out, context.stop.set)
-        await print_all(context, replay, lines, output, out)
-        output.check()
 
 
 async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
@@ -159,27 +122,13 @@ async def _write(context: Context, replay: Replay, form: Format, source: Source,
     else:
         to_folder: FolderFormat = form.load()
         opened = partial(to_folder.open_folder, out.create_folder, source)
-    with (
-        contextlib.suppress(BrokenPipeError),  # the reader left
-        whole_or_removed(context, out),
-        contextlib.closing(opened()) as made,
-    ):
-        await _copy(context, replay, made)
-
-
-async def _copy(context: Context, replay: Replay, made: Export) -> None:
-    """Write every item of a file until stopped.
-
-    Raises:
-        BrokenPipeError: the reader left.
-        QtctlError: it cannot be written.
-    """
     try:
-        await read_through(context, replay, made.write)
-        if not context.stop.is_set():
-            await asyncio.to_thread(made.finish)
+        with context.whole_or_removed(out), contextlib.closing(opened()) as made:
+            await read_through(context, replay, made.write)
+            if not context.stop.is_set():
+                await asyncio.to_thread(made.finish)
     except BrokenPipeError:
-        raise
+        pass  # the reader left
     except OSError as error:
         raise QtctlError(f"cannot write the export: {error.strerror or error}") from error
 

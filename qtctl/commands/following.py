@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import finish
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
 from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Options
@@ -51,13 +49,13 @@ class Following:
     """The items of a followed guest, to iterate once.
 
     If the link is lost, the iteration just ends, so that the verb can print the rest; ``lost`` is
-    then the error, which :func:`following` raises afterwards.
+    then the error, which :func:`following` raises afterwards. ``warn`` reports floods.
     """
 
-    def __init__(self, items: AsyncGenerator[Item], on_item: Callable[[Item], None] | None) -> None:
+    def __init__(self, items: AsyncGenerator[Item], warn: Callable[[str], None] | None) -> None:
         self.lost: LinkLost | None = None
         self._items = items
-        self._on_item = on_item
+        self._warn = warn
 
     def __aiter__(self) -> Following:
         return self
@@ -68,8 +66,8 @@ class Following:
         except LinkLost as error:
             self.lost = error
             raise StopAsyncIteration from None
-        if self._on_item is not None:
-            self._on_item(item)
+        if self._warn is not None and isinstance(item, Flood):
+            self._warn(flood_words(item))
         return item
 
     async def aclose(self) -> None:
@@ -100,13 +98,15 @@ async def following(
         LinkLost: the guest or its monitor went away.
         QtctlError: the output could not be written; and whatever entering the stream raises.
     """
-    followed = Following(aiter(stream), (lambda item: warn(context, item)) if warns else None)
+    followed = Following(aiter(stream), context.complain if warns else None)
     try:
         async with _flushed(context, output), stream:
-            announce(context, stream)
-            stream.on_silence = partial(report_silence, context)
+            _announce(context, stream)
+            stream.on_silence = lambda text, proven: (
+                context.complain(text) if proven else context.say(text)
+            )
             async with (
-                until_stopped(context.stop, duration, _halt(stream)),
+                until_stopped(context.stop, duration, lambda: _release(stream)),
                 _progress(context, duration, progress),
                 contextlib.aclosing(followed),
             ):
@@ -126,20 +126,15 @@ async def _progress(
         yield
         return
     began = time.monotonic()
-    line = Progress(context, duration, lambda _: label())
 
-    async def tick() -> None:
+    async def tick(line: Progress) -> None:
         while True:
             await asyncio.sleep(PROGRESS_S)
             line.update(time.monotonic() - began)
 
-    ticking = asyncio.ensure_future(tick())
-    try:
-        yield
-    finally:
-        ticking.cancel()
-        await asyncio.gather(ticking, return_exceptions=True)
-        line.clear()
+    with Progress(context, duration, lambda _: label()) as line:
+        async with _beside(tick(line)):
+            yield
 
 
 @contextlib.asynccontextmanager
@@ -148,22 +143,15 @@ async def listening(
 ) -> AsyncIterator[Following]:
     """Yield the QMP events and marks of a guest of which no trace event is followed.
 
-    Ends and closes like :func:`following`.
-
-    Raises:
-        LinkLost: the guest or its monitor went away.
-        QtctlError: the output could not be written.
+    It ends, closes and raises like :func:`following`.
     """
     from qtctl.session.triggers import guest_news
-
-    async def halt() -> None:
-        context.stop.set()
 
     followed = Following(guest_news(session, context.stop), None)
     async with (
         _flushed(context, output),
         contextlib.aclosing(followed),
-        until_stopped(context.stop, duration, halt),
+        until_stopped(context.stop, duration, context.stop.set),
     ):
         yield followed
     _check(followed, output)
@@ -171,32 +159,38 @@ async def listening(
 
 @contextlib.asynccontextmanager
 async def until_stopped(
-    stop: asyncio.Event, seconds: float | None, halt: Callable[[], Awaitable[None]]
+    stop: asyncio.Event, seconds: float | None, halt: Callable[[], Awaitable[None] | None]
 ) -> AsyncIterator[None]:
     """Call ``halt`` when ``stop`` is set, or after ``seconds``, if the block still runs."""
 
     async def wait() -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
-        await halt()
+        halting = halt()
+        if halting is not None:
+            await halting
 
-    waiting = asyncio.ensure_future(wait())
+    async with _beside(wait()):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``work`` until the block ends."""
+    working = asyncio.ensure_future(work)
     try:
         yield
     finally:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
-def _halt(stream: Stream) -> Callable[[], Awaitable[None]]:
-    async def halt() -> None:
-        stream.stop()
-        # A stalled reader keeps the stream from doing so itself. The stream tries once more and
-        # reports an error.
-        with contextlib.suppress(QtctlError):
-            await stream.release()
-
-    return halt
+async def _release(stream: Stream) -> None:
+    stream.stop()
+    # A stalled reader keeps the stream from doing so itself. The stream tries once more and
+    # reports an error.
+    with contextlib.suppress(QtctlError):
+        await stream.release()
 
 
 @contextlib.asynccontextmanager
@@ -205,7 +199,7 @@ async def _flushed(context: Context, output: Output | None) -> AsyncIterator[Non
         yield
     finally:
         if output is not None:
-            await finish(context, output)
+            await context.finish(output)
 
 
 def _check(followed: Following, output: Output | None) -> None:
@@ -216,27 +210,12 @@ def _check(followed: Following, output: Output | None) -> None:
 
 
 def check_lost(counts: Counts) -> None:
-    """Raise if any record was lost, as ``--strict`` demands.
-
-    Raises:
-        DataLost: records were lost.
-    """
+    """Raise DataLost if any record was lost, as ``--strict`` demands."""
     if counts.lost or counts.unknown_losses:
         raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
 
 
-def warn(context: Context, item: Item) -> None:
-    """Report a flood on stderr; ignore other items."""
-    if isinstance(item, Flood):
-        context.complain(flood_words(item))
-
-
-def report_silence(context: Context, text: str, proven: bool) -> None:
-    """Report on stderr that a stream gets no record; ``-q`` hides it unless it is proven."""
-    (context.complain if proven else context.say)(text)
-
-
-def announce(context: Context, stream: Stream) -> None:
+def _announce(context: Context, stream: Stream) -> None:
     """Report on stderr what an entered stream follows, and what is missing."""
     for backend, why in stream.passed_over.items():
         context.say(f"not by {backend}: {why}")

@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
 
 if TYPE_CHECKING:
-    from qtctl.commands.output import Out
+    from qtctl.commands.places import Out
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item, Loss
     from qtctl.session.replay import Replay
     from qtctl.session.stream import Stream
     from qtctl.session.triggers import Fired
-    from qtctl.text.style import Style
     from qtctl.writers.rows import RowFormatter
 
 _SHOWN_PATTERNS = 4
-
-
-class ItemFormatter(Protocol):
-    """Formats the items of a stream as lines."""
-
-    def began(self, stream: Stream) -> Iterator[str]:
-        """Yield the lines that stand before all others."""
-
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
-
-    def fired(self, fired: Fired) -> Iterator[str]:
-        """Yield the lines of a trigger that acted, and of what it acted on."""
-
-    def ended(self, counts: Counts) -> Iterator[str]:
-        """Yield the lines that end a stream."""
 
 
 class JsonFormatter:
@@ -106,8 +89,11 @@ class TextFormatter:
         return iter(())
 
 
+ItemFormatter = JsonFormatter | TextFormatter
+"""Formats the items of a stream as lines."""
+
+
 def _words(item: Loss | News) -> str:
-    """Return a loss or news in words."""
     match item:
         case GuestEvent(name, data):
             return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
@@ -138,29 +124,25 @@ def count_records(item: Item) -> int:
     return len(item) if isinstance(item, Batch) else 0
 
 
-def formatter_for(
-    style: Style | None, times: str, in_hex: Mapping[str, frozenset[str]], names: Sequence[str]
+def formatter_of(
+    context: Context, options: Options, source: Stream | Replay | None, out: Out | None = None
 ) -> ItemFormatter:
-    """Return a formatter for people, or of JSON where there is no style; see ``RowFormatter``."""
-    if style is None:
+    """Return the formatter that ``--ndjson`` and ``-o`` ask for, for the records of a source.
+
+    None: no records come, only news.
+    """
+    if options.ndjson:
         return JsonFormatter()
     from qtctl.writers.rows import RowFormatter
 
-    return TextFormatter(RowFormatter(style, times, in_hex, names))
-
-
-def formatter_of(
-    context: Context, options: Options, source: Stream | Replay, out: Out | None = None
-) -> ItemFormatter:
-    """Return the formatter for the records of a source that ``--ndjson`` and ``-o`` ask for."""
-    style = None if options.ndjson else context.style_at(out)
-    return formatter_for(style, options.time, source.hex_arguments(), source.picked)
+    in_hex, names = (source.hex_arguments(), source.picked) if source else ({}, ())
+    return TextFormatter(RowFormatter(context.style_at(out), options.time, in_hex, names))
 
 
 def say_sums(context: Context, counts: Counts) -> None:
     """Print the sums of a stream on stderr."""
-    lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ", 0 lost"
-    context.say(f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered{lost}")
+    sums = f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered"
+    context.say(f"{sums}, {lost_words(counts)} lost")
 
 
 def lost_words(counts: Counts) -> str:

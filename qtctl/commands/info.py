@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import EVENT
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.events.selection import Selection
 from qtctl.events.states import read_states
 from qtctl.leases.leasing import nothing_matched
-from qtctl.model import Argument, Declaration
-from qtctl.text.style import Style
+from qtctl.model import Argument
 from qtctl.text.tables import pairs
 
 
-@command(
-    "info",
-    arguments=(EVENT,),
-    examples=("qtctl info virtio_blk_handle_read",),
-)
+@command("info", arguments=(EVENT,), examples=("qtctl info virtio_blk_handle_read",))
 async def info(context: Context, options: Options) -> Result:
     """Show one event's declaration and state."""
     async with context.attached() as session:
@@ -30,31 +22,24 @@ async def info(context: Context, options: Options) -> Result:
             raise nothing_matched(Selection.of(options.event), known, session.where)
         declared = session.facts.declaration(options.event)
         source = session.facts.declarations_path
+    state = states[options.event].value
+    rows = [("event", options.event), ("state", state)]
     if declared is None:
         where = f"not declared in {source}" if source else "no trace-events-all was found"
         context.say(f"arguments are unknown: {where}; try: --events-all FILE")
-    document: dict[str, object] = {
+    else:
+        typed = ", ".join(f"{one.ctype} {one.name}" for one in declared.arguments)
+        rows += [("arguments", typed or "none"), ("format", declared.format)]
+        rows.append(("declared in", str(source)))
+    document = {
         "name": options.event,
-        "state": states[options.event].value,
-        "arguments": None if declared is None else [_argument(a) for a in declared.arguments],
+        "state": state,
+        "arguments": declared and [_argument(one) for one in declared.arguments],
         "format": declared and declared.format,
-        "declared_in": None if declared is None else str(source),
+        "declared_in": declared and str(source),
     }
-    return Result(document, lambda style: _info_lines(style, document, declared))
+    return Result(document, lambda style: pairs(style, rows))
 
 
 def _argument(argument: Argument) -> dict[str, str]:
     return {"name": argument.name, "type": argument.ctype, "kind": argument.kind.value}
-
-
-def _info_lines(
-    style: Style, document: dict[str, object], declared: Declaration | None
-) -> Iterator[str]:
-    rows = [("event", str(document["name"])), ("state", str(document["state"]))]
-    if declared is not None:
-        rows += [
-            ("arguments", ", ".join(f"{a.ctype} {a.name}" for a in declared.arguments) or "none"),
-            ("format", declared.format),
-            ("declared in", str(document["declared_in"])),
-        ]
-    return pairs(style, rows)

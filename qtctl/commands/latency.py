@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
     SOURCE,
+    Gathering,
     KnownEvents,
     figure_words,
     figures,
-    gather,
     value_words,
 )
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import BY, WHERE
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.events.selection import Selection
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ async def latency(context: Context, options: Options) -> int:
         return _result(measured, lost)
 
     chosen = Selection.of(options.start, options.end)
-    return await gather(context, options, chosen, ready, result, whole=True)
+    return await Gathering(context, options, chosen, ready, result, whole=True).run()
 
 
 def _warnings(measured: Latency) -> Iterator[tuple[str, str]]:
@@ -186,20 +185,17 @@ def _lines(
     from qtctl.text.tables import pairs, table
     from qtctl.text.units import duration_words
 
-    rest = [(words, _rest(measured)[name]) for name, words in _REASONS.items()]
-    reasons = [
-        (words, str(count)) for place, (words, count) in enumerate(rest) if count or place < 2
-    ]
+    rest = _rest(measured)
+    shown = [name for place, name in enumerate(_REASONS) if rest[name] or place < 2]
+    reasons = [(_REASONS[name], str(rest[name])) for name in shown]
     by, in_hex = measured.question.by, measured.question.by_hex
     if by is None:
         yield from pairs(style, [*figure_words(whole, duration_words), *reasons])
     else:
-        named = [
-            *((value_words(value, in_hex), spread) for value, spread in groups),
-            ("all", whole),
-        ]
+        named = [(value_words(value, in_hex), spread) for value, spread in groups]
         cells = [
-            [name, *dict(figure_words(spread, duration_words)).values()] for name, spread in named
+            [name, *dict(figure_words(spread, duration_words)).values()]
+            for name, spread in [*named, ("all", whole)]
         ]
         yield from table(style, [by, *figures(whole)], cells)
         yield from pairs(style, reasons)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import EXCEPT, PATTERNS
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched

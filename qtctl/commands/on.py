@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
-from qtctl.commands.formatting import ItemFormatter, formatter_for
-from qtctl.commands.options import (
-    BACKEND,
-    DURATION,
-    NDJSON,
-    OUTPUT,
-    RING,
-    TIME,
-    WHERE,
-)
-from qtctl.commands.output import Out, Output, put
-from qtctl.commands.parsing import verb_parser
+from qtctl.commands.formatting import formatter_of
+from qtctl.commands.options import BACKEND, DURATION, NDJSON, OUTPUT, RING, TIME, WHERE
+from qtctl.commands.output import put
+from qtctl.commands.parsing import parse_verb
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import UsageError
@@ -108,46 +99,31 @@ async def on(context: Context, options: Options) -> int:
         raise UsageError("--ring, -o and --also are for 'do dump', and no trigger does that")
     out = Out(options.out, needs_file="a recording") if dumps else None
     context.stops = True
-    output = context.output(None, context.stop.set)
+    output = context.output()
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
-        run = _TriggerRun(context, output, triggers)
-        if dumps or selection or any(not trigger.when.guest_event for trigger in triggers):
-            stream = session.stream(Follow(selection, backend=options.backend))
-            async with following(
-                context, stream, duration=options.duration, output=output
-            ) as items:
-                ring = None
-                if out is not None:
-                    ring = RingFiles(stream, out, options.ring, at_end=False)
-                writer = _writer(context, options, stream.hex_arguments(), stream.picked)
-                await run.over(items, stream.stop, writer, ActionRunner(session, ring))
-        else:
+        follows = dumps or selection or any(not one.when.guest_event for one in triggers)
+        stream = session.stream(Follow(selection, backend=options.backend)) if follows else None
+        if stream is None:
             context.say("waiting for QMP events; Ctrl-C ends")
-            async with listening(
-                context, session, duration=options.duration, output=output
-            ) as items:
-                writer = _writer(context, options, {}, [])
-                await run.over(items, context.stop.set, writer, ActionRunner(session, None))
+            opened = listening(context, session, duration=options.duration, output=output)
+        else:
+            opened = following(context, stream, duration=options.duration, output=output)
+        async with opened as items:
+            ring = RingFiles(stream, out, options.ring, at_end=False) if out and stream else None
+            acting = ActionRunner(session, ring)
+            writer = formatter_of(context, options, stream)
+
+            async def show(fired: Fired) -> None:
+                await put(output, lambda _: writer.fired(fired), context.stop)
+
+            stop = context.stop.set if stream is None else stream.stop
+            await _run(context, triggers, items, acting, show, stop)
     return 0
 
 
-def _writer(
-    context: Context,
-    options: Options,
-    in_hex: Mapping[str, frozenset[str]],
-    names: Sequence[str],
-) -> ItemFormatter:
-    style = None if options.ndjson else context.out_style
-    return formatter_for(style, options.time, in_hex, names)
-
-
 def _triggers(options: Options) -> list[Trigger]:
-    """Parse the triggers of the command line and of the file.
-
-    Raises:
-        UsageError: one of them is wrong; in the file, with its line.
-    """
+    """Parse the triggers of the command line, and of the file, whose errors name the line."""
     found = []
     if options.when or options.behind or not options.file:
         found.append(_trigger(options))
@@ -156,15 +132,11 @@ def _triggers(options: Options) -> list[Trigger]:
             lines = options.file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read {options.file}: {error}") from error
-        parser = verb_parser(Command("on", "", on, _TRIGGER))
+        row = Command("on", "", on, _TRIGGER, until=_DO)
         for number, line in enumerate(lines, 1):
             try:
-                words = shlex.split(line, comments=True)
-                if words:
-                    own = words.index(_DO) if _DO in words else len(words)
-                    read = parser.parse_intermixed_args(words[:own], Options())
-                    read.behind = words[own + 1 :]
-                    found.append(_trigger(read))
+                if words := shlex.split(line, comments=True):
+                    found.append(_trigger(parse_verb(row, words, Options())))
             except (UsageError, ValueError) as error:
                 hint = error.hint if isinstance(error, UsageError) else ""
                 message = error.message if isinstance(error, UsageError) else str(error)
@@ -183,12 +155,7 @@ def _trigger(options: Options) -> Trigger:
 
 
 async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> Selection:
-    """Compile the conditions for the guest's events; return the events that must be on.
-
-    Raises:
-        UsageError: a condition is wrong, or names no events beside others that do.
-        NothingMatched: a named event does not exist.
-    """
+    """Compile the conditions for the guest's events; return the events that must be on."""
     from qtctl.leases.leasing import nothing_matched
     from qtctl.session.conditions import Condition
 
@@ -210,46 +177,31 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
     return selection
 
 
-@dataclass(frozen=True, slots=True)
-class _TriggerRun:
-    """Checks triggers against the items of a stream and runs their actions."""
+async def _run(
+    context: Context,
+    triggers: list[Trigger],
+    items: Following,
+    acting: ActionRunner,
+    show: Callable[[Fired], Awaitable[None]],
+    stop: Callable[[], None],
+) -> None:
+    """Run triggers until ``items`` end; call ``stop`` when all triggers are done."""
+    from qtctl.session.triggers import look
 
-    context: Context
-    output: Output
-    triggers: list[Trigger]
-
-    async def over(
-        self,
-        items: Following,
-        stop: Callable[[], None],
-        writer: ItemFormatter,
-        acting: ActionRunner,
-    ) -> None:
-        """Run until ``items`` end, or call ``stop`` when all triggers are done."""
-        from qtctl.session.triggers import look
-
-        ring = acting.ring
-        try:
-            async for item in items:
-                if ring is not None:
-                    await asyncio.to_thread(ring.add, item)
-                for trigger, count, found in await asyncio.to_thread(look, self.triggers, item):
-                    fired = await acting.act(trigger, count, found)
-                    await put(self.output, partial(_lines, writer, fired), self.context.stop)
-                if all(trigger.done for trigger in self.triggers):
-                    stop()
-        finally:
-            await acting.close()
+    ring = acting.ring
+    try:
+        async for item in items:
+            if ring is not None:
+                await asyncio.to_thread(ring.add, item)
+            for trigger, count, found in await asyncio.to_thread(look, triggers, item):
+                await show(await acting.act(trigger, count, found))
+            if all(trigger.done for trigger in triggers):
+                stop()
+    finally:
+        await acting.close()
+        if ring is not None:
             lost = items.lost is not None
-            messages = [] if ring is None else await asyncio.to_thread(ring.end, lost=lost)
-            for trigger in self.triggers:
-                if trigger.waiting:
-                    messages.append(
-                        f"{trigger.when.text}: matched {trigger.waiting} more times (--every)"
-                    )
-            for text in messages:
-                self.context.say(text)
-
-
-def _lines(writer: ItemFormatter, fired: Fired, _: int) -> Iterator[str]:
-    return writer.fired(fired)
+            context.say(*await asyncio.to_thread(ring.end, lost=lost))
+        for one in triggers:
+            if one.waiting:
+                context.say(f"{one.when.text}: matched {one.waiting} more times (--every)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtctl.commands.registry import arg
-from qtctl.commands.values import budget, count, duration, ring
+from qtctl.commands.values import budget, count, duration, pair, ring
 
 # Which events.
 
@@ -80,7 +80,16 @@ GUARD = arg(
     type=budget,
     help="over N events (or 20MB) a second, switch off the loudest until the end",
 )
+FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS)
 STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost")
+PAIR = arg(
+    "--pair",
+    metavar="START,END[,KEY]",
+    action="append",
+    type=pair,
+    default=[],
+    help="also the latency of this pair of events; may be repeated",
+)
 
 # The output.
 

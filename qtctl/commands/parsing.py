@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,17 +21,23 @@ monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C
 (128 + n for a signal)"""
 
 
+_help_format = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of leaving the process, and takes no abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
+        # argparse makes a formatter for each argument, to check it; without a width it would
+        # import shutil.
+        any_width = partial(_help_format, width=80)
+        super().__init__(**options, allow_abbrev=False, formatter_class=any_width)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.replace(chr(0), "-"), hint=f"{self.prog} --help")
 
     def format_help(self) -> str:
-        self.formatter_class = _formatter
+        self.formatter_class = _help_format
         return super().format_help()
 
 
@@ -57,7 +64,7 @@ _GIVEN = "given"
 
 def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
     options = {**argument.options, **more}
-    if argument.flags[0].startswith("-"):
+    if argument.is_option:
         if options.get("action") == "store_const":
             options.update(action=_Once, nargs=0)
         options.setdefault("action", _Once)
@@ -65,15 +72,6 @@ def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
     if argument.hidden:
         dest = options.get("dest") or argument.flags[-1].lstrip("-").replace("-", "_")
         to.add_argument(*argument.hidden, **{**options, "dest": dest, "help": argparse.SUPPRESS})
-
-
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
-
-
-def _any_width(prog: str) -> argparse.HelpFormatter:
-    # argparse makes one for each argument, to check it; without a width it would import shutil.
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=80)
 
 
 COMMON = (
@@ -98,11 +96,9 @@ COMMON = (
 """Options that may stand before and after the verb."""
 
 
-def _add_common(parser: argparse.ArgumentParser, *, again: bool) -> None:
-    """Add the common options; ``again``: keep values that were parsed before."""
+def _add_common(parser: argparse.ArgumentParser, **preset: str) -> None:
     group = parser.add_argument_group("common options")
     for common in COMMON:
-        preset = {"default": argparse.SUPPRESS} if again else {}
         _add(group, common, **preset)
 
 
@@ -116,9 +112,8 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
         description="Switch QEMU's trace events on a running guest and print their records.\n\n"
         f"verbs:\n{verbs}",
         epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help shows more, with examples.",
-        formatter_class=_any_width,
     )
-    _add_common(parser, again=False)
+    _add_common(parser)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -131,11 +126,10 @@ def verb_parser(row: Command) -> argparse.ArgumentParser:
         prog=f"qtctl {row.name}",
         description=row.summary[:1].upper() + row.summary[1:] + ".",
         epilog="\n\n".join(filter(None, (row.details, examples and f"examples:\n{examples}"))),
-        formatter_class=_any_width,
     )
     for argument in row.arguments:
         _add(parser, argument)
-    _add_common(parser, again=True)
+    _add_common(parser, default=argparse.SUPPRESS)  # keeps values that stand before the verb
     return parser
 
 
@@ -165,13 +159,13 @@ def parse(
             f"there is no verb {options.verb!r}",
             hint=f"qtctl {similar[0] if similar else '--help'}",
         )
-    _parse_verb(row, rest, options)
+    parse_verb(row, rest, options)
     vars(options).pop(_GIVEN, None)
     return row, options
 
 
-def _parse_verb(row: Command, words: list[str], options: Options) -> None:
-    """Parse the words after the verb into ``options``."""
+def parse_verb(row: Command, words: list[str], options: Options) -> Options:
+    """Parse the words after the verb into ``options``, and return them; raise as ``parse`` does."""
     parser = verb_parser(row)
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)
@@ -183,3 +177,4 @@ def _parse_verb(row: Command, words: list[str], options: Options) -> None:
         parser.parse_intermixed_args(in_order(words), namespace=options)
     else:
         parser.parse_args(words, namespace=options)
+    return options

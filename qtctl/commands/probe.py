@@ -6,12 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import until_stopped
 from qtctl.commands.options import BACKEND, SELECTION
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import duration, selection
 from qtctl.errors import UsageError
 from qtctl.text.style import Style, counted
@@ -67,20 +66,14 @@ async def probe(context: Context, options: Options) -> Result:
 async def _run(context: Context, prober: Probe) -> None:
     """Run the probe to its end or until stopped, with a progress line."""
     total = len(prober.picked)
-    progress = Progress(context, total, lambda done: f"{done:.0f} of {total} events priced")
-
-    async def halt() -> None:
-        prober.stop()
-
-    try:
+    label = f"of {total} events priced"
+    with Progress(context, total, lambda done: f"{done:.0f} {label}") as progress:
         async with (
             contextlib.aclosing(prober.run()) as samples,
-            until_stopped(context.stop, None, halt),
+            until_stopped(context.stop, None, prober.stop),
         ):
             async for left in samples:
                 progress.update(total - left)
-    finally:
-        progress.clear()
 
 
 def _result(context: Context, prober: Probe) -> Result:
@@ -113,9 +106,7 @@ def _result(context: Context, prober: Probe) -> Result:
 
 
 def _lines(style: Style, prices: list[Price], budget: int) -> Iterator[str]:
-    def figure(value: float) -> str:
-        return short(value) if style.terminal else f"{value:.0f}"
-
+    figure = short if style.terminal else "{:.0f}".format
     rows = [
         (
             price.name,

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Self
 
 from qtctl.commands.context import Context
 from qtctl.text.units import short
@@ -13,26 +14,44 @@ from qtctl.text.units import short
 PROGRESS_S = 0.5
 
 
-class StatusLine:
-    """A line on stderr that is rewritten at most every half second.
+class Progress:
+    """A bar for work of ``total`` bytes or seconds (None: unknown), its rate and the time left.
 
-    It shows on a terminal only, not with ``-q``, and not in a console, which draws for itself.
-    ``alone``: no data is written to the terminal meanwhile. What is reported on stderr clears it.
+    ``label`` returns what stands behind the bar, such as ``12 MiB of 340 MiB``. The line is
+    rewritten at most every half second, on a terminal only, not with ``-q``, and not in a console,
+    which draws for itself. ``alone``: no data is written to the terminal meanwhile. What is
+    reported on stderr clears the line, as does the end of a ``with``.
     """
 
-    def __init__(self, context: Context, *, alone: bool = True) -> None:
-        alone = alone and context.owner is None
-        self._shows = context.err_style.terminal and not context.quiet and alone
-        self._due = time.monotonic() + PROGRESS_S
+    def __init__(
+        self,
+        context: Context,
+        total: float | None,
+        label: Callable[[float], str],
+        *,
+        alone: bool = True,
+    ) -> None:
+        self._style = context.err_style
+        self._total = total
+        self._label = label
+        self._began = time.monotonic()
+        self._due = self._began + PROGRESS_S
         self._shown = False
+        self._shows = self._style.terminal and not context.quiet and alone and context.owner is None
         if self._shows:
             context.before_talk = self.clear
 
-    def update(self, text: Callable[[], str]) -> None:
-        """Show ``text()``, which must be safe to print, if the line is due."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def update(self, done: float) -> None:
+        """Show that ``done`` of the total is done, if the line is due."""
         if self._shows and time.monotonic() >= self._due:
             self._due, self._shown = time.monotonic() + PROGRESS_S, True
-            self._write(f"\r{text()}\x1b[K")
+            self._write(f"\r{self._draw(done)}\x1b[K")
 
     def clear(self) -> None:
         """Empty the line, so that other text can be written."""
@@ -45,35 +64,6 @@ class StatusLine:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(text)
             sys.stderr.flush()
-
-
-class Progress:
-    """A bar for work of ``total`` bytes or seconds (None: unknown), its rate and the time left.
-
-    ``label`` returns what stands behind the bar, such as ``12 MiB of 340 MiB``.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        total: float | None,
-        label: Callable[[float], str],
-        *,
-        alone: bool = True,
-    ) -> None:
-        self._line = StatusLine(context, alone=alone)
-        self._style = context.err_style
-        self._total = total
-        self._label = label
-        self._began = time.monotonic()
-
-    def update(self, done: float) -> None:
-        """Show that ``done`` of the total is done, if the line is due."""
-        self._line.update(lambda: self._draw(done))
-
-    def clear(self) -> None:
-        """Empty the line, so that other text can be written."""
-        self._line.clear()
 
     def _draw(self, done: float) -> str:
         from rich.progress_bar import ProgressBar

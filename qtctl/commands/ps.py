@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.model import Address, Guest
 from qtctl.text.tables import table
 
@@ -42,7 +41,7 @@ def _guest_document(guest: Guest) -> dict[str, Any]:
         "monitors": [
             {
                 "address": str(address),
-                "holders": [{"pid": h.pid, "name": h.name} for h in holders(address, guest)],
+                "holders": [one._asdict() for one in holders(address, guest)],
                 "lent": _lent(address, guest),
                 "other_network": is_elsewhere(address, guest),
             }
@@ -63,8 +62,8 @@ def _lent(address: Address, guest: Guest) -> dict[str, Any] | None:
     rendezvous = rendezvous_of(address, guest)
     if rendezvous is None or not listeners_at(Address(path=rendezvous.path)):
         return None
-    clients = holders(Address(path=rendezvous.path))
-    return {"path": rendezvous.path, "clients": [{"pid": c.pid, "name": c.name} for c in clients]}
+    clients = [one._asdict() for one in holders(Address(path=rendezvous.path))]
+    return {"path": rendezvous.path, "clients": clients}
 
 
 def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
@@ -81,9 +80,5 @@ def _ps_row(guest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _held_by(monitor: dict[str, Any]) -> str:
-    names = " ".join(sorted(map(_holder, monitor["holders"])))
+    names = " ".join(sorted(f"{one['name']}({one['pid'] or '?'})" for one in monitor["holders"]))
     return f"{names} lends to {len(monitor['lent']['clients'])}" if monitor["lent"] else names
-
-
-def _holder(holder: dict[str, Any]) -> str:
-    return f"{holder['name']}({holder['pid'] or '?'})"

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.errors import UsageError
 
 
 @command(
     "qmp",
     arguments=(arg("request", metavar="JSON", help="a command's name, or a whole JSON object"),),
-    examples=(
-        "qtctl qmp query-status",
-        """qtctl qmp '{"execute": "query-chardev"}'""",
-    ),
+    examples=("qtctl qmp query-status", """qtctl qmp '{"execute": "query-chardev"}'"""),
 )
 async def qmp(context: Context, options: Options) -> Result:
     """Send a QMP command and print what it returns."""
@@ -35,8 +31,7 @@ def _request(text: str) -> tuple[str, dict[str, object] | None]:
         raise UsageError(f"not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("execute"), str):
         raise UsageError(
-            'a QMP command is an object with "execute"',
-            hint="""'{"execute": "query-status"}'""",
+            'a QMP command is an object with "execute"', hint="""'{"execute": "query-status"}'"""
         )
     extra = set(document) - {"execute", "arguments", "id"}
     arguments = document.get("arguments")

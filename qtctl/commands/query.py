@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qtctl.commands.closing import finish, whole_or_removed
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
-from qtctl.commands.output import FILE_S, Out, Output, put
+from qtctl.commands.output import FILE_S, Output, put
+from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
@@ -79,8 +78,7 @@ async def query(context: Context, options: Options) -> Result | int:
         Query, options.sql, options.paths, events_all=context.events_all
     )
     with contextlib.closing(asked):
-        for note in asked.notes:
-            context.say(note)
+        context.say(*asked.notes)
         answer = _Answer(context, asked)
         if context.json:
             return await answer.document()
@@ -100,7 +98,6 @@ class _Answer:
         self._progress = bytes_progress(context, sum(sizes) if all(sizes) else None)
 
     async def _begin(self) -> None:
-        """Start the query."""
         rows = await self._wait(self._asked.run)
         if rows is not None:
             self._names, self._types = distinct(rows.schema.names), rows.schema.types
@@ -135,9 +132,7 @@ class _Answer:
         await self._begin()
         rows: list[dict[str, Any]] = []
         while (batch := await self._next()) is not None:
-            rows += (
-                dict(zip(self._names, map(json_value, row), strict=True)) for row in _rows(batch)
-            )
+            rows += _objects(self._names, batch)
         if self._context.stop.is_set():
             return 0
         return Result(rows, lambda _: (), self._finish(len(rows)))
@@ -149,11 +144,11 @@ class _Answer:
         await self._begin()
         if context.stop.is_set():
             return 0
-        with whole_or_removed(context, out):
+        with context.whole_or_removed(out):
             if form == "parquet":
                 rows = await self._write_parquet(out)
             else:
-                output = context.output(out, context.stop.set)
+                output = context.output(out)
                 rows = await self._write_lines(form, context.style_at(out), output)
         return 0 if context.stop.is_set() else self._finish(rows)
 
@@ -183,7 +178,7 @@ class _Answer:
             rows += len(batch)
             if len(shown):
                 await put(output, partial(lines.some, shown), self._context.stop)
-        await finish(self._context, output, FILE_S)
+        await self._context.finish(output, FILE_S)
         output.check()
         if most is not None and rows > most:
             self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")
@@ -222,18 +217,17 @@ class _AnswerFormatter:
 
     def some(self, batch: Any, _: int) -> Iterator[str]:
         """Yield the lines of some rows."""
-        rows = _rows(batch)
         match self._form:
             case "table":
-                cells = self._cells
-                yield from self._table.lines(
-                    [[show(value) for show, value in zip(cells, row, strict=True)] for row in rows]
-                )
+                cells = [
+                    [show(value) for show, value in zip(self._cells, row, strict=True)]
+                    for row in _rows(batch)
+                ]
+                yield from self._table.lines(cells)
             case "csv":
-                yield self._safe(csv_text(rows))
+                yield self._safe(csv_text(_rows(batch)))
             case "ndjson":
-                for row in rows:
-                    yield json.dumps(dict(zip(self._names, map(json_value, row), strict=True)))
+                yield from map(json.dumps, _objects(self._names, batch))
 
     def _safe(self, text: str) -> str:
         if not self._style.terminal:
@@ -243,3 +237,8 @@ class _AnswerFormatter:
 
 def _rows(batch: Any) -> list[tuple[Any, ...]]:
     return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def _objects(names: Sequence[str], batch: Any) -> Iterator[dict[str, Any]]:
+    for row in _rows(batch):
+        yield dict(zip(names, map(json_value, row), strict=True))

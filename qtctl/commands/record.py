@@ -6,36 +6,27 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
-from qtctl.commands.following import (
-    Following,
-    check_lost,
-    follow_of,
-    following,
-)
+from qtctl.commands.context import Context, Result
+from qtctl.commands.following import Following, check_lost, follow_of, following
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.keys import keys
 from qtctl.commands.options import (
     ALL,
-    BACKEND,
-    DURATION,
     EXCEPT,
     FILE,
+    FOLLOW,
     GUARD,
     KERNEL,
-    MAX_EVENTS,
     OUTPUT,
     PATTERNS,
     RING,
     STRICT,
-    WHERE,
 )
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.model import Control
@@ -43,10 +34,8 @@ from qtctl.text.tables import table
 from qtctl.text.units import short
 
 if TYPE_CHECKING:
-    from qtctl.commands.destinations import Destination, RingFiles, Written
-    from qtctl.records.counts import Counts
+    from qtctl.commands.destinations import Destination, RingFiles
     from qtctl.session.stream import Stream
-    from qtctl.text.style import Style
 
 _TICK_S = 1.0
 
@@ -58,10 +47,7 @@ _TICK_S = 1.0
         OUTPUT.but(required=True, help="the new file"),
         EXCEPT,
         FILE,
-        WHERE,
-        BACKEND,
-        DURATION,
-        MAX_EVENTS,
+        *FOLLOW,
         RING,
         arg(
             "--dump-on",
@@ -114,7 +100,12 @@ async def record(context: Context, options: Options) -> Result:
         began = time.monotonic()
 
         def progress() -> str:
-            return "" if into is None else _progress(stream, into, began)
+            if into is None:
+                return ""
+            shown, lost = stream.counts.shown, lost_words(stream.counts)
+            per_s = shown / max(time.monotonic() - began, 1e-9)
+            rates = f"{short(shown)} records, {short(per_s)}/s, {short(into.size)}B"
+            return f"{rates}, {lost} lost"
 
         async with following(
             context, stream, duration=options.duration, progress=progress
@@ -123,13 +114,22 @@ async def record(context: Context, options: Options) -> Result:
                 into = OneFile(stream, out)
                 await _write(context, stream, items, into)
             else:
-                at_end = not conditions
-                into = RingFiles(stream, out, options.ring, conditions, at_end=at_end)
+                into = RingFiles(stream, out, options.ring, conditions, at_end=not conditions)
                 with _dump_on_request(context, into):
                     await _write(context, stream, items, into)
+    counts = stream.counts
     if options.strict:
-        check_lost(stream.counts)
-    return Result(_document(into.files, stream.counts), lambda style: _lines(style, into.files))
+        check_lost(counts)
+    rows = [(str(one.path), one.records, one.size) for one in into.files]
+    document = {
+        "files": [dict(zip(("path", "records", "bytes"), row, strict=True)) for row in rows],
+        "read": counts.read,
+        "shown": counts.shown,
+        "filtered": counts.filtered,
+        "lost": counts.lost,
+    }
+    cells = [tuple(map(str, row)) for row in rows]
+    return Result(document, lambda style: table(style, ("FILE", "RECORDS", "BYTES"), cells))
 
 
 @contextlib.contextmanager
@@ -154,14 +154,14 @@ async def _write(context: Context, stream: Stream, items: Following, into: Desti
             changed, patterns = len(stream.report.changed), tuple(stream.selection.words())
             into.add(Control("enable", patterns, changed, stream.began_ns))
         async for item in items:
-            _report(context, await asyncio.to_thread(into.add, item))
+            context.say(*await asyncio.to_thread(into.add, item))
             if ticking.done():
                 break
     finally:
         failed = ticking.done()
         ticking.cancel()
         lost = items.lost is not None
-        _report(context, await asyncio.to_thread(lambda: into.end(lost=lost)))
+        context.say(*await asyncio.to_thread(lambda: into.end(lost=lost)))
     if failed:
         ticking.result()
 
@@ -171,39 +171,7 @@ async def _tick(context: Context, stream: Stream, into: Destination) -> None:
     try:
         while True:
             await asyncio.sleep(_TICK_S)
-            _report(context, await asyncio.to_thread(into.tick))
+            context.say(*await asyncio.to_thread(into.tick))
     except QtctlError:
         stream.stop()
         raise
-
-
-def _report(context: Context, texts: Iterable[str]) -> None:
-    for text in texts:
-        context.say(text)
-
-
-def _progress(stream: Stream, into: Destination, began: float) -> str:
-    """Return what a progress line shows of a recording."""
-    counts = stream.counts
-    per_s = counts.shown / max(time.monotonic() - began, 1e-9)
-    return (
-        f"{short(counts.shown)} records, {short(per_s)}/s, "
-        f"{short(into.size)}B, {lost_words(counts)} lost"
-    )
-
-
-def _document(files: list[Written], counts: Counts) -> dict[str, Any]:
-    return {
-        "files": [
-            {"path": str(one.path), "records": one.records, "bytes": one.size} for one in files
-        ],
-        "read": counts.read,
-        "shown": counts.shown,
-        "filtered": counts.filtered,
-        "lost": counts.lost,
-    }
-
-
-def _lines(style: Style, files: list[Written]) -> Iterator[str]:
-    rows = [(str(one.path), str(one.records), str(one.size)) for one in files]
-    return table(style, ("FILE", "RECORDS", "BYTES"), rows)

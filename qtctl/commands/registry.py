@@ -14,8 +14,7 @@ from qtctl.verbs import VERBS, Verb
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qtctl.commands.context import Context
-    from qtctl.commands.result import Result
+    from qtctl.commands.context import Context, Result
     from qtctl.model import Budget
 
 
@@ -35,6 +34,11 @@ class Arg(NamedTuple):
     """Older spellings: they still work, and help does not show them."""
 
     @property
+    def is_option(self) -> bool:
+        """Whether it is an option: not a positional argument."""
+        return self.flags[0].startswith("-")
+
+    @property
     def takes_value(self) -> bool:
         """Whether a value follows: the option is neither a switch nor a constant."""
         return self.options.get("action") in (None, "append")
@@ -42,10 +46,6 @@ class Arg(NamedTuple):
     def but(self, **options: Any) -> Arg:
         """Return the argument with some of its options changed, such as its help."""
         return self._replace(options={**self.options, **options})
-
-    def once_called(self, *flags: str) -> Arg:
-        """Return the argument with older spellings."""
-        return self._replace(hidden=flags)
 
 
 class Options(argparse.Namespace):

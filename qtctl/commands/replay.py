@@ -6,35 +6,16 @@ import contextlib
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import (
-    ALL,
-    MAX_EVENTS,
-    NDJSON,
-    OUTPUT,
-    SELECTION,
-    TIME,
-    TRACE,
-    WHERE,
-)
-from qtctl.commands.output import Out
+from qtctl.commands.options import ALL, MAX_EVENTS, NDJSON, OUTPUT, SELECTION, TIME, TRACE, WHERE
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
-from qtctl.commands.replaying import check_read, open_replay, print_all, say_end
-from qtctl.commands.values import selection
+from qtctl.commands.replaying import check_read, print_all, replay_of, say_end
 from qtctl.errors import UsageError
 
 
 @command(
     "replay",
-    arguments=(
-        TRACE,
-        *SELECTION,
-        WHERE,
-        MAX_EVENTS,
-        TIME,
-        NDJSON,
-        ALL,
-        OUTPUT,
-    ),
+    arguments=(TRACE, *SELECTION, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT),
     examples=(
         "qtctl replay trace-4711",
         "qtctl replay trace-4711 'virtio_blk_*' --where 'nsectors > 8' --time delta",
@@ -53,18 +34,11 @@ async def replay(context: Context, options: Options) -> int:
     if context.json:
         raise UsageError("replay prints a stream, not one document", hint="--ndjson")
     out = Out(options.out)
-    trace = await open_replay(
-        context,
-        options.path,
-        selection(options),
-        options.where,
-        text=options.all,
-        limit=options.max_events,
-    )
+    trace = await replay_of(context, options)
     with contextlib.closing(trace):
         await context.await_reader(out)
         context.stops = True
-        output = context.output(out, context.stop.set)
+        output = context.output(out)
         formatter = formatter_of(context, options, trace, out)
         await print_all(context, trace, formatter, output, out)
         say_end(context, trace)

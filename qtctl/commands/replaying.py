@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.commands.closing import finish
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import count_records, say_sums
-from qtctl.commands.output import FILE_S, Out, Output, put
+from qtctl.commands.output import FILE_S, Output, put
+from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
+from qtctl.commands.registry import Options
+from qtctl.commands.values import selection
 from qtctl.errors import QtctlError
 
 if TYPE_CHECKING:
@@ -52,6 +54,14 @@ async def open_replay(
     return replay
 
 
+async def replay_of(context: Context, options: Options) -> Replay:
+    """Open the FILE of a verb that prints it, as :func:`open_replay` does."""
+    chosen, limit = selection(options), options.max_events
+    return await open_replay(
+        context, options.path, chosen, options.where, text=options.all, limit=limit
+    )
+
+
 async def read_through(context: Context, replay: Replay, take: Callable[[Item], None]) -> None:
     """Pass every item of a file to ``take``, in a thread, with progress, until stopped."""
 
@@ -61,20 +71,17 @@ async def read_through(context: Context, replay: Replay, take: Callable[[Item], 
             take(item)
         return items is not None
 
-    progress = bytes_progress(context, replay.size)
-    try:
+    with bytes_progress(context, replay.size) as progress:
         while not context.stop.is_set() and await asyncio.to_thread(step):
             progress.update(replay.taken)
-    finally:
-        progress.clear()
 
 
 async def print_all(
     context: Context, replay: Replay, formatter: LineExport, output: Output, out: Out
 ) -> None:
     """Print every item of a file to ``output``, which leads to ``out``, until stopped; flush."""
-    progress = bytes_progress(context, replay.size, alone=not context.style_at(out).terminal)
-    try:
+    alone = not context.style_at(out).terminal
+    with bytes_progress(context, replay.size, alone=alone) as progress:
         while not context.stop.is_set():
             items = await asyncio.to_thread(replay.step)
             if items is None:
@@ -84,9 +91,7 @@ async def print_all(
                 lines = partial(formatter.lines, item)
                 await put(output, lines, context.stop, count_records(item))
             progress.update(replay.taken)
-    finally:
-        progress.clear()
-    await finish(context, output, FILE_S)
+    await context.finish(output, FILE_S)
 
 
 def say_end(context: Context, replay: Replay) -> None:
@@ -97,10 +102,6 @@ def say_end(context: Context, replay: Replay) -> None:
 
 
 def check_read(replay: Replay) -> None:
-    """Raise if part of a file could not be read; call it once the rest was shown.
-
-    Raises:
-        QtctlError: part of the file could not be read.
-    """
+    """Raise a QtctlError if part of a file could not be read; call it once the rest was shown."""
     if replay.problem:
         raise QtctlError(replay.problem)

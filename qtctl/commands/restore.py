@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.text.style import escaped
 
 

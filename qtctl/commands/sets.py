@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events import sets as event_sets

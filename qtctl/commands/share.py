@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.model import Address, Guest
 from qtctl.session.attach import resolve
-from qtctl.session.session import Session
 from qtctl.text.style import escaped
 
 _DETACHED = "QTCTL_SHARE_DETACHED"
@@ -42,40 +41,26 @@ async def share(context: Context, options: Options) -> int:
         return await _detach(context)
     context.stops = True
     async with context.attached(lend=True) as session:
-        _show(context, await _lender(session))
+        lender = await session.monitor.lender()
+        if not lender or not lender["path"]:
+            raise QtctlError(
+                f"the monitor at {session.where} cannot be lent: no private socket could be made",
+                hint="set XDG_RUNTIME_DIR to a folder of yours",
+            )
+        _show(context, {"path": lender["path"], "pid": os.getpid()})
         if os.environ.pop(_DETACHED, None):
             _let_go()
-        await _until_the_end(context, session)
+        try:
+            await context.wait_stopped(session)
+        except LinkLost:
+            if not await session.ends_soon():
+                raise
+            context.say("the guest has ended")
     return 0
 
 
-async def _lender(session: Session) -> dict[str, Any]:
-    lender = await session.monitor.lender()
-    if not lender or not lender["path"]:
-        raise QtctlError(
-            f"the monitor at {session.where} cannot be lent: no private socket could be made",
-            hint="set XDG_RUNTIME_DIR to a folder of yours",
-        )
-    return {"path": lender["path"], "pid": os.getpid()}
-
-
 def _show(context: Context, shared: dict[str, Any]) -> None:
-    if context.json:
-        context.write_document(shared)
-    else:
-        context.write([escaped(shared["path"])])
-
-
-async def _until_the_end(context: Context, session: Session) -> None:
-    stop = asyncio.ensure_future(context.stop.wait())
-    lost = asyncio.ensure_future(session.monitor.wait_lost())
-    done, rest = await asyncio.wait({stop, lost}, return_when="FIRST_COMPLETED")
-    for task in rest:
-        task.cancel()
-    if lost in done:
-        if not await session.ends_soon():
-            raise LinkLost(f"lost {session.where}: {lost.result()}")
-        context.say("the guest has ended")
+    context.show(Result(shared, lambda style: [escaped(shared["path"])]))
 
 
 async def _detach(context: Context) -> int:
@@ -117,10 +102,7 @@ def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
     target = str(address) if guest is None else str(guest.pid)
     command_line = [sys.executable, "-m", "qtctl", "-t", target, "share", "--json"]
     out, into = os.pipe()
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, into, 1),
-    ]
+    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, into, 1)]
     environment = {**os.environ, _DETACHED: "1"}
     pid = os.posix_spawn(
         sys.executable, command_line, environment, file_actions=actions, setsid=True

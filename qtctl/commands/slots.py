@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from qtctl.commands.registry import Arg, Command, CommandTable
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """The word that is being typed: ``text`` so far, after ``lead`` in the same word.
 
     ``kind`` is the kind of word: ``verb``, ``option``, ``choice``, ``event``, ``file``,
@@ -27,20 +26,12 @@ class Slot:
     before: tuple[str, ...] = ()
 
 
-def read_line(line: str) -> list[str]:
+def read_line(line: str) -> tuple[list[str], int | None]:
     """Split a line that may end within a word or a quotation, as a shell would read it.
 
-    The last word is the one that is being typed; it is empty where a new one begins.
+    The last word is the one that is being typed; it is empty where a new one begins. The number is
+    that of the word's characters before an open quotation; None: none is open.
     """
-    return _read(line)[0]
-
-
-def open_quotation(line: str) -> int | None:
-    """Return how many characters of the last word stand before an open quotation; None: none is."""
-    return _read(line)[1]
-
-
-def _read(line: str) -> tuple[list[str], int | None]:
     words, word, quote, opened = list[str](), "", "", 0
     begun = escaped = False
     for char in line:
@@ -77,7 +68,7 @@ def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Sl
             elif (row := table.rows.get(word)) is None:
                 return Slot("", text)
             else:
-                options = (*filter(_is_option, row.arguments), *options)
+                options = (*(one for one in row.arguments if one.is_option), *options)
         elif word == "--":
             bare = True
         elif (found := _option(options, word)) is not None and found.takes_value:
@@ -96,15 +87,15 @@ def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Sl
         place = Slot("event", text[1:], "-")
     else:
         place = _positional(row, len(before), text)
-    return replace(place, before=tuple(before))
+    return place._replace(before=tuple(before))
 
 
 def _positional(row: Command, place: int, text: str) -> Slot:
-    positional = [one for one in row.arguments if not _is_option(one)]
-    if place < len(positional):
-        return _value(positional[place], text)
-    last = positional[-1] if positional else None
-    return Slot("", text) if last is None or not _repeats(last) else _value(last, text)
+    positional = [one for one in row.arguments if not one.is_option]
+    repeats = bool(positional) and positional[-1].options.get("nargs") in ("*", "+")
+    if place >= len(positional) and not repeats:
+        return Slot("", text)
+    return _value(positional[min(place, len(positional) - 1)], text)
 
 
 def _value(argument: Arg, text: str, lead: str = "") -> Slot:
@@ -115,13 +106,5 @@ def _value(argument: Arg, text: str, lead: str = "") -> Slot:
     return Slot(kind, text, lead, choices)
 
 
-def _is_option(argument: Arg) -> bool:
-    return argument.flags[0].startswith("-")
-
-
 def _option(options: Iterable[Arg], flag: str) -> Arg | None:
     return next((one for one in options if flag in one.flags), None)
-
-
-def _repeats(argument: Arg) -> bool:
-    return argument.options.get("nargs") in ("*", "+")

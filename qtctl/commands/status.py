@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
-from qtctl.commands.result import Result
 from qtctl.model import EventState
 from qtctl.session.session import Session
 from qtctl.text.style import Style, counted
@@ -16,10 +15,7 @@ from qtctl.text.tables import pairs
 _SHOWN_EVENTS = 12
 
 
-@command(
-    "status",
-    examples=("qtctl status", "qtctl status --json"),
-)
+@command("status", examples=("qtctl status", "qtctl status --json"))
 async def status(context: Context, options: Options) -> Result:
     """Print the state of tracing on one guest."""
     async with context.attached() as session:
@@ -57,27 +53,22 @@ async def _status(session: Session) -> dict[str, Any]:
             "enabled": [n for n, state in states.items() if state == EventState.ENABLED],
             "unavailable": [n for n, state in states.items() if state == EventState.UNAVAILABLE],
         },
-        "leases": await leases(session),
+        "leases": [
+            {
+                "pid": lease.owner and lease.owner.pid,
+                "running": lease.owner is not None and lease.owner.alive(),
+                "events": sorted(lease.events),
+                "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
+            }
+            for lease in await session.leasing.leases()
+        ],
         "lender": await session.monitor.lender(),
     }
 
 
-async def leases(session: Session) -> list[dict[str, Any]]:
-    """Return the leases on a guest as JSON objects."""
-    return [
-        {
-            "pid": lease.owner and lease.owner.pid,
-            "running": lease.owner is not None and lease.owner.alive(),
-            "events": sorted(lease.events),
-            "resources": [{"kind": one.kind, **one.facts} for one in lease.resources],
-        }
-        for lease in await session.leasing.leases()
-    ]
-
-
 def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
     events = document["events"]
-    enabled = events["enabled"]
+    enabled, unavailable = events["enabled"], len(events["unavailable"])
     shown = ", ".join(enabled[:_SHOWN_EVENTS])
     more = f" and {len(enabled) - _SHOWN_EVENTS} more" if len(enabled) > _SHOWN_EVENTS else ""
     backends = ", ".join([*document["backends"], *(f"{n} (?)" for n in document["undecided"])])
@@ -89,10 +80,7 @@ def _status_lines(style: Style, document: dict[str, Any]) -> Iterator[str]:
         ("backends", backends),
         ("log goes to", document["log"]["target"]),
         ("declarations", document["declarations"] or "none found"),
-        (
-            "events",
-            f"{events['total']}, {len(enabled)} on, {len(events['unavailable'])} unavailable",
-        ),
+        ("events", f"{events['total']}, {len(enabled)} on, {unavailable} unavailable"),
         ("on", f"{shown}{more}" if enabled else "none"),
     ]
     if document["states_note"]:

@@ -9,19 +9,17 @@ from qtctl.commands.following import check_lost, follow_of, following, records_r
 from qtctl.commands.formatting import count_records, formatter_of
 from qtctl.commands.options import (
     ALL,
-    BACKEND,
-    DURATION,
+    FOLLOW,
     GUARD,
     KERNEL,
-    MAX_EVENTS,
     NDJSON,
     OUTPUT,
     SELECTION,
     STRICT,
     TIME,
-    WHERE,
 )
-from qtctl.commands.output import Out, put
+from qtctl.commands.output import put
+from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
@@ -30,20 +28,7 @@ from qtctl.model import Control, GuestEvent, Mark
 
 @command(
     "tail",
-    arguments=(
-        *SELECTION,
-        WHERE,
-        BACKEND,
-        DURATION,
-        MAX_EVENTS,
-        TIME,
-        NDJSON,
-        KERNEL,
-        ALL,
-        OUTPUT,
-        GUARD,
-        STRICT,
-    ),
+    arguments=(*SELECTION, *FOLLOW, TIME, NDJSON, KERNEL, ALL, OUTPUT, GUARD, STRICT),
     examples=(
         "qtctl tail 'virtio_blk_*'",
         "qtctl tail @migration @qmp",
@@ -63,7 +48,7 @@ async def tail(context: Context, options: Options) -> int:
     out = Out(options.out)
     await context.await_reader(out)
     context.stops = True
-    output = context.output(out, context.stop.set)
+    output = context.output(out)
     on_screen = context.style_at(out).terminal and not options.ndjson
     async with context.attached(lend=True) as session:
         stream = session.stream(follow_of(options, chosen))

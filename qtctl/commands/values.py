@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from qtctl.commands.registry import Options
 from qtctl.errors import UsageError
@@ -46,29 +45,19 @@ def budget(text: str) -> Budget:
 
 def ring(text: str) -> tuple[int | None, float | None]:
     """Read the size of a ring: bytes (``64MiB``, ``512K``) or a time (``30s``)."""
-    size = parse_size(text)
-    if size is not None:
-        if size < _LEAST_RING:
-            raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
-        return size, None
-    try:
-        return None, duration(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"not a size or duration: {text!r} (say 64MiB or 30s)"
-        ) from None
+    size, seconds = parse_size(text), parse_duration(text)
+    if size is None and seconds is None:
+        raise argparse.ArgumentTypeError(f"not a size or duration: {text!r} (say 64MiB or 30s)")
+    if size is not None and size < _LEAST_RING:
+        raise argparse.ArgumentTypeError(f"a ring of {text} is too small: 64KiB is the least")
+    return (size, None) if size is not None else (None, seconds)
 
 
-class Pair(NamedTuple):
-    """A START and an END event, and the arguments equal in both (None: found automatically)."""
+def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
+    """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``.
 
-    start: str
-    end: str
-    key: tuple[str, ...] | None = None
-
-
-def pair(text: str) -> Pair:
-    """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``."""
+    The arguments that are equal in both are None where they are to be found automatically.
+    """
     words = [word.strip() for word in text.split(",")]
     if ":" in text and ("," not in text or words[0].count(":") == 2):
         start, _, rest = text.partition(":")
@@ -76,7 +65,7 @@ def pair(text: str) -> Pair:
         words = [start.strip(), end.strip(), *(keys.split(",") if keys else ())]
     if len(words) < 2 or not all(words):
         raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
-    return Pair(words[0], words[1], tuple(words[2:]) or None)
+    return words[0], words[1], tuple(words[2:]) or None
 
 
 def in_order(argv: Sequence[str]) -> list[str]:

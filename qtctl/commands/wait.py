@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import follow_of, following
 from qtctl.commands.formatting import formatter_of
 from qtctl.commands.options import BACKEND, EVENT, NDJSON, TIME, WHERE
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import duration
 from qtctl.errors import QtctlError, TimedOut
 from qtctl.events.selection import Selection

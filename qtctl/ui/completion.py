@@ -47,7 +47,7 @@ class Suggestion:
 
 def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield suggestions for the end of ``text``, the best first."""
-    words = read_line(text)
+    words, _ = read_line(text)
     if len(words) > 1 and words[0] == "qtctl":
         del words[0]
     place = slot(words, known.table, COMMON)

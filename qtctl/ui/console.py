@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtctl.commands.context import Context
-from qtctl.commands.formatting import formatter_for
-from qtctl.commands.output import Out, Output, free_name
+from qtctl.commands.context import Context, Result
+from qtctl.commands.formatting import TextFormatter
+from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
+from qtctl.commands.places import Out, free_name
 from qtctl.commands.registry import Command, CommandTable, Options
-from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
@@ -69,10 +69,10 @@ class ConsoleContext(Context):
         """Ask for a yes in the console."""
         return await self.console.ask(question)
 
-    def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
+    def output(self, out: Out | None = None) -> Output:
         """Return the screen, or where ``out`` leads."""
         if self.console.screen is None or (out is not None and not out.is_stdout):
-            return Context.output(self, out, failed)
+            return Context.output(self, out)
         return self.console.screen
 
     @contextlib.asynccontextmanager
@@ -301,7 +301,10 @@ class Console:
 
     async def _print_news(self) -> None:
         """Print QMP events and what other consoles did, once for all jobs."""
-        queue, formatter = EventQueue(), formatter_for(self._context.out_style, "none", {}, ())
+        from qtctl.writers.rows import RowFormatter
+
+        queue = EventQueue()
+        formatter = TextFormatter(RowFormatter(self._context.out_style, "none", {}, ()))
         async with self.session.monitor.listening(queue):
             while True:
                 await queue.wait()

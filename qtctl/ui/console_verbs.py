@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.parsing import verb_parser
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import count
 from qtctl.errors import UsageError
 from qtctl.text.tables import table

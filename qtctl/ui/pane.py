@@ -9,10 +9,9 @@ import re
 import sys
 from pathlib import Path
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection

@@ -10,7 +10,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtctl.commands.context import Context
+from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, check_lost, follow_of, following
 from qtctl.commands.formatting import JsonFormatter, count_records
 from qtctl.commands.options import (
@@ -28,7 +28,6 @@ from qtctl.commands.options import (
 )
 from qtctl.commands.output import Output, put
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.result import Result
 from qtctl.commands.values import selection
 from qtctl.ui.rate_table import rate_table
 
@@ -88,7 +87,7 @@ async def top(context: Context, options: Options) -> Result | int:
         return await view(context, options, chosen, "top")
     output = None
     if options.ndjson and not options.once:
-        output = context.output(None, context.stop.set)
+        output = context.output()
     async with context.attached(lend=True) as session:
         await check(session, chosen, options.where, options.by)
         names = await Names.ask(session.monitor, session.guest)

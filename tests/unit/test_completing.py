@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Arg
-from qtctl.commands.slots import open_quotation, read_line, slot
+from qtctl.commands.slots import read_line, slot
 from qtctl.session import event_cache as known
 from tests.samples import declarations_text
 
@@ -54,7 +54,7 @@ VERBS = list(COMMANDS.rows)
     ],
 )
 def test_slots(line: str, kind: str, lead: str, text: str) -> None:
-    found = slot(read_line(line), COMMANDS, COMMON)
+    found = slot(read_line(line)[0], COMMANDS, COMMON)
     assert (found.kind, found.lead, found.text) == (kind, lead, text)
 
 
@@ -76,19 +76,19 @@ def test_any_words_have_a_slot(words: list[str]) -> None:
 @given(st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), min_size=1))
 def test_a_whole_line_is_split_as_the_shell_does(words: list[str]) -> None:
     line = shlex.join(words)
-    assert read_line(line) == words
-    assert read_line(f"{line} ") == [*words, ""]
+    assert read_line(line)[0] == words
+    assert read_line(f"{line} ")[0] == [*words, ""]
 
 
 @given(st.text())
 def test_any_line_is_split(line: str) -> None:
-    assert read_line(line)
+    assert read_line(line)[0]
 
 
 def test_a_word_in_an_open_quotation_is_being_typed() -> None:
-    assert read_line("qtctl tail 'virtio_*") == ["qtctl", "tail", "virtio_*"]
-    assert read_line("tail 'a b' --where \"x == 'y") == ["tail", "a b", "--where", "x == 'y"]
-    assert read_line('qtctl --where "a b') == ["qtctl", "--where", "a b"]
+    assert read_line("qtctl tail 'virtio_*")[0] == ["qtctl", "tail", "virtio_*"]
+    assert read_line("tail 'a b' --where \"x == 'y")[0] == ["tail", "a b", "--where", "x == 'y"]
+    assert read_line('qtctl --where "a b')[0] == ["qtctl", "--where", "a b"]
 
 
 @pytest.fixture
@@ -132,10 +132,10 @@ def test_declarations_are_those_of_the_events_that_are_asked_for(
 
 
 def test_where_an_open_quotation_begins() -> None:
-    assert open_quotation("tail 'a b") == 0
-    assert open_quotation("tail --where='a 'b' c") == len("--where=a b")
-    assert open_quotation('tail x"') == 1
-    assert open_quotation("tail 'a b' c") is None
+    assert read_line("tail 'a b")[1] == 0
+    assert read_line("tail --where='a 'b' c")[1] == len("--where=a b")
+    assert read_line('tail x"')[1] == 1
+    assert read_line("tail 'a b' c")[1] is None
 
 
 def test_a_broken_cache_is_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from qtctl.commands import progress
 from qtctl.commands.context import Context
-from qtctl.commands.output import Out
+from qtctl.commands.places import Out
 from qtctl.commands.progress import Progress, bytes_progress
 from qtctl.commands.replaying import print_all
 from qtctl.records.counts import Counts
@@ -87,6 +87,6 @@ async def test_reading_a_file_shows_progress_unless_records_go_to_the_terminal(
         size=100, taken=50, counts=Counts(), remark="", step=lambda: items.pop(0)
     )
     formatter: Any = SimpleNamespace(ended=lambda counts: iter(()))
-    output = context.output(Out(tmp_path / "lines"), lambda: None)  # only ``out`` decides
+    output = context.output(Out(tmp_path / "lines"))  # only ``out`` decides
     await print_all(context, replay, formatter, output, out)
     assert ("50%" in err()) is shown
