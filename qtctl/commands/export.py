@@ -27,14 +27,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
-    from qtctl.writers.base import (
-        Export,
-        FileFormat,
-        FolderFormat,
-        LineExport,
-        LineFormat,
-        Source,
-    )
+    from qtctl.writers.base import Export, LineExport, Source
 
 _WIDTH = 78
 
@@ -119,8 +112,7 @@ async def export(context: Context, options: Options) -> int:
         context.stops = True
         source = Source(replay.table, replay.picked, options.pair)
         if form.makes == "lines":
-            lines: LineFormat = form.load()
-            await _print(context, replay, lines.open_lines(source), out)
+            await _print(context, replay, form.load().open_lines(source), out)
         else:
             await _write(context, replay, form, source, out)
         say_end(context, replay)
@@ -154,11 +146,9 @@ async def _print(context: Context, replay: Replay, lines: LineExport, out: Out) 
 async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
     opened: Callable[[], Export]
     if form.makes == "file":
-        to_file: FileFormat = form.load()
-        opened = partial(to_file.open_file, partial(out.open_binary, context.stop), source)
+        opened = partial(form.load().open_file, partial(out.open_binary, context.stop), source)
     else:
-        to_folder: FolderFormat = form.load()
-        opened = partial(to_folder.open_folder, out.create_folder, source)
+        opened = partial(form.load().open_folder, out.create_folder, source)
     with (
         contextlib.suppress(BrokenPipeError),  # the reader left
         whole_or_removed(context, out),
