@@ -55,7 +55,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "ctf",
             "CTF 1.8, for babeltrace2 and Trace Compass",
-            "qtctl.writers.ctf.writer",
+            "qtctl.writers.ctf",
             "folder",
         ),
     )
