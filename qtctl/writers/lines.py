@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records.columns import Int64Array, StringColumn
+from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.kernels import writing
 
 _LONGEST = {
@@ -52,8 +52,11 @@ class LineBlock:
         else:
             self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
-    def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
+    def optional(
+        self, numbers: NDArray[Any], before: str = "", after: str = "", instead: str = ""
+    ) -> None:
         """Append numbers between two texts; for a negative one append ``instead`` instead."""
+        values = numbers.astype(np.int64)
         self._skip(writing.UNLESS_NEGATIVE, values, 3)
         self.literal(before)
         self._value(writing.SIGNED, values)
@@ -82,9 +85,12 @@ class LineBlock:
         self._plan += (writing.CHOICE, len(self._columns), first, 0)
         self._columns.append(codes.astype(np.uint64))
 
-    def texts(self, column: StringColumn, form: Callable[[str], str]) -> None:
-        """Append the texts of a column; ``form`` escapes or quotes each distinct one."""
-        self.choice(column.codes, [form(text) for text in column.uniques])
+    def column(self, column: Column, form: Callable[[str], str], *, in_hex: bool = False) -> None:
+        """Append numbers, or texts, of which ``form`` escapes or quotes each distinct one."""
+        if isinstance(column, StringColumn):
+            self.choice(column.codes, [form(text) for text in column.uniques])
+        else:
+            self.number(column, in_hex=in_hex)
 
     def _value(self, kind: int, values: NDArray[Any]) -> None:
         self.room += _LONGEST[kind] * len(self.rows)
