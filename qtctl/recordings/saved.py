@@ -24,10 +24,8 @@ from qtctl.recordings.chunks import (
     read_head,
 )
 from qtctl.recordings.store import DataReader, read_names
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
-from qtctl.records.notes import from_object
 from qtctl.text.style import counted
 
 
@@ -69,7 +67,7 @@ class RecordingFile(SavedPlain):
             if kind == ChunkKind.FACTS:
                 self.facts = _object(raw)
                 continue
-            for name, declaration in _names(raw) or ():
+            for name, declaration in read_names(raw) or ():
                 names.append(name)
                 if declaration is not None:
                     declared[name] = declaration
@@ -160,19 +158,13 @@ class RecordingFile(SavedPlain):
             rest = self._file.size - self._at - HEAD_BYTES - head.stored
             if rest > TRAILER_BYTES:
                 self._lose(self._file.size - rest, self._file.size, None)
-        if head.kind == ChunkKind.NAMES and _names(raw) is None:
+        if head.kind == ChunkKind.NAMES and read_names(raw) is None:
             return None
         if head.kind != ChunkKind.DATA:
             return []
-        items: list[Item] = []
-        try:
-            for one in self._data.read(raw):
-                item = one if isinstance(one, Batch) else from_object(one)
-                if item is not None:
-                    items.append(item)
-        except (ValueError, KeyError, TypeError):
-            return None
-        self._read += head.rows
+        items = self._data.read(raw)
+        if items is not None:
+            self._read += head.rows
         return items
 
     def _skip(self) -> list[Item]:
@@ -212,13 +204,6 @@ class RecordingFile(SavedPlain):
                 f"its last whole chunk is not there; {read} were read"
             )
         return ""
-
-
-def _names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
-    try:
-        return read_names(raw)
-    except ValueError:
-        return None
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:
