@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from qtctl.text.style import counted, escaped
 
 
-@dataclass(frozen=True, slots=True)
-class BarState:
-    """What the bar shows; ``rate`` is in records a second, None: no stream reads any."""
+def bar(
+    *, guest: str, state: str, on: int | None, rate: float | None, lost: int, more: bool, jobs: int
+) -> str:
+    """Return the bar's text, most important first: a narrow terminal cuts its end.
 
-    guest: str
-    state: str
-    on: int | None
-    rate: float | None = None
-    lost: int = 0
-    unknown_losses: int = 0
-    jobs: int = 0
-
-
-def bar(state: BarState) -> str:
-    """Return the bar's text, most important first: a narrow terminal cuts its end."""
-    parts = [f"{escaped(state.guest)} {escaped(state.state)}".strip()]
-    if state.on is not None:
-        parts.append(f"{state.on:,} on")
-    if state.rate is not None:
-        parts.append(f"{state.rate:,.0f}/s")
-        parts.append(f"{state.lost:,} lost" + (" and more" if state.unknown_losses else ""))
-    if state.jobs:
-        parts.append(counted(state.jobs, "job"))
+    ``on`` is the number of events that are on (None: unknown); ``rate`` is in records a second
+    (None: no stream reads any); ``more``: an unknown number was lost beside ``lost``.
+    """
+    parts = [f"{escaped(guest)} {escaped(state)}".strip()]
+    if on is not None:
+        parts.append(f"{on:,} on")
+    if rate is not None:
+        parts.append(f"{rate:,.0f}/s")
+        parts.append(f"{lost:,} lost" + (" and more" if more else ""))
+    if jobs:
+        parts.append(counted(jobs, "job"))
     return f" {' | '.join(parts)} "

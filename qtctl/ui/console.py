@@ -11,7 +11,7 @@ import io
 import os
 import shlex
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,15 +30,14 @@ from qtctl.monitor.news import EventQueue
 from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
-from qtctl.ui.bar import BarState
 from qtctl.ui.console_watch import Watch
 from qtctl.ui.guest_state import GuestState
 from qtctl.ui.jobs import Job, Jobs
+from qtctl.ui.screen import Screen, ScreenContext
 from qtctl.version import VERSION
 
 if TYPE_CHECKING:
     from qtctl.events.states import States
-    from qtctl.ui.screen import Screen
 
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
@@ -46,34 +45,21 @@ _NAME_CHARS = 30
 
 
 @dataclass(slots=True)
-class ConsoleContext(Context):
+class ConsoleContext(ScreenContext):
     """The context of one line in a console: its session, its lease, its screen if it has one."""
 
     console: Console = field(kw_only=True)
 
-    def write(self, lines: Iterable[str]) -> None:
-        """Write lines of data."""
-        if self.console.screen is None:
-            Context.write(self, lines)
-        else:
-            self.console.screen.write(lines)
-
-    def talk(self, lines: Iterable[str]) -> None:
-        """Write messages."""
-        if self.console.screen is None:
-            Context.talk(self, lines)
-        else:
-            self.console.screen.write(lines)
-
     async def confirm(self, question: str) -> bool:
-        """Ask for a yes in the console."""
-        return await self.console.ask(question)
+        """Ask for a yes in the console; where nobody can be asked it is a no."""
+        ask = self.console.ask
+        return ask is not None and await ask(question)
 
     def output(self, out: Out | None, failed: Callable[[], None]) -> Output:
         """Return the screen, or where ``out`` leads."""
-        if self.console.screen is None or (out is not None and not out.is_stdout):
+        if self.screen is None or (out is not None and not out.is_stdout):
             return Context.output(self, out, failed)
-        return self.console.screen
+        return self.screen
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
@@ -100,6 +86,7 @@ class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
     ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes.
+    ``left`` is set when it is to be left.
     """
 
     def __init__(
@@ -115,9 +102,9 @@ class Console:
         self.session = session
         self.table = table
         self.screen = screen
+        self.ask = ask
         self.left = asyncio.Event()
         self._changed = changed
-        self._ask = ask
         self._owner = new_owner()
         self._context = ConsoleContext(
             quiet=base.quiet,
@@ -126,6 +113,7 @@ class Console:
             err_style=base.err_style,
             owner=self._owner,
             name="",
+            screen=screen,
             console=self,
         )
         self._jobs = Jobs(self._ended)
@@ -134,13 +122,9 @@ class Console:
         self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._resuming = False
         session.on_streams = self._streams_changed
-        self._background = [
-            asyncio.ensure_future(work)
-            for work in (
-                *(self._run_lines(), self._print_news(), self._keep_link()),
-                *(self._state.keep_fresh(self._update_watch), self._state.keep_rate()),
-            )
-        ]
+        work = [self._run_lines(), self._print_news(), self._keep_link(), self._leave_at(base.stop)]
+        work += [self._state.keep_fresh(self._update_watch), self._state.keep_rate()]
+        self._background = list(map(asyncio.ensure_future, work))
 
     @property
     def jobs(self) -> Sequence[Job]:
@@ -152,9 +136,13 @@ class Console:
         """The states of the guest's events, as read last."""
         return self._state.states
 
-    def bar(self) -> BarState:
-        """Return what the bar shows now."""
+    def bar(self) -> str:
+        """Return the text of the bar as it is now."""
         return self._state.bar(sum(job is not self._watch.job for job in self.jobs))
+
+    async def _leave_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.left.set()
 
     async def leave(self) -> None:
         """End all jobs, and restore what this console switched."""
@@ -168,10 +156,6 @@ class Console:
             left = counted(len(given.left), "event")
             self._context.say(f"left {left} as they are: switched by somebody else, or in use")
         self._context.say_notices(self.session)
-
-    async def ask(self, question: str) -> bool:
-        """Ask for a yes; where nobody can be asked it is a no."""
-        return self._ask is not None and await self._ask(question)
 
     # Lines and jobs
 

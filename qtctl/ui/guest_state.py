@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.errors import QtctlError
 from qtctl.model import EventState
-from qtctl.ui.bar import BarState
+from qtctl.ui.bar import bar
 
 if TYPE_CHECKING:
     from qtctl.events.states import States
@@ -90,16 +90,16 @@ class GuestState:
             before, then = read, now
             self._changed()
 
-    def bar(self, jobs: int) -> BarState:
-        """Return what the bar shows now; ``jobs`` is the number of running jobs."""
+    def bar(self, jobs: int) -> str:
+        """Return the text of the bar as it is now; ``jobs`` is the number of running jobs."""
         guest, streams = self._session.guest, self._session.streams
         name = (guest.name or f"pid {guest.pid}") if guest else self._session.where
-        return BarState(
+        return bar(
             guest=name,
             state="gone" if self._session.monitor.lost else self._run_state,
             on=len(self.on()) if self.states else None,
             rate=self._rate if streams else None,
             lost=sum(stream.counts.lost for stream in streams),
-            unknown_losses=sum(stream.counts.unknown_losses for stream in streams),
+            more=any(stream.counts.unknown_losses for stream in streams),
             jobs=jobs,
         )

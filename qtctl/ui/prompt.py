@@ -29,7 +29,6 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable
 from qtctl.session.session import Session
 from qtctl.text.style import escaped
-from qtctl.ui.bar import BarState, bar
 from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
@@ -112,7 +111,7 @@ class Prompt:
         self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
     ) -> None:
         self._context = context
-        self._bar: BarState | None = None
+        self._bar = ""
         self._terminal = terminal
         depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
         self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
@@ -139,7 +138,7 @@ class Prompt:
             enable_history_search=True,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
-            bottom_toolbar=lambda: bar(self._bar) if self._bar else "",
+            bottom_toolbar=lambda: self._bar,
             style=_STYLES,
             color_depth=depth,
             completer=ConsoleCompleter(self._console),
@@ -153,7 +152,7 @@ class Prompt:
 
     async def run(self) -> None:
         """Read lines until the prompt is left."""
-        leaving = asyncio.ensure_future(self._leave_when_stopped())
+        leaving = asyncio.ensure_future(self._exit_when_left())
         self._context.interrupt = self._console.interrupt
         try:
             with contextlib.suppress(EOFError):
@@ -164,14 +163,8 @@ class Prompt:
             await self._console.leave()
             self._screen.flush()
 
-    async def _leave_when_stopped(self) -> None:
-        ends = (self._context.stop.wait(), self._console.left.wait())
-        tasks = [asyncio.ensure_future(end) for end in ends]
-        try:
-            await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
-        finally:
-            for task in tasks:
-                task.cancel()
+    async def _exit_when_left(self) -> None:
+        await self._console.left.wait()
         if self._app.is_running and not self._app.is_done:
             self._app.exit()
 
@@ -231,9 +224,8 @@ class Prompt:
         return keys
 
     def _invalidate(self) -> None:
-        state = self._console.bar()
-        if state != self._bar:
-            self._bar = state
+        before, self._bar = self._bar, self._console.bar()
+        if self._bar != before:
             self._app.invalidate()
 
     def _draw(self, lines: Sequence[str]) -> None:
