@@ -101,10 +101,10 @@ class _Answer:
 
     async def _begin(self) -> None:
         """Start the query."""
-        rows = await self._wait(self._asked.run)
-        if rows is not None:
-            self._names, self._types = distinct(rows.schema.names), rows.schema.types
-            self._batches = rows.batches
+        found = await self._wait(self._asked.run)
+        if found is not None:
+            schema, self._batches = found
+            self._names, self._types = distinct(schema.names), schema.types
 
     async def _next(self) -> Any:
         """Return the next batch of rows, None at the end or when stopped."""

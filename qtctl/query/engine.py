@@ -43,8 +43,6 @@ from qtctl.records.items import Loss
 from qtctl.records.notes import to_object
 from qtctl.session.replay import Replay
 
-GENERAL = ("events", "lines", "notes")
-"""Tables beside those of the events."""
 MEMORY_LIMIT = "256MB"
 _ROWS = 1 << 14
 _SETTINGS = (
@@ -58,6 +56,18 @@ _SETTINGS = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+
+
+def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
+    return notes_rows([to_object(item)], schema, file=file)
+
+
+_GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., Any]]] = {
+    "events": (EVENTS, Batch, events_rows),
+    "lines": (LINES, Batch, lines_rows),
+    "notes": (NOTES, Loss | News, _note_rows),
+}
+"""Schema, type of items and function that converts them, of the tables beside the events'."""
 _BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
 
@@ -143,14 +153,10 @@ class _File:
         self.error: QtctlError | None = None
 
     def table(self, name: str) -> _Table:
-        """Return one of :data:`GENERAL`, or the table of one of ``names``."""
-        every = Selection()
-        if name == "events":
-            return _Table(EVENTS, partial(self._rows, Batch, events_rows, every, False))
-        if name == "lines":
-            return _Table(LINES, partial(self._rows, Batch, lines_rows, every, True))
-        if name == "notes":
-            return _Table(NOTES, partial(self._rows, Loss | News, _note_rows, every, False))
+        """Return one of ``_GENERAL``, or the table of one of ``names``."""
+        if name in _GENERAL:
+            schema, kind, make = _GENERAL[name]
+            return _Table(schema, partial(self._rows, kind, make, Selection(), name == "lines"))
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
         return _Table(schema, partial(self._rows, Batch, make, Selection.of(name), False))
@@ -172,18 +178,6 @@ class _File:
         except QtctlError as error:
             self.error = error  # DuckDB keeps the text only
             raise
-
-
-def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
-    return notes_rows([to_object(item)], schema, file=file)
-
-
-@dataclass(frozen=True, slots=True)
-class ResultSet:
-    """The result of a query: its columns, and an iterator over batches of its rows."""
-
-    schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
 
 
 class Query:
@@ -236,7 +230,7 @@ class Query:
         words = set(re.findall(r"\w+", self._sql.casefold()))
         tables: dict[str, list[_File]] = {}
         for file in self._files:
-            for name in (*GENERAL, *file.names):
+            for name in (*_GENERAL, *file.names):
                 if name.casefold() in words:
                     tables.setdefault(name, []).append(file)
                     self.in_hex |= file.in_hex.get(name, frozenset())
@@ -250,10 +244,10 @@ class Query:
                 union = " UNION ALL BY NAME ".join(parts)
                 self._connection.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
 
-    def run(self) -> ResultSet:
-        """Start the query; blocks until the first rows are ready.
+    def run(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Start the query and return its columns and an iterator over batches of its rows.
 
-        The iterator of the result blocks and raises likewise.
+        Blocks until the first rows are ready; the iterator blocks and raises likewise.
 
         Raises:
             UsageError: a table, column or function does not exist, or a value has the wrong type.
@@ -263,7 +257,7 @@ class Query:
             reader = self._connection.sql(self._sql).to_arrow_reader(_ROWS)
         except duckdb.Error as error:
             self._fail(self._reported(error))
-        return ResultSet(reader.schema, self._batches(reader))
+        return reader.schema, self._batches(reader)
 
     def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
         try:
@@ -285,7 +279,7 @@ class Query:
         for file in self._files:
             if file.error is not None:
                 raise file.error from error
-        names = [*GENERAL, *(name for file in self._files for name in file.names)]
+        names = [*_GENERAL, *(name for file in self._files for name in file.names)]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
