@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,22 +70,6 @@ _GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., Any]]] = {
 _BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
 
-@dataclass(slots=True)
-class Reading:
-    """Progress and result of reading one file.
-
-    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
-    has reached the end of the file.
-    """
-
-    path: Path
-    size: int
-    taken: int = 0
-    counts: Counts | None = None
-    problem: str = ""
-    remark: str = ""
-
-
 class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
     """One table of one file; DuckDB calls ``scanner`` once for each scan.
 
@@ -137,18 +120,25 @@ class _Scan:
             yield kept.select(self._columns)
 
 
-class _File:
-    """One file and its tables; each scan of a table reads the file again."""
+class QueriedFile:
+    """One file and its tables; each scan of a table reads the file again.
+
+    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
+    has reached the end of the file.
+    """
 
     def __init__(self, path: Path, events_all: Path | None) -> None:
+        self.path = path
+        self.taken = 0
+        self.counts: Counts | None = None
+        self.problem = self.remark = ""
         self._open = partial(Replay, path, events_all=events_all)
-        self._label = str(path)
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
             self.names = trace.picked
             self.in_hex = trace.hex_arguments()
             self._events = trace.table
-            self.reading = Reading(path, trace.size)
+            self.size = trace.size
         self.stopped = False
         self.error: QtctlError | None = None
 
@@ -164,17 +154,16 @@ class _File:
     def _rows(
         self, kind: Any, make: Callable[..., Any], selection: Selection, text: bool, schema: Any
     ) -> Iterator[Any]:
-        reading = self.reading
         try:
             with contextlib.closing(self._open(selection=selection, text=text)) as trace:
                 while not self.stopped and (items := trace.step()) is not None:
-                    reading.taken = trace.taken
+                    self.taken = trace.taken
                     for item in items:
                         if isinstance(item, kind):
-                            yield make(item, schema=schema, file=self._label)
+                            yield make(item, schema=schema, file=str(self.path))
                 if not self.stopped:
-                    reading.counts, reading.problem = trace.counts, trace.problem
-                    reading.remark = trace.remark
+                    self.counts, self.problem = trace.counts, trace.problem
+                    self.remark = trace.remark
         except QtctlError as error:
             self.error = error  # DuckDB keeps the text only
             raise
@@ -193,10 +182,9 @@ class Query:
 
     def __init__(self, sql: str, paths: Sequence[Path], *, events_all: Path | None) -> None:
         self._sql = sql
-        self._files = [_File(path, events_all) for path in paths]
-        self.readings = [file.reading for file in self._files]
+        self.files = [QueriedFile(path, events_all) for path in paths]
         self.in_hex: set[str] = set()
-        self.notes = list(dict.fromkeys(note for file in self._files for note in file.notes))
+        self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
         self._spill = SpillFolder()
         config: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": str(self._spill.path),
@@ -228,8 +216,8 @@ class Query:
     def _register(self) -> None:
         """Register the tables whose names are words of the SQL."""
         words = set(re.findall(r"\w+", self._sql.casefold()))
-        tables: dict[str, list[_File]] = {}
-        for file in self._files:
+        tables: dict[str, list[QueriedFile]] = {}
+        for file in self.files:
             for name in (*_GENERAL, *file.names):
                 if name.casefold() in words:
                     tables.setdefault(name, []).append(file)
@@ -276,15 +264,15 @@ class Query:
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raise an error of DuckDB's, or the one of a file that caused it, as a QtctlError."""
-        for file in self._files:
+        for file in self.files:
             if file.error is not None:
                 raise file.error from error
-        names = [*_GENERAL, *(name for file in self._files for name in file.names)]
+        names = [*_GENERAL, *(name for file in self.files for name in file.names)]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
         """Interrupt the query, from any thread: its iterator ends or raises."""
-        for file in self._files:
+        for file in self.files:
             file.stopped = True
         self._connection.interrupt()
 

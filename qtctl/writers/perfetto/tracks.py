@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class PerfettoTrace:
         self._lanes = Lanes()
         self._unique_times = UniqueTimes()
         self._rates: list[NDArray[np.int64]] = []
-        self._hex: dict[str, frozenset[str]] = {}
+        self._hex_arguments = cache(hex_arguments)
         self._fresh: list[bytes] = []
         self._out: list[bytes] = []
         self._clock_written = False
@@ -186,7 +187,8 @@ class PerfettoTrace:
             values = {"line": batch.texts(rows)}
         elif values is None:
             values = {"raw": batch.raws(rows)}
-        in_hex = self._in_hex(batch.names[event]) if event >= 0 else ()
+        declared = batch.table.declaration(event) if event >= 0 else None
+        in_hex = self._hex_arguments(declared) if declared is not None else ()
         for name, column in values.items():
             named = self._argument(name)
             if isinstance(column, StringColumn):
@@ -196,12 +198,6 @@ class PerfettoTrace:
             plain = named + tag(_POINTER if name in in_hex else _UINT)
             negative = plain if column.dtype == np.uint64 else named + tag(_INT)
             packets.numbers(column, plain, negative)
-
-    def _in_hex(self, name: str) -> frozenset[str]:
-        if name not in self._hex:
-            declared = self._table.declarations.get(name)
-            self._hex[name] = hex_arguments(declared) if declared else frozenset()
-        return self._hex[name]
 
     # Tracks
 
@@ -215,12 +211,10 @@ class PerfettoTrace:
         return found
 
     def _guest(self, pid: int | None) -> int:
-        def describe() -> bytes:
-            if pid is None:
-                return text(2, "QEMU")
-            return message(3, number(1, pid), text(6, "QEMU"))
-
-        return self._track(("guest", pid), describe)
+        described = text(2, "QEMU")
+        if pid is not None:
+            described = message(3, number(1, pid), text(6, "QEMU"))
+        return self._track(("guest", pid), lambda: described)
 
     def _child(self, pid: int | None, name: str) -> int:
         return self._track(
