@@ -50,7 +50,8 @@ class NameBook:
         number = self._numbers.setdefault(name, len(self.names))
         if number == len(self.names):
             self.names.append(name)
-            self._declared.append([name, declaration and _written(declaration)])
+            written = declaration and [declaration.format, declaration.arguments]
+            self._declared.append([name, written])
         return number
 
     def numbers(self, batch: Batch) -> NDArray[np.int32]:
@@ -75,11 +76,6 @@ class NameBook:
     def all(self) -> Chunk:
         """Return a chunk of all events."""
         return Chunk.of(ChunkKind.NAMES, self._declared)
-
-
-def _written(declaration: Declaration) -> list[Any]:
-    arguments = [[a.name, a.ctype, a.kind, a.bits, a.signed] for a in declaration.arguments]
-    return [declaration.format, arguments]
 
 
 def read_names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:

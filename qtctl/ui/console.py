@@ -14,7 +14,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_for
@@ -24,6 +23,7 @@ from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.selection import Selection
+from qtctl.events.states import States
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control
 from qtctl.monitor.news import EventQueue
@@ -35,9 +35,6 @@ from qtctl.ui.guest_state import GuestState
 from qtctl.ui.jobs import Job, Jobs
 from qtctl.ui.screen import Screen, ScreenContext
 from qtctl.version import VERSION
-
-if TYPE_CHECKING:
-    from qtctl.events.states import States
 
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""

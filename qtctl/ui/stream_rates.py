@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qtctl.analysis.rates import OWN, Key, Rate, Rates, Snapshot, Sort
 from qtctl.errors import UsageError
@@ -14,12 +14,10 @@ from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
+from qtctl.records.items import Item
 from qtctl.session.names import Names
-
-if TYPE_CHECKING:
-    from qtctl.records.items import Item
-    from qtctl.session.session import Session
-    from qtctl.session.stream import Stream
+from qtctl.session.session import Session
+from qtctl.session.stream import Stream
 
 
 class StreamRates:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.text.style import Style
-from qtctl.ui.bar import bar
+from qtctl.ui.guest_state import bar
 from qtctl.ui.screen import BURST, ROWS_A_WINDOW, WINDOW_S, RowLimiter, Screen
 
 
