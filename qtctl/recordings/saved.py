@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,9 @@ class RecordingFile(SavedPlain):
         summary = _summary(self.facts, self._sums, len(names))
         self.notes.append(summary if indexed else f"{summary}, without its end")
         self._data = DataReader(self.table)
-        self._backend = _backend(self.facts)
+        self._backend = Backend.LOG
+        with contextlib.suppress(ValueError):
+            self._backend = Backend(self.facts.get("backend", Backend.LOG))
 
     def _indexed(self) -> list[tuple[int, bytes]]:
         """Return the contents of FACTS and NAMES, by the index at the end; nothing without one."""
@@ -224,10 +227,3 @@ def _summary(facts: Mapping[str, Any], sums: object, names: int) -> str:
         return f"recording, {events}"
     name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"
     return f"recording of {name}, {facts.get('backend')} backend, {events}"
-
-
-def _backend(facts: Mapping[str, Any]) -> Backend:
-    try:
-        return Backend(facts.get("backend", Backend.LOG))
-    except ValueError:
-        return Backend.LOG

@@ -111,14 +111,11 @@ def _patterns(word: str, known: Vocabulary) -> Iterator[Suggestion]:
 
 def _about(name: str, known: Vocabulary) -> str:
     """Return an event's state, unless it is off, and its arguments."""
-    state = known.states.get(name)
-    parts = {EventState.ENABLED: ["on"], EventState.UNAVAILABLE: ["unavailable"]}.get(
-        state or EventState.DISABLED, []
-    )
+    words = {EventState.ENABLED: "on", EventState.UNAVAILABLE: "unavailable"}
+    state = words.get(known.states.get(name, EventState.DISABLED), "")
     declared = known.declarations.get(name)
-    if declared is not None:
-        parts.append(", ".join(argument.name for argument in declared.arguments))
-    return "  ".join(filter(None, parts))
+    arguments = ", ".join(one.name for one in declared.arguments) if declared else ""
+    return "  ".join(filter(None, (state, arguments)))
 
 
 def _nearest(word: str, names: Iterable[str]) -> list[str]:

@@ -23,7 +23,6 @@ from qtctl.commands.registry import Command, CommandTable, Options
 from qtctl.commands.result import Result
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.selection import Selection
-from qtctl.events.states import States
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control
 from qtctl.monitor.news import EventQueue
@@ -83,7 +82,7 @@ class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
     ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes.
-    ``left`` is set when it is to be left.
+    ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left.
     """
 
     def __init__(
@@ -113,29 +112,19 @@ class Console:
             screen=screen,
             console=self,
         )
-        self._jobs = Jobs(self._ended)
-        self._state = GuestState(session, self._owner, changed)
+        self.jobs = Jobs(self._ended)
+        self.state = GuestState(session, self._owner, changed)
         self._watch = Watch(session, self._start_watch, allowed=screen is not None)
         self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._resuming = False
         session.on_streams = self._streams_changed
         work = [self._run_lines(), self._print_news(), self._keep_link(), self._leave_at(base.stop)]
-        work += [self._state.keep_fresh(self._update_watch), self._state.keep_rate()]
+        work += [self.state.keep_fresh(self._update_watch), self.state.keep_rate()]
         self._background = list(map(asyncio.ensure_future, work))
-
-    @property
-    def jobs(self) -> Sequence[Job]:
-        """The running jobs, the watch among them, oldest first."""
-        return self._jobs.running
-
-    @property
-    def states(self) -> States:
-        """The states of the guest's events, as read last."""
-        return self._state.states
 
     def bar(self) -> str:
         """Return the text of the bar as it is now."""
-        return self._state.bar(sum(job is not self._watch.job for job in self.jobs))
+        return self.state.bar(sum(job is not self._watch.job for job in self.jobs.running))
 
     async def _leave_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -145,7 +134,7 @@ class Console:
         """End all jobs, and restore what this console switched."""
         for task in self._background:
             task.cancel()
-        await self._jobs.end()
+        await self.jobs.end()
         given = await self.session.end(self._owner)
         if given.events:
             self._context.say(f"gave back {counted(len(given.events), 'event')}")
@@ -179,7 +168,7 @@ class Console:
     def _begin(self, line: str, *, again: bool = False) -> Job | int:
         """Start the verb of a line; return an exit code where there is nothing to start."""
         try:
-            words = split(line)
+            words = _split(line)
             parsed = self._parse(words) if words else None
             if again and parsed is not None:
                 self._number_file(parsed[1])
@@ -217,7 +206,7 @@ class Console:
         )
 
     def _start(self, line: str, row: Command, options: Options, context: ConsoleContext) -> Job:
-        job = self._jobs.start(line, row, context, self._run(row, options, context))
+        job = self.jobs.start(line, row, context, self._run(row, options, context))
         self._changed()
         return job
 
@@ -244,13 +233,13 @@ class Console:
     def _ended(self, job: Job) -> None:
         if job is self._watch.job:
             self._watch.ended()
-        self._state.refresh()
+        self.state.refresh()
         self._changed()
 
     def interrupt(self) -> None:
         """Stop the newest job, as Ctrl-C does."""
-        if self.jobs:
-            self.stop(self.jobs[-1])
+        if self.jobs.running:
+            self.stop(self.jobs.running[-1])
         else:
             self._context.say("nothing runs here; Ctrl-D leaves")
 
@@ -271,12 +260,12 @@ class Console:
         return self._start(verb, row, options, context)
 
     def _update_watch(self) -> None:
-        switching = self._resuming or any(self._enables(job.row) for job in self.jobs)
-        self._watch.update(self._state.on(), keep=switching)
+        switching = self._resuming or any(self._enables(job.row) for job in self.jobs.running)
+        self._watch.update(self.state.on(), keep=switching)
 
     def _streams_changed(self) -> None:
         self._watch.exclude_printed()
-        self._state.streams_changed()
+        self.state.streams_changed()
 
     # The guest's news, and its return
 
@@ -290,18 +279,19 @@ class Console:
                     own = isinstance(news, Control) and news.pid == os.getpid()
                     if self.screen is not None and not own:
                         self.screen.write(formatter.lines(news, 0))
-                self._state.refresh()
+                self.state.refresh()
 
     async def _keep_link(self) -> None:
         """When the guest is gone, wait until it is back, and resume jobs and switches."""
         session = self.session
         while True:
             cause = await session.monitor.wait_lost()
-            leased, again = self._state.leased, [job for job in self.jobs if self._resumes(job)]
+            leased = self.state.leased
+            again = [job for job in self.jobs.running if self._resumes(job)]
             self._context.complain(f"the guest on {session.where} is gone: {cause}")
             self._context.say("waiting for it to come back; Ctrl-D leaves")
-            self._state.gone()
-            await self._jobs.wait()
+            self.state.gone()
+            await self.jobs.wait()
             await session.comes_back()
             self._context.say("the guest is back")
             self._context.say_notices(session)
@@ -315,7 +305,7 @@ class Console:
             for job in again:
                 self._context.say(f"again: {job.line}")
                 self.submit(job.line, again=True)
-            self._state.refresh()
+            self.state.refresh()
 
     def _resumes(self, job: Job) -> bool:
         """Return whether a job is run again for a guest that is back; the watch comes anyway."""
@@ -332,12 +322,8 @@ class Console:
             self._context.say(f"again: {changed} switched {'on' if on else 'off'}")
 
 
-def split(line: str) -> list[str]:
-    """Split a line into words as a shell does, without comments and a leading ``qtctl``.
-
-    Raises:
-        UsageError: a quote is never closed.
-    """
+def _split(line: str) -> list[str]:
+    """Split a line into words as a shell does, without comments and a leading ``qtctl``."""
     if line.lstrip().startswith("#"):
         return []
     try:

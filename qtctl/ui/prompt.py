@@ -85,11 +85,6 @@ class _TerminalOutput(Vt100_Output):
             super().flush()
 
 
-def _complete(buffer: Buffer) -> None:
-    """Start completion of the typed text."""
-    buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
-
-
 class _LineEditor(PromptSession[None]):
     """Reserves lines for the completion menu only while it is open."""
 
@@ -145,10 +140,12 @@ class Prompt:
             complete_in_thread=True,
             complete_while_typing=False,  # that would always keep lines free for the menu
         )
-        self._lines.default_buffer.on_text_insert += _complete
+        typed = CompleteEvent(text_inserted=True)
+        buffer = self._lines.default_buffer
+        buffer.on_text_insert += lambda _: buffer.start_completion(complete_event=typed)
         self._app = self._lines.app
         self._app.terminal_size_polling_interval = None
-        self._lines.default_buffer.accept_handler = self._accept
+        buffer.accept_handler = self._accept
 
     async def run(self) -> None:
         """Read lines until the prompt is left."""
