@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import duckdb
@@ -85,39 +86,29 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
         """Columns of the table."""
         return self._columns
 
-    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Scan:
-        """Return a scan of the rows that match ``filter``, from the beginning of the file."""
-        needed = self._columns
+    def scanner(
+        self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any
+    ) -> SimpleNamespace:
+        """Return a scan of the rows that match ``filter``, from the beginning of the file.
+
+        It reads in the thread that requests the rows, unlike Arrow's Scanner, which reads ahead in
+        a background thread: nothing joins that thread, and a process that exits while it runs
+        Python code hangs or aborts.
+        """
+        names, needed = self._columns.names, self._columns
         if columns is not None:
+            names = list(columns)
             # An expression does not list its columns: take every word of its text.
-            words = {*columns, *re.findall(r"\w+", str(filter))}
+            words = {*names, *re.findall(r"\w+", str(filter))}
             needed = pa.schema([one for one in needed if one.name in words])
-        return _Scan(self._read(needed), needed, columns, filter)
+        schema = pa.schema([needed.field(name) for name in names])
 
+        def to_reader() -> pa.RecordBatchReader:
+            batches = self._read(needed)
+            kept = (one if filter is None else one.filter(filter) for one in batches)
+            return pa.RecordBatchReader.from_batches(schema, (one.select(names) for one in kept))
 
-class _Scan:
-    """One scan of a table, which reads in the thread that requests the rows.
-
-    It replaces Arrow's Scanner, which reads ahead in a background thread: nothing joins that
-    thread, and a process that exits while it runs Python code hangs or aborts.
-    """
-
-    def __init__(
-        self, batches: Iterator[Any], schema: Any, columns: Sequence[str] | None, filter: Any
-    ) -> None:
-        self._batches = batches
-        self._columns = schema.names if columns is None else list(columns)
-        self._filter = filter
-        self.projected_schema = pa.schema([schema.field(name) for name in self._columns])
-
-    def to_reader(self) -> Any:
-        """Return a reader that reads the file as rows are requested."""
-        return pa.RecordBatchReader.from_batches(self.projected_schema, self._chosen())
-
-    def _chosen(self) -> Iterator[Any]:
-        for batch in self._batches:
-            kept = batch if self._filter is None else batch.filter(self._filter)
-            yield kept.select(self._columns)
+        return SimpleNamespace(projected_schema=schema, to_reader=to_reader)
 
 
 class QueriedFile:

@@ -342,17 +342,12 @@ def _runs(track: Int64Array, span: Int64Array, count: Int64Array) -> list[Int64A
     return [track[starts], span[starts], np.add.reduceat(count, starts)]
 
 
-def _summed(runs: NDArray[np.int64]) -> list[Int64Array]:
+def _summed(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return (track, span, count) with equal pairs merged, and a zero after each run of spans."""
     track, span, count = runs[:, np.lexsort((runs[1], runs[0]))]
     track, span, count = _runs(track, span, count)
     last = np.ones(len(track), np.bool_)
     last[:-1] = (track[1:] != track[:-1]) | (span[1:] != span[:-1] + 1)
-    zero = np.zeros(np.count_nonzero(last), np.int64)
-    every = [
-        np.concatenate([track, track[last]]),
-        np.concatenate([span, span[last] + 1]),
-        np.concatenate([count, zero]),
-    ]
-    order = np.lexsort((every[0], every[1]))
-    return [column[order] for column in every]
+    zeros = [track[last], span[last] + 1, np.zeros_like(track[last])]
+    every = np.concatenate([[track, span, count], zeros], axis=1)
+    return every.take(np.lexsort((every[0], every[1])), axis=1)
