@@ -133,10 +133,7 @@ class FileRecorder(Recorder):
     """Writes items to one file as they come."""
 
     def __init__(
-        self,
-        writer: RecordingWriter,
-        events: Iterable[str],
-        declared: Mapping[str, Declaration],
+        self, writer: RecordingWriter, events: Iterable[str], declared: Mapping[str, Declaration]
     ) -> None:
         super().__init__(events, declared)
         self._writer = writer

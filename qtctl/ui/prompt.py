@@ -112,12 +112,7 @@ class Prompt:
         self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
         self._screen = Screen(context.out_style, self._draw, terminal.ready)
         self._console = Console(
-            context,
-            session,
-            verbs,
-            screen=self._screen,
-            changed=self._invalidate,
-            ask=self._ask,
+            context, session, verbs, screen=self._screen, changed=self._invalidate, ask=self._ask
         )
         self._question = ""
         self._answer: asyncio.Future[bool] | None = None

@@ -13,11 +13,7 @@ from typing import NamedTuple
 
 from qtctl.errors import QtctlError, UsageError
 
-SIDES: Mapping[str, tuple[str, ...]] = {
-    "right": ("-h",),
-    "left": ("-h", "-b"),
-    "bottom": ("-v",),
-}
+SIDES: Mapping[str, tuple[str, ...]] = {"right": ("-h",), "left": ("-h", "-b"), "bottom": ("-v",)}
 _PASSED = ("LANG", "NO_COLOR", "QMP_SOCKET", "HOME", "PATH")
 _PASSED_FAMILIES = ("QTCTL_", "XDG_", "LC_", "PYTHON")
 _LIMIT_S = 5.0

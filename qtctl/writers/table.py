@@ -52,11 +52,6 @@ FORMATS: dict[str, Format] = {
             "folder",
             needs=("pyarrow",),
         ),
-        Format(
-            "ctf",
-            "CTF 1.8, for babeltrace2 and Trace Compass",
-            "qtctl.writers.ctf",
-            "folder",
-        ),
+        Format("ctf", "CTF 1.8, for babeltrace2 and Trace Compass", "qtctl.writers.ctf", "folder"),
     )
 }

@@ -119,21 +119,14 @@ class Lanes:
         """
         lane = np.empty(len(group), np.int64)
         self._grow(int(group.max(initial=-1)) + 1, 1)
+        slices = group.data, start_ns.data, end_ns.data
         at = 0
         while True:
-            ended = self._ended
-            at = perfetto.lay_lanes(
-                group.data,
-                start_ns.data,
-                end_ns.data,
-                ended.shape[1],
-                ended.reshape(-1).data,
-                lane.data,
-                at,
-            )
+            width, ended = self._ended.shape[1], self._ended.reshape(-1).data
+            at = perfetto.lay_lanes(*slices, width, ended, lane.data, at)
             if at == len(group):
                 return lane
-            self._grow(0, 2 * ended.shape[1])
+            self._grow(0, 2 * width)
 
     def _grow(self, groups: int, width: int) -> None:
         """Make room for more groups and lanes; new lanes are free."""
