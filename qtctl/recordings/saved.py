@@ -54,7 +54,7 @@ class RecordingFile(SavedPlain):
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         check_header(file.at(0, HEADER_BYTES), str(file.path))
         super().__init__(file)
-        self._at = HEADER_BYTES
+        file.taken = HEADER_BYTES
         self._whole = False
         self._read = self._lost_rows = self._unread = 0
         self._first_unread: int | None = None
@@ -131,34 +131,28 @@ class RecordingFile(SavedPlain):
             at += max(1, len(data) - HEAD_BYTES + 1)
         return -1
 
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._at
-
     def read(self) -> list[Item] | None:
         """Read and decode one chunk; None at the end."""
         if self._ended:
             return None
-        head = self._head(self._at) if self._at < self._file.size else None
+        begin = self._file.taken
+        head = self._head(begin) if begin < self._file.size else None
         if head is None:
             return self._skip()
-        end = self._at + HEAD_BYTES + head.stored
+        end = begin + HEAD_BYTES + head.stored
         if end > self._file.size:
             self._ended = True
-            return self._lose(self._at, self._file.size, head)
-        raw = content(head, self._file.at(self._at + HEAD_BYTES, head.stored))
+            return self._lose(begin, self._file.size, head)
+        raw = content(head, self._file.at(begin + HEAD_BYTES, head.stored))
         items = None if raw is None else self._items(head, raw)
-        begin, self._at = self._at, end
-        if items is None:
-            return self._lose(begin, end, head)
-        return items
+        self._file.taken = end
+        return self._lose(begin, end, head) if items is None else items
 
     def _items(self, head: Head, raw: bytes) -> list[Item] | None:
         """Decode a chunk; None if it is malformed."""
         if head.kind == ChunkKind.END:
             self._ended = self._whole = True
-            rest = self._file.size - self._at - HEAD_BYTES - head.stored
+            rest = self._file.size - self._file.taken - HEAD_BYTES - head.stored
             if rest > TRAILER_BYTES:
                 self._lose(self._file.size - rest, self._file.size, None)
         if head.kind == ChunkKind.NAMES and read_names(raw) is None:
@@ -172,9 +166,9 @@ class RecordingFile(SavedPlain):
 
     def _skip(self) -> list[Item]:
         """Skip to the next valid head, if there is one."""
-        found = self._next_head(self._at)
-        end = self._file.size if found < 0 else found
-        begin, self._at = self._at, end
+        begin = self._file.taken
+        found = self._next_head(begin)
+        end = self._file.taken = self._file.size if found < 0 else found
         self._ended = found < 0
         return self._lose(begin, end, None) if end > begin else []
 
