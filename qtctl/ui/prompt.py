@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
@@ -63,25 +63,15 @@ class _TerminalOutput(Vt100_Output):
             enable_bell=False,
             enable_cpr=False,
         )
-        self._held = False
+        self.held = False
 
     def get_rows_below_cursor_position(self) -> int:
         """Return 1: use no more rows than are drawn."""
         return 1
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Buffer the output of the block, and write it at once."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            self.flush()
-
     def flush(self) -> None:
-        """Write the buffered output."""
-        if not self._held:
+        """Write the buffered output, unless it is ``held`` to be written at once."""
+        if not self.held:
             super().flush()
 
 
@@ -226,9 +216,13 @@ class Prompt:
         if not self._app.is_running:
             self._terminal.write(text)
             return
-        with self._output.held():
+        self._output.held = True
+        try:
             self._app.renderer.erase(leave_alternate_screen=False)
             self._output.write_raw(text)
             assert self._app.context is not None  # it runs
             context = self._app.context.copy()
             context.run(self._app.renderer.render, self._app, self._app.layout)
+        finally:
+            self._output.held = False
+            self._output.flush()
