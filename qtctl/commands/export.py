@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
     from qtctl.session.replay import Replay
-    from qtctl.writers.base import Export, FileFormat, FolderFormat, LineExport, Source
+    from qtctl.writers.base import Export, LineExport, Source
 
 _WIDTH = 78
 
@@ -117,11 +117,9 @@ async def export(context: Context, options: Options) -> int:
 async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
     opened: Callable[[], Export]
     if form.makes == "file":
-        to_file: FileFormat = form.load()
-        opened = partial(to_file.open_file, partial(out.open_binary, context.stop), source)
+        opened = partial(form.load().open_file, partial(out.open_binary, context.stop), source)
     else:
-        to_folder: FolderFormat = form.load()
-        opened = partial(to_folder.open_folder, out.create_folder, source)
+        opened = partial(form.load().open_folder, out.create_folder, source)
     try:
         with context.whole_or_removed(out), contextlib.closing(opened()) as made:
             await read_through(context, replay, made.write)

@@ -94,14 +94,15 @@ class _Answer:
         self._batches: Iterator[Any] = iter(())
         self._names: Sequence[str] = ()
         self._types: Sequence[Any] = ()
-        sizes = [one.size for one in asked.readings]
+        sizes = [one.size for one in asked.files]
         self._progress = bytes_progress(context, sum(sizes) if all(sizes) else None)
 
     async def _begin(self) -> None:
-        rows = await self._wait(self._asked.run)
-        if rows is not None:
-            self._names, self._types = distinct(rows.schema.names), rows.schema.types
-            self._batches = rows.batches
+        """Start the query."""
+        found = await self._wait(self._asked.run)
+        if found is not None:
+            schema, self._batches = found
+            self._names, self._types = distinct(schema.names), schema.types
 
     async def _next(self) -> Any:
         """Return the next batch of rows, None at the end or when stopped."""
@@ -116,7 +117,7 @@ class _Answer:
                 await asyncio.wait(
                     {work, stopped}, timeout=PROGRESS_S, return_when="FIRST_COMPLETED"
                 )
-                self._progress.update(sum(one.taken for one in self._asked.readings))
+                self._progress.update(sum(one.taken for one in self._asked.files))
             if stopped.done():
                 self._asked.stop()
                 with contextlib.suppress(QtctlError):
@@ -186,14 +187,14 @@ class _Answer:
 
     def _finish(self, rows: int) -> int:
         """Print the number of rows, and what of the files is missing; return the exit code."""
-        context, readings = self._context, self._asked.readings
+        context, files = self._context, self._asked.files
         context.say(counted(rows, "row"))
-        for one in readings:
+        for one in files:
             if one.remark:
                 context.complain(one.remark)
             if one.counts and (one.counts.lost or one.counts.unknown_losses):
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
-        problems = [one.problem for one in readings if one.problem]
+        problems = [one.problem for one in files if one.problem]
         return context.fail(QtctlError("\n".join(problems))) if problems else 0
 
 

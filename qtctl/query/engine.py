@@ -13,9 +13,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import duckdb
@@ -43,8 +43,6 @@ from qtctl.records.items import Loss
 from qtctl.records.notes import to_object
 from qtctl.session.replay import Replay
 
-GENERAL = ("events", "lines", "notes")
-"""Tables beside those of the events."""
 MEMORY_LIMIT = "256MB"
 _ROWS = 1 << 14
 _SETTINGS = (
@@ -58,23 +56,19 @@ _SETTINGS = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+
+
+def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
+    return notes_rows([to_object(item)], schema, file=file)
+
+
+_GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., Any]]] = {
+    "events": (EVENTS, Batch, events_rows),
+    "lines": (LINES, Batch, lines_rows),
+    "notes": (NOTES, Loss | News, _note_rows),
+}
+"""Schema, type of items and function that converts them, of the tables beside the events'."""
 _BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
-
-
-@dataclass(slots=True)
-class Reading:
-    """Progress and result of reading one file.
-
-    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
-    has reached the end of the file.
-    """
-
-    path: Path
-    size: int
-    taken: int = 0
-    counts: Counts | None = None
-    problem: str = ""
-    remark: str = ""
 
 
 class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
@@ -92,65 +86,58 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
         """Columns of the table."""
         return self._columns
 
-    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> _Scan:
-        """Return a scan of the rows that match ``filter``, from the beginning of the file."""
-        needed = self._columns
+    def scanner(
+        self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any
+    ) -> SimpleNamespace:
+        """Return a scan of the rows that match ``filter``, from the beginning of the file.
+
+        It reads in the thread that requests the rows, unlike Arrow's Scanner, which reads ahead in
+        a background thread: nothing joins that thread, and a process that exits while it runs
+        Python code hangs or aborts.
+        """
+        names, needed = self._columns.names, self._columns
         if columns is not None:
+            names = list(columns)
             # An expression does not list its columns: take every word of its text.
-            words = {*columns, *re.findall(r"\w+", str(filter))}
+            words = {*names, *re.findall(r"\w+", str(filter))}
             needed = pa.schema([one for one in needed if one.name in words])
-        return _Scan(self._read(needed), needed, columns, filter)
+        schema = pa.schema([needed.field(name) for name in names])
+
+        def to_reader() -> pa.RecordBatchReader:
+            batches = self._read(needed)
+            kept = (one if filter is None else one.filter(filter) for one in batches)
+            return pa.RecordBatchReader.from_batches(schema, (one.select(names) for one in kept))
+
+        return SimpleNamespace(projected_schema=schema, to_reader=to_reader)
 
 
-class _Scan:
-    """One scan of a table, which reads in the thread that requests the rows.
+class QueriedFile:
+    """One file and its tables; each scan of a table reads the file again.
 
-    It replaces Arrow's Scanner, which reads ahead in a background thread: nothing joins that
-    thread, and a process that exits while it runs Python code hangs or aborts.
+    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
+    has reached the end of the file.
     """
 
-    def __init__(
-        self, batches: Iterator[Any], schema: Any, columns: Sequence[str] | None, filter: Any
-    ) -> None:
-        self._batches = batches
-        self._columns = schema.names if columns is None else list(columns)
-        self._filter = filter
-        self.projected_schema = pa.schema([schema.field(name) for name in self._columns])
-
-    def to_reader(self) -> Any:
-        """Return a reader that reads the file as rows are requested."""
-        return pa.RecordBatchReader.from_batches(self.projected_schema, self._chosen())
-
-    def _chosen(self) -> Iterator[Any]:
-        for batch in self._batches:
-            kept = batch if self._filter is None else batch.filter(self._filter)
-            yield kept.select(self._columns)
-
-
-class _File:
-    """One file and its tables; each scan of a table reads the file again."""
-
     def __init__(self, path: Path, events_all: Path | None) -> None:
+        self.path = path
+        self.taken = 0
+        self.counts: Counts | None = None
+        self.problem = self.remark = ""
         self._open = partial(Replay, path, events_all=events_all)
-        self._label = str(path)
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
             self.names = trace.picked
             self.in_hex = trace.hex_arguments()
             self._events = trace.table
-            self.reading = Reading(path, trace.size)
+            self.size = trace.size
         self.stopped = False
         self.error: QtctlError | None = None
 
     def table(self, name: str) -> _Table:
-        """Return one of :data:`GENERAL`, or the table of one of ``names``."""
-        every = Selection()
-        if name == "events":
-            return _Table(EVENTS, partial(self._rows, Batch, events_rows, every, False))
-        if name == "lines":
-            return _Table(LINES, partial(self._rows, Batch, lines_rows, every, True))
-        if name == "notes":
-            return _Table(NOTES, partial(self._rows, Loss | News, _note_rows, every, False))
+        """Return one of ``_GENERAL``, or the table of one of ``names``."""
+        if name in _GENERAL:
+            schema, kind, make = _GENERAL[name]
+            return _Table(schema, partial(self._rows, kind, make, Selection(), name == "lines"))
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
         return _Table(schema, partial(self._rows, Batch, make, Selection.of(name), False))
@@ -158,32 +145,19 @@ class _File:
     def _rows(
         self, kind: Any, make: Callable[..., Any], selection: Selection, text: bool, schema: Any
     ) -> Iterator[Any]:
-        reading = self.reading
         try:
             with contextlib.closing(self._open(selection=selection, text=text)) as trace:
                 while not self.stopped and (items := trace.step()) is not None:
-                    reading.taken = trace.taken
+                    self.taken = trace.taken
                     for item in items:
                         if isinstance(item, kind):
-                            yield make(item, schema=schema, file=self._label)
+                            yield make(item, schema=schema, file=str(self.path))
                 if not self.stopped:
-                    reading.counts, reading.problem = trace.counts, trace.problem
-                    reading.remark = trace.remark
+                    self.counts, self.problem = trace.counts, trace.problem
+                    self.remark = trace.remark
         except QtctlError as error:
             self.error = error  # DuckDB keeps the text only
             raise
-
-
-def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
-    return notes_rows([to_object(item)], schema, file=file)
-
-
-@dataclass(frozen=True, slots=True)
-class ResultSet:
-    """The result of a query: its columns, and an iterator over batches of its rows."""
-
-    schema: pa.Schema
-    batches: Iterator[pa.RecordBatch]
 
 
 class Query:
@@ -199,10 +173,9 @@ class Query:
 
     def __init__(self, sql: str, paths: Sequence[Path], *, events_all: Path | None) -> None:
         self._sql = sql
-        self._files = [_File(path, events_all) for path in paths]
-        self.readings = [file.reading for file in self._files]
+        self.files = [QueriedFile(path, events_all) for path in paths]
         self.in_hex: set[str] = set()
-        self.notes = list(dict.fromkeys(note for file in self._files for note in file.notes))
+        self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
         self._spill = SpillFolder()
         config: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": str(self._spill.path),
@@ -234,9 +207,9 @@ class Query:
     def _register(self) -> None:
         """Register the tables whose names are words of the SQL."""
         words = set(re.findall(r"\w+", self._sql.casefold()))
-        tables: dict[str, list[_File]] = {}
-        for file in self._files:
-            for name in (*GENERAL, *file.names):
+        tables: dict[str, list[QueriedFile]] = {}
+        for file in self.files:
+            for name in (*_GENERAL, *file.names):
                 if name.casefold() in words:
                     tables.setdefault(name, []).append(file)
                     self.in_hex |= file.in_hex.get(name, frozenset())
@@ -250,10 +223,10 @@ class Query:
                 union = " UNION ALL BY NAME ".join(parts)
                 self._connection.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
 
-    def run(self) -> ResultSet:
-        """Start the query; blocks until the first rows are ready.
+    def run(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Start the query and return its columns and an iterator over batches of its rows.
 
-        The iterator of the result blocks and raises likewise.
+        Blocks until the first rows are ready; the iterator blocks and raises likewise.
 
         Raises:
             UsageError: a table, column or function does not exist, or a value has the wrong type.
@@ -263,7 +236,7 @@ class Query:
             reader = self._connection.sql(self._sql).to_arrow_reader(_ROWS)
         except duckdb.Error as error:
             self._fail(self._reported(error))
-        return ResultSet(reader.schema, self._batches(reader))
+        return reader.schema, self._batches(reader)
 
     def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
         try:
@@ -282,15 +255,15 @@ class Query:
 
     def _fail(self, error: Exception) -> NoReturn:
         """Raise an error of DuckDB's, or the one of a file that caused it, as a QtctlError."""
-        for file in self._files:
+        for file in self.files:
             if file.error is not None:
                 raise file.error from error
-        names = [*GENERAL, *(name for file in self._files for name in file.names)]
+        names = [*_GENERAL, *(name for file in self.files for name in file.names)]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
         """Interrupt the query, from any thread: its iterator ends or raises."""
-        for file in self._files:
+        for file in self.files:
             file.stopped = True
         self._connection.interrupt()
 

@@ -35,13 +35,14 @@ _LARGEST = 1 << 28
 _MAGIC = b"\x89QTREC\r\n"
 _SYNC = b"\xf5qtchunk"
 _LAST = b"\x89QTREND\n"
-_HEADER = struct.Struct("<8sI48sI")
+# A checksum follows each of these.
+_HEADER = struct.Struct("<8sI48s")
 _HEAD = struct.Struct("<8s5I")
+_TRAILER = struct.Struct("<8sI")
 _CHECK = struct.Struct("<I")
-_TRAILER = struct.Struct("<8sII")
-HEADER_BYTES = _HEADER.size
+HEADER_BYTES = _HEADER.size + _CHECK.size
 HEAD_BYTES = _HEAD.size + _CHECK.size
-TRAILER_BYTES = _TRAILER.size
+TRAILER_BYTES = _TRAILER.size + _CHECK.size
 
 
 class ChunkKind(IntEnum):
@@ -77,7 +78,7 @@ class Chunk:
         """Compress content and put a head before it."""
         stored = zstandard.ZstdCompressor(LEVEL).compress(raw)
         head = _HEAD.pack(_SYNC, kind, rows, len(stored), len(raw), zlib.crc32(stored))
-        return cls(kind, rows, head + _CHECK.pack(zlib.crc32(head)) + stored)
+        return cls(kind, rows, _checked(head) + stored)
 
     @classmethod
     def of(cls, kind: ChunkKind, document: Any) -> Chunk:
@@ -87,23 +88,29 @@ class Chunk:
 
 def header() -> bytes:
     """Return the header of a recording."""
-    writer = f"qtctl {WRITER}".encode()[:48]
-    begin = _HEADER.pack(_MAGIC, VERSION, writer, 0)[: -_CHECK.size]
-    return begin + _CHECK.pack(zlib.crc32(begin))
+    return _checked(_HEADER.pack(_MAGIC, VERSION, f"qtctl {WRITER}".encode()[:48]))
 
 
 def trailer(end: Chunk) -> bytes:
     """Return the trailer behind the END chunk, by which a reader finds it."""
-    begin = _TRAILER.pack(_LAST, len(end.data), 0)[: -_CHECK.size]
-    return begin + _CHECK.pack(zlib.crc32(begin))
+    return _checked(_TRAILER.pack(_LAST, len(end.data)))
+
+
+def _checked(data: bytes) -> bytes:
+    """Return data and its checksum."""
+    return data + _CHECK.pack(zlib.crc32(data))
+
+
+def _is_checked(data: bytes) -> bool:
+    """Return whether data ends with its checksum."""
+    return data == _checked(data[: -_CHECK.size])
 
 
 def end_chunk_bytes(tail: bytes) -> int:
     """Return the size of the END chunk from a file's last bytes; 0 if it has no trailer."""
-    if len(tail) != TRAILER_BYTES:
+    if len(tail) != TRAILER_BYTES or not tail.startswith(_LAST) or not _is_checked(tail):
         return 0
-    last, size, check = _TRAILER.unpack(tail)
-    return int(size) if last == _LAST and check == zlib.crc32(tail[: -_CHECK.size]) else 0
+    return int(_TRAILER.unpack_from(tail)[1])
 
 
 def is_recording(head: bytes) -> bool:
@@ -119,8 +126,8 @@ def check_header(head: bytes, where: str) -> None:
     """
     if len(head) < HEADER_BYTES:
         raise QtctlError(f"{where} ends in its header, after {len(head)} bytes")
-    _, version, writer, check = _HEADER.unpack_from(head)
-    if check != zlib.crc32(head[: HEADER_BYTES - _CHECK.size]):
+    _, version, writer = _HEADER.unpack_from(head)
+    if not _is_checked(head[:HEADER_BYTES]):
         raise QtctlError(f"{where} is a recording with a damaged header")
     if version != VERSION:
         by = writer.rstrip(b"\0").decode("utf-8", "replace")
@@ -134,9 +141,7 @@ def check_header(head: bytes, where: str) -> None:
 def read_head(data: bytes, at: int = 0) -> Head | None:
     """Return the head at ``at``; None if there is none."""
     raw = data[at : at + HEAD_BYTES]
-    if len(raw) < HEAD_BYTES or raw[:8] != _SYNC:
-        return None
-    if _CHECK.unpack_from(raw, _HEAD.size)[0] != zlib.crc32(raw[: _HEAD.size]):
+    if len(raw) < HEAD_BYTES or not raw.startswith(_SYNC) or not _is_checked(raw):
         return None
     head = Head(*_HEAD.unpack_from(raw)[1:])
     return head if head.stored <= _LARGEST and head.raw <= _LARGEST else None

@@ -26,7 +26,7 @@ _MOST_ROWS = 1 << 24
 
 def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
     """Pack rows, of which there is at least one: what :func:`unpack` must know, and the bytes."""
-    by_event, _ = _grouped(rows.event)
+    by_event = _grouped(rows.event)
     order, bounds = _laid_order(rows.event, rows.size, by_event)
     step = np.diff(rows.time_ns, prepend=rows.time_ns[:1])
     unit = 1 if (step % _THOUSAND).any() else _THOUSAND
@@ -70,7 +70,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     event = columns["event"].astype(np.int32)
     if int(event.min()) < -1 or (event != columns["event"]).any():
         raise ValueError("no such event")
-    by_event, _ = _grouped(event)
+    by_event = _grouped(event)
     size = np.empty(count, np.int64)
     size[by_event] = columns["size"]
     if int(size.min()) < 0 or int(size.max()) > total or int(size.sum()) != total:
@@ -119,14 +119,13 @@ def _unpack_numbers(
     return (values + np.int64(least).view(np.uint64)).view(np.int64), end
 
 
-def _grouped(keys: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
-    """Return row numbers sorted by key (-1 and up), in order within each, and how many of each."""
+def _grouped(keys: NDArray[np.int32]) -> Int64Array:
+    """Return row numbers sorted by key (-1 and up), in order within each."""
     counts = np.bincount(keys + 1)
-    heads = np.zeros(len(counts), np.int64)
-    np.cumsum(counts[:-1], out=heads[1:])
+    heads = np.cumsum(counts) - counts
     order = np.empty(len(keys), np.int64)
     grouping.group_rows(np.ascontiguousarray(keys).data, heads.data, order.data)
-    return order, counts
+    return order
 
 
 def _laid_order(
@@ -134,9 +133,8 @@ def _laid_order(
 ) -> tuple[Int64Array, Int64Array]:
     """Return row numbers by event, then by size, and the bounds of groups alike in both."""
     classes = np.minimum(size, _LONG).astype(np.int32)
-    by_size, _ = _grouped(classes)
-    then, _ = _grouped(event[by_size])
-    order = by_size[then]
+    by_size = _grouped(classes)
+    order = by_size[_grouped(event[by_size])]
     alike = event[order].astype(np.int64) * (_LONG + 1) + classes[order]
     starts = np.flatnonzero(np.diff(alike, prepend=alike[0] - 1))
     return order, np.append(starts, len(order))

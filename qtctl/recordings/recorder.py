@@ -17,10 +17,8 @@ from qtctl.model import Declaration
 from qtctl.recordings.chunks import Chunk, ChunkKind, header, trailer
 from qtctl.recordings.store import CHUNK_BYTES, DataMaker, NameBook
 from qtctl.records import schema
-from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
 
 _CHUNKS = 16
 """In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
@@ -111,13 +109,10 @@ class Recorder(ABC):
             QtctlError: it cannot be written; see :class:`RecordingWriter`.
         """
         with self._lock:
-            for part in self._maker.parts(item) if isinstance(item, Batch) else (item,):
+            for part in self._maker.parts(item):
                 if self._maker.empty:
                     self._since = time.monotonic()
-                if isinstance(part, Batch):
-                    self._maker.add(part)
-                else:
-                    self._maker.note(to_object(part))
+                self._maker.add(part)
                 if self._maker.full or time.monotonic() - self._since >= _FLUSH_S:
                     self._flush()
 
@@ -138,10 +133,7 @@ class FileRecorder(Recorder):
     """Writes items to one file as they come."""
 
     def __init__(
-        self,
-        writer: RecordingWriter,
-        events: Iterable[str],
-        declared: Mapping[str, Declaration],
+        self, writer: RecordingWriter, events: Iterable[str], declared: Mapping[str, Declaration]
     ) -> None:
         super().__init__(events, declared)
         self._writer = writer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +25,8 @@ from qtctl.recordings.chunks import (
     read_head,
 )
 from qtctl.recordings.store import DataReader, read_names
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
-from qtctl.records.notes import from_object
 from qtctl.text.style import counted
 
 
@@ -55,7 +54,7 @@ class RecordingFile(SavedPlain):
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         check_header(file.at(0, HEADER_BYTES), str(file.path))
         super().__init__(file)
-        self._at = HEADER_BYTES
+        file.taken = HEADER_BYTES
         self._whole = False
         self._read = self._lost_rows = self._unread = 0
         self._first_unread: int | None = None
@@ -69,7 +68,7 @@ class RecordingFile(SavedPlain):
             if kind == ChunkKind.FACTS:
                 self.facts = _object(raw)
                 continue
-            for name, declaration in _names(raw) or ():
+            for name, declaration in read_names(raw) or ():
                 names.append(name)
                 if declaration is not None:
                     declared[name] = declaration
@@ -79,7 +78,9 @@ class RecordingFile(SavedPlain):
         summary = _summary(self.facts, self._sums, len(names))
         self.notes.append(summary if indexed else f"{summary}, without its end")
         self._data = DataReader(self.table)
-        self._backend = _backend(self.facts)
+        self._backend = Backend.LOG
+        with contextlib.suppress(ValueError):
+            self._backend = Backend(self.facts.get("backend", Backend.LOG))
 
     def _indexed(self) -> list[tuple[int, bytes]]:
         """Return the contents of FACTS and NAMES, by the index at the end; nothing without one."""
@@ -130,56 +131,44 @@ class RecordingFile(SavedPlain):
             at += max(1, len(data) - HEAD_BYTES + 1)
         return -1
 
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._at
-
     def read(self) -> list[Item] | None:
         """Read and decode one chunk; None at the end."""
         if self._ended:
             return None
-        head = self._head(self._at) if self._at < self._file.size else None
+        begin = self._file.taken
+        head = self._head(begin) if begin < self._file.size else None
         if head is None:
             return self._skip()
-        end = self._at + HEAD_BYTES + head.stored
+        end = begin + HEAD_BYTES + head.stored
         if end > self._file.size:
             self._ended = True
-            return self._lose(self._at, self._file.size, head)
-        raw = content(head, self._file.at(self._at + HEAD_BYTES, head.stored))
+            return self._lose(begin, self._file.size, head)
+        raw = content(head, self._file.at(begin + HEAD_BYTES, head.stored))
         items = None if raw is None else self._items(head, raw)
-        begin, self._at = self._at, end
-        if items is None:
-            return self._lose(begin, end, head)
-        return items
+        self._file.taken = end
+        return self._lose(begin, end, head) if items is None else items
 
     def _items(self, head: Head, raw: bytes) -> list[Item] | None:
         """Decode a chunk; None if it is malformed."""
         if head.kind == ChunkKind.END:
             self._ended = self._whole = True
-            rest = self._file.size - self._at - HEAD_BYTES - head.stored
+            rest = self._file.size - self._file.taken - HEAD_BYTES - head.stored
             if rest > TRAILER_BYTES:
                 self._lose(self._file.size - rest, self._file.size, None)
-        if head.kind == ChunkKind.NAMES and _names(raw) is None:
+        if head.kind == ChunkKind.NAMES and read_names(raw) is None:
             return None
         if head.kind != ChunkKind.DATA:
             return []
-        items: list[Item] = []
-        try:
-            for one in self._data.read(raw):
-                item = one if isinstance(one, Batch) else from_object(one)
-                if item is not None:
-                    items.append(item)
-        except (ValueError, KeyError, TypeError):
-            return None
-        self._read += head.rows
+        items = self._data.read(raw)
+        if items is not None:
+            self._read += head.rows
         return items
 
     def _skip(self) -> list[Item]:
         """Skip to the next valid head, if there is one."""
-        found = self._next_head(self._at)
-        end = self._file.size if found < 0 else found
-        begin, self._at = self._at, end
+        begin = self._file.taken
+        found = self._next_head(begin)
+        end = self._file.taken = self._file.size if found < 0 else found
         self._ended = found < 0
         return self._lose(begin, end, None) if end > begin else []
 
@@ -214,13 +203,6 @@ class RecordingFile(SavedPlain):
         return ""
 
 
-def _names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
-    try:
-        return read_names(raw)
-    except ValueError:
-        return None
-
-
 def _object(raw: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(raw)
@@ -239,10 +221,3 @@ def _summary(facts: Mapping[str, Any], sums: object, names: int) -> str:
         return f"recording, {events}"
     name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"
     return f"recording of {name}, {facts.get('backend')} backend, {events}"
-
-
-def _backend(facts: Mapping[str, Any]) -> Backend:
-    try:
-        return Backend(facts.get("backend", Backend.LOG))
-    except ValueError:
-        return Backend.LOG

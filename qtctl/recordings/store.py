@@ -20,6 +20,8 @@ from qtctl.recordings.chunks import Chunk, ChunkKind
 from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item
+from qtctl.records.notes import from_object, to_object
 from qtctl.records.rows import Rows
 
 CHUNK_ROWS = 1 << 16
@@ -27,8 +29,8 @@ CHUNK_BYTES = 4 << 20
 """Rows, or bytes before compression, at which a chunk of data is full."""
 _ROW_BYTES = 28
 """Bytes of a row beside its arguments, before compression: event, time, thread, size."""
-Note: TypeAlias = dict[str, Any]
-_BAD = (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, MemoryError)
+_BAD = (ValueError, LookupError, TypeError, OverflowError, RecursionError, MemoryError)
+"""What malformed content raises."""
 _SIZE = struct.Struct("<I")
 
 
@@ -48,7 +50,8 @@ class NameBook:
         number = self._numbers.setdefault(name, len(self.names))
         if number == len(self.names):
             self.names.append(name)
-            self._declared.append([name, declaration and _written(declaration)])
+            written = declaration and [declaration.format, declaration.arguments]
+            self._declared.append([name, written])
         return number
 
     def numbers(self, batch: Batch) -> NDArray[np.int32]:
@@ -75,21 +78,12 @@ class NameBook:
         return Chunk.of(ChunkKind.NAMES, self._declared)
 
 
-def _written(declaration: Declaration) -> list[Any]:
-    arguments = [[a.name, a.ctype, a.kind, a.bits, a.signed] for a in declaration.arguments]
-    return [declaration.format, arguments]
-
-
-def read_names(raw: bytes) -> list[tuple[str, Declaration | None]]:
-    """Return the events of a NAMES chunk.
-
-    Raises:
-        ValueError: the content is not as it should be.
-    """
+def read_names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
+    """Return the events of a NAMES chunk; None if it is malformed."""
     try:
         return [(str(name), one and _declaration(name, *one)) for name, one in json.loads(raw)]
-    except _BAD as error:
-        raise ValueError(f"names: {error}") from error
+    except _BAD:
+        return None
 
 
 def _declaration(name: str, text: str, arguments: Sequence[Sequence[Any]]) -> Declaration:
@@ -104,12 +98,12 @@ _Origin: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class DataMaker:
-    """Collects batches and notes, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
+    """Collects items, in order, into DATA chunks of about ``chunk_bytes`` unpacked."""
 
     def __init__(self, names: NameBook, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._names = names
         self._chunk_bytes = chunk_bytes
-        self._items: list[tuple[_Origin, list[Rows]] | Note] = []
+        self._items: list[tuple[_Origin, list[Rows]] | dict[str, Any]] = []
         self._bytes = 0
         self.rows = 0
 
@@ -123,20 +117,24 @@ class DataMaker:
         """Whether it is time for :meth:`chunk`."""
         return self.rows >= CHUNK_ROWS or self._bytes >= self._chunk_bytes
 
-    def parts(self, batch: Batch) -> Iterator[Batch]:
-        """Cut a batch into parts that each fill a chunk at most about twice."""
-        size = int((batch.stop - batch.begin).sum()) + _ROW_BYTES * len(batch)
-        count = min(len(batch), -(-size // self._chunk_bytes))
-        if count <= 1:
-            yield batch
+    def parts(self, item: Item) -> Iterator[Item]:
+        """Yield an item; a batch in parts that each fill a chunk at most about twice."""
+        if not isinstance(item, Batch) or not len(item):
+            yield item
             return
-        for rows in np.array_split(np.arange(len(batch)), count):
-            yield batch.select(rows)
+        size = int((item.stop - item.begin).sum()) + _ROW_BYTES * len(item)
+        count = min(len(item), -(-size // self._chunk_bytes))
+        for rows in np.array_split(np.arange(len(item)), count):
+            yield item if count == 1 else item.select(rows)
 
-    def add(self, batch: Batch) -> None:
-        """Add the records of a batch; copies the bytes that it needs."""
-        if not len(batch):
-            return
+    def add(self, item: Item) -> None:
+        """Add a loss, news, or the records of a batch; copies the bytes that it needs."""
+        if not isinstance(item, Batch):
+            self._items.append(to_object(item))
+        elif len(item):
+            self._add(item)
+
+    def _add(self, batch: Batch) -> None:
         begin = np.where(batch.event < 0, batch.start, batch.begin)
         rows = Rows.cut(
             self._names.numbers(batch),
@@ -155,10 +153,6 @@ class DataMaker:
             self._items.append((origin, [rows]))
         self.rows += len(rows)
         self._bytes += len(rows.data) + _ROW_BYTES * len(rows)
-
-    def note(self, document: Note) -> None:
-        """Add a note at its place among the records."""
-        self._items.append(document)
 
     def chunk(self) -> Chunk:
         """Make a chunk of the items so far, and start a new one."""
@@ -197,23 +191,24 @@ class DataReader:
         self._table = table
         self._readers: dict[tuple[str, str], ArgumentReader] = {}
 
-    def read(self, raw: bytes) -> Iterator[Batch | Note]:
-        """Yield the contents of a chunk in order. An event of an unknown number is a line of text.
+    def read(self, raw: bytes) -> list[Item] | None:
+        """Return the items of a chunk in order; None if it is malformed.
 
-        Raises:
-            ValueError: the content is not as it should be.
+        An event of an unknown number is a line of text; a note of an unknown type is skipped.
         """
+        items: list[Item] = []
         try:
             (size,) = _SIZE.unpack_from(raw)
             at = _SIZE.size + size
             for one in json.loads(raw[_SIZE.size : at]):
                 if one["type"] == "rows":
                     rows, at = unpack(one, raw, at)
-                    yield self._batch(one, rows)
-                else:
-                    yield one
-        except (*_BAD, struct.error) as error:
-            raise ValueError(f"records: {error}") from error
+                    items.append(self._batch(one, rows))
+                elif (item := from_object(one)) is not None:
+                    items.append(item)
+        except (*_BAD, struct.error):
+            return None
+        return items
 
     def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
         pid = facts["pid"]

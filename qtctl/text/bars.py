@@ -15,24 +15,19 @@ _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = ".:-=+*#%@"
 
 
-class Bucket(Protocol):
-    """A bar of a histogram."""
+class _Bucket(Protocol):
+    """A bar of a histogram: the ``count`` of values from ``low`` to below ``high``."""
 
     @property
-    def low(self) -> int:
-        """Lowest value of the bucket."""
-
+    def low(self) -> int: ...
     @property
-    def high(self) -> int:
-        """Upper bound of the bucket, exclusive."""
-
+    def high(self) -> int: ...
     @property
-    def count(self) -> int:
-        """Number of values in the bucket."""
+    def count(self) -> int: ...
 
 
 def histogram(
-    style: Style, buckets: Sequence[Bucket], label: Callable[[int], str] = str
+    style: Style, buckets: Sequence[_Bucket], label: Callable[[int], str] = str
 ) -> Iterator[str]:
     """Yield a line per bucket; ``label`` formats its bounds.
 
@@ -58,14 +53,12 @@ def histogram(
     for one, (first, last, number) in zip(buckets, rows, strict=True):
         ends = style.paint(f"{first:>{low}} .. {last:>{high}} ", "key")
         cells: list[Text | Bar] = [Text.from_ansi(ends), Text(f"{number:>{count}}")]
-        if room >= _LEAST_WIDTH:
-            length = max(room * one.count / most, 1 / 8) if one.count else 0.0  # always visible
-            if style.unicode:
-                cells.append(Bar(room, 0, length, width=room, color="green"))
-            else:
-                cells.append(
-                    Text.from_ansi(style.paint("#" * max(one.count > 0, round(length)), "good"))
-                )
+        length = max(room * one.count / most, 1 / 8) if one.count else 0.0  # always visible
+        if room >= _LEAST_WIDTH and style.unicode:
+            cells.append(Bar(room, 0, length, width=room, color="green"))
+        elif room >= _LEAST_WIDTH:
+            marks = "#" * max(one.count > 0, round(length))
+            cells.append(Text.from_ansi(style.paint(marks, "good")))
         grid.add_row(*cells)
     yield from render(style, grid)
 

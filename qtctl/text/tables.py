@@ -71,7 +71,9 @@ class GrowingTable:
         columns = list(zip(*rows, strict=True))
         first = not self._numbers
         if first:
-            self._numbers = [_is_numbers(column) for column in columns]
+            # A cell of ``-`` is an unknown number.
+            for column in columns:
+                self._numbers.append(all(map(_NUMBER.fullmatch, column)) and set(column) != {"-"})
         for place, column in enumerate(columns):
             self._widths[place] = max(self._widths[place], *map(_width, column))
         drawn = Table.grid(padding=(0, _GAP, 0, 0))
@@ -80,7 +82,8 @@ class GrowingTable:
             justify: JustifyMethod = "right" if self._numbers[place] else "left"
             drawn.add_column(justify=justify, width=width)
             texts = [_text(self._style, self._header[place], "faint")] if first else []
-            texts += self._painted(columns[place], self._roles[place])
+            role_of = self._roles[place] or (lambda text: None)
+            texts += [_text(self._style, text, role_of(text)) for text in columns[place]]
             # One cell per column: rich takes four times as long with a cell per row.
             cells.append(Text("\n", no_wrap=True, overflow="ellipsis").join(texts))
         drawn.add_row(*cells)
@@ -99,9 +102,6 @@ class GrowingTable:
                     break
                 widths[widest] -= 1
         return widths
-
-    def _painted(self, column: Sequence[str], role_of: RoleOf | None) -> list[Text]:
-        return [_text(self._style, text, role_of(text) if role_of else None) for text in column]
 
 
 def _least_width(columns: int) -> int:
@@ -179,11 +179,6 @@ def cut(line: str, width: int) -> str:
     from rich.cells import set_cell_size
 
     return set_cell_size(line, max(0, width - 1)) + "…"
-
-
-def _is_numbers(column: Sequence[str]) -> bool:
-    """Return whether the cells of a column are numbers, or ``-`` for those that are unknown."""
-    return all(map(_NUMBER.fullmatch, column)) and set(column) != {"-"}
 
 
 def _width(text: str) -> int:

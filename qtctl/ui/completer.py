@@ -27,7 +27,7 @@ class ConsoleCompleter(Completer):
         if not document.text and not complete_event.completion_requested:
             return
         console = self._console
-        known = Vocabulary(console.table, console.states, self._declared(), _sets)
+        known = Vocabulary(console.table, console.state.states, self._declared(), _sets)
         for found in suggest(document.text_before_cursor, known):
             yield Completion(
                 found.text,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.parsing import COMMON
-from qtctl.commands.registry import Arg, CommandTable
+from qtctl.commands.registry import CommandTable
 from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.events.patterns import is_pattern
 from qtctl.events.selection import Selection
@@ -56,11 +56,10 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
         case "verb":
             yield from _verbs(word, known)
         case "option":
-            yield from _flags(word, place.options)
+            flags = ((flag, one) for one in place.options for flag in one.flags)
+            yield from _begun(word, ((flag, one.options.get("help", "")) for flag, one in flags))
         case "choice":
-            for choice in place.choices:
-                if choice.startswith(word):
-                    yield Suggestion(choice, "", len(word))
+            yield from _begun(word, ((choice, "") for choice in place.choices))
         case "event":
             yield from _events(word, known)
         case "filter" | "argument":
@@ -75,23 +74,21 @@ def _verbs(word: str, known: Vocabulary) -> Iterator[Suggestion]:
         yield Suggestion(name, verbs[name], len(word))
 
 
-def _flags(word: str, options: Iterable[Arg]) -> Iterator[Suggestion]:
-    for option in options:
-        for flag in option.flags:
-            if flag.startswith(word):
-                yield Suggestion(flag, str(option.options.get("help", "")), len(word))
+def _begun(word: str, texts: Iterable[tuple[str, str]]) -> Iterator[Suggestion]:
+    """Yield the texts that begin with ``word``, with their descriptions."""
+    for text, about in texts:
+        if text.startswith(word):
+            yield Suggestion(text, about, len(word))
 
 
 def _events(word: str, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield sets, patterns and events."""
     if word.startswith("@"):
-        for name, about in known.sets():
-            if name.startswith(word[1:]):
-                yield Suggestion(f"@{name}", about, len(word))
+        yield from _begun(word, ((f"@{name}", about) for name, about in known.sets()))
         return
     if is_pattern(word):
         count = len(Selection.of(word).pick(known.states))
-        yield Suggestion(word, f"{counted(count, 'event')}", len(word))
+        yield Suggestion(word, counted(count, "event"), len(word))
         return
     if word:
         yield from _patterns(word, known)
@@ -114,14 +111,11 @@ def _patterns(word: str, known: Vocabulary) -> Iterator[Suggestion]:
 
 def _about(name: str, known: Vocabulary) -> str:
     """Return an event's state, unless it is off, and its arguments."""
-    state = known.states.get(name)
-    parts = {EventState.ENABLED: ["on"], EventState.UNAVAILABLE: ["unavailable"]}.get(
-        state or EventState.DISABLED, []
-    )
+    words = {EventState.ENABLED: "on", EventState.UNAVAILABLE: "unavailable"}
+    state = words.get(known.states.get(name, EventState.DISABLED), "")
     declared = known.declarations.get(name)
-    if declared is not None:
-        parts.append(", ".join(argument.name for argument in declared.arguments))
-    return "  ".join(filter(None, parts))
+    arguments = ", ".join(one.name for one in declared.arguments) if declared else ""
+    return "  ".join(filter(None, (state, arguments)))
 
 
 def _nearest(word: str, names: Iterable[str]) -> list[str]:

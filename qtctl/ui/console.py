@@ -11,10 +11,9 @@ import io
 import os
 import shlex
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import TextFormatter
@@ -30,15 +29,11 @@ from qtctl.monitor.news import EventQueue
 from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
-from qtctl.ui.bar import BarState
 from qtctl.ui.console_watch import Watch
 from qtctl.ui.guest_state import GuestState
 from qtctl.ui.jobs import Job, Jobs
+from qtctl.ui.screen import Screen, ScreenContext
 from qtctl.version import VERSION
-
-if TYPE_CHECKING:
-    from qtctl.events.states import States
-    from qtctl.ui.screen import Screen
 
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
@@ -46,34 +41,21 @@ _NAME_CHARS = 30
 
 
 @dataclass(slots=True)
-class ConsoleContext(Context):
+class ConsoleContext(ScreenContext):
     """The context of one line in a console: its session, its lease, its screen if it has one."""
 
     console: Console = field(kw_only=True)
 
-    def write(self, lines: Iterable[str]) -> None:
-        """Write lines of data."""
-        if self.console.screen is None:
-            Context.write(self, lines)
-        else:
-            self.console.screen.write(lines)
-
-    def talk(self, lines: Iterable[str]) -> None:
-        """Write messages."""
-        if self.console.screen is None:
-            Context.talk(self, lines)
-        else:
-            self.console.screen.write(lines)
-
     async def confirm(self, question: str) -> bool:
-        """Ask for a yes in the console."""
-        return await self.console.ask(question)
+        """Ask for a yes in the console; where nobody can be asked it is a no."""
+        ask = self.console.ask
+        return ask is not None and await ask(question)
 
     def output(self, out: Out | None = None) -> Output:
         """Return the screen, or where ``out`` leads."""
-        if self.console.screen is None or (out is not None and not out.is_stdout):
+        if self.screen is None or (out is not None and not out.is_stdout):
             return Context.output(self, out)
-        return self.console.screen
+        return self.screen
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
@@ -100,6 +82,7 @@ class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
     ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes.
+    ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left.
     """
 
     def __init__(
@@ -115,9 +98,9 @@ class Console:
         self.session = session
         self.table = table
         self.screen = screen
+        self.ask = ask
         self.left = asyncio.Event()
         self._changed = changed
-        self._ask = ask
         self._owner = new_owner()
         self._context = ConsoleContext(
             quiet=base.quiet,
@@ -126,41 +109,32 @@ class Console:
             err_style=base.err_style,
             owner=self._owner,
             name="",
+            screen=screen,
             console=self,
         )
-        self._jobs = Jobs(self._ended)
-        self._state = GuestState(session, self._owner, changed)
+        self.jobs = Jobs(self._ended)
+        self.state = GuestState(session, self._owner, changed)
         self._watch = Watch(session, self._start_watch, allowed=screen is not None)
         self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._resuming = False
         session.on_streams = self._streams_changed
-        self._background = [
-            asyncio.ensure_future(work)
-            for work in (
-                *(self._run_lines(), self._print_news(), self._keep_link()),
-                *(self._state.keep_fresh(self._update_watch), self._state.keep_rate()),
-            )
-        ]
+        work = [self._run_lines(), self._print_news(), self._keep_link(), self._leave_at(base.stop)]
+        work += [self.state.keep_fresh(self._update_watch), self.state.keep_rate()]
+        self._background = list(map(asyncio.ensure_future, work))
 
-    @property
-    def jobs(self) -> Sequence[Job]:
-        """The running jobs, the watch among them, oldest first."""
-        return self._jobs.running
+    def bar(self) -> str:
+        """Return the text of the bar as it is now."""
+        return self.state.bar(sum(job is not self._watch.job for job in self.jobs.running))
 
-    @property
-    def states(self) -> States:
-        """The states of the guest's events, as read last."""
-        return self._state.states
-
-    def bar(self) -> BarState:
-        """Return what the bar shows now."""
-        return self._state.bar(sum(job is not self._watch.job for job in self.jobs))
+    async def _leave_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.left.set()
 
     async def leave(self) -> None:
         """End all jobs, and restore what this console switched."""
         for task in self._background:
             task.cancel()
-        await self._jobs.end()
+        await self.jobs.end()
         given = await self.session.end(self._owner)
         if given.events:
             self._context.say(f"gave back {counted(len(given.events), 'event')}")
@@ -168,10 +142,6 @@ class Console:
             left = counted(len(given.left), "event")
             self._context.say(f"left {left} as they are: switched by somebody else, or in use")
         self._context.say_notices(self.session)
-
-    async def ask(self, question: str) -> bool:
-        """Ask for a yes; where nobody can be asked it is a no."""
-        return self._ask is not None and await self._ask(question)
 
     # Lines and jobs
 
@@ -198,7 +168,7 @@ class Console:
     def _begin(self, line: str, *, again: bool = False) -> Job | int:
         """Start the verb of a line; return an exit code where there is nothing to start."""
         try:
-            words = split(line)
+            words = _split(line)
             parsed = self._parse(words) if words else None
             if again and parsed is not None:
                 self._number_file(parsed[1])
@@ -236,7 +206,7 @@ class Console:
         )
 
     def _start(self, line: str, row: Command, options: Options, context: ConsoleContext) -> Job:
-        job = self._jobs.start(line, row, context, self._run(row, options, context))
+        job = self.jobs.start(line, row, context, self._run(row, options, context))
         self._changed()
         return job
 
@@ -263,13 +233,13 @@ class Console:
     def _ended(self, job: Job) -> None:
         if job is self._watch.job:
             self._watch.ended()
-        self._state.refresh()
+        self.state.refresh()
         self._changed()
 
     def interrupt(self) -> None:
         """Stop the newest job, as Ctrl-C does."""
-        if self.jobs:
-            self.stop(self.jobs[-1])
+        if self.jobs.running:
+            self.stop(self.jobs.running[-1])
         else:
             self._context.say("nothing runs here; Ctrl-D leaves")
 
@@ -290,12 +260,12 @@ class Console:
         return self._start(verb, row, options, context)
 
     def _update_watch(self) -> None:
-        switching = self._resuming or any(self._enables(job.row) for job in self.jobs)
-        self._watch.update(self._state.on(), keep=switching)
+        switching = self._resuming or any(self._enables(job.row) for job in self.jobs.running)
+        self._watch.update(self.state.on(), keep=switching)
 
     def _streams_changed(self) -> None:
         self._watch.exclude_printed()
-        self._state.streams_changed()
+        self.state.streams_changed()
 
     # The guest's news, and its return
 
@@ -312,18 +282,19 @@ class Console:
                     own = isinstance(news, Control) and news.pid == os.getpid()
                     if self.screen is not None and not own:
                         self.screen.write(formatter.lines(news, 0))
-                self._state.refresh()
+                self.state.refresh()
 
     async def _keep_link(self) -> None:
         """When the guest is gone, wait until it is back, and resume jobs and switches."""
         session = self.session
         while True:
             cause = await session.monitor.wait_lost()
-            leased, again = self._state.leased, [job for job in self.jobs if self._resumes(job)]
+            leased = self.state.leased
+            again = [job for job in self.jobs.running if self._resumes(job)]
             self._context.complain(f"the guest on {session.where} is gone: {cause}")
             self._context.say("waiting for it to come back; Ctrl-D leaves")
-            self._state.gone()
-            await self._jobs.wait()
+            self.state.gone()
+            await self.jobs.wait()
             await session.comes_back()
             self._context.say("the guest is back")
             self._context.say_notices(session)
@@ -337,7 +308,7 @@ class Console:
             for job in again:
                 self._context.say(f"again: {job.line}")
                 self.submit(job.line, again=True)
-            self._state.refresh()
+            self.state.refresh()
 
     def _resumes(self, job: Job) -> bool:
         """Return whether a job is run again for a guest that is back; the watch comes anyway."""
@@ -354,12 +325,8 @@ class Console:
             self._context.say(f"again: {changed} switched {'on' if on else 'off'}")
 
 
-def split(line: str) -> list[str]:
-    """Split a line into words as a shell does, without comments and a leading ``qtctl``.
-
-    Raises:
-        UsageError: a quote is never closed.
-    """
+def _split(line: str) -> list[str]:
+    """Split a line into words as a shell does, without comments and a leading ``qtctl``."""
     if line.lstrip().startswith("#"):
         return []
     try:

@@ -31,7 +31,7 @@ def _console(context: Context) -> Console:
 
 
 def _jobs(context: Context) -> list[Job]:
-    return [job for job in _console(context).jobs if job.context is not context]
+    return [job for job in _console(context).jobs.running if job.context is not context]
 
 
 @command(

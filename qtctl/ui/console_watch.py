@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qtctl.session.session import Session
-    from qtctl.ui.jobs import Job
+from qtctl.session.session import Session
+from qtctl.ui.jobs import Job
 
 _START_S = 5.0
 

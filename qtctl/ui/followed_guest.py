@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 from qtctl.commands.context import Context
@@ -31,20 +30,6 @@ _WIDE = 120
 """From so many columns on, names of events are padded, so that arguments line up."""
 
 
-@dataclass(slots=True)
-class ViewContext(Context):
-    """Prints messages in the view while there is one, and on stderr before and after."""
-
-    screen: Screen | None = field(default=None, kw_only=True)
-
-    def talk(self, lines: Iterable[str]) -> None:
-        """Write messages."""
-        if self.screen is None:
-            Context.talk(self, lines)
-        else:
-            self.screen.write(lines)
-
-
 class FollowedGuest:
     """Follows the guest of ``session``: call :meth:`open`, :meth:`follow`, and :meth:`close`.
 
@@ -55,7 +40,7 @@ class FollowedGuest:
 
     def __init__(
         self,
-        context: ViewContext,
+        context: Context,
         options: Options,
         session: Session,
         selection: Selection,

@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from qtctl.errors import QtctlError
+from qtctl.events.states import States
+from qtctl.leases.journal import Owner
 from qtctl.model import EventState
-from qtctl.ui.bar import BarState
-
-if TYPE_CHECKING:
-    from qtctl.events.states import States
-    from qtctl.leases.journal import Owner
-    from qtctl.session.session import Session
+from qtctl.session.session import Session
+from qtctl.text.style import counted, escaped
 
 _TICK_S = 1.0
 _FRESH_S = 0.2
@@ -90,16 +87,35 @@ class GuestState:
             before, then = read, now
             self._changed()
 
-    def bar(self, jobs: int) -> BarState:
-        """Return what the bar shows now; ``jobs`` is the number of running jobs."""
+    def bar(self, jobs: int) -> str:
+        """Return the text of the bar as it is now; ``jobs`` is the number of running jobs."""
         guest, streams = self._session.guest, self._session.streams
         name = (guest.name or f"pid {guest.pid}") if guest else self._session.where
-        return BarState(
+        return bar(
             guest=name,
             state="gone" if self._session.monitor.lost else self._run_state,
             on=len(self.on()) if self.states else None,
             rate=self._rate if streams else None,
             lost=sum(stream.counts.lost for stream in streams),
-            unknown_losses=sum(stream.counts.unknown_losses for stream in streams),
+            more=any(stream.counts.unknown_losses for stream in streams),
             jobs=jobs,
         )
+
+
+def bar(
+    *, guest: str, state: str, on: int | None, rate: float | None, lost: int, more: bool, jobs: int
+) -> str:
+    """Return the bar's text, most important first: a narrow terminal cuts its end.
+
+    ``on`` is the number of events that are on (None: unknown); ``rate`` is in records a second
+    (None: no stream reads any); ``more``: an unknown number was lost beside ``lost``.
+    """
+    parts = [f"{escaped(guest)} {escaped(state)}".strip()]
+    if on is not None:
+        parts.append(f"{on:,} on")
+    if rate is not None:
+        parts.append(f"{rate:,.0f}/s")
+        parts.append(f"{lost:,} lost" + (" and more" if more else ""))
+    if jobs:
+        parts.append(counted(jobs, "job"))
+    return f" {' | '.join(parts)} "

@@ -29,11 +29,11 @@ async def run_lines(context: Context, session: Session, verbs: CommandTable) -> 
         context.interrupt = console.interrupt
         context.say(f"on {session.where}; `help` lists the verbs, Ctrl-D leaves")
     lines, code, number = _read_stdin(), 0, 0
-    stops = asyncio.ensure_future(context.stop.wait()), asyncio.ensure_future(console.left.wait())
+    left = asyncio.ensure_future(console.left.wait())
     try:
-        while not code and not any(stop.done() for stop in stops):
+        while not code and not left.done():
             line = asyncio.ensure_future(lines.get())
-            await asyncio.wait({line, *stops}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({line, left}, return_when="FIRST_COMPLETED")
             if not line.done() or (text := line.result()) is None:
                 break
             if typed:
@@ -41,14 +41,13 @@ async def run_lines(context: Context, session: Session, verbs: CommandTable) -> 
                 continue
             number += 1
             run = asyncio.ensure_future(console.run(text))
-            await asyncio.wait({run, *stops}, return_when="FIRST_COMPLETED")
+            await asyncio.wait({run, left}, return_when="FIRST_COMPLETED")
             code = run.result() if run.done() else 0
             if code:
                 context.complain(f"line {number} failed: the script ends here")
     finally:
         context.interrupt = None
-        for stop in stops:
-            stop.cancel()
+        left.cancel()
         await console.leave()
         if screen is not None:
             screen.flush()

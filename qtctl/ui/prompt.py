@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
@@ -29,7 +29,6 @@ from qtctl.commands.context import Context
 from qtctl.commands.registry import CommandTable
 from qtctl.session.session import Session
 from qtctl.text.style import escaped
-from qtctl.ui.bar import BarState, bar
 from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
@@ -64,31 +63,16 @@ class _TerminalOutput(Vt100_Output):
             enable_bell=False,
             enable_cpr=False,
         )
-        self._held = False
+        self.held = False
 
     def get_rows_below_cursor_position(self) -> int:
         """Return 1: use no more rows than are drawn."""
         return 1
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Buffer the output of the block, and write it at once."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-            self.flush()
-
     def flush(self) -> None:
-        """Write the buffered output."""
-        if not self._held:
+        """Write the buffered output, unless it is ``held`` to be written at once."""
+        if not self.held:
             super().flush()
-
-
-def _complete(buffer: Buffer) -> None:
-    """Start completion of the typed text."""
-    buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
 
 
 class _LineEditor(PromptSession[None]):
@@ -112,18 +96,13 @@ class Prompt:
         self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
     ) -> None:
         self._context = context
-        self._bar: BarState | None = None
+        self._bar = ""
         self._terminal = terminal
         depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
         self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
         self._screen = Screen(context.out_style, self._draw, terminal.ready)
         self._console = Console(
-            context,
-            session,
-            verbs,
-            screen=self._screen,
-            changed=self._invalidate,
-            ask=self._ask,
+            context, session, verbs, screen=self._screen, changed=self._invalidate, ask=self._ask
         )
         self._question = ""
         self._answer: asyncio.Future[bool] | None = None
@@ -139,21 +118,23 @@ class Prompt:
             enable_history_search=True,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
-            bottom_toolbar=lambda: bar(self._bar) if self._bar else "",
+            bottom_toolbar=lambda: self._bar,
             style=_STYLES,
             color_depth=depth,
             completer=ConsoleCompleter(self._console),
             complete_in_thread=True,
             complete_while_typing=False,  # that would always keep lines free for the menu
         )
-        self._lines.default_buffer.on_text_insert += _complete
+        typed = CompleteEvent(text_inserted=True)
+        buffer = self._lines.default_buffer
+        buffer.on_text_insert += lambda _: buffer.start_completion(complete_event=typed)
         self._app = self._lines.app
         self._app.terminal_size_polling_interval = None
-        self._lines.default_buffer.accept_handler = self._accept
+        buffer.accept_handler = self._accept
 
     async def run(self) -> None:
         """Read lines until the prompt is left."""
-        leaving = asyncio.ensure_future(self._leave_when_stopped())
+        leaving = asyncio.ensure_future(self._exit_when_left())
         self._context.interrupt = self._console.interrupt
         try:
             with contextlib.suppress(EOFError):
@@ -164,14 +145,8 @@ class Prompt:
             await self._console.leave()
             self._screen.flush()
 
-    async def _leave_when_stopped(self) -> None:
-        ends = (self._context.stop.wait(), self._console.left.wait())
-        tasks = [asyncio.ensure_future(end) for end in ends]
-        try:
-            await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
-        finally:
-            for task in tasks:
-                task.cancel()
+    async def _exit_when_left(self) -> None:
+        await self._console.left.wait()
         if self._app.is_running and not self._app.is_done:
             self._app.exit()
 
@@ -231,9 +206,8 @@ class Prompt:
         return keys
 
     def _invalidate(self) -> None:
-        state = self._console.bar()
-        if state != self._bar:
-            self._bar = state
+        before, self._bar = self._bar, self._console.bar()
+        if self._bar != before:
             self._app.invalidate()
 
     def _draw(self, lines: Sequence[str]) -> None:
@@ -242,9 +216,13 @@ class Prompt:
         if not self._app.is_running:
             self._terminal.write(text)
             return
-        with self._output.held():
+        self._output.held = True
+        try:
             self._app.renderer.erase(leave_alternate_screen=False)
             self._output.write_raw(text)
             assert self._app.context is not None  # it runs
             context = self._app.context.copy()
             context.run(self._app.renderer.render, self._app, self._app.layout)
+        finally:
+            self._output.held = False
+            self._output.flush()

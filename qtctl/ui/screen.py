@@ -8,15 +8,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
+from qtctl.commands.context import Context
 from qtctl.commands.output import MakeLines
 from qtctl.text.style import Style
-from qtctl.ui.row_limiter import WINDOW_S, RowLimiter
 
+WINDOW_S = 0.25
+ROWS_A_WINDOW = 25
+BURST = 200
+"""So many may be drawn at once after a pause: a burst is worth reading whole."""
 _DRAW_S = 0.04
 """Lines that come within this time are drawn together."""
 MOST_ROWS = 1000
 """At most so many rows of an answer are drawn."""
+
+
+class RowLimiter:
+    """Passes ``BURST`` records at once and then ``ROWS_A_WINDOW`` every ``WINDOW_S``.
+
+    The rows of one window are consecutive records of the guest. ``left_out`` counts the records
+    that were not passed since :meth:`report`.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._allowed = BURST
+        self._window = 0
+
+    def take(self, records: int, now_s: float) -> int:
+        """Return how many of the next ``records`` to draw; ``now_s`` is a monotonic clock.
+
+        Report ``left_out`` before drawing them: those came earlier.
+        """
+        window = int(now_s / WINDOW_S)
+        gained = max(0, window - self._window) * ROWS_A_WINDOW
+        self._window = max(window, self._window)
+        self._allowed = min(BURST, self._allowed + gained)
+        drawn = min(records, self._allowed)
+        self._allowed -= drawn
+        return drawn
+
+    def report(self) -> str:
+        """Return a line with the number left out, empty if it is 0; reset the number."""
+        count, self.left_out = self.left_out, 0
+        return f"... {count:,} more, counted and not drawn" if count else ""
 
 
 class Screen:
@@ -57,7 +93,7 @@ class Screen:
             self._report_left_out()
             self._show(lines(drawn))
         if drawn < records:
-            self._limiter.leave_out(records - drawn)
+            self._limiter.left_out += records - drawn
             if self._reporting is None:
                 self._reporting = self._loop.call_later(2 * WINDOW_S, self._report_left_out)
 
@@ -95,3 +131,24 @@ class Screen:
             lines, self._pending = self._pending, []
             self._draw(lines)
             self._drawn_at = self._loop.time()
+
+
+@dataclass(slots=True)
+class ScreenContext(Context):
+    """Writes on the screen while there is one, and on stdout and stderr before and after."""
+
+    screen: Screen | None = field(default=None, kw_only=True)
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Write lines of data."""
+        if self.screen is None:
+            Context.write(self, lines)
+        else:
+            self.screen.write(lines)
+
+    def talk(self, lines: Iterable[str]) -> None:
+        """Write messages."""
+        if self.screen is None:
+            Context.talk(self, lines)
+        else:
+            self.screen.write(lines)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from qtctl.analysis.rates import OWN, Key, Rate, Rates, Snapshot, Sort
 from qtctl.errors import UsageError
@@ -14,12 +14,10 @@ from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
+from qtctl.records.items import Item
 from qtctl.session.names import Names
-
-if TYPE_CHECKING:
-    from qtctl.records.items import Item
-    from qtctl.session.session import Session
-    from qtctl.session.stream import Stream
+from qtctl.session.session import Session
+from qtctl.session.stream import Stream
 
 
 class StreamRates:
@@ -62,7 +60,7 @@ class StreamRates:
     @property
     def title(self) -> str:
         """The header of the column of names."""
-        return {"tid": "THREAD"}.get(self.by, self.by.upper())
+        return "THREAD" if self.by == "tid" else self.by.upper()
 
     def name(self, key: Key) -> str:
         """Return the name of a thread or pointer from QMP or records, or an empty string."""
@@ -80,8 +78,30 @@ class StreamRates:
         return " ".join(filter(None, (shown, self.name(key))))
 
     def document(self, snapshot: Snapshot, time_ns: int) -> dict[str, Any]:
-        """Return the object of a snapshot, of schema ``qtctl/1``."""
-        return _object(self.by, self._window_s, snapshot, self.name, time_ns)
+        """Return the object of rates up to ``time_ns`` (Unix, ns), of schema ``qtctl/1``.
+
+        Groups beyond ``rows`` are in ``others``; ``share`` is the share of records, 0 to 1.
+        """
+
+        def figures(rate: Rate) -> dict[str, Any]:
+            return {
+                "per_s": round(rate.per_s, 3),
+                "bytes_per_s": round(rate.bytes_per_s, 3),
+                "share": round(snapshot.share(rate), 5),
+                "total": rate.total,
+                "total_bytes": rate.total_bytes,
+            }
+
+        rows = ({"key": key, "name": self.name(key), **figures(r)} for key, r in snapshot.keyed())
+        return {
+            "type": "top",
+            "time_ns": time_ns,
+            "window_s": self._window_s,
+            "by": self.by,
+            "rows": list(rows),
+            "others": snapshot.others and figures(snapshot.others),
+            "whole": figures(snapshot.whole),
+        }
 
 
 async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:
@@ -120,34 +140,3 @@ def check_by(declared: Iterable[Declaration], by: str) -> None:
             f"no selected event has an argument {by!r} to group by",
             hint=" or ".join(f"--by {name}" for name in similar or OWN),
         )
-
-
-def _object(
-    by: str, window_s: float, snapshot: Snapshot, name: Callable[[Key], str], time_ns: int
-) -> dict[str, Any]:
-    """Return the object of rates over ``window_s`` up to ``time_ns`` (Unix, ns).
-
-    Records are grouped by ``by``; ``name`` returns the name of a key. Groups beyond ``rows`` are in
-    ``others``; ``share`` is the share of records, 0 to 1.
-    """
-
-    def figures(rate: Rate) -> dict[str, Any]:
-        return {
-            "per_s": round(rate.per_s, 3),
-            "bytes_per_s": round(rate.bytes_per_s, 3),
-            "share": round(snapshot.share(rate), 5),
-            "total": rate.total,
-            "total_bytes": rate.total_bytes,
-        }
-
-    return {
-        "type": "top",
-        "time_ns": time_ns,
-        "window_s": window_s,
-        "by": by,
-        "rows": [
-            {"key": key, "name": name(key), **figures(rate)} for key, rate in snapshot.keyed()
-        ],
-        "others": snapshot.others and figures(snapshot.others),
-        "whole": figures(snapshot.whole),
-    }

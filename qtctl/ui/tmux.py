@@ -13,11 +13,7 @@ from typing import NamedTuple
 
 from qtctl.errors import QtctlError, UsageError
 
-SIDES: Mapping[str, tuple[str, ...]] = {
-    "right": ("-h",),
-    "left": ("-h", "-b"),
-    "bottom": ("-v",),
-}
+SIDES: Mapping[str, tuple[str, ...]] = {"right": ("-h",), "left": ("-h", "-b"), "bottom": ("-v",)}
 _PASSED = ("LANG", "NO_COLOR", "QMP_SOCKET", "HOME", "PATH")
 _PASSED_FAMILIES = ("QTCTL_", "XDG_", "LC_", "PYTHON")
 _LIMIT_S = 5.0
@@ -57,13 +53,10 @@ def split(
     ]
     options = ("-d", "-P", "-F#{pane_id}", "-t", place.pane, "-l", size, "-c", str(Path.cwd()))
     held = ("sh", "-c", _HELD, "sh", *command)
-    return _tmux(place, "split-window", *SIDES[side], *options, *passed, "--", *held)
-
-
-def _tmux(place: TmuxPane, verb: str, *words: str) -> str:
+    call = ("tmux", "-S", place.socket, "split-window", *SIDES[side], *options, *passed)
     try:
         ran = subprocess.run(
-            ["tmux", "-S", place.socket, verb, *words],
+            [*call, "--", *held],
             capture_output=True,
             text=True,
             errors="replace",
@@ -73,10 +66,11 @@ def _tmux(place: TmuxPane, verb: str, *words: str) -> str:
     except FileNotFoundError:
         raise QtctlError("tmux is not installed here", hint="qtctl pane --here") from None
     except subprocess.TimeoutExpired:
-        raise QtctlError(f"tmux did not answer {verb} within {_LIMIT_S:g} s") from None
+        raise QtctlError(f"tmux did not answer split-window within {_LIMIT_S:g} s") from None
     if ran.returncode:
         message = ran.stderr.strip() or f"exit code {ran.returncode}"
         if "no space" in message or "size" in message:
             raise UsageError(f"tmux cannot make that pane: {message}", hint="another --size")
-        raise QtctlError(f"tmux {verb}: {message}", hint="qtctl pane --here in another terminal")
+        hint = "qtctl pane --here in another terminal"
+        raise QtctlError(f"tmux split-window: {message}", hint=hint)
     return ran.stdout.strip()

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from qtctl.commands.options import (
     TIME,
     WHERE,
 )
-from qtctl.commands.output import Output, put
+from qtctl.commands.output import MakeLines, Output, put
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
 from qtctl.ui.rate_table import rate_table
@@ -126,7 +127,12 @@ async def _count(
 
     Returns the last rates.
     """
-    taking = asyncio.ensure_future(_take(context, stream, items, rating, output))
+
+    async def show(lines: MakeLines) -> None:
+        if output is not None:
+            await put(output, lines, context.stop)
+
+    taking = asyncio.ensure_future(_take(stream, items, rating, show))
     loop = asyncio.get_running_loop()
     due = loop.time()
     try:
@@ -138,14 +144,12 @@ async def _count(
                 stream.stop()
                 break
             if not taking.done() and not context.stop.is_set():
-                document = rating.document(snapshot, time.time_ns())
-                await put(output, partial(_line, document), context.stop)
+                await show(partial(_line, rating.document(snapshot, time.time_ns())))
         await taking
     finally:
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
-        if output is not None:
-            await put(output, lambda _: JsonFormatter().ended(stream.counts), context.stop)
+        await show(lambda _: JsonFormatter().ended(stream.counts))
     return snapshot
 
 
@@ -154,13 +158,15 @@ def _line(document: dict[str, Any], _: int) -> list[str]:
 
 
 async def _take(
-    context: Context, stream: Stream, items: Following, rating: StreamRates, output: Output | None
+    stream: Stream,
+    items: Following,
+    rating: StreamRates,
+    show: Callable[[MakeLines], Awaitable[None]],
 ) -> None:
-    """Count the records of a stream; print losses and news at their place."""
+    """Count the records of a stream; show losses and news at their place."""
     writer = JsonFormatter()
-    if output is not None:
-        await put(output, lambda _: writer.began(stream), context.stop)
+    await show(lambda _: writer.began(stream))
     async for item in items:
         rating.take(item)
-        if output is not None and not count_records(item):
-            await put(output, partial(writer.lines, item), context.stop)
+        if not count_records(item):
+            await show(partial(writer.lines, item))

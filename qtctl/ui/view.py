@@ -12,11 +12,7 @@ from typing import Literal, TypeAlias
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import (
-    ANSI,
-    StyleAndTextTuples,
-    to_formatted_text,
-)
+from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
@@ -29,9 +25,10 @@ from qtctl.commands.registry import Options
 from qtctl.events.selection import Selection
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import short
-from qtctl.ui.followed_guest import FollowedGuest, ViewContext
+from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import InputLine
 from qtctl.ui.rate_table import rate_table
+from qtctl.ui.screen import ScreenContext
 from qtctl.ui.scrollback import Scrollback, holds
 from qtctl.ui.stream_rates import check
 
@@ -278,7 +275,7 @@ class View:
 async def view(context: Context, options: Options, selection: Selection, shown: Shown) -> int:
     """Show a guest full screen until the view is left or stopped; return the exit code."""
     context.stops = True
-    inner = ViewContext(**{one.name: getattr(context, one.name) for one in fields(context)})
+    inner = ScreenContext(**{one.name: getattr(context, one.name) for one in fields(context)})
     drawn = View(context.out_style, shown, options.sort)
     async with inner.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)

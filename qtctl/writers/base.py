@@ -1,14 +1,18 @@
-"""The interface of an export format: lines of text, one file, or a folder.
+"""The interface of an export format. Its row in ``table.py`` selects what its module defines.
 
-The module of a format defines ``open_lines``, ``open_file`` or ``open_folder``; its row in
-``table.py`` selects which.
+- ``open_lines(source)`` returns a :class:`LineExport`: lines of text.
+- ``open_file(create, source)`` returns an :class:`Export` that writes to the binary file which
+  ``create()`` opens, and closes it.
+- ``open_folder(create, source)`` returns an :class:`Export` that writes into the empty folder whose
+  path ``create()`` returns.
+
+The last two raise a UsageError, before they call ``create``, if they cannot export ``source``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
@@ -51,32 +55,3 @@ class Export(Protocol):
 
     def close(self) -> None:
         """Close open files, finished or not."""
-
-
-class LineFormat(Protocol):
-    """A module whose format is lines."""
-
-    def open_lines(self, source: Source) -> LineExport:
-        """Return a formatter for the items of ``source``."""
-
-
-class FileFormat(Protocol):
-    """A module whose format is one file."""
-
-    def open_file(self, create: Callable[[], IO[bytes]], source: Source) -> Export:
-        """Check the source, then call ``create``; return a writer to the file, which it closes.
-
-        Raises:
-            UsageError: this format cannot export ``source``.
-        """
-
-
-class FolderFormat(Protocol):
-    """A module whose format is a folder."""
-
-    def open_folder(self, create: Callable[[], Path], source: Source) -> Export:
-        """Check the source, then call ``create``; return a writer into the empty folder.
-
-        Raises:
-            UsageError: this format cannot export ``source``.
-        """

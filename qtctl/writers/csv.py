@@ -14,7 +14,7 @@ import numpy as np
 
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Column, StringColumn, readable
+from qtctl.records.columns import Column, readable
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
@@ -76,14 +76,14 @@ class CsvExport:
             blocks.append(block)
             if event < 0:
                 block.literal(f"text,,,,,{batch.backend},,,")
-                block.texts(batch.texts(rows), _cell)
+                block.column(batch.texts(rows), _cell)
                 block.literal(",,")
             else:
                 self._event(block, batch, batch.names[event], values)
             for name in self._arguments:
                 block.literal(",")
                 if values is not None and name in values:
-                    _append(block, values[name])
+                    block.column(values[name], _cell)
         return write(blocks)
 
     def _event(
@@ -96,10 +96,10 @@ class CsvExport:
         late = batch.arrived[rows].astype(np.int64)
         block.choice(late, [f",{clock}," for clock in (batch.clock, Clock.ARRIVAL)])
         block.literal("," if batch.pid is None else f"{batch.pid},")
-        block.optional(batch.tid[rows].astype(np.int64), "", "")
+        block.optional(batch.tid[rows])
         block.literal(f",{batch.backend},{_cell(name)},,,")
         if values is None:
-            block.texts(batch.raws(rows), _cell)
+            block.column(batch.raws(rows), _cell)
         block.literal(",")
         if self._arguments:
             return
@@ -109,16 +109,9 @@ class CsvExport:
         before = '"{'
         for key, column in values.items():
             block.literal(f"{before}{_json(key)}: ")
-            _append(block, column, in_json=True)
+            block.column(column, _json)
             before = ", "
         block.literal('}"')
-
-
-def _append(block: LineBlock, column: Column, *, in_json: bool = False) -> None:
-    if isinstance(column, StringColumn):
-        block.texts(column, _json if in_json else _cell)
-    else:
-        block.number(column)
 
 
 def _cell(text: str) -> str:

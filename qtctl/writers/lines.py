@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records.columns import Int64Array, StringColumn
+from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.kernels import writing
 
 _LONGEST = {
@@ -23,7 +23,7 @@ _LONGEST = {
     writing.SIX: 6,
     writing.SPAN: 18,
 }
-"""Maximum size of a value in bytes."""
+"""Maximum size of a number in bytes."""
 
 
 class LineBlock:
@@ -52,14 +52,17 @@ class LineBlock:
         else:
             self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
-    def optional(self, values: Int64Array, before: str, after: str, instead: str = "") -> None:
+    def optional(
+        self, numbers: NDArray[Any], before: str = "", after: str = "", instead: str = ""
+    ) -> None:
         """Append numbers between two texts; for a negative one append ``instead`` instead."""
-        self._skip(writing.UNLESS_NEGATIVE, values, 3)
+        values = numbers.astype(np.int64)
+        self._value(writing.UNLESS_NEGATIVE, values, 3)
         self.literal(before)
         self._value(writing.SIGNED, values)
         self.literal(after)
         if instead:
-            self._skip(writing.IF_NEGATIVE, values, 1)
+            self._value(writing.IF_NEGATIVE, values, 1)
             self.literal(instead)
 
     def six_digits(self, values: Int64Array) -> None:
@@ -75,24 +78,21 @@ class LineBlock:
         encoded = [text.encode() for text in texts]
         sizes = np.array([len(text) for text in encoded], np.int64)
         begins = len(self._texts) + np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        first = len(self._edges)
+        self._value(writing.CHOICE, codes.astype(np.uint64), len(self._edges))
         self._edges += begins.tolist()
         self._texts += b"".join(encoded)
         self.room += int(sizes[codes].sum())
-        self._plan += (writing.CHOICE, len(self._columns), first, 0)
-        self._columns.append(codes.astype(np.uint64))
 
-    def texts(self, column: StringColumn, form: Callable[[str], str]) -> None:
-        """Append the texts of a column; ``form`` escapes or quotes each distinct one."""
-        self.choice(column.codes, [form(text) for text in column.uniques])
+    def column(self, column: Column, form: Callable[[str], str], *, in_hex: bool = False) -> None:
+        """Append numbers, or texts, of which ``form`` escapes or quotes each distinct one."""
+        if isinstance(column, StringColumn):
+            self.choice(column.codes, [form(text) for text in column.uniques])
+        else:
+            self.number(column, in_hex=in_hex)
 
-    def _value(self, kind: int, values: NDArray[Any]) -> None:
-        self.room += _LONGEST[kind] * len(self.rows)
-        self._plan += (kind, len(self._columns), 0, 0)
-        self._columns.append(values.view(np.uint64))
-
-    def _skip(self, kind: int, values: Int64Array, pieces: int) -> None:
-        self._plan += (kind, len(self._columns), pieces, 0)
+    def _value(self, kind: int, values: NDArray[Any], parameter: int = 0) -> None:
+        self.room += _LONGEST.get(kind, 0) * len(self.rows)
+        self._plan += (kind, len(self._columns), parameter, 0)
         self._columns.append(values.view(np.uint64))
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:

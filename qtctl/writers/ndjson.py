@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from qtctl.model import Clock
 from qtctl.records import schema
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Record, StringColumn
+from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.notes import to_object
@@ -49,40 +50,37 @@ def json_lines(batch: Batch) -> list[str]:
     """
     blocks = []
     for event, rows, values in batch.alike():
-        columns: list[Any] = []
-
-        def placeholder(column: Any, columns: list[Any] = columns) -> Any:
-            columns.append(column)
-            return f"\0{len(columns) - 1}"
-
+        block = LineBlock(rows)
+        blocks.append(block)
+        appends: list[Callable[[], None]] = []
+        placeholder = partial(_placeholder, appends)
         if event < 0:
-            line = placeholder(batch.texts(rows))
+            line = placeholder(block.column, batch.texts(rows), json.dumps)
             record = Record("", {}, 0, batch.clock, None, batch.backend, batch.pid, None, line)
         else:
             late = batch.arrived[rows]
-            clock = placeholder(late) if late.any() else batch.clock
-            args = {} if values is None else {key: placeholder(one) for key, one in values.items()}
-            raw = placeholder(batch.raws(rows)) if values is None else None
-            time_ns, tid = placeholder(batch.time_ns[rows]), placeholder(batch.tid[rows])
+            clock: Any = batch.clock
+            if late.any():
+                clocks = [json.dumps(clock), json.dumps(Clock.ARRIVAL)]
+                clock = placeholder(block.choice, late.astype(np.int64), clocks)
+            args, raw = {}, None
+            if values is None:
+                raw = placeholder(block.column, batch.raws(rows), json.dumps)
+            else:
+                args = {k: placeholder(block.column, v, json.dumps) for k, v in values.items()}
+            time_ns = placeholder(block.number, batch.time_ns[rows])
+            tid = placeholder(block.optional, batch.tid[rows], "", "", "null")
             name = batch.names[event]
             record = Record(name, args, time_ns, clock, tid, batch.backend, batch.pid, raw)
-        block = LineBlock(rows)
-        blocks.append(block)
         text, *rest = _PLACEHOLDER.split(json.dumps(schema.record(record)))
         block.literal(text)
         for number, literal in zip(rest[::2], rest[1::2], strict=True):
-            _append(block, columns[int(number)], batch.clock)
+            appends[int(number)]()
             block.literal(literal)
     return write(blocks)
 
 
-def _append(block: LineBlock, column: Any, clock: Clock) -> None:
-    """Append the column that a placeholder stands for."""
-    if isinstance(column, StringColumn):
-        block.texts(column, json.dumps)
-    elif column.dtype == np.bool_:
-        block.choice(column.astype(np.int64), [json.dumps(clock), json.dumps(Clock.ARRIVAL)])
-    elif column.dtype == np.int32:
-        block.optional(column.astype(np.int64), "", "", instead="null")
-    else:
-        block.number(column)
+def _placeholder(appends: list[Callable[[], None]], append: Callable[..., None], *args: Any) -> Any:
+    """Add a call that appends a column to ``appends``; return the text that stands for it."""
+    appends.append(partial(append, *args))
+    return f"\0{len(appends) - 1}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Column, StringColumn
+from qtctl.records.columns import Column
 from qtctl.text.style import Style, escaped
 from qtctl.writers.lines import LineBlock, write
 
@@ -36,7 +36,7 @@ class RowFormatter:
         names: Sequence[str],
         thread: Callable[[int], str] | None = None,
     ) -> None:
-        self._style = style
+        self._paint = style.paint
         self._times = times
         self._hex = hex_arguments
         self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
@@ -47,7 +47,7 @@ class RowFormatter:
 
     def note(self, text: str) -> str:
         """Return a message, as a line between the records."""
-        return self._style.paint(escaped(text), "bad")
+        return self._paint(escaped(text), "bad")
 
     def lines(self, batch: Batch) -> list[str]:
         """Return a line per record, safe to print."""
@@ -57,64 +57,57 @@ class RowFormatter:
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.texts(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
+                block.column(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
                 continue
             name = batch.names[event]
-            if append_time is not None:
-                append_time(block)
+            append_time(block)
             self._append_thread(block, batch.tid[rows])
             if values is None:
-                raws = batch.raws(rows)
-                block.texts(raws, partial(self._raw, name))
+                block.column(batch.raws(rows), partial(self._raw, name))
             else:
                 block.literal(self._name(name, last=not values))
                 self._arguments(block, name, values)
         return write(blocks)
 
-    def _time_appender(self, batch: Batch) -> Callable[[LineBlock], None] | None:
-        """Return a function that appends the times to a block; None if no times are shown."""
+    def _time_appender(self, batch: Batch) -> Callable[[LineBlock], None]:
+        """Return a function that appends the times to a block."""
         shown = np.flatnonzero(batch.event >= 0)
         if self._times == "none" or not len(shown):
-            return None
+            return lambda block: None
         before, after = self._colour("time")
         times = batch.time_ns
         if self._first_ns is None:
             self._first_ns = self._last_ns = int(times[shown[0]])
-        if self._times == "abs":
-            codes, texts = _seconds(batch)
-            micros = times % _SECOND_NS // 1000
-
-            def append_time(block: LineBlock) -> None:
-                block.literal(before)
-                block.choice(codes[block.rows], texts)
-                block.literal(".")
-                block.six_digits(micros[block.rows])
-                block.literal(after + self._gap)
-
-            return append_time
         spans = times - self._first_ns
         if self._times == "delta":
             spans[shown] = np.diff(times[shown], prepend=self._last_ns)
             self._last_ns = int(times[shown[-1]])
+        seconds = _seconds(batch) if self._times == "abs" else None
 
-        def append_span(block: LineBlock) -> None:
+        def append_time(block: LineBlock) -> None:
             block.literal(before)
-            block.seconds(spans[block.rows])
+            if seconds is None:
+                block.seconds(spans[block.rows])
+            else:
+                codes, texts = seconds
+                block.choice(codes[block.rows], texts)
+                block.literal(".")
+                block.six_digits(times[block.rows] % _SECOND_NS // 1000)
             block.literal(after + self._gap)
 
-        return append_span
+        return append_time
 
     def _append_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
         if self._thread is None:
             before, after = self._colour("faint")
-            block.optional(tid.astype(np.int64), before, after + self._gap)
+            block.optional(tid, before, after + self._gap)
             return
         threads, codes = np.unique(tid, return_inverse=True)
-        names = [escaped(self._thread(one)) or str(one) for one in threads.tolist()]
-        shown = [self._paint(name, "faint") + self._gap for name in names]
-        block.choice(
-            codes, ["" if one < 0 else text for one, text in zip(threads, shown, strict=True)]
-        )
+        texts = []
+        for one in threads.tolist():
+            name = escaped(self._thread(one)) or str(one)
+            texts.append("" if one < 0 else self._paint(name, "faint") + self._gap)
+        block.choice(codes, texts)
 
     def _name(self, name: str, *, last: bool) -> str:
         """Return an event's name, padded unless it is the ``last`` on the line."""
@@ -130,17 +123,11 @@ class RowFormatter:
         for key, column in values.items():
             block.literal(f"{gap}{self._paint(key, 'key')}=")
             gap = " "
-            if isinstance(column, StringColumn):
-                block.texts(column, lambda text: f"'{escaped(text)}'")
-            else:
-                block.number(column, in_hex=key in in_hex)
-
-    def _paint(self, text: str, role: str) -> str:
-        return self._style.paint(text, role)
+            block.column(column, lambda text: f"'{escaped(text)}'", in_hex=key in in_hex)
 
     def _colour(self, role: str) -> tuple[str, str]:
         """Return the escape sequences before and after a text of a role."""
-        before, _, after = self._style.paint("\0", role).partition("\0")
+        before, _, after = self._paint("\0", role).partition("\0")
         return before, after
 
 

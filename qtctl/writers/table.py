@@ -9,10 +9,9 @@ from typing import Any, Literal, NamedTuple
 class Format(NamedTuple):
     """An export format.
 
-    ``module`` is imported only when the format is used. It implements the protocol that ``makes``
-    selects: ``lines`` (to stdout or a file) :class:`base.LineFormat`, ``file``
-    :class:`base.FileFormat`, ``folder`` :class:`base.FolderFormat`. ``needs`` are the modules of
-    the extra ``analysis`` that it imports. ``pairs``: it supports ``--pair``.
+    ``module`` is imported only when the format is used, and defines what ``base`` says of
+    ``makes``: ``lines`` (to stdout or a file), ``file``, or ``folder``. ``needs`` are the modules
+    of the extra ``analysis`` that it imports. ``pairs``: it supports ``--pair``.
     """
 
     name: str
@@ -53,11 +52,6 @@ FORMATS: dict[str, Format] = {
             "folder",
             needs=("pyarrow",),
         ),
-        Format(
-            "ctf",
-            "CTF 1.8, for babeltrace2 and Trace Compass",
-            "qtctl.writers.ctf.writer",
-            "folder",
-        ),
+        Format("ctf", "CTF 1.8, for babeltrace2 and Trace Compass", "qtctl.writers.ctf", "folder"),
     )
 }

@@ -16,8 +16,7 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
-from qtctl.writers.perfetto import packets
-from qtctl.writers.perfetto.packets import EventBlock, Lanes
+from qtctl.writers.perfetto.packets import EventPackets, Lanes
 from qtctl.writers.perfetto.protobuf import message, number, text
 from qtctl.writers.perfetto.tracks import RATE_NS, PerfettoTrace, SlicePair
 from tests.perfettofile import Perfetto, annotated
@@ -44,11 +43,10 @@ def test_packets_are_those_of_a_plain_encoder(data: st.DataObject, rows: int) ->
     tracks = data.draw(st.lists(st.integers(1, 2**63 - 1), min_size=rows, max_size=rows))
     kind_of = data.draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))
     fields: list[list[bytes]] = [[] for _ in range(rows)]
-    kinds = []
+    events = EventPackets(rows)
     for kind in range(3):
         places = [row for row in range(rows) if kind_of[row] == kind]
-        events = EventBlock(np.array(places, np.int64))
-        kinds.append(events)
+        events.begin(np.array(places, np.int64))
         for piece in data.draw(st.lists(st.sampled_from(["literal", "choice", "u", "i"]))):
             if piece == "literal":
                 literal = text(3, data.draw(st.text(max_size=200)))
@@ -75,7 +73,7 @@ def test_packets_are_those_of_a_plain_encoder(data: st.DataObject, rows: int) ->
     )
     for form in forms():
         with running(form):
-            written = packets.encode(kinds, np.array(times, np.int64), np.array(tracks, np.int64))
+            written = events.encode(np.array(times, np.int64), np.array(tracks, np.int64))
         assert written == wanted
 
 

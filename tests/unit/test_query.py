@@ -69,7 +69,7 @@ def answer(sql: str, *paths: str, known: str) -> list[dict[str, Any]]:
     """Ask in this process, which is quicker."""
     query = Query(sql, list(map(Path, paths)), events_all=Path(known))
     with contextlib.closing(query):
-        return [row for batch in query.run().batches for row in batch.to_pylist()]
+        return [row for batch in query.run()[1] for row in batch.to_pylist()]
 
 
 def test_every_form_of_answer(
@@ -304,7 +304,7 @@ def test_tables_are_not_joined_with_loops_in_loops(trace: str, known: tuple[str,
     """DuckDB cannot know how long a table is, and takes it for short unless it is told."""
     sql = "FROM few r ASOF JOIN none c ON r.pid = c.pid AND c.time_ns >= r.time_ns SELECT r.a"
     with contextlib.closing(Query(sql, [Path(trace)], events_all=Path(known[1]))) as query:
-        assert [batch.to_pylist() for batch in query.run().batches] == [[{"a": MOST}]]
+        assert [batch.to_pylist() for batch in query.run()[1]] == [[{"a": MOST}]]
         [(_, plan)] = query._connection.execute(f"EXPLAIN {sql}").fetchall()
     assert "Asof Join" in plan
     assert "Loop" not in plan

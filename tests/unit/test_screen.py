@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.text.style import Style
-from qtctl.ui.bar import BarState, bar
-from qtctl.ui.row_limiter import BURST, ROWS_A_WINDOW, WINDOW_S, RowLimiter
-from qtctl.ui.screen import Screen
+from qtctl.ui.guest_state import bar
+from qtctl.ui.screen import BURST, ROWS_A_WINDOW, WINDOW_S, RowLimiter, Screen
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 1)), max_size=60))
@@ -23,7 +22,7 @@ def test_what_is_drawn_is_bounded_and_the_rest_is_counted(puts: list[tuple[int, 
         taken = thinner.take(records, now)
         assert 0 <= taken <= records
         drawn += taken
-        thinner.leave_out(records - taken)
+        thinner.left_out += records - taken
     told = thinner.left_out
     assert drawn + told == came
     assert drawn <= BURST + (now / WINDOW_S + 1) * ROWS_A_WINDOW
@@ -83,6 +82,7 @@ async def test_a_terminal_that_does_not_keep_up_gets_no_records() -> None:
 
 
 def test_the_bar_tells_what_matters_first_and_nothing_raw() -> None:
-    facts = BarState("vm\x1b[2J", "running", 61, 1_234_567.8, 5, 1, 2)
-    assert bar(facts) == " vm\\x1b[2J running | 61 on | 1,234,568/s | 5 lost and more | 2 jobs "
-    assert bar(BarState("vm1", "", None)) == " vm1 "
+    guest = "vm\x1b[2J"
+    text = bar(guest=guest, state="running", on=61, rate=1_234_567.8, lost=5, more=True, jobs=2)
+    assert text == " vm\\x1b[2J running | 61 on | 1,234,568/s | 5 lost and more | 2 jobs "
+    assert bar(guest="vm1", state="", on=None, rate=None, lost=0, more=False, jobs=0) == " vm1 "

@@ -19,11 +19,7 @@ def write_events(
     out: memoryview,
 ) -> int: ...
 def spread(
-    track: memoryview,
-    time_ns: memoryview,
-    last: memoryview,
-    shown: memoryview,
-    out: memoryview,
+    track: memoryview, time_ns: memoryview, last: memoryview, shown: memoryview, out: memoryview
 ) -> None: ...
 def lay_lanes(
     group: memoryview,

@@ -1,8 +1,4 @@
-"""Encode columns as Perfetto track events: a kernel writes packets, each text is encoded once.
-
-``EventBlock`` collects the fields of events of one kind, except time and track; ``encode`` makes
-the packets of all blocks, in row order.
-"""
+"""Encode columns as Perfetto track events: a kernel writes packets, each text is encoded once."""
 
 from __future__ import annotations
 
@@ -16,35 +12,43 @@ from qtctl.records.columns import Int64Array
 from qtctl.writers.perfetto import kernel as perfetto
 
 _FRAME = 40
-"""Maximum size in bytes of an event's packet without the fields of its block."""
+"""Maximum size in bytes of an event's packet without the fields of its kind."""
 _NUMBER = 12
 """Maximum size in bytes of an annotation's tag, length and number."""
 
 
-class EventBlock:
-    """Events of one kind; ``rows`` are their places among the events encoded together."""
+class EventPackets:
+    """The packets of ``rows`` track events, whose fields are appended kind by kind."""
 
-    def __init__(self, rows: Int64Array) -> None:
-        self.rows = rows
-        self.room = _FRAME * len(rows)
-        self.plan: list[tuple[int, int, int, int]] = []
-        self.texts = b""
-        self.edges: list[int] = []
-        self.columns: list[NDArray[np.uint64]] = []
+    def __init__(self, rows: int) -> None:
+        self._kind, self._place = np.empty(rows, np.int32), np.empty(rows, np.int64)
+        self._plan: list[tuple[int, int, int, int]] = []
+        self._bounds: list[int] = []
+        self._texts = bytearray()
+        self._edges: list[int] = []
+        self._columns = [np.empty(0, np.uint64)]
+        self._values = self._rows = 0
+        self._room = _FRAME * rows  # upper bound in bytes
+
+    def begin(self, rows: Int64Array) -> None:
+        """Begin a kind of events, whose fields are appended next; ``rows`` are their places."""
+        self._kind[rows], self._place[rows] = len(self._bounds), np.arange(len(rows))
+        self._bounds.append(len(self._plan))
+        self._rows = len(rows)
 
     def literal(self, fields: bytes) -> None:
         """Append the same fields to every event."""
         begin = self._text(fields)
-        self.plan.append((perfetto.LITERAL, 0, begin, len(self.texts)))
-        self.room += len(fields) * len(self.rows)
+        self._plan.append((perfetto.LITERAL, 0, begin, len(self._texts)))
+        self._room += len(fields) * self._rows
 
     def choice(self, codes: NDArray[Any], fields: Sequence[bytes]) -> None:
         """Append fields[codes[i]] to event i."""
         sizes = np.array([len(one) for one in fields], np.int64)
         begin = self._text(b"".join(fields))
-        self._column(perfetto.TEXT, codes.astype(np.uint64), len(self.edges), 0)
-        self.edges += [begin, *(begin + np.cumsum(sizes)).tolist()]
-        self.room += int(sizes[codes].sum())
+        self._column(perfetto.TEXT, codes.astype(np.uint64), len(self._edges), 0)
+        self._edges += [begin, *(begin + np.cumsum(sizes)).tolist()]
+        self._room += int(sizes[codes].sum())
 
     def numbers(self, values: NDArray[Any], before: bytes, before_negative: bytes) -> None:
         """Append a debug annotation: ``before`` (fields and the number's tag), then the number.
@@ -53,54 +57,35 @@ class EventBlock:
         ``before``; both have the same size, below 100 bytes.
         """
         begin = self._text(before + before_negative)
-        self._column(perfetto.NUMBER, values.view(np.uint64), begin, len(self.texts))
-        self.room += (_NUMBER + len(before)) * len(self.rows)
+        self._column(perfetto.NUMBER, values.view(np.uint64), begin, len(self._texts))
+        self._room += (_NUMBER + len(before)) * self._rows
 
     def _text(self, text: bytes) -> int:
-        begin = len(self.texts)
-        self.texts += text
+        begin = len(self._texts)
+        self._texts += text
         return begin
 
     def _column(self, what: int, values: NDArray[np.uint64], begin: int, stop: int) -> None:
-        self.plan.append((what, len(self.columns), begin, stop))
-        self.columns.append(values)
+        self._plan.append((what, self._values, begin, stop))
+        self._columns.append(values)
+        self._values += len(values)
 
-
-def encode(blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array) -> bytes:
-    """Return a packet per row; the blocks together hold each row once. Times below 0 become 0."""
-    rows = len(time_ns)
-    kind, place = np.empty(rows, np.int32), np.empty(rows, np.int64)
-    plan: list[tuple[int, int, int, int]] = []
-    bounds, edges, texts = [0], [np.empty(0, np.int64)], []
-    columns = [np.empty(0, np.uint64)]
-    text_at = edge_at = value_at = 0
-    for number, block in enumerate(blocks):
-        kind[block.rows], place[block.rows] = number, np.arange(len(block.rows))
-        for what, column, begin, stop in block.plan:
-            shift = edge_at if what == perfetto.TEXT else text_at
-            at = value_at + column * len(block.rows)
-            plan.append((what, at, begin + shift, stop + shift))
-        bounds.append(len(plan))
-        edges.append(np.array(block.edges, np.int64) + text_at)
-        texts.append(block.texts)
-        columns += block.columns
-        text_at += len(block.texts)
-        edge_at += len(block.edges)
-        value_at += len(block.columns) * len(block.rows)
-    out = np.empty(sum(block.room for block in blocks), np.uint8)
-    begin = perfetto.write_events(
-        np.array(plan, np.int64).reshape(-1).data,
-        np.array(bounds, np.int64).data,
-        b"".join(texts),
-        np.concatenate(edges).data,
-        np.concatenate(columns).data,
-        kind.data,
-        place.data,
-        np.maximum(time_ns, 0).view(np.uint64).data,
-        track.view(np.uint64).data,
-        out.data,
-    )
-    return out[begin:].tobytes()
+    def encode(self, time_ns: Int64Array, track: Int64Array) -> bytes:
+        """Return a packet per row, each row being of one kind. Times below 0 become 0."""
+        out = np.empty(self._room, np.uint8)
+        begin = perfetto.write_events(
+            np.array(self._plan, np.int64).reshape(-1).data,
+            np.array([*self._bounds, len(self._plan)], np.int64).data,
+            bytes(self._texts),
+            np.array(self._edges, np.int64).data,
+            np.concatenate(self._columns).data,
+            self._kind.data,
+            self._place.data,
+            np.maximum(time_ns, 0).view(np.uint64).data,
+            track.view(np.uint64).data,
+            out.data,
+        )
+        return out[begin:].tobytes()
 
 
 class UniqueTimes:
@@ -134,21 +119,14 @@ class Lanes:
         """
         lane = np.empty(len(group), np.int64)
         self._grow(int(group.max(initial=-1)) + 1, 1)
+        slices = group.data, start_ns.data, end_ns.data
         at = 0
         while True:
-            ended = self._ended
-            at = perfetto.lay_lanes(
-                group.data,
-                start_ns.data,
-                end_ns.data,
-                ended.shape[1],
-                ended.reshape(-1).data,
-                lane.data,
-                at,
-            )
+            width, ended = self._ended.shape[1], self._ended.reshape(-1).data
+            at = perfetto.lay_lanes(*slices, width, ended, lane.data, at)
             if at == len(group):
                 return lane
-            self._grow(0, 2 * ended.shape[1])
+            self._grow(0, 2 * width)
 
     def _grow(self, groups: int, width: int) -> None:
         """Make room for more groups and lanes; new lanes are free."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array, StringColumn, readable
 from qtctl.records.event_table import EventTable
 from qtctl.records.printf import hex_arguments
-from qtctl.writers.perfetto.packets import EventBlock, Lanes, UniqueTimes, encode
+from qtctl.writers.perfetto.packets import EventPackets, Lanes, UniqueTimes
 from qtctl.writers.perfetto.protobuf import message, number, tag, text
 
 RATE_NS = 100_000_000
@@ -70,7 +71,7 @@ class PerfettoTrace:
         self._lanes = Lanes()
         self._unique_times = UniqueTimes()
         self._rates: list[NDArray[np.int64]] = []
-        self._hex: dict[str, frozenset[str]] = {}
+        self._hex_arguments = cache(hex_arguments)
         self._fresh: list[bytes] = []
         self._out: list[bytes] = []
         self._clock_written = False
@@ -82,12 +83,12 @@ class PerfettoTrace:
             return b""
         self._write_clock(batch)
         devices = _devices(batch)
-        blocks = []
+        packets = EventPackets(len(batch))
         for event, rows, values in batch.alike():
             name = "line" if event < 0 else batch.names[event]
-            blocks.append(self._block(rows, _INSTANT, name))
-            self._annotate(blocks[-1], batch, event, rows, values)
-        self._instants(blocks, batch.time_ns, self._tracks_of(batch, devices))
+            self._begin(packets, rows, _INSTANT, name)
+            self._annotate(packets, batch, event, rows, values)
+        self._instants(packets, batch.time_ns, self._tracks_of(batch, devices))
         self._count(batch)
         for which in range(len(self._pairs)):
             found = self._pairing(which, batch.pid).feed(batch)
@@ -101,17 +102,17 @@ class PerfettoTrace:
             for pairing in self._pairings.values():
                 pairing.lose()
         track = self._track(("notes",), lambda: text(2, "qtctl"))
-        block = self._block(np.zeros(1, np.int64), _INSTANT, str(note["type"]))
+        packets = EventPackets(1)
+        self._begin(packets, np.zeros(1, np.int64), _INSTANT, str(note["type"]))
         for key, value in note.items():
             if key in ("type", "time_ns") or value is None:
                 continue
-            named = number(1, self._argument(key))
             if isinstance(value, int):
-                block.literal(message(_ANNOTATION, named, number(_INT, value)))
+                shown = number(_INT, value)
             else:
                 shown = _text(value if isinstance(value, str) else json.dumps(value))
-                block.literal(message(_ANNOTATION, named, shown))
-        self._instants([block], np.array([note["time_ns"]]), np.array([track]))
+            packets.literal(message(_ANNOTATION, self._argument(key), shown))
+        self._instants(packets, np.array([note["time_ns"]]), np.array([track]))
         return self._flush()
 
     def finish(self) -> bytes:
@@ -119,10 +120,11 @@ class PerfettoTrace:
         if self._rates:
             track, span, count = _summed(np.concatenate(self._rates, axis=1))
             values, codes = np.unique(count, return_inverse=True)
-            block = self._block(np.arange(len(track)), _COUNTER)
+            packets = EventPackets(len(track))
+            self._begin(packets, np.arange(len(track)), _COUNTER)
             per_s = (values * (1_000_000_000 // RATE_NS)).tolist()
-            block.choice(codes, [number(_COUNT, value) for value in per_s])
-            self._events([block], span * RATE_NS, track)
+            packets.choice(codes, [number(_COUNT, value) for value in per_s])
+            self._events(packets, span * RATE_NS, track)
             self._rates = []
         return self._flush()
 
@@ -144,24 +146,23 @@ class PerfettoTrace:
         out, self._out = b"".join(self._out), []
         return out
 
-    def _block(self, rows: Int64Array, what: int, name: str | None = None) -> EventBlock:
-        """Return a block of events of a type, with or without a name."""
-        block = EventBlock(rows)
+    def _begin(
+        self, packets: EventPackets, rows: Int64Array, what: int, name: str | None = None
+    ) -> None:
+        """Begin events of a type, with or without a name."""
+        packets.begin(rows)
         named = b"" if name is None else number(_NAME, self._interned(self._names, 2, name))
-        block.literal(number(_TYPE, what) + named)
-        return block
+        packets.literal(number(_TYPE, what) + named)
 
-    def _events(self, blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array) -> None:
+    def _events(self, packets: EventPackets, time_ns: Int64Array, track: Int64Array) -> None:
         """Append events, after the names that they are the first to use."""
         if self._fresh:
             self._packet(number(_FLAGS, _NEEDS), message(_INTERNED, *self._fresh))
             self._fresh = []
-        self._out.append(encode(blocks, time_ns, track))
+        self._out.append(packets.encode(time_ns, track))
 
-    def _instants(
-        self, blocks: Sequence[EventBlock], time_ns: Int64Array, track: Int64Array
-    ) -> None:
-        self._events(blocks, self._unique_times.times(track, time_ns), track)
+    def _instants(self, packets: EventPackets, time_ns: Int64Array, track: Int64Array) -> None:
+        self._events(packets, self._unique_times.times(track, time_ns), track)
 
     def _interned(self, known: dict[str, int], place: int, name: str) -> int:
         number_of = known.get(name)
@@ -170,12 +171,12 @@ class PerfettoTrace:
             self._fresh.append(message(place, number(1, number_of), text(2, readable(name))))
         return number_of
 
-    def _argument(self, name: str) -> int:
-        return self._interned(self._arguments, 3, name)
+    def _argument(self, name: str) -> bytes:
+        return number(1, self._interned(self._arguments, 3, name))
 
     def _annotate(
         self,
-        block: EventBlock,
+        packets: EventPackets,
         batch: Batch,
         event: int,
         rows: Int64Array,
@@ -186,22 +187,17 @@ class PerfettoTrace:
             values = {"line": batch.texts(rows)}
         elif values is None:
             values = {"raw": batch.raws(rows)}
-        in_hex = self._in_hex(batch.names[event]) if event >= 0 else ()
+        declared = batch.table.declaration(event) if event >= 0 else None
+        in_hex = self._hex_arguments(declared) if declared is not None else ()
         for name, column in values.items():
-            named = number(1, self._argument(name))
+            named = self._argument(name)
             if isinstance(column, StringColumn):
                 texts = [message(_ANNOTATION, named, _text(one)) for one in column.uniques]
-                block.choice(column.codes, texts)
+                packets.choice(column.codes, texts)
                 continue
             plain = named + tag(_POINTER if name in in_hex else _UINT)
             negative = plain if column.dtype == np.uint64 else named + tag(_INT)
-            block.numbers(column, plain, negative)
-
-    def _in_hex(self, name: str) -> frozenset[str]:
-        if name not in self._hex:
-            declared = self._table.declarations.get(name)
-            self._hex[name] = hex_arguments(declared) if declared else frozenset()
-        return self._hex[name]
+            packets.numbers(column, plain, negative)
 
     # Tracks
 
@@ -215,12 +211,10 @@ class PerfettoTrace:
         return found
 
     def _guest(self, pid: int | None) -> int:
-        def describe() -> bytes:
-            if pid is None:
-                return text(2, "QEMU")
-            return message(3, number(1, pid), text(6, "QEMU"))
-
-        return self._track(("guest", pid), describe)
+        described = text(2, "QEMU")
+        if pid is not None:
+            described = message(3, number(1, pid), text(6, "QEMU"))
+        return self._track(("guest", pid), lambda: described)
 
     def _child(self, pid: int | None, name: str) -> int:
         return self._track(
@@ -259,13 +253,14 @@ class PerfettoTrace:
         group = _each(device, lambda value: self._group(which, pid, value))
         lane = self._lanes.assign(group, start_ns, end_ns)
         track = _each(group << 32 | lane, lambda code: self._lane(code >> 32, code))
+        packets = EventPackets(2 * len(found))
         begins = np.arange(0, 2 * len(found), 2)
-        blocks = [self._block(begins, _BEGIN, one.start)]
+        self._begin(packets, begins, _BEGIN, one.start)
         ends = batch.select(found.row)
         for event, rows, values in ends.alike():
-            blocks.append(self._block(begins[rows] + 1, _END))
-            self._annotate(blocks[-1], ends, event, rows, values)
-        self._events(blocks, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
+            self._begin(packets, begins[rows] + 1, _END)
+            self._annotate(packets, ends, event, rows, values)
+        self._events(packets, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
 
     def _pairing(self, which: int, pid: int | None) -> Pairing:
         """Return the object that matches STARTs and ENDs of a guest."""
@@ -347,17 +342,12 @@ def _runs(track: Int64Array, span: Int64Array, count: Int64Array) -> list[Int64A
     return [track[starts], span[starts], np.add.reduceat(count, starts)]
 
 
-def _summed(runs: NDArray[np.int64]) -> list[Int64Array]:
+def _summed(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return (track, span, count) with equal pairs merged, and a zero after each run of spans."""
     track, span, count = runs[:, np.lexsort((runs[1], runs[0]))]
     track, span, count = _runs(track, span, count)
     last = np.ones(len(track), np.bool_)
     last[:-1] = (track[1:] != track[:-1]) | (span[1:] != span[:-1] + 1)
-    zero = np.zeros(np.count_nonzero(last), np.int64)
-    every = [
-        np.concatenate([track, track[last]]),
-        np.concatenate([span, span[last] + 1]),
-        np.concatenate([count, zero]),
-    ]
-    order = np.lexsort((every[0], every[1]))
-    return [column[order] for column in every]
+    zeros = [track[last], span[last] + 1, np.zeros_like(track[last])]
+    every = np.concatenate([[track, span, count], zeros], axis=1)
+    return every.take(np.lexsort((every[0], every[1])), axis=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import IO
 
 from qtctl.analysis.pairs import check_key, learn_key
@@ -36,9 +37,9 @@ def open_file(create: Callable[[], IO[bytes]], source: Source) -> PerfettoExport
     """
     names = frozenset(source.picked)
     requested = _requested_pairs(source.pairs, source.table, names)
-    named = _pairs_by_name(source.table, names)
-    every = {(one.start, one.end): one for one in (*named, *requested)}
-    return PerfettoExport(create(), source.table, list(every.values()))
+    found = [*_pairs_by_name(source.table, names), *requested]
+    pairs = {(one.start, one.end): one for one in found}
+    return PerfettoExport(create(), source.table, list(pairs.values()))
 
 
 class PerfettoExport:
@@ -65,26 +66,23 @@ class PerfettoExport:
         self._file.close()
 
 
-def _pairs_by_name(table: EventTable, names: Collection[str]) -> list[SlicePair]:
+def _pairs_by_name(table: EventTable, names: frozenset[str]) -> list[SlicePair]:
     """Return pairs of names like ``X_submit`` and ``X_complete`` whose arguments give a key."""
+    declared = table.declarations
+    known = names & declared.keys()
     found = []
     for first, second in _SUFFIXES:
-        for start in names:
-            stem = start.removesuffix(f"_{first}")
-            end = f"{stem}_{second}"
-            if stem == start or end not in names:
-                continue
-            one, two = table.declarations.get(start), table.declarations.get(end)
-            try:
-                if one is not None and two is not None:
-                    found.append(SlicePair(start, end, learn_key([one], [two])))
-            except UsageError:
-                continue
+        for start in known:
+            end = start.removesuffix(first) + second
+            if start.endswith(f"_{first}") and end in known:
+                with contextlib.suppress(UsageError):
+                    key = learn_key([declared[start]], [declared[end]])
+                    found.append(SlicePair(start, end, key))
     return found
 
 
 def _requested_pairs(
-    pairs: Sequence[EventPair], table: EventTable, names: Collection[str]
+    pairs: Sequence[EventPair], table: EventTable, names: frozenset[str]
 ) -> list[SlicePair]:
     """Check the pairs of ``--pair``, and infer the keys that are not given.
 

@@ -1,4 +1,4 @@
-r"""Encode records in the Common Trace Format 1.8: packets of binary events, and their metadata.
+r"""Write a folder in the Common Trace Format (CTF) 1.8: ``metadata``, and a file per stream.
 
 Source: the CTF 1.8.3 specification; checked with babeltrace2 2.0.4. All fields are aligned to
 bytes, in the byte order of this machine. Field names have a leading underscore, so that none is a
@@ -15,8 +15,9 @@ import json
 import re
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,11 +26,16 @@ from numpy.typing import NDArray
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.items import Item
+from qtctl.records.notes import to_object
 from qtctl.records.printf import hex_arguments
+from qtctl.writers.base import Source
 
 _Fields: TypeAlias = tuple[tuple[str, str], ...]
 """Name and type (``text``, ``signed``, ``unsigned``, ``address``) of each field of an event."""
 _Bytes = NDArray[np.uint8]
+_Packet: TypeAlias = tuple[int, bytes]
+"""The number of a stream, and the bytes to append to its file."""
 
 _ODD = re.compile(r"\W", re.ASCII)
 _MAGIC = 0xC1FC1FC1
@@ -75,6 +81,38 @@ stream {{
 """
 
 
+def open_folder(create: Callable[[], Path], source: Source) -> CtfExport:
+    """Return a writer of CTF 1.8 into a folder."""
+    return CtfExport(create())
+
+
+class CtfExport:
+    """Writes CTF 1.8 into ``folder``, which exists and is empty."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._trace = _CtfTrace()
+
+    def write(self, item: Item) -> None:
+        """Write the next batch, loss or note."""
+        if not isinstance(item, Batch):
+            stream, data = self._trace.encode_note(to_object(item))
+        elif len(item):
+            stream, data = self._trace.encode(item)
+        else:
+            return
+        # Opened for each packet: times that often go back make many streams.
+        with (self._folder / f"stream_{stream}").open("ab") as file:
+            file.write(data)
+
+    def finish(self) -> None:
+        """Write the metadata."""
+        (self._folder / "metadata").write_text(self._trace.metadata(), encoding="utf-8")
+
+    def close(self) -> None:
+        """Do nothing: each file is closed after a packet."""
+
+
 @dataclass(slots=True)
 class _PacketStream:
     """A stream of packets whose times never go back; readers require that."""
@@ -82,14 +120,6 @@ class _PacketStream:
     last_ns: int = 0
     packets: int = 0
     lost: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """Bytes to append to the file of stream number ``stream``."""
-
-    stream: int
-    data: bytes
 
 
 class _Texts:
@@ -133,7 +163,7 @@ class _EventRows:
     values: Sequence[NDArray[Any] | _Texts]
 
 
-class CtfTrace:
+class _CtfTrace:
     """Encodes the packets of one trace, and at the end its :meth:`metadata`."""
 
     def __init__(self) -> None:
@@ -141,10 +171,8 @@ class CtfTrace:
         self._streams: list[_PacketStream] = []
         self._clock: Clock | None = None
 
-    def encode(self, batch: Batch) -> Packet | None:
-        """Return a packet with the records of a batch, sorted by time; None for an empty batch."""
-        if not len(batch):
-            return None
+    def encode(self, batch: Batch) -> _Packet:
+        """Return a packet with the records of a batch, at least one, sorted by time."""
         self._clock = self._clock or batch.clock
         if (np.diff(batch.time_ns) < 0).any():
             batch = batch.select(np.argsort(batch.time_ns, kind="stable"))
@@ -165,17 +193,15 @@ class CtfTrace:
             for value in part.values:
                 at = value.put(out, at) if isinstance(value, _Texts) else _put(out, at, value)
         pid = -1 if batch.pid is None else batch.pid
-        return self._packet(
-            out.tobytes(), int(times[0]), int(times[-1]), pid, str(batch.backend), 0
-        )
+        return self._packet(out.tobytes(), int(times[0]), int(times[-1]), pid, batch.backend, 0)
 
-    def encode_note(self, note: Mapping[str, Any]) -> Packet:
+    def encode_note(self, note: Mapping[str, Any]) -> _Packet:
         """Return a packet with a loss or note, given as an object of schema ``qtctl/1``."""
         now = max(0, int(note["time_ns"]))
         lost = note["count"] if note["type"] == "loss" else 0
         kind = self._kind("qtctl_note", (("note", "text"),))
         event = _EVENT.pack(kind, now, -1, False) + _terminated(json.dumps(note))
-        return self._packet(event, now, now, -1, str(note.get("backend", "")), lost or 0)
+        return self._packet(event, now, now, -1, note.get("backend", ""), lost or 0)
 
     def metadata(self) -> str:
         """Return the metadata of all packets so far, in CTF's description language (TSDL)."""
@@ -198,7 +224,7 @@ class CtfTrace:
 
     def _packet(
         self, events: bytes, first_ns: int, last_ns: int, pid: int, backend: str, lost: int
-    ) -> Packet:
+    ) -> _Packet:
         number = next((n for n, one in enumerate(self._streams) if one.last_ns <= first_ns), None)
         if number is None:
             number = len(self._streams)
@@ -210,7 +236,7 @@ class CtfTrace:
         counts = (stream.packets, stream.lost, pid)
         head = _PACKET.pack(_MAGIC, 0, first_ns, last_ns, bits, bits, *counts)
         stream.packets += 1
-        return Packet(number, head + name + events)
+        return number, head + name + events
 
     def _kind(self, name: str, fields: _Fields) -> int:
         return self._kinds.setdefault((name, fields), len(self._kinds))

@@ -1,1 +1,0 @@
-"""Export to the Common Trace Format (CTF) 1.8, a folder."""
