@@ -219,20 +219,21 @@ def read_arguments(
 ) -> None:
     """Read the arguments data[begin[i]:stop[i]] of rows of one event.
 
-    ``fields`` has three numbers an argument: bits (0: a text), whether it is signed, and its
-    column. Column c of row i is values[c * rows + i]; a text takes two columns of ``spans``. A row
-    that is not exactly these arguments is not ``ok``.
+    ``fields`` has two numbers an argument: bits (0: a text), and whether it is signed. Number c of
+    row i is values[c * rows + i]; a text takes two columns of ``spans``. A row that is not exactly
+    these arguments is not ``ok``.
     """
     rows: cython.Py_ssize_t = len(begin)
     if rows == 0:
         return
     text: cython.p_uchar = pointers.to_chars(data)
-    count: cython.Py_ssize_t = len(fields) // 3
+    count: cython.Py_ssize_t = len(fields) // 2
     i: cython.Py_ssize_t
     j: cython.Py_ssize_t
     at: cython.Py_ssize_t
     to: cython.Py_ssize_t
-    column: cython.Py_ssize_t
+    number: cython.Py_ssize_t
+    edge: cython.Py_ssize_t
     size: cython.longlong
     bits: cython.longlong
     value: cython.ulonglong
@@ -240,19 +241,19 @@ def read_arguments(
     for i in range(rows):
         at = begin[i]
         to = stop[i]
-        j = 0
-        while j < count:
-            bits = fields[3 * j]
-            column = fields[3 * j + 2]
+        number = edge = i
+        for j in range(count):
+            bits = fields[2 * j]
             if bits == 0:
                 if to - at < 4:
                     break
                 size = _u32(text, at)
                 if size > to - at - 4:
                     break
-                spans[2 * column * rows + i] = at + 4
+                spans[edge] = at + 4
                 at += 4 + size
-                spans[(2 * column + 1) * rows + i] = at
+                spans[edge + rows] = at
+                edge += 2 * rows
             else:
                 if to - at < 8:
                     break
@@ -262,8 +263,9 @@ def read_arguments(
                 if bits < 64:
                     top = _ONE << bits
                     value &= top - 1
-                    if fields[3 * j + 1] and value >> (bits - 1):
+                    if fields[2 * j + 1] and value >> (bits - 1):
                         value |= _ONES ^ (top - 1)
-                values[column * rows + i] = value
-            j += 1
-        ok[i] = j == count and at == to
+                values[number] = value
+                number += rows
+        else:
+            ok[i] = at == to
