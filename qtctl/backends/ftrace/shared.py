@@ -15,9 +15,8 @@ from pathlib import Path
 from qtctl.backends.ftrace.tracefs import per_cpu_kib
 from qtctl.errors import Unsupported
 
-_SETTINGS = ("buffer_size_kb", "tracing_on")
-_ROUNDED_KIB = 64
-"""By how much the kernel may make a buffer larger than asked."""
+_SETTINGS = {"buffer_size_kb": 64, "tracing_on": 0}
+"""Names, and how much more than asked the kernel may set: it rounds the size of a buffer up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +97,14 @@ def prepare(found: Shared) -> None:
             ) from error
 
 
-def _is_set(name: str, now: str, wanted: str) -> bool:
-    slack = _ROUNDED_KIB if name == "buffer_size_kb" else 0
-    return 0 <= int(now) - int(wanted) <= slack
-
-
 def put_back(facts: Mapping[str, str]) -> str:
     """Restore the settings that are still as qtctl set them; return a sentence on failures."""
     notes = []
-    for name in _SETTINGS:
+    for name, most in _SETTINGS.items():
         path = Path(facts["shared"], name)
         before = facts.get(f"{name}_before")
         try:
-            if before is not None and _is_set(name, _read(path), facts[f"{name}_set"]):
+            if before is not None and 0 <= int(_read(path)) - int(facts[f"{name}_set"]) <= most:
                 path.write_text(before)
         except OSError as error:
             notes.append(f"{path} was {before} and could not be put back: {error.strerror}")
