@@ -95,19 +95,14 @@ class LttngFolder:
     @property
     def problem(self) -> str:
         """Which part could not be read; empty if none."""
-        code = self._reader.wait() if self._ended else 0
-        return (
-            f"babeltrace2 cannot read all of {self.path}: {self._last_text.strip()[:500]}"
-            if code
-            else ""
-        )
+        if not self._ended or not self._reader.wait():
+            return ""
+        return f"babeltrace2 cannot read all of {self.path}: {self._last_text.strip()[:500]}"
 
     def close(self) -> None:
         """End babeltrace2."""
-        self._reader.kill()
-        self._reader.wait()
-        assert self._reader.stdout is not None
-        self._reader.stdout.close()
+        with self._reader:
+            self._reader.kill()
 
 
 def _metadata(path: Path) -> list[bytes]:
