@@ -51,7 +51,6 @@ def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
 def walk(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
     ids: cython.int[::1],
     pid: cython.longlong[::1],
     event: cython.int[::1],
@@ -60,12 +59,13 @@ def walk(
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
 ) -> tuple[int, int, int]:
-    """Put the events of data[at:end] into the columns until something else comes.
+    """Put the events of data[at:] into the columns until something else comes.
 
     ``ids`` maps QEMU's event ids to rows of the table (-1: a name it lacks, -2: no mapping seen).
     ``pid[0]`` is the process that writes; -1 takes that of the first record. Returns how many
     events there were, where the walk stopped, and why.
     """
+    end: cython.Py_ssize_t = len(data)
     if at >= end:
         return 0, at, MORE
     text: cython.p_uchar = pointers.to_chars(data)
@@ -97,18 +97,15 @@ def walk(
         if size < 24 or size > _LONGEST or moment >= _LATEST:
             why = BAD
             break
-        if writer != pid[0]:
-            if pid[0] >= 0 or (index == -2 and code != _DROPPED_ID):
-                why = BAD
-                break
-            pid[0] = writer
+        if writer != pid[0] and (pid[0] >= 0 or (index == -2 and code != _DROPPED_ID)):
+            why = BAD
+            break
+        pid[0] = writer
         if code == _DROPPED_ID:
             if size != 32:
                 why = BAD
-                break
-            if end - at < 40:
-                break
-            why = DROPPED
+            elif end - at >= 40:
+                why = DROPPED
             break
         if end - at - 8 < cython.cast(cython.longlong, size):
             break
@@ -167,16 +164,16 @@ def _head(
 def resync(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
     ids: cython.int[::1],
     pid: cython.longlong,
     final: cython.bint,
 ) -> tuple[int, bool]:
-    """Find the first place in data[at:end] that begins a record; returns whether it does, too.
+    """Find the first place in data[at:] that begins a record; returns whether it does, too.
 
     A header, a mapping, an event of process ``pid``, or an event followed by another of the same
     process. Without one, it returns the first place that more bytes might prove (``final``: none).
     """
+    end: cython.Py_ssize_t = len(data)
     if at >= end:
         return end, False
     text: cython.p_uchar = pointers.to_chars(data)
