@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from qtctl.backends.dtrace import kernel as bpf
-from qtctl.model import Argument, Kind
+from qtctl.model import Kind
 from qtctl.records.argument_arrays import ArgumentArrays
 from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
@@ -17,12 +17,12 @@ from qtctl.records.event_table import EventTable
 
 @dataclass(frozen=True, slots=True)
 class BpfArguments:
-    """Reads arguments: those of ``declared``, by event; other events keep their text.
+    """Reads arguments by the declarations of ``table``; events without one keep their text.
 
     A record has its numbers first, in declared order, then its texts, with ``mark`` between two.
     """
 
-    declared: Mapping[int, Sequence[Argument]]
+    table: EventTable
     mark: bytes
     binary: ClassVar[bool] = False
 
@@ -34,9 +34,10 @@ class BpfArguments:
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
         """Read data[begin[i]:stop[i]]: a column an argument, and which rows could be read."""
-        arguments = self.declared.get(event)
-        if arguments is None:
+        declaration = self.table.declaration(event)
+        if declaration is None:
             return {}, np.zeros(len(begin), np.bool_)
+        arguments = declaration.arguments
         arrays = ArgumentArrays(arguments, len(begin))
         room = int((stop - begin).sum()) if arrays.texts else 0
         out = np.empty(room + 1, np.uint8)
@@ -67,9 +68,4 @@ class BpfArguments:
 
 def reader(table: EventTable, facts: Mapping[str, object]) -> BpfArguments:
     """Return the reader for recorded rows."""
-    declared = {
-        number: one.arguments
-        for number in range(len(table))
-        if (one := table.declaration(number)) is not None
-    }
-    return BpfArguments(declared, bytes.fromhex(str(facts["mark"])))
+    return BpfArguments(table, bytes.fromhex(str(facts["mark"])))

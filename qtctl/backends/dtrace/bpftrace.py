@@ -188,9 +188,8 @@ class Tracer:
     def error_line(self) -> str:
         """Return the first error line of its stderr, else ''."""
         text = os.pread(self._stderr, 1 << 16, 0).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if "ERROR" in line and "RLIMIT_MEMLOCK" not in line]
-        return errors[0] if errors else ""
+        lines = (line.strip() for line in text.splitlines())
+        return next((one for one in lines if "ERROR" in one and "RLIMIT_MEMLOCK" not in one), "")
 
     async def attached(self) -> None:
         """Wait until the probes are attached.
