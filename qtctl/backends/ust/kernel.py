@@ -14,15 +14,6 @@ _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
 
 
-def _digits_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Where the run of decimal digits at ``at`` ends."""
-    while at < end and data[at] >= 48 and data[at] <= 57:
-        at += 1
-    return at
-
-
 def _stamp(
     data: cython.p_uchar,
     at: cython.Py_ssize_t,
@@ -109,10 +100,7 @@ def _group_end(
 
 
 def _thread(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    place: cython.longlong,
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, place: cython.longlong
 ) -> cython.longlong:
     """Read the thread id among ``VPID, VTID }``; -1 where that does not stand there.
 
@@ -129,10 +117,11 @@ def _thread(
             return -1
         at += 2
         place -= 1
-    stop: cython.Py_ssize_t = _digits_end(data, at, end)
-    if stop == at or end - stop < 2:
-        return -1
-    if (data[stop] != 32 or data[stop + 1] != 125) and (data[stop] != 44 or data[stop + 1] != 32):
+    stop: cython.Py_ssize_t = at
+    while stop < end and data[stop] >= 48 and data[stop] <= 57:
+        stop += 1
+    is_last: cython.bint = octets.starts(data, stop, end, b" }", 2)
+    if stop == at or not (is_last or octets.starts(data, stop, end, b", ", 2)):
         return -1
     return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
 

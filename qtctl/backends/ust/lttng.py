@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.backends.ust import daemons
@@ -56,14 +55,6 @@ _CHANNEL = "qtctl"
 _NEVER = "qtctl:nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A session that runs: its name, and babeltrace2 reading it."""
-
-    name: str
-    reader: subprocess.Popen[bytes]
-
-
 def new_facts() -> dict[str, str]:
     """Return the lease facts of a session that is about to be made.
 
@@ -93,11 +84,11 @@ def new_facts() -> dict[str, str]:
 
 def open_session(
     guest: Guest, facts: Mapping[str, str], includes: Sequence[str], excludes: Sequence[str]
-) -> Live:
+) -> subprocess.Popen[bytes]:
     """Make the session that ``facts`` name, and record ``includes`` of ``guest`` but ``excludes``.
 
-    The reader is attached before the first event is switched on, so none is missed. What was made
-    is ended by :func:`end_session`, also where this fails.
+    Returns babeltrace2 reading it, attached before the first event is switched on, so none is
+    missed. What was made is ended by :func:`end_session`, also where this fails.
 
     Raises:
         Unsupported: a program is missing, a daemon fails, or the guest is not registered.
@@ -124,7 +115,7 @@ def open_session(
         with reader:
             reader.kill()
         raise
-    return Live(name, reader)
+    return reader
 
 
 def _create(name: str, ports: Ports, guest: Guest) -> None:
@@ -168,8 +159,6 @@ def _await_registered(guest: Guest) -> None:
             said = lttng("list", "--userspace")
             if not pids.isdisjoint(re.findall(r"^PID: (\d+) ", said, re.M)):
                 return
-        except NoDaemon:
-            raise
         except Unsupported as error:  # as when some process ends while it is asked
             failure = f" ({error.message})"
         if time.monotonic() > deadline:

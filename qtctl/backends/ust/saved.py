@@ -66,14 +66,13 @@ class LttngFolder:
             best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
             found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
         fitting = _fitting(found, written)
-        trace = f"LTTng trace, {counted(len(written), 'event')}"
         if len(fitting) == len(written):
-            self.notes.append(f"{trace}, declared in {where}")
+            source = f"declared in {where}"
         elif fitting:
-            rest = "the rest as the trace has them"
-            self.notes.append(f"{trace}, {len(fitting)} of them declared in {where}, {rest}")
+            source = f"{len(fitting)} of them declared in {where}, the rest as the trace has them"
         else:
-            self.notes.append(f"{trace}, declared by the trace itself")
+            source = "declared by the trace itself"
+        self.notes.append(f"LTTng trace, {counted(len(written), 'event')}, {source}")
         others = {name: one for name, one in found.items() if name not in written}
         return {**written, **fitting, **(others if fitting else {})}
 
