@@ -14,6 +14,7 @@ from pathlib import Path
 
 from qtctl.backends.ftrace.tracefs import per_cpu_kib
 from qtctl.errors import Unsupported
+from qtctl.folders import inode_of
 
 _SETTINGS = {"buffer_size_kb": 64, "tracing_on": 0}
 """Names, and how much more than asked the kernel may set: it rounds the size of a buffer up."""
@@ -68,16 +69,13 @@ def _read(path: Path) -> str:
 
 
 def _other_reader(pipe: Path, own: int) -> int:
-    state = pipe.stat()
     for process in Path("/proc").glob("[0-9]*/fd"):
         pid = int(process.parent.name)
         with contextlib.suppress(OSError):
             for entry in process.iterdir():
-                if not os.readlink(entry).endswith("/trace_pipe"):  # noqa: PTH115
-                    continue
-                opened = entry.stat()
-                same = (opened.st_dev, opened.st_ino) == (state.st_dev, state.st_ino)
-                if same and (pid, entry.name) != (os.getpid(), str(own)):
+                is_own = (pid, entry.name) == (os.getpid(), str(own))
+                is_pipe = os.readlink(entry).endswith("/trace_pipe")  # noqa: PTH115
+                if is_pipe and not is_own and inode_of(entry) == inode_of(pipe):
                     return pid
     return 0
 
