@@ -186,8 +186,15 @@ class SimpleDecoder:
             after = self._other(data, at, why)
             if after == at and not final:
                 break
-            # Bytes that are no event of this process may be one of another.
-            at = after if after > at else self._garbled(data, at, why == simple.BAD)
+            if after > at:
+                at = after
+                continue
+            self._close(data)
+            self._items.append(self._loss(None))
+            self._synced = False
+            if why != simple.BAD:  # bytes that are no event of this process may be one of another
+                self._unreadable(at, 1)
+                at += 1
         self._close(data)
         return at
 
@@ -206,15 +213,6 @@ class SimpleDecoder:
         self.unread += size
         if size and self.first_unread is None:
             self.first_unread = self.position + at
-
-    def _garbled(self, data: bytes, at: int, again: bool) -> int:
-        """Append a loss; return where to search on: at ``at`` only if ``again``."""
-        self._close(data)
-        self._items.append(self._loss(None))
-        self._synced = False
-        if not again:
-            self._unreadable(at, 1)
-        return at + (not again)
 
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Decode a record that is no event; return its end, ``at`` if incomplete, -1 if bad."""

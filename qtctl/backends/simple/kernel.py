@@ -185,8 +185,6 @@ def resync(
     place: cython.Py_ssize_t
     for place in range(at, end):
         sure = _head(text, place, end, table, known)
-        if sure == 0:
-            continue
         if sure == 1:
             if _u64(text, place) != _ONE:
                 return place, True
@@ -194,13 +192,10 @@ def resync(
             if writer == pid:
                 return place, True
             after = place + 8 + cython.cast(cython.longlong, _u32(text, place + 24))
-            if after < end:
-                sure = _head(text, after, end, table, known)
-                if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
-                    return place, True
-                if sure != 2:
-                    continue
-        if not final:
+            sure = _head(text, after, end, table, known)
+            if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
+                return place, True
+        if sure == 2 and not final:
             return place, False
     return end, False
 

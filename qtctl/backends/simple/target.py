@@ -81,7 +81,7 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
         except OSError:
             continue
     if os.path.normpath(status.name) == os.devnull:
-        return TraceFile(TraceReach.NULL, status.name)
+        reach = TraceReach.NULL
     return TraceFile(reach, status.name)
 
 
