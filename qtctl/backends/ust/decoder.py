@@ -109,10 +109,8 @@ class LttngDecoder:
         rest = self._take_pending()
         if not rest:
             return []
-        edge = np.array([0], np.int64)
-        nothing = np.array([-1], np.int64)
-        part = (nothing, nothing, nothing.copy(), nothing.astype(np.int32), edge, edge.copy())
-        return self._items(rest, (*part, np.array([len(rest)], np.int64)), clocks)
+        row = np.array([[-1], [-1], [-1], [-1], [0], [0], [len(rest)]])
+        return self._items(rest, (*row[:3], row[3].astype(np.int32), *row[4:]), clocks)
 
     def _take_pending(self) -> bytes:
         data = b"".join(self._pending)

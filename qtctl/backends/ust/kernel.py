@@ -204,43 +204,35 @@ def _integer(
 ) -> cython.Py_ssize_t:
     """Read a number, decimal or ``0xHEX``: its end, or -1. Sets out[0], a 64-bit pattern."""
     value: cython.ulonglong = 0
+    base: cython.int = 10
+    negative: cython.bint = False
     digit: cython.int
-    first: cython.Py_ssize_t
-    if end - at > 2 and data[at] == 48 and data[at + 1] == 120:
+    if octets.starts(data, at, end, b"0x", 2):
+        base = 16
         at += 2
-        first = at
-        while at < end and at - first < 17:
-            digit = data[at]
-            if digit >= 48 and digit <= 57:
-                digit -= 48
-            elif digit >= 65 and digit <= 70:
-                digit -= 55
-            else:
-                break
-            value = (value << 4 | digit) & _MASK
-            at += 1
-        if at == first or at - first > 16:
+    elif at < end and data[at] == 45:
+        negative = True
+        at += 1
+    first: cython.Py_ssize_t = at
+    while at < end:
+        digit = data[at] - 48
+        if digit > 9:
+            digit = digit - 7 if digit > 16 else base
+        if digit < 0 or digit >= base:
+            break
+        if at - first >= 16 and value > (_MASK - digit) // base:
             return -1
-    else:
-        negative: cython.bint = at < end and data[at] == 45
-        if negative:
-            at += 1
-        first = at
-        while at < end and at - first < 21:
-            digit = data[at] - 48
-            if digit < 0 or digit > 9:
-                break
-            if at - first >= 18 and value > (_MASK - digit) // 10:
-                return -1
-            value = (value * 10 + digit) & _MASK
-            at += 1
-        # More than one digit after a leading zero would be octal, which QEMU does not ask for.
-        if at == first or (at - first > 1 and data[first] == 48):
+        value = value * base + digit
+        at += 1
+    if at == first or (base == 16 and at - first > 16):
+        return -1
+    # More than one digit after a leading zero would be octal, which QEMU does not ask for.
+    if base == 10 and at - first > 1 and data[first] == 48:
+        return -1
+    if negative:
+        if value > _ONE << 63:
             return -1
-        if negative:
-            if value > _ONE << 63:
-                return -1
-            value = integers.negated(value)
+        value = integers.negated(value)
     # The tracer may carry a number wider or narrower than it was declared.
     out[0] = integers.extended(value, bits, is_signed)
     return at
