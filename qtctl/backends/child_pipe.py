@@ -43,10 +43,15 @@ class ChildPipe:
         if self.ended:
             await asyncio.sleep(min(timeout_s, _ENDED_POLL_S))
             return
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._fd, ready.set)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_s)
-        finally:
-            loop.remove_reader(self._fd)
+        await wait_readable(self._fd, timeout_s)
+
+
+async def wait_readable(fd: int, timeout_s: float) -> None:
+    """Wait until a file can be read without blocking, for at most ``timeout_s``."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ready.wait(), timeout_s)
+    finally:
+        loop.remove_reader(fd)

@@ -8,43 +8,38 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.model import Declaration, Kind
-from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.model import Argument, Declaration, Kind
+from qtctl.records.argument_arrays import ArgumentArrays
+from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.kernels import naming, parsing
 from qtctl.records.printf import Op, Plan, make_plan
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A plan in the form of ``parsing.parse_arguments``, and the columns of its output."""
+    """A plan in the form of ``parsing.parse_arguments``, and the arguments that it reads."""
 
     steps: NDArray[np.int64]
     literals: bytes
-    numbers: int
-    texts: int
-    columns: tuple[tuple[str, int, Kind, bool], ...]
+    arguments: tuple[Argument, ...]
 
 
 def _compile(plan: Plan) -> _Compiled:
     arguments = plan.declaration.arguments
-    shown = {step.argument for step in plan.steps if step.argument >= 0}
-    numbers = texts = 0
-    columns: dict[int, tuple[str, int, Kind, bool]] = {}
-    for index in sorted(shown):
-        argument = arguments[index]
-        place = texts if argument.kind is Kind.STRING else numbers
-        columns[index] = (argument.name, place, argument.kind, argument.signed)
-        if argument.kind is Kind.STRING:
-            texts += 1
-        else:
-            numbers += 1
+    shown = sorted({step.argument for step in plan.steps if step.argument >= 0})
+    counts = {True: 0, False: 0}
+    places: dict[int, int] = {}
+    for index in shown:
+        is_text = arguments[index].kind is Kind.STRING
+        places[index] = counts[is_text]
+        counts[is_text] += 1
     literals = b""
     table = np.zeros((len(plan.steps), len(parsing.FIELDS)), np.int64)
     for row, step in zip(table, plan.steps, strict=True):
         column, bits, signed = -1, 64, False
         if step.argument >= 0:
             argument = arguments[step.argument]
-            column, bits, signed = columns[step.argument][1], argument.bits, argument.signed
+            column, bits, signed = places[step.argument], argument.bits, argument.signed
         row[:] = (
             step.op, len(literals), len(step.text), column, step.base, step.upper, step.least,
             step.most, step.width, step.zeros, step.loose, step.bits, step.signed, step.only, bits,
@@ -52,7 +47,7 @@ def _compile(plan: Plan) -> _Compiled:
         )  # fmt: skip
         if step.op is Op.LITERAL:
             literals += step.text
-    return _Compiled(table, literals, numbers, texts, tuple(columns.values()))
+    return _Compiled(table, literals, tuple(arguments[index] for index in shown))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,9 +135,7 @@ class EventTable:
         compiled = self._compile(event)
         if compiled is None:
             return {}, np.zeros(rows, np.bool_)
-        values = np.empty((compiled.numbers, rows), np.uint64)
-        spans = np.empty((2 * compiled.texts, rows), np.int64)
-        ok = np.empty(rows, np.uint8)
+        arrays = ArgumentArrays(compiled.arguments, rows)
         size = max(1, len(compiled.steps))
         work, numbers = np.zeros(1 + 2 * size, np.int64), np.zeros(size, np.uint64)
         if rows:
@@ -152,24 +145,11 @@ class EventTable:
                 compiled.literals,
                 begin.data,
                 stop.data,
-                values.reshape(-1).data,
-                spans.reshape(-1).data,
-                *(scratch.data for scratch in (ok, work, numbers)),
+                arrays.values.reshape(-1).data,
+                arrays.spans.reshape(-1).data,
+                *(array.data for array in (arrays.ok, work, numbers)),
             )
-        good = ok.view(np.bool_)
-        if not good.all():
-            values[:, ~good] = 0
-            spans[:, ~good] = 0
-        columns: dict[str, Column] = {}
-        for name, place, kind, signed in compiled.columns:
-            if kind is Kind.STRING:
-                texts = StringColumn.from_spans(data, spans[2 * place], spans[2 * place + 1])
-                columns[name] = texts
-            elif signed:
-                columns[name] = values[place].view(np.int64)
-            else:
-                columns[name] = values[place]
-        return columns, good
+        return arrays.columns(data)
 
     def _compile(self, event: int) -> _Compiled | None:
         if event not in self._compiled:

@@ -222,7 +222,7 @@ async def test_a_daemon_that_dies_is_told(provider: Provider, name: str) -> None
     async with opened(provider, "own_count") as (feed, held):
         assert held.resource is not None
         pids = lttngdaemons.marked(held.resource.facts["folder"], name)
-        for pid in pids or [feed._live.reader.pid]:
+        for pid in pids or [feed._reader.pid]:
             os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + LIMIT_S
         with pytest.raises(LinkLost, match="LTTng's live session of guest"):

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
@@ -66,8 +65,7 @@ def lost(count: int) -> bytes:
 
 
 def decoder_of(table: EventTable = TABLE) -> BpfDecoder:
-    known = {i: d.arguments for i, n in enumerate(table.names) if (d := table.declarations.get(n))}
-    return BpfDecoder(table, BpfArguments(known, MARK), 9)
+    return BpfDecoder(table, MARK, pid=9)
 
 
 def decoded(

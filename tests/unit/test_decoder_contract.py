@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks, Decoder
-from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
@@ -217,8 +216,7 @@ def captured_ust() -> tuple[EventTable, bytes]:
 
 
 def bpf(table: EventTable) -> BpfDecoder:
-    known = {i: d.arguments for i, n in enumerate(table.names) if (d := table.declarations.get(n))}
-    return BpfDecoder(table, BpfArguments(known, b" |77| "), 9)
+    return BpfDecoder(table, b" |77| ", pid=9)
 
 
 ROWS = {

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -195,7 +194,6 @@ def test_an_lttng_capture() -> None:
 
 @given(run=RUNS)
 def test_bpftrace_lines(run: list[Any]) -> None:
-    table = {number: TABLE.declarations[name].arguments for number, name in enumerate(TABLE.names)}
     data, expected = b"", []
     for name, time_ns, _, args in given_rows(run):
         words = [f"{TABLE.names.index(name):x}", f"{time_ns:x}", "4d"]
@@ -206,7 +204,7 @@ def test_bpftrace_lines(run: list[Any]) -> None:
         texts = [str(v) for v in args.values() if isinstance(v, str)]
         data += bpf_line(" ".join(words) + "".join(" " + text for text in texts))
         expected.append((name, time_ns, 77, args))
-    decoder = BpfDecoder(TABLE, BpfArguments(table, b"\0never"), PID)
+    decoder = BpfDecoder(TABLE, b"\0never", pid=PID)
     assert rows(decoder.feed(data, Clocks(0))) == expected
 
 

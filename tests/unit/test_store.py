@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -126,8 +125,7 @@ def lttng_items() -> Iterator[Item]:
 
 def bpf_items() -> Iterator[Item]:
     table, mark = event_table("7.2"), b" |mark| "
-    numbers = {n: d.arguments for n in range(len(table)) if (d := table.declaration(n))}
-    decoder = BpfDecoder(table, BpfArguments(numbers, mark), 1)
+    decoder = BpfDecoder(table, mark, pid=1)
     names = ("virtio_blk_req_complete", "memory_region_ops_read", "virtio_blk_req_complete")
     rest = (b"5 6 0", b"1 5 70 ff 1 rtc-\\uffffffff" + mark, b"no number")
     for number, (name, text) in enumerate(zip(names, rest, strict=True)):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qtctl.backends.dtrace import kernel as bpf
-from qtctl.model import Argument, Kind
-from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.model import Kind
+from qtctl.records.argument_arrays import ArgumentArrays
+from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
 
 
 @dataclass(frozen=True, slots=True)
 class BpfArguments:
-    """Reads arguments: those of ``declared``, by event; other events keep their text.
+    """Reads arguments by the declarations of ``table``; events without one keep their text.
 
     A record has its numbers first, in declared order, then its texts, with ``mark`` between two.
     """
 
-    declared: Mapping[int, Sequence[Argument]]
+    table: EventTable
     mark: bytes
     binary: ClassVar[bool] = False
 
@@ -34,57 +34,38 @@ class BpfArguments:
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
         """Read data[begin[i]:stop[i]]: a column an argument, and which rows could be read."""
-        rows = len(begin)
-        arguments = self.declared.get(event)
-        if arguments is None:
-            return {}, np.zeros(rows, np.bool_)
-        texts = sum(argument.kind is Kind.STRING for argument in arguments)
-        values = np.zeros((len(arguments) - texts, rows), np.uint64)
-        spans = np.zeros((2 * texts, rows), np.int64)
-        room = int((stop - begin).sum()) if texts else 0
-        out, ok = np.empty(room + 1, np.uint8), np.zeros(rows, np.uint8)
-        if rows:
+        declaration = self.table.declaration(event)
+        if declaration is None:
+            return {}, np.zeros(len(begin), np.bool_)
+        arguments = declaration.arguments
+        arrays = ArgumentArrays(arguments, len(begin))
+        room = int((stop - begin).sum()) if arrays.texts else 0
+        out = np.empty(room + 1, np.uint8)
+        if len(begin):
             bpf.read_arguments(
                 data,
-                len(arguments) - texts,
-                texts,
+                arrays.numbers,
+                arrays.texts,
                 self.mark,
                 np.ascontiguousarray(begin).data,
                 np.ascontiguousarray(stop).data,
-                values.reshape(-1).data,
-                spans.reshape(-1).data,
+                arrays.values.reshape(-1).data,
+                arrays.spans.reshape(-1).data,
                 out.data,
-                ok.data,
+                arrays.ok.data,
             )
-        good = ok.view(np.bool_)
-        values[:, ~good] = 0
-        spans[:, ~good] = 0
-        unescaped = out.tobytes() if texts else b""
-        columns: dict[str, Column] = {}
-        number = text = 0
-        for argument in arguments:
-            if argument.kind is Kind.STRING:
-                edges = spans[2 * text], spans[2 * text + 1]
-                columns[argument.name] = StringColumn.from_spans(unescaped, *edges)
-                text += 1
+        numbers = [argument for argument in arguments if argument.kind is not Kind.STRING]
+        for values, argument in zip(arrays.values, numbers, strict=True):
+            # Registers have 64 bits: what is above the declared type's may be anything.
+            spare = np.uint64(64 - argument.bits)
+            values <<= spare
+            if argument.signed:
+                values.view(np.int64)[:] >>= spare.view(np.int64)
             else:
-                columns[argument.name] = _narrowed(values[number], argument)
-                number += 1
-        return columns, good
-
-
-def _narrowed(values: NDArray[np.uint64], argument: Argument) -> Column:
-    """Return 64-bit register contents as the declared type has them."""
-    spare = np.uint64(64 - argument.bits)
-    high = values << spare
-    return (high.view(np.int64) >> spare.view(np.int64)) if argument.signed else high >> spare
+                values >>= spare
+        return arrays.columns(out.tobytes() if arrays.texts else b"")
 
 
 def reader(table: EventTable, facts: Mapping[str, object]) -> BpfArguments:
     """Return the reader for recorded rows."""
-    declared = {
-        number: one.arguments
-        for number in range(len(table))
-        if (one := table.declaration(number)) is not None
-    }
-    return BpfArguments(declared, bytes.fromhex(str(facts["mark"])))
+    return BpfArguments(table, bytes.fromhex(str(facts["mark"])))

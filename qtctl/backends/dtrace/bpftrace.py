@@ -188,9 +188,8 @@ class Tracer:
     def error_line(self) -> str:
         """Return the first error line of its stderr, else ''."""
         text = os.pread(self._stderr, 1 << 16, 0).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        errors = [line for line in lines if "ERROR" in line and "RLIMIT_MEMLOCK" not in line]
-        return errors[0] if errors else ""
+        lines = (line.strip() for line in text.splitlines())
+        return next((one for one in lines if "ERROR" in one and "RLIMIT_MEMLOCK" not in one), "")
 
     async def attached(self) -> None:
         """Wait until the probes are attached.
@@ -219,9 +218,8 @@ class Tracer:
             return True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + _END_S
-        while self.process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self.process.wait, _END_S)
         self.process.stdout.close()
         self.process.stdout = None
         os.close(self._stderr)
@@ -246,31 +244,27 @@ def start(program: str, pid: int, probes: int, environment: Mapping[str, str]) -
     if os.geteuid() != 0:
         raise Unsupported("bpftrace attaches probes for root only", hint=f"as root; {_HINT}")
     said = os.memfd_create("bpftrace-stderr")
-    source = os.memfd_create("bpftrace-program")
-    runner = str(Path(__file__).with_name("child.py"))
-    try:
-        os.write(source, program.encode())
-        os.lseek(source, 0, os.SEEK_SET)
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", runner, str(os.getpid())),
-                *(command, "-f", "json", "-p", str(pid), "-"),
-            ],
-            stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={
-                **environment,
-                **{f"BPFTRACE_{name}": "1000000" for name in _LIMITS},
-                "BPFTRACE_PERF_RB_PAGES": str(_BUFFER_PAGES),
-                "BPFTRACE_STRLEN": str(TEXT_BYTES + 1),
-                _ATTACHED.decode(): "1",
-            },
-            start_new_session=True,
-        )
-    except OSError as error:
-        os.close(said)
-        raise QtctlError(f"cannot start {command}: {error.strerror}", hint=_HINT) from error
-    finally:
-        os.close(source)
+    runner = Path(__file__).with_name("child.py")
+    runs = [sys.executable, "-I", "-S", str(runner), str(os.getpid())]
+    with os.fdopen(os.memfd_create("bpftrace-program"), "wb") as source:
+        source.write(program.encode())
+        source.seek(0)
+        try:
+            process = subprocess.Popen(
+                [*runs, command, "-f", "json", "-p", str(pid), "-"],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env={
+                    **environment,
+                    **{f"BPFTRACE_{name}": "1000000" for name in _LIMITS},
+                    "BPFTRACE_PERF_RB_PAGES": str(_BUFFER_PAGES),
+                    "BPFTRACE_STRLEN": str(TEXT_BYTES + 1),
+                    _ATTACHED.decode(): "1",
+                },
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(said)
+            raise QtctlError(f"cannot start {command}: {error.strerror}", hint=_HINT) from error
     return Tracer(process, said, probes)

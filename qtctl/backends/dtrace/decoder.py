@@ -6,7 +6,6 @@ Checked on bpftrace 0.17 (``src/output.cpp`` for the form of its lines).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +26,24 @@ _ABSENT_LIMIT = 1 << 20
 """Signs of life that a CPU can have lost between two: 2^20 are three days."""
 
 
-@dataclass(slots=True)
 class BpfDecoder:
     """Decodes bpftrace's lines; keeps at most one unfinished line.
 
-    ``alive`` is when each CPU last had all its records delivered, in ns of bpftrace's clock. A
-    loss is reported once each CPU has given its next numbered sign of life, for only then is it
-    known how many signs are among the lost.
+    ``mark`` stands between two texts. ``alive`` is when each CPU last had all its records
+    delivered, in ns of bpftrace's clock. A loss is reported once each CPU has given its next
+    numbered sign of life, for only then is it known how many signs are among the lost.
     """
 
-    table: EventTable
-    arguments: BpfArguments
-    pid: int | None = None
-    alive: dict[int, int] = field(default_factory=dict)
-    _buffers: RowBuffers = field(
-        default_factory=lambda: RowBuffers(np.int32, np.int64, np.int32, *(np.int64,) * 3)
-    )
-    _carry: bytes = b""
-    _numbers: dict[int, int] = field(default_factory=dict)
-    _lost: int = 0
-    _lost_signs: int = 0
-    _awaited: set[int] = field(default_factory=set)
+    def __init__(self, table: EventTable, mark: bytes, *, pid: int | None = None) -> None:
+        self.alive: dict[int, int] = {}
+        self._table = table
+        self._reader = BpfArguments(table, mark)
+        self._pid = pid
+        self._buffers = RowBuffers(np.int32, np.int64, np.int32, *(np.int64,) * 3)
+        self._carry = b""
+        self._numbers: dict[int, int] = {}
+        self._lost = self._lost_signs = 0
+        self._awaited: set[int] = set()
 
     @property
     def pending_bytes(self) -> int:
@@ -74,7 +70,7 @@ class BpfDecoder:
         return [*out, *self._take_losses(clocks)]
 
     def _decode(self, data: bytes, clocks: Clocks) -> Items:
-        columns, _ = self._buffers.fill(bpf.split_lines, data, len(self.table))
+        columns, _ = self._buffers.fill(bpf.split_lines, data, len(self._table))
         event, time_ns, cpu, _, begin, stop = columns
         kept = np.flatnonzero((event != ALIVE) & (event != LOST))
         out: Items = []
@@ -120,8 +116,8 @@ class BpfDecoder:
         self, data: bytes, columns: Arrays, keep: NDArray[np.int64], clocks: Clocks
     ) -> Batch:
         rows = tuple(column[keep] for column in columns)
-        pid, reader = self.pid, self.arguments
-        batch = as_batch(self.table, data, rows, clocks, Backend.DTRACE, pid=pid, reader=reader)
+        pid, reader = self._pid, self._reader
+        batch = as_batch(self._table, data, rows, clocks, Backend.DTRACE, pid=pid, reader=reader)
         if (np.diff(batch.time_ns) < 0).any():  # each CPU's records come in a run of their own
             batch = batch.select(np.argsort(batch.time_ns, kind="stable"))
         return batch

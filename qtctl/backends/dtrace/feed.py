@@ -7,13 +7,12 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from qtctl.backends.base import Clocks, FeedRequest
+from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.dtrace import bpftrace
-from qtctl.backends.dtrace.arguments import BpfArguments
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.unix_time import unix_offset_ns
 from qtctl.errors import QtctlError, Unsupported
-from qtctl.model import Argument, Guest
+from qtctl.model import Guest
 from qtctl.records.items import Items
 
 _NAMES = 5
@@ -25,19 +24,14 @@ class DtraceFeed:
     """Follows one guest's probes; :func:`open_feed` makes it."""
 
     def __init__(
-        self,
-        tracer: bpftrace.Tracer,
-        decoder: BpfDecoder,
-        request: FeedRequest,
-        pid: int,
-        offset_ns: int,
+        self, tracer: bpftrace.Tracer, decoder: BpfDecoder, site: Site, pid: int, offset_ns: int
     ) -> None:
         count = tracer.probes
         self.source = f"bpftrace on {count} USDT probe{'s' * (count != 1)}"
         self.taken = 0
         self._tracer = tracer
         self._decoder = decoder
-        self._site = request.site
+        self._site = site
         self._pid = pid
         self._offset_ns = offset_ns
         self._settle_ns = 0
@@ -123,7 +117,7 @@ async def open_feed(request: FeedRequest) -> DtraceFeed:
             hint="run qtctl where QEMU runs",
         )
     binary = f"/proc/{guest.pid}/exe"
-    chosen, arguments = _plan(request, guest, binary)
+    chosen = _plan(request, guest, binary)
     mark = f" |{secrets.token_hex(8)}| "
     program = bpftrace.program_for(chosen, binary, mark)
     offset_ns = unix_offset_ns(time.CLOCK_BOOTTIME)
@@ -133,28 +127,22 @@ async def open_feed(request: FeedRequest) -> DtraceFeed:
     except BaseException:
         await tracer.close()
         raise
-    reader = BpfArguments(arguments, mark.encode())
-    decoder = BpfDecoder(request.table, reader, guest.pid)
-    return DtraceFeed(tracer, decoder, request, guest.pid, offset_ns)
+    decoder = BpfDecoder(request.table, mark.encode(), pid=guest.pid)
+    return DtraceFeed(tracer, decoder, request.site, guest.pid, offset_ns)
 
 
-def _plan(
-    request: FeedRequest, guest: Guest, binary: str
-) -> tuple[list[bpftrace.Traced], dict[int, tuple[Argument, ...]]]:
+def _plan(request: FeedRequest, guest: Guest, binary: str) -> list[bpftrace.Traced]:
     """Choose the probes; report by name the picked events that are not followed."""
     probes = bpftrace.probes_of(binary)
-    chosen, arguments, absent = [], {}, []
+    chosen, absent = [], []
     for name in request.picked:
-        index = request.table.indices[name]
+        index, places = request.table.indices[name], probes.get(name)
         declaration = request.table.declaration(index)
-        places = probes.get(name)
         event = None if places is None else bpftrace.traced(index, name, places, declaration)
         if event is None:
             absent.append(name)
-            continue
-        chosen.append(event)
-        if declaration is not None:
-            arguments[index] = declaration.arguments
+        else:
+            chosen.append(event)
     notices = request.site.notices
     if not chosen:
         raise Unsupported(
@@ -173,7 +161,7 @@ def _plan(
         )
     if any(event.texts for event in chosen):
         notices.append(f"texts of more than {bpftrace.TEXT_BYTES} bytes were cut by bpftrace")
-    return chosen, arguments
+    return chosen
 
 
 def _some(names: Sequence[str]) -> str:

@@ -31,31 +31,17 @@ def _nibble(byte: cython.int) -> cython.int:
     return -1
 
 
-def _hex_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+def _hex(
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_ulonglong
 ) -> cython.Py_ssize_t:
-    """Where the run of hex digits at ``at`` ends; ``at`` where there are none or more than 16."""
-    first: cython.Py_ssize_t = at
-    while at < end and _nibble(data[at]) >= 0:
-        at += 1
-    return at if at - first <= 16 else first
-
-
-def _hex(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.ulonglong:
-    """Read the hex digits data[at:end], at most 16."""
+    """Read the hex digits at ``at`` into out[0]: their end; ``at`` for none or more than 16."""
     value: cython.ulonglong = 0
-    while at < end:
+    first: cython.Py_ssize_t = at
+    while at < end and at - first < 17 and _nibble(data[at]) >= 0:
         value = (value << 4) | cython.cast(cython.ulonglong, _nibble(data[at]))
         at += 1
-    return value
-
-
-def _lost(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
-) -> cython.bint:
-    """Read the decimal count of a loss into out[0]."""
-    at = integers.number(data, at, end, _LAST_COUNT, out, 0)
-    return at >= 0 and end - at == 2 and data[at] == 125 and data[at + 1] == 125
+    out[0] = value
+    return at if at - first <= 16 else first
 
 
 def _head(
@@ -67,20 +53,17 @@ def _head(
 ) -> cython.bint:
     """Read ``EVENT NSECS TID`` into out[0:3] and where the arguments begin into out[3]."""
     after: cython.Py_ssize_t
-    value: cython.ulonglong
+    value: cython.ulonglong[1] = [0]
     field: cython.int
     for field in range(3):
         if field == 0 and at < end and data[at] == 126:
             out[0] = -2
             after = at + 1
         else:
-            after = _hex_end(data, at, end)
-            if after == at:
+            after = _hex(data, at, end, value)
+            if after == at or value[0] > cython.cast(cython.ulonglong, _LAST):
                 return False
-            value = _hex(data, at, after)
-            if value > cython.cast(cython.ulonglong, _LAST):
-                return False
-            out[field] = cython.cast(cython.longlong, value)
+            out[field] = cython.cast(cython.longlong, value[0])
         if after < end and data[after] != 32:
             return False
         if after == end and field < 2:
@@ -140,7 +123,8 @@ def split_lines(
                     begin[row] = scratch[3]
                     stop[row] = last
         elif octets.starts(text, at, end, loss, 43):
-            if _lost(text, at + 43, end, scratch):
+            last = integers.number(text, at + 43, end, _LAST_COUNT, scratch, 0)
+            if last == end - 2 and octets.starts(text, last, end, b"}}", 2):
                 event[row] = -3
                 time_ns[row] = scratch[0]
         row += 1
@@ -156,6 +140,9 @@ def _unescaped(
     to: cython.Py_ssize_t,
 ) -> cython.Py_ssize_t:
     """Copy data[at:end] to ``out`` without its escapes; where it ends there, or -1."""
+    letters: cython.p_uchar = b'nrtbf"\\/'
+    meant: cython.p_uchar = b'\n\r\t\b\f"\\/'
+    letter: cython.Py_ssize_t
     byte: cython.int
     skip: cython.Py_ssize_t
     while at < end:
@@ -166,16 +153,9 @@ def _unescaped(
                 return -1
             byte = data[at]
             at += 1
-            if byte == 110:
-                byte = 10
-            elif byte == 114:
-                byte = 13
-            elif byte == 116:
-                byte = 9
-            elif byte == 98:
-                byte = 8
-            elif byte == 102:
-                byte = 12
+            letter = octets.find(letters, byte, 0, 8)
+            if letter >= 0:
+                byte = meant[letter]
             elif byte == 117:
                 skip = 0
                 while skip < 6 and at + skip < end and data[at + skip] == 102:
@@ -190,26 +170,11 @@ def _unescaped(
                     return -1
                 byte = (_nibble(data[at + skip]) << 4) | _nibble(data[at + skip + 1])
                 at += skip + 2
-            elif byte != 34 and byte != 92 and byte != 47:
+            else:
                 return -1
         out[to] = byte
         to += 1
     return to
-
-
-def _text_end(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    mark: cython.p_uchar,
-    size: cython.Py_ssize_t,
-) -> cython.Py_ssize_t:
-    """Where ``mark`` begins in data[at:end], or -1."""
-    while at + size <= end:
-        if octets.starts(data, at, end, mark, size):
-            return at
-        at += 1
-    return -1
 
 
 def read_arguments(
@@ -236,6 +201,7 @@ def read_arguments(
     at: cython.Py_ssize_t
     after: cython.Py_ssize_t
     end: cython.Py_ssize_t
+    value: cython.ulonglong[1] = [0]
     divide: cython.p_uchar = mark
     divided: cython.Py_ssize_t = len(mark)
     text: cython.p_uchar = pointers.to_chars(data)
@@ -245,10 +211,10 @@ def read_arguments(
         at = begin[row]
         end = stop[row]
         for i in range(numbers):
-            after = _hex_end(text, at, end)
+            after = _hex(text, at, end, value)
             if after == at:
                 break
-            values[i * rows + row] = _hex(text, at, after)
+            values[i * rows + row] = value[0]
             # A space ends every number but the last of all.
             if i + 1 < numbers or texts:
                 if after == end or text[after] != 32:
@@ -260,8 +226,10 @@ def read_arguments(
             while i < texts:
                 after = end
                 if i + 1 < texts:
-                    after = _text_end(text, at, end, divide, divided)
-                    if after < 0:
+                    after = at
+                    while after < end and not octets.starts(text, after, end, divide, divided):
+                        after += 1
+                    if after == end:
                         break
                 spans[2 * i * rows + row] = place
                 place = _unescaped(text, at, after, made, place)

@@ -8,7 +8,6 @@ that holds a newline cannot be distinguished from lines of the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
 from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
-from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
@@ -26,13 +24,7 @@ LINE_LIMIT = 1 << 16
 _STRANGER = -2
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """The last line with a head; lines without one belong to it."""
-
-    tid: int = -1
-    time_ns: int = -1
-    mine: bool = True
+_NOTHING = (-1, -1, True)
 
 
 class TraceDecoder:
@@ -67,7 +59,9 @@ class TraceDecoder:
         self._limit = line_limit
         self._carry = b""
         self._state = np.zeros(4, np.int64)
-        self._before = _Before()
+        # Thread, time and whether it is the guest's, of the last line with a head: lines without
+        # one belong to it.
+        self._before = _NOTHING
         self._last_ns = 0
         self._buffers = RowBuffers(*(np.int32,) * 3, *(np.int64,) * 5)
 
@@ -83,7 +77,7 @@ class TraceDecoder:
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
         items = self._decode(self._carry, clocks, final=True)
-        self._state[:], self._before = 0, _Before()
+        self._state[:], self._before = 0, _NOTHING
         return items
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
@@ -93,77 +87,65 @@ class TraceDecoder:
         columns, reached = self._buffers.fill(
             trace.split_trace, data, self._state.data, final, after=(self._limit,)
         )
-        event, begin = self._named(data, columns)
-        keep = len(event)
-        if not final:
-            keep = self._hold_back(columns[0], event)
-            if keep < len(event):
-                reached = int(columns[4][keep])
-                self._state[3] = 0
-                event, begin = event[:keep], begin[:keep]
-                columns = tuple(column[:keep] for column in columns)
+        columns = (self._events(data, columns), *columns)
+        keep = len(columns[0]) if final else self._complete(columns)
+        if keep < len(columns[0]):
+            reached = int(columns[5][keep])
+            self._state[3] = 0
+            columns = tuple(column[:keep] for column in columns)
         self._carry = data[reached:]
-        return self._rows(data, columns, event, begin, clocks) if keep else []
+        return self._rows(data, columns, clocks) if keep else []
 
-    def _named(self, data: bytes, columns: Arrays) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the event of each row (-1: none) and where its arguments begin."""
+    def _events(self, data: bytes, columns: Arrays) -> NDArray[np.int32]:
+        """Return the event of each row (-1: none); move ``first`` to where its arguments begin."""
         kind, _, _, _, _, word, first, stop = columns
-        event, begin = np.full(len(kind), -1, np.int32), first.copy()
+        event = np.full(len(kind), -1, np.int32)
         marks = np.flatnonzero(kind == MARK)
         if len(marks):
-            event[marks], begin[marks] = self._table.match(data, first[marks], stop[marks])
+            event[marks], begin = self._table.match(data, first[marks], stop[marks])
+            first[marks] = begin
         others = np.flatnonzero(kind == EVENT) if len(self._long) else marks[:0]
         if len(others):
             # The colon and the blank behind the word are no part of it.
             found, _ = self._short.match(data, word[others], first[others] - 2)
             known = found >= 0
             event[others[known]] = self._long[found[known]]
-        return event, begin
+        return event
 
-    def _hold_back(self, kind: NDArray[np.int32], event: NDArray[np.int32]) -> int:
+    def _complete(self, columns: Arrays) -> int:
         """Return how many rows are complete: the last record may go on in the next bytes."""
+        event, kind = columns[:2]
         heads = np.flatnonzero(kind != PLAIN)
-        if not len(heads):
-            return len(kind)
-        last = int(heads[-1])
-        if kind[last] != MARK or event[last] < 0:
-            return len(kind)
-        more = int(self._table.extra_lines[event[last]])
-        return last if len(kind) - 1 - last < more else len(kind)
+        if len(heads):
+            last = int(heads[-1])
+            more = self._table.extra_lines[event[last]] if event[last] >= 0 else 0
+            if kind[last] == MARK and len(kind) - 1 - last < more:
+                return last
+        return len(kind)
 
-    def _rows(
-        self,
-        data: bytes,
-        columns: Arrays,
-        event: NDArray[np.int32],
-        begin: NDArray[np.int64],
-        clocks: Clocks,
-    ) -> Items:
-        kind, tid, tgid, time_ns, start, _, _, stop = columns
+    def _rows(self, data: bytes, columns: Arrays, clocks: Clocks) -> Items:
+        event, kind, tid, _, time_ns, start, _, begin, stop = columns
         mine = (kind == LOST) | (kind == PLAIN) | ((kind == EVENT) & (event >= 0))
-        strangers = self._claim(kind, event, tid, tgid, mine)
-        self._join(kind, event, tid, time_ns, stop, mine)
+        strangers = self._claim(columns, mine)
+        self._join(columns, mine)
         stamped = np.where(self._timed, time_ns, -1)
         rows = (event, stamped, tid, start, begin, stop)
         clock, pid = self._clock, self._pid
         whole = as_batch(self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid)
         out: Items = []
         at = 0
-        for gap in np.flatnonzero(kind == LOST).tolist():
-            self._add(out, whole, mine, at, gap)
-            count = int(time_ns[gap])
-            out.append(self._loss(None if count < 0 else count, clocks))
+        for gap in [*np.flatnonzero(kind == LOST).tolist(), len(kind)]:
+            own = np.flatnonzero(mine[at:gap]) + at
+            if len(own):
+                out.append(whole.select(own))
+                self._last_ns = int(whole.time_ns[own[-1]])
+            if gap < len(kind):
+                count = int(time_ns[gap])
+                out.append(self._loss(None if count < 0 else count, clocks))
             at = gap + 1
-        self._add(out, whole, mine, at, len(kind))
         if strangers:
             out.append(self._loss(strangers, clocks))
         return out
-
-    def _add(self, out: Items, whole: Batch, mine: NDArray[np.bool_], first: int, end: int) -> None:
-        rows = np.flatnonzero(mine[first:end]) + first
-        if len(rows):
-            out.append(whole.select(rows))
-            self._last_ns = int(whole.time_ns[rows[-1]])
 
     def _loss(self, count: int | None, clocks: Clocks) -> Loss:
         """Return a loss; the kernel gives it no time.
@@ -173,15 +155,9 @@ class TraceDecoder:
         unix = self._clock is Clock.REALTIME
         return Loss(Backend.FTRACE, count, clocks.now_ns if unix else self._last_ns)
 
-    def _claim(
-        self,
-        kind: NDArray[np.int32],
-        event: NDArray[np.int32],
-        tid: NDArray[np.int32],
-        tgid: NDArray[np.int32],
-        mine: NDArray[np.bool_],
-    ) -> int:
+    def _claim(self, columns: Arrays, mine: NDArray[np.bool_]) -> int:
         """Mark the guest's rows in ``mine``; return how many rows have an unknown owner."""
+        event, kind, tid, tgid = columns[:4]
         marks = ((kind == MARK) | (kind == EVENT)) & ~mine
         if self._pid is None:
             mine |= marks
@@ -192,29 +168,20 @@ class TraceDecoder:
             return 0
         threads, place = np.unique(tid[unknown], return_inverse=True)
         owners = [self._owner_of(thread) for thread in threads.tolist()]
-        ids = np.array([_STRANGER if owner is None else owner for owner in owners], np.int64)
-        mine[unknown] = ids[place] == self._pid
-        nobody = unknown[ids[place] == _STRANGER]
-        return int((event[nobody] >= 0).sum())
+        ids = np.array([_STRANGER if owner is None else owner for owner in owners])[place]
+        mine[unknown] = ids == self._pid
+        return int((event[unknown[ids == _STRANGER]] >= 0).sum())
 
-    def _join(
-        self,
-        kind: NDArray[np.int32],
-        event: NDArray[np.int32],
-        tid: NDArray[np.int32],
-        time_ns: NDArray[np.int64],
-        stop: NDArray[np.int64],
-        mine: NDArray[np.bool_],
-    ) -> None:
+    def _join(self, columns: Arrays, mine: NDArray[np.bool_]) -> None:
         """Assign lines without a head to the record before; merge those that its event spans."""
+        event, kind, tid, _, time_ns, *_, stop = columns
         rows = np.arange(len(kind))
         heads, plain = (kind == MARK) | (kind == EVENT), kind == PLAIN
         before = np.maximum.accumulate(np.where(heads, rows, -1))
         own, first = plain & (before >= 0), plain & (before < 0)
         of = before[own]
         tid[own], time_ns[own], mine[own] = tid[of], time_ns[of], mine[of]
-        tid[first], time_ns[first] = self._before.tid, self._before.time_ns
-        mine[first] = self._before.mine
+        tid[first], time_ns[first], mine[first] = self._before
         spans = np.where((kind == MARK) & (event >= 0), self._table.extra_lines[event], 0)
         # A loss stands between records, never inside one.
         unbroken = np.maximum.accumulate(np.where(plain, -1, rows)) == before
@@ -224,4 +191,4 @@ class TraceDecoder:
         mine[taken] = False
         if heads.any():
             last = int(np.flatnonzero(heads)[-1])
-            self._before = _Before(int(tid[last]), int(time_ns[last]), bool(mine[last]))
+            self._before = int(tid[last]), int(time_ns[last]), bool(mine[last])

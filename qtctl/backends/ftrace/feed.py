@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qtctl.backends.base import Clocks, FeedRequest
+from qtctl.backends.child_pipe import wait_readable
 from qtctl.backends.ftrace import shared as ftraceshared
 from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace.decoder import TraceDecoder
@@ -22,9 +21,6 @@ from qtctl.events.selection import Selection
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
-
-if TYPE_CHECKING:
-    from qtctl.leases.journal import Owner
 
 KIND = "tracefs"
 _SHARED_WAIT_S = 0.05
@@ -82,14 +78,7 @@ class FtraceFeed:
             return []
         if not self._private:
             timeout_s = min(timeout_s, _SHARED_WAIT_S)
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_reader(self._pipe.fileno(), ready.set)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready.wait(), timeout_s)
-        finally:
-            loop.remove_reader(self._pipe.fileno())
+        await wait_readable(self._pipe.fileno(), timeout_s)
         return []
 
     async def settle(self) -> None:
@@ -123,7 +112,7 @@ def kernel_names(patterns: Sequence[str]) -> list[str]:
     """
     if not patterns:
         return []
-    names = ftrace.kernel_events(ftrace.find_tracefs())
+    names = (ftrace.find_tracefs() / "available_events").read_text().split()
     selection = Selection.of(*patterns)
     for pattern in selection.unmatched(names):
         raise NothingMatched(
@@ -177,10 +166,9 @@ async def _open_shared(request: FeedRequest, root: Path) -> tuple[TracePipe, boo
             hint="tail without --kernel",
         )
     pipe = TracePipe(root)
-    owner: Owner = request.owner
     try:
         found = ftraceshared.find(root, own=pipe.fileno())
-        await request.site.leasing.hold(owner, Resource(KIND, found.facts()))
+        await request.site.leasing.hold(request.owner, Resource(KIND, found.facts()))
         ftraceshared.prepare(found)
     except BaseException:
         pipe.close()

@@ -16,8 +16,7 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 
 _HEAD = re.compile(
-    rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] (?:\S+ +)?\d+(?:\.\d{6})?: \w+: ",
-    re.MULTILINE,
+    rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] (?:\S+ +)?\d+(?:\.\d{6})?: \w+: ", re.MULTILINE
 )
 _SNIFF_BYTES = 1 << 16
 _WRITTEN = re.compile(

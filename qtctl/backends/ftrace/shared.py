@@ -14,10 +14,10 @@ from pathlib import Path
 
 from qtctl.backends.ftrace.tracefs import per_cpu_kib
 from qtctl.errors import Unsupported
+from qtctl.folders import inode_of
 
-_SETTINGS = ("buffer_size_kb", "tracing_on")
-_ROUNDED_KIB = 64
-"""By how much the kernel may make a buffer larger than asked."""
+_SETTINGS = {"buffer_size_kb": 64, "tracing_on": 0}
+"""Names, and how much more than asked the kernel may set: it rounds the size of a buffer up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +69,13 @@ def _read(path: Path) -> str:
 
 
 def _other_reader(pipe: Path, own: int) -> int:
-    state = pipe.stat()
     for process in Path("/proc").glob("[0-9]*/fd"):
         pid = int(process.parent.name)
         with contextlib.suppress(OSError):
             for entry in process.iterdir():
-                if not os.readlink(entry).endswith("/trace_pipe"):  # noqa: PTH115
-                    continue
-                opened = entry.stat()
-                same = (opened.st_dev, opened.st_ino) == (state.st_dev, state.st_ino)
-                if same and (pid, entry.name) != (os.getpid(), str(own)):
+                is_own = (pid, entry.name) == (os.getpid(), str(own))
+                is_pipe = os.readlink(entry).endswith("/trace_pipe")  # noqa: PTH115
+                if is_pipe and not is_own and inode_of(entry) == inode_of(pipe):
                     return pid
     return 0
 
@@ -98,19 +95,14 @@ def prepare(found: Shared) -> None:
             ) from error
 
 
-def _is_set(name: str, now: str, wanted: str) -> bool:
-    slack = _ROUNDED_KIB if name == "buffer_size_kb" else 0
-    return 0 <= int(now) - int(wanted) <= slack
-
-
 def put_back(facts: Mapping[str, str]) -> str:
     """Restore the settings that are still as qtctl set them; return a sentence on failures."""
     notes = []
-    for name in _SETTINGS:
+    for name, most in _SETTINGS.items():
         path = Path(facts["shared"], name)
         before = facts.get(f"{name}_before")
         try:
-            if before is not None and _is_set(name, _read(path), facts[f"{name}_set"]):
+            if before is not None and 0 <= int(_read(path)) - int(facts[f"{name}_set"]) <= most:
                 path.write_text(before)
         except OSError as error:
             notes.append(f"{path} was {before} and could not be put back: {error.strerror}")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtctl.errors import Unsupported
-from qtctl.monitor.processes import status_of
+from qtctl.monitor.processes import link_of, status_of
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 TOTAL_KIB = 32 << 10
@@ -74,12 +74,11 @@ def check_namespace() -> None:
     Raises:
         Unsupported: this process is in another pid namespace than the host's.
     """
-    with contextlib.suppress(OSError):
-        if os.readlink("/proc/self/ns/pid") != _INITIAL_PID_NAMESPACE:  # noqa: PTH115
-            raise Unsupported(
-                "in a container the threads of the guest cannot be told in the kernel's trace",
-                hint="run qtctl on the host",
-            )
+    if link_of("/proc/self/ns/pid") not in (None, _INITIAL_PID_NAMESPACE):
+        raise Unsupported(
+            "in a container the threads of the guest cannot be told in the kernel's trace",
+            hint="run qtctl on the host",
+        )
 
 
 def has_private(root: Path) -> bool:
@@ -87,17 +86,12 @@ def has_private(root: Path) -> bool:
     return (root / "options/copy_trace_marker").exists()
 
 
-def kernel_events(root: Path) -> list[str]:
-    """List the kernel's events as ``SYSTEM:EVENT``."""
-    return (root / "available_events").read_text().split()
-
-
 def per_cpu_kib() -> int:
     """Return the size of the buffer of one processor, in KiB."""
     return max(_LEAST_KIB, TOTAL_KIB // (os.cpu_count() or 1))
 
 
-def make_instance(folder: Path, pid: int, events: Iterable[str] = ()) -> None:
+def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
     """Make and set up the instance at ``folder``; ``events`` are the kernel's, of guest ``pid``.
 
     Raises:
@@ -114,7 +108,7 @@ def make_instance(folder: Path, pid: int, events: Iterable[str] = ()) -> None:
         ) from error
 
 
-def _set_up(folder: Path, pid: int, events: Iterable[str]) -> None:
+def _set_up(folder: Path, pid: int, events: Sequence[str]) -> None:
     _write(folder / "trace_clock", "mono")
     _write(folder / "buffer_size_kb", str(per_cpu_kib()))
     with contextlib.suppress(OSError):  # Linux 5.0; wakes a reader for any record
@@ -125,14 +119,13 @@ def _set_up(folder: Path, pid: int, events: Iterable[str]) -> None:
     with contextlib.suppress(OSError):
         _write(folder / _TGID_EVENT / "filter", "common_pid < 0")
         _write(folder / _TGID_EVENT / "enable", "1")
-    chosen = list(events)
-    if chosen:
+    if events:
         _watch_threads(folder, pid)
-    for name in chosen:
-        event = folder / "events" / name.replace(":", "/", 1)
-        if name.replace(":", "/", 1) == _TGID_EVENT.removeprefix("events/"):
-            _write(event / "filter", "0")
-        _write(event / "enable", "1")
+    for name in events:
+        event = "events/" + name.replace(":", "/", 1)
+        if event == _TGID_EVENT:
+            _write(folder / event / "filter", "0")
+        _write(folder / event / "enable", "1")
     _write(folder / "tracing_on", "1")
     _write(folder / "options/copy_trace_marker", "1")
 
@@ -219,21 +212,16 @@ class TracePipe:
 
     def read(self) -> bytes:
         """Return whole lines, about 1 MiB at most; ``dry`` is set if that was all."""
-        parts: list[bytes] = []
-        size = 0
+        text = bytearray()
         self.dry = False
-        while size < CHUNK_BYTES:
-            try:
+        while len(text) < CHUNK_BYTES and not self.dry:
+            data = b""  # nothing more, with tracing off
+            with contextlib.suppress(BlockingIOError):
                 data = os.read(self._fd, _READ_BYTES)
-            except BlockingIOError:
-                data = b""
-            if not data:  # nothing, or nothing more with tracing off
-                self.dry = True
-                break
-            parts.append(data)
-            size += len(data)
-        self.taken += size
-        return b"".join(parts)
+            self.dry = not data
+            text += data
+        self.taken += len(text)
+        return bytes(text)
 
     def uncounted(self) -> int:
         """Return how many records the kernel dropped without a line in the text."""

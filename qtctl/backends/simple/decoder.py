@@ -22,6 +22,7 @@ from qtctl.records.items import Items, Loss
 HEADER_BYTES = 24
 _HEADER = struct.Struct("=QQQ")
 _MAPPING = struct.Struct("=QQI")
+_DROPPED = struct.Struct("=16xQ8xQ")
 _ONES = (1 << 64) - 1
 _MAGIC = 0xF2B177CB0AA429B4
 _VERSION = 4
@@ -29,7 +30,6 @@ _IDS = 1 << 16
 _UNSEEN = -2
 _NAME = re.compile(rb"\w{1,256}", re.ASCII)
 _ROWS = 1 << 15
-_FIXED_BYTES = 32
 
 
 def is_simple(head: bytes) -> bool:
@@ -90,8 +90,7 @@ class SimpleDecoder:
 
     Bytes that make no sense are a loss of unknown count, and it resumes at the next record that
     does. ``pid`` is that of the batches (default: the one in the file). Counters: ``records``;
-    ``unread``, bytes that could not be read, the first of them at ``first_unread``; ``mapped``,
-    names.
+    ``unread``, bytes that could not be read, the first of them at ``first_unread``.
     """
 
     def __init__(
@@ -106,30 +105,24 @@ class SimpleDecoder:
         self._pid = np.full(1, -1, np.int64)
         self._synced = False
         self._quiet = True
-        self._room = tuple(
-            np.empty(_ROWS, dtype=kind)
-            for kind in (np.int32, np.int64, np.int64, np.int64, np.int64)
-        )
+        self._room = (np.empty(_ROWS, np.int32), *np.empty((4, _ROWS), np.int64))
         self._parts: list[Arrays] = []
         self._items: Items = []
-        self._skipped: int | None = None
+        self._skipping = False
         self._clocks = Clocks(0)
         self.position = 0
         self.records = 0
         self.unread = 0
         self.first_unread: int | None = None
-        self.mapped: dict[int, str] = {}
 
     def preload(self, head: bytes, position: int) -> None:
         """Read the names that the file begins with, then expect bytes from ``position`` on.
 
         That may be in the middle of a record: the next one is searched.
         """
-        self._clocks = Clocks(0)
         self._run(head, final=False)
-        self._items, self._parts = [], []
-        self.records, self.position = 0, position
-        self._carry, self._synced, self._quiet = b"", False, True
+        self._items, self.records = [], 0
+        self.restart(position)
 
     def feed(self, data: bytes, clocks: Clocks) -> Items:
         """Decode the next bytes."""
@@ -137,10 +130,10 @@ class SimpleDecoder:
 
     def skip(self, data: bytes, clocks: Clocks) -> list[Loss]:
         """Count the events of the next bytes instead of decoding them."""
-        self._skipped = 0
+        before, self._skipping = self.records, True
         items = self._take(data, clocks, final=False)
-        counted, self._skipped = self._skipped, None
-        self.records -= counted
+        self._skipping = False
+        counted, self.records = self.records - before, before
         losses = [item for item in items if isinstance(item, Loss)]
         return [self._loss(counted), *losses] if counted else losses
 
@@ -166,8 +159,7 @@ class SimpleDecoder:
 
     def _take(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         self._clocks = clocks
-        if self._carry:
-            data = self._carry + data
+        data = self._carry + data
         reached = self._run(data, final=final)
         self._carry = data[reached:]
         self.position += reached
@@ -182,15 +174,11 @@ class SimpleDecoder:
                 at, found = self._find(data, at, final=final)
                 if not found:
                     break
-            rows, at, why = simple.walk(
-                data,
-                at,
-                len(data),
-                self._ids.data,
-                self._pid.data,
-                *(column.data for column in self._room),
-            )
-            self._keep(rows)
+            columns = (column.data for column in self._room)
+            rows, at, why = simple.walk(data, at, self._ids.data, self._pid.data, *columns)
+            self.records += rows
+            if rows and not self._skipping:
+                self._parts.append(tuple(column[:rows].copy() for column in self._room))
             if why == simple.FULL:
                 continue
             if why == simple.MORE and not (final and at < len(data)):
@@ -198,14 +186,21 @@ class SimpleDecoder:
             after = self._other(data, at, why)
             if after == at and not final:
                 break
-            # Bytes that are no event of this process may be one of another.
-            at = after if after > at else self._garbled(data, at, why == simple.BAD)
+            if after > at:
+                at = after
+                continue
+            self._close(data)
+            self._items.append(self._loss(None))
+            self._synced = False
+            if why != simple.BAD:  # bytes that are no event of this process may be one of another
+                self._unreadable(at, 1)
+                at += 1
         self._close(data)
         return at
 
     def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
         """Find the next record; count the bytes before it, except at the begin."""
-        place, found = simple.resync(data, at, len(data), self._ids.data, int(self._pid[0]), final)
+        place, found = simple.resync(data, at, self._ids.data, int(self._pid[0]), final)
         if not self._quiet:
             self._unreadable(at, place - at)
         if found:
@@ -219,37 +214,22 @@ class SimpleDecoder:
         if size and self.first_unread is None:
             self.first_unread = self.position + at
 
-    def _garbled(self, data: bytes, at: int, again: bool) -> int:
-        """Append a loss; return where to search on: at ``at`` only if ``again``."""
-        self._close(data)
-        self._items.append(self._loss(None))
-        self._synced = False
-        if not again:
-            self._unreadable(at, 1)
-        return at + (not again)
-
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Decode a record that is no event; return its end, ``at`` if incomplete, -1 if bad."""
         if why == simple.DROPPED:
-            (time_ns,) = struct.unpack_from("=Q", data, at + 16)
-            (count,) = struct.unpack_from("=Q", data, at + _FIXED_BYTES)
+            time_ns, count = _DROPPED.unpack_from(data, at)
             self._close(data)
             self._items.append(self._loss(count, time_ns))
-            return at + _FIXED_BYTES + 8
+            return at + _DROPPED.size
         if why == simple.MAPPING:
-            return self._map(data, at)
+            found = _mapping(data, at)
+            if found is None:
+                return -1
+            code, name, after = found
+            if name:
+                self._ids[code] = self._table.indices.get(name, -1)
+            return after
         return self._begin(data, at) if why == simple.HEADER else -1
-
-    def _map(self, data: bytes, at: int) -> int:
-        """Register a name."""
-        found = _mapping(data, at)
-        if found is None:
-            return -1
-        code, name, after = found
-        if name:
-            self.mapped[code] = name
-            self._ids[code] = self._table.indices.get(name, -1)
-        return after
 
     def _begin(self, data: bytes, at: int) -> int:
         """Decode a file header: the file was emptied, or another one appended."""
@@ -260,17 +240,7 @@ class SimpleDecoder:
         self._close(data)
         self._ids[:] = _UNSEEN
         self._pid[0] = -1
-        self.mapped.clear()
         return at + HEADER_BYTES
-
-    def _keep(self, rows: int) -> None:
-        self.records += rows
-        if not rows:
-            return
-        if self._skipped is None:
-            self._parts.append(tuple(column[:rows].copy() for column in self._room))
-        else:
-            self._skipped += rows
 
     def _close(self, data: bytes) -> None:
         """Make a batch of the events since the last one."""
@@ -278,15 +248,10 @@ class SimpleDecoder:
         if not parts:
             return
         event, time_ns, *offsets = joined(parts)
-        self._items.append(
-            as_batch(
-                self._table,
-                data,
-                (event, time_ns, np.full(len(event), -1, np.int32), *offsets),
-                self._clocks,
-                Backend.SIMPLE,
-                clock=self._clock,
-                pid=int(self._pid[0]) if self._given_pid is None else self._given_pid,
-                reader=self._reader,
-            )
+        columns = (event, time_ns, np.full(len(event), -1, np.int32), *offsets)
+        pid = int(self._pid[0]) if self._given_pid is None else self._given_pid
+        table, clocks, clock, reader = self._table, self._clocks, self._clock, self._reader
+        batch = as_batch(
+            table, data, columns, clocks, Backend.SIMPLE, clock=clock, pid=pid, reader=reader
         )
+        self._items.append(batch)

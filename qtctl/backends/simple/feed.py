@@ -45,13 +45,7 @@ class SimpleFeed:
     """Follows one guest's trace file; :func:`open_feed` makes it."""
 
     def __init__(
-        self,
-        site: Site,
-        file: GrowingRecords,
-        decoder: SimpleDecoder,
-        source: str,
-        *,
-        spool: bool,
+        self, site: Site, file: GrowingRecords, decoder: SimpleDecoder, source: str, *, spool: bool
     ) -> None:
         self.source = source
         self.taken = 0
@@ -133,7 +127,8 @@ class SimpleFeed:
     async def settle(self) -> None:
         """Have QEMU flush its buffer, and note where the file ends."""
         with contextlib.suppress(QtctlError):
-            await self._flusher.flush_now()
+            await self._flusher.close()
+            await flush(self._site.monitor)
         self._end = self._file.offset + self._file.behind()
 
     def settled(self) -> bool:
@@ -215,11 +210,6 @@ class _Flusher:
             if grown < _FLOWING_BYTES and self._task is None:
                 self._task = asyncio.ensure_future(flush(self._monitor))
         return max(0.0, self._due - now)
-
-    async def flush_now(self) -> None:
-        """Flush and wait until that is done."""
-        await self.close()
-        await flush(self._monitor)
 
     async def close(self) -> None:
         """Wait for a flush that was begun: its command must not be cut off."""

@@ -51,7 +51,6 @@ def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
 def walk(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
     ids: cython.int[::1],
     pid: cython.longlong[::1],
     event: cython.int[::1],
@@ -60,12 +59,13 @@ def walk(
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
 ) -> tuple[int, int, int]:
-    """Put the events of data[at:end] into the columns until something else comes.
+    """Put the events of data[at:] into the columns until something else comes.
 
     ``ids`` maps QEMU's event ids to rows of the table (-1: a name it lacks, -2: no mapping seen).
     ``pid[0]`` is the process that writes; -1 takes that of the first record. Returns how many
     events there were, where the walk stopped, and why.
     """
+    end: cython.Py_ssize_t = len(data)
     if at >= end:
         return 0, at, MORE
     text: cython.p_uchar = pointers.to_chars(data)
@@ -97,18 +97,15 @@ def walk(
         if size < 24 or size > _LONGEST or moment >= _LATEST:
             why = BAD
             break
-        if writer != pid[0]:
-            if pid[0] >= 0 or (index == -2 and code != _DROPPED_ID):
-                why = BAD
-                break
-            pid[0] = writer
+        if writer != pid[0] and (pid[0] >= 0 or (index == -2 and code != _DROPPED_ID)):
+            why = BAD
+            break
+        pid[0] = writer
         if code == _DROPPED_ID:
             if size != 32:
                 why = BAD
-                break
-            if end - at < 40:
-                break
-            why = DROPPED
+            elif end - at >= 40:
+                why = DROPPED
             break
         if end - at - 8 < cython.cast(cython.longlong, size):
             break
@@ -167,16 +164,16 @@ def _head(
 def resync(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
     ids: cython.int[::1],
     pid: cython.longlong,
     final: cython.bint,
 ) -> tuple[int, bool]:
-    """Find the first place in data[at:end] that begins a record; returns whether it does, too.
+    """Find the first place in data[at:] that begins a record; returns whether it does, too.
 
     A header, a mapping, an event of process ``pid``, or an event followed by another of the same
     process. Without one, it returns the first place that more bytes might prove (``final``: none).
     """
+    end: cython.Py_ssize_t = len(data)
     if at >= end:
         return end, False
     text: cython.p_uchar = pointers.to_chars(data)
@@ -188,8 +185,6 @@ def resync(
     place: cython.Py_ssize_t
     for place in range(at, end):
         sure = _head(text, place, end, table, known)
-        if sure == 0:
-            continue
         if sure == 1:
             if _u64(text, place) != _ONE:
                 return place, True
@@ -197,13 +192,10 @@ def resync(
             if writer == pid:
                 return place, True
             after = place + 8 + cython.cast(cython.longlong, _u32(text, place + 24))
-            if after < end:
-                sure = _head(text, after, end, table, known)
-                if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
-                    return place, True
-                if sure != 2:
-                    continue
-        if not final:
+            sure = _head(text, after, end, table, known)
+            if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
+                return place, True
+        if sure == 2 and not final:
             return place, False
     return end, False
 
@@ -219,20 +211,21 @@ def read_arguments(
 ) -> None:
     """Read the arguments data[begin[i]:stop[i]] of rows of one event.
 
-    ``fields`` has three numbers an argument: bits (0: a text), whether it is signed, and its
-    column. Column c of row i is values[c * rows + i]; a text takes two columns of ``spans``. A row
-    that is not exactly these arguments is not ``ok``.
+    ``fields`` has two numbers an argument: bits (0: a text), and whether it is signed. Number c of
+    row i is values[c * rows + i]; a text takes two columns of ``spans``. A row that is not exactly
+    these arguments is not ``ok``.
     """
     rows: cython.Py_ssize_t = len(begin)
     if rows == 0:
         return
     text: cython.p_uchar = pointers.to_chars(data)
-    count: cython.Py_ssize_t = len(fields) // 3
+    count: cython.Py_ssize_t = len(fields) // 2
     i: cython.Py_ssize_t
     j: cython.Py_ssize_t
     at: cython.Py_ssize_t
     to: cython.Py_ssize_t
-    column: cython.Py_ssize_t
+    number: cython.Py_ssize_t
+    edge: cython.Py_ssize_t
     size: cython.longlong
     bits: cython.longlong
     value: cython.ulonglong
@@ -240,19 +233,19 @@ def read_arguments(
     for i in range(rows):
         at = begin[i]
         to = stop[i]
-        j = 0
-        while j < count:
-            bits = fields[3 * j]
-            column = fields[3 * j + 2]
+        number = edge = i
+        for j in range(count):
+            bits = fields[2 * j]
             if bits == 0:
                 if to - at < 4:
                     break
                 size = _u32(text, at)
                 if size > to - at - 4:
                     break
-                spans[2 * column * rows + i] = at + 4
+                spans[edge] = at + 4
                 at += 4 + size
-                spans[(2 * column + 1) * rows + i] = at
+                spans[edge + rows] = at
+                edge += 2 * rows
             else:
                 if to - at < 8:
                     break
@@ -262,8 +255,9 @@ def read_arguments(
                 if bits < 64:
                     top = _ONE << bits
                     value &= top - 1
-                    if fields[3 * j + 1] and value >> (bits - 1):
+                    if fields[2 * j + 1] and value >> (bits - 1):
                         value |= _ONES ^ (top - 1)
-                values[column * rows + i] = value
-            j += 1
-        ok[i] = j == count and at == to
+                values[number] = value
+                number += rows
+        else:
+            ok[i] = at == to

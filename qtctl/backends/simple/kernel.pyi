@@ -11,7 +11,6 @@ BAD: Final[int]
 def walk(
     data: bytes,
     at: int,
-    end: int,
     ids: memoryview,
     pid: memoryview,
     event: memoryview,
@@ -20,9 +19,7 @@ def walk(
     begin: memoryview,
     stop: memoryview,
 ) -> tuple[int, int, int]: ...
-def resync(
-    data: bytes, at: int, end: int, ids: memoryview, pid: int, final: bool
-) -> tuple[int, bool]: ...
+def resync(data: bytes, at: int, ids: memoryview, pid: int, final: bool) -> tuple[int, bool]: ...
 def read_arguments(
     data: bytes,
     fields: memoryview,

@@ -49,14 +49,15 @@ class SimpleFile(SavedPlain):
 
     def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
         kind = f"simple trace, {counted(len(names), 'event')}"
+
+        def known(found: Declarations) -> int:
+            return sum(name in found.by_name for name in names)
+
         if events_all is not None:
             declared = read_declarations(events_all)
-            known = sum(name in declared.by_name for name in names)
-            self.notes.append(f"{kind}, {known} of them declared in {events_all}")
+            self.notes.append(f"{kind}, {known(declared)} of them declared in {events_all}")
             return declared
-        best, score, path = best_installed(
-            lambda found: sum(name in found.by_name for name in names)
-        )
+        best, score, path = best_installed(known)
         if path is None or score <= _FEWEST * len(names):
             self.notes.append(
                 f"{kind}, and no trace-events-all that fits: arguments stay hex; "

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from qtctl.backends.log.target import Hmp, has_open, holds_trace, open_files, quoted
 from qtctl.backends.spool.spool import Spool
@@ -20,8 +20,7 @@ from qtctl.model import Guest
 _STATUS = re.compile(r'Trace file "(.*)" (on|off)\.\s*', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The answer of ``trace-file``: the file's name as QEMU spells it, and whether it is on."""
 
     name: str
@@ -38,8 +37,7 @@ class TraceReach(StrEnum):
     DENIED = "denied"
 
 
-@dataclass(frozen=True, slots=True)
-class TraceFile:
+class TraceFile(NamedTuple):
     """Where the trace goes. ``fd`` is the guest's descriptor of a file, else -1."""
 
     reach: TraceReach
@@ -83,7 +81,7 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
         except OSError:
             continue
     if os.path.normpath(status.name) == os.devnull:
-        return TraceFile(TraceReach.NULL, status.name)
+        reach = TraceReach.NULL
     return TraceFile(reach, status.name)
 
 
@@ -112,6 +110,14 @@ async def _send(monitor: Hmp, line: str, wanted: Status) -> None:
         raise Unsupported(f"after {line!r} the trace file is {now.name!r}, {state}")
 
 
+async def _point(monitor: Hmp, now: Status, wanted: Status) -> None:
+    if now.on:
+        await _send(monitor, "trace-file off", Status(now.name, False))
+    await _send(monitor, f"trace-file set {quoted(wanted.name)}", Status(wanted.name, False))
+    if wanted.on:
+        await _send(monitor, "trace-file on", wanted)
+
+
 async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -> None:
     """Point the trace at ``spool``, which must be off or /dev/null before, and see that it is so.
 
@@ -120,10 +126,7 @@ async def redirect(monitor: Hmp, guest: Guest, found: TraceFile, spool: Spool) -
     """
     was_on = found.reach is TraceReach.NULL
     try:
-        if was_on:
-            await _send(monitor, "trace-file off", Status(found.name, False))
-        await _send(monitor, f"trace-file set {quoted(spool.seen)}", Status(spool.seen, False))
-        await _send(monitor, "trace-file on", Status(spool.seen, True))
+        await _point(monitor, Status(found.name, was_on), Status(spool.seen, True))
         if not has_open(guest.pid, spool.path):
             raise Unsupported(f"QEMU says {spool.seen} is on but did not open it")
     except Unsupported as error:
@@ -149,13 +152,8 @@ async def put_back(monitor: Hmp, name: str, on: bool, seen: str) -> str:
     """
     try:
         now = await read_status(monitor)
-        if now.name != seen:
-            return ""
-        if now.on:
-            await _send(monitor, "trace-file off", Status(seen, False))
-        await _send(monitor, f"trace-file set {quoted(name)}", Status(name, False))
-        if on:
-            await _send(monitor, "trace-file on", Status(name, True))
+        if now.name == seen:
+            await _point(monitor, now, Status(name, on))
     except Unsupported as error:
         return f"the trace file was not put back to {name}: {error.message}"
     return ""

@@ -18,10 +18,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from qtctl.errors import QtctlError, Unsupported
+from qtctl.monitor.processes import argv_of, pids
 
 MARK = "qtctl-lttng-"
 COMMAND_TIMEOUT_S = 8.0
@@ -136,8 +137,7 @@ def start_session_daemon(folder: Path) -> None:
     _start(words, "the session daemon", folder)
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(NamedTuple):
     """TCP ports of a relay daemon on 127.0.0.1."""
 
     control: int
@@ -162,11 +162,10 @@ def start_relay_daemon(folder: Path) -> Ports:
         ]
         try:
             _start(words, "the relay daemon", folder)
+            break
         except Unsupported:
             if attempt == 2:
                 raise
-            continue
-        break
     return ports
 
 
@@ -208,17 +207,12 @@ def _start(words: Sequence[str], what: str, folder: Path) -> None:
 def marked(mark: str, name: str) -> list[int]:
     """Return the pids of this user's processes called ``name`` with ``mark`` in an argument."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if (
-                words[0].rpartition(b"/")[2] == name.encode()
-                and any(mark.encode() in word for word in words[1:])
-                and entry.stat().st_uid == os.getuid()
-            ):
-                found.append(int(entry.name))
+    for pid in pids():
+        command, *words = argv_of(pid) or ("",)
+        if command.rpartition("/")[2] == name and any(mark in word for word in words):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}").stat().st_uid == os.getuid():
+                    found.append(pid)
     return found
 
 
@@ -226,12 +220,12 @@ def end_marked(mark: str, name: str) -> None:
     """End such processes and wait for them; one that does not obey within 2 s is killed."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _END_TIMEOUT_S
-        pids = marked(mark, name)
-        for pid in pids:
+        found = marked(mark, name)
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        while pids and time.monotonic() < deadline:
+        while found and time.monotonic() < deadline:
             time.sleep(_POLL_S)
-            pids = marked(mark, name)
-        if not pids:
+            found = marked(mark, name)
+        if not found:
             return

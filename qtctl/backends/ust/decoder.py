@@ -9,14 +9,12 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.backends.ust import kernel as lttng
 from qtctl.backends.ust.arguments import FieldReader
 from qtctl.model import Backend
-from qtctl.records.columns import Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
@@ -111,10 +109,8 @@ class LttngDecoder:
         rest = self._take_pending()
         if not rest:
             return []
-        edge = np.array([0], np.int64)
-        nothing = np.array([-1], np.int64)
-        part = (nothing, nothing, nothing.copy(), nothing.astype(np.int32), edge, edge.copy())
-        return self._items(rest, (*part, np.array([len(rest)], np.int64)), clocks)
+        row = np.array([[-1], [-1], [-1], [-1], [0], [0], [len(rest)]])
+        return self._items(rest, (*row[:3], row[3].astype(np.int32), *row[4:]), clocks)
 
     def _take_pending(self) -> bytes:
         data = b"".join(self._pending)
@@ -132,7 +128,7 @@ class LttngDecoder:
         event = np.full(len(name), -1, np.int32)
         records = np.flatnonzero(name >= 0)
         if len(records):
-            event[records] = self._events(data, name[records], name_stop[records])
+            event[records], _ = self._table.match(data, name[records], name_stop[records])
             begin = np.where(event < 0, start, begin)
         columns = (event, time_ns, tid, start, begin, stop)
         pid, reader = self._pid, self._reader
@@ -151,10 +147,3 @@ class LttngDecoder:
                 out.append(found)
             first = row + 1
         return out
-
-    def _events(self, data: bytes, starts: Int64Array, stops: Int64Array) -> NDArray[np.int32]:
-        """Numbers of the events by name, each distinct name looked up once; -1 is unknown."""
-        names = StringColumn.from_spans(data, starts, stops)
-        codes, indices = names.codes, self._table.indices
-        found: NDArray[np.int32] = np.array([indices.get(n, -1) for n in names.uniques], np.int32)
-        return found[codes]

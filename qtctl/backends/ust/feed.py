@@ -19,7 +19,6 @@ from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 KIND = "lttng"
-_LAST_LINES = 3
 _END_S = 1.0
 
 
@@ -43,17 +42,20 @@ def tracer_patterns(picked: Sequence[str], names: Sequence[str]) -> tuple[list[s
 class UstFeed:
     """Follows one guest through LTTng; :func:`open_feed` makes it."""
 
-    def __init__(self, live: lttng.Live, decoder: LttngDecoder, pid: int) -> None:
-        self.source = f"LTTng session {live.name}"
+    def __init__(
+        self, session: str, reader: subprocess.Popen[bytes], decoder: LttngDecoder, pid: int
+    ) -> None:
+        self.source = f"LTTng session {session}"
         self.taken = 0
-        self._live = live
+        self._session = session
+        self._reader = reader
         self._decoder = decoder
         self._pid = pid
         self._settling = False
         self._reported = 0
         self._discarded: int | None = 0
-        self._last_lines: list[str] = []
-        self._pipe = ChildPipe(live.reader)
+        self._last_line = ""
+        self._pipe = ChildPipe(reader)
 
     def behind(self) -> int:
         """Return 0: LTTng does not show how much waits."""
@@ -70,27 +72,22 @@ class UstFeed:
         if data:
             return self._noted(self._decoder.feed(data, Clocks(time.time_ns())))
         if self._pipe.ended and not self._settling:
-            raise self._lost()
+            code = self._reader.poll()
+            raise LinkLost(
+                f"LTTng's live session of guest {self._pid} ended by itself (babeltrace2 "
+                f"{'runs' if code is None else f'ended with code {code}'}){self._last_line}",
+                hint="see whether lttng-sessiond and the guest still run, and follow again",
+            )
         return []
 
     def _noted(self, items: Items) -> Items:
-        """Count the losses and keep the last lines of text, for an error; return ``items``."""
+        """Count the losses and keep the last line of text, for an error; return ``items``."""
         for item in items:
             if isinstance(item, Loss):
                 self._reported += item.count or 0
             elif (texts := item.groups().get(-1)) is not None:
-                lines = [item.text(row)[:500] for row in texts[-_LAST_LINES:].tolist()]
-                self._last_lines = [*self._last_lines, *lines][-_LAST_LINES:]
+                self._last_line = f": {item.text(int(texts[-1]))[:500]}"
         return items
-
-    def _lost(self) -> LinkLost:
-        code = self._live.reader.poll()
-        last = f": {self._last_lines[-1]}" if self._last_lines else ""
-        return LinkLost(
-            f"LTTng's live session of guest {self._pid} ended by itself (babeltrace2 "
-            f"{'runs' if code is None else f'ended with code {code}'}){last}",
-            hint="see whether lttng-sessiond and the guest still run, and follow again",
-        )
 
     def keep_up(self) -> None:
         """Do nothing: the relay daemon keeps a bounded amount and reports what it loses."""
@@ -103,7 +100,7 @@ class UstFeed:
     async def settle(self) -> None:
         """Stop recording; babeltrace2 ends when it has printed everything."""
         self._settling = True
-        self._discarded = await asyncio.to_thread(lttng.stop, self._live.name)
+        self._discarded = await asyncio.to_thread(lttng.stop, self._session)
 
     def settled(self) -> bool:
         """Return whether babeltrace2 has printed everything."""
@@ -123,7 +120,7 @@ class UstFeed:
 
     async def close(self) -> None:
         """End babeltrace2; the session ends with the lease."""
-        await asyncio.to_thread(_end_reader, self._live.reader)
+        await asyncio.to_thread(_end_reader, self._reader)
 
 
 def _end_reader(reader: subprocess.Popen[bytes]) -> None:
@@ -154,5 +151,6 @@ async def open_feed(request: FeedRequest) -> UstFeed:
     includes, excludes = tracer_patterns(request.picked, request.table.names)
     facts = await asyncio.to_thread(lttng.new_facts)
     await site.leasing.hold(request.owner, Resource(KIND, facts))
-    live = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
-    return UstFeed(live, LttngDecoder(request.table, pid=guest.pid), guest.pid)
+    reader = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
+    decoder = LttngDecoder(request.table, pid=guest.pid)
+    return UstFeed(facts["session"], reader, decoder, guest.pid)

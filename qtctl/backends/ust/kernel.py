@@ -13,18 +13,6 @@ COMPILED: bool = cython.compiled
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
 
-#: Columns of the table of arguments, one row an argument.
-FIELDS = ("offset", "length", "text", "column", "bits", "signed")
-
-
-def _digits_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Where the run of decimal digits at ``at`` ends."""
-    while at < end and data[at] >= 48 and data[at] <= 57:
-        at += 1
-    return at
-
 
 def _stamp(
     data: cython.p_uchar,
@@ -112,10 +100,7 @@ def _group_end(
 
 
 def _thread(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    place: cython.longlong,
+    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, place: cython.longlong
 ) -> cython.longlong:
     """Read the thread id among ``VPID, VTID }``; -1 where that does not stand there.
 
@@ -132,10 +117,11 @@ def _thread(
             return -1
         at += 2
         place -= 1
-    stop: cython.Py_ssize_t = _digits_end(data, at, end)
-    if stop == at or end - stop < 2:
-        return -1
-    if (data[stop] != 32 or data[stop + 1] != 125) and (data[stop] != 44 or data[stop + 1] != 32):
+    stop: cython.Py_ssize_t = at
+    while stop < end and data[stop] >= 48 and data[stop] <= 57:
+        stop += 1
+    is_last: cython.bint = octets.starts(data, stop, end, b" }", 2)
+    if stop == at or not (is_last or octets.starts(data, stop, end, b", ", 2)):
         return -1
     return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
 
@@ -218,43 +204,35 @@ def _integer(
 ) -> cython.Py_ssize_t:
     """Read a number, decimal or ``0xHEX``: its end, or -1. Sets out[0], a 64-bit pattern."""
     value: cython.ulonglong = 0
+    base: cython.int = 10
+    negative: cython.bint = False
     digit: cython.int
-    first: cython.Py_ssize_t
-    if end - at > 2 and data[at] == 48 and data[at + 1] == 120:
+    if octets.starts(data, at, end, b"0x", 2):
+        base = 16
         at += 2
-        first = at
-        while at < end and at - first < 17:
-            digit = data[at]
-            if digit >= 48 and digit <= 57:
-                digit -= 48
-            elif digit >= 65 and digit <= 70:
-                digit -= 55
-            else:
-                break
-            value = (value << 4 | digit) & _MASK
-            at += 1
-        if at == first or at - first > 16:
+    elif at < end and data[at] == 45:
+        negative = True
+        at += 1
+    first: cython.Py_ssize_t = at
+    while at < end:
+        digit = data[at] - 48
+        if digit > 9:
+            digit = digit - 7 if digit > 16 else base
+        if digit < 0 or digit >= base:
+            break
+        if at - first >= 16 and value > (_MASK - digit) // base:
             return -1
-    else:
-        negative: cython.bint = at < end and data[at] == 45
-        if negative:
-            at += 1
-        first = at
-        while at < end and at - first < 21:
-            digit = data[at] - 48
-            if digit < 0 or digit > 9:
-                break
-            if at - first >= 18 and value > (_MASK - digit) // 10:
-                return -1
-            value = (value * 10 + digit) & _MASK
-            at += 1
-        # More than one digit after a leading zero would be octal, which QEMU does not ask for.
-        if at == first or (at - first > 1 and data[first] == 48):
+        value = value * base + digit
+        at += 1
+    if at == first or (base == 16 and at - first > 16):
+        return -1
+    # More than one digit after a leading zero would be octal, which QEMU does not ask for.
+    if base == 10 and at - first > 1 and data[first] == 48:
+        return -1
+    if negative:
+        if value > _ONE << 63:
             return -1
-        if negative:
-            if value > _ONE << 63:
-                return -1
-            value = integers.negated(value)
+        value = integers.negated(value)
     # The tracer may carry a number wider or narrower than it was declared.
     out[0] = integers.extended(value, bits, is_signed)
     return at
@@ -275,42 +253,48 @@ def _read_row(
     escaped: cython.p_uchar,
 ) -> cython.bint:
     """Read ``{ name = value, ... }`` whole; True if it has the arguments of the table."""
-    if end - at < 3 or data[at] != 123 or data[at + 1] != 32:
+    if not octets.starts(data, at, end, b"{ ", 2):
         return False
     at += 2
+    named: cython.Py_ssize_t = 0
+    numbers: cython.Py_ssize_t = 0
+    texts: cython.Py_ssize_t = 0
     field: cython.Py_ssize_t
     for field in range(count):
-        size: cython.Py_ssize_t = table[field * 6 + 1]
-        column: cython.Py_ssize_t = table[field * 6 + 3]
+        size: cython.Py_ssize_t = table[field * 3]
+        bits: cython.longlong = table[field * 3 + 1]
         if field:
-            if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
+            if not octets.starts(data, at, end, b", ", 2):
                 return False
             at += 2
-        if end - at < size + 3 or not octets.same(data, at, names, table[field * 6], size):
+        if end - at < size + 3 or not octets.same(data, at, names, named, size):
             return False
+        named += size
         at += size
-        if data[at] != 32 or data[at + 1] != 61 or data[at + 2] != 32:
+        if not octets.starts(data, at, end, b" = ", 3):
             return False
         at += 3
-        if table[field * 6 + 2]:
+        if bits == 0:
             if at >= end or data[at] != 34:
                 return False
             at += 1
-            spans[2 * column * rows + row] = at
+            spans[2 * texts * rows + row] = at
             while at < end and data[at] != 34:
                 if data[at] == 92:
-                    escaped[column] = 1
+                    escaped[texts] = 1
                     at += 1
                 at += 1
             if at >= end:
                 return False
-            spans[(2 * column + 1) * rows + row] = at
+            spans[(2 * texts + 1) * rows + row] = at
+            texts += 1
             at += 1
         else:
-            at = _integer(data, at, end, table[field * 6 + 4], table[field * 6 + 5] != 0, number)
+            at = _integer(data, at, end, bits, table[field * 3 + 2] != 0, number)
             if at < 0:
                 return False
-            values[column * rows + row] = number[0]
+            values[numbers * rows + row] = number[0]
+            numbers += 1
     if count:
         if end - at != 2 or data[at] != 32:
             return False
@@ -324,7 +308,6 @@ def parse_fields(
     names: cython.const[cython.uchar][::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
-    number: cython.ulonglong[::1],
     values: cython.ulonglong[::1],
     spans: cython.longlong[::1],
     escaped: cython.uchar[::1],
@@ -332,25 +315,24 @@ def parse_fields(
 ) -> None:
     """Read the arguments data[begin[i]:stop[i]] of every row of one event.
 
-    ``table`` has a row of ``FIELDS`` for each argument that is printed, ``names`` their names end
-    to end. ``values`` (numbers x rows) gets 64-bit patterns, ``spans`` (2 x texts x rows) where the
-    texts lie between their quotes, ``escaped`` which text columns hold a backslash, ``ok`` which
-    rows could be read. ``number`` is scratch of one. All but ``ok``, ``begin`` and ``stop`` have
-    room for one more than they need, so that none is empty.
+    ``table`` has three numbers for each argument that is printed: the length of its name, bits (0:
+    a text), and whether it is signed; ``names`` are the names end to end. ``values`` (numbers x
+    rows) gets 64-bit patterns, ``spans`` (2 x texts x rows) where the texts lie between their
+    quotes, ``escaped`` which text columns hold a backslash, ``ok`` which rows could be read.
     """
     text: cython.p_uchar = pointers.to_chars(data)
     plan: cython.p_longlong = pointers.to_longs(table)
     fixed: cython.p_uchar = pointers.to_chars(names)
-    found: cython.p_ulonglong = pointers.to_ulongs(number)
     out: cython.p_ulonglong = pointers.to_ulongs(values)
     edges: cython.p_longlong = pointers.to_longs(spans)
     marks: cython.p_uchar = pointers.to_chars(escaped)
-    count: cython.Py_ssize_t = len(table) // 6 - 1
+    count: cython.Py_ssize_t = len(table) // 3
     rows: cython.Py_ssize_t = len(begin)
+    number: cython.ulonglong[1] = [0]
     row: cython.Py_ssize_t
     with cython.nogil:
         for row in range(rows):
             ok[row] = _read_row(
-                text, plan, count, fixed, begin[row], stop[row], row, rows, found, out, edges,
+                text, plan, count, fixed, begin[row], stop[row], row, rows, number, out, edges,
                 marks,
             )  # fmt: skip

@@ -1,7 +1,6 @@
 from typing import Final
 
 COMPILED: Final[bool]
-FIELDS: Final[tuple[str, ...]]
 
 def split_records(
     data: bytes,
@@ -22,7 +21,6 @@ def parse_fields(
     names: bytes,
     begin: memoryview,
     stop: memoryview,
-    number: memoryview,
     values: memoryview,
     spans: memoryview,
     escaped: memoryview,

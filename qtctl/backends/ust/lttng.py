@@ -10,7 +10,6 @@ ours. Without a session's name ``lttng list`` did not.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -20,7 +19,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.backends.ust import daemons
@@ -57,15 +55,6 @@ _CHANNEL = "qtctl"
 _NEVER = "qtctl:nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
-    """A session that runs: its name, its folder, and babeltrace2 reading it."""
-
-    name: str
-    folder: Path
-    reader: subprocess.Popen[bytes]
-
-
 def new_facts() -> dict[str, str]:
     """Return the lease facts of a session that is about to be made.
 
@@ -95,11 +84,11 @@ def new_facts() -> dict[str, str]:
 
 def open_session(
     guest: Guest, facts: Mapping[str, str], includes: Sequence[str], excludes: Sequence[str]
-) -> Live:
+) -> subprocess.Popen[bytes]:
     """Make the session that ``facts`` name, and record ``includes`` of ``guest`` but ``excludes``.
 
-    The reader is attached before the first event is switched on, so none is missed. What was made
-    is ended by :func:`end_session`, also where this fails.
+    Returns babeltrace2 reading it, attached before the first event is switched on, so none is
+    missed. What was made is ended by :func:`end_session`, also where this fails.
 
     Raises:
         Unsupported: a program is missing, a daemon fails, or the guest is not registered.
@@ -117,17 +106,16 @@ def open_session(
         _await_registered(guest)
         _create(name, ports, guest)
     lttng("start", name)
-    reader = _attach(name, folder, ports)
+    reader = _attach(name, ports)
+    events, left_out = ([f"qemu:{pattern}" for pattern in part] for part in (includes, excludes))
     try:
-        for low in range(0, len(includes), _CHUNK):
-            _enable(name, includes[low : low + _CHUNK], excludes)
+        for low in range(0, len(events), _CHUNK):
+            _enable(name, events[low : low + _CHUNK], left_out)
     except BaseException:
-        reader.kill()
-        reader.wait()
-        if reader.stdout is not None:
-            reader.stdout.close()
+        with reader:
+            reader.kill()
         raise
-    return Live(name, folder, reader)
+    return reader
 
 
 def _create(name: str, ports: Ports, guest: Guest) -> None:
@@ -149,17 +137,14 @@ def _create(name: str, ports: Ports, guest: Guest) -> None:
         *("--type=vpid", "--type=vtid"),
     )
     lttng("track", "--userspace", f"--session={name}", f"--vpid={pid_inside(guest.pid)}")
-    _enable(name, [_NEVER.partition(":")[2]], [], provider=_NEVER.partition(":")[0])
+    _enable(name, [_NEVER], [])
 
 
-def _enable(
-    name: str, includes: Sequence[str], excludes: Sequence[str], provider: str = "qemu"
-) -> None:
-    events = ",".join(f"{provider}:{pattern}" for pattern in includes)
-    left_out = ",".join(f"{provider}:{pattern}" for pattern in excludes)
+def _enable(name: str, includes: Sequence[str], excludes: Sequence[str]) -> None:
     lttng(
-        *("enable-event", "--userspace", f"--session={name}", f"--channel={_CHANNEL}", events),
-        *([f"--exclude={left_out}"] if left_out else []),
+        *("enable-event", "--userspace", f"--session={name}", f"--channel={_CHANNEL}"),
+        ",".join(includes),
+        *([f"--exclude={','.join(excludes)}"] if excludes else []),
         timeout_s=4 * daemons.COMMAND_TIMEOUT_S,
     )
 
@@ -174,8 +159,6 @@ def _await_registered(guest: Guest) -> None:
             said = lttng("list", "--userspace")
             if not pids.isdisjoint(re.findall(r"^PID: (\d+) ", said, re.M)):
                 return
-        except NoDaemon:
-            raise
         except Unsupported as error:  # as when some process ends while it is asked
             failure = f" ({error.message})"
         if time.monotonic() > deadline:
@@ -190,7 +173,7 @@ def _await_registered(guest: Guest) -> None:
 def _listed(name: str, ports: Ports) -> tuple[str, int] | None:
     """Return the address of the session at the relay daemon and how many read it."""
     url = f"net://127.0.0.1:{ports.live}"
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         said = subprocess.run(
             [daemons.program("babeltrace2"), "--input-format=lttng-live", url],
             stdin=subprocess.DEVNULL,
@@ -199,13 +182,14 @@ def _listed(name: str, ports: Ports) -> tuple[str, int] | None:
             env=daemons.environment(),
             check=False,
         ).stdout.decode("utf-8", "replace")
-        pattern = rf"^(net://\S+/host/\S+/{re.escape(name)}) .*?(\d+) client\(s\)"
-        match = re.search(pattern, said, re.M)
-        return (match[1], int(match[2])) if match else None
-    return None
+    except subprocess.TimeoutExpired:
+        return None
+    pattern = rf"^(net://\S+/host/\S+/{re.escape(name)}) .*?(\d+) client\(s\)"
+    match = re.search(pattern, said, re.M)
+    return (match[1], int(match[2])) if match else None
 
 
-def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
+def _attach(name: str, ports: Ports) -> subprocess.Popen[bytes]:
     """Start babeltrace2 and wait until it reads the session: it shows nothing older."""
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
     while (listed := _listed(name, ports)) is None:
@@ -213,21 +197,8 @@ def _attach(name: str, folder: Path, ports: Ports) -> subprocess.Popen[bytes]:
             raise Unsupported(f"LTTng's relay daemon does not show the session {name}")
         time.sleep(_POLL_S)
     inputs = f'inputs=[{json.dumps(listed[0])}],session-not-found-action="end"'
-    reader = subprocess.Popen(
-        [
-            # Unbuffered: in blocks it would keep the last records back.
-            *(daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")),
-            *(f"--retry-duration={RETRY_US}", "--component=source.ctf.lttng-live"),
-            f"--params={inputs}",
-            *_PRETTY,
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,  # in one pipe, its reports of losses stay at their place
-        start_new_session=True,
-        env=daemons.environment(),
-        cwd=folder,
-    )
+    live = "--component=source.ctf.lttng-live"
+    reader = _reading(f"--retry-duration={RETRY_US}", live, f"--params={inputs}")
     while (listed := _listed(name, ports)) is None or not listed[1]:
         if reader.poll() is not None or time.monotonic() > deadline:
             reader.kill()
@@ -244,11 +215,17 @@ def show(path: Path) -> subprocess.Popen[bytes]:
     Raises:
         Unsupported: babeltrace2 is missing.
     """
-    reader = daemons.program("babeltrace2")
-    # Line by line: its reports of losses would land inside records that it writes in blocks.
-    by_lines = (daemons.program("stdbuf"), "--output=L")
+    return _reading(str(path.resolve()))
+
+
+def _reading(*source: str) -> subprocess.Popen[bytes]:
+    """Start babeltrace2, unbuffered and with its messages among the records.
+
+    In blocks it would keep the last records back, and report losses inside records.
+    """
+    programs = [daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")]
     return subprocess.Popen(
-        [*by_lines, reader, *_PRETTY, str(path.resolve())],
+        [*programs, *source, *_PRETTY],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -288,7 +265,8 @@ def end_session(facts: Mapping[str, str]) -> str:
             if "not found" not in error.message:
                 note = f"the LTTng session {name} could not be ended: {error.message}"
         daemons.end_marked(str(folder), "lttng-relayd")
-        _end_idle_daemon(name, hung=bool(note))
+        if daemons.marked(MARK, "lttng-sessiond") and _idle(name, hung=bool(note)):
+            daemons.end_marked(MARK, "lttng-sessiond")
     shutil.rmtree(folder, ignore_errors=True)
     return note if note and _runs() else ""
 
@@ -303,15 +281,11 @@ def _runs() -> bool:
     return True
 
 
-def _end_idle_daemon(name: str, *, hung: bool) -> None:
-    """End a session daemon that a qtctl started, if it hangs or has no session but ``name``."""
-    if not daemons.marked(MARK, "lttng-sessiond"):
-        return
+def _idle(name: str, *, hung: bool) -> bool:
+    """Return whether the session daemon has no session but ``name``, or does not listen."""
     try:
-        idle = set(daemons.sessions(timeout_s=_ASK_TIMEOUT_S)) <= {name}
+        return set(daemons.sessions(timeout_s=_ASK_TIMEOUT_S)) <= {name}
     except NoDaemon:
-        idle = True  # it runs and does not listen
+        return True
     except QtctlError:
-        idle = hung
-    if idle:
-        daemons.end_marked(MARK, "lttng-sessiond")
+        return hung

@@ -66,14 +66,13 @@ class LttngFolder:
             best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
             found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
         fitting = _fitting(found, written)
-        trace = f"LTTng trace, {counted(len(written), 'event')}"
         if len(fitting) == len(written):
-            self.notes.append(f"{trace}, declared in {where}")
+            source = f"declared in {where}"
         elif fitting:
-            rest = "the rest as the trace has them"
-            self.notes.append(f"{trace}, {len(fitting)} of them declared in {where}, {rest}")
+            source = f"{len(fitting)} of them declared in {where}, the rest as the trace has them"
         else:
-            self.notes.append(f"{trace}, declared by the trace itself")
+            source = "declared by the trace itself"
+        self.notes.append(f"LTTng trace, {counted(len(written), 'event')}, {source}")
         others = {name: one for name, one in found.items() if name not in written}
         return {**written, **fitting, **(others if fitting else {})}
 
@@ -95,19 +94,14 @@ class LttngFolder:
     @property
     def problem(self) -> str:
         """Which part could not be read; empty if none."""
-        code = self._reader.wait() if self._ended else 0
-        return (
-            f"babeltrace2 cannot read all of {self.path}: {self._last_text.strip()[:500]}"
-            if code
-            else ""
-        )
+        if not self._ended or not self._reader.wait():
+            return ""
+        return f"babeltrace2 cannot read all of {self.path}: {self._last_text.strip()[:500]}"
 
     def close(self) -> None:
         """End babeltrace2."""
-        self._reader.kill()
-        self._reader.wait()
-        assert self._reader.stdout is not None
-        self._reader.stdout.close()
+        with self._reader:
+            self._reader.kill()
 
 
 def _metadata(path: Path) -> list[bytes]:
