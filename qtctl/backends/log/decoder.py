@@ -39,7 +39,7 @@ class LogDecoder:
         # Scanned once its end arrives: a long line in small chunks would take quadratic time.
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._stamp = np.full(5, -1, np.int64)
+        self._stamp = np.zeros(3, np.int64)
         self._buffers = RowBuffers(np.int32, np.int64, np.int32, np.int64, np.int64, np.int64)
 
     @property
@@ -60,7 +60,7 @@ class LogDecoder:
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
         items = self._decode(self._take_pending(), clocks, final=True)
-        self._stamp[4] = -1
+        self._stamp[2] = 0
         return items
 
     def _take_pending(self) -> bytes:
