@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import Arrays, LineDecoder, RowBuffers, as_batch
+from qtctl.backends.splitting import LineDecoder, RowBuffers, as_batch
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
@@ -56,24 +56,31 @@ class SyslogDecoder(LineDecoder):
         if not len(columns[0]):
             return []
         now_ns = clocks.now_ns
-        kind, time_ns, count, _, first, stop = columns
+        kind, time_ns, count, start, first, stop = columns
         self._date(time_ns, now_ns)
-        mine = self._claim(kind, time_ns)
+        rows = np.flatnonzero(self._claim(kind, time_ns))
+        rows = np.repeat(rows, np.minimum(count[rows], REPEAT_LIMIT))
+        event, begin = self._table.match(data, first[rows], stop[rows])
+        event[kind[rows] == PLAIN] = -1
+        tid = np.full(len(rows), -1, np.int32)
+        mine = (event, time_ns[rows], tid, start[rows], begin, stop[rows])
+        batch = as_batch(self._table, data, mine, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
         out: Items = []
-        at = 0
-        cuts = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
-        for place in np.flatnonzero(cuts).tolist():
+        done = 0
+        reports = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
+        for place in np.flatnonzero(reports).tolist():
             if kind[place] == REPEATED:
-                lost: int = int(count[place]) - REPEAT_LIMIT
-                count[place] = REPEAT_LIMIT
-                self._add(out, data, columns, mine, at, place + 1, now_ns)
+                lost = int(count[place]) - REPEAT_LIMIT
             else:
                 lost = self._dropped(data[int(first[place]) : int(stop[place])])
-                self._add(out, data, columns, mine, at, place, now_ns)
             if lost:
+                end = int(np.searchsorted(rows, place, "right"))
+                if end > done:
+                    out.append(batch.select(slice(done, end)))
                 out.append(Loss(Backend.SYSLOG, lost, now_ns))
-            at = place + 1
-        self._add(out, data, columns, mine, at, len(kind), now_ns)
+                done = end
+        if done < len(rows):
+            out.append(batch.select(slice(done, None)) if done else batch)
         return out
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
@@ -112,27 +119,3 @@ class SyslogDecoder(LineDecoder):
             self.dropping = not notice.lost
             return notice.lost
         return notice.lost if self._unit and notice.unit == self._unit else 0
-
-    def _add(
-        self,
-        out: Items,
-        data: bytes,
-        columns: Arrays,
-        mine: NDArray[np.bool_],
-        low: int,
-        high: int,
-        now_ns: int,
-    ) -> None:
-        rows = np.flatnonzero(mine[low:high]) + low
-        if not len(rows):
-            return
-        kind, time_ns, count, start, first, stop = (column[rows] for column in columns)
-        table = self._table
-        event, begin = table.match(data, first, stop)
-        event[kind == PLAIN] = -1
-        part = (event, time_ns, np.full(len(rows), -1, np.int32), start, begin, stop)
-        batch = as_batch(table, data, part, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
-        if (count != 1).any():
-            batch = batch.select(np.repeat(np.arange(len(rows)), count))
-        if len(batch):
-            out.append(batch)

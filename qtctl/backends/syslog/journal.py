@@ -37,12 +37,7 @@ _FORMS = {
     "sd_journal_next": (_Handle,),
     "sd_journal_process": (_Handle,),
     "sd_journal_get_fd": (_Handle,),
-    "sd_journal_get_data": (
-        _Handle,
-        _Text,
-        ctypes.POINTER(ctypes.c_void_p),
-        ctypes.POINTER(_Size),
-    ),
+    "sd_journal_get_data": (_Handle, _Text, ctypes.POINTER(_Handle), ctypes.POINTER(_Size)),
     "sd_journal_get_realtime_usec": (_Handle, ctypes.POINTER(ctypes.c_uint64)),
 }
 
