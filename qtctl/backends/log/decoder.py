@@ -38,12 +38,6 @@ class LogDecoder(LineDecoder):
         self._stamp = np.zeros(3, np.int64)
         self._buffers = RowBuffers(np.int32, np.int64, np.int32, np.int64, np.int64, np.int64)
 
-    def flush(self, clocks: Clocks) -> Items:
-        """Decode what is kept as if the text ended here."""
-        items = super().flush(clocks)
-        self._stamp[2] = 0
-        return items
-
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         table = self._table
         columns, reached = self._buffers.fill(
@@ -59,6 +53,8 @@ class LogDecoder(LineDecoder):
             after=(self._limit,),
         )
         self._keep(data[reached:])
+        if final:
+            self._stamp[2] = 0
         if not len(columns[0]):
             return []
         backend, clock, pid = self._backend, self._clock, self._pid

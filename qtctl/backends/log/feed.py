@@ -100,11 +100,14 @@ class LogFeed:
         guest = self._site.guest
         if guest is None or has_inode(guest.pid, self._file.inode()):
             return []
-        known = not self._log_unknown
-        target = await self._where_now()
-        if self._log_unknown and known:
-            return [Loss(Backend.LOG, None, time.time_ns())]
-        if target.reach is not LogReach.FILE or self._file.behind():
+        target = await self._site.log_target()
+        if not target.certain and not self._log_unknown:
+            target = await _located_log(self._site)
+            if not target.certain:
+                self._log_unknown = True
+                self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
+                return [Loss(Backend.LOG, None, time.time_ns())]
+        if not target.certain or target.reach is not LogReach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
             file = _open_target(guest.pid, target)
@@ -113,18 +116,6 @@ class LogFeed:
             self._site.notices.append(f"the log moved to {target}")
             return [Loss(Backend.LOG, None, time.time_ns())]
         return []
-
-    async def _where_now(self) -> LogTarget:
-        """Return where the log went; checked and reported once."""
-        target = await self._site.log_target()
-        if target.certain or self._log_unknown:
-            return target if target.certain else LogTarget(LogReach.MOVED)
-        target = await _located_log(self._site)
-        if not target.certain:
-            self._log_unknown = True
-            self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
-            return LogTarget(LogReach.MOVED)
-        return target
 
     async def close(self) -> None:
         """Close the log; where it goes is not changed here."""

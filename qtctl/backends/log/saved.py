@@ -18,7 +18,7 @@ from qtctl.events.declarations import Declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Items, Loss
+from qtctl.records.items import Item, Loss
 from qtctl.text.style import counted
 
 _CARRY_BYTES = 1 << 20
@@ -57,10 +57,10 @@ class LogFile(SavedPlain):
         self.notes = [f"log text, {source}"]
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
-        self._decoder: Decoder = LogDecoder(self.table)
-        if words:
-            self._decoder = PrefixedDecoder(self.table, words)
         self._prefixed = bool(words)
+        self._decoder: Decoder = (
+            PrefixedDecoder(self.table, words) if words else LogDecoder(self.table)
+        )
         self._carry = b""
         self._found = self._dropping = False
         self._last_ns = 0
@@ -69,24 +69,23 @@ class LogFile(SavedPlain):
         left = 0
         if self._prefixed:
             data, left = self._expanded(data)
+        clocks = Clocks(self._file.modified_ns)
+        decoded = self._decoder.feed(data, clocks)
+        if self._ended:
+            decoded += self._decoder.flush(clocks)
         items: list[Item] = []
-        for item in self._records(data):
+        for item in decoded:
             if isinstance(item, Batch):
                 self._found = self._found or bool((item.event >= 0).any())
-            if isinstance(item, Batch) and self._prefixed:
-                items += self._with_losses(item)
-            else:
-                items.append(item)
+                if self._prefixed:
+                    items += self._with_losses(item)
+                    continue
+            items.append(item)
         if left:
             items.append(Loss(Backend.LOG, left, self._last_ns))
         if self._ended and self._dropping:
             items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
-
-    def _records(self, data: bytes) -> Items:
-        clocks = Clocks(self._file.modified_ns)
-        items = self._decoder.feed(data, clocks) if data else []
-        return items + self._decoder.flush(clocks) if self._ended else items
 
     def _expanded(self, data: bytes) -> tuple[bytes, int]:
         """Expand the repeated lines among those that are complete."""
