@@ -1,4 +1,4 @@
-"""Checking where trace output arrives: QEMU is made to trace one event, and that is looked for.
+"""Checking that trace output arrives: QEMU is made to trace one event, and that is looked for.
 
 QMP itself is traced (``qapi-gen --gen-trace``, since QEMU 7.0): the command ``query-name`` fires
 ``qmp_enter_query_name``. Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
