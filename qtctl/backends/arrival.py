@@ -1,4 +1,4 @@
-"""Checking where trace output arrives: QEMU is made to trace one event, and that is looked for.
+"""Checking that trace output arrives: QEMU is made to trace one event, and that is looked for.
 
 QMP itself is traced (``qapi-gen --gen-trace``, since QEMU 7.0): the command ``query-name`` fires
 ``qmp_enter_query_name``. Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
@@ -7,28 +7,23 @@ QMP itself is traced (``qapi-gen --gen-trace``, since QEMU 7.0): the command ``q
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
 from qtctl.backends.base import Feed, Site
-from qtctl.backends.log.target import LogReach, LogTarget
 from qtctl.backends.table import TABLE
 from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
-from qtctl.model import Backend, Guest
+from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items
 
 CHECK_EVENT = "qmp_enter_query_name"
 _COMMAND = "query-name"
 _ANSWER_S = 1.0
-_LOOK_BYTES = 1 << 24
 _POLL_S = 0.02
 SILENCE_S = 5.0
 """How long a stream may begin without a record before that is looked into."""
@@ -60,46 +55,6 @@ async def fire(site: Site) -> bool:
     return True
 
 
-async def located_log(site: Site) -> LogTarget:
-    """Return where the log goes; where the open files leave that in doubt, after a check.
-
-    A file that gets the line of the check is the log. If none does, the target of the command line
-    stands; a log that cannot be looked at stays a guess.
-    """
-    target = await site.log_target()
-    guest = site.guest
-    files = [one for one in (target, *target.others) if one.reach is LogReach.FILE]
-    if target.certain or guest is None or not files:
-        return target
-    with contextlib.ExitStack() as stack:
-        ends = _opened(guest, files, stack)
-        if not await fire(site):
-            return target
-        for one, fd, end in ends:
-            if CHECK_EVENT.encode() in os.pread(fd, _LOOK_BYTES, end):
-                return replace(one, others=(), missing="")
-        if len(ends) < len(files):
-            return target
-    if not target.missing:
-        return replace(target, others=())
-    rest = [one for one in (target, *target.others) if one not in files]
-    guess, *others = rest or [LogTarget(LogReach.MOVED)]
-    return replace(guess, others=tuple(others), missing=target.missing)
-
-
-def _opened(
-    guest: Guest, files: Iterable[LogTarget], stack: contextlib.ExitStack
-) -> list[tuple[LogTarget, int, int]]:
-    """Open the files that can be read; return each with our descriptor and where it ends now."""
-    found = []
-    for one in files:
-        with contextlib.suppress(OSError):
-            fd = os.open(f"/proc/{guest.pid}/fd/{one.fd}", os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
-            found.append((one, fd, os.fstat(fd).st_size))
-    return found
-
-
 class Arrival:
     """Notices that a stream gets no record at all, and reports it once.
 
@@ -108,11 +63,7 @@ class Arrival:
     """
 
     def __init__(
-        self,
-        site: Site,
-        feed: Feed,
-        backend: Backend,
-        report: Callable[[str, bool], None],
+        self, site: Site, feed: Feed, backend: Backend, report: Callable[[str, bool], None]
     ) -> None:
         self._site = site
         self._report = report
@@ -132,13 +83,13 @@ class Arrival:
                     self._came.set()
                 if self._expected:
                     item = self._without_check(item)
+                if not len(item):
+                    continue
             out.append(item)
-        return [item for item in out if not isinstance(item, Batch) or len(item)]
+        return out
 
     def _without_check(self, batch: Batch) -> Batch:
-        if CHECK_EVENT not in batch.names:
-            return batch
-        rows = np.flatnonzero(batch.event == list(batch.names).index(CHECK_EVENT))
+        rows = np.flatnonzero(batch.event == batch.table.indices.get(CHECK_EVENT, -2))
         if not len(rows):
             return batch
         self._expected = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import mmap
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from qtctl.backends.base import Process
 from qtctl.backends.elf import Elf
@@ -53,35 +53,18 @@ def signs_of_process(guest: Guest) -> Signs:
     What may not be read (another user's process, one that is gone) is None. Never raises.
     Takes about 0.1 s for a binary of 100 MB.
     """
-    with _process(guest.pid) as process:
-        return _signs(process, _detected())
-
-
-def signs_of_binary(file: IO[bytes]) -> Signs:
-    """Read the signs in an executable that is open for reading.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is empty.
-    """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
-        return _signs(Process(image, _elf(image)), _detected())
+    return signs_in(Path(f"/proc/{guest.pid}/exe"), fd_links(guest.pid), _detected())
 
 
 def has_any(pid: int, backends: Iterable[Backend]) -> bool:
     """Return whether a process shows one of ``backends``; False where it cannot be looked at."""
-    with _process(pid) as process:
-        return any(_signs(process, backends).values())
+    return any(signs_in(Path(f"/proc/{pid}/exe"), fd_links(pid), backends).values())
 
 
 def questions() -> dict[Backend, str]:
     """Return the line for the human monitor that decides on a backend, of those that have one."""
-    parts = {backend: TABLE[backend].signs for backend in _detected()}
-    return {
-        backend: cast("AskingPart", part).QUESTION
-        for backend, part in parts.items()
-        if hasattr(part, "QUESTION")
-    }
+    lines = {one: getattr(TABLE[one].signs, "QUESTION", "") for one in _detected()}
+    return {backend: line for backend, line in lines.items() if line}
 
 
 def with_answers(signs: Signs, answers: Mapping[Backend, str]) -> Signs:
@@ -94,29 +77,28 @@ def _detected() -> list[Backend]:
     return [backend for backend, row in TABLE.items() if row.signs is not None]
 
 
-def _signs(process: Process, backends: Iterable[Backend]) -> Signs:
-    found: dict[Backend, bool | None] = {}
-    for backend in backends:
-        part = TABLE[backend].signs
-        found[backend] = None
-        if part is not None:
-            with contextlib.suppress(ValueError, IndexError, struct.error):  # damaged headers
-                found[backend] = part.in_process(process)
-    return found
+def signs_in(
+    executable: Path, links: Sequence[str] | None, backends: Iterable[Backend]
+) -> dict[Backend, bool | None]:
+    """Read the signs of backends from an executable, and from the names of a process's open files.
 
-
-@contextlib.contextmanager
-def _process(pid: int) -> Iterator[Process]:
-    links = fd_links(pid)
+    None is the sign of what may not be read, as for no ``links``.
+    """
+    found: dict[Backend, bool | None] = dict.fromkeys(backends)
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(Path(f"/proc/{pid}/exe").open("rb"))
+            file = stack.enter_context(executable.open("rb"))
             image = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError):
             process = Process(links=links)
         else:
             process = Process(image, _elf(image), links)
-        yield process
+        for backend in found:
+            part = TABLE[backend].signs
+            if part is not None:
+                with contextlib.suppress(ValueError, IndexError, struct.error):  # damaged headers
+                    found[backend] = part.in_process(process)
+    return found
 
 
 def _elf(image: mmap.mmap) -> Elf | None:

@@ -65,8 +65,7 @@ def check_readable(head: bytes, where: str) -> None:
 
 def no_record(head: bytes, where: str) -> QtctlError:
     """Return the error for a text in whose begin no record was found."""
-    known = _text(head)
-    if known is not None:
+    if known := foreign_text(head):
         return QtctlError(f"{where} is {known[0]}", hint=known[1])
     return QtctlError(
         f"no record in the first {len(head)} bytes of {where}: it is neither a recording, a simple "
@@ -75,12 +74,8 @@ def no_record(head: bytes, where: str) -> QtctlError:
     )
 
 
-def looks_foreign(head: bytes) -> bool:
-    """Return whether a text looks like output of another program or of qtctl."""
-    return _text(head) is not None
-
-
-def _text(head: bytes) -> tuple[str, str] | None:
+def foreign_text(head: bytes) -> tuple[str, str] | None:
+    """Return what a text is that another program or qtctl printed, and a hint; else None."""
     for pattern, words, hint in _TEXTS:
         if pattern.search(head[:_SNIFF_BYTES]):
             return words, hint

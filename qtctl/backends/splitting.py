@@ -1,4 +1,4 @@
-"""From a decoder's kernel to batches: the arrays that it fills with rows, a part at a time."""
+"""What decoders of text share: keeping unfinished lines, and making batches of a kernel's rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,47 @@ from qtctl.backends.base import Clocks
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
+from qtctl.records.items import Items
 
 ROWS = 1 << 14
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
+
+
+class LineDecoder:
+    """A decoder that keeps the bytes of an unfinished record for the next call."""
+
+    def __init__(self, limit: int) -> None:
+        self.pending_bytes = 0
+        self._limit = limit
+        self._kept: list[bytes] = []
+
+    def feed(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the next bytes."""
+        if self._kept:
+            self._keep(data)
+            # Decoded once its end arrives: a long line in small chunks would take quadratic time.
+            if b"\n" not in data and self.pending_bytes <= self._limit:
+                return []
+            data = self._take()
+        return self._decode(data, clocks, final=False)
+
+    def flush(self, clocks: Clocks) -> Items:
+        """Decode what is kept as if the text ended here."""
+        return self._decode(self._take(), clocks, final=True)
+
+    def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
+        """Decode bytes, and keep those of an unfinished record; none is left if ``final``."""
+        raise NotImplementedError
+
+    def _keep(self, data: bytes) -> None:
+        if data:
+            self._kept.append(data)
+            self.pending_bytes += len(data)
+
+    def _take(self) -> bytes:
+        data = b"".join(self._kept)
+        self._kept, self.pending_bytes = [], 0
+        return data
 
 
 class RowBuffers:

@@ -62,12 +62,12 @@ class BackendRow(NamedTuple):
     @property
     def undo(self) -> UndoPart:
         """How its resource is ended."""
-        return cast("UndoPart", importlib.import_module(f"{self._folder}.undo"))
+        return cast("UndoPart", self._part("undo"))
 
     @property
     def argument_reader(self) -> ArgumentsPart:
         """How recorded arguments of its form are read."""
-        return cast("ArgumentsPart", importlib.import_module(f"{self._folder}.arguments"))
+        return cast("ArgumentsPart", self._part("arguments"))
 
     async def open_feed(self, request: FeedRequest) -> Feed:
         """Begin to follow a guest.
@@ -75,15 +75,11 @@ class BackendRow(NamedTuple):
         Raises:
             Unsupported: it cannot be followed through this backend; it is as it was.
         """
-        part = cast("FeedPart", importlib.import_module(f"{self._folder}.feed"))
+        part = cast("FeedPart", self._part("feed"))
         return await part.open_feed(request)
 
-    @property
-    def _folder(self) -> str:
-        return f"{__package__}.{self.name}"
-
     def _part(self, name: str) -> Any:
-        place = f"{self._folder}.{name}"
+        place = f"{__package__}.{self.name}.{name}"
         if not self.followed or importlib.util.find_spec(place) is None:
             return None
         return importlib.import_module(place)
@@ -125,7 +121,6 @@ TABLE: dict[Backend, BackendRow] = {
             "no tracing at all",
             cost=7,
             followed=False,
-            follows_qmp=False,
             instead="a QEMU configured with --enable-trace-backends=log",
         ),
     )
@@ -214,7 +209,4 @@ class Undoing:
             part.discard(resource)
 
     def _part(self, kind: str) -> UndoPart | None:
-        for row in TABLE.values():
-            if row.resource and row.resource == kind:
-                return row.undo
-        return None
+        return next((row.undo for row in TABLE.values() if kind and row.resource == kind), None)

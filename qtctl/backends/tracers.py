@@ -16,16 +16,12 @@ def may_have_tracers(pid: int) -> bool:
     """Return whether a process has such a backend; False is certain where it could be read."""
     from qtctl.backends.detect import has_any
 
-    return has_any(pid, [name for name in TABLE if name != Backend.NOP and _ignores(name)])
+    return has_any(pid, ignore_states(TABLE))
 
 
 def ignore_states(known: Collection[Backend]) -> tuple[Backend, ...]:
     """Return those of a guest's backends that do not look at the event states."""
-    return tuple(name for name in known if name != Backend.NOP and _ignores(name))
-
-
-def _ignores(name: Backend) -> bool:
-    return not TABLE[name].follows_qmp
+    return tuple(name for name in known if not TABLE[name].follows_qmp)
 
 
 def states_note(known: Collection[Backend]) -> str:

@@ -1,9 +1,12 @@
-"""Offsets from clocks of the kernel to Unix time."""
+"""Unix time from clocks of the kernel, and from local times without a year."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from datetime import datetime, timedelta
 
+_DAY_S = 86400
 _TRIES = 5
 _STEP_NS = 100_000
 """A difference from the offset before that is no error of measuring it: the clock was set."""
@@ -32,3 +35,17 @@ class UnixOffset:
         if abs(fresh - self._offset_ns) > _STEP_NS:
             self._offset_ns = fresh
         return self._offset_ns
+
+
+def local_unix_s(month: int, day: int, second: int, now_s: int) -> int:
+    """Return Unix time in s of a second of a local day, in the latest year not in the future.
+
+    Returns -1 if these years have no such day.
+    """
+    year = time.localtime(now_s).tm_year
+    for guess in (year + 1, year, year - 1):
+        with suppress(ValueError):  # February 29
+            moment = datetime(guess, month, day) + timedelta(seconds=second)
+            if moment.timestamp() <= now_s + _DAY_S:
+                return int(moment.timestamp())
+    return -1

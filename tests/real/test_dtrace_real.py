@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qtctl.backends.detect import signs_of_binary
+from qtctl.backends.detect import signs_in
 from qtctl.model import Backend
 from qtctl.monitor.processes import start_ticks
 from tests import needs
@@ -27,9 +27,8 @@ DTRACE = ("--backend", "dtrace", "--ndjson")
 @pytest.fixture
 def guest() -> Iterator[RealGuest]:
     qemu = require("built")
-    with Path(qemu.command[0]).open("rb") as file:
-        if not signs_of_binary(file)[Backend.DTRACE]:
-            pytest.skip("the QEMU in $QTCTL_TEST_QEMU has no USDT probes")
+    if not signs_in(Path(qemu.command[0]), None, [Backend.DTRACE])[Backend.DTRACE]:
+        pytest.skip("the QEMU in $QTCTL_TEST_QEMU has no USDT probes")
     needs.program("bpftrace", "bpftrace")
     if not Path("/sys/kernel/tracing/trace_marker").exists():
         pytest.skip("a QEMU with ftrace does not start where tracefs is not mounted")

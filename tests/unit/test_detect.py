@@ -18,7 +18,7 @@ from qtctl.backends.detect import (
     backends_from,
     no_signs,
     questions,
-    signs_of_binary,
+    signs_in,
     signs_of_process,
     undecided,
     with_answers,
@@ -134,8 +134,7 @@ def write_elf(
 def signs_of(data: bytes, folder: Path) -> Signs:
     path = folder / "binary"
     path.write_bytes(data)
-    with path.open("rb") as file:
-        return signs_of_binary(file)
+    return signs_in(path, None, SIX)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -49,7 +49,7 @@ def _events(module: ModuleType, table: EventTable, data: bytes) -> list[int]:
     rows = data.count(b"\n") + 1
     event, tid = np.empty(rows, np.int32), np.empty(rows, np.int32)
     time_ns, start, begin, stop = (np.empty(rows, np.int64) for _ in range(4))
-    stamp = np.full(5, -1, np.int64)
+    stamp = np.zeros(3, np.int64)
     count, reached = module.split_lines(
         data, table.blob, table.offsets.data, table.slots.data, table.extra_lines.data,
         table.longest, stamp.data, False, event.data, time_ns.data, tid.data, start.data,

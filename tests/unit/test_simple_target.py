@@ -22,8 +22,7 @@ from qtctl.backends.simple.target import (
     redirect,
     refusal,
 )
-from qtctl.backends.spool.growing import MAX_LAG_BYTES, Skipped
-from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
+from qtctl.backends.spool.growing import HEAD_BYTES, MAX_LAG_BYTES, GrowingRecords, Skipped
 from qtctl.backends.spool.spool import MIB, Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest

@@ -8,7 +8,7 @@ stands in one place whatever the name holds; and ``CPU:n [LOST m EVENTS]``.
 """
 
 from qtctl.records import shadow as cython
-from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records.kernels.inline import integers, moments, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -19,7 +19,6 @@ _EVENT_KIND = cython.declare(cython.int, 2)
 _LOST_KIND = cython.declare(cython.int, 3)
 
 _COMM = cython.declare(cython.Py_ssize_t, 16)
-_LAST_SECOND = cython.declare(cython.longlong, 9223372035)
 _LAST_COUNT = cython.declare(cython.longlong, 1000000000000000000)
 
 
@@ -35,18 +34,16 @@ def _blanks(
 def _lost(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.bint:
-    """Read a loss line; head[2] gets how many, or -1 where the kernel does not know."""
-    if end - at < 5 or data[at] != 67 or data[at + 1] != 80 or data[at + 2] != 85:
+    """Read a loss line; head[0] gets how many, or -1 where the kernel does not know."""
+    if not octets.starts(data, at, end, b"CPU:", 4):
         return False
-    if data[at + 3] != 58:
-        return False
-    at = integers.number(data, at + 4, end, 0x7FFFFFFF, head, 2)
+    at = integers.number(data, at + 4, end, 0x7FFFFFFF, head, 0)
     if at < 0 or not octets.starts(data, at, end, b" [LOST ", 7):
         return False
     at += 7
-    head[2] = -1
+    head[0] = -1
     if at < end and data[at] >= 48 and data[at] <= 57:
-        at = integers.number(data, at, end, _LAST_COUNT, head, 2)
+        at = integers.number(data, at, end, _LAST_COUNT, head, 0)
         if at < 0 or at >= end or data[at] != 32:
             return False
         at += 1
@@ -56,50 +53,40 @@ def _lost(
 def _stamp(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
-    """Read ``SEC.USEC: `` or ``COUNT: ``; head[2] gets ns, or -1 for a count. -1: neither."""
-    at = integers.number(data, at, end, _LAST_COUNT, head, 2)
-    if at < 0 or at >= end:
-        return -1
-    if data[at] == 46:
-        seconds: cython.longlong = head[2]
-        first: cython.Py_ssize_t = at + 1
-        at = integers.number(data, first, end, 999999, head, 2)
-        if at < 0 or at - first != 6 or seconds > _LAST_SECOND:
-            return -1
-        head[2] = seconds * 1000000000 + head[2] * 1000
-    else:
-        head[2] = -1
-    if at + 1 >= end or data[at] != 58 or data[at + 1] != 32:
-        return -1
-    return at + 2
+    """Read ``SEC.USEC: `` or ``COUNT: ``; head[0] gets ns, or -1 for a count. -1: neither."""
+    stop: cython.Py_ssize_t = moments.unix(data, at, end, 6, head)
+    if stop < 0:
+        stop = integers.number(data, at, end, _LAST_COUNT, head, 0)
+        head[0] = -1
+    return stop + 2 if stop >= 0 and octets.starts(data, stop, end, b": ", 2) else -1
 
 
 def _head(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
-    """Read a line's head: where its word begins, or -1. head: tid, tgid (-1 unknown), time."""
+    """Read a line's head: where its word begins, or -1. head: time, tid, tgid (-1 unknown)."""
     at += _COMM
     if at >= end or data[at] != 45:
         return -1
-    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 0)
+    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 1)
     if at < 0 or at >= end or data[at] != 32:
         return -1
     at = _blanks(data, at, end)
-    head[1] = -1
+    head[2] = -1
     if at < end and data[at] == 40:
         at = _blanks(data, at + 1, end)
         if at < end and data[at] == 45:
             while at < end and data[at] == 45:
                 at += 1
         else:
-            at = integers.number(data, at, end, 0x7FFFFFFF, head, 1)
+            at = integers.number(data, at, end, 0x7FFFFFFF, head, 2)
         if at < 0 or at >= end or data[at] != 41:
             return -1
         at = _blanks(data, at + 1, end)
     if at >= end or data[at] != 91:
         return -1
-    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 2)
-    if at < 0 or at + 1 >= end or data[at] != 93 or data[at + 1] != 32:
+    at = integers.number(data, at + 1, end, 0x7FFFFFFF, head, 0)
+    if at < 0 or not octets.starts(data, at, end, b"] ", 2):
         return -1
     at = _blanks(data, at + 2, end)
     if at < end and (data[at] < 48 or data[at] > 57):  # irq and preemption flags
@@ -139,43 +126,36 @@ def split_trace(
     with cython.nogil:
         while at < size and row < room:
             end: cython.Py_ssize_t = octets.line_end(text, at, size, limit, final)
-            if end == -1:
+            if end < 0:
                 break
-            cut: cython.bint = end == -2
-            if cut:
-                end = at + limit
+            cut: cython.bint = end < size and text[end] != 10
             kind[row] = 0
-            tid[row] = -1
-            tgid[row] = -1
+            tid[row] = tgid[row] = -1
             time_ns[row] = -1
-            start[row] = at
-            word[row] = at
-            first[row] = at
+            start[row] = word[row] = first[row] = at
             stop[row] = end
-            if head[3] == 0 and not cut:
+            begin: cython.Py_ssize_t = -1
+            if not cut and head[3] == 0:
                 if _lost(text, at, end, head):
                     kind[row] = _LOST_KIND
-                    time_ns[row] = head[2]
+                    time_ns[row] = head[0]
                 else:
-                    begin: cython.Py_ssize_t = _head(text, at, end, head)
-                    if begin >= 0:
-                        kind[row] = _EVENT_KIND
-                        if octets.starts(text, begin, end, b"tracing_mark_write", 18):
-                            kind[row] = _MARK_KIND
-                        tid[row] = cython.cast(cython.int, head[0])
-                        tgid[row] = cython.cast(cython.int, head[1])
-                        time_ns[row] = head[2]
-                        word[row] = begin
-                        while begin < end and text[begin] != 58 and text[begin] != 32:
-                            begin += 1
-                        if begin < end and text[begin] == 58:
-                            begin += 1
-                            if begin < end and text[begin] == 32:
-                                begin += 1
-                            first[row] = begin
-                        else:  # no event has such a line
-                            first[row] = word[row]
-            head[3] = 1 if cut else 0
+                    begin = _head(text, at, end, head)
+            if begin >= 0:
+                is_mark: cython.bint = octets.starts(text, begin, end, b"tracing_mark_write", 18)
+                kind[row] = _MARK_KIND if is_mark else _EVENT_KIND
+                time_ns[row] = head[0]
+                tid[row] = cython.cast(cython.int, head[1])
+                tgid[row] = cython.cast(cython.int, head[2])
+                word[row] = first[row] = begin
+                while begin < end and text[begin] != 58 and text[begin] != 32:
+                    begin += 1
+                if begin < end and text[begin] == 58:  # every event has such a line
+                    begin += 1
+                    if begin < end and text[begin] == 32:
+                        begin += 1
+                    first[row] = begin
+            head[3] = cut
             row += 1
             at = end if cut else end + 1
-    return row, at if at < size else size
+    return row, min(at, size)

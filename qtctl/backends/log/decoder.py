@@ -6,7 +6,7 @@ import numpy as np
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log import kernel as splitting
-from qtctl.backends.splitting import RowBuffers, as_batch
+from qtctl.backends.splitting import LineDecoder, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
@@ -14,7 +14,7 @@ from qtctl.records.items import Items
 LINE_LIMIT = 1 << 20
 
 
-class LogDecoder:
+class LogDecoder(LineDecoder):
     """Decodes log text; keeps at most one unfinished record.
 
     A line that is no event is a text row; one of more than ``line_limit`` bytes is several text
@@ -30,43 +30,13 @@ class LogDecoder:
         pid: int | None = None,
         line_limit: int = LINE_LIMIT,
     ) -> None:
+        super().__init__(line_limit)
         self._table = table
         self._clock = clock
         self._backend = backend
         self._pid = pid
-        self._limit = line_limit
-        self._carry = b""
-        # Scanned once its end arrives: a long line in small chunks would take quadratic time.
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._stamp = np.full(5, -1, np.int64)
+        self._stamp = np.zeros(3, np.int64)
         self._buffers = RowBuffers(np.int32, np.int64, np.int32, np.int64, np.int64, np.int64)
-
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the unfinished record that is kept."""
-        return len(self._carry) + self._pending_bytes
-
-    def feed(self, data: bytes, clocks: Clocks) -> Items:
-        """Decode the next bytes."""
-        if self.pending_bytes:
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-            if b"\n" not in data and self.pending_bytes <= self._limit:
-                return []
-            data = self._take_pending()
-        return self._decode(data, clocks, final=False)
-
-    def flush(self, clocks: Clocks) -> Items:
-        """Decode what is kept as if the text ended here."""
-        items = self._decode(self._take_pending(), clocks, final=True)
-        self._stamp[4] = -1
-        return items
-
-    def _take_pending(self) -> bytes:
-        data = b"".join((self._carry, *self._pending))
-        self._carry, self._pending, self._pending_bytes = b"", [], 0
-        return data
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         table = self._table
@@ -82,7 +52,9 @@ class LogDecoder:
             final,
             after=(self._limit,),
         )
-        self._carry = b"" if final else data[reached:]
+        self._keep(data[reached:])
+        if final:
+            self._stamp[2] = 0
         if not len(columns[0]):
             return []
         backend, clock, pid = self._backend, self._clock, self._pid

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import os
 import time
+from dataclasses import replace
 
-from qtctl.backends.arrival import located_log
+from qtctl.backends.arrival import CHECK_EVENT, fire
 from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.target import LogReach, LogTarget, has_inode, redirect, refusal
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
-from qtctl.backends.spool.spool import start_keeper
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 KIND = "log"
 _RECHECK_S = 2.0
+_LOOK_BYTES = 1 << 24
 
 
 class LogFeed:
@@ -99,11 +100,14 @@ class LogFeed:
         guest = self._site.guest
         if guest is None or has_inode(guest.pid, self._file.inode()):
             return []
-        known = not self._log_unknown
-        target = await self._where_now()
-        if self._log_unknown and known:
-            return [Loss(Backend.LOG, None, time.time_ns())]
-        if target.reach is not LogReach.FILE or self._file.behind():
+        target = await self._site.log_target()
+        if not target.certain and not self._log_unknown:
+            target = await _located_log(self._site)
+            if not target.certain:
+                self._log_unknown = True
+                self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
+                return [Loss(Backend.LOG, None, time.time_ns())]
+        if not target.certain or target.reach is not LogReach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
             file = _open_target(guest.pid, target)
@@ -113,21 +117,41 @@ class LogFeed:
             return [Loss(Backend.LOG, None, time.time_ns())]
         return []
 
-    async def _where_now(self) -> LogTarget:
-        """Return where the log went; checked and reported once."""
-        target = await self._site.log_target()
-        if target.certain or self._log_unknown:
-            return target if target.certain else LogTarget(LogReach.MOVED)
-        target = await located_log(self._site)
-        if not target.certain:
-            self._log_unknown = True
-            self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
-            return LogTarget(LogReach.MOVED)
-        return target
-
     async def close(self) -> None:
         """Close the log; where it goes is not changed here."""
         self._file.close()
+
+
+async def _located_log(site: Site) -> LogTarget:
+    """Return where the log goes; where the open files leave that in doubt, after a check.
+
+    A file that gets the line of the check is the log. If none does, the target of the command line
+    stands; a log that cannot be looked at stays a guess.
+    """
+    target = await site.log_target()
+    guest = site.guest
+    files = [one for one in (target, *target.others) if one.reach is LogReach.FILE]
+    if target.certain or guest is None or not files:
+        return target
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for one in files:
+            with contextlib.suppress(OSError):
+                fd = os.open(f"/proc/{guest.pid}/fd/{one.fd}", os.O_RDONLY | os.O_CLOEXEC)
+                stack.callback(os.close, fd)
+                opened.append((one, fd, os.fstat(fd).st_size))
+        if not await fire(site):
+            return target
+        for one, fd, end in opened:
+            if CHECK_EVENT.encode() in os.pread(fd, _LOOK_BYTES, end):
+                return replace(one, others=(), missing="")
+    if len(opened) < len(files):
+        return target
+    if not target.missing:
+        return replace(target, others=())
+    rest = [one for one in (target, *target.others) if one not in files]
+    guess, *others = rest or [LogTarget(LogReach.MOVED)]
+    return replace(guess, others=tuple(others), missing=target.missing)
 
 
 def _open_target(pid: int, target: LogTarget) -> GrowingFile:
@@ -144,7 +168,7 @@ async def open_feed(request: FeedRequest) -> LogFeed:
     """
     site, owner = request.site, request.owner
     guest = site.guest
-    target = await located_log(site)
+    target = await _located_log(site)
     if guest is None or target.reach in (LogReach.UNKNOWN, LogReach.PER_THREAD, LogReach.MOVED):
         raise refusal(target)
     decoder = LogDecoder(request.table, pid=guest.pid)
@@ -166,7 +190,6 @@ async def open_feed(request: FeedRequest) -> LogFeed:
     spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo})
     file = GrowingFile(spool.path, offset=0, spool=True)
     try:
-        await asyncio.to_thread(start_keeper, spool.path, guest.pid)
         await redirect(site.monitor, guest, target, spool)
     except (QtctlError, OSError):
         file.close()

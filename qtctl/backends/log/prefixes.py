@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.splitting import LineDecoder
+from qtctl.backends.unix_time import local_unix_s
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
@@ -66,39 +68,28 @@ def _gathered(data: bytes, begin: Int64Array, end: Int64Array) -> Rows:
     return Rows.cut(none, nothing, none, nothing.astype(np.bool_), begin, size, data)
 
 
-class PrefixedDecoder:
-    """Decodes log text as ``LogDecoder`` does, but skips ``words`` words of each line."""
+class PrefixedDecoder(LineDecoder):
+    """Decodes log text as ``LogDecoder`` does, but skips ``words`` words of each line.
+
+    A time without a year gets the year in which it was read.
+    """
 
     def __init__(self, table: EventTable, words: int) -> None:
+        super().__init__(_CARRY_BYTES)
         self._table = table
         self._words = words
-        self._carry = b""
         self._stamp: _Stamp | None = None
         self._searched = 0
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the unfinished record that is kept."""
-        return len(self._carry)
-
-    def feed(self, data: bytes, clocks: Clocks) -> Items:
-        """Decode the next bytes; a time without a year gets the year in which they were read."""
-        data = self._carry + data
-        cut = data.rfind(b"\n") + 1
-        self._carry = data[cut:]
-        if len(self._carry) > _CARRY_BYTES:
-            data, cut, self._carry = data + b"\n", len(data) + 1, b""
-        return self._decode(data[:cut], clocks, final=False)
-
-    def flush(self, clocks: Clocks) -> Items:
-        """Decode what is kept as if the text ended here."""
-        rest, self._carry = self._carry, b""
-        return self._decode(rest + b"\n", clocks, final=True) if rest else []
-
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
-        if not data:
+        cut = data.rfind(b"\n") + 1
+        if data and (final or len(data) - cut > self._limit):
+            data += b"\n"
+            cut = len(data)
+        if not cut:
+            self._keep(data)
             return []
-        lines = _Lines(data, self._words)
+        lines = _Lines(data[:cut], self._words)
         decoder = LogDecoder(self._table)
         batches = _batches(decoder.feed(lines.stripped.data, clocks))
         kept = len(lines.stripped.data) - decoder.pending_bytes
@@ -108,7 +99,8 @@ class PrefixedDecoder:
                 out.append(self._completed(lines, batch, kept, clocks.now_ns))
         elif decoder.pending_bytes:  # a record of several lines that is not yet whole
             line = int(np.searchsorted(lines.stripped.begin, kept))
-            self._carry = data[int(lines.begin[line]) :] + self._carry
+            cut = int(lines.begin[line])
+        self._keep(data[cut:])
         return out
 
     def _completed(self, lines: _Lines, batch: Batch, at: int, now_ns: int) -> Batch:
@@ -225,10 +217,6 @@ def _stamp(match: re.Match[bytes], seconds: Callable[[str, int], float]) -> _Sta
 
 def _without_year(text: str, now_ns: int) -> float:
     """Return Unix time in s of a local time, in the latest year that is not in the future."""
-    now_s = now_ns // 10**9
-    year = time.localtime(now_s).tm_year
-    for guess in (year + 1, year, year - 1):
-        moment = datetime.strptime(f"{guess} {text}", "%Y %b %d %H:%M:%S").timestamp()
-        if moment <= now_s + 86400:
-            return moment
-    return -1
+    at = time.strptime(f"2000 {text}", "%Y %b %d %H:%M:%S")  # a leap year
+    second = (at.tm_hour * 60 + at.tm_min) * 60 + at.tm_sec
+    return local_unix_s(at.tm_mon, at.tm_mday, second, now_ns // 10**9)

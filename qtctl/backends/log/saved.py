@@ -9,7 +9,7 @@ import numpy as np
 
 from qtctl.backends.base import Clocks, Decoder
 from qtctl.backends.declared import declared_for_text, readable
-from qtctl.backends.foreign import check_readable, looks_foreign, no_record
+from qtctl.backends.foreign import check_readable, foreign_text, no_record
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
@@ -18,7 +18,7 @@ from qtctl.events.declarations import Declarations
 from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Items, Loss
+from qtctl.records.items import Item, Loss
 from qtctl.text.style import counted
 
 _CARRY_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class LogFile(SavedPlain):
         check_readable(head, str(file.path))
         sample = expand_repeats(head)[0]
         known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
-        if known is None or (looks_foreign(head) and not _readable(known[0], sample)):
+        if known is None or (foreign_text(head) and not _readable(known[0], sample)):
             raise no_record(head, str(file.path))
         declared, source = known
         self.table = EventTable.build(None, declared.by_name)
@@ -57,10 +57,10 @@ class LogFile(SavedPlain):
         self.notes = [f"log text, {source}"]
         if words:
             self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
-        self._decoder: Decoder = LogDecoder(self.table)
-        if words:
-            self._decoder = PrefixedDecoder(self.table, words)
         self._prefixed = bool(words)
+        self._decoder: Decoder = (
+            PrefixedDecoder(self.table, words) if words else LogDecoder(self.table)
+        )
         self._carry = b""
         self._found = self._dropping = False
         self._last_ns = 0
@@ -69,24 +69,23 @@ class LogFile(SavedPlain):
         left = 0
         if self._prefixed:
             data, left = self._expanded(data)
+        clocks = Clocks(self._file.modified_ns)
+        decoded = self._decoder.feed(data, clocks)
+        if self._ended:
+            decoded += self._decoder.flush(clocks)
         items: list[Item] = []
-        for item in self._records(data):
+        for item in decoded:
             if isinstance(item, Batch):
                 self._found = self._found or bool((item.event >= 0).any())
-            if isinstance(item, Batch) and self._prefixed:
-                items += self._with_losses(item)
-            else:
-                items.append(item)
+                if self._prefixed:
+                    items += self._with_losses(item)
+                    continue
+            items.append(item)
         if left:
             items.append(Loss(Backend.LOG, left, self._last_ns))
         if self._ended and self._dropping:
             items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
-
-    def _records(self, data: bytes) -> Items:
-        clocks = Clocks(self._file.modified_ns)
-        items = self._decoder.feed(data, clocks) if data else []
-        return items + self._decoder.flush(clocks) if self._ended else items
 
     def _expanded(self, data: bytes) -> tuple[bytes, int]:
         """Expand the repeated lines among those that are complete."""
@@ -100,22 +99,21 @@ class LogFile(SavedPlain):
     def _with_losses(self, batch: Batch) -> list[Item]:
         """Cut a batch where a log daemon reports that it dropped messages of a QEMU."""
         events = np.flatnonzero(batch.event >= 0)
-        texts = batch.groups().get(-1)
+        texts = np.flatnonzero(batch.event < 0).tolist() if may_hold_notice(batch.data) else []
         items: list[Item] = []
         first = 0
-        if texts is not None and may_hold_notice(batch.data):
-            for row in texts.tolist():
-                lost = self._dropped(batch.text(row).encode("utf-8", "surrogateescape"))
-                if lost:
-                    before = int(np.searchsorted(events, row))
-                    time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
-                    items.append(batch.select(np.arange(first, row + 1)))
-                    items.append(Loss(Backend.LOG, lost, time_ns))
-                    first = row + 1
+        for row in texts:
+            lost = self._dropped(batch.text(row).encode("utf-8", "surrogateescape"))
+            if lost:
+                before = int(np.searchsorted(events, row))
+                time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
+                items.append(batch.select(slice(first, row + 1)))
+                items.append(Loss(Backend.LOG, lost, time_ns))
+                first = row + 1
         if len(events):
             self._last_ns = int(batch.time_ns[events[-1]])
         if first < len(batch):
-            items.append(batch.select(np.arange(first, len(batch))) if first else batch)
+            items.append(batch.select(slice(first, None)) if first else batch)
         return items
 
     def _dropped(self, line: bytes) -> int:

@@ -320,12 +320,8 @@ async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) ->
     for way in ways:
         answer = (await monitor.hmp(f"logfile {quoted(way)}")).strip()
         if not answer:
-            break
-    if answer:
-        return f"the log now goes nowhere: {answer}"
-    if way != undo:
-        return f"the log now goes to {way}"
-    return ""
+            return "" if way == undo else f"the log now goes to {way}"
+    return f"the log now goes nowhere: {answer}"
 
 
 def _stderr_opens(pid: int) -> bool:

@@ -19,10 +19,16 @@ from qtctl.backends.simple.target import (
     redirect,
     refusal,
 )
-from qtctl.backends.spool.growing import BUSY_LAG_BYTES, KEEP_BEHIND_BYTES, MAX_LAG_BYTES, Skipped
-from qtctl.backends.spool.growing_records import HEAD_BYTES, GrowingRecords
+from qtctl.backends.spool.growing import (
+    BUSY_LAG_BYTES,
+    HEAD_BYTES,
+    KEEP_BEHIND_BYTES,
+    MAX_LAG_BYTES,
+    GrowingRecords,
+    Skipped,
+)
 from qtctl.backends.spool.leased import leased_spool, shared_spool
-from qtctl.backends.spool.spool import Spool, start_keeper
+from qtctl.backends.spool.spool import Spool
 from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
 from qtctl.model import Backend, Clock, Guest
@@ -282,12 +288,11 @@ async def _redirected(
         on = "yes" if found.reach is TraceReach.NULL else "no"
         return {"undo": found.name, "on": on, "seen": planned.seen}
 
-    spool = await leased_spool(site, guest, request.owner, KIND, facts)
+    spool = await leased_spool(site, guest, request.owner, KIND, facts, head=HEAD_BYTES)
     file = GrowingRecords(spool.path, offset=0, spool=True)
     was = "was off" if found.reach is TraceReach.OFF else f"was {found.name}"
     feed = SimpleFeed(site, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
-        await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=HEAD_BYTES)
         await redirect(site.monitor, guest, found, spool)
         await flush(site.monitor)
         await feed.pass_over_old()

@@ -1,4 +1,4 @@
-"""Source: a file that another process appends to. Moves bytes, knows no format.
+"""Sources: files that another process appends to. They move bytes and know no format.
 
 Waits with inotify(7), armed only when all was read, so that a flood costs its writer nothing and an
 idle file costs nobody anything.
@@ -23,6 +23,8 @@ MAX_LAG_BYTES = 28 * MIB
 """How far a reader of a spool may fall behind before it counts lines instead of decoding them."""
 BUSY_LAG_BYTES = 16 * MIB
 """The same for a reader whose output is busy: it will not catch up, and is slow to be run."""
+HEAD_BYTES = MIB
+"""Bytes of the begin of a spool of records that are kept: they hold the names of the events."""
 _PAGE = 4096
 _NO_ROOM_BYTES = 1 << 20
 _INOTIFY_BACKSTOP_S = 1.0
@@ -88,18 +90,23 @@ class GrowingFile:
 
     def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
         """Skip a hole that somebody else punched, or lines that are too far behind to decode."""
-        if size == self.offset:
-            return []
-        try:
-            data_at = os.lseek(self._fd, self.offset, os.SEEK_DATA)
-        except OSError:  # nothing but a hole up to the end
-            data_at = size
-        if data_at > self.offset:
-            self.offset, self._resync = data_at, True
+        if self._skip_hole(size):
+            self._resync = True
             return [Skipped(None)]
         if size - self.offset <= allowed:
             return []
         return self._count_lines_until(size - KEEP_BEHIND_BYTES)
+
+    def _skip_hole(self, size: int) -> bool:
+        if size == self.offset:
+            return False
+        try:
+            data_at = os.lseek(self._fd, self.offset, os.SEEK_DATA)
+        except OSError:  # nothing but a hole up to the end
+            data_at = size
+        in_hole = data_at > self.offset
+        self.offset = max(data_at, self.offset)
+        return in_hole
 
     def _count_lines_until(self, target: int) -> list[bytes | Skipped]:
         """Deliver the line that was begun, then count whole lines up to ``target``."""
@@ -162,3 +169,23 @@ class GrowingFile:
         """Close the file; the file itself stays as it is."""
         self._inotify.close()
         os.close(self._fd)
+
+
+class GrowingRecords(GrowingFile):
+    """Reads binary records in which the bytes do not show where one begins.
+
+    Only the decoder can count records, so nothing is skipped here except holes.
+    """
+
+    _head = HEAD_BYTES
+    _always_seeks = True
+
+    def head(self) -> bytes:
+        """Return the file's first bytes, at most 1 MiB."""
+        return os.pread(self._fd, HEAD_BYTES, 0)
+
+    def keep_up(self) -> None:
+        """Do nothing: only the decoder can count records."""
+
+    def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
+        return [Skipped(None)] if self._skip_hole(size) else []

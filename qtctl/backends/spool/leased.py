@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qtctl.backends.base import Site
-from qtctl.backends.spool.spool import Spool, make_spool
+from qtctl.backends.spool.spool import Spool, make_spool, start_keeper
 from qtctl.folders import inode_of
 from qtctl.leases.journal import Owner, Resource
 from qtctl.model import Guest
@@ -29,12 +29,15 @@ async def leased_spool(
     owner: Owner,
     kind: str,
     facts: Callable[[Spool], Mapping[str, str]],
+    *,
+    head: int = 0,
 ) -> Spool:
-    """Make a spool for a guest; its lease is in the journal before it is created.
+    """Make a spool for a guest, and start its keeper; the lease is in the journal before.
 
-    ``facts`` returns those of the leased resource of ``kind``.
+    ``facts`` returns those of the leased resource of ``kind``, ``head`` is the keeper's.
 
     Raises:
+        OSError: the keeper could not be started.
         Unsupported: no folder that the guest can see has room and can punch holes.
     """
     loop = asyncio.get_running_loop()
@@ -44,4 +47,6 @@ async def leased_spool(
         held = site.leasing.hold(owner, resource)
         asyncio.run_coroutine_threadsafe(held, loop).result()
 
-    return await asyncio.to_thread(make_spool, guest, journal)
+    spool = await asyncio.to_thread(make_spool, guest, journal)
+    await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=head)
+    return spool

@@ -12,11 +12,11 @@ import os
 import re
 import secrets
 import socket
-import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtctl.backends.log.target import open_files
 from qtctl.errors import Unsupported
 from qtctl.monitor.kernel_sockets import unix_sockets_of
 from qtctl.monitor.processes import socket_owners
@@ -119,15 +119,11 @@ def find_file(daemon: Daemon) -> Path:
 
 
 def _files(daemon: Daemon) -> list[Path]:
-    found: dict[Path, None] = {}
+    paths = [Path(name) for name in WELL_KNOWN]
     with contextlib.suppress(OSError):
-        for entry in Path(f"/proc/{daemon.pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if stat.S_ISREG(entry.stat().st_mode):
-                    found[entry.readlink()] = None
-    if not found:
-        found = {Path(name): None for name in WELL_KNOWN}
-    return [path for path in found if os.access(path, os.R_OK)]
+        opened = open_files(daemon.pid)
+        paths = [Path(entry.path) for entry in opened if entry.is_file] or paths
+    return [path for path in dict.fromkeys(paths) if os.access(path, os.R_OK)]
 
 
 def _size(path: Path) -> int:

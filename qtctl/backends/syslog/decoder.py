@@ -6,25 +6,23 @@ Forms of lines: see ``kernel.py``; of reports: ``notices.py``. A line ``message 
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
+from qtctl.backends.splitting import LineDecoder, RowBuffers, as_batch
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
+from qtctl.backends.unix_time import local_unix_s
 from qtctl.model import Backend
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
 LINE_LIMIT = 1 << 16
-_DAY_S = 86400
 
 
-class SyslogDecoder:
+class SyslogDecoder(LineDecoder):
     """Decodes lines into the guest's records; keeps one unfinished line.
 
     ``unit`` is the systemd unit of the guest, whose rate limit it shares. ``dropping``: the daemon
@@ -34,61 +32,55 @@ class SyslogDecoder:
     def __init__(
         self, table: EventTable, *, pid: int, unit: str = "", line_limit: int = LINE_LIMIT
     ) -> None:
+        super().__init__(line_limit)
         self._table = table
         self._pid = pid
         self._unit = unit.encode()
-        self._limit = line_limit
-        self._carry = b""
         self._state = np.zeros(5, np.int64)
         self._mine = False
         self._time_ns = -1
         self._buffers = RowBuffers(np.int32, *(np.int64,) * 5)
         self.dropping = False
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the unfinished line that is kept."""
-        return len(self._carry)
-
-    def feed(self, data: bytes, clocks: Clocks) -> Items:
-        """Decode the next bytes."""
-        return self._decode(self._carry + data, clocks, final=False)
-
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
-        items = self._decode(self._carry, clocks, final=True)
+        items = super().flush(clocks)
         self._state[:], self._mine, self._time_ns = 0, False, -1
         return items
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
-        self._carry = b""
-        if not data:
-            return []
         columns, reached = self._buffers.fill(
             syslog.split_syslog, data, self._pid, self._state.data, final, after=(self._limit,)
         )
-        self._carry = data[reached:]
+        self._keep(data[reached:])
         if not len(columns[0]):
             return []
         now_ns = clocks.now_ns
-        kind, time_ns, count, _, first, stop = columns
+        kind, time_ns, count, start, first, stop = columns
         self._date(time_ns, now_ns)
-        mine = self._claim(kind, time_ns)
+        rows = np.flatnonzero(self._claim(kind, time_ns))
+        rows = np.repeat(rows, np.minimum(count[rows], REPEAT_LIMIT))
+        event, begin = self._table.match(data, first[rows], stop[rows])
+        event[kind[rows] == PLAIN] = -1
+        tid = np.full(len(rows), -1, np.int32)
+        mine = (event, time_ns[rows], tid, start[rows], begin, stop[rows])
+        batch = as_batch(self._table, data, mine, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
         out: Items = []
-        at = 0
-        cuts = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
-        for place in np.flatnonzero(cuts).tolist():
+        done = 0
+        reports = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
+        for place in np.flatnonzero(reports).tolist():
             if kind[place] == REPEATED:
-                lost: int = int(count[place]) - REPEAT_LIMIT
-                count[place] = REPEAT_LIMIT
-                self._add(out, data, columns, mine, at, place + 1, now_ns)
+                lost = int(count[place]) - REPEAT_LIMIT
             else:
                 lost = self._dropped(data[int(first[place]) : int(stop[place])])
-                self._add(out, data, columns, mine, at, place, now_ns)
             if lost:
+                end = int(np.searchsorted(rows, place, "right"))
+                if end > done:
+                    out.append(batch.select(slice(done, end)))
                 out.append(Loss(Backend.SYSLOG, lost, now_ns))
-            at = place + 1
-        self._add(out, data, columns, mine, at, len(kind), now_ns)
+                done = end
+        if done < len(rows):
+            out.append(batch.select(slice(done, None)) if done else batch)
         return out
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
@@ -96,9 +88,13 @@ class SyslogDecoder:
         rows = np.flatnonzero(time_ns < -1)
         if not len(rows):
             return
-        packed, place = np.unique(time_ns[rows], return_inverse=True)
-        dated = [_unix_ns(-2 - value, now_ns) for value in packed.tolist()]
-        time_ns[rows] = np.array(dated, np.int64)[place]
+        packed, place = np.unique(-2 - time_ns[rows], return_inverse=True)
+        dated = [
+            local_unix_s(value >> 22, (value >> 17) & 31, value & (1 << 17) - 1, now_ns // 10**9)
+            for value in packed.tolist()
+        ]
+        seconds = np.array(dated, np.int64)[place]
+        time_ns[rows] = np.where(seconds < 0, -1, seconds * 10**9)
 
     def _claim(self, kind: NDArray[np.int32], time_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows are the guest's; a line without a head belongs to the one before."""
@@ -123,42 +119,3 @@ class SyslogDecoder:
             self.dropping = not notice.lost
             return notice.lost
         return notice.lost if self._unit and notice.unit == self._unit else 0
-
-    def _add(
-        self,
-        out: Items,
-        data: bytes,
-        columns: Arrays,
-        mine: NDArray[np.bool_],
-        low: int,
-        high: int,
-        now_ns: int,
-    ) -> None:
-        rows = np.flatnonzero(mine[low:high]) + low
-        if not len(rows):
-            return
-        kind, time_ns, count, start, first, stop = (column[rows] for column in columns)
-        table = self._table
-        event, begin = table.match(data, first, stop)
-        event[kind == PLAIN] = -1
-        part = (event, time_ns, np.full(len(rows), -1, np.int32), start, begin, stop)
-        batch = as_batch(table, data, part, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
-        if (count != 1).any():
-            batch = batch.select(np.repeat(np.arange(len(rows)), count))
-        if len(batch):
-            out.append(batch)
-
-
-def _unix_ns(packed: int, now_ns: int) -> int:
-    """Return Unix time in ns of a local time, in the latest year that is not in the future."""
-    second, date = packed & (1 << 17) - 1, packed >> 17
-    month, day = date >> 5, date & 31
-    year = time.localtime(now_ns // 10**9).tm_year
-    for guess in (year + 1, year, year - 1):
-        try:
-            moment = int(time.mktime((guess, month, day, 0, 0, second, 0, 0, -1)))
-        except (OverflowError, ValueError):
-            return -1
-        if moment <= now_ns // 10**9 + _DAY_S:
-            return moment * 10**9
-    return -1

@@ -15,11 +15,11 @@ from qtctl.backends.syslog.daemon import Daemon
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.syslog.journal import JournalReader
 from qtctl.errors import Unsupported
+from qtctl.folders import inode_of
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 _RECHECK_S = 1.0
-_LOOK_S = 0.05
 
 
 class SyslogFeed:
@@ -27,6 +27,7 @@ class SyslogFeed:
 
     def __init__(self, site: Site, daemon: Daemon, source: _Source, decoder: SyslogDecoder) -> None:
         self.source = str(source)
+        self.taken = 0
         self._site = site
         self._daemon = daemon
         self._from = source
@@ -34,11 +35,6 @@ class SyslogFeed:
         self._mark = self._tail = b""
         self._settled = self._gone = False
         self._checked = time.monotonic()
-
-    @property
-    def taken(self) -> int:
-        """Bytes read so far, those of other programs included."""
-        return self._from.taken
 
     def behind(self) -> int:
         """Return the bytes of a daemon's file that are not read yet; 0 for the journal."""
@@ -53,6 +49,7 @@ class SyslogFeed:
                 out += self._decoder.flush(clocks)
                 out.append(Loss(Backend.SYSLOG, piece.lines, clocks.now_ns))
                 continue
+            self.taken += len(piece)
             if self._mark:
                 self._settled = self._settled or self._mark in self._tail + piece
                 self._tail = piece[-len(self._mark) :]
@@ -81,8 +78,9 @@ class SyslogFeed:
                 return lost
             with contextlib.suppress(Unsupported):
                 self._reopen()
-        elif self._from.moved():
-            self._from.renew()
+        elif fresh := self._from.next():
+            self._from.close()
+            self._from = fresh
         return []
 
     def _reopen(self) -> None:
@@ -91,7 +89,6 @@ class SyslogFeed:
         self._daemon = syslog.find_daemon()
         fresh = _open_source(self._daemon, guest.pid)
         self._from.close()
-        fresh.taken += self._from.taken
         self._from, self.source, self._gone = fresh, str(fresh), False
 
     async def settle(self) -> None:
@@ -120,87 +117,30 @@ class SyslogFeed:
         await asyncio.to_thread(self._from.close)
 
 
-class _FileSource:
+class _FileSource(GrowingFile):
     """A file that a daemon writes, followed when it is rotated."""
 
-    def __init__(self, path: Path, daemon: Daemon) -> None:
-        self.taken = 0
-        self._path = path
+    def __init__(self, path: Path, daemon: Daemon, *, offset: int | None = None) -> None:
+        super().__init__(path, offset=offset)
+        self._place = path
         self._daemon = daemon
-        self._file = GrowingFile(path)
 
     def __str__(self) -> str:
-        return f"{self._path}, written by {self._daemon}"
-
-    def read(self) -> list[bytes | Skipped]:
-        pieces = self._file.read()
-        self.taken += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
-        return pieces
-
-    def behind(self) -> int:
-        return self._file.behind()
+        return f"{self._place}, written by {self._daemon}"
 
     def more(self) -> bool:
-        return self._file.behind() > 0
+        return self.behind() > 0
 
-    async def wait(self, timeout_s: float) -> None:
-        await self._file.wait(timeout_s)
-
-    def moved(self) -> bool:
-        """Return whether the daemon writes a new file of this name and the old one was read."""
+    def next(self) -> _FileSource | None:
+        """Return the new file of this name once the daemon writes to it and this one was read."""
         with contextlib.suppress(OSError):
-            state = self._path.stat()
-            if (state.st_dev, state.st_ino) != self._file.inode():
-                return state.st_size > 0 and not self.more()
-        return False
-
-    def renew(self) -> None:
-        with contextlib.suppress(OSError):
-            fresh = GrowingFile(self._path, offset=0)
-            self._file.close()
-            self._file = fresh
-
-    def close(self) -> None:
-        self._file.close()
+            is_new = inode_of(self._place) != self.inode() and self._place.stat().st_size > 0
+            if is_new and not self.more():
+                return _FileSource(self._place, self._daemon, offset=0)
+        return None
 
 
-class _JournalSource:
-    """The journal; polled, since journald is slow to notify."""
-
-    def __init__(self, journal: JournalReader) -> None:
-        self.taken = 0
-        self._journal = journal
-
-    def __str__(self) -> str:
-        return "the journal"
-
-    def read(self) -> list[bytes | Skipped]:
-        data = self._journal.read()
-        self.taken += len(data)
-        return [data] if data else []
-
-    def behind(self) -> int:
-        return 0
-
-    def more(self) -> bool:
-        return not self._journal.dry
-
-    async def wait(self, timeout_s: float) -> None:
-        end = time.monotonic() + timeout_s
-        while not self._journal.pending() and time.monotonic() < end:  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
-
-    def moved(self) -> bool:
-        return False
-
-    def renew(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._journal.close()
-
-
-_Source = _FileSource | _JournalSource
+_Source = _FileSource | JournalReader
 
 
 def _open_source(daemon: Daemon, pid: int) -> _Source:
@@ -208,7 +148,7 @@ def _open_source(daemon: Daemon, pid: int) -> _Source:
         return _FileSource(syslog.find_file(daemon), daemon)
     journal = JournalReader(pid, daemon.namespace)
     journal.await_mark(syslog.send_mark, syslog.FOUND_TIMEOUT_S)
-    return _JournalSource(journal)
+    return journal
 
 
 async def open_feed(request: FeedRequest) -> SyslogFeed:

@@ -7,6 +7,7 @@ Messages are returned as text, a line a message, as ``journalctl -o short-unix``
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import functools
 import os
@@ -18,6 +19,7 @@ from qtctl.errors import Unsupported
 DROPPED_ID = "a596d6fe7bfa4994828e72309e95d61e"
 """SD_MESSAGE_JOURNAL_DROPPED (sd-messages.h): journald's report of suppressed messages."""
 ROWS = 4096
+_LOOK_S = 0.05
 _LOCAL_ONLY = 1
 _PROCESS_S = 1.0
 _STORAGE = "run qtctl as root or in group systemd-journal; journald.conf: Storage="
@@ -35,12 +37,7 @@ _FORMS = {
     "sd_journal_next": (_Handle,),
     "sd_journal_process": (_Handle,),
     "sd_journal_get_fd": (_Handle,),
-    "sd_journal_get_data": (
-        _Handle,
-        _Text,
-        ctypes.POINTER(ctypes.c_void_p),
-        ctypes.POINTER(_Size),
-    ),
+    "sd_journal_get_data": (_Handle, _Text, ctypes.POINTER(_Handle), ctypes.POINTER(_Size)),
     "sd_journal_get_realtime_usec": (_Handle, ctypes.POINTER(ctypes.c_uint64)),
 }
 
@@ -76,7 +73,7 @@ class JournalReader:
         self._have = False
         self._processed = time.monotonic()
         self._data, self._size = ctypes.c_void_p(), _Size()
-        self.dry = False
+        self._dry = False
         place = ctypes.byref(self._handle)
         if namespace:
             opened = self._library.sd_journal_open_namespace(place, namespace.encode(), _LOCAL_ONLY)
@@ -107,7 +104,7 @@ class JournalReader:
         mark = send().encode()
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if mark in self.read():
+            if any(mark in lines for lines in self.read()):
                 return
             time.sleep(0.01)
         self.close()
@@ -122,19 +119,39 @@ class JournalReader:
             self._have = self._library.sd_journal_next(self._handle) > 0
         return self._have
 
-    def read(self) -> bytes:
+    def __str__(self) -> str:
+        return "the journal"
+
+    def behind(self) -> int:
+        """Return 0: how many bytes wait is not known."""
+        return 0
+
+    def more(self) -> bool:
+        """Return whether the last :meth:`read` left messages."""
+        return not self._dry
+
+    def next(self) -> None:
+        """Return None: there is no other source to go on with."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Poll for a message, since journald is slow to notify, for at most ``timeout_s``."""
+        end = time.monotonic() + timeout_s
+        while not self.pending() and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
+    def read(self) -> list[bytes]:
         """Return new messages, a line each, a few thousand at most."""
         lines: list[bytes] = []
-        self.dry = False
+        self._dry = False
         while len(lines) < ROWS:
             if not self.pending():
-                self.dry = True
+                self._dry = True
                 break
             self._have = False
             line = self._line()
             if line:
                 lines.append(line)
-        return b"".join(lines)
+        return [b"".join(lines)] if lines else []
 
     def _line(self) -> bytes:
         message = self._field(b"MESSAGE")

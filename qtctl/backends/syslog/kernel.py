@@ -8,7 +8,7 @@ rsyslog 8), ``1795391511.853284 HOST PROG[PID]: `` (journalctl -o short-unix of 
 """
 
 from qtctl.records import shadow as cython
-from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records.kernels.inline import integers, moments, octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -22,123 +22,61 @@ _REPEATED_KIND = cython.declare(cython.int, 4)
 _LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
 
 
-def _fixed(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, size: cython.int
-) -> cython.longlong:
-    """Read ``size`` digits, or -1; a blank may stand for a leading zero."""
-    if at + size > end:
-        return -1
-    if size == 2 and data[at] == 32:
-        return integers.digits(data, at + 1, 1)
-    return integers.digits(data, at, size)
-
-
-def _clock(data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
-    """Read ``HH:MM:SS`` as seconds of the day, or -1."""
-    if at + 8 > end or data[at + 2] != 58 or data[at + 5] != 58:
-        return -1
-    hour: cython.longlong = _fixed(data, at, end, 2)
-    minute: cython.longlong = _fixed(data, at + 3, end, 2)
-    second: cython.longlong = _fixed(data, at + 6, end, 2)
-    if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 60:
-        return -1
-    return (hour * 60 + minute) * 60 + second
-
-
 def _month_day(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``Nov 22 21:39:36 ``: where it ends, or -1. out[0]: -2 less month, day and second."""
-    if at + 16 > end or data[at + 3] != 32 or data[at + 6] != 32 or data[at + 15] != 32:
+    if end - at < 16 or data[at + 3] != 32 or data[at + 6] != 32 or data[at + 15] != 32:
         return -1
     month: cython.longlong = -1
     i: cython.int
     for i in range(12):
         if octets.same(data, at, b"JanFebMarAprMayJunJulAugSepOctNovDec", i * 3, 3):
             month = i + 1
-    day: cython.longlong = _fixed(data, at + 4, end, 2)
-    second: cython.longlong = _clock(data, at + 7, end)
+    tens: cython.int = data[at + 4] != 32  # a blank stands for a leading zero
+    day: cython.longlong = integers.digits(data, at + 5 - tens, 1 + tens)
+    second: cython.longlong = moments.clock(data, at + 7)
     if month < 1 or day < 1 or day > 31 or second < 0:
         return -1
     out[0] = -2 - ((month * 32 + day) * 131072 + second)
     return at + 16
 
 
-def _fraction(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
-) -> cython.Py_ssize_t:
-    """Add an optional ``.123456`` to out[0], in ns; where it ends."""
-    if at < end and data[at] == 46:
-        at += 1
-        unit: cython.longlong = 100000000
-        while at < end and unit > 0 and data[at] >= 48 and data[at] <= 57:
-            out[0] += (data[at] - 48) * unit
-            unit //= 10
-            at += 1
-    return at
-
-
 def _iso(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read ``2026-11-22T21:37:32.295065+00:00 ``: where it ends, or -1. out[0]: Unix ns."""
-    if at + 21 > end or data[at + 4] != 45 or data[at + 7] != 45 or data[at + 10] != 84:
+    at = moments.iso(data, at, end, out)
+    if at < 0:
         return -1
-    year: cython.longlong = _fixed(data, at, end, 4)
-    month: cython.longlong = _fixed(data, at + 5, end, 2)
-    day: cython.longlong = _fixed(data, at + 8, end, 2)
-    second: cython.longlong = _clock(data, at + 11, end)
-    if year < 1971 or year > 2261 or month < 1 or month > 12 or day < 1 or day > 31 or second < 0:
+    if octets.starts(data, at, end, b"Z ", 2):
+        return at + 2
+    if end - at < 7 or (data[at] != 43 and data[at] != 45) or data[at + 3] != 58:
         return -1
-    out[0] = (integers.days(year, month, day) * 86400 + second) * 1000000000
-    at = _fraction(data, at + 19, end, out)
-    if at + 6 < end and (data[at] == 43 or data[at] == 45) and data[at + 3] == 58:
-        hours: cython.longlong = _fixed(data, at + 1, end, 2)
-        minutes: cython.longlong = _fixed(data, at + 4, end, 2)
-        if hours < 0 or minutes < 0:
-            return -1
-        shift: cython.longlong = (hours * 60 + minutes) * 60 * 1000000000
-        out[0] += -shift if data[at] == 43 else shift
-        at += 6
-    elif at < end and data[at] == 90:
-        at += 1
-    else:
-        return -1
-    return at + 1 if at < end and data[at] == 32 else -1
-
-
-def _unix(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
-) -> cython.Py_ssize_t:
-    """Read ``1795391511.853284 ``: where it ends, or -1. out[0]: Unix ns."""
-    at = integers.seconds(data, at, end, out, 0)
-    if at < 0 or at >= end or data[at] != 46:
-        return -1
-    out[0] *= 1000000000
-    at = _fraction(data, at, end, out)
-    return at + 1 if at < end and data[at] == 32 else -1
+    hours: cython.longlong = integers.digits(data, at + 1, 2)
+    minutes: cython.longlong = integers.digits(data, at + 4, 2)
+    shift: cython.longlong = (hours * 60 + minutes) * 60 * 1000000000
+    out[0] += -shift if data[at] == 43 else shift
+    return at + 7 if hours >= 0 and minutes >= 0 and data[at + 6] == 32 and out[0] >= 0 else -1
 
 
 def _head(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, out: cython.p_longlong
 ) -> cython.Py_ssize_t:
     """Read a line's head: where its message begins, or -1. out: time, pid or -1, program."""
-    first: cython.Py_ssize_t = at
-    raw: cython.bint = False
-    if at < end and data[at] == 60:
-        while at < end and at - first < 5 and data[at] != 62:
-            at += 1
-        if at >= end or data[at] != 62:
+    raw: cython.bint = octets.starts(data, at, end, b"<", 1)
+    if raw:
+        at = octets.find(data, 62, at, min(end, at + 6)) + 1
+        if at == 0:
             return -1
-        at += 1
-        first = at
-        raw = True
     if at >= end:
         return -1
+    first: cython.Py_ssize_t = at
     if data[at] >= 48 and data[at] <= 57:
         at = _iso(data, first, end, out)
         if at < 0:
-            at = _unix(data, first, end, out)
+            at = moments.unix(data, first, end, 0, out)
+            at = at + 1 if octets.starts(data, at, end, b" ", 1) else -1
     else:
         at = _month_day(data, at, end, out)
     if at < 0:
@@ -212,37 +150,34 @@ def split_syslog(
     with cython.nogil:
         while at < size and row < room:
             end: cython.Py_ssize_t = octets.line_end(text, at, size, limit, final)
-            if end == -1:
+            if end < 0:
                 break
-            cut: cython.bint = end == -2
-            if cut:
-                end = at + limit
+            cut: cython.bint = end < size and text[end] != 10
             kind[row] = 0
             time_ns[row] = -1
             count[row] = 1
-            start[row] = at
-            first[row] = at
+            start[row] = first[row] = at
             stop[row] = end
-            if head[4] == 0 and not cut:
-                begin: cython.Py_ssize_t = _head(text, at, end, head)
-                if begin >= 0:
-                    time_ns[row] = head[0]
-                    first[row] = begin
-                    if head[1] == pid:
-                        kind[row] = _MINE_KIND
-                        begin = _repeats(text, begin, end, head)
-                        if begin >= 0:
-                            kind[row] = _REPEATED_KIND
-                            count[row] = head[3]
-                            first[row] = begin
-                            stop[row] = end - 1
-                    elif octets.starts(text, head[2], end, b"rsyslogd", 8) or octets.starts(
-                        text, head[2], end, b"systemd-journal", 15
-                    ):
-                        kind[row] = _DAEMON_KIND
-                    else:
-                        kind[row] = _OTHER_KIND
-            head[4] = 1 if cut else 0
+            begin: cython.Py_ssize_t = -1
+            if not cut and head[4] == 0:
+                begin = _head(text, at, end, head)
+            if begin >= 0:
+                time_ns[row] = head[0]
+                first[row] = begin
+                kind[row] = _OTHER_KIND
+                if head[1] == pid:
+                    kind[row] = _MINE_KIND
+                    begin = _repeats(text, begin, end, head)
+                    if begin >= 0:
+                        kind[row] = _REPEATED_KIND
+                        count[row] = head[3]
+                        first[row] = begin
+                        stop[row] = end - 1
+                elif octets.starts(text, head[2], end, b"rsyslogd", 8) or octets.starts(
+                    text, head[2], end, b"systemd-journal", 15
+                ):
+                    kind[row] = _DAEMON_KIND
+            head[4] = cut
             row += 1
             at = end if cut else end + 1
-    return row, at if at < size else size
+    return row, min(at, size)

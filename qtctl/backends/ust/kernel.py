@@ -6,7 +6,7 @@ The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters
 """
 
 from qtctl.records import shadow as cython
-from qtctl.records.kernels.inline import integers, octets, pointers, words
+from qtctl.records.kernels.inline import integers, moments, octets, pointers, words
 
 COMPILED: bool = cython.compiled
 
@@ -21,21 +21,10 @@ def _stamp(
     out: cython.p_longlong,
 ) -> cython.Py_ssize_t:
     """Read ``[SEC.NSEC] qemu:``: where the name starts, or -1. Sets out[0], ns."""
-    if end - at < 26 or data[at] != 91:
+    if at >= end or data[at] != 91:
         return -1
-    at = integers.seconds(data, at + 1, end, out, 0)
-    if at < 0 or end - at < 17 or data[at] != 46:
-        return -1
-    fraction: cython.longlong = integers.digits(data, at + 1, 9)
-    if fraction < 0:
-        return -1
-    out[0] = out[0] * 1000000000 + fraction
-    at += 10
-    if data[at] != 93 or data[at + 1] != 32 or data[at + 2] != 113 or data[at + 3] != 101:
-        return -1
-    if data[at + 4] != 109 or data[at + 5] != 117 or data[at + 6] != 58:
-        return -1
-    return at + 7
+    at = moments.unix(data, at + 1, end, 9, out)
+    return at + 7 if at >= 0 and octets.starts(data, at, end, b"] qemu:", 7) else -1
 
 
 def _contexts(
@@ -166,29 +155,20 @@ def split_records(
             end: cython.Py_ssize_t = octets.find(text, 10, at, size)
             if end < 0:
                 break
-            out[0] = -1
+            name[row] = name_stop[row] = time_ns[row] = -1
+            tid[row] = -1
+            start[row] = begin[row] = at
+            stop[row] = end
             out[1] = -1
             first: cython.Py_ssize_t = _stamp(text, at, end, out)
-            last: cython.Py_ssize_t = -1
-            after: cython.Py_ssize_t = -1
-            if first >= 0:
-                last = _name_end(text, first, end)
-            if last >= 0:
-                after = _contexts(text, last, end, place, out)
-            if after < 0:
-                name[row] = -1
-                name_stop[row] = -1
-                time_ns[row] = -1
-                tid[row] = -1
-                begin[row] = at
-            else:
+            last: cython.Py_ssize_t = _name_end(text, first, end) if first >= 0 else -1
+            after: cython.Py_ssize_t = _contexts(text, last, end, place, out) if last >= 0 else -1
+            if after >= 0:
                 name[row] = first
                 name_stop[row] = last
                 time_ns[row] = out[0]
                 tid[row] = cython.cast(cython.int, out[1])
                 begin[row] = after
-            start[row] = at
-            stop[row] = end
             row += 1
             at = end + 1
     return row, at

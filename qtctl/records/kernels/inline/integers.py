@@ -1,5 +1,5 @@
 # cython: cdivision=True
-"""Parse decimal numbers, convert dates to days, and do 64-bit arithmetic."""
+"""Parse decimal numbers, and do 64-bit arithmetic."""
 
 from qtctl.records import shadow as cython
 
@@ -39,27 +39,6 @@ def number(
         at += 1
     out[slot] = value
     return -1 if at == first or at - first > 19 or value > limit else at
-
-
-def seconds(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    out: cython.p_longlong,
-    slot: cython.int,
-) -> cython.Py_ssize_t:
-    """Parse seconds into out[slot], at most what fits 64 bits in ns; return the end, or -1."""
-    return number(data, at, end, 9223372035, out, slot)
-
-
-def days(year: cython.longlong, month: cython.longlong, day: cython.longlong) -> cython.longlong:
-    """Return the days since 1970-01-01 in the Gregorian calendar; the year is 1 or later."""
-    if month <= 2:
-        year -= 1
-        month += 12
-    return (
-        365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5 + day - 719469
-    )
 
 
 def negated(value: cython.ulonglong) -> cython.ulonglong:

@@ -72,14 +72,12 @@ def line_end(
     limit: cython.Py_ssize_t,
     final: cython.bint,
 ) -> cython.Py_ssize_t:
-    """Return the end of the line at ``at``; -1 if it is incomplete, -2 if longer than ``limit``.
+    """Return the end of the line at ``at``, or of its first ``limit`` bytes; -1 if incomplete.
 
     The data ends at ``size``. An unterminated line there is complete if ``final``.
     """
-    bound: cython.Py_ssize_t = size if size - at <= limit else at + limit + 1
-    end: cython.Py_ssize_t = find(data, 10, at, bound)
-    if end >= 0:
-        return end
-    if size - at > limit:
-        return -2
-    return size if final else -1
+    is_long: cython.bint = size - at > limit
+    end: cython.Py_ssize_t = find(data, 10, at, at + limit + 1 if is_long else size)
+    if end < 0 and is_long:
+        return at + limit
+    return size if end < 0 and final else end
