@@ -28,7 +28,6 @@ NO_KEY: tuple[str, ...] = ()
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
-_MET = 1 << 16
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -103,7 +102,7 @@ class Pairing:
         self._limit = limit
         self._tally = np.zeros(5, np.int64)
         self._open = _OpenStarts.make(min(_ROOM, limit))
-        self._met = np.zeros(_MET, np.uint8)
+        self._met = np.zeros(pairing.MET_WORDS, np.uint64)
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
         """Pair the next records; a pair has the tag (int32, one a row) of its START."""
@@ -245,7 +244,7 @@ class _OpenStarts:
             nothing.data,
             0,
             self.room,
-            np.zeros(_MET, np.uint8).data,
+            np.zeros(pairing.MET_WORDS, np.uint64).data,
         )
 
 
