@@ -20,7 +20,6 @@ from qtctl.records import schema
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
 
 _CHUNKS = 16
 """In how many parts at least a ring is kept, of which the oldest is given up for a new one."""
@@ -59,8 +58,8 @@ class RecordingWriter:
 
     def end(self, counts: Counts) -> None:
         """Append the sums and the index: the recording is complete."""
-        sums = schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
-        end = Chunk.of(ChunkKind.END, {"chunks": self._indexed, "summary": sums})
+        sums = {"chunks": self._indexed, "summary": schema.summary(counts)}
+        end = Chunk.of(ChunkKind.END, sums)
         self._append(end.data + trailer(end))
 
     def _append(self, data: bytes) -> None:
@@ -117,7 +116,7 @@ class Recorder(ABC):
                 if isinstance(part, Batch):
                     self._maker.add(part)
                 else:
-                    self._maker.note(to_object(part))
+                    self._maker.note(schema.to_object(part))
                 if self._maker.full or time.monotonic() - self._since >= _FLUSH_S:
                     self._flush()
 

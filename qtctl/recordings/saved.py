@@ -27,7 +27,7 @@ from qtctl.recordings.store import DataReader, read_names
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
-from qtctl.records.notes import from_object
+from qtctl.records.schema import from_object
 from qtctl.text.style import counted
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
+from qtctl.records.schema import to_object
 from qtctl.writers.base import Source
 from qtctl.writers.ctf.format import CtfTrace
 
