@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.model import Declaration, Kind
+from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.kernels import naming, parsing
 from qtctl.records.printf import Op, Plan, make_plan
@@ -22,29 +22,22 @@ class _Compiled:
     literals: bytes
     numbers: int
     texts: int
-    columns: tuple[tuple[str, int, Kind, bool], ...]
+    columns: tuple[tuple[Argument, int], ...]
 
 
 def _compile(plan: Plan) -> _Compiled:
     arguments = plan.declaration.arguments
-    shown = {step.argument for step in plan.steps if step.argument >= 0}
-    numbers = texts = 0
-    columns: dict[int, tuple[str, int, Kind, bool]] = {}
-    for index in sorted(shown):
-        argument = arguments[index]
-        place = texts if argument.kind is Kind.STRING else numbers
-        columns[index] = (argument.name, place, argument.kind, argument.signed)
-        if argument.kind is Kind.STRING:
-            texts += 1
-        else:
-            numbers += 1
+    shown = sorted({step.argument for step in plan.steps if step.argument >= 0})
+    texts = [index for index in shown if arguments[index].kind is Kind.STRING]
+    numbers = [index for index in shown if arguments[index].kind is not Kind.STRING]
+    places = {index: place for kind in (texts, numbers) for place, index in enumerate(kind)}
     literals = b""
     table = np.zeros((len(plan.steps), len(parsing.FIELDS)), np.int64)
     for row, step in zip(table, plan.steps, strict=True):
         column, bits, signed = -1, 64, False
         if step.argument >= 0:
             argument = arguments[step.argument]
-            column, bits, signed = columns[step.argument][1], argument.bits, argument.signed
+            column, bits, signed = places[step.argument], argument.bits, argument.signed
         row[:] = (
             step.op, len(literals), len(step.text), column, step.base, step.upper, step.least,
             step.most, step.width, step.zeros, step.loose, step.bits, step.signed, step.only, bits,
@@ -52,7 +45,8 @@ def _compile(plan: Plan) -> _Compiled:
         )  # fmt: skip
         if step.op is Op.LITERAL:
             literals += step.text
-    return _Compiled(table, literals, numbers, texts, tuple(columns.values()))
+    columns = tuple((arguments[index], places[index]) for index in shown)
+    return _Compiled(table, literals, len(numbers), len(texts), columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +64,6 @@ class EventTable:
     slots: NDArray[np.int32]
     extra_lines: NDArray[np.int32]
     longest: int
-    _plans: dict[int, Plan | None] = field(default_factory=dict, repr=False)
     _compiled: dict[int, _Compiled | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -85,11 +78,9 @@ class EventTable:
         blob = b"".join(encoded)
         slots = np.full(1 << max(4, (4 * len(encoded)).bit_length()), -1, np.int32)
         naming.index_names(blob, offsets.data, slots.data)
-        extra = np.zeros(len(encoded) + 1, np.int32)
-        for index, name in enumerate(chosen):
-            declaration = declarations.get(name)
-            if declaration is not None and "\n" in declaration.format:
-                extra[index] = declaration.format.count("\n")
+        formats = [declarations[name].format if name in declarations else "" for name in chosen]
+        # One more than the number of events: lines of text are event -1.
+        extra = np.array([text.count("\n") for text in [*formats, ""]], np.int32)
         longest = max(map(len, encoded), default=0)
         indices = {name: index for index, name in enumerate(chosen)}
         return cls(chosen, declarations, indices, blob, offsets, slots, extra, longest)
@@ -100,13 +91,6 @@ class EventTable:
     def declaration(self, event: int) -> Declaration | None:
         """Return the declaration of an event; None if it has none."""
         return self.declarations.get(self.names[event])
-
-    def plan(self, event: int) -> Plan | None:
-        """Return the plan that parses the event's text; None without a declaration."""
-        if event not in self._plans:
-            declaration = self.declaration(event)
-            self._plans[event] = None if declaration is None else make_plan(declaration)
-        return self._plans[event]
 
     def match(
         self, data: bytes, start: Int64Array, stop: Int64Array
@@ -161,19 +145,18 @@ class EventTable:
             values[:, ~good] = 0
             spans[:, ~good] = 0
         columns: dict[str, Column] = {}
-        for name, place, kind, signed in compiled.columns:
-            if kind is Kind.STRING:
+        for argument, place in compiled.columns:
+            if argument.kind is Kind.STRING:
                 texts = StringColumn.from_spans(data, spans[2 * place], spans[2 * place + 1])
-                columns[name] = texts
-            elif signed:
-                columns[name] = values[place].view(np.int64)
+                columns[argument.name] = texts
             else:
-                columns[name] = values[place]
+                kind = np.int64 if argument.signed else np.uint64
+                columns[argument.name] = values[place].view(kind)
         return columns, good
 
     def _compile(self, event: int) -> _Compiled | None:
         if event not in self._compiled:
-            plan = self.plan(event)
-            usable = plan is not None and plan.invertible
-            self._compiled[event] = _compile(plan) if usable and plan is not None else None
+            declaration = self.declaration(event)
+            plan = None if declaration is None else make_plan(declaration)
+            self._compiled[event] = None if plan is None or plan.reason else _compile(plan)
         return self._compiled[event]
