@@ -15,7 +15,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
 from qtctl.session.replay import Replay
 
 FACTS = {
@@ -70,7 +69,7 @@ def objects(items: Iterable[Item]) -> list[Any]:
         if isinstance(item, Batch):
             found += [[schema.record(record), _rest(record)] for record in item.records()]
         else:
-            found.append(to_object(item))
+            found.append(schema.to_object(item))
     return found
 
 

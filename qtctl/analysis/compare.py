@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -63,7 +65,7 @@ class Profile:
     latencies: dict[Pair, Latency]
     counts: Int64Array = field(init=False)
     first: dict[str, int] = field(default_factory=dict)
-    follows: dict[int, int] = field(default_factory=dict)
+    follows: Counter[int] = field(default_factory=Counter)
     _spans: dict[bool, Span] = field(default_factory=dict)
     _before: dict[int, int] = field(default_factory=dict)
     _read: int = 0
@@ -123,13 +125,11 @@ class Profile:
 
     def _add(self, keys: NDArray[np.int64]) -> None:
         found, counts = np.unique(keys, return_counts=True)
-        for key, count in zip(found.tolist(), counts.tolist(), strict=True):
-            self.follows[key] = self.follows.get(key, 0) + count
+        self.follows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
 
-    def count(self, name: str, places: Mapping[str, int]) -> int:
-        """Return how often an event occurred; ``places`` are the positions of ``names``."""
-        place = places.get(name)
-        return 0 if place is None else int(self.counts[place])
+    def occurrences(self) -> Counter[str]:
+        """Return how often each event occurred."""
+        return Counter(dict(zip(self.names, self.counts.tolist(), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +179,11 @@ class Comparison:
 
 def compare(one: Profile, two: Profile) -> Comparison:
     """Compare two profiles."""
-    places = [{name: place for place, name in enumerate(p.names)} for p in (one, two)]
+    occurred = one.occurrences(), two.occurrences()
     seconds = one.seconds, two.seconds
     events = []
     for name in dict.fromkeys(chain(one.first, two.first)):
-        counts = one.count(name, places[0]), two.count(name, places[1])
+        counts = occurred[0][name], occurred[1][name]
         rates = None
         if seconds[0] is not None and seconds[1] is not None:
             rates = counts[0] / seconds[0], counts[1] / seconds[1]
@@ -198,9 +198,8 @@ def compare(one: Profile, two: Profile) -> Comparison:
                 spreads.append((latency.question, both))
     spreads.sort(key=lambda found: -abs(_ratio(found[1])))
     common = [name for name in one.first if name in two.first]
-    return Comparison(
-        seconds, events, _moved(common, one, two), _order(one, two, places, common), spreads
-    )
+    often = {name for name in common if min(counts[name] for counts in occurred) >= _FEWEST}
+    return Comparison(seconds, events, _moved(common, one, two), _order(one, two, often), spreads)
 
 
 def _by_change(both: EventChange) -> tuple[int, float]:
@@ -224,7 +223,7 @@ def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
     tails: list[int] = []
     links: list[int] = []
     for place, rank in enumerate(ranks):
-        at = int(np.searchsorted([ranks[tail] for tail in tails], rank))
+        at = bisect_left(tails, rank, key=ranks.__getitem__)
         links.append(tails[at - 1] if at else -1)
         tails[at : at + 1] = [place]
     kept, place = set(), tails[-1] if tails else -1
@@ -234,16 +233,8 @@ def _moved(common: list[str], one: Profile, two: Profile) -> list[str]:
     return [name for name in first if name not in kept]
 
 
-def _order(
-    one: Profile, two: Profile, places: list[dict[str, int]], common: Iterable[str]
-) -> list[Succession]:
+def _order(one: Profile, two: Profile, wanted: set[str]) -> list[Succession]:
     """Compare the successions of events that occurred often enough in both runs."""
-    often = [
-        name
-        for name in common
-        if min(p.count(name, q) for p, q in zip((one, two), places, strict=True)) >= _FEWEST
-    ]
-    wanted = set(often)
     shares = [_shares(profile, wanted) for profile in (one, two)]
     found = []
     for pair in dict.fromkeys(chain(*shares)):
@@ -255,15 +246,13 @@ def _order(
 def _shares(profile: Profile, wanted: set[str]) -> dict[Pair, tuple[int, float]]:
     """Return the count of each succession, and its share of all successors of its first event."""
     size, names = len(profile.names), profile.names
-    pairs = {divmod(key, size): count for key, count in profile.follows.items()}
-    kept = {
-        (names[a], names[b]): count
-        for (a, b), count in pairs.items()
-        if names[a] in wanted and names[b] in wanted
+    pairs = {
+        (names[key // size], names[key % size]): count for key, count in profile.follows.items()
     }
-    totals: dict[str, int] = {}
+    kept = {pair: count for pair, count in pairs.items() if wanted.issuperset(pair)}
+    totals = Counter[str]()
     for (before, _), count in kept.items():
-        totals[before] = totals.get(before, 0) + count
+        totals[before] += count
     return {pair: (count, count / totals[pair[0]]) for pair, count in kept.items()}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import EVENT, TID, Groups
 from qtctl.errors import UsageError
+from qtctl.events.patterns import similar
 from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import StringColumn
@@ -33,10 +34,7 @@ def check_argument(
         for one in declared[event].arguments
     }
     if name not in kinds:
-        import difflib
-
-        near = difflib.get_close_matches(name, sorted({*kinds, EVENT, TID}), n=4, cutoff=0.5)
-        hint = ", ".join(near or (sorted(kinds) if len(kinds) <= 12 else ()))
+        hint = similar(name, kinds, (EVENT, TID))
         raise UsageError(f"no matched event has an argument {name!r}", hint=hint)
     if number and kinds[name] is Kind.STRING:
         raise UsageError(f"{name} is a text, and has no histogram", hint=f"--by {name}")

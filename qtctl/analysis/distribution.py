@@ -7,7 +7,8 @@ at powers of two, as do the bars of both histograms, so the counts of bars are e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,11 +149,11 @@ class Statistics:
 
     def log2(self) -> list[Bar]:
         """Return bars from each power of two to the next, without gaps; 0 has a bar alone."""
-        counts: dict[int, int] = {}
-        for bar in self.bars:
-            place = bar.low.bit_length() if bar.low >= 0 else -1 - (-bar.high).bit_length()
-            counts[place] = counts.get(place, 0) + bar.count
-        return [Bar(*_log2_ends(place), counts.get(place, 0)) for place in _without_gaps(counts)]
+
+        def place(bar: Bar) -> int:
+            return bar.low.bit_length() if bar.low >= 0 else -1 - (-bar.high).bit_length()
+
+        return _merged(self.bars, place, _log2_ends)
 
     def linear(self, most: int = 20) -> list[Bar]:
         """Return at most ``most`` + 1 bars of one width, a power of two, without gaps."""
@@ -161,15 +162,22 @@ class Statistics:
         width = max(bar.high - bar.low for bar in self.bars)
         while self.bars[-1].high - self.bars[0].low > most * width:
             width *= 2
-        counts: dict[int, int] = {}
-        for bar in self.bars:
-            place = bar.low // width
-            counts[place] = counts.get(place, 0) + bar.count
-        return [Bar(n * width, (n + 1) * width, counts.get(n, 0)) for n in _without_gaps(counts)]
+
+        def ends(place: int) -> tuple[int, int]:
+            return place * width, (place + 1) * width
+
+        return _merged(self.bars, lambda bar: bar.low // width, ends)
 
 
-def _without_gaps(places: dict[int, int]) -> range:
-    return range(min(places), max(places) + 1) if places else range(0)
+def _merged(
+    bars: Iterable[Bar], place: Callable[[Bar], int], ends: Callable[[int], tuple[int, int]]
+) -> list[Bar]:
+    """Return a bar with given ends for each place, without gaps; it adds up the bars there."""
+    counts = Counter[int]()
+    for bar in bars:
+        counts[place(bar)] += bar.count
+    places = range(min(counts), max(counts) + 1) if counts else ()
+    return [Bar(*ends(number), counts[number]) for number in places]
 
 
 def _log2_ends(place: int) -> tuple[int, int]:

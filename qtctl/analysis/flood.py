@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from qtctl.model import Budget
 
@@ -24,8 +25,7 @@ _WINDOW_S = 1.0
 _LEAST_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class EventRates:
+class EventRates(NamedTuple):
     """Events and bytes a second, each by the event's name."""
 
     per_s: Mapping[str, float]
@@ -33,15 +33,12 @@ class EventRates:
 
     def without(self, names: Container[str]) -> EventRates:
         """Return the rates of all but some events."""
-        kept = [{n: r for n, r in one.items() if n not in names} for one in self._both()]
+        kept = [{n: r for n, r in one.items() if n not in names} for one in self]
         return EventRates(*kept)
 
     def times(self, factor: float) -> EventRates:
         """Return the rates multiplied by a factor."""
-        return EventRates(*({n: r * factor for n, r in one.items()} for one in self._both()))
-
-    def _both(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        return self.per_s, self.bytes_per_s
+        return EventRates(*({n: r * factor for n, r in one.items()} for one in self))
 
     def over(self, budget: Budget) -> tuple[str, ...]:
         """Return the loudest events, without which the rest is within the budget."""
@@ -51,7 +48,7 @@ class EventRates:
 
     def exceed(self, budget: Budget) -> bool:
         """Return whether this is more than the budget."""
-        per_s, bytes_per_s = (sum(one.values()) for one in self._both())
+        per_s, bytes_per_s = (sum(one.values()) for one in self)
         return per_s > budget.per_s or bytes_per_s > budget.bytes_per_s
 
 

@@ -14,7 +14,7 @@ EVENT, TID = "event", "tid"
 """Group by the event's name or the thread, instead of an argument."""
 OTHERS = "(others)"
 """The value of the group that collects all further values."""
-_LONGEST = 200
+LONGEST = 200
 """Only so many characters of a text are compared: a guest may log any length."""
 
 
@@ -37,7 +37,7 @@ class Groups:
     def number(self, value: int | str | None) -> int:
         """Return the number of one value."""
         if isinstance(value, str):
-            value = value[:_LONGEST]
+            value = value[:LONGEST]
         number = self._numbers.get(value)
         if number is None:
             number = len(self._numbers)

@@ -15,12 +15,26 @@ START, END = 1, 2
 
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
+_ONE = cython.declare(cython.ulonglong, 1)
+
+# Words of ``met``: a Bloom filter, of which a key has four bits in one word.
+MET_WORDS = 1 << 13
+
+
+def _spread(key: cython.ulonglong) -> cython.ulonglong:
+    """Return a hash of a key whose upper bits depend on all bits of the key."""
+    return (key * _GOLDEN) & _MASK
+
+
+def _bits(spread: cython.ulonglong) -> cython.ulonglong:
+    """Return the bits of a key in its word of ``met``."""
+    pair: cython.ulonglong = _ONE << (spread >> 45 & 63) | _ONE << (spread >> 39 & 63)
+    return pair | _ONE << (spread >> 33 & 63) | _ONE << (spread >> 27 & 63)
 
 
 def _home(key: cython.ulonglong, mask: cython.ulonglong) -> cython.ulonglong:
     """Return the slot where the search for a key begins; pointers differ in their middle bits."""
-    spread: cython.ulonglong = (key * _GOLDEN) & _MASK
-    return (spread >> 32) & mask
+    return (_spread(key) >> 32) & mask
 
 
 def _find(
@@ -69,7 +83,7 @@ def match(
     ends: cython.longlong[::1],
     at: cython.Py_ssize_t,
     room: cython.longlong,
-    met: cython.uchar[::1],
+    met: cython.ulonglong[::1],
 ) -> cython.Py_ssize_t:
     """Process rows from ``at`` on until ``room`` starts are open; return the row reached.
 
@@ -77,22 +91,23 @@ def match(
     ``room``). ``tally`` counts: starts that are open, pairs found since row 0, starts whose key was
     used anew before they ended, ends without a start, ends that are the first of their key. Pair i
     gets the start's time and tag in begins[i] and marks[i], and the end's row in ends[i]. A row
-    that is both ends what is open and starts anew; it is no end without a start. ``met`` (65,536
-    places) holds which keys have come, by their hash: one that shares its place with another counts
-    as met.
+    that is both ends what is open and starts anew; it is no end without a start. ``met`` holds
+    which keys have come; another key counts as met if they set all its bits.
     """
     full: cython.p_uchar = pointers.to_chars(used)
     known: cython.p_ulonglong = pointers.to_ulongs(keys)
     clocks: cython.p_longlong = pointers.to_longs(times)
     notes: cython.p_int = pointers.to_ints(tags)
-    places: cython.p_uchar = pointers.to_chars(met)
+    words: cython.p_ulonglong = pointers.to_ulongs(met)
     mask: cython.ulonglong = len(used) - 1
     rows: cython.Py_ssize_t = len(role)
     open_: cython.longlong = tally[0]
     found: cython.longlong = tally[1]
     kind: cython.int
     slot: cython.ulonglong
-    place: cython.ulonglong
+    spread: cython.ulonglong
+    word: cython.ulonglong
+    bits: cython.ulonglong
     with cython.nogil:
         while at < rows and open_ < room:
             kind = role[at]
@@ -100,7 +115,9 @@ def match(
                 at += 1
                 continue
             slot = _find(key[at], full, known, mask)
-            place = ((key[at] * _GOLDEN) & _MASK) >> 48
+            spread = _spread(key[at])
+            word = spread >> 51
+            bits = _bits(spread)
             if kind & 2:
                 if full[slot]:
                     begins[found] = clocks[slot]
@@ -111,7 +128,7 @@ def match(
                         _free(slot, full, known, clocks, notes, mask)
                         open_ -= 1
                 elif kind == 2:
-                    tally[3 if places[place] else 4] += 1
+                    tally[3 if words[word] & bits == bits else 4] += 1
             elif full[slot]:
                 tally[2] += 1
             if kind & 1:
@@ -121,7 +138,7 @@ def match(
                     open_ += 1
                 clocks[slot] = time_ns[at]
                 notes[slot] = tag[at]
-            places[place] = 1
+            words[word] |= bits
             at += 1
     tally[0] = open_
     tally[1] = found

@@ -3,6 +3,7 @@ from typing import Final
 COMPILED: Final[bool]
 START: Final[int]
 END: Final[int]
+MET_WORDS: Final[int]
 
 def match(
     role: memoryview,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import EVENT, TID, Groups
-from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, Pairs, check_key, learn_key
+from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
@@ -70,15 +70,21 @@ class Question:
             if not chosen[-1]:
                 raise nothing_matched(selection, list(names), source)
         starts, ends = chosen
-        # The thread, and no key, need no declaration.
-        if key is not None and set(key) <= {TID}:
-            used = tuple(key)
-            known = [[_lenient(name, declared) for name in side] for side in chosen]
+        for name in (*starts, *ends):
+            # The thread, and no key, need no declaration.
+            if name not in declared and (key is None or not set(key) <= {TID}):
+                raise UsageError(
+                    f"{name} is not declared, so its arguments are not known",
+                    hint="--events-all FILE, or --key tid",
+                )
+        known = [
+            [declared.get(name) or Declaration(name, (), "") for name in side] for side in chosen
+        ]
+        if key is None:
+            used = learn_key(*known)
         else:
-            known = [[_strict(name, declared) for name in side] for side in chosen]
-            if key is not None:
-                check_key(key, *known)
-            used = learn_key(*known) if key is None else tuple(key)
+            used = tuple(key)
+            check_key(used, *known)
         by_end = by is not None and _belongs_to_end(by, *known)
         filtered, where_end = _compiled(where, *known) if where is not None else (None, False)
         by_hex = any(by in hex_arguments(one) for one in known[by_end])
@@ -88,19 +94,6 @@ class Question:
     def key_words(self) -> str:
         """The key as ``--key`` takes it."""
         return ",".join(self.key) if self.key != NO_KEY else "none"
-
-
-def _strict(name: str, declared: Mapping[str, Declaration]) -> Declaration:
-    if name not in declared:
-        raise UsageError(
-            f"{name} is not declared, so its arguments are not known",
-            hint="--events-all FILE, or --key tid",
-        )
-    return declared[name]
-
-
-def _lenient(name: str, declared: Mapping[str, Declaration]) -> Declaration:
-    return declared.get(name) or Declaration(name, (), "")
 
 
 def _belongs_to_end(by: str, starts: list[Declaration], ends: list[Declaration]) -> bool:
@@ -174,18 +167,8 @@ class Latency:
         if matched is not None and not question.where_end:
             tags = np.where(matched, 0 if tags is None else tags, -1).astype(np.int32)
         pairs = self._pairing.feed(batch, tags)
-        if len(pairs):
-            self._add(batch, pairs, matched, numbers)
-
-    def _add(
-        self,
-        batch: Batch,
-        pairs: Pairs,
-        matched: NDArray[np.bool_] | None,
-        numbers: NDArray[np.int32] | None,
-    ) -> None:
         wanted = pairs.tag >= 0
-        if matched is not None and self.question.where_end:
+        if matched is not None and question.where_end:
             wanted &= matched[pairs.row]
         span = pairs.end_ns - pairs.start_ns
         good = wanted & (span >= 0)
@@ -198,7 +181,7 @@ class Latency:
         if numbers is None:
             self.spans.add(span[good])
         else:
-            group = numbers[pairs.row] if self.question.by_end else pairs.tag
+            group = numbers[pairs.row] if question.by_end else pairs.tag
             self.spans.add(span[good], group[good])
 
     def _numbers(self, batch: Batch) -> NDArray[np.int32]:

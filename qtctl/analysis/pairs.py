@@ -19,7 +19,7 @@ from qtctl.analysis.groups import TID
 from qtctl.errors import UsageError
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Column, Int64Array, StringColumn
+from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.printf import make_plan
 
@@ -28,7 +28,6 @@ NO_KEY: tuple[str, ...] = ()
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
-_MET = 1 << 16
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -103,17 +102,32 @@ class Pairing:
         self._limit = limit
         self._tally = np.zeros(5, np.int64)
         self._open = _OpenStarts.make(min(_ROOM, limit))
-        self._met = np.zeros(_MET, np.uint8)
+        self._met = np.zeros(pairing.MET_WORDS, np.uint64)
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
         """Pair the next records; a pair has the tag (int32, one a row) of its START."""
         role, key = self._roles[batch.event], np.zeros(len(batch), np.uint64)
         for event, rows in batch.groups().items():
             if self._roles[event]:
-                self._read_key(batch, event, rows, role, key)
+                key[rows], good = self._keys(batch, event, rows)
+                role[rows[~good]] = 0
+                self.counts.unreadable += int(len(rows) - np.count_nonzero(good))
         time_ns = np.ascontiguousarray(batch.time_ns)
         given = np.zeros(len(batch), np.int32) if tags is None else np.ascontiguousarray(tags)
-        return self._match(role, key, time_ns, given)
+        begins, ends = np.empty(len(batch), np.int64), np.empty(len(batch), np.int64)
+        marks = np.empty(len(batch), np.int32)
+        self._tally[1:] = 0
+        records, pairs, at = (role, key, time_ns, given), (begins, marks, ends), 0
+        while (at := self._run(records, pairs, at)) < len(batch):
+            self._make_room()
+        counts, (in_flight, found, reused, unpaired, unseen) = self.counts, self._tally.tolist()
+        counts.paired += found
+        counts.in_flight = in_flight
+        counts.reused += reused
+        counts.unpaired += unpaired
+        counts.unseen += unseen
+        row = ends[:found].copy()
+        return Pairs(begins[:found].copy(), time_ns[row], marks[:found].copy(), row)
 
     def lose(self) -> None:
         """Drop all open STARTs at a loss: their ENDs may be lost."""
@@ -122,15 +136,8 @@ class Pairing:
         self._met[:] = 0
         self._tally[0] = self.counts.in_flight = 0
 
-    def _read_key(
-        self,
-        batch: Batch,
-        event: int,
-        rows: Int64Array,
-        role: NDArray[np.uint8],
-        key: NDArray[np.uint64],
-    ) -> None:
-        """Fill in the keys of an event's rows; rows without a key lose their role."""
+    def _keys(self, batch: Batch, event: int, rows: Int64Array) -> tuple[NDArray[Any], BoolArray]:
+        """Return the keys of an event's rows, and a mask of the rows that have one."""
         good = np.ones(len(rows), np.bool_)
         columns: list[Column] = []
         for name in self._key:
@@ -145,53 +152,15 @@ class Pairing:
                 columns.append(arguments.values[name])
             else:
                 good[:] = False
-        if not good.all():
-            role[rows[~good]] = 0
-            self.counts.unreadable += int(len(rows) - np.count_nonzero(good))
-        if columns:
-            key[rows] = _combined(columns)
+        return _combined(columns) if columns else np.zeros(len(rows), np.uint64), good
 
-    def _match(
-        self,
-        role: NDArray[np.uint8],
-        key: NDArray[np.uint64],
-        time_ns: Int64Array,
-        tags: NDArray[np.int32],
-    ) -> Pairs:
-        begins, ends = np.empty(len(role), np.int64), np.empty(len(role), np.int64)
-        marks = np.empty(len(role), np.int32)
-        self._tally[1:] = 0
-        at = 0
-        while True:
-            table = self._open
-            at = pairing.match(
-                role.data,
-                key.data,
-                time_ns.data,
-                tags.data,
-                table.used.data,
-                table.keys.data,
-                table.times.data,
-                table.tags.data,
-                self._tally.data,
-                begins.data,
-                marks.data,
-                ends.data,
-                at,
-                table.room,
-                self._met.data,
-            )
-            if at == len(role):
-                break
-            self._make_room()
-        counts, (in_flight, found, reused, unpaired, unseen) = self.counts, self._tally.tolist()
-        counts.paired += found
-        counts.in_flight = in_flight
-        counts.reused += reused
-        counts.unpaired += unpaired
-        counts.unseen += unseen
-        row = ends[:found].copy()
-        return Pairs(begins[:found].copy(), time_ns[row], marks[:found].copy(), row)
+    def _run(self, rows: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], at: int) -> int:
+        """Run the kernel on columns of records from ``at`` on; return the record reached."""
+        table = self._open
+        state = (table.used, table.keys, table.times, table.tags, self._tally)
+        arguments: list[Any] = [column.data for column in (*rows, *state, *found)]
+        arguments += [at, table.room, self._met.data]
+        return pairing.match(*arguments)
 
     def _make_room(self) -> None:
         """Make room for more open starts; at the limit, forget the older half."""
@@ -202,8 +171,11 @@ class Pairing:
             self.counts.forgotten += len(rows) - len(newest)
             rows = rows[newest]
         self._open = _OpenStarts.make(min(4 * old.room, self._limit))
-        self._open.put(old.keys[rows], old.times[rows], old.tags[rows])
-        self._tally[0] = len(rows)
+        self._tally[0] = 0
+        # They start again, in a larger table; only the number of open starts changes.
+        role, nothing = np.full(len(rows), pairing.START, np.uint8), np.empty(0, np.int64)
+        kept = (role, old.keys[rows], old.times[rows], old.tags[rows])
+        self._run(kept, (nothing, nothing.astype(np.int32), nothing), 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,27 +197,6 @@ class _OpenStarts:
             np.empty(size, np.uint64),
             np.empty(size, np.int64),
             np.empty(size, np.int32),
-        )
-
-    def put(self, keys: NDArray[np.uint64], times: Int64Array, tags: NDArray[np.int32]) -> None:
-        """Insert fewer than ``room`` starts of different keys."""
-        nothing, none = np.empty(0, np.int64), np.empty(0, np.int32)
-        pairing.match(
-            np.full(len(keys), pairing.START, np.uint8).data,
-            keys.data,
-            times.data,
-            tags.data,
-            self.used.data,
-            self.keys.data,
-            self.times.data,
-            self.tags.data,
-            np.zeros(5, np.int64).data,
-            nothing.data,
-            none.data,
-            nothing.data,
-            0,
-            self.room,
-            np.zeros(_MET, np.uint8).data,
         )
 
 
@@ -306,13 +257,13 @@ def check_key(
             continue
         kinds = set()
         for declaration in every:
-            found = [one for one in _printed(declaration) if one.name == name]
-            if not found:
+            kind = {one.name: one.kind for one in _printed(declaration)}.get(name)
+            if kind is None:
                 raise UsageError(
                     f"{declaration.name} has no argument {name!r}",
                     hint=f"--key {','.join(shared) or TID}",
                 )
-            kinds.add(found[0].kind is Kind.STRING)
+            kinds.add(kind is Kind.STRING)
         if len(kinds) > 1:
             raise UsageError(f"{name!r} is a text in one of the events and a number in another")
 

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.analysis.groups import EVENT, LONGEST, TID
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array, StringColumn
 
-OWN = ("event", "tid")
+OWN = (EVENT, TID)
 """Group by a property of the record, not by an argument."""
 GROUPS = 1024
 """At most so many values are counted separately; the rarest are counted together."""
 HISTORY_S = 60
 _STEPS = 5
 """Time slots of a quarter of the window each: four, and the current one."""
-_LONGEST = 200
-"""Only so many characters of a text are compared."""
 
 Key: TypeAlias = int | str | None
 """The value by which records are grouped: event name, thread id or argument; None: no value."""
 Sort: TypeAlias = Literal["rate", "bytes", "name", "total"]
-SORTS: tuple[Sort, ...] = ("rate", "bytes", "name", "total")
+SORTS: tuple[Sort, ...] = get_args(Sort)
 
 
 class _Others:
@@ -80,38 +79,35 @@ class Snapshot:
 
 
 class _TimeSlots:
-    """Counts of groups in the last few time slots of ``step_s`` each."""
+    """Records and bytes of groups in the last few time slots of ``step_s`` each."""
 
     def __init__(self, slots: int, step_s: float, now_s: float) -> None:
         self._step_s = step_s
         self._slots = slots
         self._now = int(now_s / step_s)
-        self._values = np.zeros((slots, GROUPS + 1), np.int64)
+        self.values = np.zeros((slots, 2, GROUPS + 1), np.int64)
 
     def advance(self, now_s: float) -> None:
         """Move to the slot of ``now_s`` and clear slots that are too old. Time never goes back."""
         now = max(self._now, int(now_s / self._step_s))
         passed = min(now - self._now, self._slots)
-        self._values[np.arange(now - passed + 1, now + 1) % self._slots] = 0
+        self.values[np.arange(now - passed + 1, now + 1) % self._slots] = 0
         self._now = now
 
     def add(self, values: Int64Array) -> None:
-        """Add a value for each group to the current slot."""
-        self._values[self._now % self._slots] += values
-
-    def fold(self, places: Int64Array) -> None:
-        """Move the counts of some groups to the others."""
-        _fold(self._values, places)
+        """Add the records and bytes of each group to the current slot."""
+        self.values[self._now % self._slots] += values
 
     def sums(self) -> Int64Array:
-        """Return the sum over all slots, for each group."""
-        sums: Int64Array = self._values.sum(axis=0)
+        """Return the records and bytes of each group, over all slots."""
+        sums: Int64Array = self.values.sum(axis=0)
         return sums
 
     def history(self) -> Int64Array:
-        """Return all slots, oldest first."""
+        """Return the records of each group in each slot, oldest first."""
         order = np.arange(self._now + 1, self._now + 1 + self._slots) % self._slots
-        return self._values[order]
+        records: Int64Array = self.values[order, 0]
+        return records
 
     def began_s(self) -> float:
         """Return the time at which the oldest slot began."""
@@ -124,7 +120,7 @@ class Rates:
     Rates are over the last ``window_s`` seconds, or since the object was made if that is less.
     ``now_s`` is the time of one monotonic clock, in seconds, everywhere. A record without the
     argument has the key None. Lines of text are not counted, and texts are compared by their first
-    ``_LONGEST`` characters.
+    200 characters.
 
     At most ``GROUPS`` keys are counted separately. When they become many, the rarest of the last
     minute are added to the others, and are counted from zero when they come again.
@@ -136,8 +132,7 @@ class Rates:
         self._places: dict[Key, int] = {}
         self._free = list(range(GROUPS))
         self._step_s = window_s / (_STEPS - 1)
-        self._counts = _TimeSlots(_STEPS, self._step_s, now_s)
-        self._bytes = _TimeSlots(_STEPS, self._step_s, now_s)
+        self._window = _TimeSlots(_STEPS, self._step_s, now_s)
         self._minute = _TimeSlots(HISTORY_S, 1.0, now_s)
         self._totals = np.zeros((2, GROUPS + 1), np.int64)
 
@@ -148,34 +143,32 @@ class Rates:
             self._make_room()
         for keys, counts, sizes in self._groups(batch):
             places = [self._place(key) for key in keys]
-            more = _sums(places, counts, GROUPS + 1), _sums(places, sizes, GROUPS + 1)
-            self._counts.add(more[0])
-            self._minute.add(more[0])
-            self._bytes.add(more[1])
+            more = np.array([_sums(places, values, GROUPS + 1) for values in (counts, sizes)])
+            self._window.add(more)
+            self._minute.add(more)
             self._totals += more
 
     def _advance(self, now_s: float) -> None:
-        for ring in (self._counts, self._bytes, self._minute):
-            ring.advance(now_s)
+        self._window.advance(now_s)
+        self._minute.advance(now_s)
 
     def _place(self, key: Key | _Others) -> int:
         if isinstance(key, _Others):
             return GROUPS
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = self._free.pop() if self._free else GROUPS
-            if place == GROUPS:
-                del self._places[key]
-        return place
+        if key not in self._places:
+            if not self._free:
+                return GROUPS
+            self._places[key] = self._free.pop()
+        return self._places[key]
 
     def _make_room(self) -> None:
         """Move the counts of the rarer half of the groups to the others."""
-        recent = self._minute.sums()[:GROUPS]
+        recent = self._minute.sums()[0, :GROUPS]
         recent[self._free] = np.iinfo(np.int64).max
         gone = np.argsort(recent, kind="stable")[: GROUPS // 2]
-        for ring in (self._counts, self._bytes, self._minute):
-            ring.fold(gone)
-        _fold(self._totals, gone)
+        for values in (self._window.values, self._minute.values, self._totals):
+            values[..., GROUPS] += values[..., gone].sum(axis=-1)
+            values[..., gone] = 0
         dropped = set(gone.tolist())
         self._places = {key: at for key, at in self._places.items() if at not in dropped}
         self._free += dropped
@@ -188,7 +181,7 @@ class Rates:
                     yield from _by_argument(batch, event, self.by, size[rows])
             return
         events = batch.event >= 0
-        if self.by == "event":
+        if self.by == EVENT:
             yield _by_code(batch.event[events], batch.names, size[events])
         else:
             keys, counts, sizes = _by_number(batch.tid[events], size[events])
@@ -197,61 +190,39 @@ class Rates:
     def per_s(self, now_s: float) -> float:
         """Return the records a second of all groups together, at ``now_s``."""
         self._advance(now_s)
-        return float(self._counts.sums().sum()) / self._span_s(now_s)
+        return float(self._window.sums()[0].sum()) / self._span_s(now_s)
 
     def _span_s(self, now_s: float) -> float:
         """Return how many seconds the window covers."""
-        return max(self._step_s / 5, now_s - max(self._began_s, self._counts.began_s()))
+        return max(self._step_s / 5, now_s - max(self._began_s, self._window.began_s()))
 
     def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
         """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
         self._advance(now_s)
-        span_s = self._span_s(now_s)
-        numbers = _Numbers(
-            self._counts.sums() / span_s,
-            self._bytes.sums() / span_s,
-            self._totals[0],
-            self._totals[1],
-            self._minute.history(),
-        )
+        per_s, bytes_per_s = self._window.sums() / self._span_s(now_s)
+        total, total_bytes = self._totals
+        history = self._minute.history()
+
+        def rate(key: Key | _Others, places: list[int]) -> Rate:
+            return Rate(
+                key,
+                float(per_s[places].sum()),
+                float(bytes_per_s[places].sum()),
+                int(total[places].sum()),
+                int(total_bytes[places].sum()),
+                tuple(history[:, places].sum(axis=1).tolist()),
+            )
+
         keys = sorted(self._places, key=_name_order)
         if sort != "name":
-            column = {
-                "rate": numbers.per_s,
-                "bytes": numbers.bytes_per_s,
-                "total": numbers.total,
-            }[sort]
-            values = column.tolist()
-            total = numbers.total.tolist()  # what is quiet now stays in an order, too
-            keys.sort(key=lambda key: (-values[at := self._places[key]], -total[at]))
+            first = {"rate": per_s, "bytes": bytes_per_s, "total": total}[sort].tolist()
+            then = total.tolist()  # what is quiet now stays in an order, too
+            keys.sort(key=lambda key: (-first[at := self._places[key]], -then[at]))
         shown = keys if limit is None else keys[:limit]
-        rows = tuple(numbers.rate(key, [self._places[key]]) for key in shown)
-        rest = [GROUPS, *(self._places[key] for key in keys[len(shown) :])]
-        others = numbers.rate(OTHERS, rest)
-        whole = numbers.rate(OTHERS, list(range(GROUPS + 1)))
+        rows = tuple(rate(key, [self._places[key]]) for key in shown)
+        others = rate(OTHERS, [GROUPS, *(self._places[key] for key in keys[len(shown) :])])
+        whole = rate(OTHERS, list(range(GROUPS + 1)))
         return Snapshot(rows, others if others.total else None, whole)
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbers:
-    """The figures of each group, as columns."""
-
-    per_s: NDArray[np.float64]
-    bytes_per_s: NDArray[np.float64]
-    total: Int64Array
-    total_bytes: Int64Array
-    history: Int64Array
-
-    def rate(self, key: Key | _Others, places: list[int]) -> Rate:
-        """Return some groups as one."""
-        return Rate(
-            key,
-            float(self.per_s[places].sum()),
-            float(self.bytes_per_s[places].sum()),
-            int(self.total[places].sum()),
-            int(self.total_bytes[places].sum()),
-            tuple(self.history[:, places].sum(axis=1).tolist()),
-        )
 
 
 def _name_order(key: Key) -> tuple[int, int, str]:
@@ -259,11 +230,6 @@ def _name_order(key: Key) -> tuple[int, int, str]:
     if key is None:
         return 2, 0, ""
     return (1, 0, key) if isinstance(key, str) else (0, key, "")
-
-
-def _fold(values: Int64Array, places: Int64Array) -> None:
-    values[:, GROUPS] += values[:, places].sum(axis=1)
-    values[:, places] = 0
 
 
 def _sums(places: Any, values: Int64Array, size: int) -> Int64Array:
@@ -295,7 +261,7 @@ def _by_argument(batch: Batch, event: int, name: str, size: Int64Array) -> Itera
 def _by_code(codes: NDArray[np.int32], texts: Sequence[str], size: Int64Array) -> _Group:
     """Group rows by a text that a code stands for."""
     keys, counts, sizes = _most(np.arange(len(texts)), codes, size)
-    return [key if key is OTHERS else texts[key][:_LONGEST] for key in keys], counts, sizes
+    return [key if key is OTHERS else texts[key][:LONGEST] for key in keys], counts, sizes
 
 
 def _by_number(values: NDArray[Any], size: Int64Array) -> _Group:

@@ -31,9 +31,9 @@ class JsonFormatter:
         from qtctl.records import schema
 
         if stream.report is not None:
-            changed = len(stream.report.changed)
-            patterns = stream.selection.words()
-            yield json.dumps(schema.control("enable", patterns, changed, stream.began_ns))
+            patterns = tuple(stream.selection.words())
+            switch = Control("enable", patterns, len(stream.report.changed), stream.began_ns)
+            yield json.dumps(schema.to_object(switch))
 
     def lines(self, item: Item, records: int) -> Iterator[str]:
         """Yield the lines of an item; of a batch, those of its first ``records``."""

@@ -16,56 +16,28 @@ from qtctl.model import Argument, Declaration, Kind
 _LINE = re.compile(r"\s*((?:[\w-]+\s+)*)(\w+)\s*\(([^)]*)\)\s*(.*?)\s*\Z", re.DOTALL)
 _PIECE = re.compile(r'"((?:[^"\\]|\\.)*)"|(\w+)|(,)|(\S)')
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]+|[0-7]{1,3}|.)", re.DOTALL)
-_CONVERSION = re.compile(
-    r"%(?:%|[-+ #0]*(\*|\d+)?(?:\.(\*|\d*))?(?:hh|h|ll|l|q|j|z|t|L)?([a-zA-Z]))"
+CONVERSION = re.compile(
+    r"%(?P<flags>[-+ #0']*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
+    r"(?P<length>hh|h|ll|l|q|j|z|t|L)?(?P<letter>[a-zA-Z%])"
 )
+"""A conversion of printf, or ``%%``."""
 _MACRO = re.compile(r"PRI([diouxX])(?:LEAST|FAST)?(8|16|32|64|MAX|PTR)\Z")
 
-_ESCAPES = {
-    "n": "\n",
-    "t": "\t",
-    "r": "\r",
-    "a": "\a",
-    "b": "\b",
-    "f": "\f",
-    "v": "\v",
-    "e": "\x1b",
-}
+_ESCAPES = dict(zip("ntrabfve", "\n\t\r\a\b\f\v\x1b", strict=True))
 # As on 64-bit Linux, where glibc's PRIx8 to PRIx32 are a bare "x" (the value is promoted to int).
 _LENGTHS = {"8": "", "16": "", "32": "", "64": "l", "MAX": "l", "PTR": "l"}
 
-_NAMED = {
-    "bool": (8, False),
-    "int8_t": (8, True),
-    "uint8_t": (8, False),
-    "int16_t": (16, True),
-    "uint16_t": (16, False),
-    "int32_t": (32, True),
-    "uint32_t": (32, False),
-    "int64_t": (64, True),
-    "uint64_t": (64, False),
-    "size_t": (64, False),
-    "ssize_t": (64, True),
-    "intptr_t": (64, True),
-    "uintptr_t": (64, False),
-    "intmax_t": (64, True),
-    "uintmax_t": (64, False),
-    "ptrdiff_t": (64, True),
-    "off_t": (64, True),
-    "off64_t": (64, True),
-    "time_t": (64, True),
-    "pid_t": (32, True),
-    "uid_t": (32, False),
-    "gid_t": (32, False),
-    "mode_t": (32, False),
-    "hwaddr": (64, False),
-    "ram_addr_t": (64, False),
-    "target_ulong": (64, False),
-    "vaddr": (64, False),
-    "gboolean": (32, True),
-    "uint": (32, False),
-    "ulong": (64, False),
+_TYPES = {
+    (8, False): "bool uint8_t",
+    (8, True): "int8_t",
+    (16, False): "uint16_t",
+    (16, True): "int16_t",
+    (32, False): "uint32_t uint uid_t gid_t mode_t",
+    (32, True): "int32_t pid_t gboolean",
+    (64, False): "uint64_t ulong size_t uintptr_t uintmax_t hwaddr ram_addr_t target_ulong vaddr",
+    (64, True): "int64_t ssize_t intptr_t intmax_t ptrdiff_t off_t off64_t time_t",
 }
+_NAMED = {name: width for width, names in _TYPES.items() for name in names.split()}
 _BASE_WORDS = frozenset({"unsigned", "signed", "char", "short", "int", "long"})
 _QUALIFIERS = frozenset({"const", "volatile", "restrict", "register", "extern"})
 # The types that tracetool traces as text (scripts/tracetool/backend/simple.py).
@@ -90,12 +62,12 @@ def parse_declarations(text: str) -> Declarations:
     """
     by_name: dict[str, Declaration] = {}
     errors: list[tuple[int, str, str]] = []
-    arguments: dict[str, Argument | None] = {}
+    arguments: dict[str, Argument] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line or line[0] == "#" or not (stripped := line.strip()) or stripped[0] == "#":
             continue
         try:
-            declaration = _parse(stripped, number, arguments)
+            declaration = parse_one(stripped, number=number, cache=arguments)
         except UsageError as error:
             errors.append((number, line, error.message))
             continue
@@ -103,15 +75,6 @@ def parse_declarations(text: str) -> Declarations:
         if known is None or (known.disabled and not declaration.disabled):
             by_name[declaration.name] = declaration
     return Declarations(by_name, tuple(errors))
-
-
-def parse_one(line: str, *, number: int = 0) -> Declaration:
-    """Parse one declaration; ``number`` is its line in the file.
-
-    Raises:
-        UsageError: the line is not a declaration.
-    """
-    return _parse(line.strip(), number, {})
 
 
 def declaration_of(text: str, name: str) -> Declaration | None:
@@ -136,24 +99,39 @@ def declaration_of(text: str, name: str) -> Declaration | None:
     return found
 
 
-def _parse(line: str, number: int, cache: dict[str, Argument | None]) -> Declaration:
+def parse_one(
+    line: str, *, number: int = 0, cache: dict[str, Argument] | None = None
+) -> Declaration:
+    """Parse one declaration; ``number`` is its line in the file, ``cache`` holds known arguments.
+
+    Raises:
+        UsageError: the line is not a declaration.
+    """
+    line = line.strip()
     match = _LINE.match(line)
     if match is None:
         raise UsageError(f"not a trace event declaration: {line!r}")
     properties, name, parameters, tail = match.groups()
     text = _format(tail)
-    arguments: tuple[Argument, ...] = ()
-    if parameters and parameters != "void":
-        arguments = _arguments(parameters, text, cache)
+    arguments: list[Argument] = []
+    known = {} if cache is None else cache
+    pieces = [] if parameters.strip() in ("", "void") else parameters.split(",")
+    for position, piece in enumerate(pieces):
+        if piece not in known:
+            known[piece] = _argument(piece)
+        argument = known[piece]
+        if not argument.bits:
+            argument = argument._replace(bits=64, signed=_printed_signed(text, position))
+        arguments.append(argument)
     disabled = False
     if properties:
         words = properties.split()
         disabled = "disable" in words
         if "vcpu" in words:
             # tracetool inserts the vCPU before the declared arguments (scripts/tracetool/vcpu.py).
-            arguments = (Argument("__cpu", "void *", Kind.POINTER, 64, False), *arguments)
+            arguments.insert(0, Argument("__cpu", "void *", Kind.POINTER, 64, False))
             text = "cpu=%p " + text
-    return Declaration(name, arguments, text, disabled, number)
+    return Declaration(name, tuple(arguments), text, disabled, number)
 
 
 def _format(tail: str) -> str:
@@ -169,20 +147,16 @@ def _format(tail: str) -> str:
         if text is not None:
             pieces.append(_ESCAPE.sub(_unescape, text) if "\\" in text else text)
         elif word is not None:
-            pieces.append(_macro(word))
+            macro = _MACRO.match(word)
+            if macro is None:
+                raise UsageError(f"unknown macro {word} in a format")
+            pieces.append(_LENGTHS[macro.group(2)] + macro.group(1))
         elif comma:
             # "translation", "execution": QEMU prints the second one (`tcg` events).
             pieces.clear()
         else:
             raise UsageError(f"{other!r} is not part of a format: {tail!r}")
     return "".join(pieces)
-
-
-def _macro(word: str) -> str:
-    match = _MACRO.match(word)
-    if match is None:
-        raise UsageError(f"unknown macro {word} in a format")
-    return _LENGTHS[match.group(2)] + match.group(1)
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -197,46 +171,22 @@ def _unescape(match: re.Match[str]) -> str:
     return bytes((code,)).decode("utf-8", "surrogateescape")
 
 
-def _arguments(
-    parameters: str, text: str, cache: dict[str, Argument | None]
-) -> tuple[Argument, ...]:
-    arguments: list[Argument] = []
-    pieces = parameters.split(",")
-    for position, piece in enumerate(pieces):
-        try:
-            argument = cache[piece]
-        except KeyError:
-            argument = cache[piece] = _argument(piece)
-        if argument is None:
-            if len(pieces) == 1 and piece.strip() in ("void", ""):
-                return ()
-            argument = _unknown(piece, position, text)
-        arguments.append(argument)
-    return tuple(arguments)
-
-
-def _split(piece: str) -> tuple[str, str]:
-    """Split ``const char *name`` into its C type and its name, as tracetool does."""
+def _argument(piece: str) -> Argument:
+    """Build an argument from its text; 0 bits where the type gives no width and sign."""
     piece = piece.strip()
-    if "*" in piece:
-        ctype, _, name = piece.rpartition("*")
-        return f"{ctype}*", name.strip()
-    ctype, _, name = piece.rpartition(" ")
-    return ctype.strip(), name
-
-
-def _argument(piece: str) -> Argument | None:
-    """Build an argument from its text; None when the type gives no width and sign."""
-    ctype, name = _split(piece)
+    # Split ``const char *name`` as tracetool does.
+    before, star, name = piece.rpartition("*" if "*" in piece else " ")
+    ctype = f"{before}*" if star == "*" else before.strip()
+    name = name.strip()
     if not ctype:
-        return None
+        raise UsageError(f"argument {piece!r} has no type and name")
     if not name.isidentifier():
-        raise UsageError(f"argument {piece.strip()!r} has no name")
+        raise UsageError(f"argument {piece!r} has no name")
     if "*" in ctype:
         text = ctype.startswith(_STRINGS) and ctype.count("*") == 1
         return Argument(name, ctype, Kind.STRING if text else Kind.POINTER, 64, False)
-    width = _width([word for word in ctype.split() if word not in _QUALIFIERS])
-    return None if width is None else Argument(name, ctype, Kind.INTEGER, *width)
+    width = _width([word for word in ctype.split() if word not in _QUALIFIERS]) or (0, False)
+    return Argument(name, ctype, Kind.INTEGER, *width)
 
 
 def _width(words: list[str]) -> tuple[int, bool] | None:
@@ -252,16 +202,11 @@ def _width(words: list[str]) -> tuple[int, bool] | None:
     return (64 if "long" in words else 32), signed
 
 
-def _unknown(piece: str, position: int, text: str) -> Argument:
-    """Build an argument of an unknown type: 64 bits, signed if the format prints it so."""
-    ctype, name = _split(piece)
-    if not ctype or not name.isidentifier():
-        raise UsageError(f"argument {piece.strip()!r} has no type and name")
+def _printed_signed(text: str, position: int) -> bool:
+    """Return whether a format prints an argument as a signed number."""
     letters: list[str] = []
-    for match in _CONVERSION.finditer(text):
-        stars = (match.group(1), match.group(2)).count("*")
-        letters += ["d"] * stars
-        if match.group(3):
-            letters.append(match.group(3))
-    signed = position < len(letters) and letters[position] in "di"
-    return Argument(name, ctype, Kind.INTEGER, 64, signed)
+    for match in CONVERSION.finditer(text):
+        letters += ["d"] * (match["width"], match["precision"]).count("*")
+        if match["letter"] != "%":
+            letters.append(match["letter"])
+    return position < len(letters) and letters[position] in "di"

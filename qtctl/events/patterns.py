@@ -8,7 +8,7 @@ Checked on QEMU 7.2, 10.0, 10.2 and 11.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from os.path import commonprefix
 from typing import TypeAlias
@@ -65,6 +65,14 @@ def near(text: str, names: Sequence[str], count: int = 3) -> list[str]:
     import difflib
 
     return difflib.get_close_matches(core, names, n=count, cutoff=0.6)
+
+
+def similar(name: str, known: Collection[str], others: Iterable[str]) -> str:
+    """Return names that are similar to ``name``, separated by commas, or few ``known`` ones."""
+    import difflib
+
+    found = difflib.get_close_matches(name, sorted({*known, *others}), n=4, cutoff=0.5)
+    return ", ".join(found or (sorted(known) if len(known) <= 12 else ()))
 
 
 def cover(targets: Iterable[str], harmless: Iterable[str], names: Iterable[str]) -> list[str]:

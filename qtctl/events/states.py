@@ -6,27 +6,21 @@ QEMU 7.2, 10.0, 10.2 and 11.1. The ``vcpu`` argument is never sent: 10.0 and lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from qtctl.errors import OutcomeUnknown, Refused
 from qtctl.events.patterns import cover
 from qtctl.events.selection import Selection
 from qtctl.model import EventState
 
+if TYPE_CHECKING:
+    from qtctl.monitor.client import Monitor
+
 States = dict[str, EventState]
 FEW = 8
 """Up to this many events are read and switched one by one; listing all takes longer."""
 _READ_BACK_TIMEOUT_S = 0.5
-
-
-class Qmp(Protocol):
-    """The part of a monitor that is needed here."""
-
-    async def execute(
-        self, command: str, arguments: Mapping[str, object] | None = ..., *, timeout_s: float = ...
-    ) -> Any:
-        """Send one QMP command and return its value."""
 
 
 class SwitchReport(NamedTuple):
@@ -46,7 +40,7 @@ class SwitchReport(NamedTuple):
     dry_run: bool = False
 
 
-async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> States:
+async def read_states(monitor: Monitor, name: str = "*", *, timeout_s: float = 5.0) -> States:
     """Return the state of every event that ``name`` matches, sorted by name.
 
     QEMU lists in reverse order of registration. An unknown plain name gives nothing, and so does
@@ -55,7 +49,7 @@ async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> S
     if any("\ud800" <= character <= "\udfff" for character in name):
         return {}
     try:
-        listed = await qmp.execute("trace-event-get-state", {"name": name}, timeout_s=timeout_s)
+        listed = await monitor.execute("trace-event-get-state", {"name": name}, timeout_s=timeout_s)
     except Refused:
         if "*" in name:
             raise
@@ -64,21 +58,21 @@ async def read_states(qmp: Qmp, name: str = "*", *, timeout_s: float = 5.0) -> S
     return dict(sorted(states.items()))
 
 
-async def read_named(qmp: Qmp, names: Sequence[str], *, timeout_s: float = 5.0) -> States:
+async def read_named(monitor: Monitor, names: Sequence[str], *, timeout_s: float = 5.0) -> States:
     """Return the states of ``names``, or of all events if there are many names."""
     if len(names) > FEW:
-        return await read_states(qmp, timeout_s=timeout_s)
+        return await read_states(monitor, timeout_s=timeout_s)
     states: States = {}
     for name in names:
-        states |= await read_states(qmp, name, timeout_s=timeout_s)
+        states |= await read_states(monitor, name, timeout_s=timeout_s)
     return states
 
 
-async def read_selected(qmp: Qmp, selection: Selection) -> States:
+async def read_selected(monitor: Monitor, selection: Selection) -> States:
     """Return the states of the events that ``selection`` picks, and perhaps of more."""
     if selection.plain:
-        return await read_named(qmp, selection.included)
-    return await read_states(qmp)
+        return await read_named(monitor, selection.included)
+    return await read_states(monitor)
 
 
 def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
@@ -95,7 +89,7 @@ def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
     )
 
 
-async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: States) -> None:
+async def set_states(monitor: Monitor, names: Sequence[str], enable: bool, states: States) -> None:
     """Switch ``names`` with few commands; ``states`` are those read before, of all events if many.
 
     A command without a reply is not sent again: the caller reads the states back.
@@ -114,12 +108,12 @@ async def set_states(qmp: Qmp, names: Sequence[str], enable: bool, states: State
     for pattern in patterns:
         arguments = {"name": pattern, "enable": enable, "ignore-unavailable": True}
         try:
-            await qmp.execute("trace-event-set-state", arguments)
+            await monitor.execute("trace-event-set-state", arguments)
         except OutcomeUnknown as unknown:
             unanswered += 1
             if unanswered > 1:
                 raise
             try:
-                await read_states(qmp, pattern, timeout_s=_READ_BACK_TIMEOUT_S)
+                await read_states(monitor, pattern, timeout_s=_READ_BACK_TIMEOUT_S)
             except Exception:
                 raise unknown from None

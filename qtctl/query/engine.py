@@ -40,7 +40,7 @@ from qtctl.records.arrow import (
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
-from qtctl.records.notes import to_object
+from qtctl.records.schema import to_object
 from qtctl.session.replay import Replay
 
 MEMORY_LIMIT = "256MB"

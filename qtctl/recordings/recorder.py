@@ -57,8 +57,8 @@ class RecordingWriter:
 
     def end(self, counts: Counts) -> None:
         """Append the sums and the index: the recording is complete."""
-        sums = schema.summary(counts.read, counts.shown, counts.filtered, counts.lost)
-        end = Chunk.of(ChunkKind.END, {"chunks": self._indexed, "summary": sums})
+        sums = {"chunks": self._indexed, "summary": schema.summary(counts)}
+        end = Chunk.of(ChunkKind.END, sums)
         self._append(end.data + trailer(end))
 
     def _append(self, data: bytes) -> None:

@@ -21,8 +21,8 @@ from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
-from qtctl.records.notes import from_object, to_object
 from qtctl.records.rows import Rows
+from qtctl.records.schema import from_object, to_object
 
 CHUNK_ROWS = 1 << 16
 CHUNK_BYTES = 4 << 20

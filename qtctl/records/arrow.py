@@ -110,22 +110,16 @@ def event_rows(
     """Return the rows of one event; only the columns of ``schema`` are converted."""
     event = batch.table.indices.get(name)
     if event is None or event not in batch.groups():
-        return _no_rows(schema)
+        return pa.RecordBatch.from_pylist([], schema=schema)
     part = _ArrowRows(batch, batch.groups()[event], file)
     columns = _columns(batch.table, name)
-    made = []
-    for field in schema:
-        if field.name in OWN.names:
-            made.append(part.own(field.name))
-        elif field.name == _RAW.name:
-            made.append(part.raw(event))
-        else:
-            made.append(part.argument(event, columns.get(field.name), field.type))
-    return pa.RecordBatch.from_arrays(made, schema=schema)
 
+    def other(field: pa.Field) -> pa.Array:
+        if field.name == _RAW.name:
+            return part.raw(event)
+        return part.argument(event, columns.get(field.name), field.type)
 
-def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.nulls(0, one.type) for one in schema], schema=schema)
+    return part.table(schema, other)
 
 
 def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
@@ -138,21 +132,16 @@ def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> 
             _ArrowRows(batch, batch.groups()[event], file).raw(event).cast(pa.string())
         ),
     }
-    made = []
-    for field in schema:
-        if field.name in by_event:
-            made.append(_in_row_order(batch, by_event[field.name]).cast(field.type))
-        else:
-            made.append(part.own(field.name))
-    return pa.RecordBatch.from_arrays(made, schema=schema)
+    return part.table(
+        schema, lambda field: _in_row_order(batch, by_event[field.name]).cast(field.type)
+    )
 
 
 def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
     """Return the lines that are not events; ``schema`` has some columns of ``LINES``."""
     rows = batch.groups().get(-1, np.empty(0, np.int64))
     part = _ArrowRows(batch, rows, file)
-    made = [part.line() if field.name == "line" else part.own(field.name) for field in schema]
-    return pa.RecordBatch.from_arrays(made, schema=schema)
+    return part.table(schema, lambda _: _array(batch.texts(rows), None))
 
 
 def notes_rows(
@@ -180,6 +169,11 @@ class _ArrowRows:
         self._batch = batch
         self._rows = rows
         self._file = file
+
+    def table(self, schema: pa.Schema, other: Callable[[pa.Field], pa.Array]) -> pa.RecordBatch:
+        """Return the columns of ``schema``; ``other`` makes those that are not in ``OWN``."""
+        made = [self.own(one.name) if one.name in OWN.names else other(one) for one in schema]
+        return pa.RecordBatch.from_arrays(made, schema=schema)
 
     def own(self, name: str) -> pa.Array:
         """Return one of the columns of ``OWN``."""
@@ -225,19 +219,13 @@ class _ArrowRows:
 
     def raw(self, event: int) -> pa.Array:
         """Return the text of arguments that could not be parsed, null for the other rows."""
-        bad = np.flatnonzero(~self._batch.arguments(event).ok)
-        if not len(bad):
-            return pa.nulls(len(self._rows), _TEXT)
-        texts = self._batch.raws(self._rows[bad])
-        codes = np.zeros(len(self._rows), np.int32)
-        codes[bad] = texts.codes
-        missing = np.ones(len(self._rows), np.bool_)
-        missing[bad] = False
-        return _dictionary(codes, list(map(readable, texts.uniques)), missing)
-
-    def line(self) -> pa.Array:
-        """Return the complete lines."""
-        return _array(self._batch.texts(self._rows), None)
+        parsed = self._batch.arguments(event).ok
+        if parsed.all():
+            return pa.nulls(len(parsed), _TEXT)
+        texts = self._batch.raws(self._rows[~parsed])
+        codes = np.zeros(len(parsed), np.int32)
+        codes[~parsed] = texts.codes
+        return _dictionary(codes, list(map(readable, texts.uniques)), parsed)
 
 
 def _array(column: Column, missing: BoolArray | None) -> pa.Array:

@@ -166,7 +166,7 @@ class Batch:
             yield from self.select(rows).records()
             return
         times, tids, late = self.time_ns.tolist(), self.tid.tolist(), self.arrived.tolist()
-        made: list[Record | None] = [None] * len(self)
+        made: list[Any] = [None] * len(self)
         clock, backend, pid = self.clock, self.backend, self.pid
         for event, places in self.groups().items():
             name = "" if event < 0 else self.names[event]
@@ -185,25 +185,19 @@ class Batch:
                 elif args is None:
                     record.raw = self.raw(row)
                 made[row] = record
-        for made_record in made:
-            assert made_record is not None
-            yield made_record
+        yield from made
 
     def _dicts(self, event: int, size: int) -> list[dict[str, int | str] | None]:
         """Return the arguments of an event's rows as dicts; None where they could not be parsed."""
         if event < 0:
             return [None] * size
         columns = self.arguments(event)
-        names = tuple(columns.values)
+        lists = [column.tolist() for column in columns.values.values()]
+        rows = zip(*lists, strict=True) if lists else [()] * size
         dicts: list[dict[str, int | str] | None]
-        if names:
-            lists = [column.tolist() for column in columns.values.values()]
-            dicts = [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
-        else:
-            dicts = [{} for _ in range(size)]
-        if not columns.ok.all():
-            for row in np.flatnonzero(~columns.ok).tolist():
-                dicts[row] = None
+        dicts = [dict(zip(columns.values, row, strict=True)) for row in rows]
+        for row in np.flatnonzero(~columns.ok).tolist():
+            dicts[row] = None
         return dicts
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 
 @dataclass(slots=True)
@@ -19,10 +20,4 @@ class Counts:
     unknown_losses: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.read + other.read,
-            self.shown + other.shown,
-            self.filtered + other.filtered,
-            self.lost + other.lost,
-            self.unknown_losses + other.unknown_losses,
-        )
+        return Counts(*map(add, astuple(self), astuple(other)))

@@ -71,6 +71,8 @@ _COMPARE: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
+    ast.In: lambda one, two: one in two,
+    ast.NotIn: lambda one, two: one not in two,
 }
 
 
@@ -92,28 +94,25 @@ class _Evaluator:
         self.rows = rows
 
     def value(self, node: ast.expr) -> _Value:
-        if isinstance(node, ast.Constant):
-            if isinstance(node.value, str):
-                return _Text(node.value)
-            assert isinstance(node.value, int)
-            return _Number(int(node.value), int(node.value), int(node.value))
-        if isinstance(node, ast.Name):
-            return self.name(node.id)
-        if isinstance(node, ast.UnaryOp):
-            return self.unary(node)
-        if isinstance(node, ast.BinOp):
-            left, right = _number(self.value(node.left)), _number(self.value(node.right))
-            return _binary(type(node.op), left, right)
-        if isinstance(node, ast.BoolOp):
-            return self.boolean(node)
-        assert isinstance(node, ast.Compare)
-        return self.chain(node)
-
-    def name(self, name: str) -> _Value:
-        column = self.names[name]
-        if isinstance(column, str | StringColumn):
-            return _Text(column)
-        return _Number(column, int(column.min()), int(column.max()))
+        match node:
+            case ast.Constant(value=str(text)):
+                return _Text(text)
+            case ast.Constant(value=int(number)):
+                return _constant(int(number))
+            case ast.Name(id=name):
+                column = self.names[name]
+                if isinstance(column, str | StringColumn):
+                    return _Text(column)
+                return _Number(column, int(column.min()), int(column.max()))
+            case ast.UnaryOp():
+                return self.unary(node)
+            case ast.BinOp(left=left, op=op, right=right):
+                return _binary(type(op), _number(self.value(left)), _number(self.value(right)))
+            case ast.BoolOp():
+                return self.boolean(node)
+            case ast.Compare():
+                return self.chain(node)
+        raise AssertionError(node)
 
     def unary(self, node: ast.UnaryOp) -> _Value:
         value = self.value(node.operand)
@@ -122,20 +121,16 @@ class _Evaluator:
             return _Truth(~truth.data, truth.bad)
         number = _number(value)
         if isinstance(node.op, ast.USub):
-            return _binary(ast.Sub, _Number(0, 0, 0), number)
+            return _binary(ast.Sub, _constant(0), number)
         if isinstance(node.op, ast.Invert):
-            return _binary(ast.Sub, _Number(-1, -1, -1), number)
+            return _binary(ast.Sub, _constant(-1), number)
         return number
 
     def boolean(self, node: ast.BoolOp) -> _Truth:
         result = _truth(self.value(node.values[0]), self.rows)
         for operand in node.values[1:]:
             following = _truth(self.value(operand), self.rows)
-            if isinstance(node.op, ast.And):
-                result = _and(result, following)
-            else:
-                reached = _and_mask(following.bad, ~result.data)
-                result = _Truth(result.data | following.data, _or_masks(result.bad, reached))
+            result = _joined(result, following, isinstance(node.op, ast.And))
         return result
 
     def chain(self, node: ast.Compare) -> _Truth:
@@ -150,7 +145,7 @@ class _Evaluator:
                 right = self.value(comparator)
                 link = _compare(op, left, right, self.rows)
                 left = right
-            result = link if result is None else _and(result, link)
+            result = link if result is None else _joined(result, link, True)
         assert result is not None
         return result
 
@@ -165,9 +160,17 @@ class _Evaluator:
         return _Truth(hit, bad)
 
 
-def _and(first: _Truth, second: _Truth) -> _Truth:
-    reached = _and_mask(second.bad, first.data)
-    return _Truth(first.data & second.data, _or_masks(first.bad, reached))
+def _constant(value: int) -> _Number:
+    return _Number(value, value, value)
+
+
+def _joined(first: _Truth, second: _Truth, both: bool) -> _Truth:
+    """Return ``first and second``, or ``first or second`` (not ``both``)."""
+    bad = second.bad
+    if bad is not None:  # only where Python evaluates the second operand
+        bad = bad & (first.data if both else ~first.data)
+    data = first.data & second.data if both else first.data | second.data
+    return _Truth(data, _or_masks(first.bad, bad))
 
 
 def _or_masks(one: BoolArray | None, two: BoolArray | None) -> BoolArray | None:
@@ -176,16 +179,11 @@ def _or_masks(one: BoolArray | None, two: BoolArray | None) -> BoolArray | None:
     return one | two
 
 
-def _and_mask(bad: BoolArray | None, mask: BoolArray) -> BoolArray | None:
-    return None if bad is None else bad & mask
-
-
 def _truth(value: _Value, rows: int) -> _Truth:
     if isinstance(value, _Truth):
         return value
-    if isinstance(value, _Text):
-        return _compare(ast.NotEq(), value, _Text(""), rows)
-    return _compare(ast.NotEq(), value, _Number(0, 0, 0), rows)
+    empty = _Text("") if isinstance(value, _Text) else _constant(0)
+    return _compare(ast.NotEq(), value, empty, rows)
 
 
 def _number(value: _Value) -> _Number:
@@ -222,26 +220,19 @@ def _compare(op: ast.cmpop, left: _Value, right: _Value, rows: int) -> _Truth:
 def _compare_text(
     op: ast.cmpop, left: str | StringColumn, right: str | StringColumn, rows: int
 ) -> BoolArray:
-    def holds(one: str, two: str) -> bool:
-        if isinstance(op, ast.In):
-            return one in two
-        if isinstance(op, ast.NotIn):
-            return one not in two
-        return bool(_COMPARE[type(op)](one, two))
-
-    if isinstance(left, str):
-        if isinstance(right, str):
-            return np.full(rows, holds(left, right), np.bool_)
-        found = np.array([holds(left, text) for text in right.uniques], np.bool_)
-        return np.asarray(found[right.codes], np.bool_)
-    if isinstance(right, str):
-        found = np.array([holds(text, right) for text in left.uniques], np.bool_)
-        return np.asarray(found[left.codes], np.bool_)
-    pairs = left.codes.astype(np.int64) * max(1, len(right.uniques)) + right.codes
-    distinct, inverse = np.unique(pairs, return_inverse=True)
-    split = (divmod(pair, len(right.uniques)) for pair in distinct.tolist())
-    found = np.array([holds(left.uniques[a], right.uniques[b]) for a, b in split], np.bool_)
-    return np.asarray(found[inverse.reshape(-1)], np.bool_)
+    holds = _COMPARE[type(op)]
+    if isinstance(left, StringColumn) and isinstance(right, StringColumn):
+        pairs = left.codes.astype(np.int64) * max(1, len(right.uniques)) + right.codes
+        distinct, inverse = np.unique(pairs, return_inverse=True)
+        split = (divmod(pair, len(right.uniques)) for pair in distinct.tolist())
+        found = [holds(left.uniques[a], right.uniques[b]) for a, b in split]
+        hits: BoolArray = np.array(found, np.bool_)[inverse.reshape(-1)]
+        return hits
+    if isinstance(left, StringColumn):
+        return np.array([holds(text, right) for text in left.uniques], np.bool_)[left.codes]
+    if isinstance(right, StringColumn):
+        return np.array([holds(left, text) for text in right.uniques], np.bool_)[right.codes]
+    return np.full(rows, holds(left, right), np.bool_)
 
 
 def _binary(op: type[ast.operator], left: _Number, right: _Number) -> _Number:
@@ -269,38 +260,26 @@ def _replace(
     if not possible:
         return number, None
     bad = np.asarray(wrong(number.data), np.bool_)
-    if isinstance(number.data, int):
-        # One value for all rows; a 0-d mask is broadcast to them.
-        fixed: Any = instead if bad else number.data
-        return _Number(fixed, min(number.lo, instead), max(number.hi, instead)), bad
     if not bad.any():
         return number, None
-    data = number.data.copy()
-    data[bad] = instead
+    data: Any = instead  # one value for all rows has a 0-d mask
+    if not isinstance(number.data, int):
+        data = number.data.copy()
+        data[bad] = instead
     return _Number(data, min(number.lo, instead), max(number.hi, instead)), bad
 
 
 def _bounds(op: type[ast.operator], left: _Number, right: _Number) -> tuple[int, int]:
     """Return bounds of the result, from those of the operands; they may be wider than needed."""
     a, b, c, d = left.lo, left.hi, right.lo, right.hi
-    if op is ast.Add:
-        return a + c, b + d
-    if op is ast.Sub:
-        return a - d, b - c
-    if op is ast.Mult:
-        corners = (a * c, a * d, b * c, b * d)
+    if op in (ast.Add, ast.Sub, ast.Mult, ast.LShift, ast.RShift):
+        corners = [_ARITHMETIC[op](one, two) for one in (a, b) for two in (c, d)]
         return min(corners), max(corners)
     if op is ast.FloorDiv:
         size = max(abs(a), abs(b))
         return (0 if a >= 0 and c > 0 else -size), size
     if op is ast.Mod:
         return min(c, 0), max(d, 0)
-    if op is ast.LShift:
-        corners = (a << c, a << d, b << c, b << d)
-        return min(corners), max(corners)
-    if op is ast.RShift:
-        corners = (a >> c, a >> d, b >> c, b >> d)
-        return min(corners), max(corners)
     bits = max(abs(number).bit_length() for number in (a, b, c, d))
     if a >= 0 and c >= 0:
         return 0, (min(b, d) if op is ast.BitAnd else (1 << bits) - 1)

@@ -27,12 +27,9 @@ class _Compiled:
 def _compile(plan: Plan) -> _Compiled:
     arguments = plan.declaration.arguments
     shown = sorted({step.argument for step in plan.steps if step.argument >= 0})
-    counts = {True: 0, False: 0}
-    places: dict[int, int] = {}
-    for index in shown:
-        is_text = arguments[index].kind is Kind.STRING
-        places[index] = counts[is_text]
-        counts[is_text] += 1
+    texts = [index for index in shown if arguments[index].kind is Kind.STRING]
+    numbers = [index for index in shown if arguments[index].kind is not Kind.STRING]
+    places = {index: place for kind in (texts, numbers) for place, index in enumerate(kind)}
     literals = b""
     table = np.zeros((len(plan.steps), len(parsing.FIELDS)), np.int64)
     for row, step in zip(table, plan.steps, strict=True):
@@ -65,7 +62,6 @@ class EventTable:
     slots: NDArray[np.int32]
     extra_lines: NDArray[np.int32]
     longest: int
-    _plans: dict[int, Plan | None] = field(default_factory=dict, repr=False)
     _compiled: dict[int, _Compiled | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -80,11 +76,9 @@ class EventTable:
         blob = b"".join(encoded)
         slots = np.full(1 << max(4, (4 * len(encoded)).bit_length()), -1, np.int32)
         naming.index_names(blob, offsets.data, slots.data)
-        extra = np.zeros(len(encoded) + 1, np.int32)
-        for index, name in enumerate(chosen):
-            declaration = declarations.get(name)
-            if declaration is not None and "\n" in declaration.format:
-                extra[index] = declaration.format.count("\n")
+        formats = [declarations[name].format if name in declarations else "" for name in chosen]
+        # One more than the number of events: lines of text are event -1.
+        extra = np.array([text.count("\n") for text in [*formats, ""]], np.int32)
         longest = max(map(len, encoded), default=0)
         indices = {name: index for index, name in enumerate(chosen)}
         return cls(chosen, declarations, indices, blob, offsets, slots, extra, longest)
@@ -95,13 +89,6 @@ class EventTable:
     def declaration(self, event: int) -> Declaration | None:
         """Return the declaration of an event; None if it has none."""
         return self.declarations.get(self.names[event])
-
-    def plan(self, event: int) -> Plan | None:
-        """Return the plan that parses the event's text; None without a declaration."""
-        if event not in self._plans:
-            declaration = self.declaration(event)
-            self._plans[event] = None if declaration is None else make_plan(declaration)
-        return self._plans[event]
 
     def match(
         self, data: bytes, start: Int64Array, stop: Int64Array
@@ -153,7 +140,7 @@ class EventTable:
 
     def _compile(self, event: int) -> _Compiled | None:
         if event not in self._compiled:
-            plan = self.plan(event)
-            usable = plan is not None and plan.invertible
-            self._compiled[event] = _compile(plan) if usable and plan is not None else None
+            declaration = self.declaration(event)
+            plan = None if declaration is None else make_plan(declaration)
+            self._compiled[event] = None if plan is None or plan.reason else _compile(plan)
         return self._compiled[event]

@@ -8,7 +8,6 @@ an underscore appended: ``event_``, ``from_``.
 from __future__ import annotations
 
 import ast
-import difflib
 import keyword
 import re
 import warnings
@@ -19,7 +18,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from qtctl.errors import UsageError
-from qtctl.model import Declaration, Kind
+from qtctl.events.patterns import similar
+from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray
 from qtctl.records.evaluate import SHIFT_LIMIT, evaluate
@@ -54,7 +54,7 @@ class Filter:
     text: str
     arguments: frozenset[str]
     _tree: ast.expr
-    _resolved: dict[str, Mapping[str, str] | None] = field(default_factory=dict, repr=False)
+    _resolved: dict[str, Mapping[str, Argument] | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def compile(cls, text: str, declarations: Iterable[Declaration]) -> Filter:
@@ -69,32 +69,23 @@ class Filter:
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
         used = frozenset(node.id for node in names if node.id not in _OWN)
         chosen = list(declarations)
-        if not used:
-            try:
-                _type(tree, {})
-            except _Mismatch as mismatch:
-                _fail(text, mismatch.node, str(mismatch), _field_hint(tree, chosen))
-            return cls(text, used, tree)
         _check_names(text, [node for node in names if node.id in used], chosen)
+        # Without arguments, the expression is the same for all events, declared or not.
+        resolved = (_resolve(used, declaration) for declaration in chosen) if used else [{}]
         first: _Mismatch | None = None
-        fits = False
-        for declaration in chosen:
-            resolved = _resolve(used, declaration)
-            if resolved is None:
+        for arguments in resolved:
+            if arguments is None:
                 continue
             try:
-                _type(tree, _types(resolved, declaration))
+                _type(tree, arguments)
             except _Mismatch as mismatch:
                 first = first or mismatch
             else:
-                fits = True
-                break
-        if not fits:
-            if first is None:
-                together = ", ".join(sorted(used))
-                raise UsageError(f"no single event has all of {together}: nothing could match")
-            _fail(text, first.node, str(first), _field_hint(tree, chosen))
-        return cls(text, used, tree)
+                return cls(text, used, tree)
+        if first is None:
+            together = ", ".join(sorted(used))
+            raise UsageError(f"no single event has all of {together}: nothing could match")
+        _fail(text, first.node, str(first), _field_hint(tree, chosen))
 
     def mask(self, batch: Batch) -> BoolArray:
         """Return a mask of the rows that match."""
@@ -106,37 +97,34 @@ class Filter:
 
     def _rows(self, batch: Batch, event: int, rows: Any) -> BoolArray | bool:
         declaration = batch.table.declaration(event)
-        resolved: Mapping[str, str] | None = {}
         names: dict[str, Any] = {"event": batch.names[event]}
-        good: BoolArray | None = None
+        good: BoolArray | bool = True
         if self.arguments:
             resolved = None if declaration is None else self._resolve_for(declaration)
             if resolved is None:
                 return False
             columns = batch.arguments(event)
             for name, argument in resolved.items():
-                if argument not in columns.values:
+                if argument.name not in columns.values:
                     return False
-                names[name] = columns.values[argument]
+                names[name] = columns.values[argument.name]
             good = columns.ok
         used = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
         if "time_ns" in used:
             names["time_ns"] = batch.time_ns[rows]
         if "tid" in used:
             names["tid"] = batch.tid[rows]
-            known = names["tid"] >= 0
-            good = known if good is None else good & known
-        found = evaluate(self._tree, names, len(rows))
-        return found if good is None else found & good
+            good = good & (names["tid"] >= 0)
+        return good & evaluate(self._tree, names, len(rows))
 
-    def _resolve_for(self, declaration: Declaration) -> Mapping[str, str] | None:
+    def _resolve_for(self, declaration: Declaration) -> Mapping[str, Argument] | None:
         """Map names to the event's arguments; None if it lacks one or one has the wrong type."""
         name = declaration.name
         if name not in self._resolved:
             resolved = _resolve(self.arguments, declaration)
             if resolved is not None:
                 try:
-                    _type(self._tree, _types(resolved, declaration))
+                    _type(self._tree, resolved)
                 except _Mismatch:
                     resolved = None
             self._resolved[name] = resolved
@@ -237,32 +225,20 @@ def _check_names(text: str, names: list[ast.Name], chosen: list[Declaration]) ->
     for node in names:
         if node.id in known or (node.id.endswith("_") and node.id[:-1] in known):
             continue
-        near = difflib.get_close_matches(node.id, sorted(known | set(_OWN)), n=4, cutoff=0.5)
         message = f"no matched event has an argument {node.id!r}"
-        if not near and 0 < len(known) <= 12:
-            near = sorted(known)
-        _fail(text, node, message, ", ".join(near))
+        _fail(text, node, message, similar(node.id, known, _OWN))
 
 
-def _resolve(used: Iterable[str], declaration: Declaration) -> dict[str, str] | None:
-    have = {argument.name for argument in declaration.arguments}
-    resolved: dict[str, str] = {}
+def _resolve(used: Iterable[str], declaration: Declaration) -> dict[str, Argument] | None:
+    """Map the used names to the event's arguments; None if it lacks one."""
+    have = {argument.name: argument for argument in declaration.arguments}
+    resolved: dict[str, Argument] = {}
     for name in used:
-        if name in have:
-            resolved[name] = name
-        elif name.endswith("_") and name[:-1] in have:
-            resolved[name] = name[:-1]
-        else:
+        argument = have.get(name) or have.get(name.removesuffix("_"))
+        if argument is None:
             return None
+        resolved[name] = argument
     return resolved
-
-
-def _types(resolved: Mapping[str, str], declaration: Declaration) -> dict[str, str]:
-    kinds = {argument.name: argument.kind for argument in declaration.arguments}
-    return {
-        name: "text" if kinds[argument] is Kind.STRING else "number"
-        for name, argument in resolved.items()
-    }
 
 
 def _field_hint(node: ast.expr, chosen: list[Declaration]) -> str:
@@ -275,30 +251,32 @@ def _field_hint(node: ast.expr, chosen: list[Declaration]) -> str:
     return ""
 
 
-def _type(node: ast.expr, types: Mapping[str, str]) -> str:
+def _type(node: ast.expr, arguments: Mapping[str, Argument]) -> str:
     """Return the type of an expression: number, text, bool, or either (valid as condition only)."""
     match node:
         case ast.Constant(value=value):
             return "text" if isinstance(value, str) else "number"
         case ast.Name(id=name):
-            return _OWN.get(name) or types[name]
+            if name in _OWN:
+                return _OWN[name]
+            return "text" if arguments[name].kind is Kind.STRING else "number"
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            _type(operand, types)
+            _type(operand, arguments)
             return "bool"
         case ast.UnaryOp(operand=operand):
-            _require_number(operand, types)
+            _require_number(operand, arguments)
             return "number"
         case ast.BinOp(left=left, right=right, op=op):
-            _require_number(left, types)
-            _require_number(right, types)
+            _require_number(left, arguments)
+            _require_number(right, arguments)
             if isinstance(op, ast.LShift | ast.RShift):
                 _check_shift(right)
             return "number"
         case ast.BoolOp(values=values):
-            kinds = {_type(value, types) for value in values}
+            kinds = {_type(value, arguments) for value in values}
             return "bool" if kinds == {"bool"} else "either"
         case ast.Compare():
-            _type_chain(node, types)
+            _type_chain(node, arguments)
             return "bool"
     raise AssertionError(node)
 
@@ -312,8 +290,8 @@ def _check_shift(amount: ast.expr) -> None:
         raise _Mismatch(amount, f"shifts go from 0 to {SHIFT_LIMIT} bits")
 
 
-def _require_number(node: ast.expr, types: Mapping[str, str]) -> None:
-    kind = _type(node, types)
+def _require_number(node: ast.expr, arguments: Mapping[str, Argument]) -> None:
+    kind = _type(node, arguments)
     if kind not in ("number", "bool"):
         raise _Mismatch(node, _mismatch_message(kind, "in arithmetic"))
 
@@ -324,20 +302,18 @@ def _mismatch_message(kind: str, where: str) -> str:
     return f"text {where}"
 
 
-def _type_chain(node: ast.Compare, types: Mapping[str, str]) -> None:
-    left, left_type = node.left, _type(node.left, types)
+def _type_chain(node: ast.Compare, arguments: Mapping[str, Argument]) -> None:
+    left, left_type = node.left, _type(node.left, arguments)
     if left_type == "either":
         raise _Mismatch(left, _mismatch_message(left_type, "in a comparison"))
     for op, comparator in zip(node.ops, node.comparators, strict=True):
-        members = isinstance(comparator, ast.Tuple | ast.List)
-        for item in (
-            comparator.elts if isinstance(comparator, ast.Tuple | ast.List) else (comparator,)
-        ):
-            kind = _type(item, types)
+        members = comparator.elts if isinstance(comparator, ast.Tuple | ast.List) else None
+        for item in [comparator] if members is None else members:
+            kind = _type(item, arguments)
             if kind == "either":
                 raise _Mismatch(item, _mismatch_message(kind, "in a comparison"))
             if (kind == "text") != (left_type == "text"):
                 raise _Mismatch(item, "a text cannot be compared with a number")
-            if kind != "text" and not members and not isinstance(op, _ORDER):
+            if kind != "text" and members is None and not isinstance(op, _ORDER):
                 raise _Mismatch(item, "'in' finds a value in a list, or a text in a text")
-            left_type = kind if not members else left_type
+            left_type = kind if members is None else left_type

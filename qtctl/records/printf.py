@@ -10,17 +10,13 @@ exception: leading blanks of a ``%20s`` are taken for padding.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import pairwise
+from itertools import islice, pairwise
 
+from qtctl.events.declarations import CONVERSION
 from qtctl.model import Argument, Declaration, Kind
 
-_CONVERSION = re.compile(
-    r"%(?P<flags>[-+ #0']*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?"
-    r"(?P<length>hh|h|ll|l|q|j|z|t|L)?(?P<letter>[a-zA-Z%])"
-)
 _BITS = {"hh": 8, "h": 16, None: 32}
 _BASES = {"d": 10, "i": 10, "u": 10, "x": 16, "X": 16, "o": 8}
 _STEP_LIMIT = 64
@@ -66,16 +62,13 @@ class Step:
 class Plan:
     """The steps that parse the arguments of one event from its text.
 
-    ``extra_lines`` is the number of lines of a record after its first. ``hidden`` are the names of
-    arguments that are not printed. If the format is not ``invertible``, no row can be parsed;
-    ``reason`` is why.
+    ``hidden`` are the names of arguments that are not printed. If the format cannot be inverted,
+    there are no steps, no row can be parsed, and ``reason`` is why; else it is empty.
     """
 
     declaration: Declaration
     steps: tuple[Step, ...] = ()
-    extra_lines: int = 0
     hidden: tuple[str, ...] = ()
-    invertible: bool = True
     reason: str = ""
 
 
@@ -83,58 +76,54 @@ class _NotInvertible(Exception):
     """A format cannot be inverted; the message is the reason."""
 
 
-@dataclass(slots=True)
-class _Builder:
-    declaration: Declaration
-    steps: list[Step] = field(default_factory=list)
-    literal: str = ""
-    taken: int = 0
-    shown: set[int] = field(default_factory=set)
-
-    def next_argument(self) -> tuple[int, Argument]:
-        if self.taken >= len(self.declaration.arguments):
-            raise _NotInvertible("the format takes more arguments than the event has")
-        self.taken += 1
-        return self.taken - 1, self.declaration.arguments[self.taken - 1]
-
-    def end_literal(self) -> None:
-        if self.literal:
-            text = self.literal.encode("utf-8", "surrogateescape")
-            self.steps.append(Step(Op.LITERAL, text, only=True))
-            self.literal = ""
-
-    def convert(self, match: re.Match[str]) -> None:
-        flags, letter = match["flags"], match["letter"]
-        if letter == "%":
-            self.literal += "%"
-            return
-        self.end_literal()
-        if set(flags) - {"0"}:
+def _read_format(declaration: Declaration) -> list[Step]:
+    arguments = iter(enumerate(declaration.arguments))
+    steps: list[Step] = []
+    literal, text, position = "", declaration.format, 0
+    while (at := text.find("%", position)) >= 0:
+        literal += text[position:at]
+        match = CONVERSION.match(text, at)
+        if match is None:
+            raise _NotInvertible(f"{text[at : at + 8]!r} is not a conversion")
+        position = match.end()
+        if match["letter"] == "%":
+            literal += "%"
+            continue
+        if set(match["flags"]) - {"0"}:
             raise _NotInvertible(f"the flags of {match.group()} are not read back")
-        loose = match["width"] == "*"
-        if loose:
-            self.next_argument()
-        if match["precision"] == "*":
-            self.next_argument()
-        index, argument = self.next_argument()
-        self.shown.add(index)
-        width = int(match["width"] or 0) if not loose else 0
-        if letter == "p" and not width and not loose and match["precision"] is None:
-            if argument.kind is Kind.STRING:
-                raise _NotInvertible(f"{argument.name} is text printed as an address")
-            self.steps.append(Step(Op.POINTER, argument=index))
-        elif letter == "c" and not width and not loose and argument.kind is not Kind.STRING:
-            self.steps.append(Step(Op.CHARACTER, argument=index, only=True))
-        elif letter == "s":
-            if match["precision"] is not None or loose:
-                raise _NotInvertible(f"{match.group()} may cut or pad {argument.name}")
-            if argument.kind is not Kind.STRING:
-                raise _NotInvertible(f"{argument.name} is not text but printed as such")
-            self.steps.append(Step(Op.STRING, argument=index, width=width))
-        elif letter in _BASES and argument.kind is not Kind.STRING:
-            self.steps.append(_integer(match, index, argument, width, loose))
-        else:
-            raise _NotInvertible(f"{match.group()} of {argument.name} is not read back")
+        stars = (match["width"], match["precision"]).count("*")
+        taken = list(islice(arguments, stars + 1))
+        if len(taken) <= stars:
+            raise _NotInvertible("the format takes more arguments than the event has")
+        steps += [*_literal(literal), _convert(match, *taken[-1])]
+        literal = ""
+    return [*steps, *_literal(literal + text[position:])]
+
+
+def _literal(text: str) -> list[Step]:
+    encoded = text.encode("utf-8", "surrogateescape")
+    return [Step(Op.LITERAL, encoded, only=True)] if text else []
+
+
+def _convert(match: re.Match[str], index: int, argument: Argument) -> Step:
+    letter, loose = match["letter"], match["width"] == "*"
+    width = 0 if loose else int(match["width"] or 0)
+    is_text = argument.kind is Kind.STRING
+    if letter == "p" and not width and not loose and match["precision"] is None:
+        if is_text:
+            raise _NotInvertible(f"{argument.name} is text printed as an address")
+        return Step(Op.POINTER, argument=index)
+    if letter == "c" and not width and not loose and not is_text:
+        return Step(Op.CHARACTER, argument=index, only=True)
+    if letter == "s":
+        if match["precision"] is not None or loose:
+            raise _NotInvertible(f"{match.group()} may cut or pad {argument.name}")
+        if not is_text:
+            raise _NotInvertible(f"{argument.name} is not text but printed as such")
+        return Step(Op.STRING, argument=index, width=width)
+    if letter in _BASES and not is_text:
+        return _integer(match, index, argument, width, loose)
+    raise _NotInvertible(f"{match.group()} of {argument.name} is not read back")
 
 
 def _integer(match: re.Match[str], index: int, argument: Argument, width: int, loose: bool) -> Step:
@@ -171,32 +160,17 @@ def _integer(match: re.Match[str], index: int, argument: Argument, width: int, l
 
 
 def make_plan(declaration: Declaration) -> Plan:
-    """Return the plan of an event; it never raises, see ``Plan.invertible``."""
-    text = declaration.format
-    lines = text.count("\n")
-    builder = _Builder(declaration)
-    position = 0
+    """Return the plan of an event; it never raises, see ``Plan.reason``."""
     try:
-        while (at := text.find("%", position)) >= 0:
-            builder.literal += text[position:at]
-            match = _CONVERSION.match(text, at)
-            if match is None:
-                raise _NotInvertible(f"{text[at : at + 8]!r} is not a conversion")
-            builder.convert(match)
-            position = match.end()
-        builder.literal += text[position:]
-        builder.end_literal()
-        _refuse_neighbours(builder.steps, declaration)
-        if len(builder.steps) > _STEP_LIMIT:
+        steps = _read_format(declaration)
+        _refuse_neighbours(steps, declaration)
+        if len(steps) > _STEP_LIMIT:
             raise _NotInvertible(f"more than {_STEP_LIMIT} pieces")
     except _NotInvertible as reason:
-        return Plan(declaration, extra_lines=lines, invertible=False, reason=str(reason))
-    hidden = tuple(
-        argument.name
-        for index, argument in enumerate(declaration.arguments)
-        if index not in builder.shown
-    )
-    return Plan(declaration, _mark_only(builder.steps), lines, hidden)
+        return Plan(declaration, reason=str(reason))
+    shown = {step.argument for step in steps}
+    hidden = [one.name for at, one in enumerate(declaration.arguments) if at not in shown]
+    return Plan(declaration, _mark_only(steps), tuple(hidden))
 
 
 def _refuse_neighbours(steps: list[Step], declaration: Declaration) -> None:
@@ -209,73 +183,23 @@ def _refuse_neighbours(steps: list[Step], declaration: Declaration) -> None:
 
 
 def _mark_only(steps: list[Step]) -> tuple[Step, ...]:
-    marked: list[Step] = []
-    for index, step in enumerate(steps):
-        after = steps[index + 1] if index + 1 < len(steps) else None
-        if not step.only:
-            if after is None:
-                step = replace(step, only=True)
-            elif after.op is Op.LITERAL:
-                step = replace(step, only=_ends_before(step, after.text, index + 2 == len(steps)))
-        marked.append(step)
-    return tuple(marked)
+    return tuple(
+        replace(step, only=step.only or _ends_once(step, steps[place:]))
+        for place, step in enumerate(steps, 1)
+    )
 
 
-def _ends_before(step: Step, text: bytes, last: bool) -> bool:
-    """Return whether a step before the literal ``text`` can end in one place only."""
+def _ends_once(step: Step, after: list[Step]) -> bool:
+    """Return whether a step before the steps ``after`` can end in one place only."""
+    if not after:
+        return True
+    if after[0].op is not Op.LITERAL:
+        return False
     if step.op is Op.STRING:
-        return last
+        return len(after) == 1
     letters = b"ABCDEF" if step.upper else b"abcdef"
     digits = {8: b"01234567", 10: b"0123456789"}.get(step.base, b"0123456789" + letters)
-    return text[0] not in digits
-
-
-def render(declaration: Declaration, arguments: Mapping[str, int | str]) -> str:
-    """Format an event's arguments like C's printf, for tests and demos.
-
-    Bytes that are not UTF-8 are surrogate escapes.
-
-    Raises:
-        KeyError: an argument is missing.
-        ValueError: trace events do not use the conversion.
-    """
-    values = iter(declaration.arguments)
-
-    def convert(match: re.Match[str]) -> str:
-        letter = match["letter"]
-        if letter == "%":
-            return "%"
-        width, precision = match["width"] or "", match["precision"]
-        if width == "*":
-            width = str(arguments[next(values).name])
-        if precision == "*":
-            precision = str(arguments[next(values).name])
-        value = arguments[next(values).name]
-        head = f"%{match['flags']}{width}" + ("" if precision is None else f".{precision}")
-        return _render_one(head, match["length"], letter, value)
-
-    return _CONVERSION.sub(convert, declaration.format)
-
-
-def _render_one(head: str, length: str | None, letter: str, value: int | str) -> str:
-    result: bytes
-    if letter == "s":
-        text = str(value).encode("utf-8", "surrogateescape")
-        result = (head + "s").encode() % text
-    elif letter == "p":
-        address = int(value) & (1 << 64) - 1
-        result = (head + "s").encode() % (b"0x%x" % address if address else b"(nil)")
-    elif letter == "c":
-        result = (head + "s").encode() % bytes((int(value) & 0xFF,))
-    elif letter in _BASES:
-        bits = _BITS.get(length, 64)
-        number = int(value) & (1 << bits) - 1
-        if letter in "di" and number >> bits - 1:
-            number -= 1 << bits
-        result = (head + ("d" if letter in "diu" else letter)).encode() % number
-    else:
-        raise ValueError(f"conversion %{letter} is not used by trace events")
-    return result.decode("utf-8", "surrogateescape")
+    return after[0].text[0] not in digits
 
 
 def hex_arguments(declaration: Declaration) -> frozenset[str]:

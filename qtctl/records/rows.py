@@ -57,15 +57,10 @@ class Rows:
         if len(parts) == 1:
             return parts[0]
         size = np.concatenate([part.size for part in parts])
-        return cls(
-            np.concatenate([part.event for part in parts]),
-            np.concatenate([part.time_ns for part in parts]),
-            np.concatenate([part.tid for part in parts]),
-            np.concatenate([part.arrived for part in parts]),
-            _offsets(size),
-            size,
-            b"".join(part.data for part in parts),
-        )
+        names = ("event", "time_ns", "tid", "arrived")
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        data = b"".join(part.data for part in parts)
+        return cls(**columns, begin=_offsets(size), size=size, data=data)
 
 
 def _offsets(size: Int64Array) -> Int64Array:

@@ -6,11 +6,13 @@ bytes that are not UTF-8 as escaped surrogates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from qtctl.model import Backend
+from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
 from qtctl.records.columns import Record
+from qtctl.records.counts import Counts
+from qtctl.records.items import Loss
 
 SCHEMA = "qtctl/1"
 
@@ -18,7 +20,7 @@ SCHEMA = "qtctl/1"
 def record(one: Record) -> dict[str, Any]:
     """Return the object of a record: an event, or a line of text."""
     if one.line is not None:
-        return text(one.backend, one.line)
+        return {"type": "text", "backend": str(one.backend), "line": one.line}
     result: dict[str, Any] = {
         "type": "event",
         "time_ns": one.time_ns,
@@ -34,55 +36,54 @@ def record(one: Record) -> dict[str, Any]:
     return result
 
 
-def text(backend: Backend, line: str) -> dict[str, Any]:
-    """Return the object of a line that is not an event."""
-    return {"type": "text", "backend": str(backend), "line": line}
+def to_object(item: Loss | News) -> dict[str, Any]:
+    """Return the object of a loss or news."""
+    match item:
+        case Loss(backend, count, time_ns):
+            return {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
+        case GuestEvent(name, data, time_ns):
+            return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
+        case Mark():
+            return {"type": "mark", **item._asdict()}
+        case Control():
+            result: dict[str, Any] = {
+                "type": "control",
+                **item._asdict(),
+                "patterns": list(item.patterns),
+            }
+            del result["pid"]
+            return result
+        case Flood():
+            loudest = [{"name": name, "per_s": rate} for name, rate in item.loudest]
+            fields = item._asdict() | {"loudest": loudest, "patterns": list(item.patterns)}
+            return {"type": "flood", **fields}
 
 
-def loss(backend: Backend, count: int | None, time_ns: int) -> dict[str, Any]:
-    """Return the object of a loss found at ``time_ns`` (Unix, ns); ``count`` None: unknown."""
-    return {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
+def from_object(data: Mapping[str, Any]) -> Loss | News | None:
+    """Return the loss or news of an object (see :func:`to_object`); None for an unknown type.
 
-
-def control(action: str, patterns: Sequence[str], changed: int, time_ns: int) -> dict[str, Any]:
-    """Return the object of a switch that changed events at ``time_ns`` (Unix, ns)."""
-    return {
-        "type": "control",
-        "action": action,
-        "patterns": list(patterns),
-        "changed": changed,
-        "time_ns": time_ns,
-    }
-
-
-def flood(
-    per_s: int,
-    bytes_per_s: int,
-    loudest: Sequence[tuple[str, int]],
-    patterns: Sequence[str],
-    guarded: bool,
-    time_ns: int,
-) -> dict[str, Any]:
-    """Return the object of a flood: its rate, its loudest events, and patterns to switch off."""
-    return {
-        "type": "flood",
-        "per_s": per_s,
-        "bytes_per_s": bytes_per_s,
-        "loudest": [{"name": name, "per_s": rate} for name, rate in loudest],
-        "patterns": list(patterns),
-        "guarded": guarded,
-        "time_ns": time_ns,
-    }
-
-
-def mark(words: str, time_ns: int) -> dict[str, Any]:
-    """Return the object of a mark that a user put into the stream at ``time_ns`` (Unix, ns)."""
-    return {"type": "mark", "text": words, "time_ns": time_ns}
-
-
-def guest(name: str, data: Mapping[str, Any], time_ns: int) -> dict[str, Any]:
-    """Return the object of a QMP event of the guest, with its data, at ``time_ns`` (Unix, ns)."""
-    return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
+    Raises:
+        KeyError: a key is missing.
+        ValueError, TypeError: a value has the wrong type.
+    """
+    time_ns = int(data.get("time_ns", 0))
+    match data["type"]:
+        case "loss":
+            count = data["count"]
+            return Loss(Backend(data["backend"]), None if count is None else int(count), time_ns)
+        case "guest":
+            return GuestEvent(str(data["event"]), dict(data["data"]), time_ns)
+        case "mark":
+            return Mark(str(data["text"]), time_ns)
+        case "control":
+            patterns = tuple(map(str, data["patterns"]))
+            return Control(str(data["action"]), patterns, int(data["changed"]), time_ns)
+        case "flood":
+            loudest = tuple((str(one["name"]), int(one["per_s"])) for one in data["loudest"])
+            patterns = tuple(map(str, data["patterns"]))
+            guarded, size = bool(data["guarded"]), int(data.get("bytes_per_s", 0))
+            return Flood(int(data["per_s"]), size, loudest, patterns, guarded, time_ns)
+    return None
 
 
 def trigger(
@@ -100,6 +101,7 @@ def trigger(
     }
 
 
-def summary(read: int, shown: int, filtered: int, lost: int) -> dict[str, Any]:
+def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``."""
-    return {"type": "summary", "read": read, "shown": shown, "filtered": filtered, "lost": lost}
+    numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
+    return {"type": "summary", **numbers}

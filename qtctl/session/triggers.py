@@ -226,5 +226,5 @@ class ActionRunner:
 def object_of(found: Batch | GuestEvent) -> dict[str, object]:
     """Return what a condition matched as an object of schema ``qtctl/1``."""
     if isinstance(found, GuestEvent):
-        return schema.guest(found.name, found.data, found.time_ns)
+        return schema.to_object(found)
     return schema.record(next(found.records()))

@@ -17,7 +17,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, readable
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
+from qtctl.records.schema import to_object
 from qtctl.text.values import csv_text
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write

@@ -27,8 +27,8 @@ from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
 from qtctl.records.printf import hex_arguments
+from qtctl.records.schema import to_object
 from qtctl.writers.base import Source
 
 _Fields: TypeAlias = tuple[tuple[str, str], ...]

@@ -16,7 +16,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
@@ -35,11 +34,11 @@ class JsonExport:
         """Yield the lines of an item; of a batch, only its first ``records`` records."""
         if isinstance(item, Batch):
             return iter(json_lines(item.first(records)))
-        return iter([json.dumps(to_object(item))])
+        return iter([json.dumps(schema.to_object(item))])
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the summary."""
-        yield json.dumps(schema.summary(counts.read, counts.shown, counts.filtered, counts.lost))
+        yield json.dumps(schema.summary(counts))
 
 
 def json_lines(batch: Batch) -> list[str]:

@@ -23,7 +23,7 @@ from qtctl.records.arrow import LINES, NOTES, event_rows, event_schema, lines_ro
 from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
+from qtctl.records.schema import to_object
 from qtctl.writers.base import Source
 
 HOUR_NS = 3_600_000_000_000

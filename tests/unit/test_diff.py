@@ -62,9 +62,8 @@ def test_counts_and_what_follows_what_as_counted_one_by_one(
     events: list[tuple[str, int]], cuts: list[int]
 ) -> None:
     profile = profiled("".join(line(e, t, n) for n, (e, t) in enumerate(events)), cuts)
-    places = {name: place for place, name in enumerate(TABLE.names)}
     for short, name in NAMES.items():
-        assert profile.count(name, places) == sum(e == short for e, _ in events)
+        assert profile.occurrences()[name] == sum(e == short for e, _ in events)
     follows: Counter[tuple[str, str]] = Counter()
     for thread in (1, 2, 3):
         own = [NAMES[e] for e, t in events if t == thread]

@@ -16,7 +16,7 @@ from qtctl.errors import UsageError
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import Batch, EventTable, Record
 from qtctl.records.filters import Filter
-from qtctl.records.printf import render
+from tests.rendering import render
 from tests.samples import capture, declarations, event_table, only_batch
 
 DECLARED = parse_declarations(

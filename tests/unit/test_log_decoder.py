@@ -15,9 +15,11 @@ import pytest
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
-from qtctl.model import Backend, Clock, Declaration, Kind
+from qtctl.model import Backend, Clock, Control, Declaration, Kind
 from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable, Record
+from qtctl.records.counts import Counts
+from qtctl.records.items import Loss
 from tests.samples import (
     batches,
     capture,
@@ -204,9 +206,20 @@ def test_schema() -> None:
         "args": {},
         "raw": "x",
     }
-    assert list(schema.loss(Backend.SIMPLE, 26323, 5)) == ["type", "backend", "count", "time_ns"]
-    assert schema.control("enable", ("virtio_*",), 61, 5)["patterns"] == ["virtio_*"]
-    assert schema.summary(3, 1, 2, 0) == {
+    assert list(schema.to_object(Loss(Backend.SIMPLE, 26323, 5))) == [
+        "type",
+        "backend",
+        "count",
+        "time_ns",
+    ]
+    assert schema.to_object(Control("enable", ("virtio_*",), 61, 5)) == {
+        "type": "control",
+        "action": "enable",
+        "patterns": ["virtio_*"],
+        "changed": 61,
+        "time_ns": 5,
+    }
+    assert schema.summary(Counts(3, 1, 2, 0)) == {
         "type": "summary",
         "read": 3,
         "shown": 1,

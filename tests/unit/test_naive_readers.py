@@ -25,7 +25,7 @@ from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch, EventTable
-from qtctl.records.printf import render
+from tests.rendering import render
 from tests.samples import FORMS, capture, declarations, event_table, running
 from tests.simplefiles import event, header, mapping, plainly
 from tests.unit.test_log_decoder import naive_args

@@ -182,6 +182,24 @@ def test_many_open_starts_are_kept() -> None:
     assert pairing.counts == PairCounts(paired=count)
 
 
+@pytest.mark.usefixtures("kernels")
+def test_keys_that_did_not_come_are_not_taken_for_ones_that_did() -> None:
+    # The hashes of these two keys, and of some of the 4,000, begin with the same 16 bits.
+    pairing = Pairing(TABLE, ["begin"], ["end"], ["s", "req", "n"])
+    for batch in batches([("begin", 0, (1 << 64) - 16, 1, b""), ("end", 0, 32, -1, b"a")]):
+        assert batch is not None
+        pairing.feed(batch)
+    assert pairing.counts == PairCounts(in_flight=1, unseen=1)
+    pairing = Pairing(TABLE, ["begin"], ["end"], ["req"])
+    count = 2000
+    content = [("begin", n, 48 * n, 0, b"") for n in range(count)]
+    content += [("end", n, 48 * n + 16, 0, b"") for n in range(count)]
+    for batch in batches(content):
+        assert batch is not None
+        pairing.feed(batch)
+    assert pairing.counts == PairCounts(in_flight=count, unseen=count)
+
+
 def test_threads_are_a_key_and_records_without_one_are_told() -> None:
     text = b"7@1.000001:begin 0x1 1 x\n8@1.000002:begin 0x1 1 x\nbegin 0x1 1 x\n"
     text += b"begin is not this\n8@1.000005:end 0x1 1 x 0\n7@1.000007:end 0x1 1 x 0\n"

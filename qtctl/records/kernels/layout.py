@@ -2,6 +2,7 @@
 """Arrange the bytes of many records for compression, and restore them."""
 
 from qtctl.records import shadow as cython
+from qtctl.records.kernels.inline import octets, pointers
 
 COMPILED: bool = cython.compiled
 
@@ -21,6 +22,8 @@ def lay_out(
     bounds[g + 1]]. Rows below ``longest`` bytes must have the same size within a group; they are
     transposed (all first bytes, then all second ones, ...). Longer rows are concatenated.
     """
+    text: cython.p_uchar = pointers.to_chars(data)
+    target: cython.p_uchar = pointers.to_chars(out)
     group: cython.Py_ssize_t
     row: cython.Py_ssize_t
     at: cython.Py_ssize_t = 0
@@ -38,11 +41,8 @@ def lay_out(
                 at += rows * width
                 continue
             for row in range(rows):
-                source = begin[order[first + row]]
                 width = size[order[first + row]]
-                for column in range(width):
-                    out[at + column] = data[source + column]
-                at += width
+                at = octets.copy(text, begin[order[first + row]], width, target, at)
 
 
 def put_back(
@@ -58,6 +58,8 @@ def put_back(
 
     ``begin[i]`` gets the offset of row i. The sizes must add up to those of ``laid`` and ``out``.
     """
+    text: cython.p_uchar = pointers.to_chars(laid)
+    target: cython.p_uchar = pointers.to_chars(out)
     group: cython.Py_ssize_t
     row: cython.Py_ssize_t
     at: cython.Py_ssize_t = 0
@@ -77,6 +79,4 @@ def put_back(
             for row in range(rows):
                 begin[order[first + row]] = at
                 width = size[order[first + row]]
-                for column in range(width):
-                    out[at + column] = laid[at + column]
-                at += width
+                at = octets.copy(text, at, width, target, at)

@@ -25,23 +25,9 @@ _UPPER = _UPPER_TABLE
 
 # Columns of a plan, which has one row per step; ``event_table.py`` fills it.
 FIELDS = (
-    "op",
-    "offset",
-    "length",
-    "column",
-    "base",
-    "upper",
-    "least",
-    "most",
-    "width",
-    "zeros",
-    "loose",
-    "bits",
-    "signed",
-    "only",
-    "argument_bits",
-    "argument_signed",
-)
+    "op", "offset", "length", "column", "base", "upper", "least", "most", "width", "zeros", "loose",
+    "bits", "signed", "only", "argument_bits", "argument_signed",
+)  # fmt: skip
 
 
 def _narrow(

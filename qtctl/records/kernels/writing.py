@@ -41,12 +41,6 @@ def _number(
     return end
 
 
-def _decimal(
-    value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    return _number(value, 10, out, at)
-
-
 def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
     out[at] = 48
     out[at + 1] = 120
@@ -109,7 +103,7 @@ def write_rows(
                     size = edges[first + 1] - edges[first]
                     at = octets.copy(source, edges[first], size, target, at)
                 elif kind == 2:
-                    at = _decimal(value, target, at)
+                    at = _number(value, 10, target, at)
                 elif kind == 3:
                     at = _hex(value, target, at)
                 elif kind == 6:
@@ -127,12 +121,12 @@ def write_rows(
                         target[at] = 43
                         at += 1
                     if kind == 1:
-                        at = _decimal(value, target, at)
+                        at = _number(value, 10, target, at)
                     elif kind == 4:
                         at = _hex(value, target, at)
                     else:
                         value = value // _MICRO
-                        at = _decimal(value // _SECOND, target, at)
+                        at = _number(value // _SECOND, 10, target, at)
                         target[at] = 46
                         at = _six(value % _SECOND, target, at + 1)
                 piece += 1

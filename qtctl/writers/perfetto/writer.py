@@ -12,7 +12,7 @@ from qtctl.events.patterns import near
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
-from qtctl.records.notes import to_object
+from qtctl.records.schema import to_object
 from qtctl.writers.base import EventPair, Source
 from qtctl.writers.perfetto.tracks import PerfettoTrace, SlicePair
 
