@@ -51,7 +51,8 @@ class Span:
             lows[0], highs[0] = min(self._low, int(lows[0])), max(self._high, int(highs[0]))
         else:
             self._passed += self._high - self._low
-        self._passed += int((highs[:-1] - lows[:-1]).sum(dtype=np.float64))
+        # As unsigned numbers the differences do not overflow either.
+        self._passed += int((highs - lows)[:-1].view(np.uint64).sum(dtype=np.float64))
         self._low, self._high = int(lows[-1]), int(highs[-1])
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qtctl.analysis.spans import STEP_NS, Span
@@ -48,5 +48,6 @@ def test_it_is_what_a_plain_loop_finds(times: list[int], size: int) -> None:
 
 
 @given(st.lists(st.integers(-(2**62), 2**62)))
+@example([-(2**62), 2**62, 0])
 def test_hostile_times_do_not_raise(times: list[int]) -> None:
     assert spanned(times).length_ns >= 0
