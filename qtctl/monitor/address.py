@@ -28,8 +28,8 @@ _ON = frozenset(("on", "yes", "true", "y"))
 OTHER_FRAMING = ("telnet", "tn3270", "websocket")
 _SOCKET_OPTION_NAMES = (
     "abstract append backend delay fd host id ipv4 ipv6 keep-alive localaddr localport "
-    "logappend logfile mptcp mux path port reconnect reconnect-ms server telnet tight tls- "
-    "authz tls-creds tn3270 to wait websocket"
+    "logappend logfile mptcp mux path port reconnect reconnect-ms server telnet tight "
+    "tls-authz tls-creds tn3270 to wait websocket"
 )
 _SOCKET_OPTIONS = frozenset(_SOCKET_OPTION_NAMES.split())
 _OPTION = re.compile(r"(?!\Z)([^=,]*)(=(?:[^,]|,,)*)?,?")

@@ -29,6 +29,7 @@ from qtctl.monitor.address import UNIX_PATH_MAX, parse_target, shown, split_opti
         ("unix:/p,server=on,wait=off", Address(path="/p")),
         ("unix:/p,server,nowait", Address(path="/p")),
         ("unix:path=/p,server=on,wait=off", Address(path="/p")),
+        ("unix:/p,server=on,tls-authz=a", Address(path="/p")),
         ("unix:/a,,b,server=on", Address(path="/a,b")),
         ("unix:/a,b.sock", Address(path="/a,b.sock")),
         ("unix:/a=b", Address(path="/a=b")),
