@@ -110,3 +110,12 @@ def test_a_real_log_with_a_prefix_is_replayed(tmp_path: Path) -> None:
         assert not replay.problem
     assert found[0] == found[1]
     assert len(found[0]) > 3000
+
+
+def test_a_leap_day_gets_the_latest_year_that_has_one() -> None:
+    now = datetime(2028, 3, 5).astimezone()
+    line = f"Feb 29 21:37:32 host qemu[7]: {PLAIN.format(n=1)}\n".encode()
+    decoder = PrefixedDecoder(TABLE, 5)
+    batch = only_batch(decoder.feed(line, Clocks(int(now.timestamp()) * 10**9)))
+    assert batch.time_ns.tolist() == [int(datetime(2028, 2, 29, 21, 37, 32).timestamp()) * 10**9]
+    assert not batch.arrived.any()
