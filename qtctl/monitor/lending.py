@@ -27,6 +27,7 @@ from qtctl.monitor.lender_commands import (
     event_message,
     message,
 )
+from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
 from qtctl.monitor.processes import process_name
 from qtctl.monitor.rendezvous import Rendezvous
@@ -135,13 +136,14 @@ class ClientProtocol(asyncio.Protocol):
 
 
 class QemuProtocol(asyncio.Protocol):
-    """A lender's connection to QEMU, split into lines."""
+    """A lender's connection to QEMU, split into messages."""
 
     def __init__(self, lender: Lender, sock: socket.socket) -> None:
         self._lender = lender
         self._sock = sock
         self._transport: asyncio.Transport
         self._rest = bytearray()
+        self._lines = MessageLines()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -151,8 +153,10 @@ class QemuProtocol(asyncio.Protocol):
         """Split lines; a long one comes in many parts."""
         *whole, rest = data.split(b"\n")
         for line in whole:
-            self._lender.on_qemu_line(b"".join((self._rest, line, b"\n")))
+            message = self._lines.add(b"".join((self._rest, line, b"\n")))
             self._rest.clear()
+            if message is not None:
+                self._lender.on_qemu_line(message)
         self._rest += rest
         if len(self._rest) > _REPLY_LIMIT_BYTES:
             self._transport.abort()

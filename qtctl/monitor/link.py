@@ -21,6 +21,7 @@ from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from qtctl.errors import ConnectionFailed, LinkLost, MonitorBusy, OutcomeUnknown, Refused
 from qtctl.model import Address
+from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
 
 COMMAND_TIMEOUT_S = 5.0
@@ -44,6 +45,13 @@ class _Client(QMPClient):
         self.strays, self.stray = 0, ""
         self._on_event = on_event
         self._sent_ids: set[object] = set()
+        self._lines = MessageLines()
+
+    async def _readline(self) -> bytes:
+        while True:
+            message = self._lines.add(await super()._readline())
+            if message is not None:
+                return message
 
     async def _event_dispatch(self, msg: Message) -> None:
         if msg.get("event") == LEFT:

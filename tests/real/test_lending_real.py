@@ -62,3 +62,23 @@ def test_what_a_real_guest_tells_stands_in_the_stream(qtctl: Qtctl) -> None:
         tail.finish(None).said(5, "lost")
     told = [json.loads(line) for line in bytes(tail.out).splitlines()]
     assert [row["event"] for row in told if row["type"] == "guest"][:2] == ["STOP", "RESUME"]
+
+
+def test_a_monitor_that_prints_prettily_serves_and_is_lent(qtctl: Qtctl) -> None:
+    chardev = "socket,id=q,path={dir}/qmp.sock,server=on,wait=off"
+    pretty = ("-chardev", chardev, "-mon", "chardev=q,mode=control,pretty=on")
+    extra = (*pretty, "-D", "{dir}/log")
+    with RealGuest(require("path"), image="sectors", qmp=False, extra=extra) as guest:
+        eventually(lambda: qtctl("-t", str(guest.pid), "status").code == 0, "it listens")
+        lender = qtctl.start("-t", guest.address, "share")
+        lender.wrote(b"lent-")
+        tail = qtctl.start("-t", guest.address, "tail", EVENT, "--ndjson")
+        tail.wrote(b'"args"')
+        qtctl("-t", guest.address, "qmp", "stop").said(0)
+        tail.wrote(b'"STOP"')
+        tail.signal(signal.SIGINT)
+        tail.finish(None).said(130, "0 lost")
+        lender.signal(signal.SIGINT)
+        lender.finish(None)
+        listed = qtctl("-t", guest.address, "list", "--state", "enabled").said(0)
+        assert not listed.out
