@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qtctl.commands import values
 from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT
@@ -21,7 +22,7 @@ from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
-from qtctl.text.values import cell, csv_text, distinct, hex_cell, json_value
+from qtctl.text.values import cell, column_values, csv_text, distinct, hex_cell, json_value
 
 if TYPE_CHECKING:
     from qtctl.query.engine import Query
@@ -40,20 +41,32 @@ _T = TypeVar("_T")
             default="table",
             help="of the answer (table: aligned on a terminal, else lines with tabs)",
         ),
+        arg(
+            "--param",
+            metavar="NAME=VALUE",
+            type=values.parameter,
+            action="append",
+            default=[],
+            help="the value of $NAME in the SQL (a number, also in hex, or text); may be repeated",
+        ),
         OUTPUT,
     ),
     examples=(
         "qtctl query 'SELECT event, count(*) FROM events GROUP BY event' trace-4711",
         "qtctl query 'SELECT sector, count(*) n FROM virtio_blk_handle_read GROUP BY 1 "
         "ORDER BY 2' t1 t2",
+        "qtctl query 'SHOW TABLES' trace-4711",
         "qtctl query 'DESCRIBE virtio_blk_handle_read' trace-4711",
+        "qtctl query 'PIVOT events ON event USING count(*) GROUP BY tid' trace-4711",
+        "qtctl query 'FROM events WHERE tid = $tid' trace-4711 --param tid=4712",
         "qtctl query 'FROM virtio_queue_notify' trace-4711 --format parquet -o notify.parquet",
     ),
     details=(
-        "Every event is a table of its name: time_ns, clock, event, tid, pid, backend, file, one\n"
-        "column an argument, and raw (the text of what could not be read). For all at once there\n"
-        "are events (arguments as JSON in args), lines (a log's other lines) and notes (losses,\n"
-        "marks). An argument called as one of these columns has an underscore behind it: event_.\n"
+        "Every event is a table of its name: time_ns, time (a timestamp in UTC; null if times are\n"
+        "since boot), clock, event, tid, pid, backend, file, one column an argument, and raw (the\n"
+        "text of what could not be read). For all at once there are events (arguments as JSON in\n"
+        "args), lines (a log's other lines) and notes (losses, marks). An argument called as one\n"
+        "of these columns has an underscore behind it: event_.\n"
         "Numbers in hex go in quotes: addr = '0xb2'. A table of the answer has in hex what QEMU\n"
         "prints so; other formats have numbers.\n"
         "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"
@@ -75,7 +88,11 @@ async def query(context: Context, options: Options) -> Result | int:
 
     context.stops = True
     asked = await asyncio.to_thread(
-        Query, options.sql, options.paths, events_all=context.events_all
+        Query,
+        options.sql,
+        options.paths,
+        events_all=context.events_all,
+        parameters=dict(options.param),
     )
     with contextlib.closing(asked):
         context.say(*asked.notes)
@@ -237,7 +254,7 @@ class _AnswerFormatter:
 
 
 def _rows(batch: Any) -> list[tuple[Any, ...]]:
-    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    return list(zip(*map(column_values, batch.columns), strict=True))
 
 
 def _objects(names: Sequence[str], batch: Any) -> Iterator[dict[str, Any]]:

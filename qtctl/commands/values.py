@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +67,17 @@ def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
     if len(words) < 2 or not all(words):
         raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
     return words[0], words[1], tuple(words[2:]) or None
+
+
+def parameter(text: str) -> tuple[str, int | str]:
+    """Read ``NAME=VALUE``: a number, also in hex, or a text."""
+    found = re.fullmatch(r"(\w+)=(.*)", text, re.DOTALL)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"not a parameter: {text!r} (say tid=4712)")
+    name, value = found.groups()
+    if re.fullmatch("-?([0-9]{1,38}|0[xX][0-9a-fA-F]{1,16})", value, re.ASCII):
+        return name, int(value, 16 if "x" in value.lower() else 10)
+    return name, value
 
 
 def in_order(argv: Sequence[str]) -> list[str]:

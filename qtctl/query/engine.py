@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -68,11 +69,19 @@ _GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., Any]]] = {
     "notes": (NOTES, Loss | News, _note_rows),
 }
 """Schema, type of items and function that converts them, of the tables beside the events'."""
+_CATALOGS = re.compile(r"show|information_schema|sqlite_master|(duckdb|pg)_\w+")
+"""Words of the SQL with which it asks what tables there are."""
+_KINDS = (
+    duckdb.StatementType.SELECT,  # SHOW and DESCRIBE, too
+    duckdb.StatementType.EXPLAIN,
+    duckdb.StatementType.MULTI,  # a PIVOT that finds its columns itself
+)
+_PLAN = pa.schema([("plan", pa.string())])
 _BY_EXECUTION = (duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 
 
 class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
-    """One table of one file; DuckDB calls ``scanner`` once for each scan.
+    """A table; DuckDB calls ``scanner`` once for each scan.
 
     Only a subclass of ``Dataset`` receives the columns and the filter of a scan.
     """
@@ -80,6 +89,15 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
     def __init__(self, schema: pa.Schema, read: Callable[[pa.Schema], Iterator[Any]]) -> None:
         self._columns = schema
         self._read = read
+
+    @classmethod
+    def joined(cls, tables: Sequence[_Table]) -> _Table:
+        """Return the rows of tables with the same columns as one."""
+
+        def read(schema: pa.Schema) -> Iterator[Any]:
+            return chain.from_iterable(one._read(schema) for one in tables)
+
+        return cls(tables[0].schema, read)
 
     @property
     def schema(self) -> pa.Schema:
@@ -163,16 +181,27 @@ class QueriedFile:
 class Query:
     """One SELECT over files; call :meth:`run` once, then :meth:`close`.
 
-    ``notes`` are messages on how the files are read (their detected formats). ``in_hex`` are the
-    arguments that QEMU prints in hex, of the tables that the SQL names.
+    SHOW, DESCRIBE, SUMMARIZE, PIVOT and EXPLAIN are also run. ``parameters`` are the values of
+    ``$NAME`` in the SQL. ``notes`` are messages on how the files are read (their detected
+    formats). ``in_hex`` are the arguments that QEMU prints in hex, of the tables that the SQL
+    names.
 
     Raises:
         UsageError: the SQL has a syntax error or is not one SELECT, or a file cannot be opened.
         QtctlError: a file has an unknown format.
     """
 
-    def __init__(self, sql: str, paths: Sequence[Path], *, events_all: Path | None) -> None:
+    def __init__(
+        self,
+        sql: str,
+        paths: Sequence[Path],
+        *,
+        events_all: Path | None,
+        parameters: Mapping[str, int | str] | None = None,
+    ) -> None:
         self._sql = sql
+        self._parameters = dict(parameters or {}) or None
+        self._explains = False
         self.files = [QueriedFile(path, events_all) for path in paths]
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
@@ -197,31 +226,43 @@ class Query:
         except duckdb.Error as error:
             self._fail(error)
         kinds = [statement.type for statement in found]
-        if kinds != [duckdb.StatementType.SELECT]:
+        if len(kinds) != 1 or kinds[0] not in _KINDS:
             what = "several statements" if len(kinds) > 1 else "no statement that reads"
             raise UsageError(
                 f"a query is one SELECT, and this is {what if kinds else 'empty'}",
                 hint="'SELECT event, count(*) FROM events GROUP BY event'",
             )
+        self._explains = kinds[0] == duckdb.StatementType.EXPLAIN
+        wanted, given = found[0].named_parameters, set(self._parameters or ())
+        if missing := sorted(wanted - given):
+            raise UsageError(
+                f"no value is given for ${missing[0]}", hint=f"--param {missing[0]}=VALUE"
+            )
+        if kinds[0] != duckdb.StatementType.MULTI and (unused := sorted(given - wanted)):
+            raise UsageError(f"the query has no ${unused[0]}", hint="$NAME in the SQL")
 
     def _register(self) -> None:
-        """Register the tables whose names are words of the SQL."""
+        """Register the tables whose names are words of the SQL; all, if it asks which there are."""
         words = set(re.findall(r"\w+", self._sql.casefold()))
-        tables: dict[str, list[QueriedFile]] = {}
+        listed = words == {"describe"} or any(map(_CATALOGS.fullmatch, words))
+        tables: dict[str, dict[pa.Schema, list[_Table]]] = {}
         for file in self.files:
             for name in (*_GENERAL, *file.names):
-                if name.casefold() in words:
-                    tables.setdefault(name, []).append(file)
+                if listed or name.casefold() in words:
+                    table = file.table(name)
+                    tables.setdefault(name, {}).setdefault(table.schema, []).append(table)
                     self.in_hex |= file.in_hex.get(name, frozenset())
-        for name, files in tables.items():
+        self._connection.begin()  # for all at once: it is quicker
+        for name, alike in tables.items():
             parts = []
-            for number, file in enumerate(files):
-                part = name if len(files) == 1 else f"{name} {number}"
-                self._connection.register(part, file.table(name))
+            for number, group in enumerate(alike.values()):
+                part = name if len(alike) == 1 else f"{name} {number}"
+                self._connection.register(part, _Table.joined(group))
                 parts.append(f'SELECT * FROM "{part}"')
             if len(parts) > 1:
                 union = " UNION ALL BY NAME ".join(parts)
                 self._connection.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
+        self._connection.commit()
 
     def run(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Start the query and return its columns and an iterator over batches of its rows.
@@ -233,9 +274,12 @@ class Query:
             QtctlError: a file cannot be read, or memory or disk is exhausted.
         """
         try:
-            reader = self._connection.sql(self._sql).to_arrow_reader(_ROWS)
+            found = self._connection.sql(self._sql, params=self._parameters)
+            reader = found.to_arrow_reader(_ROWS)
         except duckdb.Error as error:
             self._fail(self._reported(error))
+        if self._explains:
+            return _PLAN, map(_plan_rows, self._batches(reader))
         return reader.schema, self._batches(reader)
 
     def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
@@ -248,7 +292,7 @@ class Query:
         """Return the error as JSON, which DuckDB makes of a wrong name only on execution."""
         try:
             if isinstance(error, _BY_EXECUTION):
-                self._connection.execute(self._sql)
+                self._connection.execute(self._sql, self._parameters)
         except duckdb.Error as reported:
             return reported
         return error
@@ -271,3 +315,11 @@ class Query:
         """Close the database and remove the spill folder."""
         self._connection.close()
         self._spill.close()
+
+
+def _plan_rows(explained: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the lines of a plan as rows."""
+    texts = explained.column(1).to_pylist()
+    return pa.RecordBatch.from_pydict(
+        {"plan": [line for text in texts for line in text.splitlines()]}, schema=_PLAN
+    )

@@ -34,6 +34,7 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 OWN = pa.schema(
     [
         ("time_ns", pa.int64()),
+        ("time", pa.timestamp("ns")),
         ("clock", _TEXT),
         ("event", _TEXT),
         ("tid", pa.int32()),
@@ -42,11 +43,14 @@ OWN = pa.schema(
         ("file", _TEXT),
     ]
 )
-"""The columns of every record, in each table of events; unknown values are null."""
+"""The columns of every record, in each table of events; unknown values are null.
+
+``time`` is ``time_ns`` as a timestamp in UTC; null where that is the time since boot.
+"""
 
 _RAW = pa.field("raw", _TEXT)
-_RESERVED = ("raw", "guest", "time")
-"""More names that no argument's column may have: ``raw``, and partition keys of an export."""
+_RESERVED = ("raw", "guest")
+"""More names that no argument's column may have: ``raw``, and a partition key of an export."""
 EVENTS = pa.schema([*OWN, pa.field("args", pa.string()), _RAW])
 """Events of all names; ``args`` is a JSON object with the arguments."""
 LINES = pa.schema([*(OWN.field(name) for name in OWN.names if name != "event"), ("line", _TEXT)])
@@ -122,6 +126,15 @@ def event_rows(
     return part.table(schema, other)
 
 
+def object_rows(batch: Batch, event: int, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the rows of one event of ``batch``; ``schema`` has columns of ``EVENTS``."""
+    part = _ArrowRows(batch, batch.groups()[event], None)
+    return part.table(
+        schema,
+        lambda field: part.raw(event) if field.name == _RAW.name else _objects(batch, event),
+    )
+
+
 def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
     """Return the rows of all events, in order; ``schema`` has some columns of ``EVENTS``."""
     rows = np.flatnonzero(batch.event >= 0)
@@ -132,9 +145,7 @@ def events_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> 
             _ArrowRows(batch, batch.groups()[event], file).raw(event).cast(pa.string())
         ),
     }
-    return part.table(
-        schema, lambda field: _in_row_order(batch, by_event[field.name]).cast(field.type)
-    )
+    return part.table(schema, lambda field: _in_row_order(batch, by_event[field.name]))
 
 
 def lines_rows(batch: Batch, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
@@ -173,6 +184,7 @@ class _ArrowRows:
     def table(self, schema: pa.Schema, other: Callable[[pa.Field], pa.Array]) -> pa.RecordBatch:
         """Return the columns of ``schema``; ``other`` makes those that are not in ``OWN``."""
         made = [self.own(one.name) if one.name in OWN.names else other(one) for one in schema]
+        made = [one.cast(field.type) for one, field in zip(made, schema, strict=True)]
         return pa.RecordBatch.from_arrays(made, schema=schema)
 
     def own(self, name: str) -> pa.Array:
@@ -181,6 +193,9 @@ class _ArrowRows:
         match name:
             case "time_ns":
                 return pa.array(batch.time_ns[rows])
+            case "time":
+                since_boot = ~batch.arrived[rows] if batch.clock is Clock.MONOTONIC else None
+                return pa.array(batch.time_ns[rows], pa.timestamp("ns"), mask=since_boot)
             case "clock":
                 late = batch.arrived[rows].astype(np.int32)
                 return _dictionary(late, (str(batch.clock), str(Clock.ARRIVAL)))

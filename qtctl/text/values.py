@@ -11,6 +11,33 @@ from decimal import Decimal
 from typing import Any
 
 
+def column_values(column: Any) -> list[Any]:
+    """Return the values of an Arrow column; times in ns as text, which Python's have not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = _without_ns(column.type)
+    if kind == column.type:
+        return list(column.to_pylist())
+    column = column.cast(kind)
+    if pa.types.is_string(kind):  # as isoformat() of other times
+        column = pc.utf8_replace_slice(column, 10, 11, "T")
+    return list(column.to_pylist())
+
+
+def _without_ns(kind: Any) -> Any:
+    """Return an Arrow type with text in place of times in ns, which to_pylist() may refuse."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_without_ns(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(one.name, _without_ns(one.type)) for one in kind.fields])
+    return kind
+
+
 def json_value(value: Any) -> Any:
     """Return ``value`` as a JSON value: integers exact, bytes in hex, times as ISO 8601."""
     match value:

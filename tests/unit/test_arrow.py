@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pandas
 import pyarrow as pa
 import pytest
 
@@ -70,8 +71,10 @@ def expected(batch: Batch) -> dict[str, list[dict[str, Any]]]:
                 else value
                 for name, value in record.args.items()
             }
+            since_boot = record.clock is Clock.MONOTONIC
             own = {
                 "time_ns": record.time_ns,
+                "time": None if since_boot else pandas.Timestamp(record.time_ns),
                 "clock": str(record.clock),
                 "event": record.name,
                 "tid": record.tid,
@@ -150,6 +153,7 @@ def test_lines_that_are_no_events() -> None:
     assert lines_rows(batch, LINES).to_pylist() == [
         {
             "time_ns": 99,
+            "time": pandas.Timestamp(99),
             "clock": "arrival",
             "tid": None,
             "pid": None,

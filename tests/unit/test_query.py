@@ -169,6 +169,91 @@ def test_captures_agree_with_replay(run: Qtctl, tmp_path: Path, version: str) ->
     assert {row["addr"]: row["n"] for row in json.loads(asked)} == counted
 
 
+def test_tables_are_listed_and_described(trace: str, known: tuple[str, str]) -> None:
+    def column(sql: str, name: str) -> list[Any]:
+        return [row[name] for row in answer(sql, trace, trace, known=known[1])]
+
+    tables = ["events", "few", "lines", "none", "notes"]
+    assert sorted(column("SHOW TABLES", "name")) == tables
+    assert sorted(column("DESCRIBE", "name")) == tables
+    assert (
+        sorted(column("SELECT table_name FROM information_schema.tables", "table_name")) == tables
+    )
+    sql = "SELECT data_type FROM information_schema.columns WHERE column_name = $name"
+    query = Query(sql, [Path(trace)], events_all=Path(known[1]), parameters={"name": "a"})
+    with contextlib.closing(query):
+        assert [row for batch in query.run()[1] for row in batch.to_pylist()] == [
+            {"data_type": "UBIGINT"}
+        ]
+    columns = column("DESCRIBE few", "column_name")
+    assert columns[:2] == ["time_ns", "time"]
+    assert columns[-4:] == ["a", "s", "n", "raw"]
+    assert column("SUMMARIZE few", "column_name") == columns
+    assert len(column("FROM few", "a")) == 4
+
+
+def test_tables_with_other_columns_are_joined_by_name(
+    tmp_path: Path, trace: str, known: tuple[str, str]
+) -> None:
+    write(tmp_path / "other", [Mark("m", 1)], {})
+    found = answer("SELECT count(*) n FROM events", trace, str(tmp_path / "other"), known=known[1])
+    assert found == [{"n": 3}]
+
+
+def test_pivot_and_explain(run: Qtctl, trace: str, known: tuple[str, str]) -> None:
+    for sql in (
+        "PIVOT events ON event USING count(*) GROUP BY pid",
+        "FROM (PIVOT events ON event USING count(*) GROUP BY pid)",
+        "PIVOT events ON event IN ('few', 'none') USING count(*) GROUP BY pid",
+    ):
+        [row] = answer(sql, trace, known=known[1])
+        assert (row["few"], row["none"]) == (2, 1)
+    ran = run("query", "EXPLAIN SELECT a FROM few WHERE n > 3", trace, *known).said(0)
+    assert "\\n" not in ran.out
+    assert "Filters" in ran.out
+    assert len(ran.out.splitlines()) > 4
+    rows = json.loads(run("query", "EXPLAIN FROM few", trace, *known, "--json").said(0).out)
+    assert all(list(row) == ["plan"] for row in rows)
+
+
+def test_parameters(run: Qtctl, trace: str, known: tuple[str, str]) -> None:
+    def asked(sql: str, *words: str) -> Any:
+        words = tuple(part for word in words for part in ("--param", word))
+        return json.loads(run("query", sql, trace, *known, *words, "--json").said(0).out)
+
+    assert asked("SELECT n FROM few WHERE a = $a", f"a={MOST:#x}") == [{"n": -3}]
+    assert asked("SELECT n FROM few WHERE a = $a AND n = $n", "a=5", "n=4") == [{"n": 4}]
+    assert asked("SELECT n FROM few WHERE s = $s", "s=x") == [{"n": -3}]
+    assert asked("SELECT n FROM few WHERE s = $s", "s=x' OR 'a' = 'a") == []
+    assert asked("SELECT $1 AS x", "1=a=b") == [{"x": "a=b"}]
+    words = ("query", "SELECT n FROM few WHERE a = $a", trace, *known)
+    run(*words).said(2, "no value is given for $a", "--param a=VALUE")
+    run(*words, "--param", "a=1", "--param", "b=1").said(2, "the query has no $b")
+    run(*words, "--param", "a").said(2, "not a parameter")
+    ran = run(*words[:1], "SELECT x FROM few WHERE a = $a", *words[2:], "--param", "a=1")
+    ran.said(2, "there is no column x (line 1, column 8)")
+
+
+def test_times_are_also_timestamps(run: Qtctl, tmp_path: Path, known: tuple[str, str]) -> None:
+    text = saved(
+        tmp_path / "log", b"7@1700000000.123456:few 1 x 1\n7@1700000061.000001:few 2 y 2\n"
+    )
+
+    def asked(sql: str, *paths: str) -> Any:
+        return json.loads(run("query", sql, *paths, *known, "--json").said(0).out)
+
+    times = ["2023-11-14T22:13:20.123456000", "2023-11-14T22:14:21.000001000"]
+    assert asked("SELECT time FROM few", text) == [{"time": time} for time in times]
+    [row] = asked("SELECT list(time ORDER BY time) t FROM events", text)
+    assert row["t"] == [time.replace("T", " ") for time in times]
+    sql = "SELECT count(*) n FROM few WHERE time >= TIMESTAMP '2023-11-14 22:14:00'"
+    assert asked(sql, text) == [{"n": 1}]
+    sql = "SELECT date_trunc('minute', time) m, count(*) n FROM events GROUP BY 1 ORDER BY 1"
+    assert [row["m"] for row in asked(sql, text)] == ["2023-11-14T22:13:00", "2023-11-14T22:14:00"]
+    since_boot = saved(tmp_path / "trace", BEGIN + RECORDS)
+    assert asked("SELECT DISTINCT time FROM events", since_boot) == [{"time": None}]
+
+
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
