@@ -1,14 +1,17 @@
-"""Write a folder of Parquet files with Hive partitions: ``guest=PID/event=NAME/time=HOUR/``.
+"""Write a folder of Parquet files with Hive partitions, for DuckDB, Polars, pandas, Spark and Dask.
 
-DuckDB, Polars, Spark and Dask read the folder as one data set, and an event's folders as one table.
-A file has the columns of ``records.arrow`` except those in its folder's name; texts are plain
-strings. An unknown guest is 0, as readers cannot infer the type of a partition key of nulls.
+``parquet`` is one data set: ``guest=PID/event=NAME/time=HOUR/part-N.parquet``. All files have the
+schema ``WHOLE``, whatever events they hold: readers that take the schema of one file for all (Spark
+4.3, pandas 3.1 and DuckDB 2.0 do) miss no column.
+
+Columns that are in the folders' names are not in the files; texts are plain strings. An unknown
+guest is 0, as readers cannot infer the type of a partition key of nulls.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qtctl.model import Clock
-from qtctl.records.arrow import LINES, NOTES, event_rows, event_schema, lines_rows, notes_rows
+from qtctl.records.arrow import (
+    EVENTS,
+    LINES,
+    NOTES,
+    lines_rows,
+    notes_rows,
+    object_rows,
+)
 from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
 from qtctl.records.items import Item
@@ -29,7 +39,23 @@ from qtctl.writers.base import Source
 HOUR_NS = 3_600_000_000_000
 _PART_ROWS = 1 << 18
 _BUFFERED_ROWS = 1 << 21
-_OMITTED = ("event", "file")
+_OMITTED = ("event", "file", "time")
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return the columns that a file has, without dictionaries."""
+    return pa.schema(
+        pa.field(one.name, pa.string()) if pa.types.is_dictionary(one.type) else one
+        for one in schema
+        if one.name not in _OMITTED
+    )
+
+
+WHOLE = _plain(EVENTS)
+"""Columns of every file of ``parquet``: ``args`` is a JSON object, ``raw`` what could not be read.
+
+Of a line of text, ``raw`` is the line; of a note, ``args`` is its object.
+"""
 
 
 class _Partition(NamedTuple):
@@ -41,12 +67,14 @@ class _Partition(NamedTuple):
 
 
 def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
-    """Return a writer of Parquet files into a folder."""
+    """Return a writer of one data set."""
     return ParquetExport(create())
 
 
 class ParquetExport:
     """Writes into ``folder``, which exists and is empty; buffers rows until they fill a file."""
+
+    keys: Sequence[str] = _Partition._fields
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -63,15 +91,30 @@ class ParquetExport:
             self._guest = item.pid or 0
             for event in item.groups():
                 if event < 0:
-                    rows, name = lines_rows(item, LINES), "lines"
+                    self._buffer("lines", self.lines(item))
                 else:
                     name = item.names[event]
-                    rows = event_rows(item, name, event_schema(item.table, name))
-                self._buffer(name, rows)
+                    # An event that is called as one of the other tables has an underscore behind.
+                    taken = name.rstrip("_") in ("lines", "notes")
+                    self._buffer(name + "_" * taken, self.events(item, event))
         else:
-            self._buffer("notes", notes_rows([to_object(item)], NOTES))
+            self._buffer("notes", self.notes(to_object(item)))
         if sum(self._rows.values()) >= _BUFFERED_ROWS:
             self.finish()
+
+    def events(self, batch: Batch, event: int) -> Any:
+        """Return the rows of an event."""
+        return object_rows(batch, event, WHOLE)
+
+    def lines(self, batch: Batch) -> Any:
+        """Return the rows of lines that are no events."""
+        rows = lines_rows(batch, LINES)
+        return _fitted(rows, {"raw": rows.column("line")})
+
+    def notes(self, note: Mapping[str, Any]) -> Any:
+        """Return the row of a note."""
+        rows = notes_rows([note], NOTES)
+        return _fitted(rows, {"args": rows.column("note")})
 
     def _buffer(self, name: str, rows: Any) -> None:
         hours = rows.column("time_ns").to_numpy() // HOUR_NS
@@ -91,20 +134,16 @@ class ParquetExport:
     def _write_part(self, partition: _Partition) -> None:
         table = pa.Table.from_batches(self._buffered.pop(partition))
         del self._rows[partition]
-        names = [name for name in table.column_names if name not in _OMITTED]
-        table = table.select(names)
-        plain = [
-            pa.field(one.name, pa.string()) if pa.types.is_dictionary(one.type) else one
-            for one in table.schema
-        ]
+        schema = _plain(table.schema)
         folder = self._folder
-        for key, value in partition._asdict().items():
-            folder /= f"{key}={quote(readable(str(value)), safe='+')}"
+        for key in self.keys:
+            value = quote(readable(str(getattr(partition, key))), safe="+")
+            folder /= f"{key}={value}"
             folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"part-{self._parts[partition]}.parquet"
         self._parts[partition] += 1
         with path.open("xb") as file:
-            pq.write_table(table.cast(pa.schema(plain)), file)
+            pq.write_table(table.select(schema.names).cast(schema), file)
 
     def finish(self) -> None:
         """Write all buffered rows."""
@@ -113,3 +152,17 @@ class ParquetExport:
 
     def close(self) -> None:
         """Do nothing: each file is closed when written."""
+
+
+def _fitted(rows: Any, more: dict[str, Any]) -> Any:
+    """Return rows with the columns of ``WHOLE``; null where they have no such column."""
+    columns = {**dict(zip(rows.schema.names, rows.columns, strict=True)), **more}
+    return pa.RecordBatch.from_arrays(
+        [
+            columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(len(rows), field.type)
+            for field in WHOLE
+        ],
+        schema=WHOLE,
+    )

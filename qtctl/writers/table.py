@@ -47,8 +47,17 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "parquet",
-            "folders guest=, event=, time= for DuckDB, Polars, Spark, Dask",
+            "one data set for DuckDB, Polars, pandas, Spark (folders guest=, event=, time=), with "
+            "the arguments as JSON in args",
             "qtctl.writers.parquet",
+            "folder",
+            needs=("pyarrow",),
+        ),
+        Format(
+            "parquet-typed",
+            "a data set for each event (folders event=, guest=, time=), with a typed column an "
+            "argument",
+            "qtctl.writers.parquet_typed",
             "folder",
             needs=("pyarrow",),
         ),

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
+import pandas
 import polars
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +27,7 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.model import Argument, Backend, Control, Declaration, GuestEvent, Kind, Mark
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
+from qtctl.writers.parquet import WHOLE
 from tests.exports import BEGIN, DECLARED, EXTREME, HOUR, Case, Record, carried
 from tests.needs import program
 from tests.perfettofile import Perfetto, annotated
@@ -93,21 +96,47 @@ def test_csv_of_one_event_has_a_column_an_argument(extreme: Case) -> None:
 
 
 def partitions(out: Path) -> dict[tuple[str, str, str], list[Record]]:
+    """Return the rows of each partition (guest, event, time)."""
     found: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for path in sorted(out.rglob("*.parquet")):
-        guest, name, hour = (part.partition("=")[2] for part in path.relative_to(out).parts[:-1])
-        found[guest, name, hour] += pq.read_table(path, partitioning=None).to_pylist()
+    for path in sorted(out.rglob("part-*.parquet")):
+        parts = path.relative_to(out).parts[:-1]
+        keys = dict(part.split("=", 1) for part in parts)
+        place = keys["guest"], keys["event"], keys["time"]
+        found[place] += pq.read_table(path, partitioning=None).to_pylist()
     return dict(found)
 
 
+PARTITIONS = {
+    ("4711", "odd", "boot+0000h"),
+    ("4711", "none", "boot+0000h"),
+    ("4711", "none", "boot+0001h"),
+    ("4711", "notes", "boot+0000h"),
+}
+
+
 def test_parquet_holds_the_records_exactly(extreme: Case) -> None:
-    found = partitions(extreme.export("parquet"))
-    assert set(found) == {
-        ("4711", "odd", "boot+0000h"),
-        ("4711", "none", "boot+0000h"),
-        ("4711", "none", "boot+0001h"),
-        ("4711", "notes", "boot+0000h"),
-    }
+    out = extreme.export("parquet", "--all")
+    found = partitions(out)
+    assert set(found) == PARTITIONS
+    assert {tuple(pq.read_schema(path)) for path in out.rglob("*.parquet")} == {tuple(WHOLE)}
+    records = extreme.events("odd")
+    rows = found["4711", "odd", "boot+0000h"]
+    for row, one in zip(rows, records, strict=True):
+        args = {name: carried(value) for name, value in one["args"].items()}
+        assert (json.loads(row["args"]) if row["args"] else {}) == args
+        own = ("time_ns", "clock", "tid", "pid", "backend", "raw")
+        assert [row[name] for name in own] == [one.get(name) for name in own]
+    assert rows[0]["args"].startswith('{"u": 18446744073709551615, "i": 0, ')
+    assert (rows[-1]["args"], rows[-1]["raw"]) == (None, "0500000000000000")
+    [note] = found["4711", "notes", "boot+0000h"]
+    loss = {"type": "loss", "backend": "simple", "count": 7, "time_ns": 10}
+    assert json.loads(note["args"]) == loss
+    assert (note["time_ns"], note["backend"], note["clock"]) == (10, "simple", None)
+
+
+def test_typed_parquet_holds_the_records_exactly(extreme: Case) -> None:
+    found = partitions(extreme.export("parquet-typed"))
+    assert set(found) == PARTITIONS
     assert found["4711", "none", "boot+0001h"][0]["time_ns"] == HOUR + 5
     [note] = found["4711", "notes", "boot+0000h"]
     assert (note["type"], note["count"], note["time_ns"]) == ("loss", 7, 10)
@@ -128,8 +157,62 @@ def test_parquet_holds_the_records_exactly(extreme: Case) -> None:
     assert rows[3]["s"] == "bad \\xff\\x80 ones"
 
 
-def test_parquet_is_read_by_duckdb_polars_and_dask(real: Case) -> None:
+def as_whole(out: Path) -> dict[str, Callable[[], Any]]:
+    """Return ways to read a folder as one table, each with what its reader does unasked."""
+    every = f"{out}/**/*.parquet"
+    return {
+        "pandas": lambda: pandas.read_parquet(out),
+        "polars": lambda: polars.read_parquet(out),
+        "polars, by files": lambda: polars.read_parquet(every, hive_partitioning=True),
+        "duckdb": lambda: duckdb.execute(f"FROM read_parquet('{every}')").df(),
+        "duckdb, by name": lambda: duckdb.execute(
+            f"FROM read_parquet('{every}', union_by_name=true)"
+        ).df(),
+    }
+
+
+def test_parquet_is_one_table(real: Case) -> None:
+    """Readers that take the columns of the first file get every column of every event."""
     out = real.export("parquet", "--all")
+    *records, _ = real.records("--all")
+    for reader, read in as_whole(out).items():
+        frame = read()
+        columns = [*WHOLE.names, "event", "guest", "time"]
+        assert sorted(frame.columns) == sorted(columns), reader
+        assert len(frame) == len(records), reader
+        rows = zip(*(list(frame[name]) for name in ("event", "time_ns", "args")), strict=True)
+        found = sorted((event, time, args or "") for event, time, args in rows if args is not None)
+        # Pandas has NaN for the arguments that are null.
+        found = [(event, time, json.loads(args)) for event, time, args in found if args == args]
+        wanted = sorted(
+            (one["name"], one["time_ns"], json.dumps(one["args"]))
+            for one in records
+            if one["type"] == "event" and "raw" not in one
+        )
+        events = [one for one in found if one[0] != "notes"]
+        assert events == [(name, time, json.loads(args)) for name, time, args in wanted], reader
+
+
+def test_typed_parquet_is_never_one_table(real: Case) -> None:
+    """No reader may show the columns of one event for those of all."""
+    out = real.export("parquet-typed")
+    for reader, read in as_whole(out).items():
+        with pytest.raises(Exception, match=r"(?i)parquet"):
+            print(reader, read())
+
+
+def test_events_called_as_other_tables(run: Qtctl, tmp_path: Path) -> None:
+    declared = 'notes(int x) "%d"\nlines(int y) "%d"\nlines_(int z) "%d"\n'
+    text = b"notes 1\nlines 2\nlines_ 3\nno event at all\n"
+    case = Case(run, tmp_path, text, declared)
+    for form in ("parquet", "parquet-typed"):
+        found = partitions(case.export(form, "--all"))
+        assert {event for _, event, _ in found} == {"notes_", "lines_", "lines__", "lines"}
+
+
+@pytest.mark.parametrize("form", ["parquet", "parquet-typed"])
+def test_parquet_is_read_by_duckdb_polars_and_dask(real: Case, form: str) -> None:
+    out = real.export(form, "--all")
     *records, _ = real.records("--all")
     wanted = Counter(one["name"] for one in records if one["type"] == "event")
     texts = sum(one["type"] == "text" for one in records)
@@ -140,10 +223,15 @@ def test_parquet_is_read_by_duckdb_polars_and_dask(real: Case) -> None:
         wanted["notes"] = len(losses)
     name = next(name for name, _ in wanted.most_common() if name not in ("lines", "notes"))
     times = sorted(one["time_ns"] for one in records if one.get("name") == name)
-    pattern = f"{out}/guest=*/event={name}/*/*.parquet"
+    keys = ("guest=*", f"event={name}", "time=*")
+    if form == "parquet-typed":
+        keys = (keys[1], keys[0], keys[2])
+    pattern = "/".join((str(out), *keys, "*.parquet"))
 
     with duckdb.connect() as link:
-        every = f"read_parquet('{out}/**/*.parquet', hive_partitioning=true, union_by_name=true)"
+        every = (
+            f"read_parquet('{out}/**/part-*.parquet', hive_partitioning=true, union_by_name=true)"
+        )
         sql = f"SELECT event, count(*) FROM {every} GROUP BY event"
         assert dict(link.execute(sql).fetchall()) == wanted
         sql = f"SELECT time_ns FROM read_parquet('{pattern}') ORDER BY 1"
@@ -335,7 +423,7 @@ def test_unix_times_are_told_to_be_so(run: Qtctl, tmp_path: Path) -> None:
 
 # All of them
 
-FORMATS = ["ndjson", "csv", "perfetto", "parquet", "ctf"]
+FORMATS = ["ndjson", "csv", "perfetto", "parquet", "parquet-typed", "ctf"]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -373,7 +461,7 @@ def test_recordings_with_whatever_in_them(run: Qtctl, tmp_path: Path, form: str)
         found, _ = read_ctf(out)
         kinds = [one["name"] for one in found]
         assert kinds == ["qtctl_note"] * 4 + ["virtio_ok", "qtctl_line", "a_b_____"]
-    if form == "parquet":
+    if form.startswith("parquet"):
         assert {place[1] for place in partitions(out)} >= {"virtio_ok", "lines", "notes"}
 
 
@@ -397,7 +485,7 @@ def test_selection_filter_and_refusals(run: Qtctl, tmp_path: Path, form: str) ->
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("form", ["csv", "perfetto", "parquet", "ctf"])
+@pytest.mark.parametrize("form", ["csv", "perfetto", "parquet", "parquet-typed", "ctf"])
 def test_a_cut_file_is_exported_and_told(run: Qtctl, tmp_path: Path, form: str) -> None:
     case = Case(run, tmp_path, (BEGIN + event(1, 5) + event(1, 6))[:-2], DECLARED)
     out = case.export(form, code=1)
