@@ -76,9 +76,12 @@ class EventTable:
         blob = b"".join(encoded)
         slots = np.full(1 << max(4, (4 * len(encoded)).bit_length()), -1, np.int32)
         naming.index_names(blob, offsets.data, slots.data)
-        formats = [declarations[name].format if name in declarations else "" for name in chosen]
         # One more than the number of events: lines of text are event -1.
-        extra = np.array([text.count("\n") for text in [*formats, ""]], np.int32)
+        extra = np.zeros(len(encoded) + 1, np.int32)
+        for index, name in enumerate(chosen):
+            declaration = declarations.get(name)
+            if declaration is not None and "\n" in declaration.format:
+                extra[index] = declaration.format.count("\n")
         longest = max(map(len, encoded), default=0)
         indices = {name: index for index, name in enumerate(chosen)}
         return cls(chosen, declarations, indices, blob, offsets, slots, extra, longest)
