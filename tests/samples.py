@@ -22,6 +22,7 @@ from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Items
 
 DATA = Path(__file__).parent / "data"
+CASES = DATA / "cases"
 VERSIONS = ("7.2", "10.2", "11.1")
 PACKAGE = Path(qtctl.__path__[0])
 #: Every kernel module by its dotted name: the shared ones, and the ``kernel.py`` of a folder.

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qtctl.backends.base import Clocks
@@ -130,9 +131,51 @@ def test_what_follows_a_record_that_a_full_disk_cut_is_found() -> None:
     assert decoder.unread == len(FEW) - 3
 
 
-def test_drops_are_at_their_place() -> None:
-    out, _ = decoded(BEGIN + FEW + dropped(12, 15) + event(1, 20))
-    assert out == [RECORDS[0], (12, 15), RECORDS[1]]
+def ticks(*times_ns: int) -> bytes:
+    return b"".join(event(1, time_ns) for time_ns in times_ns)
+
+
+DROPS: list[tuple[bytes, list[Any]]] = [
+    (dropped(12, 15) + ticks(10, 20), [10, (12, 15), 20]),
+    (dropped(12, 15) + ticks(10, 15), [10, 15, (12, 15)]),
+    (ticks(10) + dropped(12, 15) + ticks(20), [10, (12, 15), 20]),
+    (dropped(1, 15) + dropped(2, 25) + ticks(10, 20, 30), [10, (1, 15), 20, (2, 25), 30]),
+    (dropped(2, 25) + dropped(1, 15) + ticks(10, 30), [10, (1, 15), (2, 25), 30]),
+    (dropped(3, 15) + ticks(10, 20, 14, 21), [10, (3, 15), 20, 14, 21]),
+    (dropped(2**64 - 1, 15) + ticks(10), [10, (2**64 - 1, 15)]),
+    (dropped(3, 15) + ticks(10) + header() + mapping(1, "none") + ticks(5), [10, (3, 15), 5]),
+]
+
+
+@pytest.mark.parametrize(("data", "order"), DROPS)
+def test_drops_come_before_the_first_later_record(data: bytes, order: list[Any]) -> None:
+    whole = BEGIN + data
+    for cut in range(len(BEGIN), len(whole)):
+        out, _ = decoded(whole, cut)
+        assert [row if len(row) == 2 else row[1] for row in out] == order
+
+
+def test_every_drop_of_a_real_file_is_at_the_largest_step_of_time() -> None:
+    data = capture("qemu-10.2-simple-v4.bin")
+    decoder = SimpleDecoder(EventTable.build(read_names(data), declarations("10.2").by_name))
+    items = decoder.feed(data, CLOCKS) + decoder.flush(CLOCKS)
+    losses = [at for at, item in enumerate(items) if isinstance(item, Loss)]
+    assert losses
+    for at in losses:
+        before, after = items[at - 1], items[at + 1]
+        assert isinstance(before, Batch)
+        assert isinstance(after, Batch)
+        step = after.time_ns[0] - before.time_ns[-1]
+        assert step > max(np.diff(before.time_ns).max(), np.diff(after.time_ns).max())
+
+
+def test_drops_without_a_later_record_are_released() -> None:
+    decoder = SimpleDecoder(table())
+    clocks = Clocks(NOW, 1000)
+    assert shown(decoder.feed(BEGIN + dropped(12, 15), clocks)) == []
+    assert decoder.release(clocks, 1015) == []
+    assert shown(decoder.release(clocks, 1016)) == [(12, 1015)]
+    assert decoder.release(clocks) == []
 
 
 def test_what_contradicts_its_declaration_stays_hex() -> None:
@@ -173,7 +216,7 @@ def test_what_is_skipped_is_counted() -> None:
     decoder.feed(BEGIN + FEW[:20], CLOCKS)
     assert shown(decoder.skip(FEW[20:] + FEW * 9 + dropped(5, 1) + FEW[:7], CLOCKS))[0][0] == 10
     decoder.restart(5000)
-    assert shown(decoder.feed(FEW + event(1, 20), CLOCKS)) == RECORDS[:2]
+    assert shown(decoder.feed(FEW + event(1, 20), CLOCKS)) == [(5, 1), *RECORDS[:2]]
 
 
 def test_a_batch_can_be_moved_in_time() -> None:

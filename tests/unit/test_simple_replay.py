@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import Qtctl
-from tests.samples import DATA, capture, declarations_text
+from tests.samples import CASES, DATA, capture, declarations_text
 from tests.simplefiles import dropped, event, header, mapping
 
 DECLARED = 'few(int8_t a, const char *s) "%d %s"\nnone(void) ""\n'
@@ -151,3 +151,16 @@ def test_a_reader_that_leaves_ends_it_quietly(run: Qtctl, tmp_path: Path, declar
     assert os.read(read, 100)
     os.close(read)
     assert running.finish(None).code == 0
+
+
+def test_no_pair_spans_a_loss(run: Qtctl, tmp_path: Path) -> None:
+    path = str(CASES / "backends" / "loss-as-qemu-writes-it.bin")
+    known = tmp_path / "known"
+    known.write_text(declarations_text("7.2"))
+    words = (path, "--events-all", str(known))
+    out = run("replay", *words, "--ndjson").said(0).out
+    kinds = [json.loads(line)["type"] for line in out.splitlines()]
+    assert kinds == [*["event"] * 5, "loss", "event", "summary"]
+    pair = ("virtio_blk_handle_read", "virtio_blk_req_complete")
+    told = json.loads(run("latency", *pair, "--from", *words, "--json").said(0).out)
+    assert (told["count"], told["max"], told["dropped"]) == (2, 100, 1)

@@ -1,10 +1,13 @@
 """Decoder for the file of the simple backend (format version 4: QEMU 2.8 and later).
 
-Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2.
+Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2. Its ``writeout_thread`` writes a drop
+record before the buffer that was full, with the time T of the writing. What was dropped came after
+all of that buffer and not after T, so its place is before the first record later than T.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 import struct
 
@@ -28,6 +31,7 @@ _MAGIC = 0xF2B177CB0AA429B4
 _VERSION = 4
 _IDS = 1 << 16
 _UNSEEN = -2
+_LATEST = 1 << 63
 _NAME = re.compile(rb"\w{1,256}", re.ASCII)
 _ROWS = 1 << 15
 
@@ -108,6 +112,7 @@ class SimpleDecoder:
         self._room = (np.empty(_ROWS, np.int32), *np.empty((4, _ROWS), np.int64))
         self._parts: list[Arrays] = []
         self._items: Items = []
+        self._drops: list[tuple[int, int]] = []
         self._skipping = False
         self._clocks = Clocks(0)
         self.position = 0
@@ -121,7 +126,7 @@ class SimpleDecoder:
         That may be in the middle of a record: the next one is searched.
         """
         self._run(head, final=False)
-        self._items, self.records = [], 0
+        self._items, self._drops, self.records = [], [], 0
         self.restart(position)
 
     def feed(self, data: bytes, clocks: Clocks) -> Items:
@@ -139,7 +144,15 @@ class SimpleDecoder:
 
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the bytes ended here; a record that is cut off is a loss."""
-        return self._take(b"", clocks, final=True)
+        return [*self._take(b"", clocks, final=True), *self.release(clocks)]
+
+    def release(self, clocks: Clocks, until_ns: int | None = None) -> list[Loss]:
+        """Return the drops, until a Unix time or all, of which no later record has come.
+
+        They belong behind the records that were returned so far.
+        """
+        self._clocks = clocks
+        return self._due(_LATEST if until_ns is None else until_ns - clocks.offset_ns)
 
     def restart(self, position: int) -> None:
         """Drop what is kept and look for the next record from ``position`` on."""
@@ -177,8 +190,7 @@ class SimpleDecoder:
             columns = (column.data for column in self._room)
             rows, at, why = simple.walk(data, at, self._ids.data, self._pid.data, *columns)
             self.records += rows
-            if rows and not self._skipping:
-                self._parts.append(tuple(column[:rows].copy() for column in self._room))
+            self._add(data, rows)
             if why == simple.FULL:
                 continue
             if why == simple.MORE and not (final and at < len(data)):
@@ -197,6 +209,27 @@ class SimpleDecoder:
                 at += 1
         self._close(data)
         return at
+
+    def _add(self, data: bytes, rows: int) -> None:
+        """Add the rows of the columns, with the drops at their place among them."""
+        times, begin = self._room[1][:rows], 0
+        while begin < rows:
+            end = rows
+            if self._drops:
+                later = times[begin:] > self._drops[0][0]
+                end = begin + int(later.argmax()) if later.any() else rows
+            if end > begin and not self._skipping:
+                self._parts.append(tuple(column[begin:end].copy() for column in self._room))
+            if end < rows:
+                self._close(data)
+                self._items += self._due(int(times[end]))
+            begin = end
+
+    def _due(self, before_ns: int) -> list[Loss]:
+        """Return the drops before a time of QEMU's own clock."""
+        count = bisect.bisect_left(self._drops, (before_ns,))
+        due, self._drops = self._drops[:count], self._drops[count:]
+        return [self._loss(dropped, time_ns) for time_ns, dropped in due]
 
     def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
         """Find the next record; count the bytes before it, except at the begin."""
@@ -217,9 +250,7 @@ class SimpleDecoder:
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Decode a record that is no event; return its end, ``at`` if incomplete, -1 if bad."""
         if why == simple.DROPPED:
-            time_ns, count = _DROPPED.unpack_from(data, at)
-            self._close(data)
-            self._items.append(self._loss(count, time_ns))
+            bisect.insort(self._drops, _DROPPED.unpack_from(data, at))
             return at + _DROPPED.size
         if why == simple.MAPPING:
             found = _mapping(data, at)
@@ -238,6 +269,7 @@ class SimpleDecoder:
         if _HEADER.unpack_from(data, at) != (_ONES, _MAGIC, _VERSION):
             return -1
         self._close(data)
+        self._items += self._due(_LATEST)
         self._ids[:] = _UNSEEN
         self._pid[0] = -1
         return at + HEADER_BYTES

@@ -43,6 +43,8 @@ IDLE_TICK_S = 0.2
 _FLOWING_BYTES = 64 << 10
 """QEMU flushes unasked once its buffer holds this much (``TRACE_BUF_FLUSH_THRESHOLD``)."""
 _RECHECK_S = 2.0
+_PLACING_NS = 1_000_000_000
+"""How long the records before a loss may take to come after it was noted."""
 _QUIET_S = 0.03
 _QUIET_TURNS = 16
 
@@ -124,11 +126,15 @@ class SimpleFeed:
             await asyncio.to_thread(self._pass, self._decoder.feed)
             if self._file.offset == before:
                 break
+        self._decoder.release(self._clocks())
 
     def finish(self) -> Items:
         """Return the rest of an unfinished record of a guest that has ended."""
         out, self._waiting = self._waiting, []
-        return out + (self._decoder.flush(self._clocks()) if self._site.guest_ended() else [])
+        clocks = self._clocks()
+        if self._site.guest_ended():
+            return out + self._decoder.flush(clocks)
+        return [*out, *self._decoder.release(clocks)]
 
     async def settle(self) -> None:
         """Have QEMU flush its buffer, and note where the file ends."""
@@ -142,14 +148,21 @@ class SimpleFeed:
         return self._file.offset >= self._end
 
     async def wait(self, timeout_s: float) -> Items:
-        """Wait for more, for at most ``timeout_s``; have QEMU flush; follow a moved file."""
+        """Wait for more, for at most ``timeout_s``; have QEMU flush; follow a moved file.
+
+        Losses after which the guest has been quiet are returned.
+        """
         pause_s = self._flusher.tick(self._file.offset + self._file.behind())
         await self._file.wait(min(timeout_s, pause_s))
+        found: Items = []
         if not self._file.behind() and time.monotonic() - self._checked > _RECHECK_S:
             self._checked = time.monotonic()
             with contextlib.suppress(OutcomeUnknown, LinkLost):  # the stream sees to the link
-                return await self._check()
-        return []
+                found = await self._check()
+        if not self._file.behind():
+            clocks = self._clocks()
+            found += self._decoder.release(clocks, clocks.now_ns - _PLACING_NS)
+        return found
 
     async def _check(self) -> Items:
         """Check that the guest still writes to the file that is read, and can."""

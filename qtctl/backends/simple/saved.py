@@ -72,9 +72,10 @@ class SimpleFile(SavedPlain):
         return best
 
     def _decode(self, data: bytes) -> list[Item]:
-        if not data and self._file.grew():
-            return []  # the rest of the last record was written after the file was opened
         clocks = Clocks(0)
+        if not data and self._file.grew():
+            # The rest of the last record was written after the file was opened.
+            return [*self._decoder.release(clocks)]
         return [*(self._decoder.feed(data, clocks) if data else self._decoder.flush(clocks))]
 
     @property
