@@ -5,6 +5,8 @@
             async for record in stream.records():
                 print(record.name, record.args)
 
+    qtctl.open("disk.qtr").pandas("virtio_blk_handle_read")
+
 Everything public is here; ``docs/api.md`` has a runnable example.
 """
 
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from qtctl.session.attach import attach
     from qtctl.session.session import Session
     from qtctl.session.stream import Stream
+    from qtctl.session.trace import Trace, open
 
 _LAZY = {
     "arrow_tables": "qtctl.records.arrow",
@@ -66,7 +69,9 @@ _LAZY = {
     "Session": "qtctl.session.session",
     "Stream": "qtctl.session.stream",
     "SwitchReport": "qtctl.events.states",
+    "Trace": "qtctl.session.trace",
     "attach": "qtctl.session.attach",
+    "open": "qtctl.session.trace",
     "running_guests": "qtctl.monitor.guests",
 }
 
@@ -102,11 +107,13 @@ __all__ = [
     "Stream",
     "SwitchReport",
     "TimedOut",
+    "Trace",
     "Unsupported",
     "UsageError",
     "__version__",
     "arrow_tables",
     "attach",
+    "open",
     "running_guests",
 ]
 

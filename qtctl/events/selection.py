@@ -30,9 +30,10 @@ class Selection:
             object.__setattr__(self, "sets", {name: members(name) for name in named})
 
     @classmethod
-    def of(cls, *patterns: str) -> Selection:
-        """Select the events that any of ``patterns`` matches."""
-        return cls(tuple((True, pattern) for pattern in patterns))
+    def of(cls, *patterns: str | Selection) -> Selection:
+        """Select what any of ``patterns`` matches; a selection among them adds its rules."""
+        parts = (((True, one),) if isinstance(one, str) else one.rules for one in patterns)
+        return cls(tuple(rule for part in parts for rule in part))
 
     def __bool__(self) -> bool:
         return bool(self.rules)

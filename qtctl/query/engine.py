@@ -25,23 +25,11 @@ import pyarrow.dataset
 
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.selection import Selection
-from qtctl.model import News
 from qtctl.query.errors import convert_error
 from qtctl.query.spill import SpillFolder
-from qtctl.records.arrow import (
-    EVENTS,
-    LINES,
-    NOTES,
-    event_rows,
-    event_schema,
-    events_rows,
-    lines_rows,
-    notes_rows,
-)
+from qtctl.records.arrow import GENERAL, event_rows, event_schema
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
-from qtctl.records.items import Loss
-from qtctl.records.schema import to_object
 from qtctl.session.replay import Replay
 
 MEMORY_LIMIT = "256MB"
@@ -59,16 +47,6 @@ _SETTINGS = (
 )
 
 
-def _note_rows(item: Loss | News, schema: pa.Schema, file: str) -> Any:
-    return notes_rows([to_object(item)], schema, file=file)
-
-
-_GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., Any]]] = {
-    "events": (EVENTS, Batch, events_rows),
-    "lines": (LINES, Batch, lines_rows),
-    "notes": (NOTES, Loss | News, _note_rows),
-}
-"""Schema, type of items and function that converts them, of the tables beside the events'."""
 _CATALOGS = re.compile(r"show|information_schema|sqlite_master|(duckdb|pg)_\w+")
 """Words of the SQL with which it asks what tables there are."""
 _KINDS = (
@@ -152,9 +130,9 @@ class QueriedFile:
         self.error: QtctlError | None = None
 
     def table(self, name: str) -> _Table:
-        """Return one of ``_GENERAL``, or the table of one of ``names``."""
-        if name in _GENERAL:
-            schema, kind, make = _GENERAL[name]
+        """Return one of ``GENERAL``, or the table of one of ``names``."""
+        if name in GENERAL:
+            schema, kind, make = GENERAL[name]
             return _Table(schema, partial(self._rows, kind, make, Selection(), name == "lines"))
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
@@ -247,7 +225,7 @@ class Query:
         listed = words == {"describe"} or any(map(_CATALOGS.fullmatch, words))
         tables: dict[str, dict[pa.Schema, list[_Table]]] = {}
         for file in self.files:
-            for name in (*_GENERAL, *file.names):
+            for name in (*GENERAL, *file.names):
                 if listed or name.casefold() in words:
                     table = file.table(name)
                     tables.setdefault(name, {}).setdefault(table.schema, []).append(table)
@@ -302,7 +280,7 @@ class Query:
         for file in self.files:
             if file.error is not None:
                 raise file.error from error
-        names = [*_GENERAL, *(name for file in self.files for name in file.names)]
+        names = [*GENERAL, *(name for file in self.files for name in file.names)]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:

@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from qtctl.model import Argument, Clock, Kind
+from qtctl.model import Argument, Clock, Kind, News
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, StringColumn, readable
 from qtctl.records.event_table import EventTable
 from qtctl.records.extra import need_analysis
+from qtctl.records.items import Loss
+from qtctl.records.schema import to_object
 
 need_analysis("Arrow", "pyarrow")
 
@@ -171,6 +173,18 @@ def notes_rows(
         for one in notes
     ]
     return pa.RecordBatch.from_pylist(rows, schema=schema)
+
+
+def _note_rows(item: Loss | News, schema: pa.Schema, *, file: str | None = None) -> pa.RecordBatch:
+    return notes_rows([to_object(item)], schema, file=file)
+
+
+GENERAL: dict[str, tuple[pa.Schema, Any, Callable[..., pa.RecordBatch]]] = {
+    "events": (EVENTS, Batch, events_rows),
+    "lines": (LINES, Batch, lines_rows),
+    "notes": (NOTES, Loss | News, _note_rows),
+}
+"""Schema, type of items and function that converts them, of the tables beside the events'."""
 
 
 class _ArrowRows:

@@ -7,8 +7,10 @@ import importlib
 from qtctl.errors import Unsupported
 
 
-def need_analysis(what: str, *modules: str) -> None:
+def need_analysis(what: str, *modules: str, install: str = "'qtctl[analysis]'") -> None:
     """Import modules of the extra ``analysis``; ``what`` names the feature that needs them.
+
+    ``install`` is what pip is to install.
 
     Raises:
         Unsupported: one of ``modules`` cannot be imported.
@@ -19,5 +21,5 @@ def need_analysis(what: str, *modules: str) -> None:
         except ImportError as error:
             raise Unsupported(
                 f"{what} needs {module}, which cannot be imported: {error}",
-                hint="pip install 'qtctl[analysis]'",
+                hint=f"pip install {install}",
             ) from error

@@ -108,8 +108,7 @@ class Session:
         :class:`Selection` can also exclude events. ``guard`` is in events a second, or a
         :class:`Budget`; the other settings are those of :class:`Follow`.
         """
-        parts = [Selection.of(one) if isinstance(one, str) else one for one in patterns]
-        chosen = Selection(tuple(rule for part in parts for rule in part.rules))
+        chosen = Selection.of(*patterns)
         budget = Budget(guard) if isinstance(guard, int) else guard
         follow = Follow(chosen, where, backend, text, limit, tuple(kernel), budget, news, whole)
         return self.stream(follow)
