@@ -70,6 +70,9 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     event = columns["event"].astype(np.int32)
     if int(event.min()) < -1 or (event != columns["event"]).any():
         raise ValueError("no such event")
+    tid = columns["tid"].astype(np.int32)
+    if (tid != columns["tid"]).any():
+        raise ValueError("no such thread")
     by_event = _grouped(event)
     size = np.empty(count, np.int64)
     size[by_event] = columns["size"]
@@ -86,7 +89,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     rows = Rows(
         event,
         time_ns,
-        columns["tid"].astype(np.int32),
+        tid,
         columns["arrived"].astype(np.bool_),
         begin,
         size,

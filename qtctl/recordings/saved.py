@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qtctl.backends.declared import read_declarations
 from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile, SavedPlain
-from qtctl.model import Backend, Declaration
+from qtctl.model import Backend
 from qtctl.recordings.chunks import (
     HEAD_BYTES,
     HEADER_BYTES,
@@ -24,9 +25,11 @@ from qtctl.recordings.chunks import (
     is_recording,
     read_head,
 )
-from qtctl.recordings.store import DataReader, read_names
+from qtctl.recordings.store import DataReader, RecordedEvent, read_names
+from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
+from qtctl.shapes import Malformed, elements, member, members, parsed, whole
 from qtctl.text.style import counted
 
 
@@ -61,24 +64,27 @@ class RecordingFile(SavedPlain):
         self.facts: Mapping[str, Any] = {}
         self._sums: Any = None
         self.notes: list[str] = []
-        declared: dict[str, Declaration] = {}
-        names: list[str] = []
+        events: list[RecordedEvent] = []
         indexed = self._indexed()
         for kind, raw in indexed or self._walked():
             if kind == ChunkKind.FACTS:
                 self.facts = _object(raw)
                 continue
-            for name, declaration in read_names(raw) or ():
-                names.append(name)
-                if declaration is not None:
-                    declared[name] = declaration
+            try:
+                events += read_names(raw)[0]
+            except Malformed:
+                break  # those behind it are numbered on from it
+        names = [event.name for event in events]
+        declared = {one.name: one.declaration for one in events if one.declaration is not None}
         if events_all is not None:
             declared = dict(read_declarations(events_all).by_name)
-        self.table = EventTable.build(names, declared)
+        self.table = EventTable.build(filter(None, names), declared)
         summary = _summary(self.facts, self._sums, len(names))
         self.notes.append(summary if indexed else f"{summary}, without its end")
-        self._data = DataReader(self.table)
+        numbers = [self.table.indices.get(name, -1) for name in names]
+        self._data = DataReader(self.table, np.array(numbers, np.int32))
         self._backend = Backend.LOG
+        self._cause = ""
         with contextlib.suppress(ValueError):
             self._backend = Backend(self.facts.get("backend", Backend.LOG))
 
@@ -99,17 +105,16 @@ class RecordingFile(SavedPlain):
         at = self._next_head(HEADER_BYTES)
         while at >= 0:
             head = self._head(at)
-            assert head is not None
+            if head is None:
+                break  # the file changed meanwhile
             if head.kind in (ChunkKind.FACTS, ChunkKind.NAMES):
-                kind, raw = self._content(at)
-                if raw:
-                    found.append((kind, raw))
+                found.append((head.kind, self._content(at)[1]))
             at = self._next_head(at + HEAD_BYTES + head.stored)
         return found
 
     def _content(self, at: int) -> tuple[int, bytes]:
         """Return the kind and content of the chunk at ``at``; no content if it is damaged."""
-        head = self._head(at) if at >= 0 else None
+        head = self._head(at) if 0 <= at < self._file.size else None
         if head is None or at + HEAD_BYTES + head.stored > self._file.size:
             return 0, b""
         return head.kind, content(head, self._file.at(at + HEAD_BYTES, head.stored)) or b""
@@ -144,24 +149,36 @@ class RecordingFile(SavedPlain):
             self._ended = True
             return self._lose(begin, self._file.size, head)
         raw = content(head, self._file.at(begin + HEAD_BYTES, head.stored))
-        items = None if raw is None else self._items(head, raw)
+        try:
+            items = self._lose(begin, end, head) if raw is None else self._items(head, raw)
+        except Malformed as malformed:
+            self._cause = self._cause or str(malformed)
+            items = self._lose(begin, end, head)
         self._file.taken = end
-        return self._lose(begin, end, head) if items is None else items
+        return items
 
-    def _items(self, head: Head, raw: bytes) -> list[Item] | None:
-        """Decode a chunk; None if it is malformed."""
+    def _items(self, head: Head, raw: bytes) -> list[Item]:
+        """Decode a chunk.
+
+        Raises:
+            Malformed: the checksum is right, and the content makes no sense.
+        """
+        if head.kind == ChunkKind.FACTS:
+            members(parsed(raw), "the header")
         if head.kind == ChunkKind.END:
             self._ended = self._whole = True
             rest = self._file.size - self._file.taken - HEAD_BYTES - head.stored
             if rest > TRAILER_BYTES:
                 self._lose(self._file.size - rest, self._file.size, None)
-        if head.kind == ChunkKind.NAMES and read_names(raw) is None:
-            return None
+            index = members(parsed(raw), "the end")
+            for place in elements(member(index, "chunks"), "the index"):
+                whole(place, "a place in the index", HEADER_BYTES, self._file.size)
+        if head.kind == ChunkKind.NAMES and (problem := read_names(raw)[1]):
+            raise Malformed(problem)
         if head.kind != ChunkKind.DATA:
             return []
         items = self._data.read(raw)
-        if items is not None:
-            self._read += head.rows
+        self._read += sum(len(item) for item in items if isinstance(item, Batch))
         return items
 
     def _skip(self) -> list[Item]:
@@ -191,8 +208,9 @@ class RecordingFile(SavedPlain):
         if self._first_unread is not None:
             cut = not self._whole and self._first_unread + self._unread == self._file.size
             rows = f", {self._lost_rows} records among them" if self._lost_rows else ""
+            cause = f" ({self._cause})" if self._cause else ""
             return (
-                f"{path} is {'cut off' if cut else 'damaged'} at byte {self._first_unread}: "
+                f"{path} is {'cut off' if cut else 'damaged'} at byte {self._first_unread}{cause}: "
                 f"{self._unread} of {self._file.size} bytes could not be read{rows}; {read} were"
             )
         if not self._whole:
@@ -205,10 +223,9 @@ class RecordingFile(SavedPlain):
 
 def _object(raw: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return members(parsed(raw), "the header")
+    except Malformed:
+        return {}  # reported where the chunk is read
 
 
 def _summary(facts: Mapping[str, Any], sums: object, names: int) -> str:

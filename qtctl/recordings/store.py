@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,25 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.rows import Rows
 from qtctl.records.schema import from_object, to_object
+from qtctl.shapes import (
+    Malformed,
+    elements,
+    flag,
+    member,
+    members,
+    pair,
+    parsed,
+    shown,
+    text,
+    whole,
+)
 
 CHUNK_ROWS = 1 << 16
 CHUNK_BYTES = 4 << 20
 """Rows, or bytes before compression, at which a chunk of data is full."""
 _ROW_BYTES = 28
 """Bytes of a row beside its arguments, before compression: event, time, thread, size."""
+_MOST_PID = (1 << 31) - 1
 _BAD = (ValueError, LookupError, TypeError, OverflowError, RecursionError, MemoryError)
 """What malformed content raises."""
 _SIZE = struct.Struct("<I")
@@ -78,20 +91,54 @@ class NameBook:
         return Chunk.of(ChunkKind.NAMES, self._declared)
 
 
-def read_names(raw: bytes) -> list[tuple[str, Declaration | None]] | None:
-    """Return the events of a NAMES chunk; None if it is malformed."""
-    try:
-        return [(str(name), one and _declaration(name, *one)) for name, one in json.loads(raw)]
-    except _BAD:
-        return None
+class RecordedEvent(NamedTuple):
+    """An event of a NAMES chunk; ``name`` is empty where it is malformed."""
+
+    name: str
+    declaration: Declaration | None
 
 
-def _declaration(name: str, text: str, arguments: Sequence[Sequence[Any]]) -> Declaration:
-    read = tuple(
-        Argument(str(name), str(ctype), Kind(kind), min(max(int(bits), 1), 64), bool(signed))
-        for name, ctype, kind, bits, signed in arguments
+def read_names(raw: bytes) -> tuple[list[RecordedEvent], str]:
+    """Return the events of a NAMES chunk, and what is malformed in them, or an empty string.
+
+    Raises:
+        Malformed: it is no list of events, so that their numbers are not known.
+    """
+    events, problem = [], ""
+    for entry in elements(parsed(raw), "the list of events"):
+        name, declaration = "", None
+        try:
+            first, written = pair(entry, "an event")
+            name = text(first, "the name of an event")
+            declaration = None if written is None else _declaration(name, written)
+        except Malformed as malformed:
+            problem = problem or str(malformed)
+        events.append(RecordedEvent(name, declaration))
+    return events, problem
+
+
+def _declaration(name: str, written: object) -> Declaration:
+    printed, arguments = pair(written, f"the declaration of {name}")
+    of = f"of {name}"
+    read = tuple(_argument(one, of) for one in elements(arguments, f"the arguments {of}"))
+    if len({one.name for one in read}) < len(read):
+        raise Malformed(f"two arguments {of} have one name")
+    return Declaration(name, read, text(printed, f"the format {of}"))
+
+
+def _argument(written: object, of: str) -> Argument:
+    if len(fields := elements(written, f"an argument {of}")) != len(Argument._fields):
+        raise Malformed(f"an argument {of} is {shown(fields)}")
+    name, ctype, kind, bits, signed = fields
+    if kind not in list(Kind):
+        raise Malformed(f"an argument {of} is of the kind {shown(kind)}")
+    return Argument(
+        text(name, f"the name of an argument {of}"),
+        text(ctype, f"the type of an argument {of}"),
+        Kind(kind),
+        whole(bits, f"the width of an argument {of}", 1, 64),
+        flag(signed, f"the sign of an argument {of}"),
     )
-    return Declaration(name, read, str(text))
 
 
 _Origin: TypeAlias = tuple[tuple[str, Any], ...]
@@ -185,29 +232,39 @@ def _origin(batch: Batch) -> _Origin:
 
 
 class DataReader:
-    """Reads DATA chunks into batches of ``table``, whose events are numbered as the recording's."""
+    """Reads DATA chunks into batches of ``table``.
 
-    def __init__(self, table: EventTable) -> None:
+    ``numbers`` maps the recording's number of an event to that of ``table``; -1 where its name is
+    malformed.
+    """
+
+    def __init__(self, table: EventTable, numbers: NDArray[np.int32]) -> None:
         self._table = table
+        # Also for lines of text, which have the number -1, and for numbers without a name.
+        self._numbers = np.append(numbers, np.int32(-1))
         self._readers: dict[tuple[str, str], ArgumentReader] = {}
 
-    def read(self, raw: bytes) -> list[Item] | None:
-        """Return the items of a chunk in order; None if it is malformed.
+    def read(self, raw: bytes) -> list[Item]:
+        """Return the items of a chunk in order.
 
         An event of an unknown number is a line of text; a note of an unknown type is skipped.
+
+        Raises:
+            Malformed: the chunk makes no sense.
         """
         items: list[Item] = []
         try:
             (size,) = _SIZE.unpack_from(raw)
             at = _SIZE.size + size
-            for one in json.loads(raw[_SIZE.size : at]):
-                if one["type"] == "rows":
+            for entry in elements(parsed(raw[_SIZE.size : at]), "the index of records"):
+                one = members(entry, "an entry of the index")
+                if member(one, "type") == "rows":
                     rows, at = unpack(one, raw, at)
                     items.append(self._batch(one, rows))
                 elif (item := from_object(one)) is not None:
                     items.append(item)
-        except (*_BAD, struct.error):
-            return None
+        except (*_BAD, struct.error) as error:
+            raise error if isinstance(error, Malformed) else Malformed(_words(error)) from None
         return items
 
     def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
@@ -215,7 +272,7 @@ class DataReader:
         return Batch(
             table=self._table,
             data=rows.data,
-            event=np.where(rows.event < len(self._table), rows.event, np.int32(-1)),
+            event=self._numbers[np.minimum(rows.event, len(self._numbers) - 1)],
             time_ns=rows.time_ns,
             tid=rows.tid,
             start=rows.begin,
@@ -224,7 +281,7 @@ class DataReader:
             arrived=rows.arrived,
             clock=Clock(facts["clock"]),
             backend=Backend(facts["backend"]),
-            pid=None if pid is None else int(pid),
+            pid=None if pid is None else whole(pid, "the pid of records", 0, _MOST_PID),
             reader=self._reader(facts),
         )
 
@@ -237,3 +294,10 @@ class DataReader:
         if key not in self._readers:
             self._readers[key] = recorded_arguments(arguments).reader(self._table, facts)
         return self._readers[key]
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception says of a chunk of data, in words."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing in the index of records"
+    return f"the index of records makes no sense ({type(error).__name__}: {error})"

@@ -13,6 +13,7 @@ from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
+from qtctl.shapes import elements, flag, member, members, text, whole
 
 SCHEMA = "qtctl/1"
 
@@ -59,30 +60,45 @@ def to_object(item: Loss | News) -> dict[str, Any]:
             return {"type": "flood", **fields}
 
 
-def from_object(data: Mapping[str, Any]) -> Loss | News | None:
+def from_object(data: dict[str, Any]) -> Loss | News | None:
     """Return the loss or news of an object (see :func:`to_object`); None for an unknown type.
 
     Raises:
-        KeyError: a key is missing.
-        ValueError, TypeError: a value has the wrong type.
+        Malformed: a member is missing, or of another type.
+        ValueError: no backend can have that name.
     """
-    time_ns = int(data.get("time_ns", 0))
-    match data["type"]:
+
+    def whole_of(name: str) -> int:
+        return whole(member(data, name), name, 0)
+
+    def text_of(name: str) -> str:
+        return text(member(data, name), name)
+
+    def texts_of(name: str) -> tuple[str, ...]:
+        return tuple(text(one, name) for one in elements(member(data, name), name))
+
+    time_ns = whole(data.get("time_ns", 0), "time_ns")
+    match member(data, "type"):
         case "loss":
-            count = data["count"]
-            return Loss(Backend(data["backend"]), None if count is None else int(count), time_ns)
+            count = None if member(data, "count") is None else whole_of("count")
+            return Loss(Backend(text_of("backend")), count, time_ns)
         case "guest":
-            return GuestEvent(str(data["event"]), dict(data["data"]), time_ns)
+            return GuestEvent(text_of("event"), members(member(data, "data"), "data"), time_ns)
         case "mark":
-            return Mark(str(data["text"]), time_ns)
+            return Mark(text_of("text"), time_ns)
         case "control":
-            patterns = tuple(map(str, data["patterns"]))
-            return Control(str(data["action"]), patterns, int(data["changed"]), time_ns)
+            patterns = texts_of("patterns")
+            return Control(text_of("action"), patterns, whole_of("changed"), time_ns)
         case "flood":
-            loudest = tuple((str(one["name"]), int(one["per_s"])) for one in data["loudest"])
-            patterns = tuple(map(str, data["patterns"]))
-            guarded, size = bool(data["guarded"]), int(data.get("bytes_per_s", 0))
-            return Flood(int(data["per_s"]), size, loudest, patterns, guarded, time_ns)
+            rows = [members(one, "loudest") for one in elements(member(data, "loudest"), "loudest")]
+            loudest = tuple(
+                (text(member(row, "name"), "name"), whole(member(row, "per_s"), "per_s", 0))
+                for row in rows
+            )
+            patterns = texts_of("patterns")
+            size = whole(data.get("bytes_per_s", 0), "bytes_per_s", 0)
+            guarded = flag(member(data, "guarded"), "guarded")
+            return Flood(whole_of("per_s"), size, loudest, patterns, guarded, time_ns)
     return None
 
 

@@ -16,6 +16,7 @@ FLOORS = {
     "version": 2,
     "verbs": 3,
     "model": 4,
+    "shapes": 4,
     "text": 5,
     "monitor": 6,
     "events": 7,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,8 +25,10 @@ from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Loss
 from qtctl.session.replay import Replay
+from tests.fuzz import fuzz_recording
 from tests.recordings import read, write
 from tests.running import Qtctl
+from tests.samples import DATA
 from tests.simplefiles import event, header, mapping
 
 DECLARED = parse_declarations('few(int8_t a, const char *s) "%d %s"\nnone(void) ""\n').by_name
@@ -264,3 +267,57 @@ def test_a_file_that_still_grows_is_read_as_far_as_it_was(whole: bytes, tmp_path
     replay.close()
     assert rows == 5
     assert "was not ended" in replay.problem
+
+
+HOSTILE = DATA / "cases" / "hostile"
+WRONG = {
+    "struct-175": "virtio_blk_req_complete is []",
+    "struct-325": "the format of virtio_blk_req_complete is '\\ud800'",
+    "struct-393": "a place in the index is 9223372036854775808",
+    "struct-530": "the name of an event is '\\ud800'",
+    "struct-539": "the name of an event is []",
+    "struct-561": "a place in the index is",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_nonsense_with_right_checksums_is_damage(run: Qtctl, name: str) -> None:
+    ran = run("replay", str(HOSTILE / f"{name}.qtr"), "--all").said(1, "is damaged at byte")
+    assert WRONG[name] in ran.err
+    lines = ran.out.splitlines()
+    assert len([line for line in lines if "virtio_blk_handle_read vdev" in line]) in (20, 100)
+
+
+def test_names_behind_a_malformed_list_are_not_guessed(tmp_path: Path) -> None:
+    names = [["few", None]], {}, [["none", None]]
+    path = tmp_path / "a"
+    data = [Chunk.of(ChunkKind.NAMES, one).data for one in names]
+    path.write_bytes(sealed(1) + b"".join(data))
+    _, replay = read(path)
+    assert replay.table.names == ("few",)
+    assert "the list of events is {}, not a list" in replay.problem
+
+
+def test_an_event_that_is_listed_twice_keeps_its_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write(path, [batch(0, 1)], DECLARED, names=["none", "few"], end=False)
+    held = [(kind, content) for kind, _, content in fuzz_recording.parts(path.read_bytes())]
+    data = sealed(1)
+    for kind, content in held:
+        made = json.loads(content) if kind == ChunkKind.NAMES else None
+        data += (
+            Chunk.pack(ChunkKind(kind), content, 1).data
+            if made is None
+            else Chunk.of(ChunkKind.NAMES, [made[0], made[0], *made[2:]]).data
+            + Chunk.of(ChunkKind.NAMES, [made[1]]).data
+        )
+    path.write_bytes(data)
+    items, replay = read(path)
+    assert replay.table.names == ("none", "few")
+    # The number of "few" is that of the second "none" now: no record may be called "few".
+    names = [r.name for item in items if isinstance(item, Batch) for r in item.records()]
+    assert names == ["none"]
+
+
+def test_mutations_with_right_checksums_are_no_bug() -> None:
+    assert fuzz_recording.run(count=120, minutes=5, seed=20261128) == 120
