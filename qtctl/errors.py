@@ -84,6 +84,10 @@ class Refused(QtctlError):
     """QEMU answered with an error; ``message`` quotes it."""
 
 
+class BadAnswer(QtctlError):
+    """A monitor answered with JSON of another shape than QEMU's."""
+
+
 class Unsupported(QtctlError):
     """This QEMU, kernel or build lacks what the call needs."""
 

@@ -190,7 +190,12 @@ class FeedPart(Protocol):
 
 
 class UndoPart(Protocol):
-    """``undo``: ending what ``feed`` leased, possibly years later and by another version."""
+    """``undo``: ending what ``feed`` leased, possibly years later and by another version.
+
+    A resource has at least the facts of one set of ``NEEDS``.
+    """
+
+    NEEDS: tuple[frozenset[str], ...]
 
     async def end(self, resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
         """Undo a resource of a running guest; return what could not be undone, else ''."""

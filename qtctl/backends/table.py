@@ -197,16 +197,19 @@ class Undoing:
 
     async def end(self, resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
         """Undo a resource while its guest runs; return what could not be undone, else ''."""
-        part = self._part(resource.kind)
+        part = self._part(resource)
         if part is None:
             return f"a {resource.kind} that another version of qtctl made was not undone"
         return await part.end(resource, monitor, guest)
 
     def discard(self, resource: Resource) -> None:
         """Remove what is left of a resource once its guest has ended."""
-        part = self._part(resource.kind)
+        part = self._part(resource)
         if part is not None:
             part.discard(resource)
 
-    def _part(self, kind: str) -> UndoPart | None:
-        return next((row.undo for row in TABLE.values() if kind and row.resource == kind), None)
+    def _part(self, resource: Resource) -> UndoPart | None:
+        """Return the part that undoes a resource; None if it is not known, or facts are missing."""
+        kind, facts = resource.kind, resource.facts.keys()
+        part = next((row.undo for row in TABLE.values() if kind and row.resource == kind), None)
+        return part if part is not None and any(needs <= facts for needs in part.NEEDS) else None

@@ -14,6 +14,7 @@ from qtctl.commands.registry import Options, command
 from qtctl.commands.status import lender_line
 from qtctl.errors import QtctlError
 from qtctl.model import EventState
+from qtctl.monitor.answers import run_state_of
 from qtctl.session.journals import state_folder
 from qtctl.session.session import Session
 from qtctl.text.style import Style, counted, escaped
@@ -105,7 +106,7 @@ def _form_of_kernels() -> Finding:
 async def _guest(session: Session) -> list[Finding]:
     version = ".".join(map(str, session.monitor.version))
     findings = [Finding("ok", f"{session.where} answers: QEMU {version}")]
-    run_state = (await session.monitor.execute("query-status")).get("status")
+    run_state = await session.monitor.ask("query-status", run_state_of)
     if run_state != "running":
         findings.append(Finding("note", f"the guest is {run_state}", "qtctl qmp cont"))
     lender = await session.monitor.lender()

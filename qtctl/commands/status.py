@@ -8,6 +8,7 @@ from typing import Any
 from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
 from qtctl.model import EventState
+from qtctl.monitor.answers import run_state_of
 from qtctl.session.session import Session
 from qtctl.text.style import Style, counted
 from qtctl.text.tables import pairs
@@ -24,7 +25,7 @@ async def status(context: Context, options: Options) -> Result:
 
 
 async def _status(session: Session) -> dict[str, Any]:
-    run_state = await session.monitor.execute("query-status")
+    run_state = await session.monitor.ask("query-status", run_state_of)
     backends = await session.backends()
     states = await session.all_states()
     target = await session.log_target()
@@ -37,7 +38,7 @@ async def _status(session: Session) -> dict[str, Any]:
         "name": guest and guest.name,
         "version": ".".join(map(str, session.monitor.version)),
         "package": session.monitor.package,
-        "run_state": run_state.get("status"),
+        "run_state": run_state,
         "backends": [str(name) for name in backends.known],
         "undecided": [str(name) for name in backends.undecided],
         "states_note": states_note(backends.known),

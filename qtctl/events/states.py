@@ -13,6 +13,7 @@ from qtctl.errors import OutcomeUnknown, Refused
 from qtctl.events.patterns import cover
 from qtctl.events.selection import Selection
 from qtctl.model import EventState
+from qtctl.monitor.answers import states_of
 
 if TYPE_CHECKING:
     from qtctl.monitor.client import Monitor
@@ -49,12 +50,13 @@ async def read_states(monitor: Monitor, name: str = "*", *, timeout_s: float = 5
     if any("\ud800" <= character <= "\udfff" for character in name):
         return {}
     try:
-        listed = await monitor.execute("trace-event-get-state", {"name": name}, timeout_s=timeout_s)
+        states = await monitor.ask(
+            "trace-event-get-state", states_of, {"name": name}, timeout_s=timeout_s
+        )
     except Refused:
         if "*" in name:
             raise
         return {}
-    states = {str(entry["name"]): EventState(entry["state"]) for entry in listed}
     return dict(sorted(states.items()))
 
 

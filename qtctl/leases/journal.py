@@ -22,6 +22,18 @@ from typing import Any, NamedTuple
 
 from qtctl.errors import LeaseError
 from qtctl.monitor.processes import same_process
+from qtctl.shapes import (
+    Malformed,
+    elements,
+    flag,
+    member,
+    members,
+    pair,
+    parsed,
+    shown,
+    text,
+    whole,
+)
 
 SCHEMA = 1
 LOCK_TIMEOUT_S = 5.0
@@ -120,7 +132,8 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.broken: list[Path] = []
+        self.broken: dict[Path, str] = {}
+        """Why a file could not be read, by the name that it has now."""
 
     @contextlib.asynccontextmanager
     async def locked(
@@ -158,14 +171,14 @@ class Journal:
         found = []
         for path in sorted(self.folder.glob("*.json")):
             try:
-                found.append(_from_json(json.loads(path.read_text(encoding="utf-8"))))
+                found.append(_from_json(parsed(path.read_bytes())))
             except FileNotFoundError:
                 continue
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError):
+            except (ValueError, OSError) as error:
                 aside = path.with_suffix(f".broken-{time.time_ns()}")
                 with contextlib.suppress(OSError):
                     path.rename(aside)
-                self.broken.append(aside)
+                self.broken[aside] = str(error)
         return found
 
     def orphans(self) -> list[Lease]:
@@ -247,17 +260,38 @@ def _to_json(lease: Lease) -> dict[str, Any]:
     }
 
 
-def _from_json(document: Any) -> Lease:
-    if document["schema"] != SCHEMA:
-        raise ValueError("another schema")
-    owner = document["owner"]
+def _from_json(document: object) -> Lease:
+    """Return the lease of a journal's file.
+
+    Raises:
+        Malformed: it has another shape, or is of another version.
+    """
+    lease = members(document, "the lease")
+    whole(member(lease, "schema"), "its schema", SCHEMA, SCHEMA)
+    owner = member(lease, "owner")
     return Lease(
-        None if owner is None else Owner(*map(int, owner)),
-        {str(name): Change(*map(bool, pair)) for name, pair in document["events"].items()},
-        tuple(
-            Resource(str(one["kind"]), {str(k): str(v) for k, v in one["facts"].items()})
-            for one in document["resources"]
-        ),
+        None if owner is None else _owner(owner),
+        {
+            text(name, "an event"): Change(*(flag(one, name) for one in pair(states, name)))
+            for name, states in members(member(lease, "events"), "its events").items()
+        },
+        tuple(_resource(one) for one in elements(member(lease, "resources"), "its resources")),
+    )
+
+
+def _owner(written: object) -> Owner:
+    numbers = elements(written, "the owner")
+    if len(numbers) != len(Owner._fields):
+        raise Malformed(f"the owner is {shown(numbers)}")
+    return Owner(*(whole(one, "the owner", 0) for one in numbers))
+
+
+def _resource(written: object) -> Resource:
+    resource = members(written, "a resource")
+    facts = members(member(resource, "facts"), "its facts")
+    return Resource(
+        text(member(resource, "kind"), "its kind"),
+        {text(name, "a fact"): text(fact, name) for name, fact in facts.items()},
     )
 
 

@@ -93,8 +93,8 @@ class Leasing:
                 given = await self._end(orphan)
                 notices += [_recovered(orphan, given), *given.notes]
         notices += [
-            f"the lease journal {path} could not be understood: what it held was not put back"
-            for path in self.journal.broken
+            f"the lease journal {path} could not be read ({why}): what it held was not put back"
+            for path, why in self.journal.broken.items()
         ]
         self.journal.broken.clear()
         return notices

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown, QtctlError, Refused
 from qtctl.model import Address, Guest
+from qtctl.monitor import answers
 from qtctl.monitor.connector import Connection, Connector
 from qtctl.monitor.identity import leads_through_ended
 from qtctl.monitor.lender_commands import ANNOUNCE, HELLO, LENDER
@@ -19,6 +20,7 @@ from qtctl.monitor.link import COMMAND_TIMEOUT_S
 from qtctl.monitor.news import EventQueue
 
 CONNECT_TIMEOUT_S = 5.0
+T = TypeVar("T")
 
 
 class Monitor:
@@ -57,13 +59,12 @@ class Monitor:
     @property
     def version(self) -> tuple[int, int, int]:
         """QEMU's version in its greeting: major, minor, micro."""
-        qemu = self._connection.link.greeted_version["qemu"]
-        return qemu["major"], qemu["minor"], qemu["micro"]
+        return self._connection.link.version.numbers
 
     @property
     def package(self) -> str:
         """The distribution's version text in the greeting, or an empty string."""
-        return str(self._connection.link.greeted_version.get("package") or "")
+        return self._connection.link.version.package
 
     @property
     def guest_pid(self) -> int | None:
@@ -112,15 +113,36 @@ class Monitor:
             finally:
                 self._in_flight -= 1
 
+    async def ask(
+        self,
+        command: str,
+        convert: Callable[[Any], T],
+        arguments: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+    ) -> T:
+        """Send one QMP command and return its value, converted by a function of ``answers``.
+
+        Raises:
+            BadAnswer: the answer has another shape.
+            Refused, OutcomeUnknown, LinkLost: see :meth:`execute`.
+        """
+        answer = await self.execute(command, arguments, timeout_s=timeout_s)
+        return answers.checked(self.address, command, answer, convert)
+
     async def hmp(self, line: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run one line of the human monitor; an empty string is success, errors are text.
 
         Raises:
-            Refused, OutcomeUnknown, LinkLost: see :meth:`execute`.
+            BadAnswer, Refused, OutcomeUnknown, LinkLost: see :meth:`ask`.
         """
-        arguments = {"command-line": line}
-        answer = await self.execute("human-monitor-command", arguments, timeout_s=timeout_s)
-        return str(answer).replace("\r\n", "\n")
+        printed = await self.ask(
+            "human-monitor-command",
+            answers.output_of,
+            {"command-line": line},
+            timeout_s=timeout_s,
+        )
+        return printed.replace("\r\n", "\n")
 
     # -- the connection ----------------------------------------------------------------------
 
@@ -235,23 +257,28 @@ class Monitor:
             LinkLost: the lender is gone, and nobody took over.
             OutcomeUnknown: the lender went while it sent the event.
         """
-        listeners = await self._ask_lender(ANNOUNCE, {"event": event, "data": dict(data)})
+        arguments = {"event": event, "data": dict(data)}
+        listeners = await self._ask_lender(ANNOUNCE, answers.count_of, arguments)
         if listeners is None:
             self._connector.on_event({"event": event, "data": data})
             return len(self._queues)
-        return int(listeners)
+        return listeners
 
     async def lender(self) -> dict[str, Any] | None:
         """Return the lender's ``pid``, its socket's ``path`` and its ``clients``; None without."""
-        found: dict[str, Any] | None = await self._ask_lender(LENDER)
-        return found
+        return await self._ask_lender(LENDER, answers.lender_of)
 
-    async def _ask_lender(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+    async def _ask_lender(
+        self,
+        command: str,
+        convert: Callable[[Any], T],
+        arguments: Mapping[str, object] | None = None,
+    ) -> T | None:
         """Execute one of the lender's own commands; None where nobody lends, or no more."""
         if not self.lent:
             return None
         try:
-            return await self.execute(command, arguments)
+            return await self.ask(command, convert, arguments)
         except Refused:  # by QEMU itself: the lender left, and we hold the monitor now
             return None
 

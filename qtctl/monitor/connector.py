@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
 from qtctl.model import Address, Guest
+from qtctl.monitor.answers import checked, guest_pid_of
 from qtctl.monitor.guests import described
 from qtctl.monitor.holders import qtctl_holds_unlent
 from qtctl.monitor.identity import (
@@ -143,7 +144,7 @@ class Connector:
     async def introduce(self, link: Link) -> int | None:
         """Send a lender the hello of a qtctl, and whether it shows news; return the guest's pid."""
         answer = await link.execute(HELLO, {"listens": bool(self.queues)}, _HELLO_TIMEOUT_S)
-        return answer.get("guest_pid") if isinstance(answer, dict) else None
+        return checked(self.address, HELLO, answer, guest_pid_of)
 
     async def _borrow(self, guest: Guest | None) -> Connection | None:
         """Connect to the lender; None where there is none, or it has just left."""

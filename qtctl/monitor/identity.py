@@ -14,6 +14,7 @@ import socket
 
 from qtctl.errors import ConnectionFailed, Refused
 from qtctl.model import Address, Guest
+from qtctl.monitor.answers import checked, name_of
 from qtctl.monitor.guests import described, find_guest, running_guests
 from qtctl.monitor.kernel_sockets import is_loopback, plain_host, tcp_sockets, unix_sockets
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link
@@ -119,7 +120,7 @@ async def _check_name(link: Link, address: Address, guest: Guest) -> None:
         return
     with contextlib.suppress(Refused):
         answer = await link.execute("query-name", None, COMMAND_TIMEOUT_S)
-        name = answer.get("name") if isinstance(answer, dict) else None
+        name = checked(address, "query-name", answer, name_of)
         if name != guest.name:
             named = "a guest without a name" if name is None else f"a guest named {name!r}"
             raise wrong_guest(address, guest, named)

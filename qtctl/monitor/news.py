@@ -25,6 +25,8 @@ CHATTER = frozenset(
     )
 )
 """Routine events that come by the dozen; they are not shown."""
+_LAST_S = (1 << 63) // 1_000_000_000 - 1
+"""The last whole second that a time in ns can hold."""
 _PER_NAME_PER_S = 20
 _NAMES_PER_S = 50
 _QUEUED = 1000
@@ -51,7 +53,9 @@ def news_of(event: Mapping[str, Any]) -> News | None:
 def _time_ns(stamp: object) -> int:
     """Return Unix time in ns; our own where QEMU sends -1 since its clock failed."""
     match stamp:
-        case {"seconds": int(seconds), "microseconds": int(micros)} if seconds >= 0:
+        case {"seconds": int(seconds), "microseconds": int(micros)} if (
+            0 <= seconds <= _LAST_S and 0 <= micros < 1_000_000
+        ):
             return seconds * 1_000_000_000 + micros * 1000
     return time.time_ns()
 

@@ -11,11 +11,13 @@ nor ``info qtree`` or ``info mtree`` print one). So a pointer gets a name where
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtctl.errors import QtctlError
+from qtctl.monitor.answers import cpus_of, iothreads_of, virtio_of
 from qtctl.monitor.processes import pid_inside, proc_bytes
 
 if TYPE_CHECKING:
@@ -47,14 +49,18 @@ class Names:
         threads: dict[int, str] = {}
         if guest is not None:
             threads[pid_inside(guest.pid)] = "main"
-        for cpu in await _asked(monitor, "query-cpus-fast"):
-            threads[cpu.get("thread-id", -1)] = f"vCPU {cpu.get('cpu-index')}"
-        for one in await _asked(monitor, "query-iothreads"):
-            threads[one.get("thread-id", -1)] = f"iothread {one.get('id')}"
-        virtio = []
-        for one in await _asked(monitor, "x-query-virtio"):
-            path = str(one.get("path")).removesuffix("/virtio-backend")
-            virtio.append((str(one.get("name")), path.removeprefix("/machine/peripheral/")))
+        with contextlib.suppress(QtctlError):
+            cpus = await monitor.ask("query-cpus-fast", cpus_of)
+            threads |= {tid: f"vCPU {index}" for tid, index in cpus.items()}
+        with contextlib.suppress(QtctlError):
+            iothreads = await monitor.ask("query-iothreads", iothreads_of)
+            threads |= {tid: f"iothread {name}" for tid, name in iothreads.items()}
+        virtio: list[tuple[str, str]] = []
+        with contextlib.suppress(QtctlError):
+            virtio = [
+                (name, path.removesuffix("/virtio-backend").removeprefix("/machine/peripheral/"))
+                for name, path in await monitor.ask("x-query-virtio", virtio_of)
+            ]
         return cls(threads, virtio, guest)
 
     def thread(self, tid: int) -> str:
@@ -114,12 +120,3 @@ class Names:
             room = _LEARNED - len(self._pointers)
             texts = values[name].take(good).take(first[:room]).tolist()
             self._pointers.update(zip(distinct[:room].tolist(), map(str, texts), strict=True))
-
-
-async def _asked(monitor: Monitor, command: str) -> list[dict[str, Any]]:
-    """Return the objects in the answer of a query; none if the query fails."""
-    try:
-        answer = await monitor.execute(command)
-    except QtctlError:
-        return []
-    return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []

@@ -11,6 +11,7 @@ from qtctl.errors import QtctlError
 from qtctl.events.states import States
 from qtctl.leases.journal import Owner
 from qtctl.model import EventState
+from qtctl.monitor.answers import run_state_of
 from qtctl.session.session import Session
 from qtctl.text.style import counted, escaped
 
@@ -59,10 +60,9 @@ class GuestState:
         while True:
             self._stale.clear()
             with contextlib.suppress(QtctlError):
-                status = await self._session.monitor.execute("query-status")
+                self._run_state = await self._session.monitor.ask("query-status", run_state_of)
                 self.states = await self._session.all_states()
                 self.leased = await self._read_lease()
-                self._run_state = str(status.get("status", ""))
                 if not self._stale.is_set():
                     refreshed()
             self._changed()

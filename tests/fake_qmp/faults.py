@@ -17,6 +17,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "greeting-byte-by-byte": ("", "sends the greeting in single bytes"),
     "garbage-greeting": ("", "greets with bytes that are no JSON"),
     "wrong-greeting": ("", "greets with JSON that is not QMP's"),
+    "greeting-without": ("MEMBER", "greets without a member: version, qemu, major or capabilities"),
     "hangup-at-connect": ("", "closes before greeting"),
     "hangup-after-greeting": ("", "closes right after greeting"),
     "refuse-negotiation": ("", "answers qmp_capabilities with an error"),
@@ -35,8 +36,27 @@ FAULTS: dict[str, tuple[str, str]] = {
     "invalid-utf8": ("COMMAND", "replies with a string that is not UTF-8"),
     "control-characters": ("COMMAND", "puts ESC, BEL and C1 bytes into names and texts of replies"),
     "reply-not-object": ("KIND:COMMAND", "replies with a list, or a number if KIND is number"),
+    "odd": ("SHAPE:COMMAND", "replies with a value of another shape: see ODD"),
+    "id-list": ("COMMAND", "replies under an id that is a list"),
+    "huge-number": ("COMMAND", "replies with an integer of 5,000 digits"),
     "event-flood": ("N", "sends N events (10,000) after negotiation"),
     "freeze": ("N", "stops reading and answering after N commands (1)"),
+}
+
+#: What no QEMU returns, by the name of their shape.
+ODD: dict[str, object] = {
+    "null": None,
+    "text": "x",
+    "number": 7,
+    "huge": 10**30,
+    "list": [[]],
+    "numbers": [1, 2],
+    "empty": {},
+    "nulls": [None],
+    "nested": {"name": {}, "status": [], "guest_pid": "x", "pid": [], "clients": 1, "qemu": 1},
+    "unnamed": [{"name": [], "state": {}, "thread-id": [1], "id": {}, "path": 0}],
+    "state": [{"name": "virtio_blk_handle_read", "state": "perhaps"}],
+    "surrogate": [{"name": "\ud800", "state": "enabled"}],
 }
 
 #: Faults that hit one command unless told otherwise.

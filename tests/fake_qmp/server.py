@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import json
 import shutil
@@ -13,12 +14,12 @@ import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from . import wire
 from .commands import Arguments, Command, Commands, Parameter
 from .emit import Emitter
-from .faults import Faults
+from .faults import ODD, Fault, Faults
 from .machine import Machine
 from .trace import QmpError
 
@@ -249,6 +250,8 @@ class FakeQmp:
             greeting = b"SSH-2.0-OpenSSH_9.2\r\n\x00\xff\x1b[2J\r\n"
         elif self._faults.take("wrong-greeting"):
             greeting = b'{"hello": "world"}\r\n'
+        elif fault := self._faults.take("greeting-without"):
+            greeting = wire.dump(_without(self.machine.transcript.greeting, fault))
         if self._faults.take("greeting-byte-by-byte"):
             await self._dribble(writer, greeting, itertools.repeat(1))
         else:
@@ -413,6 +416,12 @@ class FakeQmp:
             return b'{"return": {"name": "\xff\xfe\x80"}, "id": %s}\r\n' % tag
         if fault := take("reply-not-object", name):
             return b"42\r\n" if fault.arguments.get("KIND") == "number" else b"[1, 2]\r\n"
+        if (fault := take("odd", name)) and "return" in reply:
+            return wire.dump({**reply, "return": ODD[fault.arguments["SHAPE"]]})
+        if take("id-list", name):
+            return wire.dump({**reply, "id": [1]})
+        if take("huge-number", name):
+            return b'{"return": %s, "id": %s}\r\n' % (b"9" * 5000, tag)
         if take("control-characters", name):
             return wire.dump(_with_controls(reply))
         return wire.dump(reply)
@@ -438,6 +447,17 @@ def _error(error: QmpError, tag: dict[str, Any]) -> dict[str, Any]:
 
 _CONTROLLED = ("name", "desc", "package", "filename", "label", "qom-path")
 CONTROLS = "\x1b[31m\x07\x08\x9b2J\x7f\r\n"
+
+
+def _without(greeting: dict[str, Any], fault: Fault) -> dict[str, Any]:
+    """Return a greeting of which a member is missing."""
+    name = fault.arguments["MEMBER"]
+    within: Any = copy.deepcopy(greeting)
+    top, within = within, within["QMP"]
+    for place in {"qemu": ("version",), "major": ("version", "qemu")}.get(name, ()):
+        within = within[place]
+    del within[name]
+    return cast("dict[str, Any]", top)
 
 
 def _with_controls(value: Any, key: str = "return") -> Any:

@@ -226,6 +226,31 @@ async def test_event_flood() -> None:
         assert "return" in await client.message()
 
 
+@pytest.mark.parametrize("member", ["version", "qemu", "major", "capabilities"])
+async def test_greeting_without_a_member(member: str) -> None:
+    async with faulty(f"greeting-without:{member}") as (_, client):
+        greeting = await client.message()
+        assert "QMP" in greeting
+        assert f'"{member}"' not in json.dumps(greeting)
+
+
+async def test_odd_answers() -> None:
+    async with faulty("odd:list:query-name", "id-list:query-status*1") as (_, client):
+        await client.negotiate()
+        client.send("query-name")
+        assert (await client.message())["return"] == [[]]
+        client.send("query-status")
+        assert (await client.message())["id"] == [1]
+
+
+async def test_huge_number() -> None:
+    async with faulty("huge-number:query-name") as (_, client):
+        await client.negotiate()
+        client.send("query-name")
+        with pytest.raises(ValueError, match="digits"):
+            await client.message()
+
+
 async def test_freeze_answers_n_commands() -> None:
     async with faulty("freeze:2") as (fake, client):
         await client.negotiate()

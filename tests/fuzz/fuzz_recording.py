@@ -110,7 +110,7 @@ def mutated(seed: bytes, rng: random.Random) -> bytes:
     held = list(parts(seed))
     which = rng.randrange(len(held))
     out = seed[: chunks.HEADER_BYTES]
-    places = []
+    places: list[int] = []
     for at, (kind, rows, content) in enumerate(held):
         if at == which:
             content = _changed_content(kind, content, rng)

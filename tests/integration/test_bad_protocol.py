@@ -69,8 +69,8 @@ FAULTS = {
     "deep-json": Wanted(5, "it sent JSON that is nested too deeply"),
     "huge-line": Wanted(5, "it sent a line of more than 10 MiB"),
     "invalid-utf8": Wanted(5, "it sent bytes that are not UTF-8"),
-    "reply-not-object": Wanted(5, "QMP message is not a JSON object"),
-    "reply-not-object:number": Wanted(5, "QMP message is not a JSON object"),
+    "reply-not-object": Wanted(5, "it sent JSON that is [1, 2], not an object"),
+    "reply-not-object:number": Wanted(5, "it sent JSON that is 42, not an object"),
     "freeze:1": Wanted(5, "no answer to"),
     # QEMU refused.
     "error-reply": Wanted(1, "refused", verbs=ALL),

@@ -60,12 +60,32 @@ async def test_leases_of_all_backends_are_undone_by_their_kind(tmp_path: Path) -
     for kind in ("log", "simple"):
         spool.parent.mkdir()
         spool.touch()
-        undoing.discard(Resource(kind, {"spool": str(spool)}))
+        facts = dict.fromkeys(("undo", "on", "seen"), "x")
+        undoing.discard(Resource(kind, {**facts, "spool": str(spool)}))
         assert not spool.parent.exists()
     unknown = Resource("from the future", {})
     undoing.discard(unknown)
     told = await undoing.end(unknown, cast(Any, None), None)
     assert told == "a from the future that another version of qtctl made was not undone"
+
+
+@pytest.mark.parametrize("kind", ["log", "simple", "tracefs", "lttng"])
+async def test_a_lease_without_its_facts_is_reported(kind: str) -> None:
+    resource = Resource(kind, {})
+    Undoing().discard(resource)
+    told = await Undoing().end(resource, cast(Any, None), None)
+    assert told == f"a {kind} that another version of qtctl made was not undone"
+
+
+def test_a_journal_cannot_have_other_files_removed(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "log"
+    file.parent.mkdir()
+    file.touch()
+    facts = {"spool": str(file), "undo": "x", "session": "none", "folder": str(file.parent)}
+    Undoing().discard(Resource("log", facts))
+    Undoing().discard(Resource("log", {**facts, "spool": "/qtctl-spool-\0/log"}))
+    Undoing().discard(Resource("lttng", facts))
+    assert file.exists()
 
 
 def test_a_backend_is_one_folder_and_one_row(
@@ -79,6 +99,7 @@ def test_a_backend_is_one_folder_and_one_row(
     (folder / "feed.py").write_text("async def open_feed(request):\n    return request\n")
     (folder / "undo.py").write_text(
         "from pathlib import Path\n"
+        "NEEDS = (frozenset({'file'}),)\n"
         "def discard(resource):\n"
         "    Path(resource.facts['file']).unlink()\n"
     )

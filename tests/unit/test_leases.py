@@ -123,7 +123,32 @@ async def test_orphans_are_leases_of_the_dead(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"schema": 2}', '{"schema": 1, "owner": 5}', "\x00\xff"]
+    "content",
+    [
+        *("", "{", "[]", "null", '{"schema": 2}', '{"schema": 1, "owner": 5}', "\x00\xff"),
+        "[" * 100_000,
+        "9" * 5000,
+        *(
+            json.dumps({"schema": 1, "owner": None, "events": {}, "resources": [], key: value})
+            for key, value in (
+                ("schema", True),
+                ("owner", [1, 2]),
+                ("owner", [1, 2, "3"]),
+                ("owner", [1, 2, 10**30]),
+                ("owner", [-1, 2, 3]),
+                ("events", []),
+                ("events", {"a": [0, 1]}),
+                ("events", {"a": [True]}),
+                ("events", {"\ud800": [True, False]}),
+                ("resources", {}),
+                ("resources", [5]),
+                ("resources", [{"kind": "log"}]),
+                ("resources", [{"kind": [], "facts": {}}]),
+                ("resources", [{"kind": "log", "facts": []}]),
+                ("resources", [{"kind": "log", "facts": {"spool": 1}}]),
+            )
+        ),
+    ],
 )
 async def test_a_broken_file_is_set_aside_and_named(journal: Journal, content: str) -> None:
     async with journal.locked():
@@ -131,7 +156,9 @@ async def test_a_broken_file_is_set_aside_and_named(journal: Journal, content: s
         (journal.folder / "9-9-9.json").write_text(content)
         assert [le.owner for le in journal.leases()] == [ME]
         assert len(journal.broken) == 1
-        assert journal.broken[0].read_text() == content
+        [(aside, why)] = journal.broken.items()
+        assert aside.read_text() == content
+        assert why
         assert len(journal.leases()) == 1
     assert len(journal.broken) == 1  # said once
 

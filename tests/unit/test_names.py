@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -27,10 +27,10 @@ class Answering:
         self._answers = answers
         self._other = other
 
-    async def execute(self, command: str) -> Any:
+    async def ask(self, command: str, convert: Callable[[Any], Any]) -> Any:
         if command not in self._answers:
             raise self._other
-        return self._answers[command]
+        return convert(self._answers[command])
 
 
 async def names(virtio: list[tuple[str, str]], other: QtctlError | None = None) -> Names:

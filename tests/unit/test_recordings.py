@@ -289,7 +289,7 @@ def test_nonsense_with_right_checksums_is_damage(run: Qtctl, name: str) -> None:
 
 
 def test_names_behind_a_malformed_list_are_not_guessed(tmp_path: Path) -> None:
-    names = [["few", None]], {}, [["none", None]]
+    names: tuple[object, ...] = ([["few", None]], {}, [["none", None]])
     path = tmp_path / "a"
     data = [Chunk.of(ChunkKind.NAMES, one).data for one in names]
     path.write_bytes(sealed(1) + b"".join(data))

@@ -102,8 +102,11 @@ def put_back(facts: Mapping[str, str]) -> str:
         path = Path(facts["shared"], name)
         before = facts.get(f"{name}_before")
         try:
-            if before is not None and 0 <= int(_read(path)) - int(facts[f"{name}_set"]) <= most:
+            if (
+                before is not None
+                and 0 <= int(_read(path)) - int(facts.get(f"{name}_set", "")) <= most
+            ):
                 path.write_text(before)
-        except OSError as error:
-            notes.append(f"{path} was {before} and could not be put back: {error.strerror}")
+        except (OSError, ValueError) as error:
+            notes.append(f"{path} was {before} and could not be put back: {error}")
     return "; ".join(notes)

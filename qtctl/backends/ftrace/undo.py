@@ -12,6 +12,7 @@ from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
+NEEDS = (frozenset({"instance"}), frozenset({"shared"}))
 # An instance cannot be removed while its pipe is open, and a lease ends before its feed is closed.
 _pipes: weakref.WeakValueDictionary[str, TracePipe] = weakref.WeakValueDictionary()
 

@@ -10,6 +10,8 @@ from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
+NEEDS = (frozenset({"spool", "undo"}),)
+
 
 async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
     """Point the log back, then remove the spool; return what could not be put back, else ''."""

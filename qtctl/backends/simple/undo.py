@@ -10,6 +10,8 @@ from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
+NEEDS = (frozenset({"spool", "undo", "on", "seen"}),)
+
 
 async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
     """Point the trace file back, then remove the spool; return what could not be done, else ''."""

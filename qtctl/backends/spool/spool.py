@@ -30,6 +30,7 @@ FREE_SPACE_BYTES = 128 * MIB
 """Bytes that a file system must have free for a spool."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_FOLDER = "qtctl-spool-"
 _KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -99,7 +100,7 @@ def _make_below(base: Path, guest: Guest, planned: Callable[[Spool], None]) -> S
     room = os.statvfs(base)
     if room.f_bavail * room.f_frsize < FREE_SPACE_BYTES:
         raise OSError(28, "less than 128 MiB free")
-    folder = base / f"qtctl-spool-{secrets.token_hex(6)}"
+    folder = base / f"{_FOLDER}{secrets.token_hex(6)}"
     path = folder / "log"
     spool = Spool(path, str(path).removeprefix(guest.root) if guest.root else str(path))
     planned(spool)
@@ -123,8 +124,13 @@ def _make_below(base: Path, guest: Guest, planned: Callable[[Spool], None]) -> S
 
 
 def remove_spool(path: Path) -> None:
-    """Remove a spool and its folder; a guest that still has it open is not affected."""
-    with contextlib.suppress(OSError):
+    """Remove a spool and its folder; a guest that still has it open is not affected.
+
+    Any other file is left, for the path comes from a journal.
+    """
+    if not path.parent.name.startswith(_FOLDER):
+        return
+    with contextlib.suppress(OSError, ValueError):
         path.unlink(missing_ok=True)
         path.parent.rmdir()
 

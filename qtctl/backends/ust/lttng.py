@@ -267,7 +267,8 @@ def end_session(facts: Mapping[str, str]) -> str:
         daemons.end_marked(str(folder), "lttng-relayd")
         if daemons.marked(MARK, "lttng-sessiond") and _idle(name, hung=bool(note)):
             daemons.end_marked(MARK, "lttng-sessiond")
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.name.startswith(MARK):  # the path comes from a journal
+        shutil.rmtree(folder, ignore_errors=True)
     return note if note and _runs() else ""
 
 

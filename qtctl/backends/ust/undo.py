@@ -9,6 +9,8 @@ from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
+NEEDS = (frozenset({"session", "folder"}),)
+
 
 async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
     """End the session, its relay daemon, and a session daemon of qtctl's that is left idle."""
