@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class QtctlError(Exception):
     """An error for users: its message names the target and what was tried.
 
-    ``hint`` is what to do next, a command mostly, in one line; it may be empty.
+    ``hint`` is what to do next, a command mostly, in one line; it may be empty. ``more`` are lines
+    to print below the message, which is one line: a newline in it comes from outside, and is
+    escaped.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", more: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.more = tuple(more)
 
     def __str__(self) -> str:
-        return f"{self.message}; try: {self.hint}" if self.hint else self.message
+        text = "\n".join((self.message, *self.more))
+        return f"{text}; try: {self.hint}" if self.hint else text
 
 
 class UsageError(QtctlError):

@@ -122,6 +122,6 @@ class Arrival:
         where = "start QEMU with -D FILE" if self._backend == Backend.LOG else "qtctl doctor"
         return (
             f"nothing arrives from {self._feed.source}: for a check QEMU traced {CHECK_EVENT}, "
-            f"and no record of it was read there\n"
-            f"  try: qtctl status, another --backend, {where}"
+            f"and no record of it was read there; "
+            f"try: qtctl status, another --backend, {where}"
         )

@@ -15,7 +15,7 @@ from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
 from qtctl.session.attach import attach
 from qtctl.session.session import Session
-from qtctl.text.style import Style, escaped, shortened
+from qtctl.text.style import Style, escaped, printable, shortened
 
 if TYPE_CHECKING:
     from qtctl.commands.output import Output
@@ -64,24 +64,24 @@ class Context:
 
     def complain(self, text: str) -> None:
         """Print a message on stderr, also with ``-q``."""
-        self._talk("note", text.split("\n"))
+        self._talk("note", (text,))
 
     def fail(self, error: QtctlError) -> int:
         """Print an error and its hint on stderr; return its exit code."""
         hint = [f"  try: {error.hint}"] if error.hint else []
-        self._talk("bad", [*map(shortened, error.message.split("\n")), *hint])
+        self._talk("bad", [*map(shortened, (error.message, *error.more)), *hint])
         return error.exit_code
 
     def _talk(self, role: str, lines: Sequence[str]) -> None:
         first, *more = map(escaped, lines)
-        name = f"{escaped(self.name)}: " if self.name else ""
+        name = f"{self.name}: " if self.name else ""
         self.talk([self.err_style.paint(name, role) + first, *more])
 
     def talk(self, lines: Iterable[str]) -> None:
-        """Clear the progress line and write lines, which must be safe to print, to stderr."""
+        """Clear the progress line and write lines to stderr."""
         self.before_talk()
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write("".join(f"{line}\n" for line in lines))
+            sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
             sys.stderr.flush()
 
     async def confirm(self, question: str) -> bool:
@@ -103,14 +103,14 @@ class Context:
 
     def write(self, lines: Iterable[str]) -> None:
         """Write lines of data to stdout."""
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.writelines(f"{printable(line)}\n" for line in lines)
         sys.stdout.flush()
 
     def show(self, result: Result) -> int:
         """Print the result of a one-shot verb, as text or JSON; return its exit code."""
         if self.json:
             indent = 2 if self.out_style.terminal else None
-            self.write([json.dumps(result.document, indent=indent)])
+            self.write(json.dumps(result.document, indent=indent).split("\n"))
         else:
             self.write(result.lines(self.out_style))
         return result.exit_code

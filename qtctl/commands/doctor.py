@@ -32,6 +32,7 @@ class Finding(NamedTuple):
     level: str
     what: str
     mend: str = ""
+    more: tuple[str, ...] = ()
 
 
 @command(
@@ -46,7 +47,7 @@ async def doctor(context: Context, options: Options) -> Result:
         async with context.attached() as session:
             guest += await _guest(session)
     except QtctlError as error:
-        guest.append(Finding("bad", error.message, error.hint))
+        guest.append(Finding("bad", error.message, error.hint, error.more))
     findings = [*machine, *guest]
     bad = any(finding.level == "bad" for finding in findings)
     document = {"findings": [finding._asdict() for finding in findings]}
@@ -64,9 +65,8 @@ def _lines(style: Style, parts: Mapping[str, list[Finding]]) -> Iterator[str]:
 def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
     for finding in findings:
         role = {"ok": "good", "note": "note", "bad": "bad"}[finding.level]
-        first, *more = map(escaped, finding.what.split("\n"))
-        yield f"{style.paint(finding.level.ljust(4), role)}  {first}"
-        yield from (f"      {line}" for line in more)
+        yield f"{style.paint(finding.level.ljust(4), role)}  {escaped(finding.what)}"
+        yield from (f"      {escaped(line)}" for line in finding.more)
         if finding.mend:
             yield f"      try: {escaped(finding.mend)}"
 

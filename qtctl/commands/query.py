@@ -212,7 +212,7 @@ class _Answer:
             if one.counts and (one.counts.lost or one.counts.unknown_losses):
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
         problems = [one.problem for one in files if one.problem]
-        return context.fail(QtctlError("\n".join(problems))) if problems else 0
+        return context.fail(QtctlError(problems[0], more=problems[1:])) if problems else 0
 
 
 class _AnswerFormatter:

@@ -77,7 +77,7 @@ def find_guest(target: Address | int | str) -> Guest | None:
     named = [guest for guest in guests if guest.name == target]
     if len(named) > 1:
         raise UsageError(
-            f"{len(named)} guests are named {shown(target)}:{_listing(named)}", hint=_CHOOSE
+            f"{len(named)} guests are named {shown(target)}:", hint=_CHOOSE, more=_listing(named)
         )
     return named[0] if named else None
 
@@ -93,7 +93,7 @@ def the_only_guest() -> Guest:
     if not guests:
         raise ConnectionFailed("no QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo")
     if len(guests) > 1:
-        raise UsageError(f"{len(guests)} guests are running:{_listing(guests)}", hint=_CHOOSE)
+        raise UsageError(f"{len(guests)} guests are running:", hint=_CHOOSE, more=_listing(guests))
     return guests[0]
 
 
@@ -238,7 +238,7 @@ def _same_address(one: Address, other: Address) -> bool:
     return one.host == other.host or {one.host, other.host} <= LOCALHOST
 
 
-def _listing(guests: Iterable[Guest]) -> str:
+def _listing(guests: Iterable[Guest]) -> list[str]:
     lines = []
     for guest in guests:
         name = shown(guest.name) if guest.name is not None else "(no name)"
@@ -246,5 +246,5 @@ def _listing(guests: Iterable[Guest]) -> str:
         for address in guest.addresses:
             elsewhere = " in another network namespace" if is_elsewhere(address, guest) else ""
             where.append(shown(str(address).rstrip("\0"))[1:-1] + elsewhere)
-        lines.append(f"\n  {guest.pid}  {name}  {', '.join(where) or '(no monitor)'}")
-    return "".join(lines)
+        lines.append(f"  {guest.pid}  {name}  {', '.join(where) or '(no monitor)'}")
+    return lines

@@ -53,8 +53,9 @@ def convert_error(error: Exception, sql: str, tables: Sequence[str]) -> QtctlErr
         message = "a query reads the files named on the command line, and nothing else"
     place = str(report.get("position", ""))
     # SQL may raise JSON of its author's making, by error().
-    where = _place(sql, int(place)) if re.fullmatch("[0-9]{1,9}", place) else ""
-    return UsageError(f"{message.rstrip('!.')}{where}", hint=hint)
+    known = re.fullmatch("[0-9]{1,9}", place)
+    where, more = _place(sql, int(place)) if known else ("", ())
+    return UsageError(f"{message.rstrip('!.')}{where}", hint=hint, more=more)
 
 
 def _report(text: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _report(text: str) -> dict[str, Any]:
     return found if "exception_type" in found else {}
 
 
-def _place(sql: str, position: int) -> str:
+def _place(sql: str, position: int) -> tuple[str, tuple[str, ...]]:
     """Return line, column and a caret below the place ``position`` bytes into ``sql``."""
     before = sql.encode("utf-8", "surrogateescape")[:position].decode("utf-8", "ignore")
     begun = before.split("\n")
@@ -76,4 +77,4 @@ def _place(sql: str, position: int) -> str:
     shown = line[start : start + _SHOWN_COLUMNS]
     shown = _CUT * (start > 0) + shown + _CUT * (start + _SHOWN_COLUMNS < len(line))
     caret = " " * (column - start + len(_CUT) * (start > 0)) + "^"
-    return f" (line {number}, column {column + 1})\n  {shown}\n  {caret}"
+    return f" (line {number}, column {column + 1})", (f"  {shown}", f"  {caret}")

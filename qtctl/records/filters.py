@@ -139,7 +139,8 @@ def _fail(text: str, at: ast.expr | int, message: str, hint: str = "") -> NoRetu
         # ast counts bytes of UTF-8; the column is in characters.
         column = len(text.encode("utf-8", "replace")[: at.col_offset].decode("utf-8", "ignore"))
     caret = " " * column + "^"
-    raise UsageError(f"{message} (column {column + 1})\n  {text}\n  {caret}", hint=hint)
+    more = f"  {text}", f"  {caret}"
+    raise UsageError(f"{message} (column {column + 1})", hint=hint, more=more)
 
 
 def _parse(text: str) -> ast.expr:

@@ -11,6 +11,7 @@ from typing import TextIO
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_NO_COLOUR = re.compile(rf"(?!\t|\x1b\[[0-9;]*m){_UNSAFE.pattern}")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -27,6 +28,11 @@ def _escape(match: re.Match[str]) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # surrogateescape: the byte that was read
         number -= 0xDC00
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def printable(line: str) -> str:
+    """Escape what is left in a line that is about to be written but tabs and colours."""
+    return line if line.isprintable() else _NO_COLOUR.sub(_escape, line)
 
 
 def counted(number: int, noun: str) -> str:
@@ -61,8 +67,13 @@ class Style:
         return replace(self, width=max(1, self.width - columns))
 
     def paint(self, text: str, role: str) -> str:
-        """Return ``text`` in the colour of ``role`` (see ``ROLES``), if colour is on."""
-        return f"\x1b[{ROLES[role]}m{text}\x1b[0m" if self.colour and text else text
+        """Return ``text`` escaped, in the colour of ``role`` (see ``ROLES``) if colour is on."""
+        before, after = self.colours(role)
+        return f"{before}{escaped(text)}{after}" if text else text
+
+    def colours(self, role: str) -> tuple[str, str]:
+        """Return the sequences that begin and end the colour of ``role``; empty without colour."""
+        return (f"\x1b[{ROLES[role]}m", "\x1b[0m") if self.colour else ("", "")
 
 
 ROLES: Mapping[str, str] = {

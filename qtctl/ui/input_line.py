@@ -44,5 +44,5 @@ class InputLine:
             try:
                 then(self.widget.text.strip())
             except QtctlError as error:
-                self._failed(error.message.split("\n")[0])
+                self._failed(error.message)
         return False

@@ -10,6 +10,8 @@ guest is 0, as readers cannot infer the type of a partition key of nulls.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,6 +41,9 @@ from qtctl.writers.base import Source
 HOUR_NS = 3_600_000_000_000
 _PART_ROWS = 1 << 18
 _BUFFERED_ROWS = 1 << 21
+_LONGEST_NAME = 255
+"""Of a folder, in bytes (limits.h)."""
+_CUT_NAME = 200
 _OMITTED = ("event", "file", "time")
 
 
@@ -69,6 +74,15 @@ class _Partition(NamedTuple):
 def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
     """Return a writer of one data set."""
     return ParquetExport(create())
+
+
+def _folder_name(key: str, value: str) -> str:
+    """Return the name of a partition's folder; a value that is too long ends with its hash."""
+    written = f"{key}={quote(value, safe='+')}"
+    if len(written) <= _LONGEST_NAME:
+        return written
+    digest = hashlib.sha256(value.encode()).hexdigest()[:16]
+    return f"{re.sub('%.?$', '', written[:_CUT_NAME])}~{digest}"
 
 
 class ParquetExport:
@@ -137,8 +151,7 @@ class ParquetExport:
         schema = _plain(table.schema)
         folder = self._folder
         for key in self.keys:
-            value = quote(readable(str(getattr(partition, key))), safe="+")
-            folder /= f"{key}={value}"
+            folder /= _folder_name(key, readable(str(getattr(partition, key))))
             folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"part-{self._parts[partition]}.parquet"
         self._parts[partition] += 1

@@ -36,7 +36,7 @@ class RowFormatter:
         names: Sequence[str],
         thread: Callable[[int], str] | None = None,
     ) -> None:
-        self._paint = style.paint
+        self._paint, self._colours = style.paint, style.colours
         self._times = times
         self._hex = hex_arguments
         self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
@@ -47,7 +47,7 @@ class RowFormatter:
 
     def note(self, text: str) -> str:
         """Return a message, as a line between the records."""
-        return self._paint(escaped(text), "bad")
+        return self._paint(text, "bad")
 
     def lines(self, batch: Batch) -> list[str]:
         """Return a line per record, safe to print."""
@@ -57,7 +57,7 @@ class RowFormatter:
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.column(batch.texts(rows), lambda text: self._paint(escaped(text), "faint"))
+                block.column(batch.texts(rows), lambda text: self._paint(text, "faint"))
                 continue
             name = batch.names[event]
             append_time(block)
@@ -74,7 +74,7 @@ class RowFormatter:
         shown = np.flatnonzero(batch.event >= 0)
         if self._times == "none" or not len(shown):
             return lambda block: None
-        before, after = self._colour("time")
+        before, after = self._colours("time")
         times = batch.time_ns
         if self._first_ns is None:
             self._first_ns = self._last_ns = int(times[shown[0]])
@@ -99,13 +99,13 @@ class RowFormatter:
 
     def _append_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
         if self._thread is None:
-            before, after = self._colour("faint")
+            before, after = self._colours("faint")
             block.optional(tid, before, after + self._gap)
             return
         threads, codes = np.unique(tid, return_inverse=True)
         texts = []
         for one in threads.tolist():
-            name = escaped(self._thread(one)) or str(one)
+            name = self._thread(one) or str(one)
             texts.append("" if one < 0 else self._paint(name, "faint") + self._gap)
         block.choice(codes, texts)
 
@@ -124,11 +124,6 @@ class RowFormatter:
             block.literal(f"{gap}{self._paint(key, 'key')}=")
             gap = " "
             block.column(column, lambda text: f"'{escaped(text)}'", in_hex=key in in_hex)
-
-    def _colour(self, role: str) -> tuple[str, str]:
-        """Return the escape sequences before and after a text of a role."""
-        before, _, after = self._paint("\0", role).partition("\0")
-        return before, after
 
 
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:

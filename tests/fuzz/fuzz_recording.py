@@ -27,7 +27,8 @@ from qtctl.recordings import chunks
 from qtctl.recordings.chunks import Chunk, ChunkKind
 from tests.samples import DATA
 
-SEEDS = sorted((DATA / "cases" / "hostile").glob("seed-*.qtr"))
+_HOSTILE = DATA / "cases" / "hostile"
+SEEDS = [*sorted(_HOSTILE.glob("seed-*.qtr")), _HOSTILE / "raw-osc-in-argument-name.qtr"]
 _NAMES = ("virtio_blk_handle_read", "virtio_blk_req_complete")
 VERBS: tuple[tuple[str, ...], ...] = (
     ("replay", "FILE"),

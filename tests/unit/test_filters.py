@@ -269,7 +269,7 @@ def test_what_is_refused(expression: str, column: int, word: str) -> None:
     with pytest.raises(UsageError) as caught:
         Filter.compile(expression, DECLARED.values())
     assert word in caught.value.message
-    first, shown, caret = caught.value.message.split("\n")
+    first, (shown, caret) = caught.value.message, caught.value.more
     assert f"column {column}" in first
     assert shown.strip() == expression.strip()
     assert caret.index("^") == column + 1
