@@ -11,7 +11,7 @@ END         one JSON object: sums, and where FACTS and NAMES are; then a trailer
 ==========  ====================================================================================
 
 A file that ends anywhere is whole up to its last whole chunk; a chunk that is damaged costs its
-own records. ``store`` documents the contents of FACTS, NAMES and DATA.
+own records. ``docs/recording.md`` describes the format byte by byte.
 """
 
 from __future__ import annotations
