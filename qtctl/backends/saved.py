@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,14 @@ class SavedFile(Protocol):
     @property
     def taken(self) -> int:
         """Bytes read so far."""
+
+    @property
+    def unread(self) -> int:
+        """How many lines so far have an event where a record should be, and could not be read."""
+
+    @property
+    def unread_lines(self) -> Sequence[str]:
+        """The first of them."""
 
     @property
     def problem(self) -> str:
@@ -124,6 +132,8 @@ class PlainFile:
 class SavedPlain:
     """A :class:`SavedFile` that is a plain file; a kind implements ``read`` or :meth:`_decode`."""
 
+    unread = 0
+    unread_lines: Sequence[str] = ()
     _lines = True
     """Whether the file holds lines: see :meth:`PlainFile.more`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 _DAY_S = 86400
 _TRIES = 5
@@ -49,3 +49,20 @@ def local_unix_s(month: int, day: int, second: int, now_s: int) -> int:
             if moment.timestamp() <= now_s + _DAY_S:
                 return int(moment.timestamp())
     return -1
+
+
+def zone_of(text: bytes) -> tzinfo | None:
+    """Return the zone of ``Z``, ``UTC``, ``+0200`` or ``+02:00``; None for local time.
+
+    Raises:
+        ValueError: it is another zone's name, which may mean several zones.
+    """
+    if text in (b"Z", b"UTC", b"GMT"):
+        return UTC
+    if text[:1] in (b"+", b"-"):
+        digits = text[1:].replace(b":", b"")
+        shift = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+        return timezone(shift if text[:1] == b"+" else -shift)
+    if text and text.decode() not in time.tzname:
+        raise ValueError(f"{text!r} may be several zones")
+    return None

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.following import Following, following, records_read
+from qtctl.commands.following import Following, check_lost, following, records_read
 from qtctl.commands.formatting import JsonFormatter, say_sums
-from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON
+from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON, STRICT
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
 
-SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON)
+SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON, STRICT)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -119,6 +119,8 @@ class Gathering(Generic[_T]):
             self._show(collector, stream.counts)
         if problem is not None:
             raise problem
+        if options.strict:
+            check_lost(stream.counts)
 
     async def _take(self, items: Following, collector: _T, blocks: _Blocks | None) -> None:
         """Collect all items; into ``blocks`` print the result of each interval and start again."""
@@ -157,7 +159,7 @@ class Gathering(Generic[_T]):
             await read_through(context, trace, collector.take)
             say_end(context, trace)
         self._show(collector, trace.counts)
-        check_read(trace)
+        check_read(trace, strict=self.options.strict)
 
     def _show(self, collector: _T, counts: Counts) -> None:
         shown = self.result(collector, counts.lost)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, PAIR, SELECTION, TRACE, WHERE
+from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, PAIR, SELECTION, STRICT, TRACE, WHERE
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import check_read, print_all, read_through, replay_of, say_end
@@ -57,6 +57,7 @@ def _details() -> str:
         WHERE,
         MAX_EVENTS,
         ALL,
+        STRICT,
         PAIR.but(
             help="perfetto: a slice from START to the END with the same KEY (arguments, with "
             "commas; learned where it is plain); may be repeated"
@@ -110,7 +111,7 @@ async def export(context: Context, options: Options) -> int:
         else:
             await _write(context, replay, form, source, out)
         say_end(context, replay)
-    check_read(replay)
+    check_read(replay, strict=options.strict)
     return 0
 
 

@@ -210,9 +210,11 @@ def _check(followed: Following, output: Output | None) -> None:
 
 
 def check_lost(counts: Counts) -> None:
-    """Raise DataLost if any record was lost, as ``--strict`` demands."""
+    """Raise DataLost if any record was lost or unread, as ``--strict`` demands."""
     if counts.lost or counts.unknown_losses:
         raise DataLost(f"{lost_words(counts)} lost", hint="a --where or fewer patterns")
+    if counts.unread:
+        raise DataLost(f"{counts.unread} unread")
 
 
 def _announce(context: Context, stream: Stream) -> None:

@@ -142,7 +142,8 @@ def formatter_of(
 def say_sums(context: Context, counts: Counts) -> None:
     """Print the sums of a stream on stderr."""
     sums = f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered"
-    context.say(f"{sums}, {lost_words(counts)} lost")
+    unread = f", {counts.unread} unread" if counts.unread else ""
+    context.say(f"{sums}, {lost_words(counts)} lost{unread}")
 
 
 def lost_words(counts: Counts) -> str:

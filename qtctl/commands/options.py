@@ -81,7 +81,7 @@ GUARD = arg(
     help="over N events (or 20MB) a second, switch off the loudest until the end",
 )
 FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS)
-STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost")
+STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost, or unread")
 PAIR = arg(
     "--pair",
     metavar="START,END[,KEY]",

@@ -6,7 +6,17 @@ import contextlib
 
 from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import ALL, MAX_EVENTS, NDJSON, OUTPUT, SELECTION, TIME, TRACE, WHERE
+from qtctl.commands.options import (
+    ALL,
+    MAX_EVENTS,
+    NDJSON,
+    OUTPUT,
+    SELECTION,
+    STRICT,
+    TIME,
+    TRACE,
+    WHERE,
+)
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
 from qtctl.commands.replaying import check_read, print_all, replay_of, say_end
@@ -15,7 +25,7 @@ from qtctl.errors import UsageError
 
 @command(
     "replay",
-    arguments=(TRACE, *SELECTION, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT),
+    arguments=(TRACE, *SELECTION, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT, STRICT),
     examples=(
         "qtctl replay trace-4711",
         "qtctl replay trace-4711 'virtio_blk_*' --where 'nsectors > 8' --time delta",
@@ -43,5 +53,5 @@ async def replay(context: Context, options: Options) -> int:
         await print_all(context, trace, formatter, output, out)
         say_end(context, trace)
         output.check()
-    check_read(trace)
+    check_read(trace, strict=options.strict)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
+from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import count_records, say_sums
 from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
@@ -16,6 +17,7 @@ from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError
+from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.events.selection import Selection
@@ -98,10 +100,23 @@ def say_end(context: Context, replay: Replay) -> None:
     """Print the sums of a file on stderr, and a warning if its times step back."""
     if replay.remark:
         context.complain(replay.remark)
+    if replay.counts.unread:
+        lines = "".join(f"\n  {line}" for line in replay.unread_lines)
+        context.complain(
+            f"{replay.path}: {counted(replay.counts.unread, 'line')} with an event could not be "
+            f"read:{lines}"
+        )
     say_sums(context, replay.counts)
 
 
-def check_read(replay: Replay) -> None:
-    """Raise a QtctlError if part of a file could not be read; call it once the rest was shown."""
+def check_read(replay: Replay, *, strict: bool = False) -> None:
+    """Raise an error for what was not read of a file; call it once the rest was shown.
+
+    Raises:
+        DataLost: ``strict``, and records were lost or lines unread.
+        QtctlError: part of the file could not be read.
+    """
+    if strict:
+        check_lost(replay.counts)
     if replay.problem:
         raise QtctlError(replay.problem)

@@ -11,6 +11,7 @@ class Counts:
     """Numbers of records: ``read`` = ``shown`` + ``filtered``; ``lost`` were never read.
 
     ``unknown_losses`` is the number of losses of unknown size, which are not in ``lost``.
+    ``unread`` lines of a saved log hold an event that could not be read; they are in ``read``, too.
     """
 
     read: int = 0
@@ -18,6 +19,7 @@ class Counts:
     filtered: int = 0
     lost: int = 0
     unknown_losses: int = 0
+    unread: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(add, astuple(self), astuple(other)))

@@ -141,6 +141,10 @@ class EventTable:
             )
         return arrays.columns(data)
 
+    def inverts(self, event: int) -> bool:
+        """Return whether the printed arguments of an event can be parsed."""
+        return self._compile(event) is not None
+
     def _compile(self, event: int) -> _Compiled | None:
         if event not in self._compiled:
             declaration = self.declaration(event)

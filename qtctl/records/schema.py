@@ -118,6 +118,9 @@ def trigger(
 
 
 def summary(counts: Counts) -> dict[str, Any]:
-    """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``."""
+    """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
+
+    ``unread`` is there if any line of a file was.
+    """
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    return {"type": "summary", **numbers}
+    return {"type": "summary", **numbers} | ({"unread": counts.unread} if counts.unread else {})

@@ -69,6 +69,11 @@ class Replay:
         return self._file.problem if self._ended else ""
 
     @property
+    def unread_lines(self) -> tuple[str, ...]:
+        """The first of the lines that are counted as unread."""
+        return tuple(self._file.unread_lines)
+
+    @property
     def remark(self) -> str:
         """A warning about times that step back in the records so far; empty if they do not."""
         span = self._span
@@ -90,6 +95,7 @@ class Replay:
         if self._filter.full():
             return None
         items = self._file.read()
+        self.counts.unread = self._file.unread
         if items is None:
             self._ended = True
             return None

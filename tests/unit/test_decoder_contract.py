@@ -20,7 +20,7 @@ from qtctl.backends.base import Clocks, Decoder
 from qtctl.backends.dtrace.decoder import BpfDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.prefixes import PrefixedDecoder
+from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder, read_names
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import LttngDecoder
@@ -229,7 +229,7 @@ ROWS = {
         2 * LIMIT,
     ),
     "prefixed log": Row(
-        lambda table: PrefixedDecoder(table, 3),
+        TextDecoder,
         tuple(PREFIX + line for line in LOG_PIECES),
         b"".join(PREFIX + line for line in LOG_PIECES if b"two" not in line),
         captured_prefixed,

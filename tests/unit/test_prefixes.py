@@ -11,7 +11,7 @@ import pytest
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
+from qtctl.backends.log.text import TextDecoder
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
@@ -38,7 +38,7 @@ PREFIXES = {
 
 def decoded(text: str, cuts: list[int] | None = None) -> list[Record]:
     data = text.encode()
-    decoder = PrefixedDecoder(TABLE, words_before(TABLE, data))
+    decoder = TextDecoder(TABLE)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
     items: Items = []
     for low, high in itertools.pairwise(edges):
@@ -77,7 +77,7 @@ def test_other_lines_stay_whole() -> None:
     assert last.line == "short"
 
 
-def test_the_first_records_with_a_time_tell_where_it_stands() -> None:
+def test_each_line_has_its_own_words() -> None:
     """Whatever the chunks: the record before them has none."""
     lines = [f"a b c {PLAIN.format(n=1)}"]
     lines += [f"2026-11-22T21:37:32.{n:06}Z x y {PLAIN.format(n=n)}" for n in (2, 3)]
@@ -90,8 +90,7 @@ def test_the_first_records_with_a_time_tell_where_it_stands() -> None:
 def test_text_without_a_prefix_needs_none() -> None:
     for name in ("qemu-7.2-log-timestamp.txt", "qemu-7.2-log-plain-mixed-with-d-output.txt"):
         data = capture(name)
-        assert words_before(TABLE, data) == 0
-        found = PrefixedDecoder(TABLE, 0).feed(data, Clocks(NOW_NS))
+        found = TextDecoder(TABLE).feed(data, Clocks(NOW_NS))
         plain = only_batch(LogDecoder(TABLE).feed(data, Clocks(NOW_NS)))
         shown = [record for batch in batches(found) for record in batch.records()]
         assert shown == list(plain.records())
@@ -115,7 +114,7 @@ def test_a_real_log_with_a_prefix_is_replayed(tmp_path: Path) -> None:
 def test_a_leap_day_gets_the_latest_year_that_has_one() -> None:
     now = datetime(2028, 3, 5).astimezone()
     line = f"Feb 29 21:37:32 host qemu[7]: {PLAIN.format(n=1)}\n".encode()
-    decoder = PrefixedDecoder(TABLE, 5)
+    decoder = TextDecoder(TABLE)
     batch = only_batch(decoder.feed(line, Clocks(int(now.timestamp()) * 10**9)))
     assert batch.time_ns.tolist() == [int(datetime(2028, 2, 29, 21, 37, 32).timestamp()) * 10**9]
     assert not batch.arrived.any()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from qtctl.backends.base import Clocks, Decoder
+from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
-from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.prefixes import PrefixedDecoder, words_before
+from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.backends.syslog.notices import expand_repeats, may_hold_notice, read_notice
 from qtctl.events.declarations import Declarations
@@ -19,7 +19,6 @@ from qtctl.model import Backend
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
-from qtctl.text.style import counted
 
 _CARRY_BYTES = 1 << 20
 _UNIT = re.compile(rb"qemu|kvm|libvirt")
@@ -47,28 +46,23 @@ class LogFile(SavedPlain):
         super().__init__(file)
         head = self._head = file.at(0, SAMPLE_BYTES)
         check_readable(head, str(file.path))
-        sample = expand_repeats(head)[0]
-        known = declared_for_text(events_all, lambda declared: _readable(declared, sample))
+        known = None
+        for sample in _samples(file):
+            known = declared_for_text(events_all, lambda declared: _readable(declared, sample))  # noqa: B023
+            if known is not None:
+                break
         if known is None or (foreign_text(head) and not _readable(known[0], sample)):
             raise no_record(head, str(file.path))
         declared, source = known
         self.table = EventTable.build(None, declared.by_name)
-        words = words_before(self.table, sample)
         self.notes = [f"log text, {source}"]
-        if words:
-            self.notes.append(f"log text with {counted(words, 'word')} before QEMU's own lines")
-        self._prefixed = bool(words)
-        self._decoder: Decoder = (
-            PrefixedDecoder(self.table, words) if words else LogDecoder(self.table)
-        )
+        self._decoder = TextDecoder(self.table)
         self._carry = b""
         self._found = self._dropping = False
         self._last_ns = 0
 
     def _decode(self, data: bytes) -> list[Item]:
-        left = 0
-        if self._prefixed:
-            data, left = self._expanded(data)
+        data, left = self._expanded(data)
         clocks = Clocks(self._file.modified_ns)
         decoded = self._decoder.feed(data, clocks)
         if self._ended:
@@ -77,10 +71,9 @@ class LogFile(SavedPlain):
         for item in decoded:
             if isinstance(item, Batch):
                 self._found = self._found or bool((item.event >= 0).any())
-                if self._prefixed:
-                    items += self._with_losses(item)
-                    continue
-            items.append(item)
+                items += self._with_losses(item)
+            else:
+                items.append(item)
         if left:
             items.append(Loss(Backend.LOG, left, self._last_ns))
         if self._ended and self._dropping:
@@ -126,6 +119,16 @@ class LogFile(SavedPlain):
         return notice.lost
 
     @property
+    def unread(self) -> int:  # type: ignore[override]
+        """How many lines so far have an event where a record should be, and could not be read."""
+        return self._decoder.unread
+
+    @property
+    def unread_lines(self) -> list[str]:  # type: ignore[override]
+        """The first of them."""
+        return self._decoder.examples
+
+    @property
     def problem(self) -> str:
         """Which part could not be read; empty if none."""
         if self._file.fault or self._found:
@@ -133,8 +136,17 @@ class LogFile(SavedPlain):
         return str(no_record(self._head, str(self._file.path)))
 
 
+def _samples(file: PlainFile) -> Iterator[bytes]:
+    """Yield parts of a file, from its begin: the first record may come late."""
+    at = 0
+    while part := file.at(at, SAMPLE_BYTES):
+        whole = part.rfind(b"\n") + 1 if len(part) == SAMPLE_BYTES else 0
+        at += whole or len(part)
+        yield expand_repeats(part)[0]
+
+
 def _readable(declared: Declarations, sample: bytes) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
     table = EventTable.build(None, declared.by_name)
-    decoder = PrefixedDecoder(table, words_before(table, sample))
+    decoder = TextDecoder(table)
     return readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])

@@ -1,0 +1,198 @@
+"""Saved text from public reports (``tests/data/cases/saved``): the right records and times."""
+
+from __future__ import annotations
+
+import gzip
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from qtctl.model import Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import Record
+from qtctl.session.replay import Replay
+from tests.recordings import read
+from tests.running import Qtctl
+from tests.samples import declarations_text
+
+CASES = Path(__file__).parents[1] / "data/cases/saved"
+V, R = 0x55AA10002000, 0x55AA10030000
+US = 1000
+BASE_NS = 1_700_000_000 * 10**9
+READ = f"virtio_blk_handle_read vdev {V:#x} req {R:#x} sector 2048 nsectors 8"
+DONE = f"virtio_blk_req_complete vdev {V:#x} req {R:#x} status 0"
+OWN = "4711@1700000000.000001:"
+Found = tuple[list[Record], Replay]
+
+
+@pytest.fixture
+def declared(tmp_path: Path) -> Path:
+    path = tmp_path / "trace-events-all"
+    path.write_text(declarations_text("7.2"))
+    return path
+
+
+def found_in(path: Path, declared: Path, *, text: bool = False) -> Found:
+    items, replay = read(path, events_all=declared, text=text)
+    batches = [item for item in items if isinstance(item, Batch)]
+    return [record for batch in batches for record in batch.records()], replay
+
+
+def found(data: str | bytes, declared: Path, *, text: bool = False) -> Found:
+    path = declared.with_name("saved.log")
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return found_in(path, declared, text=text)
+
+
+def test_carriage_returns_are_no_part_of_a_value(declared: Path) -> None:
+    records, _ = found_in(CASES / "s01-crlf/windows.log", declared)
+    assert [list(record.args.values()) for record in records] == [
+        [V, R, 2048, 8],
+        [V, R, 0],
+        [V, 15],
+        [V, 1],
+        ["bios.bin", "C:/qemu/bios.bin"],
+    ]
+
+
+def test_each_line_has_its_own_fraction(declared: Path) -> None:
+    records, _ = found_in(CASES / "s02-go-times/cri.log", declared)
+    assert len(records) == 400
+    assert {record.clock for record in records} == {Clock.REALTIME}
+    times = [record.time_ns for record in records]
+    spans = [end - start for start, end in pairwise(times)][::2]
+    assert (min(spans) >= 50 * US, max(spans) <= 200 * US) == (True, True)
+    records, _ = found_in(CASES / "s02-go-times/whole-second-first.log", declared)
+    first = records[0].time_ns
+    assert [(r.time_ns - first) // 10**6 for r in records] == [0, 250, 500, 875]
+
+
+@pytest.mark.parametrize(
+    ("name", "times_us", "tids"),
+    [
+        ("iso.log", [0, 659286, 659286, 659286, None, None], {None}),
+        ("iso-prefixed.log", [0, 659286], {None}),
+        ("prefix-mixed.log", [s * 10**6 for s in (0, 0, 1, 1, 2, 2, 3, 3)], {None}),
+        ("prefix-v5-default.log", [None] * 18, {1168876, 1168880, 1168881}),
+    ],
+)
+def test_prefixes_differ_from_line_to_line(
+    declared: Path, name: str, times_us: list[int | None], tids: set[int | None]
+) -> None:
+    records, replay = found_in(CASES / name, declared)
+    known = [r.time_ns if r.clock == Clock.REALTIME else None for r in records]
+    base = min((time // 10**9 for time in known if time is not None), default=0) * 10**9
+    assert [None if t is None else (t - base) // US for t in known] == times_us
+    assert {record.tid for record in records} == tids
+    assert replay.counts.unread == 0
+
+
+def test_words_before_qemus_own_prefix_are_text(declared: Path) -> None:
+    records, _ = found_in(CASES / "s04-glued/nographic.log", declared, text=True)
+    assert [(r.time_ns - BASE_NS) // US for r in records if r.name] == [1, 101, 300, 400]
+    assert records[0].line == "Booting from Hard Disk..."
+
+
+def test_indented_lines_are_records(declared: Path) -> None:
+    records, replay = found_in(CASES / "s03-indent/mail.txt", declared)
+    assert ("pci_nvme_admin_cmd", 77, 5) in [
+        (r.name, r.args.get("cid"), r.args.get("opcode")) for r in records
+    ]
+    assert replay.counts.unread == 0
+
+
+def test_a_cut_line_is_raw_and_unread(declared: Path) -> None:
+    records, replay = found_in(CASES / "s05-cut/diskfull.log", declared)
+    assert (records[-1].args, (records[-1].raw or "")[-10:]) == ({}, "nsectors 1")
+    assert (replay.counts.unread, len(replay.unread_lines)) == (1, 1)
+    records, replay = found_in(CASES / "s05-cut/wrapped.txt", declared)
+    assert [record.args for record in records] == [{}, {}, {}]
+    assert replay.counts.unread == 3
+
+
+@pytest.mark.parametrize("name", ["in_asm.log.gz", "journal-b.txt.gz"])
+@pytest.mark.parametrize("given", [True, False])
+def test_the_first_record_may_come_late(declared: Path, name: str, given: bool) -> None:
+    if not given and not Path("/usr/share/qemu/trace-events-all").exists():
+        pytest.skip("needs an installed QEMU's trace-events-all")
+    path = declared.with_name("late.log")
+    path.write_bytes(gzip.decompress((CASES / "s12-late" / name).read_bytes()))
+    items, _ = read(path, events_all=declared if given else None, text=False)
+    assert sum(len(item) for item in items if isinstance(item, Batch)) == 100
+
+
+HEADS = {
+    "qemu.log:12:4711@1700000000.000001:": (1000, 4711),
+    "12:2023-11-14T22:13:20.000001Z ": (1000, None),
+    "> > 4711@1700000000.000001:": (1000, 4711),
+    ">4711@1700000000.000001:": (1000, 4711),
+    "\t4711@1700000000.000001:": (1000, 4711),
+    "\x1b[32m4711@1700000000.000001:": (1000, 4711),
+    "<30>1 2023-11-14T22:13:20.000001+00:00 host qemu-system-x86_64 4711 - - ": (1000, None),
+    '<30>1 2023-11-14T22:13:20.000001Z h qemu 4711 ID [a@1 b="c] d"][x] ': (1000, None),
+    "Tue 2023-11-14 22:13:20.000001 UTC host qemu[4711]: ": (1000, None),
+    "2023-11-14T22:13:20.000001+0000 host qemu[4711]: ": (1000, None),
+    "2023-11-15T03:58:20,000001234+05:45 host qemu: ": (1234, None),
+    "1700000000.000001 host qemu-system-x86_64[4711]: ": (1000, None),
+    "[12345.678901] host qemu[4711]: ": (None, None),
+    "2023-11-14T22:13:20.000001234Z stderr F ": (1234, None),
+    "2023-11-14T22:13:20.0000012Z ": (1200, None),
+    "2023-11-14T22:13:20.000001Z 00O ": (1000, None),
+    "vm1-qemu-1  | 4711@1700000000.000001:": (1000, 4711),
+    "[pod/virt-launcher-vm1/compute] 2023-11-14T22:13:20.000001Z ": (1000, None),
+    "2023/11/14 22:13:20.000001Z INFO ": (1000, None),
+    "2023-11-14T22:13:20.000001Z vm1 qemu-system-x86_64(CPU 0/KVM): ": (1000, None),
+    "2023-11-14T22:13:20.000001Z [fish food] qemu(77:CPU 0/KVM): ": (1000, 77),
+    "Nov 14 22:13:21 host qemu[1]: 4711@1700000000.000001:": (1000, 4711),
+    "2023-11-14 22:13:20.000001 XYZ host qemu[1]: ": (None, None),
+    "2023-13-14T22:13:20.000001Z ": (None, None),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_words_before_a_record(declared: Path, head: str) -> None:
+    expected, tid = HEADS[head]
+    [record, other], replay = found(f"{head}{READ}\n{DONE}\n", declared)
+    assert list(record.args.values()) == [V, R, 2048, 8]
+    assert other.args["status"] == 0
+    assert (record.time_ns - BASE_NS if record.clock == Clock.REALTIME else None) == expected
+    assert (record.tid, replay.counts.unread) == (tid, 0)
+
+
+def test_a_known_name_in_a_sentence_is_no_record(declared: Path) -> None:
+    text = f"{READ}\nI see virtio_blk_handle_read here\n$ qemu -trace virtio_blk_handle_read\n"
+    records, replay = found(text, declared)
+    assert (len(records), replay.counts.unread, replay.counts.filtered) == (1, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "line", ["virtio_blk_handle_read vdev 0x1 req", f'"x","{OWN}{READ}"', f"vm({READ}"]
+)
+def test_what_could_not_be_read_is_counted(declared: Path, line: str) -> None:
+    _, replay = found(f"{READ}\n{line}\n", declared)
+    assert replay.counts.unread == 1
+    assert replay.unread_lines == (line,) or line.startswith('"')
+
+
+def test_the_event_behind_an_unknown_one_is_its_text(declared: Path) -> None:
+    records, replay = found(f"{READ}\n{OWN}new_event text {READ}\n", declared)
+    assert len(records) == 1
+    assert replay.counts.unread == 1
+
+
+def test_colours_beside_a_name_are_left_out(declared: Path) -> None:
+    name, arguments = READ.split(" ", 1)
+    [one, two], _ = found(
+        f"\x1b[01;31m\x1b[K{name}\x1b[m\x1b[K {arguments}\n\x1b[32m{READ}\x1b[0m\n", declared
+    )
+    assert one.args == two.args != {}
+
+
+def test_unread_is_told_and_strict_about(qtctl: Qtctl, declared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "saved.log"
+    path.write_text(f"{READ}\n" + "virtio_blk_handle_read cut\n" * 5)
+    ran = qtctl("replay", str(path), "--events-all", str(declared), "--strict")
+    assert ran.code == 6
+    assert ran.err.count("virtio_blk_handle_read cut") == 3
+    assert "5 unread" in ran.err
