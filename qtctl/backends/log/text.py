@@ -179,7 +179,8 @@ def _with_words(batch: Batch, own: Int64Array) -> Batch:
 def _cells(data: bytes, start: Int64Array, span: HeadSpan) -> _Cells:
     """Return data[start[i] + span] as rows of bytes."""
     text = np.frombuffer(data, np.uint8)
-    return text[(start + span.begin)[:, None] + np.arange(span.stop - span.begin)]
+    cells: _Cells = text[(start + span.begin)[:, None] + np.arange(span.stop - span.begin)]
+    return cells
 
 
 def _numbers(data: bytes, start: Int64Array, span: HeadSpan) -> Int64Array:
