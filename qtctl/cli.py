@@ -41,7 +41,7 @@ def _main(words: list[str]) -> int:
     try:
         row, options = parse(words, COMMANDS, VERSION, alone=_default_verb())
     except QtctlError as error:
-        return _fail(error)
+        return _fail(error, words)
     except SystemExit as done:
         return int(done.code or 0)
     # Imported late: --help and --version need neither.
@@ -54,6 +54,7 @@ def _main(words: list[str]) -> int:
         target=options.target,
         events_all=options.events_all,
         json=options.json,
+        ndjson=getattr(options, "ndjson", False),
         quiet=options.quiet,
         verbose=options.verbose,
         out_style=style_for(sys.stdout, options.color, os.environ),
@@ -77,12 +78,13 @@ def _main(words: list[str]) -> int:
         return context.fail(unexpected(error))
 
 
-def _fail(error: QtctlError) -> int:
+def _fail(error: QtctlError, words: list[str]) -> int:
     """Print an error in the command line itself; return its exit code."""
     from qtctl.commands.context import Context
     from qtctl.text.style import style_for
 
-    return Context(err_style=style_for(sys.stderr, "auto", os.environ)).fail(error)
+    style = style_for(sys.stderr, "auto", os.environ)
+    return Context(err_style=style, json=not {"--json", "--ndjson"}.isdisjoint(words)).fail(error)
 
 
 async def _run(row: Command, options: Options, context: Context) -> int:

@@ -1,9 +1,16 @@
-"""The user's run-time folder, atomic writing of files, and which file a path leads to."""
+"""The user's run-time folder, reading and atomic writing of files, and where a path leads to."""
 
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
+
+from qtctl.errors import UsageError
+
+_LIMIT_BYTES = 64 << 20
+"""Of a file that is read as a whole; QEMU's ``trace-events-all`` has 300 kB."""
+_SILENCE_S = 10.0
 
 
 def runtime_folder() -> Path | None:
@@ -16,6 +23,36 @@ def runtime_folder() -> Path | None:
         return Path(named)
     made = Path(f"/run/user/{os.getuid()}")
     return made if made.is_dir() else None
+
+
+def read_text(path: Path) -> str:
+    """Read a text file as a whole; also a FIFO or a device, if it ends.
+
+    Raises:
+        UsageError: it cannot be read, is not UTF-8, has more than 64 MiB, or nothing came for 10 s.
+    """
+    try:
+        return _read_all(path).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot read {path}: {why}") from error
+
+
+def _read_all(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    data = bytearray()
+    with os.fdopen(handle, "rb", buffering=0) as file:
+        while True:
+            piece = file.read(1 << 20)
+            if piece == b"":
+                return bytes(data)
+            if piece is None and not select.select([handle], [], [], _SILENCE_S)[0]:
+                raise UsageError(f"nothing came from {path} for {_SILENCE_S:g} s")
+            data += piece or b""
+            if len(data) > _LIMIT_BYTES:
+                raise UsageError(f"{path} has more than {_LIMIT_BYTES >> 20} MiB")
 
 
 def write_whole(path: Path, text: str, *, replace: bool = True) -> None:

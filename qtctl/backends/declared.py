@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtctl.errors import UsageError
+from qtctl.folders import read_text
 
 if TYPE_CHECKING:
     from qtctl.events.declarations import Declarations
@@ -21,10 +22,7 @@ def read_declarations(path: Path) -> Declarations:
     """
     from qtctl.events.declarations import parse_declarations
 
-    try:
-        return parse_declarations(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the declarations in {path}: {error}") from error
+    return parse_declarations(read_text(path))
 
 
 def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, int, Path | None]:

@@ -33,6 +33,16 @@ class Result(NamedTuple):
     exit_code: int = 0
 
 
+def error_object(error: QtctlError) -> dict[str, Any]:
+    """Return the object of an error, for ``--json`` and ``--ndjson``."""
+    return {
+        "type": "error",
+        "message": "\n".join((error.message, *error.more)),
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
 @dataclass(slots=True)
 class Context:
     """One call of qtctl; ``name`` stands before its messages.
@@ -46,6 +56,7 @@ class Context:
     target: str | None = None
     events_all: Path | None = None
     json: bool = False
+    ndjson: bool = False
     quiet: bool = False
     verbose: bool = False
     out_style: Style = field(default_factory=Style)
@@ -55,6 +66,8 @@ class Context:
     interrupt: Callable[[], None] | None = None
     owner: Owner | None = None
     name: str = "qtctl"
+    shown: bool = False
+    """Whether the result of a one-shot verb was printed."""
     before_talk: Callable[[], None] = lambda: None
 
     def say(self, *texts: str) -> None:
@@ -67,7 +80,14 @@ class Context:
         self._talk("note", (text,))
 
     def fail(self, error: QtctlError) -> int:
-        """Print an error and its hint on stderr; return its exit code."""
+        """Print an error and its hint on stderr; return its exit code.
+
+        With ``--ndjson`` it is an object on stdout as well, and so it is with ``--json``, unless
+        the one document was printed before.
+        """
+        if self.ndjson or (self.json and not self.shown):
+            with contextlib.suppress(OSError, ValueError):
+                self.write([json.dumps(error_object(error))])
         hint = [f"  try: {error.hint}"] if error.hint else []
         self._talk("bad", [*map(shortened, (error.message, *error.more)), *hint])
         return error.exit_code
@@ -108,6 +128,7 @@ class Context:
 
     def show(self, result: Result) -> int:
         """Print the result of a one-shot verb, as text or JSON; return its exit code."""
+        self.shown = True
         if self.json:
             indent = 2 if self.out_style.terminal else None
             self.write(json.dumps(result.document, indent=indent).split("\n"))

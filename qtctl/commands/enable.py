@@ -9,8 +9,8 @@ from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import duration, selection
-from qtctl.errors import TooBroad, UsageError
-from qtctl.events.states import SwitchReport
+from qtctl.errors import OutcomeUnknown, TooBroad, UsageError
+from qtctl.events.states import SwitchReport, unknown_words
 from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped
 
@@ -102,13 +102,14 @@ async def _report_ignoring_backends(context: Context, session: Session) -> None:
 def _report(context: Context, report: SwitchReport) -> Result:
     for pattern in report.unmatched:
         context.say(f"no event matches {pattern!r}")
-    lists = ("matched", "changed", "already", "unavailable", "failed", "unmatched")
+    lists = ("matched", "changed", "already", "unavailable", "failed", "unknown", "unmatched")
     document = {
         "action": "enable" if report.enable else "disable",
         "dry_run": report.dry_run,
         **{name: list(getattr(report, name)) for name in lists},
     }
-    return Result(document, lambda style: _report_lines(style, report), int(bool(report.failed)))
+    code = OutcomeUnknown.exit_code if report.unknown else int(bool(report.failed))
+    return Result(document, lambda style: _report_lines(style, report), code)
 
 
 def _report_lines(style: Style, report: SwitchReport) -> Iterator[str]:
@@ -120,5 +121,7 @@ def _report_lines(style: Style, report: SwitchReport) -> Iterator[str]:
     )
     if report.dry_run:
         yield from (f"  {escaped(name)}" for name in report.changed)
+    if report.unknown:
+        yield style.paint(f"  {unknown_words(report)}", "bad")
     for name in report.failed:
         yield style.paint(f"  {escaped(name)} read back as not {verb}", "bad")

@@ -12,6 +12,7 @@ from qtctl.commands.formatting import flood_words, lost_words, say_sums
 from qtctl.commands.progress import PROGRESS_S, Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
+from qtctl.events.states import unknown_words
 from qtctl.model import Flood
 from qtctl.session.follow import Follow
 from qtctl.text.style import counted
@@ -233,6 +234,10 @@ def _announce(context: Context, stream: Stream) -> None:
         )
         for pattern in report.unmatched:
             context.say(f"no event matches {pattern!r}")
+        if report.unavailable:
+            context.say(f"{counted(len(report.unavailable), 'event')} unavailable in this QEMU")
+        if report.unknown:
+            context.complain(unknown_words(report))
         if report.failed:
             context.complain(f"{counted(len(report.failed), 'event')} read back as not enabled")
     undeclared = stream.undeclared()

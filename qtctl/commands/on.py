@@ -19,6 +19,7 @@ from qtctl.commands.registry import Command, Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
+from qtctl.folders import read_text
 from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
@@ -128,10 +129,7 @@ def _triggers(options: Options) -> list[Trigger]:
     if options.when or options.behind or not options.file:
         found.append(_trigger(options))
     if options.file:
-        try:
-            lines = options.file.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {options.file}: {error}") from error
+        lines = read_text(options.file).split("\n")
         row = Command("on", "", on, _TRIGGER, until=_DO)
         for number, line in enumerate(lines, 1):
             try:

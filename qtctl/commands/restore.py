@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
+from qtctl.errors import OutcomeUnknown
 from qtctl.text.style import escaped
 
 
@@ -19,9 +20,11 @@ async def restore(context: Context, options: Options) -> Result:
     document = {
         "restored": list(given.events),
         "left": list(given.left),
+        "unknown": list(given.unknown),
         "notes": list(given.notes),
     }
     lines = [f"{len(given.events)} put back", *given.notes]
     if given.left:
         lines.append(f"{len(given.left)} left as they are: switched by somebody else, or in use")
-    return Result(document, lambda style: map(escaped, lines))
+    code = OutcomeUnknown.exit_code if given.unknown else 0
+    return Result(document, lambda style: map(escaped, lines), code)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from qtctl.errors import UsageError
 from qtctl.events.patterns import Rule
+from qtctl.folders import read_text
 
 
 def parse_events(text: str) -> list[Rule]:
@@ -38,11 +39,8 @@ def read_events(path: Path) -> list[Rule]:
     Raises:
         UsageError: the file cannot be read, is not text, or one of its lines is not one pattern.
     """
+    text = read_text(path)
     try:
-        return parse_events(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+        return parse_events(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}") from error

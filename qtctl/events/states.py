@@ -27,8 +27,9 @@ _READ_BACK_TIMEOUT_S = 0.5
 class SwitchReport(NamedTuple):
     """The result of a switch, by event name, each list sorted.
 
-    ``matched`` = ``changed`` + ``already`` + ``unavailable`` + ``failed``; ``failed`` read back in
-    the other state. ``unmatched`` are patterns that matched no event.
+    ``matched`` = ``changed`` + ``already`` + ``unavailable`` + ``failed`` + ``unknown``; ``failed``
+    read back in the other state, and so did ``unknown``, but QEMU did not answer and may switch
+    them later. ``unmatched`` are patterns that matched no event.
     """
 
     enable: bool
@@ -39,6 +40,16 @@ class SwitchReport(NamedTuple):
     failed: tuple[str, ...] = ()
     unmatched: tuple[str, ...] = ()
     dry_run: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+def unknown_words(report: SwitchReport) -> str:
+    """Return a sentence on the events of which QEMU did not acknowledge the switch."""
+    word = "on" if report.enable else "off"
+    return (
+        f"QEMU did not answer, and may still switch {word} later: {', '.join(report.unknown)}; "
+        "the outcome is unknown, and qtctl restore puts them back"
+    )
 
 
 async def read_states(monitor: Monitor, name: str = "*", *, timeout_s: float = 5.0) -> States:
@@ -91,10 +102,11 @@ def plan(states: States, selection: Selection, enable: bool) -> SwitchReport:
     )
 
 
-async def set_states(monitor: Monitor, names: Sequence[str], enable: bool, states: States) -> None:
+async def set_states(monitor: Monitor, names: Sequence[str], enable: bool, states: States) -> bool:
     """Switch ``names`` with few commands; ``states`` are those read before, of all events if many.
 
-    A command without a reply is not sent again: the caller reads the states back.
+    Returns whether QEMU answered each. A command without a reply is not sent again: the caller
+    reads the states back.
 
     Raises:
         OutcomeUnknown: no reply, and the state could not be read either; or no reply twice. QEMU
@@ -119,3 +131,4 @@ async def set_states(monitor: Monitor, names: Sequence[str], enable: bool, state
                 await read_states(monitor, pattern, timeout_s=_READ_BACK_TIMEOUT_S)
             except Exception:
                 raise unknown from None
+    return not unanswered

@@ -39,11 +39,15 @@ def new_owner() -> Owner:
 
 
 class GivenBack(NamedTuple):
-    """The result of ending a lease: events restored, events left, sentences for the user."""
+    """The result of ending a lease: events restored, events left, sentences for the user.
+
+    Of the ``unknown`` events QEMU did not acknowledge the switch; they stay in the journal.
+    """
 
     events: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 class Undo(Protocol):
@@ -142,12 +146,12 @@ class Leasing:
             if not report.changed:
                 return report
             try:
-                await set_states(self.monitor, report.changed, enable, states)
+                answered = await set_states(self.monitor, report.changed, enable, states)
                 self.acted_s = time.monotonic()
             except Refused:
                 await self._settle(extended, report)
                 raise
-            report = await self._settle(extended, report)
+            report = await self._settle(extended, report, answered=answered)
         if patterns := selection.words() if told_as is None else list(told_as):
             action, changed = "enable" if enable else "disable", len(report.changed)
             news = {"action": action, "patterns": patterns, "changed": changed, "pid": os.getpid()}
@@ -155,11 +159,19 @@ class Leasing:
                 await self.monitor.announce(CONTROL, news)
         return report
 
-    async def _settle(self, lease: Lease, report: SwitchReport) -> SwitchReport:
-        """Read the states back; drop events that were not switched from the lease."""
+    async def _settle(
+        self, lease: Lease, report: SwitchReport, *, answered: bool = True
+    ) -> SwitchReport:
+        """Read the states back; drop events that were not switched from the lease.
+
+        Where QEMU did not answer it may switch them later: then they stay in the lease.
+        """
         after = await read_named(self.monitor, report.changed)
         wanted = EventState.ENABLED if report.enable else EventState.DISABLED
         failed = tuple(name for name in report.changed if after.get(name) != wanted)
+        if not answered:
+            changed = tuple(name for name in report.changed if name not in failed)
+            return report._replace(changed=changed, unknown=failed)
         if failed:
             events = {name: one for name, one in lease.events.items() if name not in failed}
             await self._write(replace(lease, events=events))
@@ -235,27 +247,36 @@ class Leasing:
     async def _end(self, lease: Lease, *, keep: bool = False) -> GivenBack:
         others = self.journal.others(lease.owner)
         back: dict[str, bool] = {}
+        unknown: list[str] = []
         if lease.events:
             states = await read_named(self.monitor, list(lease.events))
             now = {name: state == EventState.ENABLED for name, state in states.items()}
             back = to_give_back(lease, others, now)
             for value in (False, True):
                 names = [name for name, wanted in back.items() if wanted == value]
-                await set_states(self.monitor, names, value, states)
+                if not await set_states(self.monitor, names, value, states):
+                    after = await read_named(self.monitor, names)
+                    now_wanted = EventState.ENABLED if value else EventState.DISABLED
+                    unknown += [name for name in names if after.get(name) != now_wanted]
         self.acted_s = time.monotonic()
         left = tuple(sorted(set(lease.events) - set(back)))
+        back = {name: value for name, value in back.items() if name not in unknown}
+        # What QEMU may still switch stays in the journal, for the next run to look at.
+        still = {name: lease.events[name] for name in unknown}
+        notes = [_not_acknowledged(unknown)] if unknown else []
         if keep:
             with contextlib.suppress(LeaseError):  # on a full disk; that they are back is true
-                await self._write(replace(lease, events={}))
-            return GivenBack(tuple(sorted(back)), left)
+                await self._write(replace(lease, events=still))
+            return GivenBack(tuple(sorted(back)), left, tuple(notes), tuple(unknown))
         shared = [resource for other in others for resource in other.resources]
-        notes = [
+        notes += [
             await self._undo.end(resource, self.monitor, self._guest)
             for resource in reversed(lease.resources)
             if resource not in shared
         ]
-        await self._write(Lease(lease.owner))
-        return GivenBack(tuple(sorted(back)), left, tuple(filter(None, notes)))
+        await self._write(Lease(lease.owner, still))
+        notes = list(filter(None, notes))
+        return GivenBack(tuple(sorted(back)), left, tuple(notes), tuple(unknown))
 
 
 def forget(journal: Journal, undo: Undo) -> None:
@@ -275,6 +296,13 @@ def nothing_matched(
     similar = [name for pattern in included for name in near(pattern, names)][:3]
     hint = " or ".join(similar) if similar else look
     return NothingMatched(f"no event matches {wanted or 'this'} on {where}", hint=hint)
+
+
+def _not_acknowledged(names: list[str]) -> str:
+    return (
+        f"QEMU did not answer when these were put back: {', '.join(names)}; the outcome is "
+        "unknown, and the next qtctl run looks again"
+    )
 
 
 def _recovered(lease: Lease, given: GivenBack) -> str:

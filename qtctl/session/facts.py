@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qtctl.errors import UsageError
+from qtctl.folders import read_text
 from qtctl.model import Backend, Declaration, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
@@ -72,10 +72,7 @@ class Facts:
             UsageError: the file given cannot be read as text.
         """
         path = self.declarations_path
-        try:
-            return None if path is None else path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the declarations in {path}: {error}") from error
+        return None if path is None else read_text(path)
 
     @cached_property
     def declarations(self) -> Declarations:

@@ -100,13 +100,15 @@ class Stream:
         Raises:
             NothingMatched: the selection picks no event.
             UsageError: ``where`` is wrong or names no argument of the picked events.
-            Unsupported: the backend's output cannot be followed.
+            Unsupported: the backend cannot be followed, or this QEMU has none of the events.
         """
         states = await self.session.all_states()
         names = list(states)
         self.picked = self.selection.pick(names) if self.selection else names
         if not self.picked:
             raise nothing_matched(self.selection, names, self.session.where)
+        if self.selection and not self.follow.kernel:
+            self._check_available(states)
         if self.follow.kernel:
             self._kernel = await asyncio.to_thread(self._kernel_events)
         known = (await self.session.backends()).known
@@ -141,6 +143,16 @@ class Stream:
             await self._leave()
             raise
         return self
+
+    def _check_available(self, states: States) -> None:
+        """Raise Unsupported if no picked event can ever occur."""
+        if all(states[name] == EventState.UNAVAILABLE for name in self.picked):
+            first, *others = self.picked
+            more = f" and {len(others)} more are" if others else " is"
+            raise Unsupported(
+                f"{first}{more} unavailable on {self.session.where}: this QEMU was built without",
+                hint="qtctl list --state disabled",
+            )
 
     def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:

@@ -89,7 +89,7 @@ FAULTS = {
     f"wrong-id{SET}": Wanted(None, "", verbs=SWITCHING),
     "applied-but-unanswered": Wanted(None, "", verbs=SWITCHING),
     f"late-reply:1{SET}": Wanted(None, "", verbs=SWITCHING),
-    f"no-reply{SET}": Wanted(None, "", {"enable": 1}, verbs=SWITCHING),
+    f"no-reply{SET}": Wanted(None, "", {"enable": 5}, verbs=SWITCHING),
     f"deep-json{SET}": Wanted(5, "nested too deeply", verbs=SWITCHING),
 }
 SLOW = ("no-greeting", "no-reply", "wrong-id", "missing-id", "freeze", "applied")
