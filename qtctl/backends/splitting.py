@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
+from qtctl.backends.log.arguments import CutArguments
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import ArgumentReader, Batch
+from qtctl.records.columns import BoolArray
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
@@ -126,3 +130,11 @@ def as_batch(
         pid=pid,
         reader=reader,
     )
+
+
+def marked(batch: Batch, cut: BoolArray) -> Iterator[Batch]:
+    """Yield the rows in their order; those that are ``cut`` short keep their arguments raw."""
+    edges = [0, *(np.flatnonzero(np.diff(cut)) + 1).tolist(), len(batch)]
+    for begin, end in pairwise(edges):
+        part = batch if end - begin == len(batch) else batch.select(slice(begin, end))
+        yield replace(part, reader=CutArguments()) if cut[begin] else part

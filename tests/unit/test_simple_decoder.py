@@ -189,6 +189,12 @@ def test_what_contradicts_its_declaration_stays_hex() -> None:
     assert decoder.unread == 0
 
 
+def test_a_text_that_qemu_may_have_cut_stays_hex() -> None:
+    out, _ = decoded(BEGIN + event(2, 10, b"a" * 511, b"") + event(2, 20, b"", b"a" * 512))
+    assert out[0][3] == {"one": "a" * 511, "two": ""}
+    assert (out[1][3], out[1][4][-4:]) == ({}, "6161")
+
+
 def test_numbers_without_a_name_stay_records() -> None:
     data = BEGIN + FEW + event(9, 20, 1) + mapping(9, "none") + event(9, 30)
     out, _ = decoded(data)

@@ -13,7 +13,7 @@ from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Items, Loss
-from tests.samples import FORMS, capture, declarations, running
+from tests.samples import CASES, FORMS, capture, declarations, running
 
 CAPTURE = "qemu-7.2-ftrace-trace_pipe-with-kvm.txt"
 GUEST, THREADS = 30300, {30300: 30300, 30307: 30300, 30308: 30300, 7: 7}
@@ -179,3 +179,15 @@ def test_a_loss_that_is_cut_off_is_a_line_of_text() -> None:
         [found] = decode(text)
         assert isinstance(found, tuple)
         assert (found[0], found[-1]) == ("", text.decode())
+
+
+def test_a_mark_that_qemu_may_have_cut_is_raw() -> None:
+    data = (CASES / "backends" / "ftrace-cut.txt").read_bytes()
+    items = TraceDecoder(table(), pid=None).feed(data, Clocks(5))
+    records = [record for item in items if isinstance(item, Batch) for record in item.records()]
+    lines = data.decode().splitlines()
+    assert len(records) == len(lines)
+    for record, text in zip(records, lines, strict=True):
+        size = len(text.partition("tracing_mark_write: ")[2])
+        assert (record.raw is None) == (size < 511)
+        assert record.raw is None or not record.args

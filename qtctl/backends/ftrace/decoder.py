@@ -1,8 +1,8 @@
 """Decoder for the text of the kernel's ``trace_pipe``: QEMU's marks, kernel events, losses.
 
 QEMU writes ``name args`` to trace_marker (scripts/tracetool/backend/ftrace.py of QEMU,
-7.2 to 11.1), cut at 512 bytes; the kernel puts a head before it (see ``kernel.py``). A text
-that holds a newline cannot be distinguished from lines of the kernel.
+7.2 to 11.1), of which ``snprintf`` keeps 511 bytes with the newline; the kernel puts a head before
+it (see ``kernel.py``). A text with a newline cannot be distinguished from lines of the kernel.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
-from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch, marked
 from qtctl.model import Backend, Clock
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
 LINE_LIMIT = 1 << 16
 _STRANGER = -2
-
+_MARK_BYTES = len(b"tracing_mark_write: ")
+_MOST_BYTES = 510
+"""A longer text, without its newline, is one that QEMU cut, or may be."""
 
 _NOTHING = (-1, -1, True)
 
@@ -124,7 +126,7 @@ class TraceDecoder:
         return len(kind)
 
     def _rows(self, data: bytes, columns: Arrays, clocks: Clocks) -> Items:
-        event, kind, tid, _, time_ns, start, _, begin, stop = columns
+        event, kind, tid, _, time_ns, start, word, begin, stop = columns
         mine = (kind == LOST) | (kind == PLAIN) | ((kind == EVENT) & (event >= 0))
         strangers = self._claim(columns, mine)
         self._join(columns, mine)
@@ -132,12 +134,13 @@ class TraceDecoder:
         rows = (event, stamped, tid, start, begin, stop)
         clock, pid = self._clock, self._pid
         whole = as_batch(self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid)
+        cut = (kind == MARK) & (event >= 0) & (stop - word - _MARK_BYTES > _MOST_BYTES)
         out: Items = []
         at = 0
         for gap in [*np.flatnonzero(kind == LOST).tolist(), len(kind)]:
             own = np.flatnonzero(mine[at:gap]) + at
             if len(own):
-                out.append(whole.select(own))
+                out += marked(whole.select(own), cut[own])
                 self._last_ns = int(whole.time_ns[own[-1]])
             if gap < len(kind):
                 count = int(time_ns[gap])

@@ -25,6 +25,7 @@ _MAGIC = cython.declare(cython.ulonglong, 0xF2B177CB0AA429B4)
 _ONE = cython.declare(cython.ulonglong, 1)
 _LATEST = cython.declare(cython.ulonglong, 1 << 62)
 # A record has at most ten arguments, of which QEMU cuts texts at 512 bytes.
+_TEXT = cython.declare(cython.longlong, 512)
 _LONGEST = cython.declare(cython.ulonglong, 16384)
 _IDS = cython.declare(cython.ulonglong, 65536)
 _NAME = cython.declare(cython.ulonglong, 256)
@@ -213,7 +214,8 @@ def read_arguments(
 
     ``fields`` has two numbers an argument: bits (0: a text), and whether it is signed. Number c of
     row i is values[c * rows + i]; a text takes two columns of ``spans``. A row that is not exactly
-    these arguments is not ``ok``.
+    these arguments is not ``ok``, nor is one with a text of 512 bytes, at which QEMU cuts without a
+    mark.
     """
     rows: cython.Py_ssize_t = len(begin)
     if rows == 0:
@@ -240,7 +242,7 @@ def read_arguments(
                 if to - at < 4:
                     break
                 size = _u32(text, at)
-                if size > to - at - 4:
+                if size > to - at - 4 or size >= _TEXT:
                     break
                 spans[edge] = at + 4
                 at += 4 + size
