@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -196,3 +197,23 @@ def test_unread_is_told_and_strict_about(qtctl: Qtctl, declared: Path, tmp_path:
     assert ran.code == 6
     assert ran.err.count("virtio_blk_handle_read cut") == 3
     assert "5 unread" in ran.err
+
+
+JOURNAL = {"MESSAGE": READ, "__REALTIME_TIMESTAMP": "1700000000000001", "_PID": "4711"}
+WRAPPED = {
+    "docker": (CASES / "s08-json/docker-json-file.log").read_bytes(),
+    "kubevirt": (CASES / "s08-json/virt-launcher.log").read_bytes(),
+    "bom": (CASES / "s14-utf16/bom.log").read_bytes(),
+    "powershell": (CASES / "s14-utf16/powershell.log").read_bytes(),
+    "big-endian": b"\xfe\xff" + f"{OWN}{READ}\r\n".encode("utf-16-be"),
+    "journal": f"{json.dumps(JOURNAL)}\n".encode(),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_text_in_other_text_is_unwrapped(declared: Path, name: str) -> None:
+    records, replay = found(WRAPPED[name], declared)
+    assert list(records[0].args.values()) == [V, R, 2048, 8]
+    assert (records[0].clock, records[0].time_ns) == (Clock.REALTIME, BASE_NS + 1000)
+    assert len(records) == (1 if name in ("kubevirt", "big-endian", "journal") else 2)
+    assert replay.counts.unread == 0

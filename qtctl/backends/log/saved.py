@@ -12,6 +12,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
 from qtctl.backends.log.text import TextDecoder
+from qtctl.backends.log.unwrapping import Unwrapper
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.backends.syslog.notices import expand_repeats, may_hold_notice, read_notice
 from qtctl.events.declarations import Declarations
@@ -44,7 +45,9 @@ class LogFile(SavedPlain):
 
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         super().__init__(file)
-        head = self._head = file.at(0, SAMPLE_BYTES)
+        packed = file.at(0, SAMPLE_BYTES)
+        self._unwrapper = Unwrapper(packed)
+        head = self._head = Unwrapper(packed).convert(packed, final=file.size <= SAMPLE_BYTES)
         check_readable(head, str(file.path))
         known = None
         for sample in _samples(file):
@@ -55,14 +58,14 @@ class LogFile(SavedPlain):
             raise no_record(head, str(file.path))
         declared, source = known
         self.table = EventTable.build(None, declared.by_name)
-        self.notes = [f"log text, {source}"]
+        self.notes = [f"log text, {source}", *filter(None, [self._unwrapper.note])]
         self._decoder = TextDecoder(self.table)
         self._carry = b""
         self._found = self._dropping = False
         self._last_ns = 0
 
     def _decode(self, data: bytes) -> list[Item]:
-        data, left = self._expanded(data)
+        data, left = self._expanded(self._unwrapper.convert(data, final=self._ended))
         clocks = Clocks(self._file.modified_ns)
         decoded = self._decoder.feed(data, clocks)
         if self._ended:
@@ -139,10 +142,12 @@ class LogFile(SavedPlain):
 def _samples(file: PlainFile) -> Iterator[bytes]:
     """Yield parts of a file, from its begin: the first record may come late."""
     at = 0
+    unwrapper = Unwrapper(file.at(0, SAMPLE_BYTES))
     while part := file.at(at, SAMPLE_BYTES):
         whole = part.rfind(b"\n") + 1 if len(part) == SAMPLE_BYTES else 0
         at += whole or len(part)
-        yield expand_repeats(part)[0]
+        text = unwrapper.convert(part[: whole or None], final=len(part) < SAMPLE_BYTES)
+        yield expand_repeats(text)[0]
 
 
 def _readable(declared: Declarations, sample: bytes) -> int:
