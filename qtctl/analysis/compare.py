@@ -15,7 +15,7 @@ from qtctl.analysis.distribution import Statistics
 from qtctl.analysis.latency import Latency, Question
 from qtctl.analysis.spans import Span
 from qtctl.errors import UsageError
-from qtctl.model import Declaration
+from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.items import Item, Loss
@@ -66,7 +66,7 @@ class Profile:
     counts: Int64Array = field(init=False)
     first: dict[str, int] = field(default_factory=dict)
     follows: Counter[int] = field(default_factory=Counter)
-    _spans: dict[bool, Span] = field(default_factory=dict)
+    _spans: dict[Clock, Span] = field(default_factory=dict)
     _before: dict[int, int] = field(default_factory=dict)
     _read: int = 0
 
@@ -75,9 +75,16 @@ class Profile:
 
     @property
     def seconds(self) -> float | None:
-        """Length of the run by QEMU's times, else by qtctl's; None where it has neither."""
-        span = self._spans.get(False) or self._spans.get(True)
-        return span.length_ns / 1e9 or None if span else None
+        """Length of the run; None where its records are not all on one clock."""
+        if len(self._spans) != 1:
+            return None
+        [span] = self._spans.values()
+        return span.length_ns / 1e9 or None
+
+    @property
+    def arrived(self) -> bool:
+        """Whether ``seconds`` is by times at which qtctl read the records."""
+        return set(self._spans) == {Clock.ARRIVAL}
 
     def take(self, item: Item) -> None:
         """Count an item."""
@@ -100,10 +107,10 @@ class Profile:
         for event, rows in batch.groups().items():
             self.first.setdefault(self.names[event], self._read + int(rows[0]))
         self._read += len(batch)
-        for arrived in (False, True):
-            times = batch.time_ns[batch.arrived == arrived]
+        for late, clock in ((False, batch.clock), (True, Clock.ARRIVAL)):
+            times = batch.time_ns[batch.arrived == late]
             if len(times):
-                self._spans.setdefault(arrived, Span()).take(times)
+                self._spans.setdefault(clock, Span()).take(times)
 
     def _follow(self, batch: Batch) -> None:
         """Count successions, thread by thread, continuing from the previous batch."""

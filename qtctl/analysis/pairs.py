@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.analysis import kernel as pairing
+from qtctl.analysis.fingerprints import combined, hashed
 from qtctl.analysis.groups import TID
 from qtctl.errors import UsageError
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import Batch
-from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.printf import make_plan
 
@@ -28,7 +28,6 @@ NO_KEY: tuple[str, ...] = ()
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
-_MIX = np.uint64(0xD6E8FEB86659FD93)
 
 
 @dataclass(slots=True)
@@ -152,7 +151,7 @@ class Pairing:
                 columns.append(arguments.values[name])
             else:
                 good[:] = False
-        return _combined(columns) if columns else np.zeros(len(rows), np.uint64), good
+        return combined(*map(hashed, columns)) if columns else np.zeros(len(rows), np.uint64), good
 
     def _run(self, rows: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], at: int) -> int:
         """Run the kernel on columns of records from ``at`` on; return the record reached."""
@@ -198,23 +197,6 @@ class _OpenStarts:
             np.empty(size, np.int64),
             np.empty(size, np.int32),
         )
-
-
-def _combined(columns: Sequence[Column]) -> NDArray[Any]:
-    """Return one 64-bit hash a row over the values of several columns."""
-    first, *others = map(_numbers, columns)
-    for other in others:
-        first = (first ^ (first >> np.uint64(32))) * _MIX
-        first = (first ^ (first >> np.uint64(29))) * _MIX ^ other
-    return first
-
-
-def _numbers(column: Column) -> NDArray[np.uint64]:
-    if not isinstance(column, StringColumn):
-        return column.view(np.uint64)
-    texts = (text.encode("utf-8", "surrogateescape") for text in column.uniques)
-    hashes = [int.from_bytes(blake2b(text, digest_size=8).digest()) for text in texts]
-    return np.array(hashes, np.uint64)[column.codes]
 
 
 def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tuple[str, ...]:

@@ -103,8 +103,13 @@ def _words(item: Loss | News) -> str:
             return f"{action} {' '.join(patterns)}: {changed} changed"
         case Flood():
             return flood_words(item)
-    how_many = "an unknown number of" if item.count is None else str(item.count)
-    return f"{how_many} records lost here ({item.backend})"
+    return loss_words(item)
+
+
+def loss_words(loss: Loss) -> str:
+    """Return how many records were lost at a place, in words."""
+    how_many = "an unknown number of" if loss.count is None else str(loss.count)
+    return f"{how_many} records lost here ({loss.backend})"
 
 
 def flood_words(flood: Flood) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from qtctl.commands.collecting import (
     value_words,
 )
 from qtctl.commands.context import Context, Result
-from qtctl.commands.options import BY, WHERE
+from qtctl.commands.options import BY, KEY, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.events.selection import Selection
 
@@ -42,29 +41,12 @@ An earlier START came before the first record, or was lost.
 """
 
 
-def _keys(text: str) -> tuple[str, ...]:
-    """Read ``req``, ``vdev,req`` or ``none``."""
-    if text == "none":
-        return ()
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"not arguments: {text!r} (say req, or vdev,req)")
-    return names
-
-
 @command(
     "latency",
     arguments=(
         arg("start", metavar="START", help="event name or pattern", completes="event"),
         arg("end", metavar="END", help="event name or pattern", completes="event"),
-        arg(
-            "--key",
-            metavar="ARG[,ARG]",
-            type=_keys,
-            completes="argument",
-            help="arguments that are the same in a START and its END; tid: the same thread; "
-            "none: the last START (default: the pointers they share, if nothing else)",
-        ),
+        KEY,
         BY.but(default=None, help="a row for each value of this argument, tid or event"),
         WHERE.but(help="only pairs whose START matches; whose END does, where only that can"),
         *SOURCE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtctl.commands.registry import arg
-from qtctl.commands.values import budget, count, duration, pair, ring
+from qtctl.commands.values import budget, count, duration, key, pair, ring
 
 # Which events.
 
@@ -89,6 +89,15 @@ PAIR = arg(
     type=pair,
     default=[],
     help="also the latency of this pair of events; may be repeated",
+)
+
+KEY = arg(
+    "--key",
+    metavar="ARG[,ARG]",
+    type=key,
+    completes="argument",
+    help="arguments that are the same in a START and its END, START_ARG=END_ARG if they have two "
+    "names; tid: the same thread; none: the last START (default: what names a request in both)",
 )
 
 # The output.

@@ -54,6 +54,16 @@ def ring(text: str) -> tuple[int | None, float | None]:
     return (size, None) if size is not None else (None, seconds)
 
 
+def key(text: str) -> tuple[str, ...]:
+    """Read ``req``, ``vdev,req``, ``sqid=cqid,cid`` or ``none``."""
+    if text == "none":
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(part for name in names for part in name.split("=")):
+        raise argparse.ArgumentTypeError(f"not arguments: {text!r} (say req, or vdev,req)")
+    return names
+
+
 def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
     """Read ``START,END`` or ``START,END,KEY,KEY``; also the older ``START:END:KEY,KEY``.
 
@@ -62,11 +72,11 @@ def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
     words = [word.strip() for word in text.split(",")]
     if ":" in text and ("," not in text or words[0].count(":") == 2):
         start, _, rest = text.partition(":")
-        end, _, keys = rest.partition(":")
-        words = [start.strip(), end.strip(), *(keys.split(",") if keys else ())]
+        end, _, names = rest.partition(":")
+        words = [start.strip(), end.strip(), *(names.split(",") if names else ())]
     if len(words) < 2 or not all(words):
         raise argparse.ArgumentTypeError(f"not two events: {text!r} (say START,END)")
-    return words[0], words[1], tuple(words[2:]) or None
+    return words[0], words[1], key(",".join(words[2:])) if words[2:] else None
 
 
 def parameter(text: str) -> tuple[str, int | str]:

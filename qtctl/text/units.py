@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+ABOUT = "~"
+"""The mark of times at which qtctl read the records, and of figures by them."""
+
 _SCALE = ("", "k", "M", "G", "T", "P", "E")
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _BINARY = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
