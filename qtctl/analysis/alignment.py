@@ -292,7 +292,7 @@ class Alignment:
             side.ahead(size)[1][:size].tolist()
             for side, size in zip(self.sides, (one, two), strict=True)
         ]
-        matcher = SequenceMatcher(None, *events, autojunk=False)
+        matcher = SequenceMatcher[int](None, events[0], events[1], autojunk=False)
         for tag, low, high, least, most in matcher.get_opcodes():
             if tag == "equal":
                 self._change(high - low)
@@ -350,7 +350,7 @@ class Alignment:
             )
             for place in places.tolist():
                 at = base[0] + place, base[1] + place
-                shown = [], []
+                shown: tuple[list[Record | Loss], list[Record | Loss]] = [], []
                 if len(self.places) < _PLACES or self.place_count == _PLACES:
                     shown = (
                         list(_records(one, np.array([rows.start + place]))),

@@ -9,35 +9,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records.columns import Int64Array
-
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a histogram: the count of numbers from ``low`` to below ``high``."""
+    """A bar of a histogram: the count of numbers from ``low`` to below ``high``.
+
+    ``occurred`` is one of them, in the narrow bars of :class:`Statistics`.
+    """
 
     low: int
     high: int
     count: int
+    occurred: int = field(default=0, compare=False)
 
 
 class Distribution:
     """Counts of the numbers of groups 0, 1, 2 ...; signed or unsigned, up to 64 bits.
 
-    ``precision`` 7 resolves numbers to 0.8 %, with 60 KB a group (twice that with numbers < 0).
+    ``precision`` 7 resolves numbers to 0.8 %, with 120 KB a group (twice that with numbers < 0).
     """
 
     def __init__(self, precision: int = 7) -> None:
         self._precision = precision
         self._size = (65 - precision) << precision
-        self._positive = np.zeros((0, self._size), np.int64)
-        self._negative = np.zeros((0, self._size), np.int64)
+        self._positive, self._negative = _Buckets(self._size), _Buckets(self._size)
         self._sums: list[int] = []
         self._least: list[int] = []
         self._most: list[int] = []
@@ -70,14 +71,12 @@ class Distribution:
         self._most[group] = max(self._most[group], most)
         if least < 0:
             below = values < 0
-            self._negative = _with_row(self._negative, group)
-            self._count(~values[below], self._negative[group])
+            self._count(~values[below], self._negative, group)
             values = values[~below]
-        self._positive = _with_row(self._positive, group)
-        self._count(values, self._positive[group])
+        self._count(values, self._positive, group)
 
-    def _count(self, values: NDArray[Any], row: Int64Array) -> None:
-        """Count numbers >= 0 in the buckets of a row."""
+    def _count(self, values: NDArray[Any], half: _Buckets, group: int) -> None:
+        """Count numbers >= 0 in the buckets of a group."""
         size = values.astype(np.uint64, copy=False)
         # Above 2**53 the float may round up to the next power of two.
         bits = np.frexp(size.astype(np.float64))[1]
@@ -88,21 +87,28 @@ class Distribution:
             shift -= low
             top = size >> shift.astype(np.uint64)
         bucket = (shift.astype(np.int64) << self._precision) + top.view(np.int64)
+        half.make_row(group)
         counts = np.bincount(bucket)
-        row[: len(counts)] += counts
+        half.counts[group, : len(counts)] += counts
+        half.occurred[group, bucket] = size
 
     def statistics(self, group: int | None = None) -> Statistics:
         """Return the statistics of a group's numbers at this moment, or of all (None)."""
         groups = range(len(self)) if group is None else range(group, min(group + 1, len(self)))
         bars: list[Bar] = []
         for half in (self._negative, self._positive):
-            counts = half[groups.start : groups.stop].sum(axis=0)
+            counted = half.counts[groups.start : groups.stop]
+            counts = counted.sum(axis=0)
             places = np.flatnonzero(counts)
-            ends = zip(map(self._ends, places.tolist()), counts[places].tolist(), strict=True)
+            if not len(places):
+                continue
+            some = groups.start + counted[:, places].argmax(axis=0)
+            columns = (counts[places], half.occurred[some, places])
+            found = zip(places.tolist(), *(column.tolist() for column in columns), strict=True)
+            narrow = [Bar(*self._ends(place), count, one) for place, count, one in found]
             if half is self._negative:
-                bars += reversed([Bar(-high, -low, count) for (low, high), count in ends])
-            else:
-                bars += [Bar(low, high, count) for (low, high), count in ends]
+                narrow = [Bar(-b.high, -b.low, b.count, ~b.occurred) for b in reversed(narrow)]
+            bars += narrow
         return Statistics(
             tuple(bars),
             sum(bar.count for bar in bars),
@@ -138,13 +144,13 @@ class Statistics:
     def percentiles(self, shares: Sequence[float]) -> list[int]:
         """Return, for each share (0 to 1), the number that this share of all is at or below.
 
-        It is the middle of a bucket, within 2**-(precision + 1) of the true number.
+        It is a number that occurred, within 2**-precision of the true one.
         """
         ranks = np.cumsum([bar.count for bar in self.bars])
         found = []
         for share in shares:
             bar = self.bars[int(np.searchsorted(ranks, max(1, np.ceil(share * self.count))))]
-            found.append(min(max((bar.low + bar.high - 1) // 2, self.least), self.most))
+            found.append(bar.occurred)
         return found
 
     def log2(self) -> list[Bar]:
@@ -188,12 +194,19 @@ def _log2_ends(place: int) -> tuple[int, int]:
     return (0, 1) if place == 0 else (1 << (place - 1), 1 << place)
 
 
-def _with_row(table: Int64Array, row: int) -> Int64Array:
-    if row < len(table):
-        return table
-    more = np.zeros((max(row + 1, 2 * len(table)), table.shape[1]), np.int64)
-    more[: len(table)] = table
-    return more
+class _Buckets:
+    """Counts of a row of buckets for each group, and a number that occurred in each bucket."""
+
+    def __init__(self, size: int) -> None:
+        self.counts = np.zeros((0, size), np.int64)
+        self.occurred = np.zeros((0, size), np.uint64)
+
+    def make_row(self, row: int) -> None:
+        """Make room for a group."""
+        have = len(self.counts)
+        if row >= have:
+            more = ((0, max(row + 1, 2 * have) - have), (0, 0))
+            self.counts, self.occurred = np.pad(self.counts, more), np.pad(self.occurred, more)
 
 
 def _sum(values: NDArray[Any]) -> int:

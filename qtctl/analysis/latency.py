@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import EVENT, TID, Groups
-from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
+from qtctl.analysis.order import Order, Part
+from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key, other_ends
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
-from qtctl.model import Declaration
+from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch
+from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.filters import Filter
 from qtctl.records.items import Item, Loss
@@ -23,6 +26,11 @@ from qtctl.records.printf import hex_arguments
 
 _GROUPS = 500
 _SECOND_NS = 1_000_000_000
+_RECENT = 1 << 20
+"""So many pairs wait until it is known that the times of their records did not step back."""
+_CLOCKS = {Clock.REALTIME: 0, Clock.MONOTONIC: 1, Clock.ARRIVAL: 2}
+_ARRIVED = _CLOCKS[Clock.ARRIVAL]
+_CLOCK_SIZE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,11 @@ class Question:
         """The key as ``--key`` takes it."""
         return ",".join(self.key) if self.key != NO_KEY else "none"
 
+    def other_ends(self, declared: Mapping[str, Declaration]) -> list[str]:
+        """Return events besides ``ends`` that may complete a START, by their names."""
+        found = [other_ends(start, self.ends, self.key, declared) for start in self.starts]
+        return [name for name in dict.fromkeys(chain(*found)) if name not in self.starts]
+
 
 def _belongs_to_end(by: str, starts: list[Declaration], ends: list[Declaration]) -> bool:
     """Return whether ``by`` is an argument of the ENDs; False if every START has it."""
@@ -123,66 +136,126 @@ def _compiled(
 class Latency:
     """Measures latencies in the items of a stream; times are in ns.
 
-    ``spans`` has the latencies by group, the values of ``by`` in :attr:`groups`. ``filtered`` pairs
-    did not match ``where``; ``disordered`` pairs end before they start by their times, and are left
-    out; ``arrived`` pairs have times at which qtctl read them, and ``coarse`` ones whole seconds:
-    both mean little.
+    ``spans`` has the latencies by group, the values of ``by`` in :attr:`groups`. Pairs that are in
+    no figure are counted: ``filtered`` ones did not match ``where``; ``disordered`` ones overlap a
+    place where times step back, where the order of records is not known; ``arrived`` ones have
+    times at which qtctl read them, and ``mixed`` ones times of two clocks. ``coarse`` counts pairs
+    of whole seconds, which mean little.
     """
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.counts = PairCounts()
         self.groups = Groups(_GROUPS)
-        self.renew()
+        self._spans = Distribution()
+        self._order = Order()
+        self._recent: list[_Spans] = []
+        self._before_ns: int | None = None
         self._table: EventTable | None = None
         self._pairing: Pairing | None = None
+        self.renew()
 
     def renew(self) -> None:
         """Reset the figures; open STARTs stay open, and groups keep their numbers."""
         self.counts.forget_but_open()
-        self.spans = Distribution()
-        self.filtered = self.disordered = self.arrived = self.coarse = 0
+        self._spans = Distribution()
+        self._recent.clear()
+        self.filtered = self.disordered = self.arrived = self.mixed = self._coarse = 0
+
+    @property
+    def spans(self) -> Distribution:
+        """The latencies so far; later records take none of them away."""
+        self._settle(0)
+        return self._spans
+
+    @property
+    def coarse(self) -> int:
+        """How many pairs have times of whole seconds."""
+        self._settle(0)
+        return self._coarse
 
     def take(self, item: Item) -> None:
         """Measure an item of a stream."""
         if isinstance(item, Batch):
             if len(item):
                 self._measure(item)
-        elif isinstance(item, Loss) and self._pairing is not None:
+        elif isinstance(item, Loss):
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._pairing is not None:
             self._pairing.lose()
 
     def _measure(self, batch: Batch) -> None:
         question = self.question
         if self._pairing is None or batch.table is not self._table:
             # Another table is another run of the guest: open STARTs of the last one never end.
-            if self._pairing is not None:
-                self._pairing.lose()
+            self._lose()
             self._table = batch.table
             self._pairing = Pairing(
                 batch.table, question.starts, question.ends, question.key, counts=self.counts
             )
+        for part in self._order.parts(batch):
+            if part.restarts:
+                self._lose()
+                self._before_ns = None
+            if part.low_ns is not None and part.high_ns is not None:
+                self._step_back(part.low_ns, part.high_ns)
+            self._pair(part)
+
+    def _step_back(self, low_ns: int, high_ns: int) -> None:
+        """Leave out recent pairs that overlap a place where times step back."""
+        for place, recent in enumerate(self._recent):
+            good = (recent.end_ns < low_ns) | (recent.start_ns > high_ns)
+            self.disordered += int(len(good) - np.count_nonzero(good))
+            self._recent[place] = recent.select(good)
+        self._before_ns = high_ns if self._before_ns is None else max(self._before_ns, high_ns)
+
+    def _pair(self, part: Part) -> None:
+        batch, question = part.batch, self.question
+        assert self._pairing is not None
         matched = None if question.where is None else question.where.mask(batch)
-        numbers = None if question.by is None else self._numbers(batch)
-        tags = numbers if not question.by_end else None
+        numbers = np.zeros(len(batch), np.int32) if question.by is None else self._numbers(batch)
+        tags = numbers.copy() if not question.by_end else np.zeros(len(batch), np.int32)
         if matched is not None and not question.where_end:
-            tags = np.where(matched, 0 if tags is None else tags, -1).astype(np.int32)
-        pairs = self._pairing.feed(batch, tags)
-        wanted = pairs.tag >= 0
+            tags[~matched] = -1
+        # The lower bits are the clock of the START; -1 stays below 0.
+        clock = np.where(batch.arrived, _ARRIVED, _CLOCKS[batch.clock]).astype(np.int32)
+        pairs = self._pairing.feed(batch, tags * _CLOCK_SIZE + clock)
+        tag, own = pairs.tag // _CLOCK_SIZE, clock[pairs.row]
+        good = tag >= 0
         if matched is not None and question.where_end:
-            wanted &= matched[pairs.row]
-        span = pairs.end_ns - pairs.start_ns
-        good = wanted & (span >= 0)
-        self.filtered += len(pairs) - int(np.count_nonzero(wanted))
-        self.disordered += int(np.count_nonzero(wanted & (span < 0)))
-        arrived = batch.arrived[pairs.row]
-        self.arrived += int(np.count_nonzero(arrived & good))
-        whole = (pairs.start_ns % _SECOND_NS == 0) & (pairs.end_ns % _SECOND_NS == 0)
-        self.coarse += int(np.count_nonzero(whole & ~arrived & good))
-        if numbers is None:
-            self.spans.add(span[good])
-        else:
-            group = numbers[pairs.row] if question.by_end else pairs.tag
-            self.spans.add(span[good], group[good])
+            good &= matched[pairs.row]
+        self.filtered += len(pairs) - int(np.count_nonzero(good))
+
+        def leave_out(bad: BoolArray) -> int:
+            nonlocal good
+            left = int(np.count_nonzero(good & bad))
+            good &= ~bad
+            return left
+
+        self.mixed += leave_out(pairs.tag % _CLOCK_SIZE != own)
+        self.arrived += leave_out(own == _ARRIVED)
+        wrong = pairs.end_ns < pairs.start_ns
+        if self._before_ns is not None:
+            back = pairs.start_ns <= self._before_ns
+            if part.low_ns is not None:
+                back &= pairs.end_ns >= part.low_ns
+            wrong |= back
+        self.disordered += leave_out(wrong)
+        group = numbers[pairs.row] if question.by_end else tag
+        self._recent.append(_Spans(pairs.start_ns[good], pairs.end_ns[good], group[good]))
+        self._settle(_RECENT)
+
+    def _settle(self, most: int) -> None:
+        """Add the oldest pairs to the figures, until at most ``most`` are recent."""
+        left = sum(len(recent.group) for recent in self._recent)
+        while left > most or (self._recent and not most):
+            recent = self._recent.pop(0)
+            left -= len(recent.group)
+            whole = (recent.start_ns % _SECOND_NS == 0) & (recent.end_ns % _SECOND_NS == 0)
+            self._coarse += int(np.count_nonzero(whole))
+            self._spans.add(recent.end_ns - recent.start_ns, recent.group)
 
     def _numbers(self, batch: Batch) -> NDArray[np.int32]:
         """Return the group of each row that decides it; the values of other rows mean nothing."""
@@ -194,3 +267,15 @@ class Latency:
             if event >= 0 and batch.names[event] in deciding:
                 numbers[rows] = self.groups.of_rows(batch, event, question.by)
         return numbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spans:
+    """Columns with one row a pair: its times in ns and its group."""
+
+    start_ns: Int64Array
+    end_ns: Int64Array
+    group: NDArray[np.int32]
+
+    def select(self, rows: BoolArray) -> _Spans:
+        return _Spans(self.start_ns[rows], self.end_ns[rows], self.group[rows])

@@ -6,7 +6,7 @@ in the order in which they came, regardless of their times.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -25,6 +25,17 @@ from qtctl.records.printf import make_plan
 
 NO_KEY: tuple[str, ...] = ()
 """No key: an END belongs to the last START."""
+
+_REQUESTS = frozenset({"cid", "tag", "xid", "req_id", "reqid", "request_id", "cookie", "seq"})
+"""Names of numbers that identify a request, at least within its queue or device."""
+_QUEUE_NAMES = frozenset({"sqid", "cqid", "qid", "q_index", "queue"})
+_SCOPES = _QUEUE_NAMES | {"id", "idx", "index", "cpu_index", "name", "target", "lun", "channel"}
+"""Names of arguments that identify the queue, device or thread that a request is of."""
+_QUEUES = (("sqid", "cqid"),)
+"""Arguments of START and END that name one queue: drivers give each submission queue its own
+completion queue, of the same number."""
+_DEVICES = frozenset({"vdev", "dev", "s", "state", "n", "nic", "bus", "bs", "blk", "chrdev", "job"})
+"""Names of pointers to a device or to its state, of which a device has one for all requests."""
 
 _OPEN_LIMIT = 1 << 20
 _ROOM = 1 << 10
@@ -76,9 +87,10 @@ class Pairs:
 class Pairing:
     """Pairs the events ``starts`` with ``ends`` of a stream of batches by the arguments ``key``.
 
-    An event in both ends the open START and starts again. Numbers are compared as 64 bits; several
-    arguments, or a text, by a 64-bit hash. ``counts`` may be those of an earlier pairing. With many
-    thousands of keys, some may be mistaken for seen ones, and ``unseen`` ENDs for ``unpaired``.
+    An event in both ends the open START and starts again. Records of two guests (pids) are no pair.
+    Numbers are compared as 64 bits; several arguments, or a text, by a 64-bit hash. ``counts`` may
+    be those of an earlier pairing. With many thousands of keys, some may be mistaken for seen ones,
+    and ``unseen`` ENDs for ``unpaired``.
     """
 
     def __init__(
@@ -92,7 +104,8 @@ class Pairing:
         counts: PairCounts | None = None,
     ) -> None:
         self.counts = PairCounts() if counts is None else counts
-        self._key = tuple(key)
+        self._sides = key_sides(key)
+        self._pid: int | None = None
         # One more than the number of events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)
         for names, role in ((starts, pairing.START), (ends, pairing.END)):
@@ -105,6 +118,8 @@ class Pairing:
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
         """Pair the next records; a pair has the tag (int32, one a row) of its START."""
+        if self._pid is None:
+            self._pid = batch.pid
         role, key = self._roles[batch.event], np.zeros(len(batch), np.uint64)
         for event, rows in batch.groups().items():
             if self._roles[event]:
@@ -139,7 +154,7 @@ class Pairing:
         """Return the keys of an event's rows, and a mask of the rows that have one."""
         good = np.ones(len(rows), np.bool_)
         columns: list[Column] = []
-        for name in self._key:
+        for name in self._sides[int(self._roles[event] == pairing.END)]:
             if name == TID:
                 tid = batch.tid[rows]
                 good &= tid >= 0
@@ -151,7 +166,10 @@ class Pairing:
                 columns.append(arguments.values[name])
             else:
                 good[:] = False
-        return combined(*map(hashed, columns)) if columns else np.zeros(len(rows), np.uint64), good
+        keys = combined(*map(hashed, columns)) if columns else np.zeros(len(rows), np.uint64)
+        if batch.pid != self._pid:  # another guest
+            keys = combined(keys, np.full(len(rows), batch.pid or 0, np.uint64))
+        return keys, good
 
     def _run(self, rows: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], at: int) -> int:
         """Run the kernel on columns of records from ``at`` on; return the record reached."""
@@ -199,28 +217,53 @@ class _OpenStarts:
         )
 
 
+def key_sides(key: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments of a key in START and in END: ``sqid=cqid`` has another name in each."""
+    sides = [name.partition("=") for name in key]
+    return [one for one, _, _ in sides], [two or one for one, _, two in sides]
+
+
 def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tuple[str, ...]:
     """Return the arguments that identify which END belongs to which START.
 
-    They do where the events share pointers and nothing else, or only one argument.
+    They are the pointers that all events share, and the numbers by whose names QEMU's declarations
+    (7.2 to 11.1) identify a request. Other arguments are none: they may change in between.
 
     Raises:
-    UsageError: they share no argument, or several of which some may change in between.
+        UsageError: the events share nothing, or nothing that identifies a request.
     """
     shared = _shared([*starts, *ends])
-    pointers = [one.name for one in shared if one.kind is Kind.POINTER]
     names = [one.name for one in shared]
-    if len(names) == 1 or (names and names == pointers):
-        return tuple(names)
+    pointers = [one.name for one in shared if one.kind is Kind.POINTER]
+    numbers = [name for name in names if name in _REQUESTS or name in _SCOPES]
+    queues = [
+        f"{one}={two}"
+        for one, two in _QUEUES
+        if one not in names and two not in names and _have(starts, one) and _have(ends, two)
+    ]
+    key = (*pointers, *queues, *numbers)
     one, two = starts[0].name, ends[0].name
     if not names:
         raise UsageError(
             f"{one} and {two} share no argument that identifies a pair",
             hint=f"--key {TID} (the same thread), or --key none (the last one)",
         )
+    if "cid" in numbers and not (pointers or queues or set(numbers) & _QUEUE_NAMES):
+        raise UsageError(
+            f"{one} and {two} share cid, which repeats across queues",
+            hint="--key cid if the guest uses one queue, or events that have the queue, too",
+        )
+    if len(names) == 1 and not key:
+        raise UsageError(
+            f"{one} and {two} share only {names[0]}, which may not identify a pair",
+            hint=f"--key {names[0]}, --key {TID} (the same thread), or --key none (the last one)",
+        )
+    request = not _DEVICES.issuperset(pointers) or not _REQUESTS.isdisjoint(numbers)
+    if request or (len(names) == len(key)):
+        return key
     raise UsageError(
         f"{one} and {two} share {', '.join(names)}: which of them identify a pair?",
-        hint=f"--key {','.join(pointers or names[:1])}, or --key {','.join(names)}",
+        hint=f"--key {','.join(key or names[:1])}, or --key {','.join(names)}",
     )
 
 
@@ -232,22 +275,55 @@ def check_key(
     Raises:
         UsageError: an event has no such argument, or one is a text and another a number.
     """
-    every = [*starts, *ends]
-    shared = [one.name for one in _shared(every)]
-    for name in key:
-        if name == TID:
+    shared = [one.name for one in _shared([*starts, *ends])]
+    sides = key_sides(key)
+    if sides[0] != sides[1] and {one.name for one in starts} & {one.name for one in ends}:
+        raise UsageError("an event that is both START and END has one name for each argument")
+    for names in zip(*sides, strict=True):
+        if names == (TID, TID):
             continue
         kinds = set()
-        for declaration in every:
-            kind = {one.name: one.kind for one in _printed(declaration)}.get(name)
-            if kind is None:
-                raise UsageError(
-                    f"{declaration.name} has no argument {name!r}",
-                    hint=f"--key {','.join(shared) or TID}",
-                )
-            kinds.add(kind is Kind.STRING)
+        for name, declarations in zip(names, (starts, ends), strict=True):
+            for declaration in declarations:
+                kind = {one.name: one.kind for one in _printed(declaration)}.get(name)
+                if kind is None:
+                    raise UsageError(
+                        f"{declaration.name} has no argument {name!r}",
+                        hint=f"--key {','.join(shared) or TID}",
+                    )
+                kinds.add(kind is Kind.STRING)
         if len(kinds) > 1:
-            raise UsageError(f"{name!r} is a text in one of the events and a number in another")
+            words = " and ".join(map(repr, dict.fromkeys(names)))
+            raise UsageError(f"{words} is a text in one of the events and a number in another")
+
+
+_ENDINGS = (
+    *("complete", "completed", "completion", "done", "end", "return", "finish", "finished"),
+    *("cb", "cancel", "cancelled", "abort", "aborted", "fail", "failed", "error"),
+)
+"""Last words of the names of events that end a request."""
+
+
+def other_ends(
+    start: str, ends: Collection[str], key: Sequence[str], declared: Mapping[str, Declaration]
+) -> list[str]:
+    """Return further events that may end what ``start`` began, by their names and arguments."""
+    family = start.split("_")[:2]
+    needed = set(key_sides(key)[1]) - {TID}
+    return [
+        name
+        for name, declaration in declared.items()
+        if name not in ends
+        and name != start
+        and name.split("_")[:2] == family
+        and name.rpartition("_")[2] in _ENDINGS
+        and needed
+        and needed <= {one.name for one in _printed(declaration)}
+    ]
+
+
+def _have(declarations: Sequence[Declaration], name: str) -> bool:
+    return all(any(one.name == name for one in _printed(each)) for each in declarations)
 
 
 def _shared(declarations: Sequence[Declaration]) -> list[Argument]:

@@ -79,14 +79,12 @@ class Gathering(Generic[_T]):
         if self.context.json and (options.interval or options.ndjson):
             raise UsageError("--json is one document", hint="--ndjson")
         if options.trace is None:
-            await self._follow()
-            return 0
+            return await self._follow()
         if (options.duration, options.backend, options.interval) != (None, "auto", None):
             raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
-        await self._read(options.trace)
-        return 0
+        return await self._read(options.trace)
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> int:
         context, options = self.context, self.options
         context.stops = True
         problem: QtctlError | None = None
@@ -113,14 +111,15 @@ class Gathering(Generic[_T]):
             except LinkLost as error:
                 problem = error
             if blocks is not None:
-                await blocks.end(self.result(collector, blocks.lost()))
+                code = await blocks.end(self.result(collector, blocks.lost()))
             say_sums(context, stream.counts)
         if blocks is None:
-            self._show(collector, stream.counts)
+            code = self._show(collector, stream.counts)
         if problem is not None:
             raise problem
         if options.strict:
             check_lost(stream.counts)
+        return code
 
     async def _take(self, items: Following, collector: _T, blocks: _Blocks | None) -> None:
         """Collect all items; into ``blocks`` print the result of each interval and start again."""
@@ -149,7 +148,7 @@ class Gathering(Generic[_T]):
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
 
-    async def _read(self, path: Path) -> None:
+    async def _read(self, path: Path) -> int:
         context = self.context
         trace = await open_replay(context, path, self.selection, self.where)
         with contextlib.closing(trace):
@@ -158,15 +157,18 @@ class Gathering(Generic[_T]):
             context.stops = True
             await read_through(context, trace, collector.take)
             say_end(context, trace)
-        self._show(collector, trace.counts)
+        code = self._show(collector, trace.counts)
         check_read(trace, strict=self.options.strict)
+        return code
 
-    def _show(self, collector: _T, counts: Counts) -> None:
+    def _show(self, collector: _T, counts: Counts) -> int:
+        """Print the result; return its exit code."""
         shown = self.result(collector, counts.lost)
         if self.options.ndjson:
             self.context.write([_object(shown)])
         else:
             self.context.show(shown)
+        return shown.exit_code
 
 
 class _Blocks:
@@ -198,12 +200,13 @@ class _Blocks:
         """Print lines; the reader may be slow."""
         await put(self._output, lambda _: lines, self._context.stop)
 
-    async def end(self, last: Result) -> None:
-        """Print the last, shorter interval, and the end of the stream."""
+    async def end(self, last: Result) -> int:
+        """Print the last, shorter interval, and the end of the stream; return its exit code."""
         sums = JsonFormatter().ended(self._counts) if self._ndjson else ()
         await self.put([*self.lines(last), *sums])
         await self._context.finish(self._output)
         self._output.check()
+        return last.exit_code
 
 
 def _object(shown: Result, window_s: float | None = None) -> str:

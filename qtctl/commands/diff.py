@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.collecting import figures, value_words
 from qtctl.commands.context import Context, Result
-from qtctl.commands.formatting import lost_words, loss_words
+from qtctl.commands.formatting import loss_words, lost_words
 from qtctl.commands.options import EXCEPT, FILE, KEY, PAIR, PATTERNS, WHERE
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options, arg, command
@@ -66,8 +66,8 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
         "latencies  of pairs that names and arguments make obvious (*_start and *_end with one\n"
         "           pointer), and of each --pair\n"
         "Shows the 20 greatest changes of each and 5 places; --all and --json have everything\n"
-        '(and 100 places). It prints "no differences" only if the records are the same, with their\n'
-        "times. ~ marks figures by times at which qtctl read the records."
+        '(and 100 places). It prints "no differences" only if the records are the same, their\n'
+        "times too. ~ marks figures by times at which qtctl read the records."
     ),
     selects=True,
 )
@@ -101,13 +101,15 @@ async def diff(context: Context, options: Options) -> Result:
     for problem in problems:
         context.complain(problem)
     whole = not problems and not any(_missing(trace) for trace in traces)
+    every = not chosen and options.where is None
+    lines = [trace.counts.filtered if every else 0 for trace in traces]
     in_hex = traces[0].hex_arguments() | traces[1].hex_arguments()
     everything = options.all or context.json
     return Result(
-        {**_document(options, profiles, found), **_records(alignment, whole)},
+        {**_document(options, profiles, found), **_records(alignment, whole and not any(lines))},
         lambda style: chain(
             _lines(style, found, profiles, alignment, everything, in_hex),
-            _verdict(alignment, whole),
+            _verdict(alignment, whole, lines),
             _places(style, alignment, None if options.all else _PLACES, in_hex),
         ),
         int(bool(problems)),
@@ -222,8 +224,8 @@ def _mismatch(count: int, first: tuple[int, int] | None) -> dict[str, Any]:
     return {"count": count, "first": first}
 
 
-def _verdict(alignment: Alignment, whole: bool) -> Iterator[str]:
-    """Yield whether the records are the same, or how many differ."""
+def _verdict(alignment: Alignment, whole: bool, lines: list[int]) -> Iterator[str]:
+    """Yield whether the records are the same, or how many differ; ``lines`` were not compared."""
     same, differ = alignment.same, alignment.differ
     if not alignment.alike:
         only, more = alignment.only, "at least " if alignment.parted else ""
@@ -235,6 +237,11 @@ def _verdict(alignment: Alignment, whole: bool) -> Iterator[str]:
         yield f"no differences in {same} records; others could not be read, or were lost"
     elif differ:
         yield f"the same {same} records in the same order; {_and(sorted(differ))} differ"
+    elif any(lines):
+        yield (
+            f"no differences in {same} records; {lines[0]} lines of A and {lines[1]} of B are "
+            "no records"
+        )
     else:
         yield "no differences"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from qtctl.commands.collecting import (
@@ -27,15 +27,17 @@ _MANY_REUSED = 0.1
 _REASONS = {
     "in_flight": "in flight",
     "unpaired": "END without START",
-    "unseen": "END of an earlier START",
     "reused": "START again before END",
+    "unseen": "END of an earlier START",
     "dropped": "open at a loss",
     "forgotten": "open for too long, too many",
     "unreadable": "without a key",
     "filtered": "not matching --where",
-    "disordered": "END before START by time",
+    "disordered": "where times step back",
+    "mixed": "of two clocks",
+    "arrived": "by arrival times",
 }
-"""Why records are in no figure. The first two are always printed, the others if not 0.
+"""Why records are in no figure. The first three are always printed, the others if not 0.
 
 An earlier START came before the first record, or was lost.
 """
@@ -64,7 +66,8 @@ An earlier START came before the first record, or was lost.
         "found. One event for both measures from each time to the next. An END belongs to the\n"
         "last START of the same key. A loss drops what was open, lest it be paired wrongly; what\n"
         "is in no figure is counted. What came before both were on, or after one went off, is\n"
-        "passed over. Percentiles are within 0.4 %; count, mean, max are exact."
+        "passed over. Pairs by times at which qtctl read the records are in no figure.\n"
+        "Percentiles occurred, and are within 0.8 %; count, mean, max are exact."
     ),
 )
 async def latency(context: Context, options: Options) -> int:
@@ -85,12 +88,14 @@ async def latency(context: Context, options: Options) -> int:
         )
         if question.learned:
             context.say(f"pairs have the same {' and '.join(question.key)} (else: --key)")
+        others.extend(question.other_ends(known.declared))
         return Latency(question)
 
+    others: list[str] = []
     printed: set[str] = set()
 
     def result(measured: Latency, lost: int) -> Result:
-        for kind, text in _warnings(measured):
+        for kind, text in _warnings(measured, others):
             if kind not in printed:
                 context.complain(text)
             printed.add(kind)
@@ -100,9 +105,19 @@ async def latency(context: Context, options: Options) -> int:
     return await Gathering(context, options, chosen, ready, result, whole=True).run()
 
 
-def _warnings(measured: Latency) -> Iterator[tuple[str, str]]:
-    """Yield warnings about the figures, each with its kind."""
+def _warnings(measured: Latency, others: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield warnings about the figures, each with its kind.
+
+    ``others`` are further events that may complete a START.
+    """
     counts = measured.counts
+    if others and counts.reused + counts.in_flight > _MANY_REUSED * counts.paired:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        yield (
+            "ends",
+            f"{counts.reused + counts.in_flight} STARTs have no END: other events may complete "
+            f"them too: {', '.join(others[:3])}{more} (END may be a pattern)",
+        )
     if counts.reused > _MANY_REUSED * (counts.paired + counts.reused):
         yield (
             "key",
@@ -118,8 +133,9 @@ def _warnings(measured: Latency) -> Iterator[tuple[str, str]]:
     if measured.arrived:
         yield (
             "time",
-            "times are those at which qtctl read the records, for QEMU gave none: differences mean "
-            "little; start QEMU with -msg timestamp=on, or try another backend",
+            f"{measured.arrived} pairs are in no figure: QEMU gave their records no times, and "
+            "those at which qtctl read them say little; start QEMU with -msg timestamp=on, or try "
+            "another backend",
         )
 
 
@@ -138,10 +154,10 @@ def _result(measured: Latency, lost: int) -> Result:
         "histogram": [[bar.low, bar.high, bar.count] for bar in whole.log2()],
         "groups": [{"value": value, **figures(spread)} for value, spread in groups],
         **_rest(measured),
-        "arrived": measured.arrived,
         "lost": lost,
     }
-    return Result(document, lambda style: _lines(style, measured, whole, groups))
+    refused = bool(measured.arrived and not whole.count)
+    return Result(document, lambda style: _lines(style, measured, whole, groups), int(refused))
 
 
 def _groups(measured: Latency) -> list[tuple[int | str | None, Statistics]]:
@@ -153,7 +169,7 @@ def _groups(measured: Latency) -> list[tuple[int | str | None, Statistics]]:
 
 def _rest(measured: Latency) -> dict[str, int]:
     """Return the counts of records that are in no figure, by the names in ``_REASONS``."""
-    own = ("filtered", "disordered")
+    own = ("filtered", "disordered", "mixed", "arrived")
     return {name: getattr(measured if name in own else measured.counts, name) for name in _REASONS}
 
 
@@ -168,7 +184,7 @@ def _lines(
     from qtctl.text.units import duration_words
 
     rest = _rest(measured)
-    shown = [name for place, name in enumerate(_REASONS) if rest[name] or place < 2]
+    shown = [name for place, name in enumerate(_REASONS) if rest[name] or place < 3]
     reasons = [(_REASONS[name], str(rest[name])) for name in shown]
     by, in_hex = measured.question.by, measured.question.by_hex
     if by is None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Column
+from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.text.style import Style, escaped
+from qtctl.text.units import ABOUT
 from qtctl.writers.lines import LineBlock, write
 
 _SECOND_NS = 1_000_000_000
@@ -23,9 +24,10 @@ NAME_WIDTH = 36
 class RowFormatter:
     """Formats records as rows of time, thread, event and arguments.
 
-    ``times`` is abs, rel, delta or none. ``hex_arguments`` maps an event to the arguments that QEMU
-    prints in hex. ``names`` are the event names to align. ``thread`` maps a thread id to its name,
-    or to an empty text, for which the id is printed.
+    ``times`` is abs, rel, delta or none; ``~`` marks times at which qtctl read the record.
+    ``hex_arguments`` maps an event to the arguments that QEMU prints in hex. ``names`` are the
+    event names to align. ``thread`` maps a thread id to its name, or to an empty text, for which
+    the id is printed.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class RowFormatter:
         self._gap = "  " if style.terminal else " "
         self._first_ns: int | None = None
         self._last_ns = 0
+        self._first_late = self._last_late = False
 
     def note(self, text: str) -> str:
         """Return a message, as a line between the records."""
@@ -78,14 +81,19 @@ class RowFormatter:
         times = batch.time_ns
         if self._first_ns is None:
             self._first_ns = self._last_ns = int(times[shown[0]])
+            self._first_late = self._last_late = bool(batch.arrived[shown[0]])
         spans = times - self._first_ns
         if self._times == "delta":
             spans[shown] = np.diff(times[shown], prepend=self._last_ns)
             self._last_ns = int(times[shown[-1]])
         seconds = _seconds(batch) if self._times == "abs" else None
+        late = self._late(batch, shown)
+        arrived = bool(late.any())
 
         def append_time(block: LineBlock) -> None:
             block.literal(before)
+            if arrived:
+                block.choice(late[block.rows].astype(np.int64), ("", ABOUT))
             if seconds is None:
                 block.seconds(spans[block.rows])
             else:
@@ -96,6 +104,16 @@ class RowFormatter:
             block.literal(after + self._gap)
 
         return append_time
+
+    def _late(self, batch: Batch, shown: Int64Array) -> BoolArray:
+        """Return the rows whose printed time depends on a time at which qtctl read a record."""
+        late = batch.arrived.copy()
+        if self._times == "rel":
+            late |= self._first_late
+        elif self._times == "delta":
+            late[shown] |= np.append(self._last_late, batch.arrived[shown][:-1])
+            self._last_late = bool(batch.arrived[shown[-1]])
+        return late
 
     def _append_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
         if self._thread is None:

@@ -89,7 +89,7 @@ def test_no_pair_at_all(qtctl: Qtctl, trace: str, declared: Path) -> None:
     ("words", "code", "says"),
     [
         ((READ, "nothing_of_this"), 3, "no event matches 'nothing_of_this'"),
-        (("nvme_submit_command", "nvme_complete_command"), 2, "share s, q_index, cid"),
+        (("nvme_dsm", "nvme_dsm_done"), 2, "share s, offset, bytes"),
         (("qmp_enter_stop", "qmp_exit_stop"), 2, "--key tid"),
         ((READ, DONE, "--key", "sector"), 2, "no argument 'sector'"),
         ((READ, DONE, "--key", "req,"), 2, "not arguments"),
@@ -117,13 +117,13 @@ def test_live_until_it_is_told_to_stop(
             log.write(content)
     running.signal(signal.SIGINT)
     ran = running.finish()
-    assert ran.code == 130, ran
+    assert ran.code == 1, ran
     found = json.loads(ran.out)
-    assert (found["count"], found["in_flight"]) == (1, 1)
+    assert (found["count"], found["p50"], found["in_flight"]) == (0, None, 1)
     assert (found["unpaired"], found["reused"], found["arrived"]) == (1, 1, 1)
     assert found["unseen"] == 1
     assert "came again before their END" in ran.err
-    assert "times are those at which qtctl read the records" in ran.err
+    assert "1 pairs are in no figure: QEMU gave their records no times" in ran.err
     assert not fake.tell()["enabled"]
     assert not qtctl.leases()
 
@@ -146,9 +146,9 @@ def test_what_comes_while_not_both_are_on_is_passed_over(
     partly = 0
     while not running.ended:
         partly += len(fake.tell(events=2)["enabled"]) == 1
-    ran = running.finish().said(0, "0 lost")
+    ran = running.finish().said(0 if stamps else 1, "0 lost")
     found = json.loads(ran.out)
-    assert found["count"] > 10
+    assert found["count" if stamps else "arrived"] > 10
     assert (found["unpaired"], found["reused"]) == (0, 0), found
     assert found["unseen"] <= 1
     assert found["in_flight"] <= 1
@@ -176,4 +176,4 @@ def test_what_was_found_is_shown_when_the_guest_ends(
     os.kill(fake.pid, signal.SIGTERM)
     ran = running.finish()
     assert ran.code == 5, ran
-    assert json.loads(ran.out)["count"] == 1
+    assert json.loads(ran.out)["arrived"] == 1

@@ -39,6 +39,7 @@ def test_as_a_sorted_list_says(
     for share, got in zip(shares, spread.percentiles(shares), strict=True):
         exact = values[max(1, math.ceil(share * len(values))) - 1]
         assert abs(got - exact) <= abs(exact) / 2**precision
+        assert got in values
     for bars in (spread.bars, spread.log2(), spread.linear()):
         assert sum(bar.count for bar in bars) == len(values)
         for bar in bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import NothingMatched, UsageError
 from qtctl.events.declarations import parse_declarations
-from qtctl.model import Backend, Mark
+from qtctl.model import Backend, Clock, Mark
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Loss
 from tests.samples import only_batch
@@ -138,15 +139,88 @@ def test_a_clock_that_steps_back_is_told_and_left_out() -> None:
     measured = Latency(asked())
     measured.take(batch("9 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
     measured.take(batch("3 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
+    assert measured.disordered == 2
+    assert measured.counts.paired == 2
+    assert not measured.spans.statistics().count
+
+
+def test_a_clock_that_was_set_far_back_ends_what_was_open() -> None:
+    measured = Latency(asked())
+    measured.take(batch("91 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0\n4 io_read 0x1 0xa 8"))
+    measured.take(batch("9 io_done 0x1 0xa 0"))
+    assert (measured.counts.dropped, measured.counts.unseen, measured.disordered) == (1, 1, 0)
+    assert spans(measured) == {"all": (1, 5)}
+    measured.take(batch("1 io_read 0x1 0xa 8\n"))  # a fall of 8 s may be a buffer
+    measured.take(batch("20 io_done 0x1 0xa 0\n21 io_read 0x1 0xa 8\n22 io_done 0x1 0xa 8"))
     assert measured.disordered == 1
-    assert spans(measured) == {"all": (1, 0)}
+    assert spans(measured) == {"all": (2, 6)}
 
 
-def test_times_that_are_qtctls_own_are_told() -> None:
+def test_pairs_at_a_step_back_are_left_out_also_those_before_it() -> None:
+    measured = Latency(asked())
+    measured.take(batch("1 io_read 0x1 0xa 8\n2 io_done 0x1 0xa 8\n3 io_read 0x1 0xa 8"))
+    measured.take(batch("8 io_done 0x1 0xa 8\n4 io_done 0x1 0xa 8\n7 io_read 0x1 0xa 8"))
+    measured.take(batch("9 io_done 0x1 0xa 8\n10 io_read 0x1 0xa 8\n13 io_done 0x1 0xa 8"))
+    assert measured.disordered == 2  # from 3 to 8, and from 7 to 9
+    assert spans(measured) == {"all": (2, 4)}
+
+
+def test_threads_that_write_out_of_order_by_a_little_cost_no_pair() -> None:
+    measured = Latency(asked())
+    lines = b"7@1.000000:io_read 0x1 0xa 8\n8@1.000009:io_read 0x1 0xb 8\n"
+    lines += b"7@1.000005:io_done 0x1 0xa 0\n8@1.000010:io_done 0x1 0xb 0\n"
+    measured.take(only_batch(LogDecoder(TABLE).feed(lines, Clocks(0))))
+    assert (measured.disordered, measured.spans.statistics().count) == (0, 2)
+
+
+def test_times_that_are_qtctls_own_are_in_no_figure() -> None:
     measured = Latency(asked())
     measured.take(only_batch(LogDecoder(TABLE).feed(b"io_read 0x1 0xa 8\n", Clocks(5))))
     measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xa 8\n", Clocks(9))))
-    assert measured.arrived == measured.spans.statistics().count == 1
+    assert (measured.arrived, measured.mixed, measured.spans.statistics().count) == (1, 0, 0)
+
+
+def test_no_pair_has_two_clocks() -> None:
+    measured = Latency(asked())
+    for clock, text in (
+        (Clock.REALTIME, "1 io_read 0x1 0xa 8\n1 io_read 0x1 0xb 8\n1 io_read 0x1 0xc 8"),
+        (Clock.MONOTONIC, "3 io_done 0x1 0xa 0"),
+        (Clock.REALTIME, "4 io_done 0x1 0xb 0"),
+    ):
+        measured.take(replace(batch(text), clock=clock))
+    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xc 8\n", Clocks(9 * SECOND))))
+    assert (measured.mixed, measured.arrived, measured.counts.paired) == (2, 0, 3)
+    assert spans(measured) == {"all": (1, 3)}
+
+
+def test_no_pair_is_of_two_guests() -> None:
+    measured = Latency(asked())
+    measured.take(replace(batch("1 io_read 0x1 0xa 8"), pid=4711))
+    measured.take(replace(batch("2 io_read 0x1 0xa 8"), pid=5822))
+    measured.take(replace(batch("4 io_done 0x1 0xa 8"), pid=4711))
+    measured.take(replace(batch("9 io_done 0x1 0xa 8"), pid=5822))
+    assert measured.counts == PairCounts(paired=2)
+    assert spans(measured) == {"all": (2, 10)}
+
+
+def test_other_names_of_a_key() -> None:
+    known = parse_declarations(
+        'nvme_cmd(uint16_t cid, uint16_t sqid) "cid %u sqid %u"\n'
+        'nvme_done(uint16_t cid, uint16_t cqid) "cid %u cqid %u"\n'
+        'nvme_flush_cb(uint16_t cid, uint16_t cqid) "cid %u cqid %u"\n'
+    ).by_name
+    table = EventTable.build(None, known)
+    question = Question.ask("nvme_cmd", "nvme_done", table.names, known, "here")
+    assert (question.key, question.learned) == (("sqid=cqid", "cid"), True)
+    assert question.other_ends(known) == []
+    data = b"1@1.0:nvme_cmd cid 1 sqid 1\n1@2.0:nvme_cmd cid 1 sqid 2\n"
+    data += b"1@3.0:nvme_done cid 1 cqid 1\n1@7.0:nvme_done cid 1 cqid 2\n"
+    measured = Latency(question)
+    measured.take(only_batch(LogDecoder(table).feed(data.replace(b".0:", b".000000:"), Clocks(0))))
+    assert spans(measured) == {"all": (2, 7)}
+    assert measured.counts == PairCounts(paired=2)
+    with pytest.raises(UsageError, match="one name for each"):
+        Question.ask("nvme_cmd", "nvme_cmd", table.names, known, "", key=["cid=sqid"])
 
 
 def test_times_of_whole_seconds_are_told() -> None:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.analysis.groups import TID
-from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key
+from qtctl.analysis.pairs import (
+    NO_KEY,
+    PairCounts,
+    Pairing,
+    check_key,
+    learn_key,
+    other_ends,
+)
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
@@ -229,6 +236,9 @@ def test_threads_are_a_key_and_records_without_one_are_told() -> None:
         ),
         (["usb_msd_cmd_submit"], ["usb_msd_cmd_complete"], ("tag",)),
         (["qcow2_writev_start_req"], ["qcow2_writev_done_req"], ("co",)),
+        (["nvme_submit_command"], ["nvme_complete_command"], ("s", "q_index", "cid")),
+        (["v9fs_read"], ["v9fs_read_return"], ("tag", "id")),
+        (["pci_nvme_io_cmd"], ["pci_nvme_enqueue_req_completion"], ("sqid=cqid", "cid")),
     ],
 )
 def test_plain_keys_are_learned(starts: list[str], ends: list[str], key: tuple[str, ...]) -> None:
@@ -239,8 +249,9 @@ def test_plain_keys_are_learned(starts: list[str], ends: list[str], key: tuple[s
 @pytest.mark.parametrize(
     ("start", "end", "says"),
     [
-        ("nvme_submit_command", "nvme_complete_command", "s, q_index, cid"),
-        ("v9fs_read", "v9fs_read_return", "tag, id"),
+        ("pci_nvme_io_cmd", "pci_nvme_rw_complete_cb", "cid, which repeats across queues"),
+        ("nvme_dsm", "nvme_dsm_done", "share s, offset, bytes"),
+        ("cuda_data_send", "cuda_data_recv", "share only data"),
         ("qmp_enter_cont", "qmp_exit_cont", "share no argument"),
     ],
 )
@@ -265,3 +276,11 @@ def test_keys_are_checked() -> None:
     text = parse_declarations('text(const char *n) "%s"\n').by_name["text"]
     with pytest.raises(UsageError, match="a text in one"):
         check_key(["n"], [no_req], [text])
+
+
+def test_other_events_that_complete_a_request() -> None:
+    known = declarations("10.2").by_name
+    found = other_ends("pci_nvme_io_cmd", ["pci_nvme_rw_complete_cb"], ["cid"], known)
+    assert {"pci_nvme_misc_cb", "pci_nvme_aio_flush_cb"} <= set(found)
+    assert "pci_nvme_rw_complete_cb" not in found
+    assert other_ends("pci_nvme_io_cmd", ["pci_nvme_rw_cb"], [TID], known) == []

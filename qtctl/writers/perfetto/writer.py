@@ -99,7 +99,7 @@ def _requested_pairs(
                     hint=", ".join(near(name, list(names))) or "--pair START,END",
                 )
             declared.append(table.declarations[name])
-        if key:
+        if key is not None:
             check_key(key, declared[:1], declared[1:])
         else:
             try:
