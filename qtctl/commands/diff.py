@@ -237,13 +237,10 @@ def _verdict(alignment: Alignment, whole: bool, lines: list[int]) -> Iterator[st
         yield f"no differences in {same} records; others could not be read, or were lost"
     elif differ:
         yield f"the same {same} records in the same order; {_and(sorted(differ))} differ"
-    elif any(lines):
-        yield (
-            f"no differences in {same} records; {lines[0]} lines of A and {lines[1]} of B are "
-            "no records"
-        )
     else:
-        yield "no differences"
+        yield f"no differences in {same} records" if any(lines) else "no differences"
+    if any(lines):
+        yield f"not compared: {lines[0]} lines of A and {lines[1]} of B that are no records"
 
 
 def _places(

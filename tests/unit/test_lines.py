@@ -70,17 +70,22 @@ class Plainly:
 
     def time(self, one: Record) -> str:
         now = one.time_ns
+        late = one.clock == Clock.ARRIVAL
         if self.first_ns is None:
             self.first_ns = self.last_ns = now
+            self.first_late = self.last_late = late
+        other = {"abs": False, "rel": self.first_late, "delta": self.last_late}[self.times]
+        self.last_late = late
+        about = "~" if late or other else ""
         if self.times == "abs":
             second, rest = divmod(now, 10**9)
             wall = one.clock != Clock.MONOTONIC
             text = datetime.fromtimestamp(second).strftime("%H:%M:%S") if wall else str(second)
-            return f"{text}.{rest // 1000:06d}"
+            return f"{about}{text}.{rest // 1000:06d}"
         span = now - (self.first_ns if self.times == "rel" else self.last_ns)
         self.last_ns = now
         second, rest = divmod(abs(span), 10**9)
-        return f"{'-' if span < 0 else '+'}{second}.{rest // 1000:06d}"
+        return f"{about}{'-' if span < 0 else '+'}{second}.{rest // 1000:06d}"
 
 
 TEXTS = st.binary(max_size=6).filter(lambda text: b"\n" not in text)
