@@ -16,7 +16,7 @@ from qtctl.commands.formatting import loss_words, lost_words
 from qtctl.commands.options import EXCEPT, FILE, KEY, PAIR, PATTERNS, WHERE
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.replaying import open_replay
+from qtctl.commands.replaying import open_replay, say_doubts
 from qtctl.commands.values import selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
@@ -139,20 +139,20 @@ async def _read(
 
 
 def _say_read(context: Context, trace: Replay, profile: Profile) -> None:
-    if trace.remark:
-        context.complain(trace.remark)
+    say_doubts(context, trace)
     counts, seconds = trace.counts, profile.seconds
     if not counts.shown:
         raise UsageError(
             f"{trace.path} has no record of these events: nothing to compare", hint=trace.problem
         )
     took = "" if seconds is None else f" in {_about(profile)}{seconds:.3g} s"
-    lost = f", {lost_words(counts)} lost" if _missing(trace) else ""
+    lost = f", {lost_words(counts)} lost" if counts.lost or counts.unknown_losses else ""
     context.say(f"{trace.path}: {counts.shown} records{took}{lost}")
 
 
 def _missing(trace: Replay) -> bool:
-    return bool(trace.counts.lost or trace.counts.unknown_losses)
+    counts = trace.counts
+    return bool(counts.lost or counts.unknown_losses or counts.unread)
 
 
 def _about(profile: Profile) -> str:

@@ -97,7 +97,13 @@ async def print_all(
 
 
 def say_end(context: Context, replay: Replay) -> None:
-    """Print the sums of a file on stderr, and a warning if its times step back."""
+    """Print the sums of a file on stderr, and warnings."""
+    say_doubts(context, replay)
+    say_sums(context, replay.counts)
+
+
+def say_doubts(context: Context, replay: Replay) -> None:
+    """Print a warning on stderr if times of a file step back, or lines could not be read."""
     if replay.remark:
         context.complain(replay.remark)
     if replay.counts.unread:
@@ -106,7 +112,6 @@ def say_end(context: Context, replay: Replay) -> None:
             f"{replay.path}: {counted(replay.counts.unread, 'line')} with an event could not be "
             f"read:{lines}"
         )
-    say_sums(context, replay.counts)
 
 
 def check_read(replay: Replay, *, strict: bool = False) -> None:
