@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,7 @@ from qtctl.query.errors import convert_error
 from qtctl.query.spill import SpillFolder
 from qtctl.records.arrow import GENERAL, event_rows, event_schema
 from qtctl.records.batch import Batch
+from qtctl.records.columns import readable
 from qtctl.records.counts import Counts
 from qtctl.session.replay import Replay
 
@@ -129,11 +130,13 @@ class QueriedFile:
         self.stopped = False
         self.error: QtctlError | None = None
 
-    def table(self, name: str) -> _Table:
-        """Return one of ``GENERAL``, or the table of one of ``names``."""
-        if name in GENERAL:
-            schema, kind, make = GENERAL[name]
-            return _Table(schema, partial(self._rows, kind, make, Selection(), name == "lines"))
+    def general(self, name: str) -> _Table:
+        """Return one of ``GENERAL``."""
+        schema, kind, make = GENERAL[name]
+        return _Table(schema, partial(self._rows, kind, make, Selection(), name == "lines"))
+
+    def event(self, name: str) -> _Table:
+        """Return the table of one of ``names``."""
         make = partial(event_rows, name=name)
         schema = event_schema(self._events, name)
         return _Table(schema, partial(self._rows, Batch, make, Selection.of(name), False))
@@ -183,6 +186,7 @@ class Query:
         self.files = [QueriedFile(path, events_all) for path in paths]
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
+        self._tables = _table_names(chain.from_iterable(file.names for file in self.files))
         self._spill = SpillFolder()
         config: dict[str, str | bool | int | float | list[str]] = {
             "temp_directory": str(self._spill.path),
@@ -221,25 +225,32 @@ class Query:
 
     def _register(self) -> None:
         """Register the tables whose names are words of the SQL; all, if it asks which there are."""
-        words = set(re.findall(r"\w+", self._sql.casefold()))
+        sql = self._sql.casefold()
+        words = set(re.findall(r"\w+", sql))
         listed = words == {"describe"} or any(map(_CATALOGS.fullmatch, words))
+
+        def wanted(table: str) -> bool:
+            return listed or table.casefold() in words or _quoted(table).casefold() in sql
+
         tables: dict[str, dict[pa.Schema, list[_Table]]] = {}
         for file in self.files:
-            for name in (*GENERAL, *file.names):
-                if listed or name.casefold() in words:
-                    table = file.table(name)
-                    tables.setdefault(name, {}).setdefault(table.schema, []).append(table)
+            found = {name: file.general(name) for name in GENERAL if wanted(name)}
+            for name in file.names:
+                if wanted(self._tables[name]):
+                    found[self._tables[name]] = file.event(name)
                     self.in_hex |= file.in_hex.get(name, frozenset())
+            for name, table in found.items():
+                tables.setdefault(name, {}).setdefault(table.schema, []).append(table)
         self._connection.begin()  # for all at once: it is quicker
         for name, alike in tables.items():
             parts = []
             for number, group in enumerate(alike.values()):
                 part = name if len(alike) == 1 else f"{name} {number}"
                 self._connection.register(part, _Table.joined(group))
-                parts.append(f'SELECT * FROM "{part}"')
+                parts.append(f"SELECT * FROM {_quoted(part)}")
             if len(parts) > 1:
                 union = " UNION ALL BY NAME ".join(parts)
-                self._connection.execute(f'CREATE TEMP VIEW "{name}" AS {union}')
+                self._connection.execute(f"CREATE TEMP VIEW {_quoted(name)} AS {union}")
         self._connection.commit()
 
     def run(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -280,7 +291,7 @@ class Query:
         for file in self.files:
             if file.error is not None:
                 raise file.error from error
-        names = [*GENERAL, *(name for file in self.files for name in file.names)]
+        names = [*GENERAL, *self._tables.values()]
         raise convert_error(error, self._sql, names) from error
 
     def stop(self) -> None:
@@ -301,3 +312,20 @@ def _plan_rows(explained: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(
         {"plan": [line for text in texts for line in text.splitlines()]}, schema=_PLAN
     )
+
+
+def _table_names(events: Iterable[str]) -> dict[str, str]:
+    """Map events to names of tables, which are UTF-8 and unique whatever their case."""
+    taken, found = set(GENERAL), {}
+    for event in dict.fromkeys(events):
+        table = readable(event).replace("\0", "\\x00") or "_"
+        while table.casefold() in taken:
+            table += "_"
+        taken.add(table.casefold())
+        found[event] = table
+    return found
+
+
+def _quoted(name: str) -> str:
+    """Return a name as SQL spells it."""
+    return '"' + name.replace('"', '""') + '"'

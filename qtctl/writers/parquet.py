@@ -39,6 +39,7 @@ from qtctl.records.schema import to_object
 from qtctl.writers.base import Source
 
 HOUR_NS = 3_600_000_000_000
+_LONGEST_BOOT_HOURS = 20 * 365 * 24
 _PART_ROWS = 1 << 18
 _BUFFERED_ROWS = 1 << 21
 _LONGEST_NAME = 255
@@ -141,7 +142,8 @@ class ParquetExport:
                 self._write_part(partition)
 
     def _time(self, hour: int) -> str:
-        if self._monotonic:
+        # Marks, and records with a time of arrival, have Unix time beside records that have not.
+        if self._monotonic and hour < _LONGEST_BOOT_HOURS:
             return f"boot+{hour:04}h"
         return datetime.fromtimestamp(hour * HOUR_NS // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H")
 

@@ -31,7 +31,7 @@ from qtctl.writers.parquet import WHOLE
 from tests.exports import BEGIN, DECLARED, EXTREME, HOUR, Case, Record, carried
 from tests.needs import program
 from tests.perfettofile import Perfetto, annotated
-from tests.recordings import write
+from tests.recordings import read, write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text, only_batch
 from tests.simplefiles import event
@@ -175,8 +175,8 @@ def test_parquet_is_one_table(real: Case) -> None:
     """Readers that take the columns of the first file get every column of every event."""
     out = real.export("parquet", "--all")
     *records, _ = real.records("--all")
-    for reader, read in as_whole(out).items():
-        frame = read()
+    for reader, opened in as_whole(out).items():
+        frame = opened()
         columns = [*WHOLE.names, "event", "guest", "time"]
         assert sorted(frame.columns) == sorted(columns), reader
         assert len(frame) == len(records), reader
@@ -196,9 +196,19 @@ def test_parquet_is_one_table(real: Case) -> None:
 def test_typed_parquet_is_never_one_table(real: Case) -> None:
     """No reader may show the columns of one event for those of all."""
     out = real.export("parquet-typed")
-    for reader, read in as_whole(out).items():
+    for reader, opened in as_whole(out).items():
         with pytest.raises(Exception, match=r"(?i)parquet"):
-            print(reader, read())
+            print(reader, opened())
+
+
+def test_unix_times_beside_times_since_boot(run: Qtctl, tmp_path: Path) -> None:
+    """A mark has Unix time, also in a recording whose records have not."""
+    case = Case(run, tmp_path, BEGIN + EXTREME, DECLARED)
+    items, replay = read(case.path, events_all=tmp_path / "all")
+    write(tmp_path / "rec", [*items, Mark("m", 1_700_000_000 * 10**9)], replay.table.declarations)
+    case.path = tmp_path / "rec"
+    found = partitions(case.export("parquet"))
+    assert set(found) == {*PARTITIONS, ("4711", "notes", "2023-11-14T22")}
 
 
 def test_events_called_as_other_tables(run: Qtctl, tmp_path: Path) -> None:

@@ -10,21 +10,26 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from qtctl.backends.base import Clocks
+from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
-from qtctl.model import Mark
+from qtctl.model import Argument, Declaration, Kind, Mark
 from qtctl.query.engine import _SETTINGS, Query
+from qtctl.records.event_table import EventTable
 from qtctl.session.replay import Replay
 from tests.recordings import write
 from tests.running import Qtctl, eventually
-from tests.samples import capture, declarations_text
+from tests.samples import capture, declarations_text, only_batch
 from tests.simplefiles import dropped, event, header, mapping
 
 DECLARED = """\
@@ -65,9 +70,9 @@ def saved(path: Path, data: bytes) -> str:
     return str(path)
 
 
-def answer(sql: str, *paths: str, known: str) -> list[dict[str, Any]]:
+def answer(sql: str, *paths: str, known: str | None) -> list[dict[str, Any]]:
     """Ask in this process, which is quicker."""
-    query = Query(sql, list(map(Path, paths)), events_all=Path(known))
+    query = Query(sql, list(map(Path, paths)), events_all=Path(known) if known else None)
     with contextlib.closing(query):
         return [row for batch in query.run()[1] for row in batch.to_pylist()]
 
@@ -198,6 +203,34 @@ def test_tables_with_other_columns_are_joined_by_name(
     write(tmp_path / "other", [Mark("m", 1)], {})
     found = answer("SELECT count(*) n FROM events", trace, str(tmp_path / "other"), known=known[1])
     assert found == [{"n": 3}]
+
+
+def test_events_whose_names_are_no_names_of_tables(run: Qtctl, tmp_path: Path) -> None:
+    """No two tables have one name, and none is counted twice."""
+    strange = ['a"b/..\n\udcff', "Few", "few", "select", "events", "ab\0c", "x" * 300]
+    number = Argument("a", "int", Kind.INTEGER, 32, True)
+    declared = {name: Declaration(name, (number,), "%" + "d") for name in strange}
+    table = EventTable.build(strange, declared)
+    rows = LogDecoder(EventTable.build(["some"], {})).feed(b"some 5\n", Clocks(5))
+    batches = [
+        replace(only_batch(rows), table=table, event=np.full(1, code, np.int32))
+        for code in range(len(strange))
+    ]
+    write(tmp_path / "rec", batches, declared)
+    path = str(tmp_path / "rec")
+    tables = [row["name"] for row in answer("SHOW TABLES", path, known=None)]
+    assert len(tables) == len(strange) + 3
+    assert {"Few", "few_", "events", "events_", "select"} <= set(tables)
+    assert len(answer("FROM events", path, known=None)) == len(strange)
+    found = set()
+    for name in set(tables) - {"events", "lines", "notes"}:
+        quoted = '"' + name.replace('"', '""') + '"'
+        [row] = answer(f"SELECT event, a FROM {quoted}", path, known=None)
+        assert row["a"] == 5, (name, row)
+        found.add(row["event"])
+    assert len(found) == len(strange)
+    ran = run("query", "SHOW TABLES", path).said(0)
+    assert len(ran.out.splitlines()) == len(tables)
 
 
 def test_pivot_and_explain(run: Qtctl, trace: str, known: tuple[str, str]) -> None:
