@@ -107,11 +107,10 @@ def say_doubts(context: Context, replay: Replay) -> None:
     if replay.remark:
         context.complain(replay.remark)
     if replay.counts.unread:
-        lines = "".join(f"\n  {line}" for line in replay.unread_lines)
-        context.complain(
-            f"{replay.path}: {counted(replay.counts.unread, 'line')} with an event could not be "
-            f"read:{lines}"
-        )
+        lines = counted(replay.counts.unread, "line")
+        context.complain(f"{replay.path}: {lines} with an event could not be read:")
+        for line in replay.unread_lines:
+            context.complain(f"  {line}")
 
 
 def check_read(replay: Replay, *, strict: bool = False) -> None:
