@@ -72,6 +72,11 @@ class Monitor:
         return self._connection.guest_pid
 
     @property
+    def lending_note(self) -> str:
+        """What the user must know of how this process lends; empty if all is as usual."""
+        return self._connector.note
+
+    @property
     def lent(self) -> bool:
         """Whether it is shared with others: borrowed, or lent by this process."""
         return self._connection.borrowed or self._connection.lender is not None

@@ -80,6 +80,8 @@ class Connector:
         """Whether the address lies in another network namespace than ours."""
         self._network: int | None = None
         self._no_network = ""
+        self.note = ""
+        """What the user must know of how this process lends; empty if all is as usual."""
         if self.elsewhere and self.guest is not None:
             try:
                 self._network = open_network(self.guest.pid)
@@ -228,6 +230,8 @@ class Connector:
         if rendezvous is not None:
             try:
                 await lender.publish(rendezvous)
+                if rendezvous.passed_over:
+                    self.note = f"{rendezvous.passed_over}; lent at {rendezvous.path}"
             except OSError as error:
-                self.log(f"cannot lend the monitor at {rendezvous.path}: {error.strerror}")
+                self.note = f"cannot lend the monitor at {rendezvous.path}: {error.strerror}"
         return Connection(link, guest_pid, lender)

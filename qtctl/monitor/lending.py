@@ -207,8 +207,9 @@ class Lender:
         Raises:
             OSError: the socket cannot be made there.
         """
-        self._rendezvous, self.path = rendezvous, rendezvous.path
+        self._rendezvous = rendezvous
         listening = rendezvous.listen()
+        self.path = rendezvous.path
         self._server = await asyncio.get_running_loop().create_unix_server(
             lambda: ClientProtocol(self), sock=listening
         )

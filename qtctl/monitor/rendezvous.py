@@ -3,7 +3,9 @@
 It is named after the monitor, however its address is spelled: device and inode of a Unix socket,
 the listening socket of a TCP port, an abstract name in its network namespace. So the same port or
 name in another namespace has another rendezvous. The folder belongs to the user and is closed to
-others (``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). Only the process that holds
+others (``$XDG_RUNTIME_DIR``, ``/run/user/UID``, else below ``/tmp``). Where it cannot be used, as
+another user has made one of that name below ``/tmp``, it is one in the user's cache folder; clients
+look in both. Only the process that holds
 the monitor becomes its lender, and a monitor has one holder; so a lender may replace any socket
 that it finds.
 """
@@ -15,7 +17,7 @@ import fcntl
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qtctl.folders import inode_of, runtime_folder
 from qtctl.model import Address, Guest
@@ -28,23 +30,34 @@ _BACKLOG = 64
 
 
 class Rendezvous:
-    """The socket of one monitor: its path, and its making and removal by a lender."""
+    """The socket of one monitor: its making and removal by a lender, in the first of ``folders``.
 
-    def __init__(self, folder: str, name: str) -> None:
-        self.path = f"{folder}/{name}"
-        """The socket's path, for any QMP client of this user."""
-        self._folder, self.name = folder, name
+    A folder that cannot be used is passed over: ``passed_over`` is why.
+    """
+
+    def __init__(self, folders: Sequence[str], name: str) -> None:
+        self._folders, self._folder, self.name = folders, folders[0], name
+        self.passed_over = ""
         self._temporary = f"{name}.{os.getpid()}"
         self._own: tuple[int, int] | None = None
+
+    @property
+    def path(self) -> str:
+        """The socket's path, for any QMP client of this user."""
+        return f"{self._folder}/{self.name}"
 
     def connect(self) -> socket.socket | None:
         """Connect to the lender and return a non-blocking socket; None where there is no lender.
 
         A socket that another user listens on does not count.
         """
+        found = (self._connect_in(folder) for folder in self._folders)
+        return next((sock for sock in found if sock is not None), None)
+
+    def _connect_in(self, folder: str) -> socket.socket | None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
-        with contextlib.suppress(OSError), _opened(self._folder, lock=False) as handle:
+        with contextlib.suppress(OSError), _opened(folder, lock=False) as handle:
             sock.connect(_below(handle, self.name))
             if peer_of(sock).uid == os.getuid():
                 return sock
@@ -55,8 +68,19 @@ class Rendezvous:
         """Make the listening socket under a temporary name; :meth:`publish` gives it its own.
 
         Raises:
-            OSError: the folder is another user's or cannot be made, or the socket cannot.
+            OSError: no folder can be used, or the socket cannot be made.
         """
+        for folder in self._folders:
+            self._folder = folder
+            try:
+                return self._listen()
+            except OSError as error:
+                if folder == self._folders[-1]:
+                    raise
+                self.passed_over = f"{folder} cannot be used: {error.strerror}"
+        raise AssertionError("there is a folder")
+
+    def _listen(self) -> socket.socket:
         os.makedirs(os.path.dirname(self._folder), exist_ok=True)  # noqa: PTH103, PTH120
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)  # noqa: PTH102 - no import of pathlib
@@ -121,10 +145,14 @@ def rendezvous_of(address: Address, guest: Guest | None = None) -> Rendezvous | 
             return None
         name = "{:x}-{:x}".format(*inode)
     runtime = runtime_folder()
-    if runtime and runtime.is_dir():
-        return Rendezvous(f"{runtime}/qtctl", f"lent-{name}")
     # Below /tmp: its owner and mode are checked.
-    return Rendezvous(f"/tmp/qtctl-{os.getuid()}", f"lent-{name}")  # noqa: S108
+    first = f"{runtime}/qtctl" if runtime and runtime.is_dir() else f"/tmp/qtctl-{os.getuid()}"  # noqa: S108
+    return Rendezvous((first, f"{_cache_folder()}/qtctl/lent"), f"lent-{name}")
+
+
+def _cache_folder() -> str:
+    """Return the user's cache folder: nobody else can make a folder in it."""
+    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
 
 
 def _tcp_name(address: Address, guest: Guest | None) -> str | None:

@@ -52,6 +52,8 @@ async def attach(
         raise _busy(address, guest or find_guest(address), busy) from busy
     session = Session(monitor, guest, events_all)
     try:
+        if monitor.lending_note:
+            say(monitor.lending_note)
         prune(state_folder())
         for notice in await session.leasing.recover():
             say(notice)
