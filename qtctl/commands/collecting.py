@@ -204,6 +204,7 @@ class _Blocks:
         """Print the last, shorter interval, and the end of the stream; return its exit code."""
         sums = JsonFormatter().ended(self._counts) if self._ndjson else ()
         await self.put([*self.lines(last), *sums])
+        self._context.shown = True
         await self._context.finish(self._output)
         self._output.check()
         return last.exit_code

@@ -67,7 +67,7 @@ class Context:
     owner: Owner | None = None
     name: str = "qtctl"
     shown: bool = False
-    """Whether the result of a one-shot verb was printed."""
+    """Whether the result of a one-shot verb, or the summary that ends a stream, was printed."""
     before_talk: Callable[[], None] = lambda: None
 
     def say(self, *texts: str) -> None:
@@ -82,10 +82,10 @@ class Context:
     def fail(self, error: QtctlError) -> int:
         """Print an error and its hint on stderr; return its exit code.
 
-        With ``--ndjson`` it is an object on stdout as well, and so it is with ``--json``, unless
-        the one document was printed before.
+        With ``--ndjson`` and ``--json`` it is an object on stdout as well, unless the summary or the
+        one document was printed before, which is the last object.
         """
-        if self.ndjson or (self.json and not self.shown):
+        if (self.ndjson or self.json) and not self.shown:
             with contextlib.suppress(OSError, ValueError):
                 self.write([json.dumps(error_object(error))])
         hint = [f"  try: {error.hint}"] if error.hint else []

@@ -88,6 +88,7 @@ async def print_all(
             items = await asyncio.to_thread(replay.step)
             if items is None:
                 await output.put(lambda _: formatter.ended(replay.counts))
+                context.shown = True
                 break
             for item in items:
                 lines = partial(formatter.lines, item)

@@ -74,6 +74,7 @@ async def tail(context: Context, options: Options) -> int:
                         break
             finally:
                 await put(output, lambda _: formatter.ended(stream.counts), context.stop)
+                context.shown = True
     if options.strict:
         check_lost(stream.counts)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def check(
         ]
         for run, code, parts in runs:
             ran = run.finish().said(code, *parts)
-            assert not ran.out, ran
+            objects = [json.loads(line)["type"] for line in ran.out.splitlines()]
+            assert objects == (["error"] if "--json" in ran.args else []), ran
             assert len(ran.err) < 3000, ran
             bad = set(map(chr, (*range(10), *range(11, 32), *range(127, 160)))) & set(ran.err)
             assert not bad, (bad, ran)

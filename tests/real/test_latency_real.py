@@ -59,10 +59,15 @@ def test_live_on_the_log(label: str, pattern: bool, run: Qtctl) -> None:
         assert run.leases() == []
 
 
-def test_live_on_a_log_without_times(run: Qtctl) -> None:
+def test_live_on_a_log_without_times_has_no_figures(run: Qtctl) -> None:
     with RealGuest(require("path"), image="virtio-blk") as guest:
-        words = ("-t", guest.address, *VERB)
-        nothing_wrong(measured(run, *words, says="the same vdev and req"))
+        words = ("-t", guest.address, *VERB, "--duration", "3s", "--json")
+        ran = run(*words, limit=None).said(1, "the same vdev and req", "-msg timestamp=on")
+        found = json.loads(ran.out)
+        assert (found["count"], found["p50"]) == (0, None)
+        assert found["arrived"] > 10
+        listed = run("-t", guest.address, "list", "--state", "enabled").said(0)
+        assert listed.out == ""
 
 
 @pytest.fixture

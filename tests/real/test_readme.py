@@ -91,7 +91,7 @@ def test_the_readme_has_examples() -> None:
 
 
 def test_the_program_in_the_api_documentation_runs(command: dict[str, str]) -> None:
-    [program] = blocks("docs/api.md", "python")
+    program = blocks("docs/api.md", "python")[0]
     ran = subprocess.run(
         [sys.executable, "-c", program],
         env=command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +43,9 @@ class LttngFolder:
         QtctlError: there is no trace below it, or none of QEMU.
         Unsupported: babeltrace2 is missing.
     """
+
+    unread = 0
+    unread_lines: Sequence[str] = ()
 
     def __init__(self, path: Path, events_all: Path | None) -> None:
         self.path = path
