@@ -82,8 +82,8 @@ class Context:
     def fail(self, error: QtctlError) -> int:
         """Print an error and its hint on stderr; return its exit code.
 
-        With ``--ndjson`` and ``--json`` it is an object on stdout as well, unless the summary or the
-        one document was printed before, which is the last object.
+        With ``--ndjson`` and ``--json`` it is an object on stdout as well, unless the last object,
+        the summary or the one document, was printed before.
         """
         if (self.ndjson or self.json) and not self.shown:
             with contextlib.suppress(OSError, ValueError):
