@@ -71,6 +71,9 @@ async def _detach(context: Context) -> int:
     )
     if isinstance(shared, int):
         return shared
+    if "exit_code" in shared:  # the object of an error, which is on stderr already
+        context.write([json.dumps(shared)] if context.json else [])
+        return int(shared["exit_code"])
     _show(context, shared)
     pid = shared["pid"]
     context.say(f"shared by pid {pid} until the guest ends; kill {pid} ends it sooner")
@@ -96,7 +99,7 @@ def _shared_already(address: Address, guest: Guest | None) -> dict[str, Any] | N
 
 
 def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
-    """Start ``share`` in a new process session; return its JSON document, or its exit code."""
+    """Start ``share`` in a new process session; return its JSON object, or its exit code."""
     if address.path and not address.path.startswith("\0"):
         address = Address(path=str(Path(address.path).absolute()))
     target = str(address) if guest is None else str(guest.pid)

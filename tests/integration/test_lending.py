@@ -175,4 +175,6 @@ def test_share_in_the_background_ends_with_the_guest(qtctl: Qtctl, fake: FakePro
 
 
 def test_share_in_the_background_reports_its_error(qtctl: Qtctl, folder: Path) -> None:
-    qtctl("-t", str(folder / "gone"), "share", "--detach").said(4, "no such socket")
+    words = ("-t", str(folder / "gone"), "share", "--detach")
+    assert not qtctl(*words).said(4, "no such socket").out
+    assert json.loads(qtctl(*words, "--json").said(4).out)["exit_code"] == 4
