@@ -255,7 +255,9 @@ def test_a_clock_that_steps_back(case: Case, verb: list[str], kind: str) -> None
             assert reqs == list(range(20))
         case "latency":
             found = json.loads(ran.out)
-            assert (found["count"], found["disordered"], found["max"]) == (19, 1, 500_000)
+            # In the log a pair lies across END 9, whose time is a second before its neighbours'.
+            assert (found["dropped"], found["disordered"]) == (1, int(kind == "log"))
+            assert (found["count"] + found["disordered"], found["max"]) == (19, 500_000)
         case "diff":
             found = json.loads(ran.out)
             side = found["b" if verb[1] == "{whole}" else "a"]
