@@ -62,10 +62,16 @@ def member(value: dict[str, Any], name: str) -> Any:
     return value[name]
 
 
-def text(value: object, what: str) -> str:
-    """Return ``value``, which must be text; bytes that are not UTF-8 are surrogate escapes."""
+def any_text(value: object, what: str) -> str:
+    """Return ``value``, which must be text; JSON may put any surrogates into it."""
     if not isinstance(value, str):
         raise _wrong(value, what, "text")
+    return value
+
+
+def text(value: object, what: str) -> str:
+    """Return ``value``, which must be text; bytes that are not UTF-8 are surrogate escapes."""
+    value = any_text(value, what)
     if not value.isascii():
         try:
             value.encode("utf-8", "surrogateescape")

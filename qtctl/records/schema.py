@@ -13,7 +13,7 @@ from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
-from qtctl.shapes import elements, flag, member, members, text, whole
+from qtctl.shapes import any_text, elements, flag, member, members, text, whole
 
 SCHEMA = "qtctl/1"
 
@@ -72,10 +72,10 @@ def from_object(data: dict[str, Any]) -> Loss | News | None:
         return whole(member(data, name), name, 0)
 
     def text_of(name: str) -> str:
-        return text(member(data, name), name)
+        return any_text(member(data, name), name)
 
     def texts_of(name: str) -> tuple[str, ...]:
-        return tuple(text(one, name) for one in elements(member(data, name), name))
+        return tuple(any_text(one, name) for one in elements(member(data, name), name))
 
     time_ns = whole(data.get("time_ns", 0), "time_ns")
     match member(data, "type"):
