@@ -48,12 +48,12 @@ def test_names_are_found_and_others_are_not(form: str, count: int) -> None:
 def _events(module: ModuleType, table: EventTable, data: bytes) -> list[int]:
     rows = data.count(b"\n") + 1
     event, tid = np.empty(rows, np.int32), np.empty(rows, np.int32)
-    time_ns, start, begin, stop = (np.empty(rows, np.int64) for _ in range(4))
-    stamp = np.zeros(3, np.int64)
+    time_ns, start, named, begin, stop = (np.empty(rows, np.int64) for _ in range(5))
+    stamp = np.zeros(5, np.int64)
     count, reached = module.split_lines(
         data, table.blob, table.offsets.data, table.slots.data, table.extra_lines.data,
-        table.longest, stamp.data, False, event.data, time_ns.data, tid.data, start.data,
-        begin.data, stop.data, 0, 1 << 20,
+        table.longest, stamp.data, False, False, event.data, time_ns.data, tid.data, start.data,
+        named.data, begin.data, stop.data, 0, 1 << 20,
     )  # fmt: skip
     assert reached == len(data)
     return [int(index) for index in event[:count]]
