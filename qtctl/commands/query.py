@@ -153,6 +153,7 @@ class _Answer:
             rows += _objects(self._names, batch)
         if self._context.stop.is_set():
             return 0
+        self._context.shown = True  # the rows are the one document, whatever is wrong with a file
         return Result(rows, lambda _: (), self._finish(len(rows)))
 
     async def write(self, form: str, out: Out) -> int:

@@ -156,11 +156,11 @@ class Writer:
             file.write(data)
 
     def sums(self) -> tuple[int, int, int]:
-        """Read all; return how many were read, lost, and holes of unknown size."""
+        """Read all to the end; return how many were read, lost, and holes of unknown size."""
         read = lost = unknown = 0
         while True:
             before = self.feed.taken
-            for item in self.feed.read():
+            for item in [*self.feed.read(), *self.feed.finish()]:
                 if isinstance(item, Batch):
                     read += len(item)
                 else:

@@ -223,9 +223,9 @@ def _reading(*source: str) -> subprocess.Popen[bytes]:
 
     In blocks it would keep the last records back, and report losses inside records.
     """
-    programs = [daemons.program("stdbuf"), "--output=L", daemons.program("babeltrace2")]
+    reader = daemons.program("babeltrace2")
     return subprocess.Popen(
-        [*programs, *source, *_PRETTY],
+        [daemons.program("stdbuf"), "--output=L", reader, *source, *_PRETTY],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
