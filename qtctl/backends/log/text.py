@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.log.arguments import CutArguments
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.heads import HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
-from qtctl.backends.splitting import Arrays
+from qtctl.backends.splitting import Arrays, marked
 from qtctl.backends.unix_time import local_unix_s, zone_of
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Int64Array, StringColumn
@@ -151,16 +150,9 @@ def _parsed(batch: Batch) -> tuple[BoolArray, BoolArray]:
 def _divided(batch: Batch, own: Int64Array, cut: BoolArray) -> Iterator[Batch]:
     """Yield the rows in their order, those that are cut with their own reader."""
     first = 0
-    for row in np.flatnonzero(cut).tolist():
-        if first < row:
-            part = slice(first, row)
-            yield _with_words(batch.select(part), own[part])
-        one = replace(batch.select(slice(row, row + 1)), reader=CutArguments())
-        yield _with_words(one, own[row : row + 1])
-        first = row + 1
-    if first < len(batch):
-        rest = batch.select(slice(first, None)) if first else batch
-        yield _with_words(rest, own[first:])
+    for part in marked(batch, cut) if len(batch) else ():
+        yield _with_words(part, own[first : first + len(part)])
+        first += len(part)
 
 
 def _with_words(batch: Batch, own: Int64Array) -> Batch:
