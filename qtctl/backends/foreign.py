@@ -30,6 +30,16 @@ _TEXTS = (
         "read the folder of the trace itself",
     ),
     (
+        re.compile(rb"^(?:\[[^\]\n]+\] )?\[ID: \d{8}\] |\bvirtiofsd(?:::\w+)*\] ", re.MULTILINE),
+        "what virtiofsd printed, which has no trace events",
+        "QEMU's side of it: qtctl tail 'vhost_user_*'",
+    ),
+    (
+        re.compile(rb"^\d+ [a-z]\w+\(.*\) = (?:-?\d+|0x[0-9a-f]+)", re.MULTILINE),
+        "what a linux-user QEMU printed of system calls (-strace)",
+        "its trace events: qemu-x86_64 -trace 'PATTERN' -D FILE PROGRAM",
+    ),
+    (
         re.compile(
             rb"^(?:\+?[\d:]+\.\d{6} )?(?:\d+ )?[a-z]\w+(?: \w+=(?:'[^']*'|\S+))+$", re.MULTILINE
         ),

@@ -141,7 +141,8 @@ class TraceDecoder:
             own = np.flatnonzero(mine[at:gap]) + at
             if len(own):
                 out += marked(whole.select(own), cut[own])
-                self._last_ns = int(whole.time_ns[own[-1]])
+                timed = own[~whole.arrived[own]]
+                self._last_ns = int(whole.time_ns[timed[-1]]) if len(timed) else self._last_ns
             if gap < len(kind):
                 count = int(time_ns[gap])
                 out.append(self._loss(None if count < 0 else count, clocks))

@@ -1,6 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Walk the kernel's ``trace_pipe``: line heads, continuation lines, losses, for ``decoder.py``.
 
+``trace-cmd report`` (3.1, trace-read.c) prints the same heads, ``print: `` before the word of a
+mark, and ``CPU:n [m EVENTS DROPPED]``.
+
 The forms are those of the kernel's
 ``trace_print_context`` and ``print_trace_line`` (kernel/trace/trace_output.c and trace.c, 6.1 to
 6.18): ``COMM-TID (TGID) [CPU] FLAGS SEC.USEC: WORD: TEXT``, COMM padded to 16 bytes, so its dash
@@ -38,10 +41,15 @@ def _lost(
     if not octets.starts(data, at, end, b"CPU:", 4):
         return False
     at = integers.number(data, at + 4, end, 0x7FFFFFFF, head, 0)
-    if at < 0 or not octets.starts(data, at, end, b" [LOST ", 7):
+    if at < 0 or not octets.starts(data, at, end, b" [", 2):
         return False
-    at += 7
+    at += 2
     head[0] = -1
+    if octets.starts(data, end - 15, end, b"EVENTS DROPPED]", 15):
+        return end - at == 15 or integers.number(data, at, end, _LAST_COUNT, head, 0) == end - 16
+    if not octets.starts(data, at, end, b"LOST ", 5):
+        return False
+    at += 5
     if at < end and data[at] >= 48 and data[at] <= 57:
         at = integers.number(data, at, end, _LAST_COUNT, head, 0)
         if at < 0 or at >= end or data[at] != 32:
@@ -53,8 +61,8 @@ def _lost(
 def _stamp(
     data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, head: cython.p_longlong
 ) -> cython.Py_ssize_t:
-    """Read ``SEC.USEC: `` or ``COUNT: ``; head[0] gets ns, or -1 for a count. -1: neither."""
-    stop: cython.Py_ssize_t = moments.unix(data, at, end, 6, head)
+    """Read ``SEC.FRACTION: `` or ``COUNT: ``; head[0] gets ns, or -1 for a count. -1: neither."""
+    stop: cython.Py_ssize_t = moments.unix(data, at, end, 0, head)
     if stop < 0:
         stop = integers.number(data, at, end, _LAST_COUNT, head, 0)
         head[0] = -1
@@ -142,6 +150,8 @@ def split_trace(
                 else:
                     begin = _head(text, at, end, head)
             if begin >= 0:
+                if octets.starts(text, begin, end, b"print: ", 7):
+                    begin = _blanks(text, begin + 6, end)
                 is_mark: cython.bint = octets.starts(text, begin, end, b"tracing_mark_write", 18)
                 kind[row] = _MARK_KIND if is_mark else _EVENT_KIND
                 time_ns[row] = head[0]

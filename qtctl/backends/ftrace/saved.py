@@ -1,4 +1,4 @@
-"""Reading saved text of the kernel's ``trace_pipe`` or ``trace``."""
+"""Reading saved text of the kernel's ``trace_pipe`` or ``trace``, or of ``trace-cmd report``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 
 _HEAD = re.compile(
-    rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] (?:\S+ +)?\d+(?:\.\d{6})?: \w+: ", re.MULTILINE
+    rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] +(?:\S+ +)?\d+(?:\.\d{6,9})?: \w+: ", re.MULTILINE
 )
 _SNIFF_BYTES = 1 << 16
 _WRITTEN = re.compile(
@@ -29,7 +29,7 @@ def fit(path: Path, head: bytes | None) -> Fit:
     if head is None:
         return Fit.NO
     sample = head[: head.rfind(b"\n", 0, _SNIFF_BYTES) + 1]
-    lines = sum(not line.startswith(b"#") for line in sample.splitlines())
+    lines = sum(not line.startswith((b"#", b"cpus=", b"CPU:")) for line in sample.splitlines())
     return Fit.LIKELY if lines < 2 * len(_HEAD.findall(sample)) else Fit.NO
 
 

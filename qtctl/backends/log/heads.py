@@ -1,7 +1,8 @@
 """The words before a record in saved text: what they are, and the time, ids and names in them.
 
 QEMU's own prefixes (util/error-report.c and trace/control.c of 7.2 to 11.1, and the one proposed on
-qemu-devel in 2026), system logs (RFC 3164, RFC 5424, rsyslog, ``journalctl -o`` of systemd 252),
+qemu-devel in 2026), that of ``qemu-trace-stap run`` (scripts/tracetool/format/log_stap.py),
+system logs (RFC 3164, RFC 5424, rsyslog, ``journalctl -o`` of systemd 252),
 collectors (docker, CRI, kubectl, GitLab and GitHub CI), grep, mail, terminals. :data:`FORMS` has a
 row for each form; what is before a record is a sequence of them. Pure: bytes in, places out.
 """
@@ -70,7 +71,9 @@ FORMS = tuple(
     re.compile(form)
     for form in (
         rb"[ \t]+|\x1b\[[\d;?]*[@-~]|\xef\xbb\xbf",
-        rb"(?P<tid>\d{1,10})@(?P<qemu>\d{1,10})\.(?P<fraction>\d{6}):",
+        rb"(?P<tid>\d{1,10})@(?P<qemu>\d{1,10})\.(?P<fraction>\d{9}|\d{6}):",
+        rb"(?P<pid>\d{1,10})@(?P<unix>\d{10})(?P<fraction>\d{9}) ",
+        rb"@(?P<qemu>\d{1,10})\.(?P<fraction>\d{9}):",
         rb"<\d{1,3}>\d{1,2} (?:" + _ISO + _ZONE + rb"|-) \S+ (?P<prog>\S+) (?P<pid>\d{1,10}|-) \S+ "
         rb'(?:- ?|(?:\[[^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*\])+ ?)',
         rb"<\d{1,3}>",
@@ -96,7 +99,7 @@ FORMS = tuple(
     )
 )
 _LABEL = re.compile(rb"[^\s\x1b\"'{}=]{1,80}(?=[ \t])|[^\s\x1b\"'(){}=,:]{1,80}:")
-_OWN = re.compile(rb"(?<!\d)\d{1,10}@\d{1,10}\.\d{6}:$")
+_OWN = re.compile(rb"(?<!\d)\d{1,10}@\d{1,10}\.\d{6}(?:\d{3})?:$")
 _OF_QEMU = re.compile(rb"qemu|kvm", re.IGNORECASE)
 
 
@@ -149,7 +152,8 @@ def _fields(match: re.Match[bytes], base: int) -> dict[str, object]:
         if text is not None
     }
     fields: dict[str, object] = {n: s for n, s in spans.items() if n in ("tid", "thread", "guest")}
-    if "pid" in spans and match["pid"] != b"-" and _OF_QEMU.search(match["prog"]):
+    prog = match.groupdict().get("prog", b"qemu")
+    if "pid" in spans and match["pid"] != b"-" and _OF_QEMU.search(prog):
         fields["pid"] = spans["pid"]
     none = HeadSpan(0, 0)
     for form in _TIMES:

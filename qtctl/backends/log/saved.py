@@ -11,12 +11,13 @@ import numpy as np
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import declared_for_text, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
+from qtctl.backends.log.printers import Converter, Printer, printer_of
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.log.unwrapping import Unwrapper
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.backends.syslog.notices import expand_repeats, may_hold_notice, read_notice
 from qtctl.events.declarations import Declarations
-from qtctl.model import Backend
+from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
@@ -49,23 +50,29 @@ class LogFile(SavedPlain):
         self._unwrapper = Unwrapper(packed)
         head = self._head = Unwrapper(packed).convert(packed, final=file.size <= SAMPLE_BYTES)
         check_readable(head, str(file.path))
+        printer = printer_of(head)
         known = None
-        for sample in _samples(file):
-            known = declared_for_text(events_all, lambda declared: _readable(declared, sample))  # noqa: B023
+        for sample in _samples(file, printer):
+            known = declared_for_text(events_all, lambda one: _readable(one, sample, printer))  # noqa: B023
             if known is not None:
                 break
-        if known is None or (foreign_text(head) and not _readable(known[0], sample)):
+        if known is None or (foreign_text(head) and not _readable(known[0], sample, printer)):
             raise no_record(head, str(file.path))
         declared, source = known
-        self.table = EventTable.build(None, declared.by_name)
+        self._decoder = _decoder(declared, printer)
+        self.table = self._decoder.table
         self.notes = [f"log text, {source}", *filter(None, [self._unwrapper.note])]
-        self._decoder = TextDecoder(self.table)
+        if printer is not None:
+            self.notes = [f"log text {printer.note}, {source}"]
+        self._converter = Converter(printer) if printer else None
         self._carry = b""
         self._found = self._dropping = False
         self._last_ns = 0
 
     def _decode(self, data: bytes) -> list[Item]:
         data, left = self._expanded(self._unwrapper.convert(data, final=self._ended))
+        if self._converter is not None:
+            data = self._converter.convert(data)
         clocks = Clocks(self._file.modified_ns)
         decoded = self._decoder.feed(data, clocks)
         if self._ended:
@@ -79,6 +86,8 @@ class LogFile(SavedPlain):
                 items.append(item)
         if left:
             items.append(Loss(Backend.LOG, left, self._last_ns))
+        if self._ended and self._converter is not None:
+            items += self._converter.rest()
         if self._ended and self._dropping:
             items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
@@ -93,24 +102,34 @@ class LogFile(SavedPlain):
         return expand_repeats(data[:cut])
 
     def _with_losses(self, batch: Batch) -> list[Item]:
-        """Cut a batch where a log daemon reports that it dropped messages of a QEMU."""
-        events = np.flatnonzero(batch.event >= 0)
-        texts = np.flatnonzero(batch.event < 0).tolist() if may_hold_notice(batch.data) else []
+        """Cut a batch where records of a QEMU are reported as dropped."""
         items: list[Item] = []
         first = 0
-        for row in texts:
-            lost = self._dropped(batch.text(row).encode("utf-8", "surrogateescape"))
-            if lost:
-                before = int(np.searchsorted(events, row))
-                time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
-                items.append(batch.select(slice(first, row + 1)))
-                items.append(Loss(Backend.LOG, lost, time_ns))
-                first = row + 1
+        for row, loss in self._losses(batch):
+            if row > first:
+                items.append(batch.select(slice(first, row)))
+            items.append(loss)
+            first = row
+        events = np.flatnonzero(batch.event >= 0)
         if len(events):
             self._last_ns = int(batch.time_ns[events[-1]])
         if first < len(batch):
             items.append(batch.select(slice(first, None)) if first else batch)
         return items
+
+    def _losses(self, batch: Batch) -> Iterator[tuple[int, Loss]]:
+        """Yield the losses in a batch, each with the row that it stands before."""
+        if self._converter is not None:
+            yield from self._converter.losses(batch)
+            return
+        if not may_hold_notice(batch.data):
+            return
+        events = np.flatnonzero(batch.event >= 0)
+        for row in np.flatnonzero(batch.event < 0).tolist():
+            if lost := self._dropped(batch.text(row).encode("utf-8", "surrogateescape")):
+                before = int(np.searchsorted(events, row))
+                time_ns = int(batch.time_ns[events[before - 1]]) if before else self._last_ns
+                yield row + 1, Loss(Backend.LOG, lost, time_ns)
 
     def _dropped(self, line: bytes) -> int:
         """Return how many messages of a QEMU a log daemon reports as dropped; 0 if none."""
@@ -139,7 +158,7 @@ class LogFile(SavedPlain):
         return str(no_record(self._head, str(self._file.path)))
 
 
-def _samples(file: PlainFile) -> Iterator[bytes]:
+def _samples(file: PlainFile, printer: Printer | None) -> Iterator[bytes]:
     """Yield parts of a file, from its begin: the first record may come late."""
     at = 0
     unwrapper = Unwrapper(file.at(0, SAMPLE_BYTES))
@@ -147,11 +166,18 @@ def _samples(file: PlainFile) -> Iterator[bytes]:
         whole = part.rfind(b"\n") + 1 if len(part) == SAMPLE_BYTES else 0
         at += whole or len(part)
         text = unwrapper.convert(part[: whole or None], final=len(part) < SAMPLE_BYTES)
-        yield expand_repeats(text)[0]
+        text = expand_repeats(text)[0]
+        yield Converter(printer).convert(text) if printer else text
 
 
-def _readable(declared: Declarations, sample: bytes) -> int:
+def _decoder(declared: Declarations, printer: Printer | None) -> TextDecoder:
+    if printer is None:
+        return TextDecoder(EventTable.build(None, declared.by_name))
+    table = EventTable.build(None, printer.declared(declared).by_name)
+    return TextDecoder(table, clock=Clock.MONOTONIC, backend=printer.backend)
+
+
+def _readable(declared: Declarations, sample: bytes, printer: Printer | None) -> int:
     """Count the lines of a sample that are events with the arguments that are declared."""
-    table = EventTable.build(None, declared.by_name)
-    decoder = TextDecoder(table)
+    decoder = _decoder(declared, printer)
     return readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])

@@ -20,6 +20,7 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.heads import HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
 from qtctl.backends.splitting import Arrays, marked
 from qtctl.backends.unix_time import local_unix_s, zone_of
+from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
@@ -46,8 +47,15 @@ class TextDecoder(LogDecoder):
 
     _anywhere = True
 
-    def __init__(self, table: EventTable) -> None:
-        super().__init__(table)
+    def __init__(
+        self,
+        table: EventTable,
+        *,
+        clock: Clock = Clock.REALTIME,
+        backend: Backend = Backend.LOG,
+    ) -> None:
+        super().__init__(table, clock=clock, backend=backend)
+        self.table = table
         self.unread = 0
         self.examples: list[str] = []
         self._heads: dict[str, LineHead] = {}
