@@ -19,7 +19,7 @@ import numpy as np
 from qtctl.analysis.changed_arguments import ChangedArguments
 from qtctl.analysis.fingerprints import Correspondence
 from qtctl.analysis.meeting import ALIKE, first_true, meeting_place
-from qtctl.analysis.unmatched import END, SHOWN, Part, Unmatched
+from qtctl.analysis.unmatched import END, SHOWN, Segment, Unmatched
 from qtctl.records.batch import Batch, Record
 from qtctl.records.items import Item, Loss
 
@@ -104,8 +104,8 @@ class Alignment:
                     return
                 self._differ(one.size, two.size)  # the other run has ended
                 continue
-            size = min(len(side.parts[0]) for side in self.sides)
-            whole = [side.parts[0].whole[:size] for side in self.sides]
+            size = min(len(side.segments[0]) for side in self.sides)
+            whole = [side.segments[0].whole[:size] for side in self.sides]
             equal = first_true(whole[0] != whole[1], size)
             if equal:
                 self._pass(equal)
@@ -120,7 +120,7 @@ class Alignment:
             for row in range(max(a.rows.start, a.rows.stop - _CONTEXT), a.rows.stop):
                 self._before.append((a.batch, row))
 
-    def _match(self, a: Part, b: Part) -> None:
+    def _match(self, a: Segment, b: Segment) -> None:
         """Match times, threads and addresses of equal records."""
         one, two = a.batch.select(a.rows), b.batch.select(b.rows)
         equal = {
@@ -140,11 +140,11 @@ class Alignment:
                 place = a.record_of(at)
                 self.first_addresses = a.number + place, b.number + place
 
-    def _together(self, count: int) -> Iterator[tuple[Part, Part]]:
-        """Consume as many records of both sides; yield them by parts of equal length."""
+    def _together(self, count: int) -> Iterator[tuple[Segment, Segment]]:
+        """Consume as many records of both sides; yield them by segments of equal length."""
         one, two = self.sides
         while count:
-            size = min(count, len(one.parts[0]), len(two.parts[0]))
+            size = min(count, len(one.segments[0]), len(two.segments[0]))
             yield one.cut(size), two.cut(size)
             count -= size
 

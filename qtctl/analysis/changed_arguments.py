@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qtctl.analysis.fingerprints import hashed, is_address
-from qtctl.analysis.unmatched import Part
+from qtctl.analysis.unmatched import Segment
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, Int64Array
 
@@ -29,8 +29,8 @@ class Changed:
 class ChangedArguments(dict[tuple[str, str], Changed]):
     """Arguments that differ, by event and name."""
 
-    def take(self, a: Part, b: Part, places: Int64Array) -> None:
-        """Count the records at ``places`` of both parts, which have the same events there."""
+    def take(self, a: Segment, b: Segment, places: Int64Array) -> None:
+        """Count the records at ``places`` of both segments, which have the same events there."""
         one, two = a.batch, b.batch
         rows, others = places + a.rows.start, places + b.rows.start
         for event in np.unique(one.event[rows]).tolist():

@@ -19,7 +19,7 @@ END = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Segment:
     """Consecutive rows of a batch with its fingerprints, or a loss, which has one row.
 
     ``number`` is that of the first record in its run, from 1.
@@ -65,13 +65,13 @@ class Part:
 
 @dataclass(slots=True)
 class Unmatched:
-    """What waits in one run: ``size`` rows in ``parts``; ``passed`` records came before them.
+    """What waits in one run: ``size`` rows in ``segments``; ``passed`` records came before them.
 
     ``lost`` is the fingerprint of a loss. ``ended``: no more will come.
     """
 
     lost: int
-    parts: deque[Part] = field(default_factory=deque)
+    segments: deque[Segment] = field(default_factory=deque)
     size: int = 0
     passed: int = 0
     ended: bool = False
@@ -85,31 +85,31 @@ class Unmatched:
             prints = Fingerprints(one, one, np.empty(0, np.uint64), np.zeros(2, np.int64))
         rows = slice(0, len(prints.whole))
         if rows.stop:
-            self.parts.append(Part(item, prints, rows, 0))
+            self.segments.append(Segment(item, prints, rows, 0))
             self.size += rows.stop
 
     def ahead(self, count: int) -> tuple[UInt64Array, UInt64Array]:
         """Return fingerprints of the next records: whole, and of events; then those of the end."""
         columns: list[tuple[UInt64Array, UInt64Array]] = []
-        for part in self.parts:
+        for segment in self.segments:
             if count <= 0:
                 break
-            rows = slice(part.rows.start, min(part.rows.stop, part.rows.start + count))
-            columns.append((part.prints.whole[rows], part.prints.event[rows]))
+            rows = slice(segment.rows.start, min(segment.rows.stop, segment.rows.start + count))
+            columns.append((segment.prints.whole[rows], segment.prints.event[rows]))
             count -= len(columns[-1][0])
         end = np.full(ALIKE if count > 0 else 0, END, np.uint64)
         columns.append((end, end))
-        whole, event = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        whole, event = (np.concatenate(each) for each in zip(*columns, strict=True))
         return whole, event
 
-    def cut(self, count: int) -> Part:
-        """Consume at most ``count`` records of the first part, and return them."""
-        first = self.parts.popleft()
+    def cut(self, count: int) -> Segment:
+        """Consume at most ``count`` records of the first segment, and return them."""
+        first = self.segments.popleft()
         begin = first.rows.start
         middle = min(begin + count, first.rows.stop)
         taken = replace(first, rows=slice(begin, middle), number=self.passed + 1)
         if middle < first.rows.stop:
-            self.parts.appendleft(replace(first, rows=slice(middle, first.rows.stop)))
+            self.segments.appendleft(replace(first, rows=slice(middle, first.rows.stop)))
         self.size -= len(taken)
         self.passed += len(taken) if isinstance(first.item, Batch) else 0
         return taken
@@ -118,13 +118,13 @@ class Unmatched:
         """Consume records; return the first few."""
         shown: list[Record | Loss] = []
         while count:
-            part = self.cut(count)
-            count -= len(part)
+            segment = self.cut(count)
+            count -= len(segment)
             if len(shown) < SHOWN:
-                shown += part.records(np.arange(min(len(part), SHOWN - len(shown))))
+                shown += segment.records(np.arange(min(len(segment), SHOWN - len(shown))))
         return shown
 
     def clear(self) -> None:
         """Drop what waits."""
-        self.parts.clear()
+        self.segments.clear()
         self.size = 0
