@@ -51,6 +51,8 @@ def _render_one(head: str, length: str | None, letter: str, value: int | str) ->
         number = int(value) & (1 << bits) - 1
         if letter in "di" and number >> bits - 1:
             number -= 1 << bits
+        if number == 0 or letter == "d":
+            head = head.replace("#", "")  # Python prints 0x0, C prints 0
         result = (head + ("d" if letter in "diu" else letter)).encode() % number
     else:
         raise ValueError(f"conversion %{letter} is not used by trace events")

@@ -17,7 +17,8 @@ from types import ModuleType
 import pytest
 
 import qtctl
-from qtctl.events.declarations import Declarations, parse_declarations
+from qtctl.events.declarations import Declarations, parse_declarations, parse_line
+from qtctl.model import Declaration
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Items
 
@@ -41,6 +42,12 @@ def declarations_text(version: str) -> str:
 @cache
 def declarations(version: str) -> Declarations:
     return parse_declarations(declarations_text(version))
+
+
+def parse_one(line: str) -> Declaration:
+    """Return the event that a line declares."""
+    (declaration,) = parse_line(line)
+    return declaration
 
 
 @cache

@@ -1,78 +1,116 @@
-"""Finding the declarations for a file that holds none."""
+"""Finding the declarations for a file that holds none, and how well they fit it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qtctl.errors import UsageError
 from qtctl.folders import read_text
 
 if TYPE_CHECKING:
     from qtctl.events.declarations import Declarations
+    from qtctl.records.counts import Declared
+
+_ALL = "trace-events-all"
+_PLACES = ("", "trace", "share/qemu", "build/trace", "build")
+
+
+class Score(NamedTuple):
+    """How many of the records (or events) of a sample are as declared."""
+
+    fit: int
+    of: int
+
+
+def declaration_files(path: Path) -> list[Path]:
+    """Return the files that a path given as declarations stands for.
+
+    Of a folder, an installed QEMU or the tree of its source: its ``trace-events-all``, else all
+    ``trace-events`` below it, those of Rust included.
+
+    Raises:
+        UsageError: the folder has neither.
+    """
+    if not path.is_dir():
+        return [path]
+    if whole := next((at for place in _PLACES if (at := path / place / _ALL).is_file()), None):
+        return [whole]
+    parts = [
+        Path(folder, "trace-events")
+        for folder, _, names in os.walk(path)
+        if "trace-events" in names
+    ]
+    if not parts:
+        raise UsageError(
+            f"no {_ALL} and no trace-events below {path}",
+            hint="--events-all FILE, or the folder of QEMU's source",
+        )
+    return sorted(parts)
+
+
+def declarations_text(path: Path) -> str:
+    """Return the text of the declarations of a file or folder (see :func:`declaration_files`).
+
+    Raises:
+        UsageError: it cannot be read as text.
+    """
+    return "\n".join(map(read_text, declaration_files(path)))
 
 
 def read_declarations(path: Path) -> Declarations:
-    """Read a ``trace-events-all``.
+    """Read a ``trace-events-all``, a ``trace-events``, or those of a folder.
 
     Raises:
         UsageError: it cannot be read as text.
     """
     from qtctl.events.declarations import parse_declarations
 
-    return parse_declarations(read_text(path))
+    return parse_declarations(declarations_text(path))
 
 
-def best_installed(score: Callable[[Declarations], int]) -> tuple[Declarations, int, Path | None]:
-    """Return the declarations of the installed QEMU that score best, their score, and where.
+def declared_for(
+    events_all: Path | None, score: Callable[[Declarations], Score], unit: str = "record"
+) -> tuple[Declarations, Declared | None]:
+    """Return the declarations given, else those of the installed QEMU that fit a sample best.
 
-    Those that score nothing are no declarations.
+    None where none of the installed ones fits anything.
+
+    Raises:
+        UsageError: ``events_all`` cannot be read.
     """
     from qtctl.events.declarations import Declarations
+    from qtctl.records.counts import Declared
 
-    best: tuple[Declarations, int, Path | None] = Declarations({}), 0, None
+    if events_all is not None:
+        given = read_declarations(events_all)
+        return given, Declared(str(events_all), False, *score(given), unit)
+    best, used = Declarations({}), None
     for path in installed_declarations():
         try:
             found = read_declarations(path)
         except UsageError:
             continue
         points = score(found)
-        if points > best[1]:
-            best = found, points, path
-    return best
+        if points.fit > (used.fit if used else 0):
+            best, used = found, Declared(str(path), True, *points, unit)
+    return best, used
 
 
-def declared_for_text(
-    events_all: Path | None, score: Callable[[Declarations], int]
-) -> tuple[Declarations, str] | None:
-    """Return the declarations that score best for a text, and a phrase on where they are from.
-
-    None where none of the installed ones scores.
-
-    Raises:
-        UsageError: ``events_all`` cannot be read.
-    """
-    if events_all is not None:
-        return read_declarations(events_all), f"events declared in {events_all}"
-    best, _, path = best_installed(score)
-    if path is None:
-        return None
-    return best, f"events declared in {path} (a guess; else: --events-all FILE)"
-
-
-def readable(items: Iterable[object]) -> int:
-    """Count the records among ``items`` whose arguments are as declared."""
+def readable(items: Iterable[object]) -> Score:
+    """Count the records among ``items`` whose arguments are as declared, and all that may be."""
     from qtctl.records.batch import Batch  # brings NumPy, which `qtctl enable` does without
 
-    return sum(
-        int(batch.arguments(event).ok.sum())
-        for batch in items
-        if isinstance(batch, Batch)
-        for event in batch.groups()
-        if event >= 0
-    )
+    fit = of = 0
+    for batch in items:
+        if isinstance(batch, Batch):
+            for event in batch.groups():
+                if event >= 0 and (batch.reader is not None or batch.table.inverts(event)):
+                    ok = batch.arguments(event).ok
+                    fit, of = fit + int(ok.sum()), of + len(ok)
+    return Score(fit, of)
 
 
 def installed_declarations() -> list[Path]:
@@ -80,5 +118,5 @@ def installed_declarations() -> list[Path]:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     places = [Path(folder).parent / "share/qemu" for folder in folders if folder]
     places += [Path("/usr/share/qemu"), Path("/usr/local/share/qemu")]
-    paths = (place / "trace-events-all" for place in dict.fromkeys(places))
+    paths = (place / _ALL for place in dict.fromkeys(places))
     return [path for path in paths if path.is_file()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qtctl.errors import QtctlError, UsageError
+from qtctl.records.counts import Declared
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 
@@ -35,6 +36,8 @@ class SavedFile(Protocol):
     """The events it may hold."""
     notes: list[str]
     """Sentences for the user on how it is read."""
+    declared: Declared | None
+    """Which declarations it is read with; None if it holds its own."""
 
     @property
     def size(self) -> int:
@@ -132,6 +135,7 @@ class PlainFile:
 class SavedPlain:
     """A :class:`SavedFile` that is a plain file; a kind implements ``read`` or :meth:`_decode`."""
 
+    declared: Declared | None = None
     unread = 0
     unread_lines: Sequence[str] = ()
     _lines = True

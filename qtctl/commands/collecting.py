@@ -164,6 +164,9 @@ class Gathering(Generic[_T]):
     def _show(self, collector: _T, counts: Counts) -> int:
         """Print the result; return its exit code."""
         shown = self.result(collector, counts.lost)
+        from qtctl.records.schema import declarations
+
+        shown = shown._replace(document={**shown.document, **declarations(counts)})
         if self.options.ndjson:
             self.context.write([_object(shown)])
         else:

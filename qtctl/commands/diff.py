@@ -106,7 +106,7 @@ async def diff(context: Context, options: Options) -> Result:
     in_hex = traces[0].hex_arguments() | traces[1].hex_arguments()
     everything = options.all or context.json
     return Result(
-        {**_document(options, profiles, found), **_records(alignment, whole and not any(lines))},
+        {**_document(traces, profiles, found), **_records(alignment, whole and not any(lines))},
         lambda style: chain(
             _lines(style, found, profiles, alignment, everything, in_hex),
             _verdict(alignment, whole, lines),
@@ -160,10 +160,17 @@ def _about(profile: Profile) -> str:
     return ABOUT if profile.arrived else ""
 
 
-def _document(options: Options, profiles: list[Profile], found: Comparison) -> dict[str, Any]:
+def _document(traces: list[Replay], profiles: list[Profile], found: Comparison) -> dict[str, Any]:
+    from qtctl.records.schema import declarations
+
     one, two = (
-        {"path": str(path), "seconds": profile.seconds, "arrived": profile.arrived}
-        for path, profile in zip((options.one, options.two), profiles, strict=True)
+        {
+            "path": str(trace.path),
+            "seconds": profile.seconds,
+            "arrived": profile.arrived,
+            **declarations(trace.counts),
+        }
+        for trace, profile in zip(traces, profiles, strict=True)
     )
     return {
         "a": one,

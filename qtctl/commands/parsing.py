@@ -80,7 +80,8 @@ COMMON = (
         "--events-all",
         metavar="FILE",
         type=Path,
-        help="the trace-events-all of this QEMU build, if it is not found automatically",
+        help="the trace-events-all of this QEMU build, if it is not found automatically; or a "
+        "folder: an installed QEMU, or its source (of its trace-events)",
         completes="file",
     ),
     arg("--json", action="store_true", help="one JSON document"),

@@ -1,7 +1,8 @@
 """Parses ``trace-events-all``: name, arguments and format of every trace event.
 
-Source: QEMU's docs/devel/tracing.rst and scripts/tracetool; checked on the whole files of QEMU
-7.2, 10.2 and 11.1. Does no I/O, and is quick, since control verbs use it too.
+Source: QEMU's docs/devel/tracing.rst and scripts/tracetool (``__init__.py``, ``vcpu.py``,
+``transform.py``); checked on the whole files of QEMU 7.2, 10.2 and 11.1, and on the source of the
+releases from 0.14 to 9.0. Does no I/O, and is quick, since control verbs use it too.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ CONVERSION = re.compile(
     r"(?P<length>hh|h|ll|l|q|j|z|t|L)?(?P<letter>[a-zA-Z%])"
 )
 """A conversion of printf, or ``%%``."""
-_MACRO = re.compile(r"PRI([diouxX])(?:LEAST|FAST)?(8|16|32|64|MAX|PTR)\Z")
+_MACRO = re.compile(r"(?:HWADDR_|VADDR_)?PRI([diouxX])(?:LEAST|FAST)?(8|16|32|64|MAX|PTR|\Z)\Z")
+_WHOLE_MACROS = {"TARGET_FMT_plx": "%016lx"}
+"""Macros of QEMU's ``exec/hwaddr.h`` that are a whole conversion (2.12 to 4.1 use it)."""
 
 _ESCAPES = dict(zip("ntrabfve", "\n\t\r\a\b\f\v\x1b", strict=True))
 # As on 64-bit Linux, where glibc's PRIx8 to PRIx32 are a bare "x" (the value is promoted to int).
-_LENGTHS = {"8": "", "16": "", "32": "", "64": "l", "MAX": "l", "PTR": "l"}
+_LENGTHS = {"8": "", "16": "", "32": "", "64": "l", "MAX": "l", "PTR": "l", "": "l"}
 
 _TYPES = {
     (8, False): "bool uint8_t",
@@ -42,6 +45,10 @@ _BASE_WORDS = frozenset({"unsigned", "signed", "char", "short", "int", "long"})
 _QUALIFIERS = frozenset({"const", "volatile", "restrict", "register", "extern"})
 # The types that tracetool traces as text (scripts/tracetool/backend/simple.py).
 _STRINGS = ("const char*", "char*", "const char *", "char *")
+# How the types of TCG are traced when the code runs; while it is translated they are left out.
+_TCG = {"TCGv": "uint64_t", "TCGv_i32": "uint32_t", "TCGv_i64": "uint64_t", "TCGv_ptr": "void *"}
+_TCG_SUFFIXES = ("_trans", "_exec")
+_CPU = Argument("__cpu", "void *", Kind.POINTER, 64, False)
 
 
 class Declarations(NamedTuple):
@@ -67,13 +74,14 @@ def parse_declarations(text: str) -> Declarations:
         if not line or line[0] == "#" or not (stripped := line.strip()) or stripped[0] == "#":
             continue
         try:
-            declaration = parse_one(stripped, number=number, cache=arguments)
+            declared = parse_line(stripped, number=number, cache=arguments)
         except UsageError as error:
             errors.append((number, line, error.message))
             continue
-        known = by_name.get(declaration.name)
-        if known is None or (known.disabled and not declaration.disabled):
-            by_name[declaration.name] = declaration
+        for one in declared:
+            known = by_name.get(one.name)
+            if known is None or (known.disabled and not one.disabled):
+                by_name[one.name] = one
     return Declarations(by_name, tuple(errors))
 
 
@@ -84,25 +92,31 @@ def declaration_of(text: str, name: str) -> Declaration | None:
         UsageError: the line that declares it cannot be parsed.
     """
     found: Declaration | None = None
-    pattern = re.compile(rf"^[ \t]*(?:[\w-]+[ \t]+)*{re.escape(name)}[ \t]*\(.*$", re.MULTILINE)
+    stem = next((name[: -len(end)] for end in _TCG_SUFFIXES if name.endswith(end)), name)
+    pattern = re.compile(
+        rf"^[ \t]*(?:[\w-]+[ \t]+)*(?:{re.escape(name)}|{re.escape(stem)})[ \t]*\(.*$", re.MULTILINE
+    )
     position = 0
     # Search for the name first: matching the pattern at every line takes far longer.
-    while (at := text.find(name, position)) >= 0:
-        position = at + len(name)
+    while (at := text.find(stem, position)) >= 0:
+        position = at + len(stem)
         start = text.rfind("\n", 0, at) + 1
         match = pattern.match(text, start)
         if match is None:
             continue
-        found = parse_one(match.group(), number=text.count("\n", 0, start) + 1)
-        if not found.disabled:
+        declared = parse_line(match.group(), number=text.count("\n", 0, start) + 1)
+        found = next((one for one in declared if one.name == name), found)
+        if found is not None and not found.disabled:
             break
     return found
 
 
-def parse_one(
+def parse_line(
     line: str, *, number: int = 0, cache: dict[str, Argument] | None = None
-) -> Declaration:
-    """Parse one declaration; ``number`` is its line in the file, ``cache`` holds known arguments.
+) -> list[Declaration]:
+    """Parse the line of one event, or of the two that the property ``tcg`` makes of it.
+
+    ``number`` is its line in the file, ``cache`` holds known arguments.
 
     Raises:
         UsageError: the line is not a declaration.
@@ -112,51 +126,78 @@ def parse_one(
     if match is None:
         raise UsageError(f"not a trace event declaration: {line!r}")
     properties, name, parameters, tail = match.groups()
-    text = _format(tail)
-    arguments: list[Argument] = []
+    texts = _formats(tail)
     known = {} if cache is None else cache
     pieces = [] if parameters.strip() in ("", "void") else parameters.split(",")
-    for position, piece in enumerate(pieces):
+    for piece in pieces:
         if piece not in known:
             known[piece] = _argument(piece)
-        argument = known[piece]
-        if not argument.bits:
-            argument = argument._replace(bits=64, signed=_printed_signed(text, position))
-        arguments.append(argument)
-    disabled = False
-    if properties:
-        words = properties.split()
-        disabled = "disable" in words
-        if "vcpu" in words:
-            # tracetool inserts the vCPU before the declared arguments (scripts/tracetool/vcpu.py).
-            arguments.insert(0, Argument("__cpu", "void *", Kind.POINTER, 64, False))
-            text = "cpu=%p " + text
-    return Declaration(name, tuple(arguments), text, disabled, number)
+    arguments = [known[piece] for piece in pieces]
+    if not properties:
+        return [_declared(name, arguments, texts[-1], False, number)]
+    words = properties.split()
+    disabled = "disable" in words
+    if "vcpu" in words:
+        # tracetool inserts the vCPU before the declared arguments.
+        arguments.insert(0, _CPU)
+        texts = [f"cpu=%p {text}" for text in texts]
+    if "tcg" not in words:
+        return [_declared(name, arguments, texts[-1], disabled, number)]
+    translated = [one for one in arguments if not one.ctype.startswith("TCGv")]
+    executed = [
+        _argument(f"{_TCG[one.ctype]} {one.name}") if one.ctype in _TCG else one
+        for one in arguments
+    ]
+    return [
+        _declared(name + suffix, chosen, text, disabled, number)
+        for suffix, chosen, text in zip(
+            _TCG_SUFFIXES, (translated, executed), (texts[0], texts[-1]), strict=True
+        )
+    ]
 
 
-def _format(tail: str) -> str:
-    """Concatenate string literals and macros as the C compiler does, and resolve escapes."""
+def _declared(
+    name: str, arguments: list[Argument], text: str, disabled: bool, number: int
+) -> Declaration:
+    """Return a declaration; an argument of an unknown type is as its format prints it."""
+    typed = [
+        one if one.bits else one._replace(bits=64, signed=_printed_signed(text, position))
+        for position, one in enumerate(arguments)
+    ]
+    return Declaration(name, tuple(typed), text, disabled, number)
+
+
+def _formats(tail: str) -> list[str]:
+    """Return the formats after the arguments: one, or the two of ``tcg``.
+
+    String literals and macros are concatenated as the C compiler does, and escapes resolved. An
+    unknown macro becomes ``%<NAME>``, which is no conversion: its records are read raw.
+    """
     if not tail:
-        return ""
+        return [""]
     # Nearly half of all lines: one literal without escapes.
     if tail[0] == tail[-1] == '"' and "\\" not in tail and tail.count('"') == 2:
-        return tail[1:-1]
-    pieces: list[str] = []
+        return [tail[1:-1]]
+    texts: list[list[str]] = [[]]
     for match in _PIECE.finditer(tail):
         text, word, comma, other = match.groups()
         if text is not None:
-            pieces.append(_ESCAPE.sub(_unescape, text) if "\\" in text else text)
+            texts[-1].append(_ESCAPE.sub(_unescape, text) if "\\" in text else text)
         elif word is not None:
-            macro = _MACRO.match(word)
-            if macro is None:
-                raise UsageError(f"unknown macro {word} in a format")
-            pieces.append(_LENGTHS[macro.group(2)] + macro.group(1))
+            texts[-1].append(_macro(word, "".join(texts[-1])))
         elif comma:
-            # "translation", "execution": QEMU prints the second one (`tcg` events).
-            pieces.clear()
+            texts.append([])
         else:
             raise UsageError(f"{other!r} is not part of a format: {tail!r}")
-    return "".join(pieces)
+    return ["".join(pieces) for pieces in texts]
+
+
+def _macro(word: str, before: str) -> str:
+    """Return what a macro stands for, behind the part ``before`` of the format."""
+    if match := _MACRO.match(word):
+        return _LENGTHS[match.group(2)] + match.group(1)
+    begun = "%" in CONVERSION.sub("", before)
+    return _WHOLE_MACROS.get(word, f"<{word}>" if begun else f"%<{word}>")
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -27,6 +27,7 @@ from qtctl.recordings.chunks import (
 )
 from qtctl.recordings.store import DataReader, RecordedEvent, read_names
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Declared
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 from qtctl.shapes import Malformed, elements, member, members, parsed, whole
@@ -78,6 +79,7 @@ class RecordingFile(SavedPlain):
         declared = {one.name: one.declaration for one in events if one.declaration is not None}
         if events_all is not None:
             declared = dict(read_declarations(events_all).by_name)
+            self.declared = Declared(str(events_all), False, 0, 0)
         self.table = EventTable.build(filter(None, names), declared)
         summary = _summary(self.facts, self._sums, len(names))
         self.notes.append(summary if indexed else f"{summary}, without its end")

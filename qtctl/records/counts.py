@@ -1,9 +1,42 @@
-"""Counters of a stream or file."""
+"""Counters of a stream or file, and the declarations that a file was read with."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from operator import add
+from typing import NamedTuple
+
+from qtctl.text.style import counted
+
+
+class Declared(NamedTuple):
+    """Where the declarations of a file are from, and how well they fit a sample of it.
+
+    ``guess``: of the installed QEMUs, these fit best; else the user gave them. ``fit`` of ``of``
+    records (or what ``unit`` says) of the sample are as declared.
+    """
+
+    path: str
+    guess: bool
+    fit: int
+    of: int
+    unit: str = "record"
+
+    @property
+    def source(self) -> str:
+        """Where they are from, in words."""
+        guess = " (a guess: of the QEMUs installed here it fits best; else: --events-all FILE)"
+        return f"declared in {self.path}{guess if self.guess else ''}"
+
+    def words(self) -> str:
+        """Return their source and fit in words."""
+        words = self.source
+        if self.fit < self.of:
+            return (
+                f"{words}, which is of another version: {self.of - self.fit} of the first "
+                f"{counted(self.of, self.unit)} do not fit, and arguments may be read wrong"
+            )
+        return f"{words}; the first {counted(self.of, self.unit)} fit" if self.of else words
 
 
 @dataclass(slots=True)
@@ -12,6 +45,7 @@ class Counts:
 
     ``unknown_losses`` is the number of losses of unknown size, which are not in ``lost``.
     ``unread`` lines of a saved log hold an event that could not be read; they are in ``read``, too.
+    ``declared``: how each file is read.
     """
 
     read: int = 0
@@ -20,6 +54,7 @@ class Counts:
     lost: int = 0
     unknown_losses: int = 0
     unread: int = 0
+    declared: tuple[Declared, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(add, astuple(self), astuple(other)))

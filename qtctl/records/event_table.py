@@ -12,7 +12,7 @@ from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.argument_arrays import ArgumentArrays
 from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.kernels import naming, parsing
-from qtctl.records.printf import Op, Plan, make_plan
+from qtctl.records.printf import Op, Plan, Step, make_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,17 @@ def _compile(plan: Plan) -> _Compiled:
             argument = arguments[step.argument]
             column, bits, signed = places[step.argument], argument.bits, argument.signed
         row[:] = (
-            step.op, len(literals), len(step.text), column, step.base, step.upper, step.least,
+            step.op, len(literals), len(step.text), column, step.base, _flags(step), step.least,
             step.most, step.width, step.zeros, step.loose, step.bits, step.signed, step.only, bits,
             signed,
         )  # fmt: skip
         if step.op is Op.LITERAL:
             literals += step.text
     return _Compiled(table, literals, tuple(arguments[index] for index in shown))
+
+
+def _flags(step: Step) -> int:
+    return step.upper | step.prefix << 1 | step.plus << 2 | step.left << 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,6 @@
 """Invert printf formats: make plans that parse the arguments back from text that QEMU printed.
 
-Source: fprintf of glibc on 64-bit Linux, and the conversions in QEMU's trace-events (7.2 to 11.1).
+Source: fprintf of glibc on 64-bit Linux, and the conversions in QEMU's trace-events (0.14 to 11.1).
 A plan is a list of steps, which ``kernels/parsing.py`` runs on every row.
 
 A plan guarantees that the parsed arguments are the only ones that print the text, with one
@@ -40,7 +40,9 @@ class Step:
     ``most`` are the numbers of digits, ``bits`` and ``signed`` the type that C prints, after
     promotion. ``zeros``: ``width`` is padded with zeros, which count as digits. ``loose``: the
     width is itself an argument, so any padding is accepted. ``only``: the step can end in one place
-    only (after the longest run of digits, or before a literal at the line's end).
+    only (after the longest run of digits, or before a literal at the line's end). The flags of C:
+    ``prefix`` (``#``): ``0x`` before all numbers but 0; ``plus`` (``+``): a sign before all;
+    ``left`` (``-``): ``width`` is padded with blanks behind the number.
     """
 
     op: Op
@@ -48,6 +50,9 @@ class Step:
     argument: int = -1
     base: int = 0
     upper: bool = False
+    prefix: bool = False
+    plus: bool = False
+    left: bool = False
     least: int = 1
     most: int = 20
     width: int = 0
@@ -89,8 +94,6 @@ def _read_format(declaration: Declaration) -> list[Step]:
         if match["letter"] == "%":
             literal += "%"
             continue
-        if set(match["flags"]) - {"0"}:
-            raise _NotInvertible(f"the flags of {match.group()} are not read back")
         stars = (match["width"], match["precision"]).count("*")
         taken = list(islice(arguments, stars + 1))
         if len(taken) <= stars:
@@ -109,6 +112,11 @@ def _convert(match: re.Match[str], index: int, argument: Argument) -> Step:
     letter, loose = match["letter"], match["width"] == "*"
     width = 0 if loose else int(match["width"] or 0)
     is_text = argument.kind is Kind.STRING
+    numeric = letter in _BASES and not is_text
+    read = {"0"} | ({"-"} if numeric else set())
+    read |= {"#"} if numeric and letter in "xX" else {"+"} if numeric and letter in "di" else set()
+    if set(match["flags"]) - read:
+        raise _NotInvertible(f"the flags of {match.group()} are not read back")
     if letter == "p" and not width and not loose and match["precision"] is None:
         if is_text:
             raise _NotInvertible(f"{argument.name} is text printed as an address")
@@ -121,7 +129,7 @@ def _convert(match: re.Match[str], index: int, argument: Argument) -> Step:
         if not is_text:
             raise _NotInvertible(f"{argument.name} is not text but printed as such")
         return Step(Op.STRING, argument=index, width=width)
-    if letter in _BASES and not is_text:
+    if numeric:
         return _integer(match, index, argument, width, loose)
     raise _NotInvertible(f"{match.group()} of {argument.name} is not read back")
 
@@ -132,8 +140,9 @@ def _integer(match: re.Match[str], index: int, argument: Argument, width: int, l
     signed = letter in "di"
     bits = _BITS.get(match["length"], 64)
     loose = loose or precision == "*"
-    # C ignores the 0 flag where there is a precision.
-    zeros = "0" in match["flags"] and precision is None
+    flags = match["flags"]
+    # C ignores the 0 flag where there is a precision or the number stands left.
+    zeros = "0" in flags and precision is None and "-" not in flags
     least = int(precision) if precision and precision != "*" else 1
     room = bits
     if not argument.signed and argument.bits < bits:
@@ -142,12 +151,16 @@ def _integer(match: re.Match[str], index: int, argument: Argument, width: int, l
     fill = max(least, width if zeros else 0)
     most = 64 if loose else max(natural, fill)
     # A fixed number of digits ends in one place, whatever follows.
-    fixed = not loose and not signed and most == fill and (zeros or not width)
+    bare = "#" not in flags and not signed
+    fixed = not loose and bare and most == fill and (zeros or not width)
     return Step(
         Op.INTEGER,
         argument=index,
         base=base,
         upper=letter == "X",
+        prefix="#" in flags,
+        plus="+" in flags,
+        left="-" in flags,
         least=max(least, 1),
         most=most,
         width=width,
@@ -199,7 +212,7 @@ def _ends_once(step: Step, after: list[Step]) -> bool:
         return len(after) == 1
     letters = b"ABCDEF" if step.upper else b"abcdef"
     digits = {8: b"01234567", 10: b"0123456789"}.get(step.base, b"0123456789" + letters)
-    return after[0].text[0] not in digits
+    return after[0].text[0] not in digits + (b"xX" if step.prefix else b"")
 
 
 def hex_arguments(declaration: Declaration) -> frozenset[str]:

@@ -120,7 +120,14 @@ def trigger(
 def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
 
-    ``unread`` is there if any line of a file was.
+    ``unread`` is there if any line of a file was, ``declarations`` if files were read.
     """
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    return {"type": "summary", **numbers} | ({"unread": counts.unread} if counts.unread else {})
+    unread = {"unread": counts.unread} if counts.unread else {}
+    return {"type": "summary", **numbers, **unread, **declarations(counts)}
+
+
+def declarations(counts: Counts) -> dict[str, Any]:
+    """Return the member that says which declarations files were read with; none for a guest."""
+    used = [one._asdict() for one in counts.declared]
+    return {"declarations": used} if used else {}

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from qtctl.folders import read_text
+from qtctl.backends.declared import declarations_text
 from qtctl.model import Backend, Declaration, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.cmdline import QemuOptions, parse_cmdline
@@ -72,7 +72,7 @@ class Facts:
             UsageError: the file given cannot be read as text.
         """
         path = self.declarations_path
-        return None if path is None else read_text(path)
+        return None if path is None else declarations_text(path)
 
     @cached_property
     def declarations(self) -> Declarations:

@@ -55,6 +55,7 @@ class Replay:
             self._file.close()
             raise
         self.counts = self._filter.counts
+        self.counts.declared = tuple(filter(None, [self._file.declared]))
         self._span = Span()
         self._ended = False
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
-from qtctl.events.declarations import parse_one
 from qtctl.model import Kind
+from tests.samples import parse_one
 
 NUMBER = "integer {{ size = {}; align = 8; signed = {}; encoding = none; base = {}; }} _{};"
 TEXT = """/* CTF 1.8 */

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from qtctl.errors import UsageError
-from qtctl.events.declarations import declaration_of, parse_declarations, parse_one
+from qtctl.events.declarations import declaration_of, parse_declarations, parse_line
 from qtctl.model import Kind
-from tests.samples import VERSIONS, declarations, declarations_text
+from tests.samples import VERSIONS, declarations, declarations_text, parse_one
 
 COUNTS = {"7.2": 5062, "10.2": 6011, "11.1": 6335}
 
@@ -112,7 +112,10 @@ def test_unknown_type_takes_its_sign_from_the_conversion() -> None:
         ('"%" PRIxPTR', "%lx"),
         (r'"a\tb\n\"c\" \\ \x41\101"', 'a\tb\n"c" \\ AA'),
         (r'"\xff"', "\udcff"),
-        ('"translated %d", "executed %x"', "executed %x"),
+        ('"0x%" HWADDR_PRIx " %" VADDR_PRIx', "0x%lx %lx"),
+        ('"0x" TARGET_FMT_plx " %u"', "0x%016lx %u"),
+        ('"100%% 0x" MINE " %u"', "100%% 0x%<MINE> %u"),
+        ('"0x%04" MINE', "0x%04<MINE>"),
     ],
 )
 def test_formats(tail: str, text: str) -> None:
@@ -121,22 +124,47 @@ def test_formats(tail: str, text: str) -> None:
 
 def test_properties() -> None:
     assert parse_one('disable e(int a) "%d"').disabled
-    assert not parse_one('tcg e(int a) "%d"').disabled
     assert parse_one("e()").arguments == ()
     vcpu = parse_one('vcpu e(int a) "a=%d"')
     assert [argument.name for argument in vcpu.arguments] == ["__cpu", "a"]
     assert vcpu.format == "cpu=%p a=%d"
 
 
+def test_tcg_makes_two_events_of_a_line() -> None:
+    """As tracetool does up to QEMU 6.x: values of TCG are not known while code is translated."""
+    line = (
+        "vcpu tcg access(TCGv addr, TCGv_ptr box, TCGv_i32 n, int16_t info) "
+        r'"info=%d", "addr=0x%016"PRIx64" box=%p n=%u info=%d"'
+    )
+    translated, executed = parse_line(line, number=7)
+    assert [(one.name, one.ctype) for one in translated.arguments] == [
+        ("__cpu", "void *"), ("info", "int16_t"),
+    ]  # fmt: skip
+    assert (translated.name, translated.format) == ("access_trans", "cpu=%p info=%d")
+    assert [(one.name, one.ctype, one.bits) for one in executed.arguments] == [
+        ("__cpu", "void *", 64), ("addr", "uint64_t", 64), ("box", "void *", 64),
+        ("n", "uint32_t", 32), ("info", "int16_t", 16),
+    ]  # fmt: skip
+    assert executed.name == "access_exec"
+    assert executed.format == "cpu=%p addr=0x%016lx box=%p n=%u info=%d"
+    text = f'access_executes(void) ""\n{line}\n'
+    assert list(parse_declarations(text).by_name) == [
+        "access_executes", "access_trans", "access_exec",
+    ]  # fmt: skip
+    assert declaration_of(text, "access_exec") == executed._replace(line=2)
+    assert declaration_of(text, "access") is None
+    assert declaration_of("own_exec(void)", "own_exec") == parse_one("own_exec()")._replace(line=1)
+
+
 def test_bad_lines_are_collected() -> None:
     parsed = parse_declarations(
-        '# comment\n\nnot a declaration\ne(int a) "%d"\r\nf(int) "%d"\ng(int a) "%" PRIz\n  # c\n'
+        '# comment\n\nnot a declaration\ne(int a) "%d"\r\nf(int) "%d"\ng(int a) "%" ;\n  # c\n'
     )
     assert list(parsed.by_name) == ["e"]
     assert [(line, text) for line, text, _ in parsed.errors] == [
         (3, "not a declaration"),
         (5, 'f(int) "%d"'),
-        (6, 'g(int a) "%" PRIz'),
+        (6, 'g(int a) "%" ;'),
     ]
     with pytest.raises(UsageError):
         parse_one("nothing")

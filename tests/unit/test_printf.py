@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qtctl.events.declarations import parse_one
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import EventTable
 from qtctl.records.kernels import parsing
@@ -20,6 +19,7 @@ from tests.samples import (
     VERSIONS,
     declarations,
     event_table,
+    parse_one,
     running,
 )
 
@@ -74,6 +74,26 @@ def read(declaration: Declaration, text: str) -> Values | None:
         ('e(int x) "%2.2x"', "0a", 10),
         ('e(int x) "%4.2x"', "  0a", 10),
         ('e(unsigned x) "%o"', "17", 15),
+        ('e(int x) "%#x"', "0x1f", 31),
+        ('e(int x) "%#x"', "0", 0),
+        ('e(int x) "%#x"', "0x0", None),
+        ('e(int x) "%#x"', "1f", None),
+        ('e(int x) "%#X"', "0X1F", 31),
+        ('e(int x) "%#02x"', "0x1", 1),
+        ('e(int x) "%#02x"', "00", 0),
+        ('e(int x) "%#06x"', "0x0001", 1),
+        ('e(int x) "%#06x"', "0x001", None),
+        ('e(int x) "%#.4x"', "0x0001", 1),
+        ('e(int x) "%#.4x"', "0000", 0),
+        ('e(int x) "%#6x|"', "   0x1|", 1),
+        ('e(uint64_t x) "%#" PRIx64', "0xffffffffffffffff", (1 << 64) - 1),
+        ('e(int x) "%+d"', "+7", 7),
+        ('e(int x) "%+d"', "7", None),
+        ('e(int x) "%+04d"', "-007", -7),
+        ('e(int x) "%-5d|"', "-7   |", -7),
+        ('e(int x) "%-5d|"', "-7  |", None),
+        ('e(int x) "%-5d|"', "123456|", 123456),
+        ('e(int x) "%-#6x|"', "0x1f  |", 31),
         ('e(char x) "<%c>"', "<A>", 65),
         ('e(char x) "<%c>"', "<\udcff>", -1),
         ('e(void *x) "%p"', "0x7fff", 0x7FFF),
@@ -131,7 +151,9 @@ def test_splits_are_unique_or_refused(line: str, text: str, values: Values | Non
         'e(char *a) "%p"',
         'e(int a) "%s"',
         'e(int n, char *a) "%.*s"',
-        'e(int a) "%-5d"',
+        'e(int a) "% 5d"',
+        'e(int a) "%#o"',
+        'e(char *a) "%-6s"',
         'e(int a) "%"',
         'e(double a) "%f"',
     ],
@@ -245,11 +267,15 @@ SHORT = [
     'e(int a, char *b, int c) "%3d%s %d"',
     'e(char *a, char *b, char *c) "%s0%s 0%s"',
     'e(int a, uint8_t b) "%d%02x"',
+    'e(uint8_t a, char *b) "%#x%s"',
+    'e(uint8_t a, uint8_t b) "%#04x %-4x"',
+    'e(int8_t a, uint8_t b) "%+dx%#x"',
+    'e(uint8_t a, int8_t b) "%#xx%d"',
 ]
 
 
 @pytest.mark.parametrize("line", SHORT)
-@given(text=st.text("01a -f", max_size=7))
+@given(text=st.text("01a -fx+", max_size=7))
 @settings(max_examples=150, deadline=None)
 def test_exactly_the_unique_ways_are_read(line: str, text: str) -> None:
     declaration = parse_one(line)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.simple.decoder import SimpleDecoder, check_header, read_names
+from qtctl.backends.simple.decoder import SimpleDecoder, read_names
+from qtctl.backends.simple.forms import NATIVE, form_of
 from qtctl.errors import QtctlError
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
@@ -68,7 +69,7 @@ RECORDS: list[Any] = [
 @pytest.mark.parametrize(("version", "lost"), [("7.2", 0), ("10.2", 12539)])
 def test_real_files_are_read_whole(version: str, lost: int) -> None:
     data = capture(f"qemu-{version}-simple-v4.bin")
-    check_header(data, "it")
+    assert form_of(data, "it") == NATIVE
     names = read_names(data)
     assert len(names) > 4000
     decoder = SimpleDecoder(EventTable.build(names, declarations(version).by_name))
@@ -235,10 +236,8 @@ def test_a_batch_can_be_moved_in_time() -> None:
 @pytest.mark.parametrize(
     ("head", "says"),
     [
-        (header(3), "version 3"),
-        (header(0), "version 0"),
-        (header(2**40), "version"),
-        (struct.pack("=Q", 2**64 - 1) + header()[15:7:-1] + header()[:15:-1], "byte order"),
+        (header(1), "version 1 "),
+        (header(2**40), "version 1099511627776 "),
         (header()[:20], "ends in its header"),
         (b"", "is no file"),
         (b"hello " * 9, "is no file"),
@@ -246,4 +245,4 @@ def test_a_batch_can_be_moved_in_time() -> None:
 )
 def test_other_headers_are_refused_by_name(head: bytes, says: str) -> None:
     with pytest.raises(QtctlError, match=says):
-        check_header(head, "t")
+        form_of(head, "t")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.declared import declared_for_text, readable
+from qtctl.backends.declared import Score, declared_for, readable
 from qtctl.backends.foreign import no_record
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
@@ -51,11 +51,11 @@ class FtraceFile(SavedPlain):
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         super().__init__(file)
         head = file.at(0, SAMPLE_BYTES)
-        known = declared_for_text(events_all, lambda declared: _readable(declared, head))
-        if known is None:
+        known, self.declared = declared_for(events_all, lambda one: _readable(one, head))
+        if self.declared is None:
             raise no_record(head, str(file.path))
-        self.notes = [f"text of ftrace, {known[1]}"]
-        self.table = EventTable.build(None, known[0].by_name)
+        self.notes = [f"text of ftrace, events {self.declared.words()}"]
+        self.table = EventTable.build(None, known.by_name)
         self._decoder = _decoder(self.table)
         counts = _WRITTEN.search(head)
         self._overwritten = max(0, int(counts[2]) - int(counts[1])) if counts else 0
@@ -71,7 +71,7 @@ def _decoder(table: EventTable) -> TraceDecoder:
     return TraceDecoder(table, pid=None, clock=Clock.MONOTONIC)
 
 
-def _readable(declared: Declarations, sample: bytes) -> int:
+def _readable(declared: Declarations, sample: bytes) -> Score:
     """Count the lines of a sample that are events with the arguments that are declared."""
     decoder = _decoder(EventTable.build(None, declared.by_name))
     return readable(decoder.feed(sample, Clocks(0)) + decoder.flush(Clocks(0)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.declared import declared_for_text, readable
+from qtctl.backends.declared import Score, declared_for, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
 from qtctl.backends.log.printers import Converter, Printer, printer_of
 from qtctl.backends.log.text import TextDecoder
@@ -23,6 +23,12 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 
 _CARRY_BYTES = 1 << 20
+_NAMED = re.compile(
+    rb"(?:(?<!\d)\d{1,10}@\d{9,10}\.\d{6}:(?=[a-z])|"
+    rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?Z (?=[a-z]+_))(\w+)(?=[ \r\n]|\Z)",
+    re.MULTILINE,
+)
+"""The name of an event behind one of QEMU's own prefixes."""
 _UNIT = re.compile(rb"qemu|kvm|libvirt")
 
 
@@ -51,19 +57,21 @@ class LogFile(SavedPlain):
         head = self._head = Unwrapper(packed).convert(packed, final=file.size <= SAMPLE_BYTES)
         check_readable(head, str(file.path))
         printer = printer_of(head)
-        known = None
         for sample in _samples(file, printer):
-            known = declared_for_text(events_all, lambda one: _readable(one, sample, printer))  # noqa: B023
-            if known is not None:
+            known, self.declared = declared_for(
+                events_all,
+                lambda one: _readable(one, sample, printer),  # noqa: B023
+            )
+            if self.declared is not None:
                 break
-        if known is None or (foreign_text(head) and not _readable(known[0], sample, printer)):
+        if self.declared is None or (foreign_text(head) and not self.declared.fit):
             raise no_record(head, str(file.path))
-        declared, source = known
-        self._decoder = _decoder(declared, printer)
+        self._decoder = _decoder(known, printer)
         self.table = self._decoder.table
-        self.notes = [f"log text, {source}", *filter(None, [self._unwrapper.note])]
-        if printer is not None:
-            self.notes = [f"log text {printer.note}, {source}"]
+        kind = f"log text {printer.note}" if printer else "log text"
+        self.notes = [f"{kind}, events {self.declared.words()}"]
+        if self._unwrapper.note and printer is None:
+            self.notes.append(self._unwrapper.note)
         self._converter = Converter(printer) if printer else None
         self._carry = b""
         self._found = self._dropping = False
@@ -177,7 +185,9 @@ def _decoder(declared: Declarations, printer: Printer | None) -> TextDecoder:
     return TextDecoder(table, clock=Clock.MONOTONIC, backend=printer.backend)
 
 
-def _readable(declared: Declarations, sample: bytes, printer: Printer | None) -> int:
-    """Count the lines of a sample that are events with the arguments that are declared."""
+def _readable(declared: Declarations, sample: bytes, printer: Printer | None) -> Score:
+    """Count the lines of a sample that are events as declared, and all that QEMU traced."""
     decoder = _decoder(declared, printer)
-    return readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])
+    fit, _ = readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])
+    names = map(bytes.decode, _NAMED.findall(sample))
+    return Score(fit, fit + decoder.unread + sum(name not in declared.by_name for name in names))

@@ -17,13 +17,15 @@ from qtctl.records.event_table import EventTable
 class SimpleReader:
     """Reads arguments by the declarations of ``table``; see ``batch.ArgumentReader``.
 
-    All declared arguments are read, also those that the format does not print.
+    All declared arguments are read, also those that the format does not print. ``swapped``: they
+    are not in this machine's byte order.
     """
 
     binary: ClassVar[bool] = True
 
-    def __init__(self, table: EventTable) -> None:
+    def __init__(self, table: EventTable, *, swapped: bool = False) -> None:
         self._table = table
+        self._swapped = swapped
 
     def stored(self) -> dict[str, str]:
         """Return what :func:`reader` needs."""
@@ -41,6 +43,7 @@ class SimpleReader:
         arrays = ArgumentArrays(arguments, len(begin))
         simple.read_arguments(
             data,
+            self._swapped,
             np.array(sizes, np.int64).reshape(-1).data,
             np.ascontiguousarray(begin).data,
             np.ascontiguousarray(stop).data,

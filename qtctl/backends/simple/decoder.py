@@ -1,4 +1,4 @@
-"""Decoder for the file of the simple backend (format version 4: QEMU 2.8 and later).
+"""Decoder for the file of the simple backend, in any of its forms.
 
 Source: ``trace/simple.c`` of QEMU, checked on 7.2 and 10.2. Its ``writeout_thread`` writes a drop
 record before the buffer that was full, with the time T of the writing. What was dropped came after
@@ -9,103 +9,93 @@ from __future__ import annotations
 
 import bisect
 import re
-import struct
+from collections.abc import Sequence
 
 import numpy as np
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.simple import kernel as simple
 from qtctl.backends.simple.arguments import SimpleReader
+from qtctl.backends.simple.forms import HEADER_BYTES, NATIVE, Form
 from qtctl.backends.splitting import Arrays, as_batch, joined
-from qtctl.errors import QtctlError
 from qtctl.model import Backend, Clock
+from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
-HEADER_BYTES = 24
-_HEADER = struct.Struct("=QQQ")
-_MAPPING = struct.Struct("=QQI")
-_DROPPED = struct.Struct("=16xQ8xQ")
 _ONES = (1 << 64) - 1
 _MAGIC = 0xF2B177CB0AA429B4
-_VERSION = 4
 _IDS = 1 << 16
 _UNSEEN = -2
 _LATEST = 1 << 63
 _NAME = re.compile(rb"\w{1,256}", re.ASCII)
 _ROWS = 1 << 15
+_WORDS = 6
+"""Arguments that every record of version 0 has room for."""
 
 
-def is_simple(head: bytes) -> bool:
-    """Return whether bytes begin a simple trace file, of any version or byte order."""
-    magic = struct.pack("=Q", _MAGIC)
-    return head[:8] == b"\xff" * 8 and head[8:16] in (magic, magic[::-1])
-
-
-def check_header(head: bytes, where: str) -> None:
-    """Check the first 24 bytes of a file.
-
-    Raises:
-        QtctlError: it is no simple trace, or one that cannot be read here, and why.
-    """
-    if not is_simple(head):
-        raise QtctlError(f"{where} is no file of QEMU's simple backend", hint="qtctl replay --help")
-    if len(head) < HEADER_BYTES:
-        raise QtctlError(f"{where} ends in its header, after {len(head)} bytes")
-    _, magic, version = _HEADER.unpack_from(head)
-    if magic != _MAGIC:
-        raise QtctlError(
-            f"{where} was written on a machine of the other byte order",
-            hint="replay it on a machine like the one that wrote it",
-        )
-    if version != _VERSION:
-        raise QtctlError(
-            f"{where} has format version {version} of the simple backend; qtctl reads version 4",
-            hint="scripts/simpletrace.py of the QEMU that wrote it",
-        )
-
-
-def read_names(head: bytes) -> list[str]:
-    """Return the event names that a file begins with, from its first bytes."""
+def read_names(head: bytes, form: Form = NATIVE) -> list[str]:
+    """Return the event names that a file begins with, from its first bytes, if it has names."""
     names, at = [], HEADER_BYTES
-    while (found := _mapping(head, at)) is not None and found[1]:
+    while form.named and (found := _mapping(head, at, form)) is not None and found[1]:
         names.append(found[1])
         at = found[2]
     return names
 
 
-def _mapping(data: bytes, at: int) -> tuple[int, str, int] | None:
+def _mapping(data: bytes, at: int, form: Form) -> tuple[int, str, int] | None:
     """Return (id, name, end) of the mapping at ``at``; no name: bytes lack; None: bad."""
-    if len(data) - at < _MAPPING.size:
+    fields = form.packed("QQI")
+    if len(data) - at < fields.size:
         return 0, "", at
-    kind, code, size = _MAPPING.unpack_from(data, at)
+    kind, code, size = fields.unpack_from(data, at)
     if kind or code >= _IDS or not 0 < size <= 256:
         return None
-    name = data[at + _MAPPING.size : at + _MAPPING.size + size]
+    name = data[at + fields.size : at + fields.size + size]
     if name and not _NAME.fullmatch(name):
         return None
     if len(name) < size:
         return 0, "", at
-    return code, name.decode("ascii"), at + _MAPPING.size + size
+    return code, name.decode("ascii"), at + fields.size + size
+
+
+def _words(table: EventTable) -> Int64Array:
+    """Return how many of the words of a record of version 0 are arguments, by event."""
+    declared = map(table.declaration, range(len(table)))
+    counts = [_WORDS if one is None else min(len(one.arguments), _WORDS) for one in declared]
+    return np.array([*counts, _WORDS], np.int64)
 
 
 class SimpleDecoder:
     """Decodes the bytes of a simple trace file from its begin on.
 
     Bytes that make no sense are a loss of unknown count, and it resumes at the next record that
-    does. ``pid`` is that of the batches (default: the one in the file). Counters: ``records``;
-    ``unread``, bytes that could not be read, the first of them at ``first_unread``.
+    does. ``pid`` is that of the batches (default: the one in the file). ``numbered`` are the names
+    of the events by their ids, for a ``form`` without names. Counters: ``records``; ``unread``,
+    bytes that could not be read, the first of them at ``first_unread``.
     """
 
     def __init__(
-        self, table: EventTable, *, clock: Clock = Clock.MONOTONIC, pid: int | None = None
+        self,
+        table: EventTable,
+        *,
+        clock: Clock = Clock.MONOTONIC,
+        pid: int | None = None,
+        form: Form = NATIVE,
+        numbered: Sequence[str] = (),
     ) -> None:
         self._table = table
-        self._reader = SimpleReader(table)
+        self._form = form
+        self._numbers = np.array([table.indices.get(name, -1) for name in numbered], np.int32)
+        self._words = _words(table)
+        self._reader = SimpleReader(table, swapped=form.swapped)
+        self._kind = (form.version, form.swapped)
+        self._header, self._dropped = form.packed("QQQ"), form.dropped
         self._clock = clock
         self._given_pid = pid
         self._carry = b""
         self._ids = np.full(_IDS, _UNSEEN, np.int32)
+        self._ids[: len(self._numbers)] = self._numbers
         self._pid = np.full(1, -1, np.int64)
         self._synced = False
         self._quiet = True
@@ -113,6 +103,7 @@ class SimpleDecoder:
         self._parts: list[Arrays] = []
         self._items: Items = []
         self._drops: list[tuple[int, int]] = []
+        self._last_ns = 0
         self._skipping = False
         self._clocks = Clocks(0)
         self.position = 0
@@ -188,7 +179,8 @@ class SimpleDecoder:
                 if not found:
                     break
             columns = (column.data for column in self._room)
-            rows, at, why = simple.walk(data, at, self._ids.data, self._pid.data, *columns)
+            places = (self._ids.data, self._pid.data, *columns)
+            rows, at, why = simple.walk(data, at, *self._kind, *places)
             self.records += rows
             self._add(data, rows)
             if why == simple.FULL:
@@ -213,6 +205,8 @@ class SimpleDecoder:
     def _add(self, data: bytes, rows: int) -> None:
         """Add the rows of the columns, with the drops at their place among them."""
         times, begin = self._room[1][:rows], 0
+        if rows:
+            self._last_ns = int(times[-1])
         while begin < rows:
             end = rows
             if self._drops:
@@ -233,13 +227,12 @@ class SimpleDecoder:
 
     def _find(self, data: bytes, at: int, *, final: bool) -> tuple[int, bool]:
         """Find the next record; count the bytes before it, except at the begin."""
-        place, found = simple.resync(data, at, self._ids.data, int(self._pid[0]), final)
+        ids, pid = self._ids.data, self._pid.data
+        place, found = simple.resync(data, at, *self._kind, ids, pid, final)
         if not self._quiet:
             self._unreadable(at, place - at)
         if found:
             self._synced, self._quiet = True, False
-            if struct.unpack_from("=Q", data, place)[0] == 1:
-                self._pid[0] = struct.unpack_from("=I", data, place + 28)[0]
         return place, found
 
     def _unreadable(self, at: int, size: int) -> None:
@@ -250,10 +243,12 @@ class SimpleDecoder:
     def _other(self, data: bytes, at: int, why: int) -> int:
         """Decode a record that is no event; return its end, ``at`` if incomplete, -1 if bad."""
         if why == simple.DROPPED:
-            bisect.insort(self._drops, _DROPPED.unpack_from(data, at))
-            return at + _DROPPED.size
+            time_ns, dropped = self._dropped.unpack_from(data, at)
+            # Version 0 writes no time, and the record where the others are missing.
+            bisect.insort(self._drops, (time_ns or self._last_ns, dropped))
+            return at + self._dropped.size
         if why == simple.MAPPING:
-            found = _mapping(data, at)
+            found = _mapping(data, at, self._form)
             if found is None:
                 return -1
             code, name, after = found
@@ -264,24 +259,27 @@ class SimpleDecoder:
 
     def _begin(self, data: bytes, at: int) -> int:
         """Decode a file header: the file was emptied, or another one appended."""
-        if len(data) - at < HEADER_BYTES:
+        if len(data) - at < self._form.header_bytes:
             return at
-        if _HEADER.unpack_from(data, at) != (_ONES, _MAGIC, _VERSION):
+        if self._header.unpack_from(data, at) != (_ONES, _MAGIC, self._form.version):
             return -1
         self._close(data)
         self._items += self._due(_LATEST)
-        self._ids[:] = _UNSEEN
+        self._ids[len(self._numbers) :] = _UNSEEN
         self._pid[0] = -1
-        return at + HEADER_BYTES
+        return at + self._form.header_bytes
 
     def _close(self, data: bytes) -> None:
         """Make a batch of the events since the last one."""
         parts, self._parts = self._parts, []
         if not parts:
             return
-        event, time_ns, *offsets = joined(parts)
-        columns = (event, time_ns, np.full(len(event), -1, np.int32), *offsets)
-        pid = int(self._pid[0]) if self._given_pid is None else self._given_pid
+        event, time_ns, start, begin, stop = joined(parts)
+        if not self._form.version:
+            stop = begin + 8 * self._words[event]
+        columns = (event, time_ns, np.full(len(event), -1, np.int32), start, begin, stop)
+        own = int(self._pid[0]) if self._form.version > 2 else None
+        pid = own if self._given_pid is None else self._given_pid
         table, clocks, clock, reader = self._table, self._clocks, self._clock, self._reader
         batch = as_batch(
             table, data, columns, clocks, Backend.SIMPLE, clock=clock, pid=pid, reader=reader

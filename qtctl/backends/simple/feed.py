@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.target import has_inode
-from qtctl.backends.simple.decoder import SimpleDecoder, check_header
+from qtctl.backends.simple.decoder import SimpleDecoder
+from qtctl.backends.simple.forms import NATIVE, form_of
 from qtctl.backends.simple.target import (
     TraceFile,
     TraceReach,
@@ -284,7 +285,11 @@ async def _follow(
             file = GrowingRecords(shared, offset=end, spool=True)
             source, is_spool = "the spool of another qtctl", True
         head = await asyncio.to_thread(file.head)
-        check_header(head, found.name)
+        if form_of(head, found.name) != NATIVE:
+            raise Unsupported(
+                f"the trace file {found.name} is of an old format: it can be read, not followed",
+                hint=f"qtctl replay {found.name} --events-all FILE",
+            )
         decoder.preload(head, file.offset)
     except (QtctlError, OSError):
         file.close()

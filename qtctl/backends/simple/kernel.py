@@ -1,8 +1,9 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Find the binary records of QEMU's simple backend, and read their arguments.
 
-Callers are ``decoder.py`` and ``arguments.py``. Source: ``trace/simple.c`` of QEMU,
-checked on 7.2 and 10.2; everything is in host byte order and nothing is aligned.
+Callers are ``decoder.py`` and ``arguments.py``. Source: ``trace/simple.c`` of QEMU, checked on 7.2
+and 10.2; ``forms.py`` lists the format versions. Nothing is aligned. ``swapped``: the file's byte
+order is not this machine's.
 """
 
 import sys
@@ -18,7 +19,7 @@ COMPILED: bool = cython.compiled
 # Why ``walk`` stopped; the numbers are shared with ``decoder.py``.
 MORE, FULL, MAPPING, HEADER, DROPPED, BAD = range(6)
 
-_BYTEORDER = sys.byteorder
+_ORDERS = ("little", "big") if sys.byteorder == "little" else ("big", "little")
 _ONES = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _DROPPED_ID = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFE)
 _MAGIC = cython.declare(cython.ulonglong, 0xF2B177CB0AA429B4)
@@ -29,29 +30,43 @@ _TEXT = cython.declare(cython.longlong, 512)
 _LONGEST = cython.declare(cython.ulonglong, 16384)
 _IDS = cython.declare(cython.ulonglong, 65536)
 _NAME = cython.declare(cython.ulonglong, 256)
+# Every record of version 0.
+_FIXED = cython.declare(cython.ulonglong, 64)
 
 
-def _u64(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
+def _turned(value: cython.ulonglong, size: cython.int) -> cython.ulonglong:
+    """Reverse the bytes of a number."""
+    found: cython.ulonglong = 0
+    _i: cython.int
+    for _i in range(size):
+        found = (found << 8) | (value & 255)
+        value >>= 8
+    return found
+
+
+def _u64(data: cython.p_uchar, at: cython.Py_ssize_t, swapped: cython.bint) -> cython.ulonglong:
     if cython.compiled:
         value = cython.declare(cython.ulonglong)
         memcpy(cython.address(value), data + at, 8)
-        return value
+        return _turned(value, 8) if swapped else value
     else:
-        return int.from_bytes(data[at : at + 8], _BYTEORDER)
+        return int.from_bytes(data[at : at + 8], _ORDERS[swapped])
 
 
-def _u32(data: cython.p_uchar, at: cython.Py_ssize_t) -> cython.ulonglong:
+def _u32(data: cython.p_uchar, at: cython.Py_ssize_t, swapped: cython.bint) -> cython.ulonglong:
     if cython.compiled:
         value = cython.declare(cython.uint)
         memcpy(cython.address(value), data + at, 4)
-        return value
+        return _turned(value, 4) if swapped else value
     else:
-        return int.from_bytes(data[at : at + 4], _BYTEORDER)
+        return int.from_bytes(data[at : at + 4], _ORDERS[swapped])
 
 
 def walk(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
+    version: cython.int,
+    swapped: cython.bint,
     ids: cython.int[::1],
     pid: cython.longlong[::1],
     event: cython.int[::1],
@@ -63,8 +78,8 @@ def walk(
     """Put the events of data[at:] into the columns until something else comes.
 
     ``ids`` maps QEMU's event ids to rows of the table (-1: a name it lacks, -2: no mapping seen).
-    ``pid[0]`` is the process that writes; -1 takes that of the first record. Returns how many
-    events there were, where the walk stopped, and why.
+    ``pid[0]`` is the process that writes; -1 takes that of the first record (0 before version 3).
+    Returns how many events there were, where the walk stopped, and why.
     """
     end: cython.Py_ssize_t = len(data)
     if at >= end:
@@ -73,48 +88,59 @@ def walk(
     rows: cython.Py_ssize_t = 0
     room: cython.Py_ssize_t = len(event)
     known: cython.ulonglong = len(ids)
+    # Bytes before the event's id, and from there to its arguments.
+    lead: cython.Py_ssize_t = 8 if version > 3 else 0
+    head: cython.Py_ssize_t = 24 if version else 16
     why: cython.int = MORE
     kind: cython.ulonglong
     code: cython.ulonglong
     moment: cython.ulonglong
-    size: cython.ulonglong
-    writer: cython.longlong
+    size: cython.ulonglong = _FIXED
+    writer: cython.longlong = 0
     index: cython.int
     while end - at >= 8:
         if rows == room:
             why = FULL
             break
-        kind = _u64(text, at)
-        if kind != _ONE:
-            why = MAPPING if kind == 0 else HEADER if kind == _ONES else BAD
+        kind = _u64(text, at, swapped)
+        if kind == _ONES:
+            why = HEADER
             break
-        if end - at < 32:
+        if lead and kind != _ONE:
+            why = MAPPING if kind == 0 else BAD
             break
-        code = _u64(text, at + 8)
-        moment = _u64(text, at + 16)
-        size = _u32(text, at + 24)
-        writer = _u32(text, at + 28)
+        if end - at < lead + head:
+            break
+        code = _u64(text, at + lead, swapped)
+        moment = _u64(text, at + lead + 8, swapped)
+        if version:
+            size = _u32(text, at + lead + 16, swapped)
+        if version > 2:
+            writer = _u32(text, at + lead + 20, swapped)
         index = ids[code] if code < known else -2
         if size < 24 or size > _LONGEST or moment >= _LATEST:
             why = BAD
             break
-        if writer != pid[0] and (pid[0] >= 0 or (index == -2 and code != _DROPPED_ID)):
+        if index == -2 and code != _DROPPED_ID and (lead == 0 or pid[0] < 0):
+            why = BAD
+            break
+        if writer != pid[0] and pid[0] >= 0:
             why = BAD
             break
         pid[0] = writer
         if code == _DROPPED_ID:
-            if size != 32:
+            if version and size != 32:
                 why = BAD
-            elif end - at >= 40:
+            elif end - at - lead >= cython.cast(cython.longlong, size):
                 why = DROPPED
             break
-        if end - at - 8 < cython.cast(cython.longlong, size):
+        if end - at - lead < cython.cast(cython.longlong, size):
             break
         event[rows] = index if index >= 0 else -1
         time_ns[rows] = moment
         start[rows] = at
-        begin[rows] = at + 32
-        at += 8 + cython.cast(cython.longlong, size)
+        begin[rows] = at + lead + head
+        at += lead + cython.cast(cython.longlong, size)
         stop[rows] = at
         rows += 1
     return rows, at, why
@@ -124,55 +150,69 @@ def _head(
     text: cython.p_uchar,
     at: cython.Py_ssize_t,
     end: cython.Py_ssize_t,
+    version: cython.int,
+    swapped: cython.bint,
     ids: cython.p_int,
     known: cython.ulonglong,
 ) -> cython.int:
-    """Return whether a record may begin at ``at``: 0 no, 1 yes, 2 more bytes are needed."""
+    """Return whether a record may begin at ``at``: 0 no, 1 an event, 2 bytes lack, 3 another."""
     if end - at < 8:
         return 2
-    kind: cython.ulonglong = _u64(text, at)
+    kind: cython.ulonglong = _u64(text, at, swapped)
     if kind == _ONES:
         if end - at < 16:
             return 2
-        return 1 if _u64(text, at + 8) == _MAGIC else 0
-    if kind > _ONE:
-        return 0
+        return 3 if _u64(text, at + 8, swapped) == _MAGIC else 0
     size: cython.ulonglong
     code: cython.ulonglong
     i: cython.Py_ssize_t
-    if kind == 0:
-        if end - at < 20:
-            return 2
-        code = _u64(text, at + 8)
-        size = _u32(text, at + 16)
-        if code >= _IDS or size == 0 or size > _NAME:
+    if version > 3:
+        if kind > _ONE:
             return 0
-        for i in range(at + 20, min(end, at + 20 + cython.cast(cython.longlong, size))):
-            if not words.of_name(text[i]):
+        if kind == 0:
+            if end - at < 20:
+                return 2
+            code = _u64(text, at + 8, swapped)
+            size = _u32(text, at + 16, swapped)
+            if code >= _IDS or size == 0 or size > _NAME:
                 return 0
-        return 1 if at + 20 + cython.cast(cython.longlong, size) <= end else 2
-    if end - at < 32:
+            for i in range(at + 20, min(end, at + 20 + cython.cast(cython.longlong, size))):
+                if not words.of_name(text[i]):
+                    return 0
+            return 3 if at + 20 + cython.cast(cython.longlong, size) <= end else 2
+        at += 8
+    if end - at < 24:
         return 2
-    code = _u64(text, at + 8)
-    size = _u32(text, at + 24)
-    if _u64(text, at + 16) >= _LATEST or size > _LONGEST:
+    code = _u64(text, at, swapped)
+    size = _u32(text, at + 16, swapped) if version else _FIXED
+    if _u64(text, at + 8, swapped) >= _LATEST or size > _LONGEST:
         return 0
     if code == _DROPPED_ID:
-        return 1 if size == 32 else 0
+        return 1 if size == (32 if version else _FIXED) else 0
     return 1 if size >= 24 and code < known and ids[code] > -2 else 0
+
+
+def _writer(
+    text: cython.p_uchar, at: cython.Py_ssize_t, version: cython.int, swapped: cython.bint
+) -> cython.longlong:
+    """Return the process of the event at ``at``; 0 before version 3."""
+    return _u32(text, at + (28 if version > 3 else 20), swapped) if version > 2 else 0
 
 
 def resync(
     data: cython.const[cython.uchar][::1],
     at: cython.Py_ssize_t,
+    version: cython.int,
+    swapped: cython.bint,
     ids: cython.int[::1],
-    pid: cython.longlong,
+    pid: cython.longlong[::1],
     final: cython.bint,
 ) -> tuple[int, bool]:
     """Find the first place in data[at:] that begins a record; returns whether it does, too.
 
-    A header, a mapping, an event of process ``pid``, or an event followed by another of the same
-    process. Without one, it returns the first place that more bytes might prove (``final``: none).
+    A header, a mapping, an event of process pid[0], or an event followed by another of the same
+    process, which is then put into ``pid``. Without one, it returns the first place that more bytes
+    might prove (``final``: none).
     """
     end: cython.Py_ssize_t = len(data)
     if at >= end:
@@ -185,16 +225,20 @@ def resync(
     writer: cython.longlong
     place: cython.Py_ssize_t
     for place in range(at, end):
-        sure = _head(text, place, end, table, known)
+        sure = _head(text, place, end, version, swapped, table, known)
+        if sure == 3:
+            return place, True
         if sure == 1:
-            if _u64(text, place) != _ONE:
+            writer = _writer(text, place, version, swapped)
+            if version > 2 and writer == pid[0]:
                 return place, True
-            writer = _u32(text, place + 28)
-            if writer == pid:
-                return place, True
-            after = place + 8 + cython.cast(cython.longlong, _u32(text, place + 24))
-            sure = _head(text, after, end, table, known)
-            if sure == 1 and (_u64(text, after) != _ONE or _u32(text, after + 28) == writer):
+            after = place + cython.cast(cython.longlong, _FIXED)
+            if version:
+                after = place + (8 if version > 3 else 0)
+                after += cython.cast(cython.longlong, _u32(text, after + 16, swapped))
+            sure = _head(text, after, end, version, swapped, table, known)
+            if sure == 3 or (sure == 1 and _writer(text, after, version, swapped) == writer):
+                pid[0] = writer
                 return place, True
         if sure == 2 and not final:
             return place, False
@@ -203,6 +247,7 @@ def resync(
 
 def read_arguments(
     data: cython.const[cython.uchar][::1],
+    swapped: cython.bint,
     fields: cython.longlong[::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
@@ -241,7 +286,7 @@ def read_arguments(
             if bits == 0:
                 if to - at < 4:
                     break
-                size = _u32(text, at)
+                size = _u32(text, at, swapped)
                 if size > to - at - 4 or size >= _TEXT:
                     break
                 spans[edge] = at + 4
@@ -251,7 +296,7 @@ def read_arguments(
             else:
                 if to - at < 8:
                     break
-                value = _u64(text, at)
+                value = _u64(text, at, swapped)
                 at += 8
                 # ``integers.extended``, which would cost a tenth of the time here.
                 if bits < 64:

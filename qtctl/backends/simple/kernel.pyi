@@ -11,6 +11,8 @@ BAD: Final[int]
 def walk(
     data: bytes,
     at: int,
+    version: int,
+    swapped: bool,
     ids: memoryview,
     pid: memoryview,
     event: memoryview,
@@ -19,9 +21,18 @@ def walk(
     begin: memoryview,
     stop: memoryview,
 ) -> tuple[int, int, int]: ...
-def resync(data: bytes, at: int, ids: memoryview, pid: int, final: bool) -> tuple[int, bool]: ...
+def resync(
+    data: bytes,
+    at: int,
+    version: int,
+    swapped: bool,
+    ids: memoryview,
+    pid: memoryview,
+    final: bool,
+) -> tuple[int, bool]: ...
 def read_arguments(
     data: bytes,
+    swapped: bool,
     fields: memoryview,
     begin: memoryview,
     stop: memoryview,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.declared import best_installed, read_declarations
+from qtctl.backends.declared import Score, declaration_files, declared_for, readable
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
-from qtctl.backends.simple.decoder import SimpleDecoder, check_header, is_simple, read_names
+from qtctl.backends.simple.decoder import SimpleDecoder, read_names
+from qtctl.backends.simple.forms import Form, as_written, form_of, is_simple, numbered
+from qtctl.errors import QtctlError
 from qtctl.events.declarations import Declarations
+from qtctl.model import Declaration
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.text.style import counted
@@ -32,7 +36,7 @@ class SimpleFile(SavedPlain):
     """A simple trace; its declarations are those of ``events_all``, else those that fit best.
 
     Raises:
-        QtctlError: it is of a version or byte order that is not read here.
+        QtctlError: it is of an unknown version, or holds no names and no declarations were given.
     """
 
     _lines = False
@@ -40,36 +44,60 @@ class SimpleFile(SavedPlain):
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         super().__init__(file)
         head = file.at(0, SAMPLE_BYTES)
-        check_header(head, str(file.path))
-        names = read_names(head)
-        self.notes: list[str] = []
-        declared = self._declarations(names, events_all).by_name
+        form = form_of(head, str(file.path))
+        names = read_names(head, form)
+        declared = self._declarations(names, events_all).by_name if form.named else {}
+        if not form.named:
+            declared, names = self._by_number(form, events_all)
         self.table = EventTable.build([*names, *declared], declared)
-        self._decoder = SimpleDecoder(self.table)
+
+        def decoder() -> SimpleDecoder:
+            return SimpleDecoder(self.table, form=form, numbered=() if form.named else names)
+
+        self._decoder = decoder()
+        if self.declared is not None:
+            fit, of = readable(decoder().feed(head, Clocks(0)))
+            self.declared = self.declared._replace(fit=fit, of=of)
+        kind = "simple trace" if form.version == 4 else f"simple trace of version {form.version}"
+        order = f", {form.order} endian" if form.swapped else ""
+        what = f"{kind}{order}, {counted(len(names), 'event')}"
+        if self.declared is None:
+            source = "no trace-events-all that fits: arguments stay hex; try: --events-all FILE"
+            self.notes = [f"{what}, and {source}"]
+        else:
+            known = sum(name in declared for name in names)
+            some = "" if known == len(names) else f"{known} of them "
+            self.notes = [f"{what}, {some}{self.declared.words()}"]
 
     def _declarations(self, names: list[str], events_all: Path | None) -> Declarations:
-        kind = f"simple trace, {counted(len(names), 'event')}"
+        """Return the declarations for events of known names."""
 
-        def known(found: Declarations) -> int:
-            return sum(name in found.by_name for name in names)
+        def known(found: Declarations) -> Score:
+            return Score(sum(name in found.by_name for name in names), len(names))
 
-        if events_all is not None:
-            declared = read_declarations(events_all)
-            self.notes.append(f"{kind}, {known(declared)} of them declared in {events_all}")
-            return declared
-        best, score, path = best_installed(known)
-        if path is None or score <= _FEWEST * len(names):
-            self.notes.append(
-                f"{kind}, and no trace-events-all that fits: arguments stay hex; "
-                "try: --events-all FILE"
-            )
+        found, self.declared = declared_for(events_all, known)
+        if self.declared is None or (
+            self.declared.guess and self.declared.fit <= _FEWEST * len(names)
+        ):
+            self.declared = None
             return Declarations({})
-        self.notes.append(
-            f"{kind}, {score} of them declared in {path} (a guess; else: --events-all FILE)"
-        )
-        if score < len(names):
-            self.notes.append("that is of another build: arguments may be named or read wrong")
-        return best
+        return found
+
+    def _by_number(
+        self, form: Form, events_all: Path | None
+    ) -> tuple[Mapping[str, Declaration], list[str]]:
+        """Return the declarations of a file without names, and the names by id."""
+        where = f"{self._file.path} (version {form.version} of the simple backend)"
+        hint = "--events-all FILE, the trace-events of the QEMU that wrote it"
+        if events_all is None:
+            raise QtctlError(f"{where} has numbers for the names of its events", hint=hint)
+        if len(files := declaration_files(events_all)) > 1:
+            raise QtctlError(
+                f"{where} numbers the events of one file, and {events_all} has {len(files)}",
+                hint=f"{hint}: its trace-events-all (2.7)",
+            )
+        found, self.declared = declared_for(events_all, lambda _: Score(0, 0))
+        return as_written(found.by_name, form.version), numbered(found.by_name, form.version)
 
     def _decode(self, data: bytes) -> list[Item]:
         clocks = Clocks(0)

@@ -7,14 +7,16 @@ from itertools import islice
 from pathlib import Path
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.declared import best_installed, read_declarations
+from qtctl.backends.declared import Score, declared_for
 from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile
 from qtctl.backends.ust import lttng
 from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.errors import QtctlError, UsageError
+from qtctl.events.declarations import Declarations
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
+from qtctl.records.counts import Declared
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.text.style import counted
@@ -44,6 +46,7 @@ class LttngFolder:
         Unsupported: babeltrace2 is missing.
     """
 
+    declared: Declared | None = None
     unread = 0
     unread_lines: Sequence[str] = ()
 
@@ -63,18 +66,20 @@ class LttngFolder:
     def _declared(
         self, written: Mapping[str, Declaration], events_all: Path | None
     ) -> Mapping[str, Declaration]:
-        if events_all is not None:
-            found, where = read_declarations(events_all).by_name, str(events_all)
-        else:
-            best, _, path = best_installed(lambda all_: len(_fitting(all_.by_name, written)))
-            found, where = best.by_name, f"{path} (a guess; else: --events-all FILE)"
+        def score(all_: Declarations) -> Score:
+            return Score(len(_fitting(all_.by_name, written)), len(written))
+
+        best, self.declared = declared_for(events_all, score, "event")
+        found = best.by_name
         fitting = _fitting(found, written)
-        if len(fitting) == len(written):
-            source = f"declared in {where}"
-        elif fitting:
-            source = f"{len(fitting)} of them declared in {where}, the rest as the trace has them"
-        else:
+        if self.declared is None or not fitting:
             source = "declared by the trace itself"
+        elif len(fitting) == len(written):
+            source = self.declared.source
+        else:
+            source = (
+                f"{len(fitting)} of them {self.declared.source}, the rest as the trace has them"
+            )
         self.notes.append(f"LTTng trace, {counted(len(written), 'event')}, {source}")
         others = {name: one for name, one in found.items() if name not in written}
         return {**written, **fitting, **(others if fitting else {})}

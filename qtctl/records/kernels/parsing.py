@@ -23,9 +23,10 @@ cython.declare(_LOWER=cython.p_uchar, _UPPER=cython.p_uchar)
 _LOWER = _LOWER_TABLE
 _UPPER = _UPPER_TABLE
 
-# Columns of a plan, which has one row per step; ``event_table.py`` fills it.
+# Columns of a plan, which has one row per step; ``event_table.py`` fills it. ``flags``: 1 upper
+# case, 2 a prefix "0x", 4 a sign before all numbers, 8 padded at the right.
 FIELDS = (
-    "op", "offset", "length", "column", "base", "upper", "least", "most", "width", "zeros", "loose",
+    "op", "offset", "length", "column", "base", "flags", "least", "most", "width", "zeros", "loose",
     "bits", "signed", "only", "argument_bits", "argument_signed",
 )  # fmt: skip
 
@@ -72,12 +73,13 @@ def _integer(
 ) -> cython.Py_ssize_t:
     """Parse the longest number at ``pos`` that ends by ``limit``; return its end or -1."""
     base: cython.int = cython.cast(cython.int, plan[step * 16 + 4])
-    digits: cython.p_uchar = _UPPER if plan[step * 16 + 5] else _LOWER
+    flags: cython.longlong = plan[step * 16 + 5]
+    digits: cython.p_uchar = _UPPER if flags & 1 else _LOWER
     width: cython.longlong = plan[step * 16 + 8]
     zeros: cython.longlong = plan[step * 16 + 9]
     loose: cython.longlong = plan[step * 16 + 10]
     at: cython.Py_ssize_t = pos
-    if loose or (width and not zeros):
+    if loose or (width and not zeros and not flags & 8):
         while at < limit and data[at] == 32 and (loose or at - pos < width):
             at += 1
     pads: cython.Py_ssize_t = at - pos
@@ -85,6 +87,15 @@ def _integer(
     if plan[step * 16 + 12] and at < limit and data[at] == 45:
         negative = True
         at += 1
+    elif flags & 4:
+        if at == limit or data[at] != 43:
+            return -1
+        at += 1
+    prefixed: cython.bint = False
+    if flags & 2 and limit - at >= 2 and data[at] == 48:
+        prefixed = data[at + 1] == (88 if flags & 1 else 120)
+        at += 2 * prefixed
+    signs: cython.longlong = at - pos - pads
     first: cython.Py_ssize_t = at
     size: cython.ulonglong = 0
     while at < limit and at - first < plan[step * 16 + 7]:
@@ -96,14 +107,16 @@ def _integer(
         size = size * base + digit
         at += 1
     count: cython.longlong = at - first
-    if count == 0:
+    if count == 0 or (flags & 2 and prefixed != (size != 0)):
         return -1
     if not loose:
         least: cython.longlong = plan[step * 16 + 6]
-        if zeros and width - negative > least:
-            least = width - negative
+        if zeros and width - signs > least:
+            least = width - signs
         if count < least or (count > least and data[first] == 48):
             return -1
+        while flags & 8 and at < limit and data[at] == 32 and at - pos < width:
+            at += 1
         if not zeros and (at - pos < width or (pads > 0 and at - pos > width)):
             return -1
     return at if _narrow(plan, step, size, negative, numbers) else -1
