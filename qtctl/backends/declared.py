@@ -38,17 +38,14 @@ def declaration_files(path: Path) -> list[Path]:
         return [path]
     if whole := next((at for place in _PLACES if (at := path / place / _ALL).is_file()), None):
         return [whole]
-    parts = [
-        Path(folder, "trace-events")
-        for folder, _, names in os.walk(path)
-        if "trace-events" in names
-    ]
+    folders = sorted(at for at, _, names in os.walk(path) if "trace-events" in names)
+    parts = [Path(folder, "trace-events") for folder in folders]
     if not parts:
         raise UsageError(
             f"no {_ALL} and no trace-events below {path}",
             hint="--events-all FILE, or the folder of QEMU's source",
         )
-    return sorted(parts)
+    return parts
 
 
 def declarations_text(path: Path) -> str:

@@ -45,7 +45,9 @@ def test_real_files(run: Qtctl, tmp_path: Path, version: str, records: int, lost
     ran = run("replay", trace, "--events-all", str(known), "--ndjson", limit=None).said(0)
     lines = [json.loads(line) for line in ran.out.splitlines()]
     summary = {"type": "summary", "read": records, "shown": records, "filtered": 0, "lost": lost}
+    [used] = lines[-1].pop("declarations")
     assert lines[-1] == summary
+    assert (used["path"], used["guess"], used["fit"]) == (str(known), False, used["of"])
     found = [line for line in lines if line["type"] == "event"]
     assert len(found) == records
     assert not any("raw" in line for line in found)
@@ -119,7 +121,7 @@ def test_control_characters_do_not_reach_the_terminal(
         (b"", "is empty"),
         (b"\x7fELF" + bytes(500), "neither"),
         (b"hello\n" * 50, "no record in the first"),
-        (header(3) + bytes(100), "format version 3"),
+        (header(3) + bytes(100), "version 3 of the simple backend"),
         (header()[:19], "ends in its header"),
         (gzip.compress(b"x", mtime=0), "packed with gzip"),
     ],
