@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from dataclasses import replace
@@ -187,13 +188,9 @@ async def open_feed(request: FeedRequest) -> LogFeed:
         file.close()
         file = GrowingFile(shared, offset=end, spool=True)
         return LogFeed(site, file, decoder, "the spool of another qtctl")
-    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo})
+    point = functools.partial(redirect, site.monitor, guest, target)
+    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo}, point)
     file = GrowingFile(spool.path, offset=0, spool=True)
-    try:
-        await redirect(site.monitor, guest, target, spool)
-    except (QtctlError, OSError):
-        file.close()
-        raise
     if target.undo == "/dev/null" and target.reach in (LogReach.SOCKET, LogReach.PIPE):
         site.notices.append(
             f"{target}, cannot be opened again safely: the log will end in /dev/null"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -306,12 +307,12 @@ async def _redirected(
         on = "yes" if found.reach is TraceReach.NULL else "no"
         return {"undo": found.name, "on": on, "seen": planned.seen}
 
-    spool = await leased_spool(site, guest, request.owner, KIND, facts, head=HEAD_BYTES)
+    point = functools.partial(redirect, site.monitor, guest, found)
+    spool = await leased_spool(site, guest, request.owner, KIND, facts, point, head=HEAD_BYTES)
     file = GrowingRecords(spool.path, offset=0, spool=True)
     was = "was off" if found.reach is TraceReach.OFF else f"was {found.name}"
     feed = SimpleFeed(site, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
-        await redirect(site.monitor, guest, found, spool)
         await flush(site.monitor)
         await feed.pass_over_old()
     except (QtctlError, OSError):
