@@ -22,6 +22,7 @@ from pathlib import Path
 from qtctl.errors import Unsupported
 from qtctl.folders import runtime_folder
 from qtctl.model import Guest
+from qtctl.monitor.advice import start_with
 
 MIB = 1 << 20
 LIMIT_BYTES = 48 * MIB
@@ -78,7 +79,7 @@ def make_spool(
     tried = ", ".join(f"{base} ({why})" for base, why in refused.items())
     raise Unsupported(
         f"no place for a spool that guest {guest.pid} can write: {tried}",
-        hint="free 128 MiB there, or start QEMU with -D FILE",
+        hint=f"free 128 MiB there, or {start_with(guest, '-D FILE')}",
     )
 
 
