@@ -282,7 +282,7 @@ def read_reply(line: bytes) -> Reply | dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("not an object")
     tag = value.get("id")
-    if not _OWN_ID.fullmatch(json.dumps(tag).encode()):
+    if not isinstance(tag, str) or not _OWN_ID.fullmatch(json.dumps(tag).encode()):
         return value
     del value["id"]
     return Reply(tag, json.dumps(value).encode()[:-1], b"}\r\n")

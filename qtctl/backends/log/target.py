@@ -325,7 +325,7 @@ async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) ->
         # Opening a FIFO that nobody reads would hang QEMU.
         opens = guest is None or _stderr_opens(guest.pid)
         ways = [undo, "/proc/self/fd/2", "/dev/null"] if opens else ["/dev/null"]
-    failures = []
+    failures: list[str] = []
     with _openable_stderr(guest):
         for way in ways:
             answer = (await monitor.hmp(f"logfile {quoted(way)}")).strip()
