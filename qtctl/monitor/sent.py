@@ -22,6 +22,7 @@ class SentRequest:
     arguments: Mapping[str, object]
     sent_ns: int
     answered_ns: int = 0
+    taken: bool = False
 
 
 class Flight(NamedTuple):
@@ -62,8 +63,8 @@ class Sent:
         for request in tuple(self._requests):
             alike = request.event == event and arguments in (None, request.arguments)
             ended_ns = request.answered_ns or until_ns
-            if alike and request.sent_ns <= until_ns and from_ns <= ended_ns:
-                self._requests.remove(request)
+            if alike and not request.taken and request.sent_ns <= until_ns and from_ns <= ended_ns:
+                request.taken = True
                 return True
         return False
 
