@@ -40,16 +40,12 @@ SECTORS_CODE = bytes.fromhex(
     "10 00 01 00 00 80 00 00 00 00 00 00 00 00 00 00"
 )
 
-#: Waits for ever: again: cli; hlt; jmp again.
-IDLE_CODE = bytes.fromhex("fa f4 eb fc")
-
-Image = Literal["flood", "virtio-blk", "counting", "sectors", "idle"]
+Image = Literal["flood", "virtio-blk", "counting", "sectors"]
 _CODE: dict[Image, bytes] = {
     "flood": FLOOD_CODE,
     "virtio-blk": VIRTIO_BLK_CODE,
     "counting": COUNTING_CODE,
     "sectors": SECTORS_CODE,
-    "idle": IDLE_CODE,
 }
 
 _POLL_SECONDS = 0.01

@@ -9,7 +9,7 @@ from qtctl.events.declarations import CONVERSION
 from qtctl.model import Declaration
 
 
-def render(declaration: Declaration, arguments: Mapping[str, int | str]) -> str:
+def render(declaration: Declaration, arguments: Mapping[str, int | str | None]) -> str:
     """Format an event's arguments like C's printf.
 
     Bytes that are not UTF-8 are surrogate escapes.
@@ -36,19 +36,19 @@ def render(declaration: Declaration, arguments: Mapping[str, int | str]) -> str:
     return CONVERSION.sub(convert, declaration.format)
 
 
-def _render_one(head: str, length: str | None, letter: str, value: int | str) -> str:
+def _render_one(head: str, length: str | None, letter: str, value: int | str | None) -> str:
     result: bytes
     if letter == "s":
-        text = str(value).encode("utf-8", "surrogateescape")
+        text = b"(null)" if value is None else str(value).encode("utf-8", "surrogateescape")
         result = (head + "s").encode() % text
     elif letter == "p":
-        address = int(value) & (1 << 64) - 1
+        address = int(value or 0) & (1 << 64) - 1
         result = (head + "s").encode() % (b"0x%x" % address if address else b"(nil)")
     elif letter == "c":
-        result = (head + "s").encode() % bytes((int(value) & 0xFF,))
+        result = (head + "s").encode() % bytes((int(value or 0) & 0xFF,))
     elif letter in "diuxXo":
         bits = {"hh": 8, "h": 16, None: 32}.get(length, 64)
-        number = int(value) & (1 << bits) - 1
+        number = int(value or 0) & (1 << bits) - 1
         if letter in "di" and number >> bits - 1:
             number -= 1 << bits
         if number == 0 or letter == "d":

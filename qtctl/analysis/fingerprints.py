@@ -30,7 +30,7 @@ def hashed(column: Column) -> UInt64Array:
     """Return 64 bits a row: of a number itself, of a text a hash."""
     if not isinstance(column, StringColumn):
         return column.view(np.uint64)
-    return _hashes(column.uniques)[column.codes]
+    return _hashes(column.texts)[column.codes]
 
 
 def combined(first: UInt64Array, *others: UInt64Array) -> UInt64Array:
@@ -83,8 +83,8 @@ class Fingerprints:
             bad = rows[~columns.ok]
             if len(bad):
                 texts = batch.raws(bad)
-                found = [_ADDRESS.findall(text) for text in texts.uniques]
-                plain = _hashes(["raw " + _ADDRESS.sub("&", text) for text in texts.uniques])
+                found = [_ADDRESS.findall(text) for text in texts.texts]
+                plain = _hashes(["raw " + _ADDRESS.sub("&", text) for text in texts.texts])
                 whole[bad] = combined(np.repeat(name, len(bad)), plain[texts.codes])
                 for row, code in zip(bad.tolist(), texts.codes.tolist(), strict=True):
                     places.append(np.full(len(found[code]), row, np.int64))

@@ -71,5 +71,5 @@ class Groups:
         distinct, codes = np.unique(column, return_inverse=True)
         return self._numbered(distinct.tolist())[codes]
 
-    def _numbered(self, values: Sequence[int | str]) -> NDArray[np.int32]:
+    def _numbered(self, values: Sequence[int | str | None]) -> NDArray[np.int32]:
         return np.fromiter(map(self.number, values), np.int32, len(values))

@@ -258,10 +258,11 @@ def _by_argument(batch: Batch, event: int, name: str, size: Int64Array) -> Itera
         yield _by_number(column[good], size[good])
 
 
-def _by_code(codes: NDArray[np.int32], texts: Sequence[str], size: Int64Array) -> _Group:
+def _by_code(codes: NDArray[np.int32], texts: Sequence[str | None], size: Int64Array) -> _Group:
     """Group rows by a text that a code stands for."""
     keys, counts, sizes = _most(np.arange(len(texts)), codes, size)
-    return [key if key is OTHERS else texts[key][:LONGEST] for key in keys], counts, sizes
+    shown = [None if text is None else text[:LONGEST] for text in texts]
+    return [key if key is OTHERS else shown[key] for key in keys], counts, sizes
 
 
 def _by_number(values: NDArray[Any], size: Int64Array) -> _Group:

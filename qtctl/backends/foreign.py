@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from qtctl.backends.declared import installed_declarations
 from qtctl.errors import QtctlError
 
 _SNIFF_BYTES = 4096
@@ -19,6 +20,11 @@ _BINARY = {
     b"PERFILE2": ("what perf recorded", "perf script > text; read that"),
     b"PAR1": ("a Parquet file", "DuckDB, Polars and others read it"),
 }
+_RECORDS = re.compile(
+    rb"^(?:\d{1,10}@\d{1,10}\.\d{6}:\w|(?:[\d-]{10}T[\d:.]+Z )?[a-z][a-z0-9]*_\w+(?: |\r?$))",
+    re.MULTILINE,
+)
+"""Lines that may be records of events that are not known here."""
 _OWN = "what qtctl printed or exported, for people and for other programs"
 _RECORD = "qtctl record -o FILE keeps what can be read again"
 _TEXTS = (
@@ -77,10 +83,13 @@ def no_record(head: bytes, where: str) -> QtctlError:
     """Return the error for a text in whose begin no record was found."""
     if known := foreign_text(head):
         return QtctlError(f"{where} is {known[0]}", hint=known[1])
+    undeclared = _RECORDS.search(head) or not installed_declarations()
     return QtctlError(
         f"no record in the first {len(head)} bytes of {where}: it is neither a recording, a simple "
         "trace nor log text with events that are known here",
-        hint="--events-all FILE, the trace-events-all of the QEMU that wrote it",
+        hint="--events-all FILE, the trace-events-all of the QEMU that wrote it"
+        if undeclared
+        else "qtctl replay --help",
     )
 
 

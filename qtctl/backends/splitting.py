@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.log.arguments import CutArguments
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.columns import BoolArray
@@ -40,9 +37,14 @@ class LineDecoder:
             data = self._take()
         return self._decode(data, clocks, final=False)
 
+    def end(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the last bytes, with what is kept."""
+        self._keep(data)
+        return self._decode(self._take(), clocks, final=True)
+
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
-        return self._decode(self._take(), clocks, final=True)
+        return self.end(b"", clocks)
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         """Decode bytes, and keep those of an unfinished record; none is left if ``final``."""
@@ -103,6 +105,7 @@ def as_batch(
     clock: Clock = Clock.REALTIME,
     pid: int | None = None,
     reader: ArgumentReader | None = None,
+    cut: BoolArray | None = None,
 ) -> Batch:
     """Return rows as a batch; those without a time get the time at which they were read.
 
@@ -129,12 +132,5 @@ def as_batch(
         backend=backend,
         pid=pid,
         reader=reader,
+        cut=cut if cut is not None and cut.any() else None,
     )
-
-
-def marked(batch: Batch, cut: BoolArray) -> Iterator[Batch]:
-    """Yield the rows in their order; those that are ``cut`` short keep their arguments raw."""
-    edges = [0, *(np.flatnonzero(np.diff(cut)) + 1).tolist(), len(batch)]
-    for begin, end in pairwise(edges):
-        part = batch if end - begin == len(batch) else batch.select(slice(begin, end))
-        yield replace(part, reader=CutArguments()) if cut[begin] else part

@@ -89,7 +89,7 @@ class BackendRow(NamedTuple):
 TABLE: dict[Backend, BackendRow] = {
     row.name: row
     for row in (
-        BackendRow(Backend.LOG, "lines in QEMU's log", cost=3, resource="log", arguments="cut"),
+        BackendRow(Backend.LOG, "lines in QEMU's log", cost=3, resource="log"),
         BackendRow(Backend.SIMPLE, "a binary file", cost=2, resource="simple", arguments="simple"),
         BackendRow(
             Backend.FTRACE,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from qtctl.commands.collecting import figures, value_words
 from qtctl.commands.context import Context, Result
 from qtctl.commands.formatting import loss_words, lost_words
-from qtctl.commands.options import EXCEPT, FILE, KEY, PAIR, PATTERNS, WHERE
+from qtctl.commands.options import EXCEPT, FILE, KEY, PAIR, PATTERNS, STRICT, WHERE
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import open_replay, say_doubts
 from qtctl.commands.values import selection
-from qtctl.errors import QtctlError, UsageError
+from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.style import escaped
 from qtctl.text.units import ABOUT, short
 
@@ -49,6 +49,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
         PAIR,
         KEY.but(help="the key of each --pair that has none of its own"),
         arg("--all", action="store_true", help="also print what did not change"),
+        STRICT,
     ),
     examples=(
         "qtctl diff before.qtr after.qtr",
@@ -100,7 +101,7 @@ async def diff(context: Context, options: Options) -> Result:
     problems = [trace.problem for trace in traces if trace.problem]
     for problem in problems:
         context.complain(problem)
-    whole = not problems and not any(_missing(trace) for trace in traces)
+    whole = not problems and not any(map(_missing, traces))
     every = not chosen and options.where is None
     lines = [trace.counts.filtered if every else 0 for trace in traces]
     in_hex = traces[0].hex_arguments() | traces[1].hex_arguments()
@@ -112,8 +113,14 @@ async def diff(context: Context, options: Options) -> Result:
             _verdict(alignment, whole, lines),
             _places(style, alignment, None if options.all else _PLACES, in_hex),
         ),
-        int(bool(problems)),
+        _exit_code(options, traces),
     )
+
+
+def _exit_code(options: Options, traces: list[Replay]) -> int:
+    if options.strict and any(map(_missing, traces)):
+        return DataLost.exit_code
+    return int(any(trace.problem for trace in traces))
 
 
 async def _read(

@@ -38,7 +38,6 @@ def follow_of(options: Options, selection: Selection) -> Follow:
         limit=getattr(options, "max_events", None),
         kernel=tuple(getattr(options, "kernel", ())),
         guard=getattr(options, "guard", None),
-        own=getattr(options, "own", False),
     )
 
 

@@ -80,12 +80,7 @@ GUARD = arg(
     type=budget,
     help="over N events (or 20MB) a second, switch off the loudest until the end",
 )
-OWN = arg(
-    "--own",
-    action="store_true",
-    help="also the records of qtctl's own requests, which QEMU traces as any client's",
-)
-FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS, OWN)
+FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS)
 STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost, or unread")
 PAIR = arg(
     "--pair",

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qtctl.commands import values
 from qtctl.commands.context import Context, Result
+from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import lost_words
-from qtctl.commands.options import OUTPUT
+from qtctl.commands.options import OUTPUT, STRICT
 from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.errors import QtctlError, UsageError
+from qtctl.commands.replaying import say_doubts
+from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
 from qtctl.text.values import cell, column_values, csv_text, distinct, hex_cell, json_value
@@ -49,6 +51,7 @@ _T = TypeVar("_T")
             default=[],
             help="the value of $NAME in the SQL (a number, also in hex, or text); may be repeated",
         ),
+        STRICT,
         OUTPUT,
     ),
     examples=(
@@ -96,7 +99,7 @@ async def query(context: Context, options: Options) -> Result | int:
     )
     with contextlib.closing(asked):
         context.say(*asked.notes)
-        answer = _Answer(context, asked)
+        answer = _Answer(context, asked, strict=options.strict)
         if context.json:
             return await answer.document()
         return await answer.write(options.format, out)
@@ -105,8 +108,9 @@ async def query(context: Context, options: Options) -> Result | int:
 class _Answer:
     """The rows of a query as they come; DuckDB runs in a thread, and is stopped with the verb."""
 
-    def __init__(self, context: Context, asked: Query) -> None:
+    def __init__(self, context: Context, asked: Query, *, strict: bool) -> None:
         self._context = context
+        self._strict = strict
         self._asked = asked
         self._batches: Iterator[Any] = iter(())
         self._names: Sequence[str] = ()
@@ -205,14 +209,20 @@ class _Answer:
 
     def _finish(self, rows: int) -> int:
         """Print the number of rows, and what of the files is missing; return the exit code."""
-        context, files = self._context, self._asked.files
+        context = self._context
         context.say(counted(rows, "row"))
-        for one in files:
-            if one.remark:
-                context.complain(one.remark)
-            if one.counts and (one.counts.lost or one.counts.unknown_losses):
+        traces = [one.whole for one in self._asked.files if one.whole is not None]
+        for one in traces:
+            say_doubts(context, one)
+            if one.counts.lost or one.counts.unknown_losses:
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
-        problems = [one.problem for one in files if one.problem]
+        try:
+            if self._strict:
+                for one in traces:
+                    check_lost(one.counts)
+        except DataLost as lost:
+            return context.fail(lost)
+        problems = [one.problem for one in traces if one.problem]
         return context.fail(QtctlError(problems[0], more=problems[1:])) if problems else 0
 
 

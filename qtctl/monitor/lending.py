@@ -31,16 +31,7 @@ from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
 from qtctl.monitor.processes import process_name
 from qtctl.monitor.rendezvous import Rendezvous
-from qtctl.monitor.requests import (
-    BadRequest,
-    Reply,
-    Request,
-    Splitter,
-    id_of,
-    new_token,
-    read_reply,
-    read_request,
-)
+from qtctl.monitor.requests import BadRequest, Reply, Request, Splitter, read_reply, read_request
 from qtctl.monitor.sockets import Peer, peer_of
 
 UNREAD_LIMIT_BYTES = 32 << 20
@@ -52,6 +43,8 @@ _QUEUED = 8
 """Requests of one client that may wait here before it is read on."""
 _DRAIN_TIMEOUT_S = 1.0
 _FLUSH_TIMEOUT_S = 0.3
+_LIBRARY_IDS = "__qmp#"
+"""The prefix of the ids that qemu.qmp gives."""
 
 
 class ClientProtocol(asyncio.Protocol):
@@ -191,8 +184,8 @@ class Lender:
         self.leaving = False
         self._log = log
         self._clients: set[ClientProtocol] = set()
-        self._pending: dict[str, tuple[ClientProtocol, Request]] = {}
-        self._last_number, self._token = 0, new_token()
+        self._pending: dict[int, tuple[ClientProtocol, Request]] = {}
+        self._last_number = 0
         self._greeting = b""
         self._negotiated = False
         self._qemu: asyncio.Transport | None = None
@@ -294,7 +287,7 @@ class Lender:
                     client.send(line)
         elif "error" in parsed and "id" not in parsed:
             self._abort(line)
-        else:
+        elif not str(parsed.get("id")).startswith(_LIBRARY_IDS):
             self._own.send(line)  # it belongs to no command, and our own client reports that
 
     def _take_greeting(self, line: bytes) -> None:
@@ -316,7 +309,7 @@ class Lender:
             self._qemu.close()
 
     def _route_reply(self, reply: Reply) -> None:
-        client, request = self._pending.pop(reply.issued, (None, None))
+        client, request = self._pending.pop(reply.number, (None, None))
         if client is None or request is None:
             return  # the spec: clients drop what has an id that they never gave
         if request.members.get("execute") == "qmp_capabilities" and reply.returned:
@@ -390,12 +383,11 @@ class Lender:
         return sum(one.shows_news for one in qtctls)
 
     def forward(self, client: ClientProtocol, request: Request) -> None:
-        """Send a request to QEMU under the next id, which bears the token of a qtctl."""
+        """Send a request to QEMU under the next id."""
         self._last_number += 1
-        issued = id_of(request.sender or self._token, self._last_number)
-        self._pending[issued] = client, request
+        self._pending[self._last_number] = client, request
         if self._qemu is not None:
-            self._qemu.write(request.under(issued))
+            self._qemu.write(request.under(self._last_number))
 
     def _log_client(self, peer: Peer, action: str) -> None:
         if peer.pid == os.getpid():

@@ -30,7 +30,6 @@ from qtctl.query.spill import SpillFolder
 from qtctl.records.arrow import GENERAL, event_rows, event_schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
-from qtctl.records.counts import Counts
 from qtctl.session.replay import Replay
 
 MEMORY_LIMIT = "256MB"
@@ -111,15 +110,14 @@ class _Table(pyarrow.dataset.Dataset):  # type: ignore[misc]
 class QueriedFile:
     """One file and its tables; each scan of a table reads the file again.
 
-    ``taken`` of ``size`` bytes are read. ``counts``, ``problem`` and ``remark`` are set once a scan
-    has reached the end of the file.
+    ``taken`` of ``size`` bytes are read. ``whole`` is the last scan that has reached the end of the
+    file; it is closed.
     """
 
     def __init__(self, path: Path, events_all: Path | None) -> None:
         self.path = path
         self.taken = 0
-        self.counts: Counts | None = None
-        self.problem = self.remark = ""
+        self.whole: Replay | None = None
         self._open = partial(Replay, path, events_all=events_all)
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
@@ -152,8 +150,7 @@ class QueriedFile:
                         if isinstance(item, kind):
                             yield make(item, schema=schema, file=str(self.path))
                 if not self.stopped:
-                    self.counts, self.problem = trace.counts, trace.problem
-                    self.remark = trace.remark
+                    self.whole = trace
         except QtctlError as error:
             self.error = error  # DuckDB keeps the text only
             raise

@@ -37,6 +37,8 @@ def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
         "arrived": rows.arrived.astype(np.int64),
         "size": rows.size[by_event],
     }
+    if rows.cut.any():
+        columns["cut"] = rows.cut.astype(np.int64)
     facts: dict[str, Any] = {
         "rows": len(rows),
         "bytes": len(rows.data),
@@ -65,7 +67,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     if not 0 < count <= _MOST_ROWS or total < 0:
         raise ValueError(f"{count} rows of {total} bytes")
     columns = {}
-    for name in ("event", "time", "tid", "arrived", "size"):
+    for name in ("event", "time", "tid", "arrived", "size", *(("cut",) if "cut" in facts else ())):
         columns[name], at = _unpack_numbers(facts[name], packed, at, count)
     event = columns["event"].astype(np.int32)
     if int(event.min()) < -1 or (event != columns["event"]).any():
@@ -91,6 +93,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
         time_ns,
         tid,
         columns["arrived"].astype(np.bool_),
+        columns.get("cut", np.zeros(count)).astype(np.bool_),
         begin,
         size,
         data.tobytes(),

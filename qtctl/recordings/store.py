@@ -183,11 +183,12 @@ class DataMaker:
 
     def _add(self, batch: Batch) -> None:
         begin = np.where(batch.event < 0, batch.start, batch.begin)
-        rows = Rows.cut(
+        rows = Rows.copied(
             self._names.numbers(batch),
             batch.time_ns,
             batch.tid,
             batch.arrived,
+            np.zeros(len(batch), np.bool_) if batch.cut is None else batch.cut,
             begin,
             batch.stop - begin,
             batch.data,
@@ -279,6 +280,7 @@ class DataReader:
             begin=rows.begin,
             stop=rows.begin + rows.size,
             arrived=rows.arrived,
+            cut=rows.cut if rows.cut.any() else None,
             clock=Clock(facts["clock"]),
             backend=Backend(facts["backend"]),
             pid=None if pid is None else whole(pid, "the pid of records", 0, _MOST_PID),

@@ -26,8 +26,13 @@ class ArgumentArrays:
         self.spans = np.zeros((2 * self.texts, rows), np.int64)
         self.ok = np.zeros(rows, np.uint8)
 
-    def columns(self, data: bytes) -> tuple[dict[str, Column], BoolArray]:
-        """Return a column an argument, and which rows could be read; ``data`` has the texts."""
+    def columns(
+        self, data: bytes, null: bytes | None = None
+    ) -> tuple[dict[str, Column], BoolArray]:
+        """Return a column an argument, and which rows could be read.
+
+        ``data`` has the texts; the text ``null`` stands for NULL.
+        """
         good = self.ok.view(np.bool_)
         if not good.all():
             self.values[:, ~good] = 0
@@ -36,7 +41,9 @@ class ArgumentArrays:
         columns: dict[str, Column] = {}
         for argument in self._arguments:
             if argument.kind is Kind.STRING:
-                columns[argument.name] = StringColumn.from_spans(data, next(edges), next(edges))
+                columns[argument.name] = StringColumn.from_spans(
+                    data, next(edges), next(edges), null
+                )
             else:
                 value = next(values)
                 columns[argument.name] = value.view(np.int64) if argument.signed else value

@@ -254,12 +254,15 @@ class _ArrowRows:
         texts = self._batch.raws(self._rows[~parsed])
         codes = np.zeros(len(parsed), np.int32)
         codes[~parsed] = texts.codes
-        return _dictionary(codes, list(map(readable, texts.uniques)), parsed)
+        return _dictionary(codes, list(map(readable, texts.texts)), parsed)
 
 
 def _array(column: Column, missing: BoolArray | None) -> pa.Array:
     if isinstance(column, StringColumn):
-        return _dictionary(column.codes, list(map(readable, column.uniques)), missing)
+        nulls = column.nulls
+        if nulls is not None:
+            missing = nulls if missing is None else missing | nulls
+        return _dictionary(column.codes, list(map(readable, column.texts)), missing)
     return pa.array(column, mask=missing)
 
 
@@ -298,7 +301,7 @@ def _pieces(values: Mapping[str, Column]) -> Iterator[Any]:
     for name, column in values.items():
         yield pa.scalar(f"{before}{_quoted(name)}: ")
         if isinstance(column, StringColumn):
-            texts = [_quoted(readable(text)) for text in column.uniques]
+            texts = ["null" if text is None else _quoted(readable(text)) for text in column.uniques]
             yield _dictionary(column.codes, texts).cast(pa.string())
         else:
             yield pa.array(column).cast(pa.string())

@@ -40,7 +40,7 @@ class ArgumentReader(Protocol):
         ...
 
 
-_COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived")
+_COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived", "cut")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +50,9 @@ class Batch:
     ``event``: int32, index in ``table.names``; -1 for a line of text. ``time_ns``: int64, ns.
     ``tid``: int32; -1 if unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
     record, its arguments, and its end. ``arrived``: a mask of rows whose ``time_ns`` is the time at
-    which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``pid`` is the guest's, of
-    all rows. Raw arguments of ``binary`` data are printed in hex.
+    which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``cut``: a mask of rows
+    whose arguments are not whole and stay raw; None if all rows are whole. ``pid`` is the guest's,
+    of all rows. Raw arguments of ``binary`` data are printed in hex.
     """
 
     table: EventTable
@@ -67,7 +68,9 @@ class Batch:
     backend: Backend
     pid: int | None = None
     reader: ArgumentReader | None = None
+    cut: BoolArray | None = None
     _cache: dict[int, Columns] = field(default_factory=dict, init=False, repr=False)
+    _known: tuple[Mapping[int, Columns], Int64Array] | None = field(default=None, repr=False)
     _groups: dict[int, Int64Array] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -100,16 +103,26 @@ class Batch:
         """Parse the arguments of all rows of an event, once; no rows if it does not occur."""
         if event not in self._cache:
             rows = self.groups().get(event, np.empty(0, np.int64))
-            reader = self.table if self.reader is None else self.reader
-            values, ok = reader.read(self.data, event, self.begin[rows], self.stop[rows])
+            values, ok = self._read(event, rows)
+            if self.cut is not None:
+                ok = ok & ~self.cut[rows]
             self._cache[event] = Columns(rows, values, ok)
         return self._cache[event]
+
+    def _read(self, event: int, rows: Int64Array) -> tuple[Mapping[str, Column], BoolArray]:
+        """Parse arguments, or take them from the batch from which these rows were selected."""
+        if self._known is not None and event in self._known[0]:
+            known = self._known[0][event]
+            places = np.searchsorted(known.rows, self._known[1][rows])
+            return {k: _take(v, places) for k, v in known.values.items()}, known.ok[places]
+        reader = self.table if self.reader is None else self.reader
+        return reader.read(self.data, event, self.begin[rows], self.stop[rows])
 
     def alike(self) -> Iterator[tuple[int, Int64Array, Mapping[str, Column] | None]]:
         """Yield (event, rows, columns by argument) for rows of one event with equal columns.
 
-        The columns are None for rows whose arguments could not be parsed, and for lines of text
-        (event -1).
+        The columns are None for rows whose arguments could not be parsed, of which all are cut or
+        none, and for lines of text (event -1).
         """
         for event, rows in self.groups().items():
             if event < 0:
@@ -122,7 +135,11 @@ class Batch:
             good = np.flatnonzero(columns.ok)
             if len(good):
                 yield event, rows[good], {k: _take(v, good) for k, v in columns.values.items()}
-            yield event, rows[~columns.ok], None
+            raw = rows[~columns.ok]
+            cut = np.zeros(len(raw), np.bool_) if self.cut is None else self.cut[raw]
+            for part in (raw[~cut], raw[cut]):
+                if len(part):
+                    yield event, part, None
 
     def first(self, count: int) -> Batch:
         """Return a batch of the first ``count`` rows, or this one if it has no more."""
@@ -130,8 +147,17 @@ class Batch:
 
     def select(self, rows: NDArray[Any] | slice) -> Batch:
         """Return a batch of the rows that a mask, indices in any order, or a slice selects."""
-        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
-        return replace(self, **columns)
+        columns = {n: c[rows] for n in _COLUMNS if (c := getattr(self, n)) is not None}
+        known = self._known
+        if self._cache:
+            known = self._cache, np.arange(len(self))[rows]
+        elif known is not None:
+            known = known[0], known[1][rows]
+        return replace(self, **columns, _known=known)
+
+    def is_cut(self, row: int) -> bool:
+        """Return whether the arguments of a row are not whole."""
+        return self.cut is not None and bool(self.cut[row])
 
     def text(self, row: int) -> str:
         """Return the complete line of a row; bytes that are not UTF-8 as surrogate escapes."""
@@ -153,7 +179,7 @@ class Batch:
         found = StringColumn.from_spans(self.data, starts, stops)
         if not self.binary:
             return found
-        shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.uniques)
+        shown = (text.encode("utf-8", "surrogateescape").hex() for text in found.texts)
         return StringColumn(found.codes, tuple(shown))
 
     def _decode(self, begin: int, stop: int) -> str:
@@ -183,18 +209,18 @@ class Batch:
                 if event < 0:
                     record.line = self.text(row)
                 elif args is None:
-                    record.raw = self.raw(row)
+                    record.raw, record.cut = self.raw(row), self.is_cut(row)
                 made[row] = record
         yield from made
 
-    def _dicts(self, event: int, size: int) -> list[dict[str, int | str] | None]:
+    def _dicts(self, event: int, size: int) -> list[dict[str, int | str | None] | None]:
         """Return the arguments of an event's rows as dicts; None where they could not be parsed."""
         if event < 0:
             return [None] * size
         columns = self.arguments(event)
         lists = [column.tolist() for column in columns.values.values()]
         rows = zip(*lists, strict=True) if lists else [()] * size
-        dicts: list[dict[str, int | str] | None]
+        dicts: list[dict[str, int | str | None] | None]
         dicts = [dict(zip(columns.values, row, strict=True)) for row in rows]
         for row in np.flatnonzero(~columns.ok).tolist():
             dicts[row] = None

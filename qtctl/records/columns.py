@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from qtctl.model import Backend, Clock
 from qtctl.records.kernels import grouping
 
+NULL = "(null)"
+"""What glibc prints for a text that is NULL."""
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
@@ -33,23 +35,29 @@ def readable(text: str) -> str:
 class StringColumn:
     """One text per row: ``uniques`` (the distinct texts) and ``codes`` (int32 indices in it).
 
-    Built from codes, or from ranges of bytes, which are factorized on first access. Bytes that are
-    not UTF-8 are surrogate escapes.
+    None among the texts is a NULL pointer. Built from codes, or from ranges of bytes, which are
+    factorized on first access. Bytes that are not UTF-8 are surrogate escapes.
     """
 
-    __slots__ = ("_codes", "_data", "_starts", "_stops", "_uniques")
+    __slots__ = ("_codes", "_data", "_null", "_starts", "_stops", "_uniques")
 
-    def __init__(self, codes: NDArray[np.int32], uniques: tuple[str, ...]) -> None:
+    def __init__(self, codes: NDArray[np.int32], uniques: tuple[str | None, ...]) -> None:
         self._codes: NDArray[np.int32] | None = codes
         self._uniques = uniques
+        self._null: bytes | None = None
         self._data = b""
         self._starts = self._stops = np.empty(0, np.int64)
 
     @classmethod
-    def from_spans(cls, data: bytes, starts: Int64Array, stops: Int64Array) -> StringColumn:
-        """Return a column of data[starts[i]:stops[i]]; both arrays are C-contiguous int64."""
+    def from_spans(
+        cls, data: bytes, starts: Int64Array, stops: Int64Array, null: bytes | None = None
+    ) -> StringColumn:
+        """Return a column of data[starts[i]:stops[i]]; both arrays are C-contiguous int64.
+
+        ``null`` is what stands for NULL.
+        """
         column = cls(np.empty(0, np.int32), ())
-        column._codes = None
+        column._codes, column._null = None, null
         column._data, column._starts, column._stops = data, starts, stops
         return column
 
@@ -59,11 +67,23 @@ class StringColumn:
         return self._factorize()[0]
 
     @property
-    def uniques(self) -> tuple[str, ...]:
+    def uniques(self) -> tuple[str | None, ...]:
         """Distinct texts, in order of appearance."""
         return self._factorize()[1]
 
-    def _factorize(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Distinct texts, with ``(null)`` for NULL."""
+        return tuple(NULL if text is None else text for text in self.uniques)
+
+    @property
+    def nulls(self) -> BoolArray | None:
+        """Mask of the rows that are NULL; None if none is."""
+        if None not in self.uniques:
+            return None
+        return np.array([text is None for text in self.uniques], np.bool_)[self.codes]
+
+    def _factorize(self) -> tuple[NDArray[np.int32], tuple[str | None, ...]]:
         if self._codes is None:
             rows = len(self._starts)
             codes = np.empty(rows, np.int32)
@@ -79,8 +99,11 @@ class StringColumn:
             )
             first = firsts[:count]
             spans = zip(self._starts[first].tolist(), self._stops[first].tolist(), strict=True)
-            data = self._data
-            self._uniques = tuple(str(data[a:b], "utf-8", "surrogateescape") for a, b in spans)
+            texts = (self._data[a:b] for a, b in spans)
+            self._uniques = tuple(
+                None if text == self._null else str(text, "utf-8", "surrogateescape")
+                for text in texts
+            )
             # Texts that differ as bytes differ as str too: surrogateescape is one to one.
             self._codes = codes
             self._data, self._starts, self._stops = b"", firsts[:0], firsts[:0]
@@ -92,10 +115,11 @@ class StringColumn:
     def take(self, rows: NDArray[Any]) -> StringColumn:
         """Return a column of the rows that ``rows`` (a mask or indices) selects."""
         if self._codes is None:
-            return StringColumn.from_spans(self._data, self._starts[rows], self._stops[rows])
+            starts, stops = self._starts[rows], self._stops[rows]
+            return StringColumn.from_spans(self._data, starts, stops, self._null)
         return StringColumn(self._codes[rows], self._uniques)
 
-    def tolist(self) -> list[str]:
+    def tolist(self) -> list[str | None]:
         """Return the text of each row."""
         uniques = self.uniques
         return [uniques[code] for code in self.codes.tolist()]
@@ -126,11 +150,11 @@ class Record:
     """One record. A line that is not an event has an empty ``name``, and its text in ``line``.
 
     ``time_ns`` is in ns, on ``clock``. ``raw`` is the text of arguments that could not be parsed;
-    ``args`` is empty then.
+    ``args`` is empty then. ``cut``: that text is not whole, or may not be.
     """
 
     name: str
-    args: dict[str, int | str]
+    args: dict[str, int | str | None]
     time_ns: int
     clock: Clock
     tid: int | None
@@ -138,3 +162,4 @@ class Record:
     pid: int | None = None
     raw: str | None = None
     line: str | None = None
+    cut: bool = False

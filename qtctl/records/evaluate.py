@@ -40,7 +40,7 @@ class _Number:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    data: str | StringColumn
+    data: str | StringColumn | None
     bad: None = None
 
 
@@ -95,7 +95,7 @@ class _Evaluator:
 
     def value(self, node: ast.expr) -> _Value:
         match node:
-            case ast.Constant(value=str(text)):
+            case ast.Constant(value=str() | None as text):
                 return _Text(text)
             case ast.Constant(value=int(number)):
                 return _constant(int(number))
@@ -209,7 +209,7 @@ def _as_dtype(number: _Number, dtype: type[Any]) -> Any:
 
 def _compare(op: ast.cmpop, left: _Value, right: _Value, rows: int) -> _Truth:
     if isinstance(left, _Text) and isinstance(right, _Text):
-        return _Truth(_compare_text(op, left.data, right.data, rows))
+        return _compare_text(op, left.data, right.data, rows)
     one, two = _number(left), _number(right)
     dtype = _dtype(min(one.lo, two.lo), max(one.hi, two.hi))
     result = _COMPARE[type(op)](_as_dtype(one, dtype), _as_dtype(two, dtype))
@@ -218,21 +218,30 @@ def _compare(op: ast.cmpop, left: _Value, right: _Value, rows: int) -> _Truth:
 
 
 def _compare_text(
-    op: ast.cmpop, left: str | StringColumn, right: str | StringColumn, rows: int
-) -> BoolArray:
+    op: ast.cmpop, left: str | StringColumn | None, right: str | StringColumn | None, rows: int
+) -> _Truth:
+    """Compare texts; Python would raise on NULL, unless it compares for equality."""
+
+    def held(one: str | None, two: str | None) -> int:
+        null = one is None or two is None
+        return -1 if null and not isinstance(op, ast.Eq | ast.NotEq) else holds(one, two)
+
     holds = _COMPARE[type(op)]
+    codes: NDArray[np.int32] = np.zeros(rows, np.int32)
     if isinstance(left, StringColumn) and isinstance(right, StringColumn):
         pairs = left.codes.astype(np.int64) * max(1, len(right.uniques)) + right.codes
-        distinct, inverse = np.unique(pairs, return_inverse=True)
+        distinct, places = np.unique(pairs, return_inverse=True)
+        codes = places.reshape(-1).astype(np.int32)
         split = (divmod(pair, len(right.uniques)) for pair in distinct.tolist())
-        found = [holds(left.uniques[a], right.uniques[b]) for a, b in split]
-        hits: BoolArray = np.array(found, np.bool_)[inverse.reshape(-1)]
-        return hits
-    if isinstance(left, StringColumn):
-        return np.array([holds(text, right) for text in left.uniques], np.bool_)[left.codes]
-    if isinstance(right, StringColumn):
-        return np.array([holds(left, text) for text in right.uniques], np.bool_)[right.codes]
-    return np.full(rows, holds(left, right), np.bool_)
+        found = [held(left.uniques[a], right.uniques[b]) for a, b in split]
+    elif isinstance(left, StringColumn):
+        found, codes = [held(text, right) for text in left.uniques], left.codes  # type: ignore[arg-type]
+    elif isinstance(right, StringColumn):
+        found, codes = [held(left, text) for text in right.uniques], right.codes
+    else:
+        found = [held(left, right)]
+    outcome = np.array(found, np.int8)[codes]
+    return _Truth(outcome > 0, outcome < 0 if -1 in found else None)
 
 
 def _binary(op: type[ast.operator], left: _Number, right: _Number) -> _Number:

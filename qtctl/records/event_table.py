@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.argument_arrays import ArgumentArrays
-from qtctl.records.columns import BoolArray, Column, Int64Array
+from qtctl.records.columns import NULL, BoolArray, Column, Int64Array
 from qtctl.records.kernels import naming, parsing
 from qtctl.records.printf import Op, Plan, Step, make_plan
 
@@ -51,11 +51,19 @@ def _flags(step: Step) -> int:
     return step.upper | step.prefix << 1 | step.plus << 2 | step.left << 3
 
 
+def _holds_text(declaration: Declaration) -> bool:
+    """Return whether the printed arguments of an event may hold any byte."""
+    texts = (argument.kind is Kind.STRING for argument in declaration.arguments)
+    return any(texts) or "%c" in declaration.format
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EventTable:
     """Names and declarations of a guest's events, numbered in the order of ``names``.
 
-    The arguments of an event without a declaration stay raw text.
+    The arguments of an event without a declaration stay raw text. By event, and for lines of text
+    (-1): ``extra_lines``, the newlines in its format; ``spans``, whether its arguments may hold
+    more.
     """
 
     names: tuple[str, ...]
@@ -65,6 +73,7 @@ class EventTable:
     offsets: NDArray[np.int64]
     slots: NDArray[np.int32]
     extra_lines: NDArray[np.int32]
+    spans: BoolArray
     longest: int
     _compiled: dict[int, _Compiled | None] = field(default_factory=dict, repr=False)
 
@@ -82,13 +91,15 @@ class EventTable:
         naming.index_names(blob, offsets.data, slots.data)
         # One more than the number of events: lines of text are event -1.
         extra = np.zeros(len(encoded) + 1, np.int32)
+        spans = np.zeros(len(encoded) + 1, np.bool_)
         for index, name in enumerate(chosen):
             declaration = declarations.get(name)
             if declaration is not None and "\n" in declaration.format:
                 extra[index] = declaration.format.count("\n")
+            spans[index] = declaration is None or _holds_text(declaration)
         longest = max(map(len, encoded), default=0)
         indices = {name: index for index, name in enumerate(chosen)}
-        return cls(chosen, declarations, indices, blob, offsets, slots, extra, longest)
+        return cls(chosen, declarations, indices, blob, offsets, slots, extra, spans, longest)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -143,7 +154,7 @@ class EventTable:
                 arrays.spans.reshape(-1).data,
                 *(array.data for array in (arrays.ok, work, numbers)),
             )
-        return arrays.columns(data)
+        return arrays.columns(data, NULL.encode())
 
     def inverts(self, event: int) -> bool:
         """Return whether the printed arguments of an event can be parsed."""

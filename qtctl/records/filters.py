@@ -173,7 +173,7 @@ def _check(text: str, node: ast.expr, depth: int) -> int:
         _fail(text, node, "nested too deeply")
     parts: list[ast.expr]
     match node:
-        case ast.Constant(value=str() | int()) | ast.Name():
+        case ast.Constant(value=str() | int() | None) | ast.Name():
             parts = []
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.UAdd() | ast.Invert(), operand=operand):
             parts = [operand]
@@ -256,7 +256,7 @@ def _type(node: ast.expr, arguments: Mapping[str, Argument]) -> str:
     """Return the type of an expression: number, text, bool, or either (valid as condition only)."""
     match node:
         case ast.Constant(value=value):
-            return "text" if isinstance(value, str) else "number"
+            return "number" if isinstance(value, int) else "text"
         case ast.Name(id=name):
             if name in _OWN:
                 return _OWN[name]

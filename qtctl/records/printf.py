@@ -4,7 +4,7 @@ Source: fprintf of glibc on 64-bit Linux, and the conversions in QEMU's trace-ev
 A plan is a list of steps, which ``kernels/parsing.py`` runs on every row.
 
 A plan guarantees that the parsed arguments are the only ones that print the text, with one
-exception: leading blanks of a ``%20s`` are taken for padding.
+exception: ``(null)`` is taken for NULL.
 """
 
 from __future__ import annotations
@@ -122,6 +122,8 @@ def _convert(match: re.Match[str], index: int, argument: Argument) -> Step:
             raise _NotInvertible(f"{argument.name} is text printed as an address")
         return Step(Op.POINTER, argument=index)
     if letter == "c" and not width and not loose and not is_text:
+        if argument.bits > _BITS["hh"]:
+            raise _NotInvertible(f"{match.group()} prints only a part of {argument.name}")
         return Step(Op.CHARACTER, argument=index, only=True)
     if letter == "s":
         if match["precision"] is not None or loose:

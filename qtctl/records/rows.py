@@ -17,13 +17,15 @@ class Rows:
     """Records as columns of equal length, with only the bytes of their arguments.
 
     ``event`` (int32; -1: a line of text), ``tid`` (int32; -1: unknown), ``time_ns`` (ns).
-    ``begin`` and ``size`` are the range in ``data`` of the arguments, or of the line.
+    ``arrived`` and ``cut``: as in :class:`Batch`. ``begin`` and ``size`` are the range in ``data``
+    of the arguments, or of the line.
     """
 
     event: NDArray[np.int32]
     time_ns: Int64Array
     tid: NDArray[np.int32]
     arrived: BoolArray
+    cut: BoolArray
     begin: Int64Array
     size: Int64Array
     data: bytes
@@ -32,12 +34,13 @@ class Rows:
         return len(self.event)
 
     @classmethod
-    def cut(
+    def copied(
         cls,
         event: NDArray[np.int32],
         time_ns: Int64Array,
         tid: NDArray[np.int32],
         arrived: BoolArray,
+        cut: BoolArray,
         begin: Int64Array,
         size: Int64Array,
         data: bytes,
@@ -49,7 +52,7 @@ class Rows:
             every = np.arange(len(event))
             edges = np.array([0, len(event)])
             layout.lay_out(data, begin.data, size.data, every.data, edges.data, 0, out.data)
-        return cls(event, time_ns, tid, arrived, _offsets(size), size, out.tobytes())
+        return cls(event, time_ns, tid, arrived, cut, _offsets(size), size, out.tobytes())
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
@@ -57,7 +60,7 @@ class Rows:
         if len(parts) == 1:
             return parts[0]
         size = np.concatenate([part.size for part in parts])
-        names = ("event", "time_ns", "tid", "arrived")
+        names = ("event", "time_ns", "tid", "arrived", "cut")
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         data = b"".join(part.data for part in parts)
         return cls(**columns, begin=_offsets(size), size=size, data=data)

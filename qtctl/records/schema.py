@@ -34,6 +34,8 @@ def record(one: Record) -> dict[str, Any]:
     }
     if one.raw is not None:
         result["raw"] = one.raw
+    if one.cut:
+        result["cut"] = True
     return result
 
 
@@ -120,13 +122,11 @@ def trigger(
 def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
 
-    Those of ``unread``, ``own`` and ``perhaps_own`` are there that are not 0, ``declarations`` if
-    files were read.
+    ``unread`` is there if any line of a file was, ``declarations`` if files were read.
     """
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    rare = {name: getattr(counts, name) for name in ("unread", "own", "perhaps_own")}
-    some = {name: number for name, number in rare.items() if number}
-    return {"type": "summary", **numbers, **some, **declarations(counts)}
+    unread = {"unread": counts.unread} if counts.unread else {}
+    return {"type": "summary", **numbers, **unread, **declarations(counts)}
 
 
 def declarations(counts: Counts) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Names:
         columns = batch.arguments(event)
         good, column = columns.ok.nonzero()[0], columns.values.get("vdev")
         if len(good) and column is not None:
-            self._pointers[int(column.take(good[:1]).tolist()[0])] = paths[0]
+            self._pointers[int(column.take(good[:1]).tolist()[0] or 0)] = paths[0]
 
     def _learn_pairs(self, batch: Batch, event: int, pointer: str, name: str) -> None:
         import numpy as np
@@ -119,4 +119,5 @@ class Names:
             distinct, first = np.unique(addresses[good], return_index=True)
             room = _LEARNED - len(self._pointers)
             texts = values[name].take(good).take(first[:room]).tolist()
-            self._pointers.update(zip(distinct[:room].tolist(), map(str, texts), strict=True))
+            known = zip(distinct[:room].tolist(), texts, strict=True)
+            self._pointers.update({at: str(text) for at, text in known if text is not None})

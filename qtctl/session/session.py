@@ -101,7 +101,6 @@ class Session:
         guard: int | Budget | None = None,
         news: bool = True,
         whole: bool = False,
-        own: bool = False,
     ) -> Stream:
         """Return a stream of the guest's records, to enter with ``async with``.
 
@@ -111,10 +110,8 @@ class Session:
         """
         chosen = Selection.of(*patterns)
         budget = Budget(guard) if isinstance(guard, int) else guard
-        events = tuple(kernel)
-        return self.stream(
-            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own)
-        )
+        follow = Follow(chosen, where, backend, text, limit, tuple(kernel), budget, news, whole)
+        return self.stream(follow)
 
     def stream(self, follow: Follow) -> Stream:
         """Return the stream of these settings, to enter with ``async with``."""

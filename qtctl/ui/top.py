@@ -22,7 +22,6 @@ from qtctl.commands.options import (
     INTERVAL,
     LIMIT,
     NDJSON,
-    OWN,
     SELECTION,
     STRICT,
     TIME,
@@ -49,7 +48,6 @@ VIEWED = (
     TIME,
     GUARD,
     STRICT,
-    OWN,
 )
 """The options of verbs that show a view."""
 

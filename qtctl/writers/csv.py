@@ -114,11 +114,11 @@ class CsvExport:
         block.literal('}"')
 
 
-def _cell(text: str) -> str:
-    """Return a text as a CSV cell, quoted if necessary."""
-    return csv_text([[readable(text), ""]])[:-1]
+def _cell(text: str | None) -> str:
+    """Return a text as a CSV cell, quoted if necessary; NULL is an empty one."""
+    return "" if text is None else csv_text([[readable(text), ""]])[:-1]
 
 
-def _json(text: str) -> str:
+def _json(text: str | None) -> str:
     """Return a text as JSON inside a quoted CSV cell."""
     return json.dumps(text).replace('"', '""')

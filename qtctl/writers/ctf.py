@@ -126,7 +126,7 @@ class _Texts:
     """A column of texts as NUL-terminated bytes."""
 
     def __init__(self, column: StringColumn) -> None:
-        encoded = [_terminated(text) for text in column.uniques]
+        encoded = [_terminated(text) for text in column.texts]
         lengths = np.array([len(one) for one in encoded], np.int64)
         starts = np.cumsum(lengths) - lengths
         self._data = np.frombuffer(b"".join(encoded), np.uint8)

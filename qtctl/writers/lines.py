@@ -83,7 +83,9 @@ class LineBlock:
         self._texts += b"".join(encoded)
         self.room += int(sizes[codes].sum())
 
-    def column(self, column: Column, form: Callable[[str], str], *, in_hex: bool = False) -> None:
+    def column(
+        self, column: Column, form: Callable[[str | None], str], *, in_hex: bool = False
+    ) -> None:
         """Append numbers, or texts, of which ``form`` escapes or quotes each distinct one."""
         if isinstance(column, StringColumn):
             self.choice(column.codes, [form(text) for text in column.uniques])

@@ -62,15 +62,17 @@ def json_lines(batch: Batch) -> list[str]:
             if late.any():
                 clocks = [json.dumps(clock), json.dumps(Clock.ARRIVAL)]
                 clock = placeholder(block.choice, late.astype(np.int64), clocks)
-            args, raw = {}, None
+            args, raw, cut = {}, None, False
             if values is None:
                 raw = placeholder(block.column, batch.raws(rows), json.dumps)
+                cut = batch.is_cut(int(rows[0]))
             else:
                 args = {k: placeholder(block.column, v, json.dumps) for k, v in values.items()}
             time_ns = placeholder(block.number, batch.time_ns[rows])
             tid = placeholder(block.optional, batch.tid[rows], "", "", "null")
             name = batch.names[event]
-            record = Record(name, args, time_ns, clock, tid, batch.backend, batch.pid, raw)
+            fields = clock, tid, batch.backend, batch.pid, raw, None, cut
+            record = Record(name, args, time_ns, *fields)
         text, *rest = _PLACEHOLDER.split(json.dumps(schema.record(record)))
         block.literal(text)
         for number, literal in zip(rest[::2], rest[1::2], strict=True):

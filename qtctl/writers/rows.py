@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import BoolArray, Column, Int64Array
+from qtctl.records.columns import NULL, BoolArray, Column, Int64Array
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import ABOUT
 from qtctl.writers.lines import LineBlock, write
@@ -60,13 +60,15 @@ class RowFormatter:
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.column(batch.texts(rows), lambda text: self._paint(text, "faint"))
+                block.column(batch.texts(rows), lambda text: self._paint(text or "", "faint"))
                 continue
             name = batch.names[event]
             append_time(block)
             self._append_thread(block, batch.tid[rows])
             if values is None:
                 block.column(batch.raws(rows), partial(self._raw, name))
+                if batch.is_cut(int(rows[0])):
+                    block.literal(self._gap + self._paint("(cut short)", "faint"))
             else:
                 block.literal(self._name(name, last=not values))
                 self._arguments(block, name, values)
@@ -131,8 +133,9 @@ class RowFormatter:
         """Return an event's name, padded unless it is the ``last`` on the line."""
         return self._paint(escaped(name).ljust(0 if last else self._width), "event")
 
-    def _raw(self, name: str, text: str) -> str:
+    def _raw(self, name: str, text: str | None) -> str:
         """Return the name and the raw text of a record whose arguments could not be parsed."""
+        text = text or ""
         return (self._name(name, last=not text) + self._gap + escaped(text)).rstrip()
 
     def _arguments(self, block: LineBlock, name: str, values: Mapping[str, Column]) -> None:
@@ -141,7 +144,11 @@ class RowFormatter:
         for key, column in values.items():
             block.literal(f"{gap}{self._paint(key, 'key')}=")
             gap = " "
-            block.column(column, lambda text: f"'{escaped(text)}'", in_hex=key in in_hex)
+            block.column(column, _quoted, in_hex=key in in_hex)
+
+
+def _quoted(text: str | None) -> str:
+    return NULL if text is None else f"'{escaped(text)}'"
 
 
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:

@@ -48,7 +48,7 @@ async def until(condition: Callable[[], bool], tasks: Iterable[asyncio.Task[None
             await asyncio.sleep(0.01)
 
 
-def key(record: Record) -> tuple[str, tuple[tuple[str, int | str], ...]]:
+def key(record: Record) -> tuple[str, tuple[tuple[str, int | str | None], ...]]:
     assert record.raw is None, record
     return record.name, tuple(record.args.items())
 

@@ -148,7 +148,7 @@ def test_only_what_is_asked_for() -> None:
 
 def test_lines_that_are_no_events() -> None:
     text = b"1@2.000003:odd 5 -5 five 0x5 7\nIN: \xff\nodd what\n"
-    batch = only_batch(LogDecoder(TABLE, clock=Clock.REALTIME).feed(text, Clocks(99)))
+    batch = only_batch(LogDecoder(TABLE, clock=Clock.REALTIME).end(text, Clocks(99)))
     same(batch)
     assert lines_rows(batch, LINES).to_pylist() == [
         {
@@ -189,7 +189,7 @@ def test_captures_of_logs(version: str) -> None:
 
 
 def test_an_empty_batch_has_no_tables() -> None:
-    batch = only_batch(LogDecoder(TABLE).feed(b"a line\n", Clocks(0))).first(0)
+    batch = only_batch(LogDecoder(TABLE).end(b"a line\n", Clocks(0))).first(0)
     assert arrow_tables(batch) == {}
     assert len(events_rows(batch, EVENTS)) == len(lines_rows(batch, LINES)) == 0
 

@@ -109,7 +109,7 @@ def test_what_is_new_gone_faster_and_moved() -> None:
 def test_nothing_follows_over_a_loss() -> None:
     profile = profile_of(TABLE.names, KNOWN, [], "here")
     for part in ("s", "e"):
-        profile.take(only_batch(LogDecoder(TABLE).feed(log(part).encode(), Clocks(0))))
+        profile.take(only_batch(LogDecoder(TABLE).end(log(part).encode(), Clocks(0))))
         profile.take(Loss(Backend.LOG, 1, 0))
     assert profile.follows == {}
     assert all(not latency.spans.statistics().count for latency in profile.latencies.values())

@@ -455,7 +455,7 @@ def test_recordings_with_whatever_in_them(run: Qtctl, tmp_path: Path, form: str)
     declared = {strange: Declaration(strange, (number,), "%" + "lu")}
     table = EventTable.build([strange, "virtio_ok"], declared)
     data = b"virtio_ok 1\nno event\n"
-    batch = only_batch(LogDecoder(table).feed(data, Clocks(5)))
+    batch = only_batch(LogDecoder(table).end(data, Clocks(5)))
     strange_batch = replace(batch.select(np.array([0])), event=np.zeros(1, np.int32))
     notes: list[Item] = [
         Loss(Backend.LOG, None, 3),

@@ -32,7 +32,7 @@ TABLE = EventTable.build([*DECLARED, "undeclared"], DECLARED)
 
 def batch_of(lines: list[str]) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    batch = only_batch(LogDecoder(TABLE).feed(text or b"\n", Clocks(1000)))
+    batch = only_batch(LogDecoder(TABLE).end(text or b"\n", Clocks(1000)))
     return batch if text else batch.first(0)
 
 
@@ -246,7 +246,7 @@ def test_names_that_are_taken() -> None:
         ("(u, i) == 1", 1, "a list"),
         ("u == (1, 2)", 6, "a list goes"),
         ("1 in (u, i) < 5", 6, "a list goes"),
-        ("u == None", 6, "None"),
+        ("u == None", 6, "text cannot be compared"),
         ("u == 1.5", 6, "1.5"),
         ("u == b'a'", 6, "b'a'"),
         ("[x for x in s]", 1, "not part"),

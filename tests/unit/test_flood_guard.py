@@ -47,7 +47,7 @@ def test_what_waits_is_taken_for_more_of_the_same(
     for _ in range(20):  # 1,000 events a second
         feed.taken += 10 * len(LINES)
         counts.read += 100
-        guarding.take([only_batch(LogDecoder(TABLE).feed(LINES * 10, Clocks(0)))])
+        guarding.take([only_batch(LogDecoder(TABLE).end(LINES * 10, Clocks(0)))])
         assert step(0.1) is None
     for _ in range(40):
         feed.waits += 10 * len(LINES)

@@ -174,4 +174,4 @@ def test_any_numbers_are_read_back(data: st.DataObject) -> None:
         begin, event = text.index(one.name.encode()) + len(one.name) + 1, table.indices[one.name]
         columns, ok = table.read(text, event, np.array([begin]), np.array([len(text)]))
         assert ok.all()
-        assert [int(column.tolist()[0]) for column in columns.values()] == values
+        assert [column.tolist()[0] for column in columns.values()] == values

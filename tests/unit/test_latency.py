@@ -39,7 +39,7 @@ def batch(text: str, now_ns: int = 0) -> Batch:
     for line in text.strip().splitlines():
         second, _, rest = line.strip().partition(" ")
         lines.append(f"7@{int(second)}.000000:{rest}\n")
-    return only_batch(LogDecoder(TABLE).feed("".join(lines).encode(), Clocks(now_ns)))
+    return only_batch(LogDecoder(TABLE).end("".join(lines).encode(), Clocks(now_ns)))
 
 
 SECOND = 1_000_000_000
@@ -130,7 +130,7 @@ def test_another_run_of_the_guest_ends_what_was_open() -> None:
     measured.take(batch("1 io_read 0x1 0xa 8"))
     other = EventTable.build(["io_done", "io_read"], DECLARED)
     line = b"7@3.000000:io_done 0x1 0xa 0\n7@4.000000:io_read 0x1 0xa 8\n"
-    measured.take(only_batch(LogDecoder(other).feed(line, Clocks(0))))
+    measured.take(only_batch(LogDecoder(other).end(line, Clocks(0))))
     assert (measured.counts.paired, measured.counts.dropped) == (0, 1)
     assert (measured.counts.unseen, measured.counts.in_flight) == (1, 1)
 
@@ -169,14 +169,14 @@ def test_threads_that_write_out_of_order_by_a_little_cost_no_pair() -> None:
     measured = Latency(asked())
     lines = b"7@1.000000:io_read 0x1 0xa 8\n8@1.000009:io_read 0x1 0xb 8\n"
     lines += b"7@1.000005:io_done 0x1 0xa 0\n8@1.000010:io_done 0x1 0xb 0\n"
-    measured.take(only_batch(LogDecoder(TABLE).feed(lines, Clocks(0))))
+    measured.take(only_batch(LogDecoder(TABLE).end(lines, Clocks(0))))
     assert (measured.disordered, measured.spans.statistics().count) == (0, 2)
 
 
 def test_times_that_are_qtctls_own_are_in_no_figure() -> None:
     measured = Latency(asked())
-    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_read 0x1 0xa 8\n", Clocks(5))))
-    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xa 8\n", Clocks(9))))
+    measured.take(only_batch(LogDecoder(TABLE).end(b"io_read 0x1 0xa 8\n", Clocks(5))))
+    measured.take(only_batch(LogDecoder(TABLE).end(b"io_done 0x1 0xa 8\n", Clocks(9))))
     assert (measured.arrived, measured.mixed, measured.spans.statistics().count) == (1, 0, 0)
 
 
@@ -188,7 +188,7 @@ def test_no_pair_has_two_clocks() -> None:
         (Clock.REALTIME, "4 io_done 0x1 0xb 0"),
     ):
         measured.take(replace(batch(text), clock=clock))
-    measured.take(only_batch(LogDecoder(TABLE).feed(b"io_done 0x1 0xc 8\n", Clocks(9 * SECOND))))
+    measured.take(only_batch(LogDecoder(TABLE).end(b"io_done 0x1 0xc 8\n", Clocks(9 * SECOND))))
     assert (measured.mixed, measured.arrived, measured.counts.paired) == (2, 0, 3)
     assert spans(measured) == {"all": (1, 3)}
 
@@ -216,7 +216,7 @@ def test_other_names_of_a_key() -> None:
     data = b"1@1.0:nvme_cmd cid 1 sqid 1\n1@2.0:nvme_cmd cid 1 sqid 2\n"
     data += b"1@3.0:nvme_done cid 1 cqid 1\n1@7.0:nvme_done cid 1 cqid 2\n"
     measured = Latency(question)
-    measured.take(only_batch(LogDecoder(table).feed(data.replace(b".0:", b".000000:"), Clocks(0))))
+    measured.take(only_batch(LogDecoder(table).end(data.replace(b".0:", b".000000:"), Clocks(0))))
     assert spans(measured) == {"all": (2, 7)}
     assert measured.counts == PairCounts(paired=2)
     with pytest.raises(UsageError, match="one name for each"):
@@ -228,7 +228,7 @@ def test_times_of_whole_seconds_are_told() -> None:
     measured.take(batch("1 io_read 0x1 0xa 8\n3 io_done 0x1 0xa 0"))
     assert measured.coarse == measured.spans.statistics().count == 1
     line = b"7@4.000001:io_read 0x1 0xa 8\n7@5.000000:io_done 0x1 0xa 0\n"
-    measured.take(only_batch(LogDecoder(TABLE).feed(line, Clocks(0))))
+    measured.take(only_batch(LogDecoder(TABLE).end(line, Clocks(0))))
     assert (measured.coarse, measured.spans.statistics().count) == (1, 2)
 
 

@@ -62,11 +62,15 @@ class Plainly:
         parts.append(style.paint(one.name.ljust(0 if bare else self.width), "event"))
         words = []
         for key, value in one.args.items():
+            if value is None:
+                words.append(f"{style.paint(key, 'key')}=(null)")
+                continue
             in_hex = key in HEXES.get(one.name, ())
             shown = f"'{escaped(value)}'" if isinstance(value, str) else f"{value:{'#x' * in_hex}}"
             words.append(f"{style.paint(key, 'key')}={shown}")
         parts.append(" ".join(words) if one.raw is None else escaped(one.raw))
-        return gap.join(filter(None, parts)).rstrip()
+        found = gap.join(filter(None, parts)).rstrip()
+        return found + gap + style.paint("(cut short)", "faint") if one.cut else found
 
     def time(self, one: Record) -> str:
         now = one.time_ns
@@ -127,7 +131,7 @@ def decoded(content: list[list[bytes]]) -> list[Batch]:
     return [
         batch
         for part in content
-        for batch in batches(decoder.feed(b"".join(line + b"\n" for line in part), clocks))
+        for batch in batches(decoder.end(b"".join(line + b"\n" for line in part), clocks))
     ]
 
 
@@ -219,14 +223,17 @@ def test_binary_data_that_cannot_be_read_is_shown_in_hex() -> None:
 
 
 def test_a_row_names_its_arguments_and_hides_control_bytes() -> None:
-    [batch] = decoded(
-        [[b"7@1.5:none", b"8@1.000002:full 0x55a1 -1 2 ff rtc\x1b[2J\xff", b"\x1b[1m"]]
+    first, second = decoded(
+        [
+            [b"7@1.5:none", b"\x1b[1m"],
+            [b"8@1.000001:none", b"8@1.000002:full 0x55a1 -1 2 ff rtc\x1b[2J\xff"],
+        ]
     )
     formatter = RowFormatter(PIPE, "none", HEXES, [])
-    assert formatter.lines(batch) == [
-        "7@1.5:none",
+    assert formatter.lines(first) == ["7@1.5:none", "\\x1b[1m"]
+    assert formatter.lines(second) == [
+        "8 none",
         "8 full p=0x55a1 few=-1 many=2 shown=0xff s='rtc\\x1b[2J\\xff'",
-        "\\x1b[1m",
     ]
     assert formatter.note("odd\x07") == "odd\\x07"
 

@@ -45,9 +45,14 @@ TABLE = EventTable.build([*SMALL, "undeclared"], SMALL)
 
 
 def decode(
-    data: bytes, cuts: list[int] | None = None, *, table: EventTable = TABLE, limit: int = 1 << 20
+    data: bytes,
+    cuts: list[int] | None = None,
+    *,
+    table: EventTable = TABLE,
+    limit: int = 1 << 20,
+    pid: int | None = None,
 ) -> list[Record]:
-    decoder = LogDecoder(table, line_limit=limit)
+    decoder = LogDecoder(table, line_limit=limit, pid=pid)
     edges = [0, *sorted(cuts or []), len(data)]
     records: list[Record] = []
     for start, stop in pairwise(edges):
@@ -130,15 +135,9 @@ def test_mixed_output_keeps_its_text() -> None:
 
 
 def test_records_one_by_one() -> None:
-    data = (
-        b"12@1795383449.486844:one a=-1 s=x y\n"
-        b"2026-11-22T21:37:32Z none \n"
-        b"one a=bad\n"
-        b"undeclared 1 2\n"
-        b"some text\n"
-        b"two first 1\nsecond 2\n"
-    )
-    one, none, bad, undeclared, text, two = decode(data)
+    data = b"12@1795383449.486844:one a=-1 s=x y\n2026-11-22T21:37:32Z none \n"
+    unstamped = b"some text\none a=bad\nundeclared 1 2\ntwo first 1\nsecond 2\n"
+    one, none, text, bad, undeclared, two = [*decode(data), *decode(unstamped)]
     assert (one.args, one.tid, one.time_ns) == ({"a": -1, "s": "x y"}, 12, 1795383449486844000)
     assert one.clock is Clock.REALTIME
     assert (none.args, none.raw, none.time_ns) == ({}, None, 1795383452000000000)
@@ -167,11 +166,14 @@ def test_long_lines_are_text_in_pieces(size: int) -> None:
 
 
 def feed(data: bytes) -> Batch:
-    return only_batch(LogDecoder(TABLE, pid=77).feed(data, Clocks(NOW)))
+    return only_batch(LogDecoder(TABLE, pid=77).end(data, Clocks(NOW)))
 
 
 def test_batch_selects_and_decodes_per_event() -> None:
-    batch = feed(b"one a=1 s=x\ntext\none a=2 s=y\nnone\none a=z s=x\none a=3 s=x\n")
+    batch = feed(
+        b"one a=1 s=x\nnone\none a=2 s=y\nnone\none a=z s=x\none a=3 s=x\nnone\ntext\n"
+        b"2026-11-22T21:37:32Z none\n"
+    )
     columns = batch.arguments(TABLE.indices["one"])
     assert columns is batch.arguments(TABLE.indices["one"])
     assert columns.rows.tolist() == [0, 2, 4, 5]
@@ -189,7 +191,10 @@ def test_batch_selects_and_decodes_per_event() -> None:
 
 
 def test_schema() -> None:
-    event, text, raw = feed(b"5@1.000002:one a=1 s=\xff\x1b\nIN:\xfe\none x\n").records()
+    [event] = decode(b"5@1.000002:one a=1 s=\xff\x1b\n", pid=77)
+    text, raw = decode(b"IN:\xfe\none x\n", pid=77)
+    [_, cut] = decode(b"none\none a=1 s=cut\nrest\n")[:2]
+    assert schema.record(cut)["cut"] is True
     assert json.dumps(schema.record(event)) == (
         '{"type": "event", "time_ns": 1000002000, "clock": "realtime", "pid": 77, "tid": 5, '
         '"backend": "log", "name": "one", "args": {"a": 1, "s": "\\udcff\\u001b"}}'

@@ -31,7 +31,7 @@ from tests.simplefiles import event, header, mapping, plainly
 from tests.unit.test_log_decoder import naive_args
 from tests.unit.test_lttng_decoder import live_text
 
-Row = tuple[str, int, int | None, dict[str, int | str]]
+Row = tuple[str, int, int | None, dict[str, int | str | None]]
 """Name, time in ns, thread and arguments."""
 DECLARED = parse_declarations(
     'many(void *p, int8_t few, uint64_t big, const char *s, int64_t wide) "%p %d %lu %s %ld"\n'
@@ -59,8 +59,8 @@ def bits(value: int, declared_bits: int, signed: bool) -> int:
     return value - (1 << declared_bits) if signed and value >> (declared_bits - 1) else value
 
 
-def simple_args(declaration: Declaration, data: bytes) -> dict[str, int | str]:
-    args: dict[str, int | str] = {}
+def simple_args(declaration: Declaration, data: bytes) -> dict[str, int | str | None]:
+    args: dict[str, int | str | None] = {}
     at = 0
     for one in declaration.arguments:
         if one.kind is Kind.STRING:
@@ -124,7 +124,7 @@ def trace_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
     pattern = rb"^.{16}-(\d+) .* (\d+)\.(\d{6}): tracing_mark_write: (\w+)(?: (.*))?$"
     found: list[Row] = []
     for tid, second, micro, name, text in re.findall(pattern, data, re.M):
-        args = naive_args(known[name.decode()], text.decode())
+        args: dict[str, int | str | None] = {**naive_args(known[name.decode()], text.decode())}
         found.append((name.decode(), int(second) * 10**9 + int(micro) * 1000, int(tid), args))
     return found
 
@@ -161,9 +161,9 @@ def test_a_syslog_capture() -> None:
     assert found == [(n.decode(), naive_args(known[n.decode()], t.decode())) for n, t in lines]
 
 
-def lttng_args(declaration: Declaration, text: str) -> dict[str, int | str]:
+def lttng_args(declaration: Declaration, text: str) -> dict[str, int | str | None]:
     """Read ``name = value, ...``; integers are in hex or decimal, texts have plain letters."""
-    args: dict[str, int | str] = {}
+    args: dict[str, int | str | None] = {}
     kinds = {one.name: one for one in declaration.arguments}
     for name, value in re.findall(r'(\w+) = ("[^"]*"|-?\w+)', text):
         one = kinds[name]

@@ -208,9 +208,10 @@ def test_keys_that_did_not_come_are_not_taken_for_ones_that_did() -> None:
 
 
 def test_threads_are_a_key_and_records_without_one_are_told() -> None:
-    text = b"7@1.000001:begin 0x1 1 x\n8@1.000002:begin 0x1 1 x\nbegin 0x1 1 x\n"
-    text += b"begin is not this\n8@1.000005:end 0x1 1 x 0\n7@1.000007:end 0x1 1 x 0\n"
-    batch = only_batch(LogDecoder(TABLE).feed(text, Clocks(0)))
+    text = b"begin 0x1 1 x\nbegin is not this\n"
+    text += b"7@1.000001:begin 0x1 1 x\n8@1.000002:begin 0x1 1 x\n"
+    text += b"8@1.000005:end 0x1 1 x 0\n7@1.000007:end 0x1 1 x 0\n"
+    batch = only_batch(LogDecoder(TABLE).end(text, Clocks(0)))
     pairing = Pairing(TABLE, ["begin"], ["end"], [TID])
     got = pairing.feed(batch)
     assert (got.end_ns - got.start_ns).tolist() == [3000, 6000]

@@ -180,7 +180,7 @@ def shown_at(trace: Perfetto, uuid: int) -> tuple[int | None, str]:
 def details(one: Record) -> dict[str, tuple[str, Any]]:
     """Return the annotations of a record, each with its field."""
     found: dict[str, tuple[str, Any]] = {}
-    args: dict[str, int | str] = dict(one.args)
+    args: dict[str, Any] = dict(one.args)
     args |= {key: value for key in ("line", "raw") if (value := getattr(one, key)) is not None}
     for key, value in args.items():
         if isinstance(value, str):

@@ -90,8 +90,8 @@ def test_each_line_has_its_own_words() -> None:
 def test_text_without_a_prefix_needs_none() -> None:
     for name in ("qemu-7.2-log-timestamp.txt", "qemu-7.2-log-plain-mixed-with-d-output.txt"):
         data = capture(name)
-        found = TextDecoder(TABLE).feed(data, Clocks(NOW_NS))
-        plain = only_batch(LogDecoder(TABLE).feed(data, Clocks(NOW_NS)))
+        found = TextDecoder(TABLE).end(data, Clocks(NOW_NS))
+        plain = only_batch(LogDecoder(TABLE).end(data, Clocks(NOW_NS)))
         shown = [record for batch in batches(found) for record in batch.records()]
         assert shown == list(plain.records())
 
@@ -115,6 +115,7 @@ def test_a_leap_day_gets_the_latest_year_that_has_one() -> None:
     now = datetime(2028, 3, 5).astimezone()
     line = f"Feb 29 21:37:32 host qemu[7]: {PLAIN.format(n=1)}\n".encode()
     decoder = TextDecoder(TABLE)
-    batch = only_batch(decoder.feed(line, Clocks(int(now.timestamp()) * 10**9)))
+    clocks = Clocks(int(now.timestamp()) * 10**9)
+    batch = only_batch(decoder.feed(line, clocks) + decoder.flush(clocks))
     assert batch.time_ns.tolist() == [int(datetime(2028, 2, 29, 21, 37, 32).timestamp()) * 10**9]
     assert not batch.arrived.any()

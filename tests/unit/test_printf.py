@@ -23,7 +23,7 @@ from tests.samples import (
     running,
 )
 
-Values = dict[str, int | str]
+Values = dict[str, int | str | None]
 
 
 def read_rows(table: EventTable, event: int, texts: list[str]) -> list[Values | None]:
@@ -104,7 +104,8 @@ def read(declaration: Declaration, text: str) -> Values | None:
         ('e(const char *x) "%s"', "", ""),
         ('e(const char *x) "%s"', "a \udcff\x00é", "a \udcff\x00é"),
         ('e(const char *x) "100%% %s%%"', "100% a%%", "a%"),
-        ('e(const char *x) "%6s|"', "   abc|", "abc"),
+        ('e(const char *x) "%6s|"', "   abc|", None),
+        ('e(const char *x) "%6s|"', "abcdef|", "abcdef"),
         ('e(const char *x) "%6s|"', " abcdefg|", " abcdefg"),
         ('e(const char *x) "%6s|"', "ab|", None),
         ('e(size_t x) "%zu"', "12", 12),
@@ -154,6 +155,7 @@ def test_splits_are_unique_or_refused(line: str, text: str, values: Values | Non
         'e(int a) "% 5d"',
         'e(int a) "%#o"',
         'e(char *a) "%-6s"',
+        'e(int a) "%c"',
         'e(int a) "%"',
         'e(double a) "%f"',
     ],
@@ -172,7 +174,7 @@ def test_plans_of_real_events() -> None:
         for declaration in declarations(version).by_name.values()
         if make_plan(declaration).reason
     ]
-    assert len(refused) == 3 + 5 + 5
+    assert len(refused) == 7 + 9 + 9
     table = event_table("7.2")
     assert table.extra_lines[table.indices["sh7750_porta"]] == 1
     assert make_plan(declarations("7.2").by_name["empty_slot_write"]).hidden == ("width",)

@@ -27,7 +27,7 @@ TABLE = EventTable.build([*DECLARED, "undeclared"], DECLARED)
 
 def batch_of(lines: list[str]) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    batch = only_batch(LogDecoder(TABLE).feed(text or b"\n", Clocks(1000)))
+    batch = only_batch(LogDecoder(TABLE).end(text or b"\n", Clocks(1000)))
     return batch if text else batch.first(0)
 
 

@@ -60,6 +60,7 @@ def told(items: Iterable[Item]) -> list[Any]:
                     "tid": record.tid,
                     "pid": record.pid,
                     "backend": str(record.backend),
+                    "cut": item.is_cut(row),
                     "form": item.reader.stored()["arguments"] if item.reader else "text",
                     "arguments": item.data[begin : item.stop[row]],
                 }
@@ -67,9 +68,9 @@ def told(items: Iterable[Item]) -> list[Any]:
     return found
 
 
-def batch(rows: list[tuple[int, int, int, bool, bytes]], reader: Any = None) -> Batch:
-    """Return a batch of rows: event, time, thread, arrived, arguments."""
-    events, times, tids, arrived, texts = zip(*rows, strict=True)
+def batch(rows: list[tuple[int, int, int, bool, bool, bytes]], reader: Any = None) -> Batch:
+    """Return a batch of rows: event, time, thread, arrived, cut, arguments."""
+    events, times, tids, arrived, cut, texts = zip(*rows, strict=True)
     stops = np.cumsum([len(text) for text in texts]).astype(np.int64)
     starts = stops - np.array([len(text) for text in texts], np.int64)
     return Batch(
@@ -86,6 +87,7 @@ def batch(rows: list[tuple[int, int, int, bool, bytes]], reader: Any = None) -> 
         backend=Backend.SIMPLE,
         pid=4711,
         reader=reader,
+        cut=np.array(cut, np.bool_),
     )
 
 
@@ -100,6 +102,7 @@ ROWS = st.lists(
         st.integers(-1, 1),
         st.integers(-(2**61), 2**61) | st.integers(0, 5).map(lambda n: n * 1000),
         st.integers(-1, 2**31 - 1),
+        st.booleans(),
         st.booleans(),
         st.binary(max_size=4) | st.sampled_from([1023, 1024, 2000]).map(lambda n: b"abc" * n),
     ),
@@ -124,7 +127,7 @@ def test_the_page_reads_whatever_is_recorded(
 def test_the_page_reads_a_real_log(page: dict[str, Any], tmp_path: Path) -> None:
     declared = declarations("7.2").by_name
     decoder = LogDecoder(EventTable.build(None, declared))
-    found = batches(decoder.feed(capture("qemu-7.2-log-timestamp.txt"), Clocks(1)))
+    found = batches(decoder.end(capture("qemu-7.2-log-timestamp.txt"), Clocks(1)))
     write(tmp_path / "rec", found, declared)
     data = (tmp_path / "rec").read_bytes()
     assert list(page["records"](data)) == told(found)
@@ -175,7 +178,7 @@ def test_the_page_reads_arguments_of_the_simple_backend(
 
 @pytest.mark.parametrize("end", [True, False])
 def test_the_page_reads_what_damage_leaves(page: dict[str, Any], tmp_path: Path, end: bool) -> None:
-    items = [batch([(0, n, 1, False, b"x")]) for n in range(4)]
+    items = [batch([(0, n, 1, False, False, b"x")]) for n in range(4)]
     write(tmp_path / "rec", items, {}, names=TABLE.names, every=True, end=end)
     data = bytearray((tmp_path / "rec").read_bytes())
     second = [one.start() for one in re.finditer(b"\xf5qtchunk", data)][3]

@@ -177,7 +177,9 @@ def test_what_qtctl_printed_is_no_recording(run: Qtctl, tmp_path: Path, declared
         (b"PERFILE2\0", "what perf recorded", "perf script"),
         (b"PAR1\0", "a Parquet file", "DuckDB"),
         (b"\x7fELF\0", "neither a recording", "qtctl replay --help"),
-        (b"what is\nthis?\n", "no record in the first 14 bytes", "--events-all"),
+        (b"what is\nthis?\n", "no record in the first 14 bytes", "qtctl replay --help"),
+        (b"what is\nmy_event a=1\n", "no record in the first 21 bytes", "--events-all"),
+        (b"1@2.000003:event\n", "no record in the first 17 bytes", "--events-all"),
         (
             b"[21:39:44.832592924] (+?.?????????) vm qemu:own: { cpu_id = 1 }, { a = 1 }\n"
             b"[21:39:44.832592999] (+0.000000075) vm qemu:own: { cpu_id = 1 }, { a = 1 }\n",
@@ -208,9 +210,9 @@ def test_what_is_something_else_is_named(
 def test_a_log_without_any_event_is_told_at_its_end(
     run: Qtctl, tmp_path: Path, declared: Path
 ) -> None:
-    (tmp_path / "a").write_text("IN:\n0x1: nop\n")
+    (tmp_path / "a").write_text("IN:\n0x1: nop\nmy_event\n")
     words = ("--events-all", str(declared), "replay", str(tmp_path / "a"))
-    ran = run(*words, "--all").said(1, "no record in the first 13 bytes", "--events-all")
+    ran = run(*words, "--all").said(1, "no record in the first 22 bytes", "--events-all")
     assert "0x1: nop" in ran.out
     found = json.loads(run(*words, "--ndjson").said(1).out.splitlines()[-1])
-    assert (found["read"], found["filtered"]) == (2, 2)
+    assert (found["read"], found["filtered"]) == (3, 3)

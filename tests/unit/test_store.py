@@ -36,37 +36,44 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 
 I64 = st.integers(-(2**63), 2**63 - 1)
 I32 = st.integers(-(2**31), 2**31 - 1)
+Row = tuple[int, int, int, bool, bool, bytes]
 ROW = st.tuples(
-    st.integers(-1, 5000), I64, I32, st.booleans(), st.binary(max_size=30) | st.just(b"x" * 1500)
+    st.integers(-1, 5000),
+    I64,
+    I32,
+    st.booleans(),
+    st.booleans(),
+    st.binary(max_size=30) | st.just(b"x" * 1500),
 )
 
 
-def rows_of(rows: list[tuple[int, int, int, bool, bytes]]) -> Rows:
-    event, time_ns, tid, arrived, texts = zip(*rows, strict=True)
+def rows_of(rows: list[Row]) -> Rows:
+    event, time_ns, tid, arrived, cut, texts = zip(*rows, strict=True)
     size = np.array([len(text) for text in texts], np.int64)
     # As in a batch, other bytes stand before and between.
     data = b"".join(b"." * (n % 3) + text for n, text in enumerate(texts))
     skipped = np.cumsum([n % 3 for n in range(len(texts))])
-    return Rows.cut(
+    return Rows.copied(
         np.array(event, np.int32),
         np.array(time_ns, np.int64),
         np.array(tid, np.int32),
         np.array(arrived, np.bool_),
+        np.array(cut, np.bool_),
         np.cumsum(size) - size + skipped,
         size,
         data,
     )
 
 
-def plain(rows: Rows) -> list[tuple[int, int, int, bool, bytes]]:
+def plain(rows: Rows) -> list[Row]:
     texts = [rows.data[a : a + n] for a, n in zip(rows.begin, rows.size, strict=True)]
-    columns = (rows.event, rows.time_ns, rows.tid, rows.arrived)
+    columns = (rows.event, rows.time_ns, rows.tid, rows.arrived, rows.cut)
     return list(zip(*(c.tolist() for c in columns), texts, strict=True))
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(ROW, min_size=1, max_size=12), min_size=1, max_size=3))
-def test_rows_come_back_as_they_were(parts: list[list[tuple[int, int, int, bool, bytes]]]) -> None:
+def test_rows_come_back_as_they_were(parts: list[list[Row]]) -> None:
     whole = [row for part in parts for row in part]
     for form in forms():
         with running(form):
@@ -81,7 +88,7 @@ def test_rows_come_back_as_they_were(parts: list[list[tuple[int, int, int, bool,
 
 @pytest.mark.usefixtures("kernels")
 def test_what_makes_no_sense_is_refused() -> None:
-    facts, packed = pack(rows_of([(3, 5, 7, False, b"abc"), (3, 6, 7, True, b"de")]))
+    facts, packed = pack(rows_of([(3, 5, 7, False, False, b"abc"), (3, 6, 7, True, False, b"de")]))
     wrong: list[dict[str, object]] = [
         {"rows": 0},
         {"rows": 10**12},

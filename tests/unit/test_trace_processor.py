@@ -195,7 +195,7 @@ def test_guests_threads_devices_and_what_stands_between(qtctl: Qtctl, tmp_path: 
 
     def said(pid: int | None, lines: list[str]) -> Any:
         stamped = "".join(f"{line}\n" for line in lines).replace("@", "@1700000000.")
-        return only_batch(LogDecoder(table, pid=pid).feed(stamped.encode(), Clocks(begun + SECOND)))
+        return only_batch(LogDecoder(table, pid=pid).end(stamped.encode(), Clocks(begun + SECOND)))
 
     pair = "io_submit dev 0x7 tag 1", "io_complete dev 0x7 tag 1"
     items: list[Item] = [

@@ -183,7 +183,8 @@ def test_a_loss_that_is_cut_off_is_a_line_of_text() -> None:
 
 def test_a_mark_that_qemu_may_have_cut_is_raw() -> None:
     data = (CASES / "backends" / "ftrace-cut.txt").read_bytes()
-    items = TraceDecoder(table(), pid=None).feed(data, Clocks(5))
+    reader = TraceDecoder(table(), pid=None)
+    items = reader.feed(data, Clocks(5)) + reader.flush(Clocks(5))
     records = [record for item in items if isinstance(item, Batch) for record in item.records()]
     lines = data.decode().splitlines()
     assert len(records) == len(lines)

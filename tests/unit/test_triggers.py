@@ -21,7 +21,7 @@ TABLE = EventTable.build(None, DECLARED)
 
 
 def batch(text: str) -> Batch:
-    return only_batch(LogDecoder(TABLE).feed(text.encode(), Clocks(7)))
+    return only_batch(LogDecoder(TABLE).end(text.encode(), Clocks(7)))
 
 
 def condition(*words: str, where: str | None = None) -> Condition:

@@ -41,7 +41,7 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> SetClocks:
 
 def stamped(*at_s: float, backend: Backend = Backend.LOG) -> Batch:
     lines = "".join(f"7@{at:.6f}:one {n}\n" for n, at in enumerate(at_s))
-    return only_batch(LogDecoder(TABLE, backend=backend).feed(lines.encode(), Clocks(0)))
+    return only_batch(LogDecoder(TABLE, backend=backend).end(lines.encode(), Clocks(0)))
 
 
 def kept(edges: WarmUpWindow, batch: Batch, taken: int = 0) -> list[int]:
@@ -68,7 +68,7 @@ def test_whole_seconds_are_told_from_the_second_before(clocks: SetClocks) -> Non
 
 def test_records_without_a_time_are_told_by_their_place(clocks: SetClocks) -> None:
     edges, lines = WarmUpWindow(106, 998 * SECOND_NS), b"one 1\none 2\none 3\n"
-    batch = only_batch(LogDecoder(TABLE).feed(lines, Clocks(clocks.unix_ns)))
+    batch = only_batch(LogDecoder(TABLE).end(lines, Clocks(clocks.unix_ns)))
     assert kept(edges, batch, 100 + len(lines)) == [1, 2]
     edges.close(212)
     assert kept(edges, batch, 200 + len(lines)) == [0, 1]

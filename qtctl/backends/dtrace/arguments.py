@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from qtctl.backends.dtrace import kernel as bpf
+from qtctl.backends.dtrace.probes import TEXT_BYTES
 from qtctl.model import Kind
 from qtctl.records.argument_arrays import ArgumentArrays
 from qtctl.records.columns import BoolArray, Column, Int64Array
@@ -20,6 +21,7 @@ class BpfArguments:
     """Reads arguments by the declarations of ``table``; events without one keep their text.
 
     A record has its numbers first, in declared order, then its texts, with ``mark`` between two.
+    One with a text that may be cut is not read.
     """
 
     table: EventTable
@@ -54,6 +56,8 @@ class BpfArguments:
                 out.data,
                 arrays.ok.data,
             )
+        sizes = arrays.spans[1::2] - arrays.spans[::2]
+        arrays.ok[(sizes == TEXT_BYTES).any(axis=0)] = 0
         numbers = [argument for argument in arguments if argument.kind is not Kind.STRING]
         for values, argument in zip(arrays.values, numbers, strict=True):
             # Registers have 64 bits: what is above the declared type's may be anything.

@@ -24,15 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.backends.child_pipe import ChildPipe
-from qtctl.backends.dtrace.probes import PROVIDER, probe_notes
+from qtctl.backends.dtrace.probes import PROVIDER, TEXT_BYTES, probe_notes
 from qtctl.backends.elf import Elf
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Declaration, Kind
 
 PROBE_LIMIT = 512
 """Probes that are attached at once: each takes bpftrace 0.17 a tenth of a second."""
-TEXT_BYTES = 63
-"""Longest text that is read of an argument: the BPF stack holds 512 bytes in all."""
 _TEXTS_LIMIT = 4
 _PLAIN_ARGUMENTS = 6
 _BUFFER_PAGES = 1024

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.dtrace import bpftrace
 from qtctl.backends.dtrace.decoder import BpfDecoder
+from qtctl.backends.dtrace.probes import TEXT_BYTES
 from qtctl.backends.unix_time import unix_offset_ns
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
@@ -160,7 +161,9 @@ def _plan(request: FeedRequest, guest: Guest, binary: str) -> list[bpftrace.Trac
             f"not followed, as they are no USDT probe bpftrace can read: {_some(absent)}"
         )
     if any(event.texts for event in chosen):
-        notices.append(f"texts of more than {bpftrace.TEXT_BYTES} bytes were cut by bpftrace")
+        notices.append(
+            f"bpftrace cuts texts at {TEXT_BYTES} bytes: the arguments of such records stay raw"
+        )
     return chosen
 
 

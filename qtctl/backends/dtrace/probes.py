@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from qtctl.backends.elf import Elf
 
 PROVIDER = b"qemu"
+TEXT_BYTES = 63
+"""Longest text that is read of an argument, which may then be cut: BPF's stack holds 512 bytes."""
 
 
 def probe_notes(elf: Elf) -> Iterator[list[bytes]]:

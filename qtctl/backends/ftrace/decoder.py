@@ -2,7 +2,7 @@
 
 QEMU writes ``name args`` to trace_marker (scripts/tracetool/backend/ftrace.py of QEMU,
 7.2 to 11.1), of which ``snprintf`` keeps 511 bytes with the newline; the kernel puts a head before
-it (see ``kernel.py``). A text with a newline cannot be distinguished from lines of the kernel.
+it (see ``kernel.py``). Lines without a head continue a text of the mark before them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
-from qtctl.backends.splitting import Arrays, RowBuffers, as_batch, marked
+from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
@@ -25,6 +25,9 @@ _STRANGER = -2
 _MARK_BYTES = len(b"tracing_mark_write: ")
 _MOST_BYTES = 510
 """A longer text, without its newline, is one that QEMU cut, or may be."""
+
+_SPAN_BYTES = _MARK_BYTES + _MOST_BYTES + 1
+"""Of a mark with all lines of its text."""
 
 _NOTHING = (-1, -1, True)
 
@@ -116,12 +119,12 @@ class TraceDecoder:
 
     def _complete(self, columns: Arrays) -> int:
         """Return how many rows are complete: the last record may go on in the next bytes."""
-        event, kind = columns[:2]
+        event, kind, *_, word, _, stop = columns
         heads = np.flatnonzero(kind != PLAIN)
         if len(heads):
             last = int(heads[-1])
-            more = self._table.extra_lines[event[last]] if event[last] >= 0 else 0
-            if kind[last] == MARK and len(kind) - 1 - last < more:
+            spans = self._table.spans[event[last]] or self._table.extra_lines[event[last]]
+            if kind[last] == MARK and spans and stop[-1] - word[last] <= _SPAN_BYTES:
                 return last
         return len(kind)
 
@@ -133,14 +136,16 @@ class TraceDecoder:
         stamped = np.where(self._timed, time_ns, -1)
         rows = (event, stamped, tid, start, begin, stop)
         clock, pid = self._clock, self._pid
-        whole = as_batch(self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid)
         cut = (kind == MARK) & (event >= 0) & (stop - word - _MARK_BYTES > _MOST_BYTES)
+        whole = as_batch(
+            self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid, cut=cut
+        )
         out: Items = []
         at = 0
         for gap in [*np.flatnonzero(kind == LOST).tolist(), len(kind)]:
             own = np.flatnonzero(mine[at:gap]) + at
             if len(own):
-                out += marked(whole.select(own), cut[own])
+                out.append(whole.select(own))
                 timed = own[~whole.arrived[own]]
                 self._last_ns = int(whole.time_ns[timed[-1]]) if len(timed) else self._last_ns
             if gap < len(kind):
@@ -178,7 +183,7 @@ class TraceDecoder:
 
     def _join(self, columns: Arrays, mine: NDArray[np.bool_]) -> None:
         """Assign lines without a head to the record before; merge those that its event spans."""
-        event, kind, tid, _, time_ns, *_, stop = columns
+        event, kind, tid, _, time_ns, _, word, _, stop = columns
         rows = np.arange(len(kind))
         heads, plain = (kind == MARK) | (kind == EVENT), kind == PLAIN
         before = np.maximum.accumulate(np.where(heads, rows, -1))
@@ -186,11 +191,15 @@ class TraceDecoder:
         of = before[own]
         tid[own], time_ns[own], mine[own] = tid[of], time_ns[of], mine[of]
         tid[first], time_ns[first], mine[first] = self._before
-        spans = np.where((kind == MARK) & (event >= 0), self._table.extra_lines[event], 0)
+        spans = np.where(kind == MARK, self._table.extra_lines[event], 0)
         # A loss stands between records, never inside one.
         unbroken = np.maximum.accumulate(np.where(plain, -1, rows)) == before
         taken = own & unbroken
-        taken[taken] = rows[taken] - before[taken] <= spans[before[taken]]
+        of = before[taken]
+        size = stop[taken] - word[of]
+        taken[taken] = (rows[taken] - of <= spans[of]) | (
+            (kind[of] == MARK) & self._table.spans[event[of]] & (size <= _SPAN_BYTES)
+        )
         np.maximum.at(stop, before[taken], stop[taken])
         mine[taken] = False
         if heads.any():

@@ -6,8 +6,11 @@ import numpy as np
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log import kernel as splitting
+from qtctl.backends.log.spanning import ISO_STAMP, NO_STAMP, THREAD_STAMP, Lines
 from qtctl.backends.splitting import Arrays, LineDecoder, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
@@ -15,7 +18,7 @@ LINE_LIMIT = 1 << 20
 
 
 class LogDecoder(LineDecoder):
-    """Decodes log text; keeps at most one unfinished record.
+    """Decodes log text; keeps at most one record, with the lines of its texts (``spanning``).
 
     A line that is no event is a text row; one of more than ``line_limit`` bytes is several text
     rows. Lines without a time get the time at which they were read (Clock.ARRIVAL).
@@ -35,11 +38,35 @@ class LogDecoder(LineDecoder):
     ) -> None:
         super().__init__(line_limit)
         self._table = table
+        self._awaited = table.spans
+        """By event: whether the line behind a record may change it."""
         self._clock = clock
         self._backend = backend
         self._pid = pid
         self._stamp = np.zeros(5, np.int64)
         self._buffers = RowBuffers(np.int32, np.int64, np.int32, *(np.int64,) * 4)
+        self._stamped = False
+        self._held_ns: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a whole record is kept, as the next line may be part of its text."""
+        return self._held_ns is not None
+
+    def release(self, clocks: Clocks) -> Items:
+        """Decode the record that is kept, if the line behind it has not begun.
+
+        For one that QEMU wrote a while ago: its text is written at once.
+        """
+        if not self.holds or not self._kept[-1].endswith(b"\n"):
+            return []
+        return self._decode(self._take(), clocks, final=True)
+
+    def end(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the last bytes, with what is kept; other bytes begin a new text."""
+        items = super().end(data, clocks)
+        self._stamped = False
+        return items
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         table = self._table
@@ -56,16 +83,58 @@ class LogDecoder(LineDecoder):
             final,
             after=(self._limit,),
         )
-        self._keep(data[reached:])
-        if final:
+        held_ns, self._held_ns = self._held_ns, None
+        lines = self._lines(data, columns, clocks)
+        count = len(columns[0])
+        keep = count if final else lines.decided(self._awaited)
+        if keep < count:
+            reached = int(lines.start[keep])
+            self._held_ns = clocks.now_ns if keep or held_ns is None else held_ns
+        if final or keep < count:
             self._stamp[2] = 0
-        if not len(columns[0]):
+        self._keep(data[reached:])
+        if not keep:
             return []
-        return self._made(data, columns, clocks)
+        batch = self._made(lines.first(keep), tuple(one[:keep] for one in columns), clocks)
+        if held_ns is not None and batch.arrived[0]:
+            batch.time_ns[0] = held_ns
+        return [batch]
 
-    def _made(self, data: bytes, columns: Arrays, clocks: Clocks) -> Items:
-        """Return the rows of a kernel as a batch."""
+    def _lines(self, data: bytes, columns: Arrays, clocks: Clocks) -> Lines:
+        """Return the rows of the kernel as lines.
+
+        A QEMU stamps all of its records or none: behind the first stamp, a line without one is no
+        record, whatever name it begins with.
+        """
+        event, _, _, start, _, begin, stop = columns
+        stamp = stamps(columns)
+        record = event >= 0
+        if not self._stamped and (stamped := record & (stamp != NO_STAMP)).any():
+            record[: int(stamped.argmax())] = False
+            self._stamped = True
+        if self._stamped:
+            fake = record & (stamp == NO_STAMP)
+            event[fake], begin[fake] = -1, start[fake]
+        return Lines(data, self._table.spans, event, stamp, np.zeros_like(start), start, stop)
+
+    def _made(self, lines: Lines, columns: Arrays, clocks: Clocks) -> Batch:
+        """Return lines as a batch; there is at least one."""
+        cut, joined = lines.join()
+        if joined.any():
+            cut, columns = cut[~joined], tuple(column[~joined] for column in columns)
+        return self._batch(lines.data, columns, clocks, cut)
+
+    def _batch(
+        self, data: bytes, columns: Arrays, clocks: Clocks, cut: BoolArray | None = None
+    ) -> Batch:
         event, time_ns, tid, start, _, begin, stop = columns
         columns = event, time_ns, tid, start, begin, stop
         backend, clock, pid = self._backend, self._clock, self._pid
-        return [as_batch(self._table, data, columns, clocks, backend, clock=clock, pid=pid)]
+        return as_batch(self._table, data, columns, clocks, backend, clock=clock, pid=pid, cut=cut)
+
+
+def stamps(columns: Arrays) -> Int64Array:
+    """Return the stamps at the begin of the kernel's rows; see :data:`NO_STAMP`."""
+    _, time_ns, tid, *_ = columns
+    found: Int64Array = np.where(time_ns < 0, NO_STAMP, np.where(tid < 0, ISO_STAMP, THREAD_STAMP))
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from dataclasses import replace
@@ -11,24 +10,18 @@ from dataclasses import replace
 from qtctl.backends.arrival import CHECK_EVENT, fire
 from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.target import (
-    LogReach,
-    LogTarget,
-    has_inode,
-    owner_of,
-    redirect,
-    refusal,
-)
+from qtctl.backends.log.target import LogReach, LogTarget, has_inode, redirect, refusal
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
-from qtctl.errors import Unsupported
+from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Backend
-from qtctl.monitor.advice import run_beside
 from qtctl.records.items import Items, Loss
 
 KIND = "log"
 _RECHECK_S = 2.0
 _LOOK_BYTES = 1 << 24
+_TEXT_S = 0.05
+"""How long after a record further lines of its text may come: QEMU writes them at once."""
 
 
 class LogFeed:
@@ -40,13 +33,18 @@ class LogFeed:
         self._file = file
         self._end = 0
         self._decoder = decoder
-        self._checked = self._looked = time.monotonic()
+        self._checked = self._looked = self._came = time.monotonic()
         self._full = self._full_reported = self._log_unknown = False
 
     def read(self) -> Items:
         """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         out: Items = self._look_for_room()
-        for item in self._file.read():
+        items = self._file.read()
+        if items:
+            self._came = time.monotonic()
+        elif self._decoder.holds and time.monotonic() - self._came >= _TEXT_S:
+            return out + self._decoder.release(Clocks(time.time_ns()))
+        for item in items:
             clocks = Clocks(time.time_ns())
             if isinstance(item, Skipped):
                 out += self._decoder.flush(clocks)
@@ -99,7 +97,7 @@ class LogFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait for more, for at most ``timeout_s``; follow a log that was moved."""
-        await self._file.wait(timeout_s)
+        await self._file.wait(min(timeout_s, _TEXT_S) if self._decoder.holds else timeout_s)
         if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
             return []
         self._checked = time.monotonic()
@@ -179,7 +177,7 @@ async def open_feed(request: FeedRequest) -> LogFeed:
     guest = site.guest
     target = await _located_log(site)
     if guest is None or target.reach in (LogReach.UNKNOWN, LogReach.PER_THREAD, LogReach.MOVED):
-        raise refusal(target, guest)
+        raise refusal(target)
     decoder = LogDecoder(request.table, pid=guest.pid)
     if target.reach is LogReach.FILE:
         try:
@@ -187,7 +185,7 @@ async def open_feed(request: FeedRequest) -> LogFeed:
         except OSError as error:
             raise Unsupported(
                 f"the log of guest {guest.pid}, {target}, cannot be read: {error.strerror}",
-                hint=run_beside(guest, owner_of(guest.pid, target.fd)),
+                hint="run qtctl as the user that owns the log",
             ) from error
         shared = await shared_spool(site, owner, KIND, file.inode())
         if shared is None:
@@ -196,9 +194,13 @@ async def open_feed(request: FeedRequest) -> LogFeed:
         file.close()
         file = GrowingFile(shared, offset=end, spool=True)
         return LogFeed(site, file, decoder, "the spool of another qtctl")
-    point = functools.partial(redirect, site.monitor, guest, target)
-    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo}, point)
+    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo})
     file = GrowingFile(spool.path, offset=0, spool=True)
+    try:
+        await redirect(site.monitor, guest, target, spool)
+    except (QtctlError, OSError):
+        file.close()
+        raise
     if target.undo == "/dev/null" and target.reach in (LogReach.SOCKET, LogReach.PIPE):
         site.notices.append(
             f"{target}, cannot be opened again safely: the log will end in /dev/null"

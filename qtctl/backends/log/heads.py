@@ -2,9 +2,9 @@
 
 QEMU's own prefixes (util/error-report.c and trace/control.c of 7.2 to 11.1, and the one proposed on
 qemu-devel in 2026), that of ``qemu-trace-stap run`` (scripts/tracetool/format/log_stap.py),
-system logs (RFC 3164, RFC 5424, rsyslog, ``journalctl -o`` of systemd 252),
-collectors (docker, CRI, kubectl, GitLab and GitHub CI), grep, mail, terminals. :data:`FORMS` has a
-row for each form; what is before a record is a sequence of them. Pure: bytes in, places out.
+system logs (RFC 3164, RFC 5424, rsyslog, ``journalctl -o`` of systemd 252), collectors (docker,
+CRI, kubectl, klog, GitLab and GitHub CI), grep, mail, terminals. :data:`FORMS` has a row for each
+form; what is before a record is a sequence of them. Pure: bytes in, places out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class LineHead(NamedTuple):
 
 
 #: Forms of times, by preference: QEMU's own is the record's, one without a year the vaguest.
-_TIMES = ("qemu", "iso", "unix", "yearless")
+_TIMES = ("qemu", "iso", "unix", "ctime", "mail", "web", "yearless", "klog")
 _FRACTION = rb"(?:[.,](?P<fraction>\d+))?"
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = rb"\d\d:\d\d:\d\d"
@@ -79,6 +79,15 @@ FORMS = tuple(
         rb"<\d{1,3}>",
         _ISO + _ZONE + _END,
         _DAYS + rb",? ",
+        rb"(?P<ctime>[A-Z][a-z]{2} [ \d]\d " + _CLOCK + rb" (?:[A-Z]{3,4} )?\d{4})" + _END,
+        rb"(?P<mail>\d{1,2} [A-Z][a-z]{2} \d{4} " + _CLOCK + rb")" + _ZONE + _END,
+        rb"(?P<web>\d\d/[A-Z][a-z]{2}/\d{4}:" + _CLOCK + rb")" + _ZONE + _END,
+        rb"[IWEF](?P<klog>\d{4} "
+        + _CLOCK
+        + rb")"
+        + _FRACTION
+        + rb"(?: +\d+ [^\s\]]+:\d+\])?"
+        + _END,
         rb"(?P<yearless>[A-Z][a-z]{2} [ \d]\d " + _CLOCK + rb")" + _FRACTION + _END,
         rb"(?P<unix>\d{9,10})\.(?P<fraction>\d{1,9})" + _END,
         rb"\[ *\d+\.\d+(?: <[^>\n]*>)?\]",
@@ -95,7 +104,7 @@ FORMS = tuple(
         rb"(?:[\w./~+-]*[A-Za-z./~][\w./~+-]*:)?\d+:(?=[^\d]|\d+@|\d{4}-)",
         rb"[\w./~+-]*[./][\w./~+-]*:",
         rb"\d+\t",
-        rb"[\[\](),;](?= |\d)|\](?= )|\[(?=[\dA-Z])",
+        rb"[\[\](),;:](?= |\d)|\](?= )|\[(?=[\dA-Z])",
     )
 )
 _LABEL = re.compile(rb"[^\s\x1b\"'{}=]{1,80}(?=[ \t])|[^\s\x1b\"'(){}=,:]{1,80}:")

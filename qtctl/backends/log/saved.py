@@ -188,6 +188,6 @@ def _decoder(declared: Declarations, printer: Printer | None) -> TextDecoder:
 def _readable(declared: Declarations, sample: bytes, printer: Printer | None) -> Score:
     """Count the lines of a sample that are events as declared, and all that QEMU traced."""
     decoder = _decoder(declared, printer)
-    fit, _ = readable([*decoder.feed(sample, Clocks(0)), *decoder.flush(Clocks(0))])
+    fit, _ = readable(decoder.end(sample, Clocks(0)))
     names = map(bytes.decode, _NAMED.findall(sample))
     return Score(fit, fit + decoder.unread + sum(name not in declared.by_name for name in names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeAlias
 
@@ -16,9 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.log.decoder import LogDecoder, stamps
 from qtctl.backends.log.heads import HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
-from qtctl.backends.splitting import Arrays, marked
+from qtctl.backends.log.spanning import (
+    ALIKE,
+    ISO_STAMP,
+    NO_STAMP,
+    SPAN_BYTES,
+    THREAD_STAMP,
+    Lines,
+)
+from qtctl.backends.splitting import Arrays
 from qtctl.backends.unix_time import local_unix_s, zone_of
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
@@ -26,7 +34,6 @@ from qtctl.records.columns import BoolArray, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
-_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _HEADS = 1 << 12
 """How many heads are kept."""
 _SHOWN = 3
@@ -34,7 +41,66 @@ _EXAMPLE_BYTES = 400
 _REST_BYTES = 20
 _REST = re.compile(rb"\s*(?:0x)?[0-9A-Fa-f]+\s*")
 
+_LEAP_YEAR = 2000
+_YEARLESS = {"yearless": "%Y %b %d %H:%M:%S", "klog": "%Y %m%d %H:%M:%S"}
+_DATED = {
+    "iso": "%Y-%m-%d %H:%M:%S",
+    "ctime": "%b %d %H:%M:%S %Y",
+    "mail": "%d %b %Y %H:%M:%S",
+    "web": "%d-%b-%Y:%H:%M:%S",
+}
+"""Forms of dates and times, for strptime(3), with ``-`` for ``/`` and a blank for ``T``."""
+
 _Cells: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(slots=True)
+class _HeadedLines(Lines):
+    """Lines with words before their records.
+
+    ``known``: how far these are understood. ``own``: offset of QEMU's own stamp, if other text is
+    glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name.
+    ``source``: lines of one program have one number.
+    """
+
+    known: NDArray[np.int8]
+    own: Int64Array
+    timed: BoolArray
+    named: BoolArray
+    source: Int64Array
+
+    def decided(self, awaited: BoolArray) -> int:
+        """Return how many lines do not depend on those that may come, such as the next stamp."""
+        count = Lines.decided(self, awaited)
+        for rows in self._records():
+            stamped = rows[self.stamp[rows] != NO_STAMP]
+            if len(stamped) and self.stop[-1] - self.start[stamped[-1]] <= SPAN_BYTES:
+                count = min(count, int(stamped[-1]))
+        return count
+
+    def between_stamps(self) -> Int64Array:
+        """Return the lines that hold a name, and stand where all records have stamps."""
+        found = [np.empty(0, np.int64)]
+        for rows in self._records():
+            stamped, end = self.stamp[rows] != NO_STAMP, len(self.event)
+            if stamped.all() or not stamped.any():
+                continue
+            before = np.maximum.accumulate(np.where(stamped, rows, -1))
+            behind = np.minimum.accumulate(np.where(stamped, rows, end)[::-1])[::-1]
+            bare = ~stamped & (before >= 0)
+            rows, before, behind = rows[bare], before[bare], behind[bare]
+            fake = self.spans[self.event[before]]
+            fake &= self.stop[rows] - self.start[before] <= SPAN_BYTES
+            near = np.append(self.start, self.stop[-1] + 2 * SPAN_BYTES)[behind]
+            fake |= near - self.start[before] <= SPAN_BYTES
+            found.append(rows[fake])
+        return np.concatenate(found)
+
+    def _records(self) -> Iterator[Int64Array]:
+        """Yield the records of each program."""
+        records = np.flatnonzero(self.event >= 0)
+        for one in np.unique(self.source[records]).tolist():
+            yield records[self.source[records] == one]
 
 
 class TextDecoder(LogDecoder):
@@ -56,80 +122,112 @@ class TextDecoder(LogDecoder):
     ) -> None:
         super().__init__(table, clock=clock, backend=backend)
         self.table = table
+        self._awaited = np.ones(len(table) + 1, np.bool_)
+        self._awaited[-1] = False
         self.unread = 0
         self.examples: list[str] = []
-        self._heads: dict[str, LineHead] = {}
+        self._heads: dict[bytes, LineHead] = {}
         self._cut_off = False
 
-    def flush(self, clocks: Clocks) -> Items:
-        """Decode what is kept as if the text ended here; a last line without its end is cut."""
+    def end(self, data: bytes, clocks: Clocks) -> Items:
+        """Decode the last bytes, with what is kept; a last line without its end is cut."""
         self._cut_off = True
-        items = super().flush(clocks)
+        items = super().end(data, clocks)
         self._cut_off = False
         return items
 
-    def _made(self, data: bytes, columns: Arrays, clocks: Clocks) -> Items:
-        event, time_ns, tid, start, named, begin, _ = columns
+    def _lines(self, data: bytes, columns: Arrays, clocks: Clocks) -> _HeadedLines:
+        event, time_ns, tid, start, name, begin, stop = columns
         known = np.full(len(event), Known.WHOLLY, np.int8)
-        own = start.copy()
-        rows = np.flatnonzero((event >= 0) & (time_ns < 0) & (named > start))
-        timed = np.zeros(len(event), np.bool_)
-        for head, which in self._alike(data, start, named, rows):
+        own, timed = start.copy(), np.zeros(len(event), np.bool_)
+        stamp, size, source = stamps(columns), np.zeros_like(start), np.zeros_like(start)
+        sources: dict[tuple[bytes, int], int] = {}
+        rows = np.flatnonzero((event >= 0) & (time_ns < 0) & (name > start))
+        for text, head, which in self._alike(data, start, name, rows):
             known[which] = head.known
-            if head.own:
-                own[which] += head.own
+            own[which] += head.own
             if head.time is not None:
                 timed[which] = True
                 time_ns[which] = _times(data, start[which], head.time, clocks.now_ns)
             if head.tid is not None:
                 tid[which] = _numbers(data, start[which], head.tid)
-        [batch] = super()._made(data, columns, clocks)
-        assert isinstance(batch, Batch)
+            stamp[which], before = _stamp(text, head)
+            if before and head.known is not Known.NOT:
+                size[which] = before
+                pids = np.full(len(which), -1)
+                if head.pid is not None:
+                    pids = _numbers(data, start[which], head.pid)
+                for pid in np.unique(pids).tolist():
+                    number = sources.setdefault((text[:before], pid), len(sources) + 1)
+                    source[which[pids == pid]] = number
+        lines = _HeadedLines(
+            data, self._table.spans, event, stamp, size, start, stop,
+            known, own, timed, event >= 0, source,
+        )  # fmt: skip
+        fake = lines.between_stamps()
+        event[fake], begin[fake] = -1, start[fake]
+        return lines
+
+    def _made(self, lines: Lines, columns: Arrays, clocks: Clocks) -> Batch:
+        assert isinstance(lines, _HeadedLines)
+        event, time_ns, _, start, _, begin, _ = columns
+        known, timed = lines.known, lines.timed
+        batch = self._batch(lines.data, columns, clocks)
         whole, exact = _parsed(batch)
         text = (event >= 0) & ~whole & (known < Known.WHOLLY)
         text |= (event >= 0) & (known == Known.NOT)
         text |= (event >= 0) & (known == Known.LABELS) & ~exact & ~timed
-        unread = (event >= 0) & ~whole & (timed | (known == Known.WHOLLY))
+        unread = lines.named & (event < 0)
+        unread |= (event >= 0) & ~whole & (timed | (known == Known.WHOLLY))
         unread |= (known == Known.NOT) & (exact | timed)
-        cut = (event >= 0) & whole & ~text & self._cut(data, batch)
-        self._report(batch, unread | cut)
-        if text.any():
-            event[text], begin[text] = -1, start[text]
-            time_ns[text], batch.arrived[text] = clocks.now_ns, True
-            batch = replace(batch)  # with no arguments of rows that are no records now
-        return list(_divided(batch, own, cut))
+        event[text], begin[text] = -1, start[text]
+        time_ns[text], batch.arrived[text] = clocks.now_ns, True
+        cut, joined = lines.join()
+        cut |= (event >= 0) & whole & self._cut_off_rows(lines)
+        if text.any() or cut.any() or joined.any():
+            batch = replace(batch.select(~joined), cut=cut[~joined])
+        if joined.any():
+            batch = replace(batch, _known=None)
+            whole, unread = _parsed(batch)[0], unread[~joined]
+            unread |= (batch.event >= 0) & ~whole
+        elif cut.any():
+            unread |= cut
+        self._report(batch, unread)
+        return _with_words(batch, lines.own[~joined])
 
-    def _cut(self, data: bytes, batch: Batch) -> BoolArray:
+    def _cut_off_rows(self, lines: Lines) -> BoolArray:
         """Return which rows end before their record does.
 
         A line of nothing but a number is the rest of the line before, which a mail program wrapped.
         """
-        size = np.append((batch.stop - batch.start)[1:], 0)
-        cut = np.append(batch.event[1:] < 0, False) & (size > 0) & (size <= _REST_BYTES)
-        for row in np.flatnonzero(cut & (batch.event >= 0)).tolist():
-            rest = data[int(batch.start[row + 1]) : int(batch.stop[row + 1])]
+        size = np.append((lines.stop - lines.start)[1:], 0)
+        cut = np.append(lines.event[1:] < 0, False) & (size > 0) & (size <= _REST_BYTES)
+        for row in np.flatnonzero(cut & (lines.event >= 0)).tolist():
+            rest = lines.data[int(lines.start[row + 1]) : int(lines.stop[row + 1])]
             cut[row] = _REST.fullmatch(rest) is not None
         if self._cut_off and len(cut):
-            cut[-1] = cut[-1] or (data[-1:] != b"\n" and int(batch.stop[-1]) == len(data))
+            end = lines.stop[-1] == len(lines.data) and lines.data[-1:] != b"\n"
+            cut[-1] = cut[-1] or end
         return cut
 
     def _alike(
-        self, data: bytes, start: Int64Array, named: Int64Array, rows: Int64Array
-    ) -> Iterator[tuple[LineHead, Int64Array]]:
-        """Yield the heads of rows, and the rows of each."""
+        self, data: bytes, start: Int64Array, name: Int64Array, rows: Int64Array
+    ) -> Iterator[tuple[bytes, LineHead, Int64Array]]:
+        """Yield the heads of rows, with all digits alike, and the rows of each."""
         if not len(rows):
             return
-        near = np.maximum(start[rows], named[rows] - HEAD_LIMIT - 1)
-        column = StringColumn.from_spans(data.translate(_ALIKE), near, named[rows].copy())
+        near = np.maximum(start[rows], name[rows] - HEAD_LIMIT - 1)
+        column = StringColumn.from_spans(data.translate(ALIKE), near, name[rows].copy())
         order = np.argsort(column.codes, kind="stable")
-        bounds = np.searchsorted(column.codes[order], np.arange(len(column.uniques) + 1))
-        for number, text in enumerate(column.uniques):
+        bounds = np.searchsorted(column.codes[order], np.arange(len(column.texts) + 1))
+        for number, one in enumerate(column.texts):
             which = rows[order[bounds[number] : bounds[number + 1]]]
+            text = one.encode("utf-8", "surrogateescape")
             if text not in self._heads:
                 if len(self._heads) >= _HEADS:
                     self._heads.clear()
-                self._heads[text] = read_head(text.encode("utf-8", "surrogateescape"))
-            yield self._heads[text], which
+                self._heads[text] = read_head(text)
+            yield text, self._heads[text], which
 
     def _report(self, batch: Batch, unread: BoolArray) -> None:
         self.unread += int(np.count_nonzero(unread))
@@ -155,12 +253,16 @@ def _parsed(batch: Batch) -> tuple[BoolArray, BoolArray]:
     return whole, exact
 
 
-def _divided(batch: Batch, own: Int64Array, cut: BoolArray) -> Iterator[Batch]:
-    """Yield the rows in their order, those that are cut with their own reader."""
-    first = 0
-    for part in marked(batch, cut) if len(batch) else ():
-        yield _with_words(part, own[first : first + len(part)])
-        first += len(part)
+def _stamp(text: bytes, head: LineHead) -> tuple[int, int]:
+    """Return QEMU's own stamp in a head, and how many bytes of other programs are before it."""
+    time = head.time
+    if head.own or head.thread is not None:
+        return THREAD_STAMP, 0
+    if time is not None and time.form == "qemu":
+        return THREAD_STAMP, (head.tid or head.pid or time.seconds).begin
+    if time is not None and time.form == "iso" and text[time.zone.begin :] == b"Z ":
+        return ISO_STAMP, time.seconds.begin
+    return NO_STAMP, len(text)
 
 
 def _with_words(batch: Batch, own: Int64Array) -> Batch:
@@ -173,6 +275,8 @@ def _with_words(batch: Batch, own: Int64Array) -> Batch:
     words = rows + np.arange(len(rows))
     made.start[words + 1] = own[rows]
     made.event[words], made.begin[words], made.stop[words] = -1, made.start[words], own[rows]
+    if made.cut is not None:
+        made.cut[words] = False
     return made
 
 
@@ -213,13 +317,14 @@ def _second(form: str, text: bytes, zone: bytes, now_s: int) -> int:
     try:
         if form in ("qemu", "unix"):
             return int(words) if int(words) < 9223372036 else -1
-        if form == "iso":
-            at = datetime.fromisoformat(words.replace("/", "-")).replace(tzinfo=zone_of(zone))
-            return int(at.timestamp()) if 1970 <= at.year < 2262 else -1
-        month = "JanFebMarAprMayJunJulAugSepOctNovDec".index(words[:3]) // 3 + 1
-        hour, minute, second = map(int, words[7:].split(":"))
-        if hour > 23 or minute > 59 or second > 60:
-            return -1
-        return local_unix_s(month, int(words[4:6]), (hour * 60 + minute) * 60 + second, now_s)
+        if form in _YEARLESS:
+            at = datetime.strptime(f"{_LEAP_YEAR} {words}", _YEARLESS[form])
+            second = (at.hour * 60 + at.minute) * 60 + at.second
+            return local_unix_s(at.month, at.day, second, now_s)
+        if form == "ctime" and len(parts := words.split()) == 5:
+            words, zone = " ".join((*parts[:3], parts[4])), parts[3].encode()
+        at = datetime.strptime(words.replace("/", "-").replace("T", " "), _DATED[form])
+        at = at.replace(tzinfo=zone_of(zone))
+        return int(at.timestamp()) if 1970 <= at.year < 2262 else -1
     except (ValueError, OverflowError):
         return -1

@@ -12,7 +12,7 @@ import numpy as np
 from qtctl.backends.ust import kernel as lttng
 from qtctl.model import Argument, Kind
 from qtctl.records.argument_arrays import ArgumentArrays
-from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
+from qtctl.records.columns import NULL, BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.event_table import EventTable
 
 _FIELD = re.compile(rb'(?P<name>\w+) = (?:"(?:[^"\\]|\\.)*"|[-\w.]+)', re.DOTALL)
@@ -34,8 +34,9 @@ def _unescape(text: str) -> str:
 
 def _unescaped(column: StringColumn) -> StringColumn:
     """Undo the escapes, once for each distinct text."""
-    places: dict[str, int] = {}
-    back = [places.setdefault(_unescape(text), len(places)) for text in column.uniques]
+    places: dict[str | None, int] = {}
+    texts = (None if text is None else _unescape(text) for text in column.uniques)
+    back = [places.setdefault(text, len(places)) for text in texts]
     return StringColumn(np.array(back, np.int32)[column.codes], tuple(places))
 
 
@@ -81,7 +82,7 @@ class FieldReader:
             escaped.data,
             arrays.ok.data,
         )
-        columns, good = arrays.columns(data)
+        columns, good = arrays.columns(data, NULL.encode())
         texts = [(name, one) for name, one in columns.items() if isinstance(one, StringColumn)]
         for place in np.flatnonzero(escaped).tolist():
             name, text = texts[place]

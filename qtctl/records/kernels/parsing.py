@@ -246,23 +246,22 @@ def _store(
     numbers: cython.p_ulonglong,
     values: cython.p_ulonglong,
     spans: cython.p_longlong,
-) -> cython.void:
-    """Copy the values of the steps to the columns."""
+) -> cython.bint:
+    """Copy the values of the steps to the columns; False if blanks may be padding or not."""
     step: cython.Py_ssize_t
     at: cython.Py_ssize_t = begin
     for step in range(steps):
         column: cython.Py_ssize_t = plan[step * 16 + 3]
         end: cython.Py_ssize_t = work[1 + step]
         if plan[step * 16 + 0] == 4:
-            # Strip the padding of a text that is exactly as wide as its field.
-            if plan[step * 16 + 8] and end - at == plan[step * 16 + 8]:
-                while at < end and data[at] == 32:
-                    at += 1
+            if plan[step * 16 + 8] and end - at == plan[step * 16 + 8] and data[at] == 32:
+                return False
             spans[2 * column * rows + row] = at
             spans[(2 * column + 1) * rows + row] = end
         elif column >= 0:
             values[column * rows + row] = numbers[step]
         at = end
+    return True
 
 
 def _read_row(
@@ -289,10 +288,11 @@ def _read_row(
         pos: cython.Py_ssize_t = begin if step == 0 else work[step]
         if step == steps:
             if pos == end:
-                if found:
+                if found or not _store(
+                    data, plan, steps, begin, row, rows, work, numbers, values, spans
+                ):
                     return False
                 found = 1
-                _store(data, plan, steps, begin, row, rows, work, numbers, values, spans)
             at: cython.Py_ssize_t = -1
         else:
             at = _candidate(data, plan, steps, literals, step, pos, last, end, work, numbers)

@@ -192,7 +192,7 @@ class PerfettoTrace:
         for name, column in values.items():
             named = self._argument(name)
             if isinstance(column, StringColumn):
-                texts = [message(_ANNOTATION, named, _text(one)) for one in column.uniques]
+                texts = [message(_ANNOTATION, named, _text(one)) for one in column.texts]
                 packets.choice(column.codes, texts)
                 continue
             plain = named + tag(_POINTER if name in in_hex else _UINT)
