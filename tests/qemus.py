@@ -40,12 +40,16 @@ SECTORS_CODE = bytes.fromhex(
     "10 00 01 00 00 80 00 00 00 00 00 00 00 00 00 00"
 )
 
-Image = Literal["flood", "virtio-blk", "counting", "sectors"]
+#: Waits for ever: again: cli; hlt; jmp again.
+IDLE_CODE = bytes.fromhex("fa f4 eb fc")
+
+Image = Literal["flood", "virtio-blk", "counting", "sectors", "idle"]
 _CODE: dict[Image, bytes] = {
     "flood": FLOOD_CODE,
     "virtio-blk": VIRTIO_BLK_CODE,
     "counting": COUNTING_CODE,
     "sectors": SECTORS_CODE,
+    "idle": IDLE_CODE,
 }
 
 _POLL_SECONDS = 0.01

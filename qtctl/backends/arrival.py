@@ -18,6 +18,7 @@ from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Backend
+from qtctl.monitor.advice import start_with
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items
 
@@ -119,7 +120,8 @@ class Arrival:
             self._report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
 
     def _nothing_arrives(self) -> str:
-        where = "start QEMU with -D FILE" if self._backend == Backend.LOG else "qtctl doctor"
+        log = self._backend == Backend.LOG
+        where = start_with(self._site.guest, "-D FILE") if log else "qtctl doctor"
         return (
             f"nothing arrives from {self._feed.source}: for a check QEMU traced {CHECK_EVENT}, "
             f"and no record of it was read there; "

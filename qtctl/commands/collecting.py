@@ -13,23 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.following import Following, check_lost, following, records_read
+from qtctl.commands.following import (
+    Following,
+    check_lost,
+    follow_of,
+    following,
+    records_read,
+)
 from qtctl.commands.formatting import JsonFormatter, say_sums
-from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON, STRICT
+from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON, OWN, STRICT
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
-from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
     from qtctl.analysis.distribution import Statistics
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
 
-SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON, STRICT)
+SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -93,7 +98,9 @@ class Gathering(Generic[_T]):
             declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
             collector = self.ready(KnownEvents(names, declared, session.where))
             stream = session.stream(
-                Follow(self.selection, self.where, options.backend, news=False, whole=self.whole)
+                follow_of(options, self.selection)._replace(
+                    where=self.where, news=False, whole=self.whole
+                )
             )
             blocks = None
             try:

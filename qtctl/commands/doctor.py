@@ -13,7 +13,8 @@ from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, command
 from qtctl.commands.status import lender_line
 from qtctl.errors import QtctlError
-from qtctl.model import EventState
+from qtctl.model import EventState, Guest
+from qtctl.monitor.advice import run_beside, start_with
 from qtctl.monitor.answers import run_state_of
 from qtctl.session.journals import state_folder
 from qtctl.session.session import Session
@@ -113,7 +114,9 @@ async def _guest(session: Session) -> list[Finding]:
     if lender:
         findings.append(Finding("ok", f"lent by {lender_line(lender)}"))
     backends = await session.backends()
-    findings += _backend_findings(session.where, backends, await session.log_target())
+    findings += _backend_findings(
+        session.where, session.guest, backends, await session.log_target()
+    )
     states = await session.all_states()
     findings.append(_declared(session, list(states)))
     enabled = sum(state == EventState.ENABLED for state in states.values())
@@ -123,7 +126,9 @@ async def _guest(session: Session) -> list[Finding]:
     return findings
 
 
-def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iterator[Finding]:
+def _backend_findings(
+    where: str, guest: Guest | None, backends: Backends, target: LogTarget
+) -> Iterator[Finding]:
     from qtctl.backends.log.target import LogReach
     from qtctl.backends.table import candidates
 
@@ -138,7 +143,7 @@ def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iter
         yield Finding(
             "note",
             f"not known from here: {', '.join(backends.undecided)}",
-            "run qtctl on the guest's own machine, as the user that runs it",
+            run_beside(guest),
         )
     if not target.certain:
         mend = "qtctl hmp 'logfile FILE', with a new file"
@@ -146,7 +151,9 @@ def _backend_findings(where: str, backends: Backends, target: LogTarget) -> Iter
     elif target.reach is LogReach.FILE:
         yield Finding("ok", f"the log goes to {target}, and can be read there")
     elif target.reach in (LogReach.PER_THREAD, LogReach.UNKNOWN):
-        yield Finding("bad", f"the log goes {target}", "start QEMU with -D FILE, without -d tid")
+        tid = target.reach is LogReach.PER_THREAD
+        mend = start_with(guest, "-D FILE, without -d tid") if tid else run_beside(guest)
+        yield Finding("bad", f"the log goes {target}", mend)
     else:
         back = "to /dev/null" if target.undo == "/dev/null" else "back"
         yield Finding("ok", f"the log goes to {target}; tail points it at a spool, then {back}")

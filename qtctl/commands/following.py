@@ -38,6 +38,7 @@ def follow_of(options: Options, selection: Selection) -> Follow:
         limit=getattr(options, "max_events", None),
         kernel=tuple(getattr(options, "kernel", ())),
         guard=getattr(options, "guard", None),
+        own=getattr(options, "own", False),
     )
 
 

@@ -149,6 +149,14 @@ def say_sums(context: Context, counts: Counts) -> None:
     sums = f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered"
     unread = f", {counts.unread} unread" if counts.unread else ""
     context.say(f"{sums}, {lost_words(counts)} lost{unread}")
+    if counts.own or counts.perhaps_own:
+        context.say(f"left out: {own_words(counts)}")
+
+
+def own_words(counts: Counts) -> str:
+    """Return how many records of own requests were left out, in words."""
+    perhaps = f"; perhaps {counts.perhaps_own} of the others are, too" if counts.perhaps_own else ""
+    return f"{counts.own} records of qtctl's own requests (--own shows them){perhaps}"
 
 
 def lost_words(counts: Counts) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import BACKEND, DURATION, NDJSON, OUTPUT, RING, TIME, WHERE
+from qtctl.commands.options import BACKEND, DURATION, NDJSON, OUTPUT, OWN, RING, TIME, WHERE
 from qtctl.commands.output import put
 from qtctl.commands.parsing import parse_verb
 from qtctl.commands.places import Out
@@ -71,6 +71,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
         RING,
         OUTPUT.but(help="the new file that dump writes"),
         BACKEND,
+        OWN,
         DURATION,
         TIME,
         NDJSON,
@@ -104,7 +105,8 @@ async def on(context: Context, options: Options) -> int:
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
         follows = dumps or selection or any(not one.when.guest_event for one in triggers)
-        stream = session.stream(Follow(selection, backend=options.backend)) if follows else None
+        follow = Follow(selection, backend=options.backend, own=options.own)
+        stream = session.stream(follow) if follows else None
         if stream is None:
             context.say("waiting for QMP events; Ctrl-C ends")
             opened = listening(context, session, duration=options.duration, output=output)

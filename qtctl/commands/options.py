@@ -80,7 +80,12 @@ GUARD = arg(
     type=budget,
     help="over N events (or 20MB) a second, switch off the loudest until the end",
 )
-FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS)
+OWN = arg(
+    "--own",
+    action="store_true",
+    help="also the records of qtctl's own requests, which QEMU traces as any client's",
+)
+FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS, OWN)
 STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost, or unread")
 PAIR = arg(
     "--pair",

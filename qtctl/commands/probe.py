@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import until_stopped
-from qtctl.commands.options import BACKEND, SELECTION
+from qtctl.commands.options import BACKEND, OWN, SELECTION
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import duration, selection
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
             help="how long events are sampled (default: 200ms)",
         ),
         BACKEND,
+        OWN,
     ),
     examples=(
         "qtctl probe 'virtio_*' @memory",
@@ -56,7 +57,9 @@ async def probe(context: Context, options: Options) -> Result:
         raise UsageError("probe needs a PATTERN or --file", hint="qtctl list")
     context.stops = True
     async with context.attached(lend=True) as session:
-        prober = Probe(session, chosen, each_s=options.each, backend=options.backend)
+        prober = Probe(
+            session, chosen, each_s=options.each, backend=options.backend, own=options.own
+        )
         await _run(context, prober)
     if prober.unavailable:
         context.say(f"{counted(len(prober.unavailable), 'event')} cannot be switched on")

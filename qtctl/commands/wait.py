@@ -7,7 +7,7 @@ import asyncio
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import follow_of, following
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import BACKEND, EVENT, NDJSON, TIME, WHERE
+from qtctl.commands.options import BACKEND, EVENT, NDJSON, OWN, TIME, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import QtctlError, TimedOut
@@ -23,6 +23,7 @@ from qtctl.events.selection import Selection
         arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),
         TIME,
         NDJSON,
+        OWN,
     ),
     examples=(
         "qtctl wait virtio_blk_req_complete --where 'status != 0' --timeout 30s",

@@ -6,7 +6,7 @@ QEMU 7.2, 10.0, 10.2 and 11.1. The ``vcpu`` argument is never sent: 10.0 and lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from qtctl.errors import OutcomeUnknown, Refused
@@ -22,6 +22,8 @@ States = dict[str, EventState]
 FEW = 8
 """Up to this many events are read and switched one by one; listing all takes longer."""
 _READ_BACK_TIMEOUT_S = 0.5
+_TRACE_LISTINGS = ("monitor_qmp_", "qmp_", "visit_")
+"""Prefixes of events that QEMU traces while it lists events, six for each (7.2)."""
 
 
 class SwitchReport(NamedTuple):
@@ -79,6 +81,17 @@ async def read_named(monitor: Monitor, names: Sequence[str], *, timeout_s: float
     for name in names:
         states |= await read_states(monitor, name, timeout_s=timeout_s)
     return states
+
+
+def are_listed_loudly(names: Collection[str]) -> bool:
+    """Return whether reading the states of ``names`` while they are on fills the trace."""
+    return len(names) > FEW and any(name.startswith(_TRACE_LISTINGS) for name in names)
+
+
+def as_if_enabled(states: States) -> States:
+    """Return states of which nothing is known now: any event may be on, if it is available."""
+    unavailable = EventState.UNAVAILABLE
+    return {n: s if s == unavailable else EventState.ENABLED for n, s in states.items()}
 
 
 async def read_selected(monitor: Monitor, selection: Selection) -> States:

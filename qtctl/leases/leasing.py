@@ -18,6 +18,8 @@ from qtctl.events.selection import Selection
 from qtctl.events.states import (
     States,
     SwitchReport,
+    are_listed_loudly,
+    as_if_enabled,
     plan,
     read_named,
     read_selected,
@@ -69,6 +71,8 @@ class Leasing:
         self.journal = journal
         self._undo = undo
         self._turn = asyncio.Lock()
+        self._listed: States = {}
+        """What the last listing before a switch read."""
         self.acted_s = 0.0
         """When QEMU last acknowledged a switch, by ``time.monotonic``."""
 
@@ -130,7 +134,7 @@ class Leasing:
             states = await read_selected(self.monitor, selection)
             return (await self._planned(states, selection, enable))._replace(dry_run=True)
         async with self._locked():
-            states = await read_selected(self.monitor, selection)
+            states = self._listed = await read_selected(self.monitor, selection)
             report = await self._planned(states, selection, enable)
             # Where only plain names are picked, few others were read.
             if enable and not agreed and not selection.plain:
@@ -164,10 +168,15 @@ class Leasing:
     ) -> SwitchReport:
         """Read the states back; drop events that were not switched from the lease.
 
-        Where QEMU did not answer it may switch them later: then they stay in the lease.
+        Where QEMU did not answer it may switch them later: then they stay in the lease. Of events
+        that trace the reading itself one is read, and the others only if that was not switched.
         """
-        after = await read_named(self.monitor, report.changed)
         wanted = EventState.ENABLED if report.enable else EventState.DISABLED
+        if answered and report.enable and are_listed_loudly(report.changed):
+            first = report.changed[0]
+            if (await read_named(self.monitor, [first])).get(first) == wanted:
+                return report
+        after = await read_named(self.monitor, report.changed)
         failed = tuple(name for name in report.changed if after.get(name) != wanted)
         if not answered:
             changed = tuple(name for name in report.changed if name not in failed)
@@ -249,7 +258,7 @@ class Leasing:
         back: dict[str, bool] = {}
         unknown: list[str] = []
         if lease.events:
-            states = await read_named(self.monitor, list(lease.events))
+            states = await self._states_at_end(lease)
             now = {name: state == EventState.ENABLED for name, state in states.items()}
             back = to_give_back(lease, others, now)
             for value in (False, True):
@@ -277,6 +286,20 @@ class Leasing:
         await self._write(Lease(lease.owner, still))
         notes = list(filter(None, notes))
         return GivenBack(tuple(sorted(back)), left, tuple(notes), tuple(unknown))
+
+    async def _states_at_end(self, lease: Lease) -> States:
+        """Read the states of a lease's events, unless that would fill the trace.
+
+        An event that somebody switched meanwhile has the state that is put back, so that it does
+        no harm to switch it as well.
+        """
+        on = [name for name, change in lease.events.items() if change.wanted]
+        if are_listed_loudly(on) and lease.events.keys() <= self._listed.keys():
+            off = {
+                n: EventState.DISABLED for n, change in lease.events.items() if not change.wanted
+            }
+            return as_if_enabled(self._listed) | off
+        return await read_named(self.monitor, list(lease.events))
 
 
 def forget(journal: Journal, undo: Undo) -> None:

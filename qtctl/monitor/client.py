@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from qtctl.monitor.identity import leads_through_ended
 from qtctl.monitor.lender_commands import ANNOUNCE, HELLO, LENDER
 from qtctl.monitor.link import COMMAND_TIMEOUT_S
 from qtctl.monitor.news import EventQueue
+from qtctl.monitor.sent import NEVER_NS, Sent
 
 CONNECT_TIMEOUT_S = 5.0
 T = TypeVar("T")
@@ -44,6 +46,8 @@ class Monitor:
         self._held = asyncio.Event()
         self._held.set()
         self._in_flight = 0
+        self.sent = Sent()
+        """The requests of this process, for what shows them in the guest's trace."""
         self._connection: Connection
         self._watch: asyncio.Task[str] | None = None
 
@@ -105,9 +109,11 @@ class Monitor:
                 await self._replace(self._connection)
             connection = self._connection
             self._in_flight += 1
+            sent = self.sent.add(command, arguments)
             try:
                 return await connection.link.execute(command, arguments, timeout_s)
             except (OutcomeUnknown, LinkLost) as error:
+                sent.answered_ns = NEVER_NS
                 link = connection.link
                 repeatable = (
                     isinstance(error, LinkLost) or link.lender_left or _is_query(command, arguments)
@@ -116,6 +122,7 @@ class Monitor:
                 if not lost or not repeatable or not await self._replace(connection):
                     raise
             finally:
+                sent.answered_ns = sent.answered_ns or time.time_ns()
                 self._in_flight -= 1
 
     async def ask(

@@ -9,7 +9,7 @@ Sources: ``system/vl.c`` (``lookup_opt``), ``monitor/monitor.c``, ``chardev/char
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from qtctl.errors import UsageError
@@ -24,6 +24,7 @@ class QemuOptions(NamedTuple):
     wildcard host is given as the loopback address. ``descriptors`` are listening QMP sockets that
     QEMU inherited (``fd=N``, as libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items
     of the last ``-d``, ``config_files`` are ``-readconfig``, which may name further monitors.
+    ``human_monitors`` are the paths of sockets where QEMU serves its human monitor.
     """
 
     addresses: tuple[Address, ...] = ()
@@ -36,6 +37,7 @@ class QemuOptions(NamedTuple):
     data_dirs: tuple[str, ...] = ()
     chroot: str | None = None
     config_files: tuple[str, ...] = ()
+    human_monitors: tuple[str, ...] = ()
 
 
 _Pairs = dict[str, str]
@@ -47,6 +49,7 @@ class _Reader:
     def __init__(self) -> None:
         self.chardevs: dict[str, _Pairs] = {}
         self.monitors: list[str | _Pairs] = []
+        self.human: list[str | _Pairs] = []
         self.values: dict[str, str] = {}
         self.data_dirs: list[str] = []
         self.config_files: list[str] = []
@@ -58,8 +61,9 @@ class _Reader:
 
     def mon(self, value: str) -> None:
         pairs = _pairs(value, "chardev")
-        if pairs.get("mode") == "control" and "chardev" in pairs:
-            self.monitors.append(pairs["chardev"])
+        if "chardev" in pairs:
+            kinds = {"control": self.monitors, "readline": self.human}
+            kinds.get(pairs.get("mode", "readline"), []).append(pairs["chardev"])
 
     def object(self, value: str) -> None:
         pairs = _pairs(value, "qom-type")
@@ -67,16 +71,10 @@ class _Reader:
             self.monitors.append(pairs["chardev"])
 
     def qmp(self, value: str) -> None:
-        scheme, _, rest = value.partition(":")
-        if scheme == "chardev":
-            self.monitors.append(rest)
-        elif scheme == "unix":
-            self.monitors.append({"backend": "socket"} | dict(split_options(rest, "path")))
-        elif scheme == "tcp":
-            place, _, options = rest.partition(",")
-            host, _, port = place.partition(":")
-            pairs = {"backend": "socket", "host": host, "port": port}
-            self.monitors.append(pairs | dict(split_options(options)))
+        self.monitors += _legacy(value)
+
+    def monitor(self, value: str) -> None:
+        self.human += _legacy(value)
 
 
 def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
@@ -92,6 +90,7 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
         "object": reader.object,
         "qmp": reader.qmp,
         "qmp-pretty": reader.qmp,
+        "monitor": reader.monitor,
         "L": reader.data_dirs.append,
         "readconfig": reader.config_files.append,
     }
@@ -118,7 +117,7 @@ _PLAIN = ("D", "d", "chroot")
 _SUBOPTIONS = {"name": ("guest", "guest"), "trace": ("enable", "file"), "run-with": ("", "chroot")}
 # Options whose value may be any text, even one that looks like an option.
 _FREE_TEXT = frozenset(
-    ("append", "kernel", "initrd", "fw_cfg", "smbios", "monitor", "serial", "pidfile", "runas")
+    ("append", "kernel", "initrd", "fw_cfg", "smbios", "serial", "pidfile", "runas")
 )
 
 
@@ -127,7 +126,7 @@ def _options(reader: _Reader) -> QemuOptions:
     descriptors: list[int] = []
     for monitor in reader.monitors:
         pairs = reader.chardevs.get(monitor) if isinstance(monitor, str) else monitor
-        if pairs is None or not _serves_plain_qmp(pairs):
+        if pairs is None or not _serves_plainly(pairs):
             continue
         descriptor = pairs.get("fd", "")
         if descriptor.isascii() and descriptor.isdigit() and len(descriptor) < 8:
@@ -146,11 +145,32 @@ def _options(reader: _Reader) -> QemuOptions:
         data_dirs=tuple(reader.data_dirs),
         chroot=values.get("chroot"),
         config_files=tuple(reader.config_files),
+        human_monitors=tuple(dict.fromkeys(_human_paths(reader))),
     )
 
 
-def _serves_plain_qmp(pairs: _Pairs) -> bool:
-    """Return whether a plain QMP client can connect: no telnet, WebSocket or TLS."""
+def _legacy(value: str) -> Iterator[str | _Pairs]:
+    """Yield the chardev of a ``-qmp`` or ``-monitor``: its id, or its options."""
+    scheme, _, rest = value.partition(":")
+    if scheme == "chardev":
+        yield rest
+    elif scheme == "unix":
+        yield {"backend": "socket"} | dict(split_options(rest, "path"))
+    elif scheme == "tcp":
+        place, _, options = rest.partition(",")
+        host, _, port = place.partition(":")
+        yield {"backend": "socket", "host": host, "port": port} | dict(split_options(options))
+
+
+def _human_paths(reader: _Reader) -> Iterator[str]:
+    for monitor in reader.human:
+        pairs = reader.chardevs.get(monitor) if isinstance(monitor, str) else monitor
+        if pairs is not None and _serves_plainly(pairs) and not is_on(pairs.get("abstract")):
+            yield from [pairs["path"]] if "path" in pairs else []
+
+
+def _serves_plainly(pairs: _Pairs) -> bool:
+    """Return whether a plain client can connect: no telnet, WebSocket or TLS."""
     framed = "tls-creds" in pairs or any(is_on(pairs.get(key)) for key in OTHER_FRAMING)
     return pairs.get("backend", "socket") == "socket" and is_on(pairs.get("server")) and not framed
 

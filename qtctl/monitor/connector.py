@@ -18,7 +18,7 @@ from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError
 from qtctl.model import Address, Guest
 from qtctl.monitor.answers import checked, guest_pid_of
 from qtctl.monitor.guests import described
-from qtctl.monitor.holders import qtctl_holds_unlent
+from qtctl.monitor.holders import unlent_holders
 from qtctl.monitor.identity import (
     check_lent,
     is_another_guest,
@@ -40,7 +40,7 @@ _LENDER_POLL_S = 0.03
 """How often a lender is looked for while QEMU does not greet."""
 _BACKLOG_TIMEOUT_S = 30.0
 _HOLDER_POLL_S = 0.5
-"""How often qtctls ahead of us in the backlog are looked for when the deadline is near."""
+"""How often qtctls ahead of us in the backlog are looked for."""
 
 
 class Connection(NamedTuple):
@@ -101,7 +101,7 @@ class Connector:
 
         Of several processes that start at once QEMU greets one. The others find that one lending,
         or wait in the backlog until it has left, behind others perhaps: then longer than
-        ``timeout_s``.
+        ``timeout_s``, as long as the holder changes. One that stays and does not lend cannot.
 
         Raises:
             MonitorBusy, ConnectionFailed: see :func:`qtctl.monitor.client.connect`.
@@ -110,7 +110,7 @@ class Connector:
             return borrowed
         began = time.monotonic()
         deadline = began + timeout_s
-        check_at = deadline - 4 * _HOLDER_POLL_S
+        check_at, seen = began + 2 * _HOLDER_POLL_S, None
         taking = asyncio.ensure_future(self._take(timeout_s, guest))
         try:
             while not taking.done():
@@ -125,8 +125,10 @@ class Connector:
                     )
                 if check_at < now < began + _BACKLOG_TIMEOUT_S:
                     check_at = now + _HOLDER_POLL_S
-                    if await asyncio.to_thread(qtctl_holds_unlent, self.address, self.guest):
-                        deadline = max(deadline, now + timeout_s)
+                    found = await asyncio.to_thread(unlent_holders, self.address, self.guest)
+                    if seen is not None and found - seen:
+                        deadline = now + timeout_s
+                    seen = found | (seen or frozenset())
             return taking.result()
         finally:
             taken = borrowed is None and taking.done()

@@ -37,6 +37,7 @@ from qtctl.monitor.processes import (
     start_ticks,
     stat_number,
     status_of,
+    uid_of,
 )
 
 _VERSION_TEXT = b"QEMU emulator version "
@@ -160,7 +161,6 @@ def _as_guest(pid: int) -> Guest | None:
     started, argv = start_ticks(pid), argv_of(pid)
     if started is None:
         return None
-    uids = status_of(pid).get("Uid", "").split()
     return Guest(
         pid=pid,
         started=started,
@@ -168,7 +168,7 @@ def _as_guest(pid: int) -> Guest | None:
         argv=argv,
         cwd=link_of(f"/proc/{pid}/cwd") or "/",
         root=root_prefix(pid),
-        uid=int(uids[1]) if len(uids) > 1 else 0,
+        uid=uid_of(pid) or 0,
     )
 
 

@@ -38,14 +38,17 @@ def holders(address: Address, guest: Guest | None = None) -> tuple[Holder, ...]:
     return (_tcp_holders if address.path is None else _unix_holders)(address, guest)
 
 
-def qtctl_holds_unlent(address: Address, guest: Guest | None = None) -> bool:
-    """Return whether a qtctl holds a monitor and does not lend it.
+def unlent_holders(address: Address, guest: Guest | None = None) -> frozenset[int]:
+    """Return the qtctls that hold a monitor and do not lend it.
 
-    It will soon release it, or lend it; until then a new connection waits in the backlog.
+    Such a one will soon release it, or lend it, unless it cannot lend; until then a new connection
+    waits in the backlog.
     """
     pids = {holder.pid for holder in holders(address, guest) if holder.pid} - {os.getpid()}
     listening = {one.inode for one in unix_sockets(listening=True) or ()}
-    return any(is_qtctl(pid) and listening.isdisjoint(socket_inodes(pid) or ()) for pid in pids)
+    return frozenset(
+        pid for pid in pids if is_qtctl(pid) and listening.isdisjoint(socket_inodes(pid) or ())
+    )
 
 
 def _unix_holders(address: Address, guest: Guest | None) -> tuple[Holder, ...]:

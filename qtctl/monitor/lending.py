@@ -31,7 +31,16 @@ from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
 from qtctl.monitor.processes import process_name
 from qtctl.monitor.rendezvous import Rendezvous
-from qtctl.monitor.requests import BadRequest, Reply, Request, Splitter, read_reply, read_request
+from qtctl.monitor.requests import (
+    BadRequest,
+    Reply,
+    Request,
+    Splitter,
+    id_of,
+    new_token,
+    read_reply,
+    read_request,
+)
 from qtctl.monitor.sockets import Peer, peer_of
 
 UNREAD_LIMIT_BYTES = 32 << 20
@@ -43,8 +52,6 @@ _QUEUED = 8
 """Requests of one client that may wait here before it is read on."""
 _DRAIN_TIMEOUT_S = 1.0
 _FLUSH_TIMEOUT_S = 0.3
-_LIBRARY_IDS = "__qmp#"
-"""The prefix of the ids that qemu.qmp gives."""
 
 
 class ClientProtocol(asyncio.Protocol):
@@ -184,8 +191,8 @@ class Lender:
         self.leaving = False
         self._log = log
         self._clients: set[ClientProtocol] = set()
-        self._pending: dict[int, tuple[ClientProtocol, Request]] = {}
-        self._last_number = 0
+        self._pending: dict[str, tuple[ClientProtocol, Request]] = {}
+        self._last_number, self._token = 0, new_token()
         self._greeting = b""
         self._negotiated = False
         self._qemu: asyncio.Transport | None = None
@@ -287,7 +294,7 @@ class Lender:
                     client.send(line)
         elif "error" in parsed and "id" not in parsed:
             self._abort(line)
-        elif not str(parsed.get("id")).startswith(_LIBRARY_IDS):
+        else:
             self._own.send(line)  # it belongs to no command, and our own client reports that
 
     def _take_greeting(self, line: bytes) -> None:
@@ -309,7 +316,7 @@ class Lender:
             self._qemu.close()
 
     def _route_reply(self, reply: Reply) -> None:
-        client, request = self._pending.pop(reply.number, (None, None))
+        client, request = self._pending.pop(reply.issued, (None, None))
         if client is None or request is None:
             return  # the spec: clients drop what has an id that they never gave
         if request.members.get("execute") == "qmp_capabilities" and reply.returned:
@@ -383,11 +390,12 @@ class Lender:
         return sum(one.shows_news for one in qtctls)
 
     def forward(self, client: ClientProtocol, request: Request) -> None:
-        """Send a request to QEMU under the next id."""
+        """Send a request to QEMU under the next id, which bears the token of a qtctl."""
         self._last_number += 1
-        self._pending[self._last_number] = client, request
+        issued = id_of(request.sender or self._token, self._last_number)
+        self._pending[issued] = client, request
         if self._qemu is not None:
-            self._qemu.write(request.under(self._last_number))
+            self._qemu.write(request.under(issued))
 
     def _log_client(self, peer: Peer, action: str) -> None:
         if peer.pid == os.getpid():

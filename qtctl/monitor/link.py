@@ -23,6 +23,7 @@ from qtctl.model import Address
 from qtctl.monitor.answers import Version, version_of
 from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
+from qtctl.monitor.requests import TOKEN, id_of
 from qtctl.shapes import Malformed, members, parsed
 
 COMMAND_TIMEOUT_S = 5.0
@@ -51,6 +52,10 @@ class _Client(QMPClient):
         self._on_event = on_event
         self._sent_ids: set[object] = set()
         self._lines = MessageLines()
+
+    def _get_exec_id(self) -> str:
+        self._execute_id += 1
+        return id_of(TOKEN, self._execute_id)
 
     async def _readline(self) -> bytes:
         while True:

@@ -123,6 +123,12 @@ def is_qtctl(pid: int) -> bool:
     return any(word.rpartition("/")[2] == "qtctl" for word in argv_of(pid)[:4])
 
 
+def uid_of(pid: int) -> int | None:
+    """Return the effective user of a process; None if it has ended."""
+    uids = status_of(pid).get("Uid", "").split()
+    return int(uids[1]) if len(uids) > 1 else None
+
+
 def socket_inodes(pid: int) -> frozenset[int] | None:
     """Return the inodes of the sockets a process has open; None where it may not be read."""
     links = fd_links(pid)

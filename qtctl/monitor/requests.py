@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -142,14 +143,33 @@ class Request(NamedTuple):
         known = not self.members.keys() - {"execute", "arguments", "id"}
         return known and isinstance(self.members.get("arguments", {}), dict)
 
-    def under(self, number: int) -> bytes:
+    @property
+    def sender(self) -> str | None:
+        """The token of the qtctl that sent it; None for other clients."""
+        found = _OWN_ID.fullmatch(self.tag or b"")
+        return found and found[1].decode()
+
+    def under(self, issued: str) -> bytes:
         """Return it under the lender's id, as one line for QEMU."""
-        members = {**self.members, "id": f"{ID_PREFIX}{number}"}
-        return json.dumps(members).encode() + b"\n"
+        return json.dumps({**self.members, "id": issued}).encode() + b"\n"
 
 
-ID_PREFIX = "qtctl-"
-"""Prefix of the ids under which requests are forwarded to QEMU."""
+def new_token() -> str:
+    """Return what makes the ids of one client or lender unlike all others."""
+    return os.urandom(4).hex()
+
+
+TOKEN = new_token()
+"""The token in the ids of all requests of this process, also where a lender forwards them."""
+
+
+def id_of(token: str, number: int) -> str:
+    """Return the id of a request of qtctl's, as QEMU sees and traces it."""
+    return f"qtctl-{token}-{number}"
+
+
+_ID = rb'"(qtctl-[0-9a-f]{8}-\d+)"'
+_OWN_ID = re.compile(rb'"qtctl-([0-9a-f]{8})-\d+"')
 
 
 def read_request(message: bytes) -> Request:
@@ -218,18 +238,18 @@ def _refuse_constant(word: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_float, parse_constant=_refuse_constant
 )
-_BEFORE = re.compile(rb'\{"id": "%s(\d+)", ' % ID_PREFIX.encode())
-_BEHIND = re.compile(rb', "id": "%s(\d+)"\}\s*\Z' % ID_PREFIX.encode())
-_BEHIND_BYTES = len(', "id": ""}\r\n') + len(ID_PREFIX) + 20
+_BEFORE = re.compile(rb'\{"id": %s, ' % _ID)
+_BEHIND = re.compile(rb', "id": %s\}\s*\Z' % _ID)
+_BEHIND_BYTES = len(', "id": ""}\r\n') + len(id_of(TOKEN, 1 << 63))
 
 
 class Reply(NamedTuple):
-    """QEMU's reply to request ``number``; ``head`` and ``tail`` are the bytes around its id.
+    """QEMU's reply to the request ``issued``; ``head`` and ``tail`` are the bytes around that id.
 
     A reply may have a megabyte: it is not parsed where the id comes first or last, as QEMU puts it.
     """
 
-    number: int
+    issued: str
     head: bytes
     tail: bytes
 
@@ -255,14 +275,14 @@ def read_reply(line: bytes) -> Reply | dict[str, Any]:
         RecursionError: it is nested too deeply.
     """
     if found := _BEFORE.match(line):
-        return Reply(int(found[1]), b"{", line[found.end() :])
+        return Reply(found[1].decode(), b"{", line[found.end() :])
     if found := _BEHIND.search(line, max(0, len(line) - _BEHIND_BYTES)):
-        return Reply(int(found[1]), line[: found.start()], b"}\r\n")
+        return Reply(found[1].decode(), line[: found.start()], b"}\r\n")
     value = json.loads(line)
     if not isinstance(value, dict):
         raise ValueError("not an object")
     tag = value.get("id")
-    if not isinstance(tag, str) or not tag.removeprefix(ID_PREFIX).isdecimal():
+    if not isinstance(tag, str) or not _OWN_ID.fullmatch(json.dumps(tag).encode()):
         return value
     del value["id"]
-    return Reply(int(tag.removeprefix(ID_PREFIX)), json.dumps(value).encode()[:-1], b"}\r\n")
+    return Reply(tag, json.dumps(value).encode()[:-1], b"}\r\n")

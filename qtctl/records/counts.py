@@ -46,6 +46,8 @@ class Counts:
     ``unknown_losses`` is the number of losses of unknown size, which are not in ``lost``.
     ``unread`` lines of a saved log hold an event that could not be read; they are in ``read``, too.
     ``declared``: how each file is read.
+    ``own`` records of qtctl's own requests were left out and are in no other number;
+    ``perhaps_own`` are in ``read``, for nothing shows whose request it was.
     """
 
     read: int = 0
@@ -55,6 +57,8 @@ class Counts:
     unknown_losses: int = 0
     unread: int = 0
     declared: tuple[Declared, ...] = ()
+    own: int = 0
+    perhaps_own: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(add, astuple(self), astuple(other)))

@@ -122,11 +122,13 @@ def trigger(
 def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
 
-    ``unread`` is there if any line of a file was, ``declarations`` if files were read.
+    Those of ``unread``, ``own`` and ``perhaps_own`` are there that are not 0, ``declarations`` if
+    files were read.
     """
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    unread = {"unread": counts.unread} if counts.unread else {}
-    return {"type": "summary", **numbers, **unread, **declarations(counts)}
+    rare = {name: getattr(counts, name) for name in ("unread", "own", "perhaps_own")}
+    some = {name: number for name, number in rare.items() if number}
+    return {"type": "summary", **numbers, **some, **declarations(counts)}
 
 
 def declarations(counts: Counts) -> dict[str, Any]:

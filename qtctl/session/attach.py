@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.model import Address, Guest
+from qtctl.monitor import advice
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import connect
+from qtctl.monitor.cmdline import parse_cmdline
 from qtctl.monitor.guests import described, find_guest, lost_addresses, the_only_guest
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
@@ -80,15 +83,25 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     if not guest.addresses:
         lost = [f"{described(pid)} listens at {place}" for place, pid in lost_addresses(guest)]
         text = f"{described(guest.pid)} has no QMP monitor that can be connected to"
-        hint = "start QEMU with -qmp unix:PATH,server=on,wait=off"
-        hint += ", and a PATH that no other guest has" if lost else ""
-        raise ConnectionFailed("; ".join([text, *lost]), hint=hint)
+        raise ConnectionFailed("; ".join([text, *lost]), hint=_other_way(guest, bool(lost)))
     if len(guest.addresses) == 1:
         return guest.addresses[0], guest
     addresses = sorted(guest.addresses, key=lambda address: is_elsewhere(address, guest))
     lent = [address for address in addresses if is_lent(address, guest)]
     free = [address for address in addresses if not holders(address, guest)]
     return (lent or free or addresses)[0], guest
+
+
+def _other_way(guest: Guest, path_is_taken: bool) -> str:
+    """Return the hint for a guest without a QMP monitor: its human monitor switches events, too."""
+    human = parse_cmdline(guest.argv).human_monitors
+    if human and not path_is_taken:
+        place = shlex.quote(f"{guest.root}{human[0]}")
+        return (
+            f"socat - UNIX:{place}, and there: trace-event NAME on; info trace-events; logfile FILE"
+        )
+    another = ", and a PATH that no other guest has" if path_is_taken else ""
+    return advice.start_with(guest, f"-qmp unix:PATH,server=on,wait=off{another}")
 
 
 def _from_environment() -> str | None:
@@ -113,8 +126,7 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
     if held:
         return MonitorBusy(
             f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
-            hint="end that client and start qtctl share, whose socket serves it too; "
-            "or give QEMU a second -qmp socket",
+            hint=advice.free_monitor(guest, held),
         )
     return MonitorBusy(
         f"{busy.message}: another client may hold it, or QEMU hangs",

@@ -18,6 +18,7 @@ class Follow(NamedTuple):
     guest's (ftrace only). Above ``guard`` events or bytes a second, the loudest events are switched
     off until the end. ``news`` also yields QMP events, marks and other consoles' switches.
     ``whole`` leaves out records from before all events were on and after the first went off.
+    ``own`` does not leave out the records of this process's own requests to the guest.
     """
 
     selection: Selection = Selection(())
@@ -29,3 +30,4 @@ class Follow(NamedTuple):
     guard: Budget | None = None
     news: bool = True
     whole: bool = False
+    own: bool = False

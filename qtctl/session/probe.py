@@ -22,6 +22,7 @@ from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import EventState
 from qtctl.records.batch import Batch
+from qtctl.session.follow import Follow
 from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 
@@ -58,13 +59,19 @@ class Probe:
     """
 
     def __init__(
-        self, session: Session, selection: Selection, *, each_s: float, backend: str = "auto"
+        self,
+        session: Session,
+        selection: Selection,
+        *,
+        each_s: float,
+        backend: str = "auto",
+        own: bool = False,
     ) -> None:
         self._session = session
         self._selection = selection
         self._each_s = each_s
         self._owner = new_owner()
-        self.stream: Stream = session.follow(backend=backend)
+        self.stream: Stream = session.stream(Follow(backend=backend, own=own))
         self.prices: dict[str, Price] = {}
         self.picked: tuple[str, ...] = ()
         self.unavailable: tuple[str, ...] = ()

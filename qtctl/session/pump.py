@@ -8,6 +8,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed
 from qtctl.errors import LinkLost
@@ -17,6 +20,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Items
 from qtctl.session.filter import RecordFilter
 from qtctl.session.guard import FloodWatch
+from qtctl.session.own import OwnTraffic
 from qtctl.session.warm_up import WarmUpWindow
 
 SMALL_BYTES = 1 << 18
@@ -42,6 +46,7 @@ class Pump:
     _floods: FloodWatch
     _window: WarmUpWindow | None
     _arrival: Arrival | None
+    _own: OwnTraffic | None
     _release: Callable[[], Awaitable[None]]
 
     async def items(self, stop: asyncio.Event) -> AsyncGenerator[Item]:
@@ -128,7 +133,7 @@ class Pump:
                 await asyncio.sleep(_SETTLE_S)
             else:
                 quiet_s = 0.0
-        for rest in self._filtered(feed.finish()):
+        for rest in self._filtered(self._others(feed.finish())):
             yield rest
 
     async def _idle(self, ends: set[asyncio.Future[Any]], pause_s: float) -> Items:
@@ -155,18 +160,24 @@ class Pump:
 
     def _counted(self, items: Items) -> Items:
         """Count items for the flood guard and return those that the filter lets through."""
+        items = self._others(items)
         if items:
             self._floods.guard.take(items)
         return self._filtered(items)
 
-    def _filtered(self, items: Items) -> Items:
-        window, out = self._window, []
+    def _others(self, items: Items) -> Items:
+        """Leave out the records of own requests."""
         if self._arrival is not None:
             items = self._arrival.take(items)
+        return items if self._own is None else self._own.without(items, self._inside)
+
+    def _inside(self, batch: Batch) -> NDArray[np.bool_] | None:
+        return None if self._window is None else self._window.inside(batch, self._feed.taken)
+
+    def _filtered(self, items: Items) -> Items:
+        out = []
         for item in items:
-            inside = None
-            if window is not None and isinstance(item, Batch):
-                inside = window.inside(item, self._feed.taken)
+            inside = self._inside(item) if isinstance(item, Batch) else None
             if (shown := self._filter.apply(item, inside)) is not None:
                 out.append(shown)
         return out

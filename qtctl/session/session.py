@@ -101,6 +101,7 @@ class Session:
         guard: int | Budget | None = None,
         news: bool = True,
         whole: bool = False,
+        own: bool = False,
     ) -> Stream:
         """Return a stream of the guest's records, to enter with ``async with``.
 
@@ -110,8 +111,10 @@ class Session:
         """
         chosen = Selection.of(*patterns)
         budget = Budget(guard) if isinstance(guard, int) else guard
-        follow = Follow(chosen, where, backend, text, limit, tuple(kernel), budget, news, whole)
-        return self.stream(follow)
+        events = tuple(kernel)
+        return self.stream(
+            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own)
+        )
 
     def stream(self, follow: Follow) -> Stream:
         """Return the stream of these settings, to enter with ``async with``."""

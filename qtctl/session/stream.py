@@ -27,6 +27,7 @@ from qtctl.session.facts import Backends, Facts
 from qtctl.session.filter import RecordFilter
 from qtctl.session.follow import Follow
 from qtctl.session.guard import FloodGuard, FloodWatch
+from qtctl.session.own import OwnTraffic, is_traced
 from qtctl.session.pump import Pump
 from qtctl.session.warm_up import WarmUpWindow
 
@@ -79,6 +80,7 @@ class Stream:
         self._owner = new_owner()
         self._feed: Feed | None = None
         self._arrival: Arrival | None = None
+        self._own: OwnTraffic | None = None
         self.on_silence: Callable[[str, bool], None] = lambda text, _: session.notices.append(text)
         """Called once if no record comes, with a text, and whether it is proven that none can."""
         self._stop = asyncio.Event()
@@ -136,7 +138,9 @@ class Stream:
                     self.backend,
                     lambda text, proven: self.on_silence(text, proven),
                 )
-            if self.follow.whole:
+            self._own = self._own_traffic(table, states)
+            # The requests that switch the events on and off are at the edges.
+            if self.follow.whole or (self._own is not None and self.selection):
                 self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
         except BaseException:
@@ -153,6 +157,15 @@ class Stream:
                 f"{first}{more} unavailable on {self.session.where}: this QEMU was built without",
                 hint="qtctl list --state disabled",
             )
+
+    def _own_traffic(self, table: EventTable, states: States) -> OwnTraffic | None:
+        """Return what leaves own requests out; None if none is traced, or all are wanted."""
+        on = {name for name, state in states.items() if state == EventState.ENABLED}
+        traced = on.union(self.picked) if self.selection else on
+        if self.follow.own or not is_traced(traced):
+            return None
+        begun = bool(self.selection) and TABLE[self.backend].follows_qmp
+        return OwnTraffic(table, traced, self.session.monitor.sent, self.counts, begun=begun)
 
     def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:
@@ -264,6 +277,7 @@ class Stream:
             self._floods,
             self._window,
             self._arrival,
+            self._own,
             self.release,
         )
         return pump.items(self._stop)

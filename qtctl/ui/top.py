@@ -22,6 +22,7 @@ from qtctl.commands.options import (
     INTERVAL,
     LIMIT,
     NDJSON,
+    OWN,
     SELECTION,
     STRICT,
     TIME,
@@ -48,6 +49,7 @@ VIEWED = (
     TIME,
     GUARD,
     STRICT,
+    OWN,
 )
 """The options of verbs that show a view."""
 

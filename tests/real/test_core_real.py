@@ -16,7 +16,7 @@ import pytest
 import qtctl
 from qtctl import Batch, EventState, Selection
 from tests.qemus import LABELS, Qemu, RealGuest, require
-from tests.running import Qtctl, eventually
+from tests.running import Qtctl, eventually, guest_by_pid
 
 pytestmark = pytest.mark.qemu
 
@@ -294,6 +294,37 @@ def test_a_daemonized_guest_logs_nowhere_before_and_after(run: Qtctl, tmp_path: 
     finally:
         run("-t", str(socket), "qmp", "quit")
         eventually(lambda: not Path(f"/proc/{pid}").exists(), "the daemon is gone")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_the_log_of_a_libvirt_guest_goes_back(run: Qtctl) -> None:
+    """Its stderr is root's pipe, which QEMU, as another user, cannot open again by itself."""
+    user = ["-runas", "nobody"]
+    with RealGuest(
+        require("path"), image="virtio-blk", extra=user, stderr=subprocess.PIPE
+    ) as guest:
+        pipe = guest.process.stderr
+        assert pipe is not None
+        eventually(lambda: guest_by_pid(guest.pid).uid != 0, "it is another user")
+        assert os.fstat(pipe.fileno()).st_uid == 0
+        ran = run("-t", guest.address, "tail", ROUND[0], "--max-events", "5").said(0)
+        assert "the log now goes" not in ran.err
+        assert os.fstat(pipe.fileno()).st_uid == 0
+        run("-t", guest.address, "enable", ROUND[0]).said(0)
+        assert any(ROUND[0].encode() in line for line in pipe)
+        pipe.close()
+
+
+def test_a_guest_without_qmp_is_switched_by_its_human_monitor(run: Qtctl) -> None:
+    """The hint has the commands, and they work."""
+    human = ["-monitor", "unix:{dir}/human,server=on,wait=off"]
+    with RealGuest(require("path"), qmp=False, extra=human) as guest:
+        path = guest.directory / "human"
+        eventually(path.exists, "it listens")
+        eventually(
+            lambda: "socat" in run("-t", str(guest.pid), "enable", ROUND[0]).err, "it is described"
+        )
+        run("-t", str(guest.pid), "enable", ROUND[0]).said(4, str(path), "trace-event NAME on")
 
 
 @pytest.mark.parametrize("stderr", ["null", "pipe"])

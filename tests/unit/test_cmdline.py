@@ -167,3 +167,19 @@ _WORDS = st.one_of(
 def test_any_command_line_is_parsed(argv: list[str]) -> None:
     options = parse_cmdline(argv)
     assert all(a.path or 0 < a.port < 65536 for a in options.addresses)
+
+
+@pytest.mark.parametrize(
+    ("line", "paths"),
+    [
+        ("-monitor unix:/h,server=on,wait=off", ("/h",)),
+        ("-chardev socket,id=h,path=/h,server=on -mon h", ("/h",)),
+        ("-chardev socket,id=h,path=/h,server=on -mon chardev=h,mode=readline", ("/h",)),
+        ("-chardev socket,id=h,path=/h,server=on -monitor chardev:h", ("/h",)),
+        ("-chardev socket,id=h,path=/h,server=on -mon chardev=h,mode=control", ()),
+        ("-chardev socket,id=h,path=/h -mon h", ()),
+        ("-monitor none -monitor stdio -monitor tcp:127.0.0.1:4,server=on", ()),
+    ],
+)
+def test_sockets_of_the_human_monitor(line: str, paths: tuple[str, ...]) -> None:
+    assert parse(line).human_monitors == paths

@@ -9,11 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -27,8 +29,11 @@ from qtctl.backends.log.target import (
     quoted,
     redirect,
 )
+from qtctl.backends.spool.leased import leased_spool
 from qtctl.backends.spool.spool import MIB, Spool, make_spool, punch, remove_spool, start_keeper
 from qtctl.errors import Unsupported
+from qtctl.leases.journal import Owner, Resource
+from qtctl.leases.leasing import new_owner
 from qtctl.model import Guest
 
 # Opens write-only what its arguments name, as fopen(path, "w") does, and stays until stdin ends.
@@ -276,6 +281,55 @@ def test_a_spool_is_kept_in_memory_where_it_can(
         make_spool(myself())
 
 
+class Leases:
+    """Notes the resources that are leased."""
+
+    def __init__(self) -> None:
+        self.spools: list[str] = []
+
+    async def hold(self, owner: Owner, resource: Resource) -> None:
+        self.spools.append(resource.facts["spool"])
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2, 9])
+async def test_the_next_folder_is_tried_whatever_fails(
+    failures: int, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """QEMU may refuse a path, as under AppArmor, or say nothing and not open it."""
+    memory, runtime = tmp_path / "shm", tmp_path / "run"
+    memory.mkdir()
+    monkeypatch.setattr("qtctl.backends.spool.spool._SHARED_MEMORY", memory)
+    monkeypatch.setattr("qtctl.backends.spool.spool.runtime_folder", lambda: runtime)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    leases, tried = Leases(), list[Path]()
+
+    async def point(spool: Spool) -> None:
+        assert leases.spools[-1] == str(spool.path)
+        assert spool.path.exists()
+        tried.append(spool.path)
+        if len(tried) <= failures:
+            raise Unsupported("refused", hint="nothing") if tried[1:] else OSError(13, "denied")
+
+    def facts(spool: Spool) -> dict[str, str]:
+        return {"undo": "/dev/null"}
+
+    site = cast(Any, SimpleNamespace(leasing=leases))
+    making = leased_spool(site, myself(), new_owner(), "log", facts, point)
+    places = [runtime / "qtctl", memory, cache / "qtctl", tmp_path]
+    if failures < len(places):
+        spool = await making
+        assert tried[-1] == spool.path
+        assert spool.path.exists()
+        remove_spool(spool.path)
+    else:
+        with pytest.raises(Unsupported, match=rf"\(denied\), {memory} \(refused\), .*") as error:
+            await making
+        assert str(error.value).count("try: ") == 1
+    assert [path.parent.parent for path in tried] == places[: failures + 1]
+    assert not any(path.parent.exists() for path in tried)
+
+
 async def test_a_redirect_that_fails_puts_the_log_back(cache: Path) -> None:
     spool = make_spool(myself())
     pipe = LogTarget(LogReach.PIPE, "stderr, a pipe", undo="/dev/null")
@@ -302,7 +356,9 @@ async def test_putting_back_says_what_it_could_not_do(cache: Path) -> None:
     with spool.path.open():
         assert has_open(os.getpid(), spool.path)
         note = await put_back(Recorder("no", "no"), None, "/dev/stderr", spool.path)
-        assert note == "the log now goes to /dev/null"
+        assert note == "the log now goes to /dev/null: no"
+        # libvirt's guests have no /dev/stderr in their own /dev.
+        assert await put_back(Recorder("no such file"), None, "/dev/stderr", spool.path) == ""
         note = await put_back(Recorder("no", "no", "never"), None, "/dev/stderr", spool.path)
         assert note == "the log now goes nowhere: never"
     # Somebody else moved the log meanwhile: it is left alone.

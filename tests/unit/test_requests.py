@@ -14,6 +14,7 @@ from qtctl.monitor.requests import (
     BadRequest,
     Reply,
     Splitter,
+    id_of,
     read_reply,
     read_request,
 )
@@ -80,9 +81,18 @@ def test_limits_are_errors_and_the_next_message_is_parsed() -> None:
 @given(objects)
 def test_a_request_is_forwarded_under_another_id(sent: dict[str, Any]) -> None:
     request = read_request(json.dumps(sent).encode())
-    passed = json.loads(request.under(17))
-    assert passed == {**sent, "id": "qtctl-17"}
+    passed = json.loads(request.under("qtctl-0a1b2c3d-17"))
+    assert passed == {**sent, "id": "qtctl-0a1b2c3d-17"}
     assert request.tag == (json.dumps(sent["id"]).encode() if "id" in sent else None)
+
+
+def test_a_request_of_a_qtctl_is_known_by_its_id() -> None:
+    """So that a qtctl knows its own requests in the trace, also behind a lender."""
+    sent = {"execute": "a", "id": id_of("0a1b2c3d", 7)}
+    assert read_request(json.dumps(sent).encode()).sender == "0a1b2c3d"
+    for other in ("qtctl-7", "qtctl-0a1b2c3-7", "xqtctl-0a1b2c3d-7", "__qmp#00001", 7, None):
+        assert read_request(json.dumps({**sent, "id": other}).encode()).sender is None
+    assert read_request(b'{"execute": "a"}').sender is None
 
 
 @pytest.mark.parametrize(
@@ -118,16 +128,19 @@ def test_single_quotes_are_parsed_as_qemu_does() -> None:
 @pytest.mark.parametrize(
     ("line", "value"),
     [
-        (b'{"return": {"id": "qtctl-9"}, "id": "qtctl-5"}\r\n', {"return": {"id": "qtctl-9"}}),
-        (b'{"id": "qtctl-5", "error": {"class": "a"}}\r\n', {"error": {"class": "a"}}),
-        (b'{"return": [], "id":"qtctl-5", "x": 1}\n', {"return": [], "x": 1}),
-        (b'{"id": "qtctl-5", "return": {}}\r\n', {"return": {}}),
+        (
+            b'{"return": {"id": "qtctl-0a1b2c3d-9"}, "id": "qtctl-0a1b2c3d-5"}\r\n',
+            {"return": {"id": "qtctl-0a1b2c3d-9"}},
+        ),
+        (b'{"id": "qtctl-0a1b2c3d-5", "error": {"class": "a"}}\r\n', {"error": {"class": "a"}}),
+        (b'{"return": [], "id":"qtctl-0a1b2c3d-5", "x": 1}\n', {"return": [], "x": 1}),
+        (b'{"id": "qtctl-0a1b2c3d-5", "return": {}}\r\n', {"return": {}}),
     ],
 )
 def test_a_reply_gets_the_clients_id(line: bytes, value: dict[str, Any], tag: bytes | None) -> None:
     reply = read_reply(line)
     assert isinstance(reply, Reply)
-    assert reply.number == 5
+    assert reply.issued == "qtctl-0a1b2c3d-5"
     assert reply.returned == ("return" in value)
     back = reply.to(tag)
     assert back.endswith(b"}\r\n")
@@ -140,7 +153,7 @@ def test_a_reply_gets_the_clients_id(line: bytes, value: dict[str, Any], tag: by
     [
         b'{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}\r\n',
         b'{"return": {}, "id": "another"}\r\n',
-        b'{"return": ", \\"id\\": \\"qtctl-5\\"}"}\r\n',
+        b'{"return": ", \\"id\\": \\"qtctl-0a1b2c3d-5\\"}"}\r\n',
         b'{"error": {"class": "a", "desc": "b"}}\r\n',
     ],
 )

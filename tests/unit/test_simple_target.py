@@ -133,7 +133,7 @@ def test_the_file_is_found_by_what_it_begins_with(tmp_path: Path) -> None:
         assert find_file(ME, status).reach is TraceReach.FILE
     found = find_file(ME, status)
     assert found.reach is TraceReach.OTHER
-    assert "any-name" in refusal(found).message
+    assert "any-name" in refusal(found, ME).message
     assert find_file(ME, Status("/dev/null", True)).reach is TraceReach.NULL
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from dataclasses import replace
@@ -10,11 +11,19 @@ from dataclasses import replace
 from qtctl.backends.arrival import CHECK_EVENT, fire
 from qtctl.backends.base import Clocks, FeedRequest, Site
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.target import LogReach, LogTarget, has_inode, redirect, refusal
+from qtctl.backends.log.target import (
+    LogReach,
+    LogTarget,
+    has_inode,
+    owner_of,
+    redirect,
+    refusal,
+)
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
-from qtctl.errors import QtctlError, Unsupported
+from qtctl.errors import Unsupported
 from qtctl.model import Backend
+from qtctl.monitor.advice import run_beside
 from qtctl.records.items import Items, Loss
 
 KIND = "log"
@@ -177,7 +186,7 @@ async def open_feed(request: FeedRequest) -> LogFeed:
     guest = site.guest
     target = await _located_log(site)
     if guest is None or target.reach in (LogReach.UNKNOWN, LogReach.PER_THREAD, LogReach.MOVED):
-        raise refusal(target)
+        raise refusal(target, guest)
     decoder = LogDecoder(request.table, pid=guest.pid)
     if target.reach is LogReach.FILE:
         try:
@@ -185,7 +194,7 @@ async def open_feed(request: FeedRequest) -> LogFeed:
         except OSError as error:
             raise Unsupported(
                 f"the log of guest {guest.pid}, {target}, cannot be read: {error.strerror}",
-                hint="run qtctl as the user that owns the log",
+                hint=run_beside(guest, owner_of(guest.pid, target.fd)),
             ) from error
         shared = await shared_spool(site, owner, KIND, file.inode())
         if shared is None:
@@ -194,13 +203,9 @@ async def open_feed(request: FeedRequest) -> LogFeed:
         file.close()
         file = GrowingFile(shared, offset=end, spool=True)
         return LogFeed(site, file, decoder, "the spool of another qtctl")
-    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo})
+    point = functools.partial(redirect, site.monitor, guest, target)
+    spool = await leased_spool(site, guest, owner, KIND, lambda _: {"undo": target.undo}, point)
     file = GrowingFile(spool.path, offset=0, spool=True)
-    try:
-        await redirect(site.monitor, guest, target, spool)
-    except (QtctlError, OSError):
-        file.close()
-        raise
     if target.undo == "/dev/null" and target.reach in (LogReach.SOCKET, LogReach.PIPE):
         site.notices.append(
             f"{target}, cannot be opened again safely: the log will end in /dev/null"

@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.folders import inode_of
 from qtctl.model import Guest
+from qtctl.monitor.advice import run_beside, start_with
 
 SIMPLE_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
 """Bytes 8 to 15 of a file of the simple backend."""
@@ -274,6 +275,14 @@ def has_inode(pid: int, inode: tuple[int, int]) -> bool:
     return False
 
 
+def owner_of(pid: int, fd: int) -> int | None:
+    """Return the user that owns an open file of a process; None where that is not visible."""
+    try:
+        return os.stat(f"/proc/{pid}/fd/{fd}").st_uid  # noqa: PTH116
+    except OSError:
+        return None
+
+
 def quoted(path: str) -> str:
     """Quote a path for an HMP line (``monitor/hmp.c`` reads C-like escapes)."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
@@ -300,7 +309,7 @@ async def redirect(monitor: Hmp, guest: Guest, found: LogTarget, spool: Spool) -
         await put_back(monitor, guest, found.undo, spool.path)
         raise Unsupported(
             f"guest {guest.pid} cannot log to {spool.seen}: {answer.strip()}",
-            hint="start QEMU with -D FILE",
+            hint=start_with(guest, "-D FILE"),
         )
 
 
@@ -316,12 +325,36 @@ async def put_back(monitor: Hmp, guest: Guest | None, undo: str, spool: Path) ->
         # Opening a FIFO that nobody reads would hang QEMU.
         opens = guest is None or _stderr_opens(guest.pid)
         ways = [undo, "/proc/self/fd/2", "/dev/null"] if opens else ["/dev/null"]
-    answer = ""
-    for way in ways:
-        answer = (await monitor.hmp(f"logfile {quoted(way)}")).strip()
-        if not answer:
-            return "" if way == undo else f"the log now goes to {way}"
-    return f"the log now goes nowhere: {answer}"
+    failures: list[str] = []
+    with _openable_stderr(guest):
+        for way in ways:
+            answer = (await monitor.hmp(f"logfile {quoted(way)}")).strip()
+            if not answer:  # libvirt's guests have no /dev/stderr, but the same by another name
+                back = way in (undo, "/proc/self/fd/2")
+                why = f": {failures[0]}" if failures else ", for nobody reads its stderr"
+                return "" if back else f"the log now goes to {way}{why}"
+            failures.append(answer)
+    return f"the log now goes nowhere: {failures[-1]}"
+
+
+@contextlib.contextmanager
+def _openable_stderr(guest: Guest | None) -> Iterator[None]:
+    """As root, let a guest open its stderr again during the block.
+
+    libvirt's guests log to a pipe of virtlogd's, which is root's, and run as another user.
+    """
+    owner = owner_of(guest.pid, 2) if guest is not None and os.geteuid() == 0 else None
+    if guest is None or owner is None or owner == guest.uid:
+        yield
+        return
+    path = f"/proc/{guest.pid}/fd/2"
+    with contextlib.suppress(OSError):  # it answers what it cannot open
+        os.chown(path, guest.uid, -1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the guest has ended
+            os.chown(path, owner, -1)
 
 
 def _stderr_opens(pid: int) -> bool:
@@ -334,12 +367,12 @@ def _stderr_opens(pid: int) -> bool:
     return True
 
 
-def refusal(target: LogTarget) -> QtctlError:
+def refusal(target: LogTarget, guest: Guest | None) -> QtctlError:
     """Return why a log at ``target`` can neither be read nor pointed elsewhere."""
     if target.reach is LogReach.PER_THREAD:
         return Unsupported(
             "this guest writes one log file per thread (-d tid) and QEMU will not change that",
-            hint="follow the files themselves, or start QEMU without -d tid",
+            hint="follow the files themselves, or start it without -d tid",
         )
     if target.reach is LogReach.MOVED:
         return Unsupported(
@@ -349,5 +382,5 @@ def refusal(target: LogTarget) -> QtctlError:
         )
     return Unsupported(
         f"the log of this guest cannot be followed: it goes {target}",
-        hint="run qtctl on the guest's own machine, as the user that runs it",
+        hint=run_beside(guest),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 
 from qtctl.backends.base import Clocks, FeedRequest, Site
-from qtctl.backends.log.target import has_inode
+from qtctl.backends.log.target import has_inode, owner_of
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.simple.forms import NATIVE, form_of
 from qtctl.backends.simple.target import (
@@ -33,6 +34,7 @@ from qtctl.backends.spool.spool import Spool
 from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import LinkLost, OutcomeUnknown, QtctlError, Unsupported
 from qtctl.model import Backend, Clock, Guest
+from qtctl.monitor.advice import run_beside
 from qtctl.monitor.client import Monitor
 from qtctl.records.batch import Batch
 from qtctl.records.items import Items, Loss
@@ -252,14 +254,14 @@ async def open_feed(request: FeedRequest) -> SimpleFeed:
     if guest is None:
         raise Unsupported(
             "the trace file of this guest cannot be read: its process cannot be seen from here",
-            hint="run qtctl on the guest's own machine, as the user that runs it",
+            hint=run_beside(None),
         )
     found = find_file(guest, await read_status(site.monitor))
     decoder = SimpleDecoder(request.table, clock=Clock.REALTIME, pid=guest.pid)
     if found.reach is TraceReach.FILE:
         return await _follow(request, guest, found, decoder)
     if found.reach not in (TraceReach.OFF, TraceReach.NULL):
-        raise refusal(found)
+        raise refusal(found, guest)
     return await _redirected(request, guest, found, decoder)
 
 
@@ -274,7 +276,7 @@ async def _follow(
     except OSError as error:
         raise Unsupported(
             f"the trace file {found.name} of guest {guest.pid} cannot be read: {error.strerror}",
-            hint="run qtctl as the user that owns it",
+            hint=run_beside(guest, owner_of(guest.pid, found.fd)),
         ) from error
     source, is_spool = found.name, False
     try:
@@ -306,12 +308,12 @@ async def _redirected(
         on = "yes" if found.reach is TraceReach.NULL else "no"
         return {"undo": found.name, "on": on, "seen": planned.seen}
 
-    spool = await leased_spool(site, guest, request.owner, KIND, facts, head=HEAD_BYTES)
+    point = functools.partial(redirect, site.monitor, guest, found)
+    spool = await leased_spool(site, guest, request.owner, KIND, facts, point, head=HEAD_BYTES)
     file = GrowingRecords(spool.path, offset=0, spool=True)
     was = "was off" if found.reach is TraceReach.OFF else f"was {found.name}"
     feed = SimpleFeed(site, file, decoder, f"a spool (the trace file {was})", spool=True)
     try:
-        await redirect(site.monitor, guest, found, spool)
         await flush(site.monitor)
         await feed.pass_over_old()
     except (QtctlError, OSError):

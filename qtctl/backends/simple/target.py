@@ -16,6 +16,7 @@ from qtctl.backends.log.target import Hmp, has_open, holds_trace, open_files, qu
 from qtctl.backends.spool.spool import Spool
 from qtctl.errors import QtctlError, Unsupported
 from qtctl.model import Guest
+from qtctl.monitor.advice import run_beside
 
 _STATUS = re.compile(r'Trace file "(.*)" (on|off)\.\s*', re.DOTALL)
 
@@ -85,12 +86,12 @@ def find_file(guest: Guest, status: Status) -> TraceFile:
     return TraceFile(reach, status.name)
 
 
-def refusal(found: TraceFile) -> QtctlError:
+def refusal(found: TraceFile, guest: Guest) -> QtctlError:
     """Return why a trace file that is on can neither be read nor pointed elsewhere."""
     if found.reach is TraceReach.DENIED:
         return Unsupported(
             f"the trace file {found.name} may not be read",
-            hint="run qtctl as the user that owns it",
+            hint=run_beside(guest),
         )
     return Unsupported(
         f"the trace file {found.name} is no plain file that begins as QEMU wrote it: "

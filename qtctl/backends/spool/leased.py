@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from qtctl.backends.base import Site
-from qtctl.backends.spool.spool import Spool, make_spool, start_keeper
+from qtctl.backends.spool.spool import Spool, make_spool, remove_spool, start_keeper
+from qtctl.errors import Unsupported
 from qtctl.folders import inode_of
 from qtctl.leases.journal import Owner, Resource
 from qtctl.model import Guest
@@ -29,16 +30,18 @@ async def leased_spool(
     owner: Owner,
     kind: str,
     facts: Callable[[Spool], Mapping[str, str]],
+    point: Callable[[Spool], Awaitable[None]],
     *,
     head: int = 0,
 ) -> Spool:
-    """Make a spool for a guest, and start its keeper; the lease is in the journal before.
+    """Make a spool for a guest, start its keeper, and point QEMU at it.
 
-    ``facts`` returns those of the leased resource of ``kind``, ``head`` is the keeper's.
+    The lease is in the journal before. ``facts`` returns those of the leased resource of ``kind``,
+    ``head`` is the keeper's. Where a folder cannot be used, or ``point`` raises Unsupported and has
+    put back what it changed, the next folder is tried.
 
     Raises:
-        OSError: the keeper could not be started.
-        Unsupported: no folder that the guest can see has room and can punch holes.
+        Unsupported: no folder that the guest can see can be used; the message has the reasons.
     """
     loop = asyncio.get_running_loop()
 
@@ -47,6 +50,15 @@ async def leased_spool(
         held = site.leasing.hold(owner, resource)
         asyncio.run_coroutine_threadsafe(held, loop).result()
 
-    spool = await asyncio.to_thread(make_spool, guest, journal)
-    await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=head)
-    return spool
+    refused: dict[Path, str] = {}
+    while True:
+        spool = await asyncio.to_thread(make_spool, guest, journal, refused)
+        try:
+            await asyncio.to_thread(start_keeper, spool.path, guest.pid, head=head)
+            await point(spool)
+        except (OSError, Unsupported) as error:
+            remove_spool(spool.path)
+            why = error.message if isinstance(error, Unsupported) else error.strerror or str(error)
+            refused[spool.path.parent.parent] = why
+        else:
+            return spool

@@ -22,6 +22,7 @@ from pathlib import Path
 from qtctl.errors import Unsupported
 from qtctl.folders import runtime_folder
 from qtctl.model import Guest
+from qtctl.monitor.advice import start_with
 
 MIB = 1 << 20
 LIMIT_BYTES = 48 * MIB
@@ -55,23 +56,30 @@ class Spool:
     seen: str
 
 
-def make_spool(guest: Guest, planned: Callable[[Spool], None] = lambda spool: None) -> Spool:
+def make_spool(
+    guest: Guest,
+    planned: Callable[[Spool], None] = lambda spool: None,
+    refused: dict[Path, str] | None = None,
+) -> Spool:
     """Create an empty spool (0600, in a new 0700 folder) where the guest can open it.
 
-    ``planned`` is called with each attempt before anything is created, to journal it.
+    ``planned`` is called with each attempt before anything is created, to journal it. ``refused``
+    are the folders that cannot be used, with the reasons; what fails here is added.
 
     Raises:
-        Unsupported: no folder that the guest can see has room and can punch holes.
+        Unsupported: no other folder that the guest can see has room and can punch holes.
     """
-    tried = []
+    refused = {} if refused is None else refused
     for base in _bases(guest):
-        try:
-            return _make_below(base, guest, planned)
-        except OSError as error:
-            tried.append(f"{base} ({error.strerror or error})")
+        if base not in refused:
+            try:
+                return _make_below(base, guest, planned)
+            except OSError as error:
+                refused[base] = error.strerror or str(error)
+    tried = ", ".join(f"{base} ({why})" for base, why in refused.items())
     raise Unsupported(
-        f"no place for a spool that guest {guest.pid} can write: {', '.join(tried)}",
-        hint="free 128 MiB there, or start QEMU with -D FILE",
+        f"no place for a spool that guest {guest.pid} can write: {tried}",
+        hint=f"free 128 MiB there, or {start_with(guest, '-D FILE')}",
     )
 
 
