@@ -187,7 +187,7 @@ class OwnTraffic:
             column = columns.values.get(argument)
             places = np.where(columns.ok, places, -1)
             if isinstance(column, StringColumn):
-                named = [any(word in text for word in words) for text in column.uniques]
+                named = [any(word in text for word in words) for text in column.texts]
                 found.append(places[np.array(named, np.bool_)[column.codes]])
             elif column is not None:
                 counters, counts = np.unique(column[columns.ok], return_counts=True)
@@ -205,7 +205,7 @@ class OwnTraffic:
                 self._received = self._by_id(record, binary)
                 return self._received
             case "monitor_suspend":
-                if int(args.get("cnt", 0)) <= 0:
+                if int(args.get("cnt") or 0) <= 0:
                     return self._running
                 return self._before_it_runs(_Early(row, None, args.get("ptr")), self._received)
             case "monitor_qmp_in_band_enqueue":

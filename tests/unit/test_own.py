@@ -78,7 +78,7 @@ def kept(
     bounds = [0, *sorted(cuts), len(lines)]
     for low, high in itertools.pairwise(bounds):
         data = b"".join(lines[low:high])
-        items = decoder.feed(data, Clocks(time.time_ns())) if data else []
+        items = decoder.end(data, Clocks(time.time_ns())) if data else []
         for item in own.without(items, lambda batch: None):
             assert isinstance(item, Batch)
             out += [item.text(row).partition(":")[2] for row in range(len(item))]
@@ -181,7 +181,7 @@ def test_commands_alone_are_compared_with_what_was_sent(exact: bool) -> None:
     counts = Counts()
     own = OwnTraffic(TABLE, traced, sent, counts, begun=False)
     [batch] = own.without(
-        LogDecoder(TABLE, pid=1).feed(b"".join(stamps), Clocks(now_ns)), lambda batch: None
+        LogDecoder(TABLE, pid=1).end(b"".join(stamps), Clocks(now_ns)), lambda batch: None
     )
     assert isinstance(batch, Batch)
     left = [batch.text(row).rpartition("@")[2].partition(":")[2] for row in range(len(batch))]
