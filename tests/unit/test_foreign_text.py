@@ -85,6 +85,27 @@ def test_simpletrace_py(tmp_path: Path) -> None:
     assert "printed by simpletrace.py; times count from the first record" in notes[0]
 
 
+def test_texts_of_simpletrace_py_are_bytes_of_python(tmp_path: Path) -> None:
+    """As every script for Python 3 prints them (7.2 did here)."""
+    text = (
+        "load_file 0.000 pid=4711 name=b'it\\'s \\xff' path=b\"it's\"\n"
+        "load_file 1.000 pid=4711 name=b'' path=b'a=b\\\\ c'\r\n"
+        "load_file 1.000 pid=4711 name=bios b' path=b'x\n"
+    )
+    assert [one.args for one in records_of(items_of(text, tmp_path)[0])] == [
+        {"name": "it's \udcff", "path": "it's"},
+        {"name": "", "path": "a=b\\ c"},
+        {"name": "bios b'", "path": "b'x"},
+    ]
+
+
+@given(st.binary(max_size=30))
+def test_any_text_of_simpletrace_py_is_unquoted(text: bytes) -> None:
+    line = b"load_file 0.000 pid=1 name=%b path=%b\n" % (repr(text).encode(), repr(text).encode())
+    done = Converter(SIMPLETRACE).convert(line)
+    assert done == b"qemu[1]: @0.000000000:load_file name=%b path=%b\n" % (text, text)
+
+
 def test_what_simpletrace_py_reports_as_dropped_is_placed_by_its_time(tmp_path: Path) -> None:
     """QEMU writes the report before records that are older than it."""
     done = f"pid=1 vdev={V:#x} req={R:#x} status=0x0\n"

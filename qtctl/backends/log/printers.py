@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -37,6 +38,8 @@ class Printer(NamedTuple):
     backend: Backend
     texts: bool = True
     """Whether texts are printed, not their addresses."""
+    quoted: re.Pattern[bytes] | None = None
+    """How texts are printed that Python wrote as bytes, ``b'...'``."""
 
     def declared(self, declared: Declarations) -> Declarations:
         """Return the declarations with the formats of this program."""
@@ -98,6 +101,11 @@ PRINTERS = (
         _of_simpletrace,
         _simpletrace_form,
         Backend.SIMPLE,
+        # All but the scripts for Python 2 (up to 4.x) print the repr of texts.
+        quoted=re.compile(
+            rb"""(?<==)b(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")(?= \w+=|\r?$)""",
+            re.MULTILINE,
+        ),
     ),
 )
 _DROPPED = re.compile(
@@ -115,7 +123,9 @@ class Converter:
 
     def convert(self, data: bytes) -> bytes:
         """Return the lines with the heads of log text."""
-        return self._printer.line.sub(self._head, data)
+        data = self._printer.line.sub(self._head, data)
+        quoted = self._printer.quoted
+        return data if quoted is None else quoted.sub(_unquoted, data)
 
     def _head(self, match: re.Match[bytes]) -> bytes:
         self._before_ns, head = self._printer.head(match, self._before_ns)
@@ -142,6 +152,13 @@ class Converter:
     def rest(self) -> list[Loss]:
         """Return the losses behind the last record."""
         return self._waiting
+
+
+def _unquoted(match: re.Match[bytes]) -> bytes:
+    try:
+        return bytes(ast.literal_eval(match[0].decode("ascii")))
+    except (ValueError, SyntaxError):
+        return match[0]
 
 
 def printer_of(text: bytes) -> Printer | None:
