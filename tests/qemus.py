@@ -176,6 +176,29 @@ def require(label: str) -> Qemu:
     return qemu
 
 
+_DISKS = {
+    "nvme": ("-device", "nvme,serial=n,drive=nvme"),
+    "scsi": ("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=scsi"),
+    "lsi": ("-device", "lsi53c895a,id=l", "-device", "scsi-hd,bus=l.0,drive=lsi"),
+    "ahci": ("-device", "ide-hd,drive=ahci"),
+    "usb": ("-device", "qemu-xhci", "-device", "usb-storage,drive=usb"),
+}
+_DEVICES = (
+    "usb-kbd", "usb-tablet", "megasas", "VGA", "virtio-serial-pci", "virtio-rng-pci",
+    "virtio-balloon-pci", "pvpanic", "pci-testdev", "i6300esb", "isa-serial", "rtl8139,romfile=",
+    "virtio-net-pci,romfile=",
+)  # fmt: skip
+
+
+def many_devices(folder: Path) -> list[str]:
+    """Return the options of a machine with many devices, whose disks are files of ``folder``."""
+    words = ["-machine", "q35", "-m", "64"]
+    for name, device in _DISKS.items():
+        (folder / name).write_bytes(bytes(1 << 20))
+        words += ["-drive", f"if=none,id={name},format=raw,file={folder / name}", *device]
+    return words + [word for device in _DEVICES for word in ("-device", device)]
+
+
 class RealGuest:
     """A guest running one of the boot sectors; ends and cleans up with its ``with`` block.
 

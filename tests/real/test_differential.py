@@ -16,7 +16,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.items import Loss
 from qtctl.session.replay import Replay
-from tests.qemus import RealGuest, require
+from tests.qemus import RealGuest, many_devices, require
 from tests.rawqmp import RawClient
 from tests.recordings import read
 from tests.rendering import render
@@ -27,18 +27,6 @@ pytestmark = [pytest.mark.qemu, pytest.mark.timeout(400)]
 LOUD = (
     "qemu_mutex_*", "lockcnt_*", "memory_region_ops_*", "memory_notdirty_*", "cpu_in", "cpu_out",
     "exec_tb*", "translate_block",
-)  # fmt: skip
-DISKS = {
-    "nvme": ("-device", "nvme,serial=n,drive=nvme"),
-    "scsi": ("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=scsi"),
-    "lsi": ("-device", "lsi53c895a,id=l", "-device", "scsi-hd,bus=l.0,drive=lsi"),
-    "ahci": ("-device", "ide-hd,drive=ahci"),
-    "usb": ("-device", "qemu-xhci", "-device", "usb-storage,drive=usb"),
-}
-DEVICES = (
-    "usb-kbd", "usb-tablet", "megasas", "VGA", "virtio-serial-pci", "virtio-rng-pci",
-    "virtio-balloon-pci", "pvpanic", "pci-testdev", "i6300esb", "isa-serial", "rtl8139,romfile=",
-    "virtio-net-pci,romfile=",
 )  # fmt: skip
 DO = ("stop", "system_reset", "cont")
 ASK = ("info qtree", "info mtree", "info usb", "info pci", "info block")
@@ -79,13 +67,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         pytest.skip("the QEMU in $QTCTL_TEST_QEMU is not in its build folder")
     folder = run.log.parent
     (folder / "events").write_text("\n".join(["*", *(f"-{loud}" for loud in LOUD), ""]))
-    extra = ["-machine", "q35", "-m", "64", "-msg", "timestamp=on", "-D", str(run.log)]
+    extra = ["-msg", "timestamp=on", "-D", str(run.log)]
     extra += ["-trace", f"events={folder / 'events'}", "-trace", f"file={run.simple}"]
-    for name, device in DISKS.items():
-        disk = folder / name
-        disk.write_bytes(bytes(1 << 20))
-        extra += ["-drive", f"if=none,id={name},format=raw,file={disk}", *device]
-    extra += [word for device in DEVICES for word in ("-device", device)]
+    extra += many_devices(folder)
     with RealGuest(qemu, image="sectors", extra=extra) as guest:
         with RawClient(guest.address) as link:
             time.sleep(3)  # let it boot

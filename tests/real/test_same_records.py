@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 import qtctl
 from qtctl import Backend, EventState, Record, Session
 from qtctl.backends.table import TABLE
-from tests.qemus import RealGuest, require
+from tests.qemus import RealGuest, many_devices, require
 from tests.real.test_syslog_real import SOCKET, Rsyslog
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
@@ -19,15 +19,26 @@ pytestmark = [pytest.mark.qemu, pytest.mark.timeout(240)]
 BACKENDS: list[Backend] = [backend for backend in TABLE if backend != Backend.NOP]
 # The guest reads one sector after the other, so every read can be told from the others.
 EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
+DEVICES = [
+    "ahci_reset*", "ide_reset*", "lsi_reset*", "megasas_reset*", "pci_update_*",
+    "pic_*", "resettable_phase_*", "resettable_reset*", "usb_xhci_reset", "virtio_set_*",
+]  # fmt: skip
+"""What a reset of a stopped guest calls, all in the thread of the monitor; few probes to set."""
+RESETS = 3
 COMMON = 400
 """Records that all backends must have in one unbroken run."""
 
 
 async def collect(
-    session: Session, backend: Backend, records: list[Record], on: asyncio.Event, off: asyncio.Event
+    session: Session,
+    backend: Backend,
+    records: list[Record],
+    on: asyncio.Event,
+    off: asyncio.Event,
+    events: Sequence[str] = EVENTS,
 ) -> None:
     """Follow one backend into ``records`` until ``off``; set ``on`` once it follows."""
-    stream = session.follow(*EVENTS, backend=backend)
+    stream = session.follow(*events, backend=backend)
     async with stream:
         on.set()
         stopping = asyncio.ensure_future(off.wait())
@@ -38,9 +49,11 @@ async def collect(
     assert stream.counts.lost == stream.counts.unknown_losses == 0, (backend, stream.counts)
 
 
-async def until(condition: Callable[[], bool], tasks: Iterable[asyncio.Task[None]]) -> None:
+async def until(
+    condition: Callable[[], bool], tasks: Iterable[asyncio.Task[None]], seconds: float = 60
+) -> None:
     """Wait for ``condition``; a task that failed meanwhile fails the test with its own error."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(seconds):
         while not condition():
             for task in tasks:
                 if task.done():
@@ -111,3 +124,38 @@ async def test_six_backends_say_the_same(own_folders: Path, system_log: None) ->
         median_ms = sorted(apart_ns)[len(apart_ns) // 2] / 1e6
         same, total = len(records), len(sequences[backend])
         print(f"{backend:7} {same} as log has them, {total} in all, {median_ms:.3f} ms apart")
+
+
+async def test_six_backends_say_the_same_of_many_devices(
+    own_folders: Path, system_log: None
+) -> None:
+    """Resets of a stopped guest: hundreds of kinds of records, each in the same order."""
+    qemu = require("built")
+    on, off = {backend: asyncio.Event() for backend in BACKENDS}, asyncio.Event()
+    found: dict[Backend, list[Record]] = {backend: [] for backend in BACKENDS}
+    extra = ["-S", "-msg", "timestamp=on", *many_devices(own_folders)]
+    with RealGuest(qemu, image="sectors", extra=extra) as guest:
+        async with qtctl.attach(guest.address) as session:
+            known = (await session.backends()).known
+            if set(known) != set(BACKENDS):
+                pytest.skip(f"this QEMU has only {', '.join(known)}")
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(collect(session, b, found[b], on[b], off, DEVICES))
+                    for b in BACKENDS
+                ]
+                await until(lambda: all(event.is_set() for event in on.values()), tasks, 150)
+                for _ in range(RESETS):
+                    assert await session.monitor.hmp("system_reset") == ""
+                    await asyncio.sleep(0.5)
+                await until(lambda: len({len(rows) for rows in found.values()}) == 1, tasks)
+                off.set()
+    log = found[Backend.LOG]
+    assert len(log) > COMMON
+    assert {record.tid for record in log} == {guest.pid}
+    for backend, records in found.items():
+        assert list(map(key, records)) == list(map(key, log)), f"{backend} differs from log"
+        tids = {record.tid for record in records}
+        assert tids == {None if backend in (Backend.SIMPLE, Backend.SYSLOG) else guest.pid}
+    names = {record.name for record in log}
+    print(f"{len(log)} records of {len(names)} events, the same in {len(BACKENDS)} backends")
