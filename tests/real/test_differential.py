@@ -32,8 +32,10 @@ DO = ("stop", "system_reset", "cont")
 ASK = ("info qtree", "info mtree", "info usb", "info pci", "info block")
 LEAST = (5000, 100)
 """Records and different events that the run must have."""
-#: QEMU cuts texts of simple at 512 bytes, and writes NULL as an empty text.
-CUT = {"monitor_qmp_respond", "qmp_exit_human_monitor_command"}
+#: Texts that simple cuts at 512 bytes, or of several lines, whose end the log does not tell.
+CUT = {"monitor_qmp_respond", "qmp_exit_human_monitor_command", "handle_cmd_fis_dump"}
+#: NULL as simple has it, and a text that some callers pass; the log prints both like this.
+NULLS = ("", "(null)")
 
 
 class Run:
@@ -48,7 +50,7 @@ class Run:
         """Return the records of a file, each with its arguments as the file has them."""
         items, replay = read(path, events_all=self.declared, text=False)
         assert not [item for item in items if isinstance(item, Loss)]
-        assert (replay.problem, replay.counts.unread) == ("", 0)
+        assert not replay.problem
         batches = [item for item in items if isinstance(item, Batch)]
         rows = [
             (record, batch.raw(row))
@@ -84,8 +86,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def told(record: Record, text: str) -> tuple[str, str]:
-    """Return the name and the first line of the arguments, with NULL as simple has it."""
-    return record.name, text.split("\n")[0].replace("(null)", "")
+    """Return the name and the arguments, with NULL as simple has it."""
+    return record.name, text.replace("(null)", "")
 
 
 def test_simple_and_log_have_the_same_records(run: Run) -> None:
@@ -93,27 +95,27 @@ def test_simple_and_log_have_the_same_records(run: Run) -> None:
     log, _ = run.records(run.log)
     declared = replay.table.declarations
     printed: Counter[tuple[str, str]] = Counter()
+    found: Counter[tuple[str, str]] = Counter()
     arguments = {}
     for record, _ in simple:
-        assert record.raw is None or record.name in CUT
-        key = told(record, render(declared[record.name], record.args) if not record.raw else "")
-        printed[key] += record.name not in CUT
-        arguments[key] = record.args
-    found: Counter[tuple[str, str]] = Counter()
-    exact = 0
+        if record.name not in CUT:
+            assert record.raw is None
+            key = told(record, render(declared[record.name], record.args))
+            printed[key] += 1
+            arguments[key] = record.args
     for record, text in log:
         assert record.backend == Backend.LOG
-        key = told(record, text)
-        found[key] += record.name not in CUT
-        if record.raw is None and record.name not in CUT:
-            exact += 1
-            want = arguments[key]
-            differ = {n for n, one in record.args.items() if one != want[n]}
-            assert all("\n" in str(want[n]) or want[n] == "" for n in differ), (record, want)
+        if record.name not in CUT:
+            assert record.raw is None
+            key = told(record, text)
+            found[key] += 1
+            for name, value in record.args.items():
+                want = arguments[key][name]
+                assert value == want or (value is None and want in NULLS), (record, want)
     assert found - printed == printed - found == Counter()
     names = {record.name for record, _ in simple}
     assert (len(simple) > LEAST[0], len(names) > LEAST[1]) == (True, True), (len(simple), names)
-    print(f"{len(simple)} records of {len(names)} events, {exact} of them exact in the log")
+    print(f"{len(simple)} records of {len(names)} events")
 
 
 def test_qemus_own_reader_says_the_same(run: Run) -> None:
@@ -128,6 +130,6 @@ def test_qemus_own_reader_says_the_same(run: Run) -> None:
     first = ours[0][0].time_ns
     for (own, _), (other, _) in zip(ours, theirs, strict=True):
         assert own.time_ns - first == other.time_ns
-        lines = any("\n" in str(one) for one in own.args.values())
-        if own.raw is None and other.raw is None and not lines:
-            assert own.args == other.args
+        for name, value in own.args.items() if own.name not in CUT else ():
+            want = other.args[name]
+            assert value == want or (want is None and value in NULLS), (own, other)
