@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import until_stopped
+from qtctl.commands.formatting import own_words
 from qtctl.commands.options import BACKEND, OWN, SELECTION
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options, arg, command
@@ -63,6 +64,8 @@ async def probe(context: Context, options: Options) -> Result:
         await _run(context, prober)
     if prober.unavailable:
         context.say(f"{counted(len(prober.unavailable), 'event')} cannot be switched on")
+    if prober.stream.counts.perhaps_own:
+        context.say(f"left out: {own_words(prober.stream.counts)}")
     return _result(context, prober)
 
 

@@ -35,6 +35,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.table import TABLE
 from qtctl.model import Clock
 from qtctl.monitor.sent import Sent
 from qtctl.records.batch import Batch
@@ -68,8 +69,9 @@ _NAMING = {
 _ALSO_OWN = ("aio_co_", "lockcnt_", "object_", "qemu_aio_", "qemu_coroutine_", "qemu_mutex_")
 """Prefixes of events that own requests cause as other work does."""
 _EXACT_SLACK_NS = 1_000_000
+_LATE_NS = 20_000_000
 _COARSE_SLACK_NS = 1_000_000_000
-"""How far times of records may be off: clocks are compared outside of QEMU; qtctl reads late."""
+"""How far times of records may be off: of another clock; of reading them; of a system log."""
 
 
 class Whose(IntEnum):
@@ -78,6 +80,15 @@ class Whose(IntEnum):
     UNSURE = -1
     OTHER = 0
     OWN = 1
+
+
+class _Kind(IntEnum):
+    """What an event has to do with requests: MARK shows whose the records around it are."""
+
+    NONE = 0
+    MARK = 1
+    VISIT = 2
+    CAUSED = 3
 
 
 class _Early(NamedTuple):
@@ -90,8 +101,7 @@ class _Early(NamedTuple):
 
 def is_traced(names: Iterable[str]) -> bool:
     """Return whether own requests may cause records of these events."""
-    prefixes = (_ENTER, _EXIT, _VISIT, *_ALSO_OWN)
-    return any(name in _MARKS or name.startswith(prefixes) for name in names)
+    return any(map(_kind, names))
 
 
 class OwnTraffic:
@@ -106,18 +116,18 @@ class OwnTraffic:
     def __init__(
         self, table: EventTable, traced: Collection[str], sent: Sent, counts: Counts, *, begun: bool
     ) -> None:
-        names = table.names
-        self._marks = _mask(n in _MARKS or n.startswith((_ENTER, _EXIT)) for n in names)
-        self._visits = _mask(n.startswith(_VISIT) for n in names)
-        self._caused = _mask(n.startswith(_ALSO_OWN) for n in names)
+        # Lines of text, event -1, find the last place.
+        self._kinds = np.array([*map(_kind, table.names), 0], np.uint8)
         self._polled = set[int]()
         """The lock counters that QEMU takes for each byte that it reads from a monitor."""
         self._ids_traced = "monitor_qmp_cmd_in_band" in traced
         self._answers_traced = "monitor_qmp_respond" in traced
         self._sent, self._counts = sent, counts
-        self._received = Whose.UNSURE
+        self._received = self._command = Whose.UNSURE
         self._running = Whose.OWN if begun and self._ids_traced else Whose.UNSURE
         self._visiting = self._running if self._answers_traced else Whose.UNSURE
+        # Where the ids may go off again, nothing is known of what follows an answer.
+        self._between = Whose.OTHER if self._ids_traced else Whose.UNSURE
         self._tid = self._reader_tid = -1
         self._requests: dict[object, Whose] = {}
         self._early: list[_Early] = []
@@ -128,9 +138,12 @@ class OwnTraffic:
         return [item for item in kept if not isinstance(item, Batch) or len(item)]
 
     def _others(self, batch: Batch, inside: Callable[[Batch], BoolArray | None]) -> Batch:
+        kinds = self._kinds[batch.event]
+        if not kinds.any():
+            return batch
         whose = np.full(len(batch), Whose.OTHER, np.int8)
-        foreign = self._handled(batch, whose)
-        self._read(batch, whose, foreign)
+        foreign = self._handled(batch, kinds, whose)
+        self._read(batch, kinds == _Kind.CAUSED, whose, foreign)
         own, unsure = whose == Whose.OWN, whose == Whose.UNSURE
         if unsure.any() and (passing := inside(batch)) is not None:
             unsure &= passing
@@ -138,10 +151,11 @@ class OwnTraffic:
         self._counts.perhaps_own += int(unsure.sum())
         return batch.select(~own) if own.any() else batch
 
-    def _handled(self, batch: Batch, whose: NDArray[np.int8]) -> list[int]:
+    def _handled(
+        self, batch: Batch, kinds: NDArray[np.uint8], whose: NDArray[np.int8]
+    ) -> list[int]:
         """Judge the records of handling requests; return when QEMU had read those of others."""
-        marks = np.flatnonzero(self._marks[batch.event])
-        visits = np.flatnonzero(self._visits[batch.event])
+        marks, visits = (np.flatnonzero(kinds == kind) for kind in (_Kind.MARK, _Kind.VISIT))
         changes, visiting, foreign = [-1], [self._visiting], list[int]()
         self._early = []
         for row, record in zip(marks.tolist(), batch.records(marks), strict=True):
@@ -159,18 +173,23 @@ class OwnTraffic:
                 whose[visits[batch.tid[visits] != self._tid]] = Whose.OTHER
         return foreign
 
-    def _read(self, batch: Batch, whose: NDArray[np.int8], foreign: list[int]) -> None:
+    def _read(
+        self, batch: Batch, caused: BoolArray, whose: NDArray[np.int8], foreign: list[int]
+    ) -> None:
         """Judge the records of reading own requests, by their times and what they name."""
-        if batch.clock is not Clock.REALTIME or not len(batch):
+        times = batch.time_ns
+        first, last = int(times.min()) - _LATE_NS, int(times.max()) + _LATE_NS
+        if not (flights := self._sent.between(first, last)):
             return
-        caused, times = self._caused[batch.event] & ~batch.arrived, batch.time_ns
-        for flight in self._sent.between(int(times.min()), int(times.max())):
+        exact = batch.clock is Clock.REALTIME and not TABLE[batch.backend].whole_seconds
+        slack_ns = np.where(batch.arrived | (not exact), _LATE_NS, _EXACT_SLACK_NS)
+        for flight in flights:
             from_ns = max((t for t in foreign if flight.from_ns <= t <= flight.until_ns), default=0)
-            from_ns = max(from_ns, flight.from_ns - _EXACT_SLACK_NS)
-            rows = np.flatnonzero(
-                caused & (times >= from_ns) & (times <= flight.until_ns + _EXACT_SLACK_NS)
-            )
+            from_ns = max(from_ns, flight.from_ns)
+            within = (times >= from_ns - slack_ns) & (times <= flight.until_ns + slack_ns)
+            rows = np.flatnonzero(caused & within)
             whose[rows] = Whose.UNSURE
+            rows = rows[slack_ns[rows] == _EXACT_SLACK_NS]
             reading = self._reads(batch, rows, flight.size)
             if self._reader_tid >= 0:
                 reading = reading[np.isin(batch.tid[reading], (self._reader_tid, self._tid))]
@@ -216,7 +235,7 @@ class OwnTraffic:
                 self._tid = _tid(record)
                 early = _Early(row, args.get("req"), None)
                 self._running = self._requests.pop(early.request, Whose.UNSURE)
-                self._visiting = Whose.OTHER
+                self._visiting = self._between
                 return self._before_it_runs(early, self._running)
             case "monitor_qmp_cmd_in_band":
                 self._tid = _tid(record)
@@ -224,8 +243,10 @@ class OwnTraffic:
                 self._decide_early(whose)
             case "monitor_qmp_respond":
                 answered = self._by_id(record, binary)
+                if answered is Whose.OWN:
+                    self._running = answered
                 if answered in (Whose.UNSURE, self._running):
-                    self._visiting = Whose.OTHER
+                    self._visiting = self._between
                     return self._running
                 return answered  # a QMP event, or an answer on another monitor
             case _ if not self._ids_traced:
@@ -247,16 +268,14 @@ class OwnTraffic:
 
     def _by_contents(self, record: Record) -> Whose:
         """Compare a command, where no ids are traced, with the requests that were sent."""
-        name, known = record.name, self._running
+        name, known = record.name, self._command
         if name.startswith(_ENTER) or known is Whose.UNSURE:
             command = name.removeprefix(_ENTER).removeprefix(_EXIT)
             if name == "handle_hmp_command":
                 command = "human_monitor_command"
             known = Whose(self._sent.take(command, _arguments_in(record), *_times(record)))
-        if name.startswith(_ENTER):
-            self._running = known
-        elif name.startswith(_EXIT):
-            self._running = Whose.UNSURE
+        if name.startswith((_ENTER, _EXIT)):
+            self._command = known if name.startswith(_ENTER) else Whose.UNSURE
         return known
 
     def _decide_early(self, whose: NDArray[np.int8]) -> None:
@@ -270,9 +289,12 @@ class OwnTraffic:
         self._early = []
 
 
-def _mask(chosen: Iterable[bool]) -> NDArray[np.bool_]:
-    """Return a mask of events; lines of text, event -1, find the last place."""
-    return np.array([*chosen, False], np.bool_)
+def _kind(name: str) -> _Kind:
+    if name in _MARKS or name.startswith((_ENTER, _EXIT)):
+        return _Kind.MARK
+    if name.startswith(_VISIT):
+        return _Kind.VISIT
+    return _Kind.CAUSED if name.startswith(_ALSO_OWN) else _Kind.NONE
 
 
 def _tid(record: Record) -> int:

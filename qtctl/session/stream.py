@@ -159,10 +159,13 @@ class Stream:
             )
 
     def _own_traffic(self, table: EventTable, states: States) -> OwnTraffic | None:
-        """Return what leaves own requests out; None if none is traced, or all are wanted."""
+        """Return what leaves own requests out; None if none can be traced, or all are wanted.
+
+        Without a selection, others may switch on what traces them.
+        """
         on = {name for name, state in states.items() if state == EventState.ENABLED}
         traced = on.union(self.picked) if self.selection else on
-        if self.follow.own or not is_traced(traced):
+        if self.follow.own or not (is_traced(traced) or not self.selection):
             return None
         begun = bool(self.selection) and TABLE[self.backend].follows_qmp
         return OwnTraffic(table, traced, self.session.monitor.sent, self.counts, begun=begun)

@@ -212,6 +212,19 @@ def test_the_request_that_switched_the_events_on_is_left_out() -> None:
     assert kept(lines, begun=True)[0] == other
 
 
+def test_what_others_switch_on_meanwhile_is_told_apart_too() -> None:
+    """A stream without patterns follows what is on: nothing of this was at its begin."""
+    sent = Sent()
+    sent.add("trace-event-get-state", {"name": "*"})
+    rows = [Request(1, True), Request(2, False, "query_status"), Request(3, True)]
+    lines = [line for one in rows for line in (*one.read, *one.handled) if line[:6] != "visit_"]
+    found, _ = kept(
+        [stamped(MAIN, line, time.time_ns()) for line in lines[:24]], sent=sent, traced=[]
+    )
+    foreign = (*rows[1].read, *rows[1].handled)
+    assert found == [line for line in foreign if line[:6] != "visit_"]
+
+
 READING = [
     "lockcnt_fast_path_attempt lockcnt 0x42 fast path 0->4",
     "lockcnt_fast_path_success lockcnt 0x42 fast path 0->4 succeeded",
