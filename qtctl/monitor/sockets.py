@@ -13,6 +13,7 @@ from typing import NamedTuple
 from qtctl.errors import ConnectionFailed, MonitorBusy
 from qtctl.model import Address
 from qtctl.monitor.address import is_socket
+from qtctl.monitor.advice import run_as
 from qtctl.monitor.networks import socket_in
 
 _BACKLOG_POLL_S = 0.02
@@ -40,8 +41,20 @@ async def open_socket(
         if error.errno == errno.EAGAIN:
             raise MonitorBusy(f"{address} is in use and its queue of clients is full") from error
         raise ConnectionFailed(
-            f"cannot connect to {address}: {_why_not(error, address.path)}", hint="qtctl ps"
+            f"cannot connect to {address}: {_why_not(error, address.path)}",
+            hint=_hint(error, address.path),
         ) from error
+
+
+def _hint(error: OSError, path: str | None) -> str:
+    """Return what to try: as the owner of a socket that others may not open."""
+    if path is None or not isinstance(error, PermissionError):
+        return "qtctl ps"
+    try:
+        owner = os.stat(path).st_uid  # noqa: PTH116
+    except OSError:
+        owner = None
+    return f"{run_as(None if owner == os.geteuid() else owner)}, as the user that runs the guest"
 
 
 def _new_socket(family: int, network: int | None) -> socket.socket:
@@ -96,7 +109,7 @@ def _why_not(error: OSError, path: str | None) -> str:
         case errno.ECONNREFUSED:
             return "nobody listens there (a stale socket, or the guest is gone)"
         case errno.EACCES | errno.EPERM:
-            return "permission denied (try as the user that runs the guest)"
+            return "permission denied"
         case errno.ENOTSOCK:
             return "not a socket"
         case errno.EPROTOTYPE:

@@ -82,7 +82,7 @@ class Whose(IntEnum):
     OWN = 1
 
 
-class _Kind(IntEnum):
+class _Role(IntEnum):
     """What an event has to do with requests: MARK shows whose the records around it are."""
 
     NONE = 0
@@ -101,7 +101,7 @@ class _Early(NamedTuple):
 
 def is_traced(names: Iterable[str]) -> bool:
     """Return whether own requests may cause records of these events."""
-    return any(map(_kind, names))
+    return any(map(_role, names))
 
 
 class OwnTraffic:
@@ -117,7 +117,7 @@ class OwnTraffic:
         self, table: EventTable, traced: Collection[str], sent: Sent, counts: Counts, *, begun: bool
     ) -> None:
         # Lines of text, event -1, find the last place.
-        self._kinds = np.array([*map(_kind, table.names), 0], np.uint8)
+        self._roles = np.array([*map(_role, table.names), 0], np.uint8)
         self._polled = set[int]()
         """The lock counters that QEMU takes for each byte that it reads from a monitor."""
         self._ids_traced = "monitor_qmp_cmd_in_band" in traced
@@ -138,12 +138,12 @@ class OwnTraffic:
         return [item for item in kept if not isinstance(item, Batch) or len(item)]
 
     def _others(self, batch: Batch, inside: Callable[[Batch], BoolArray | None]) -> Batch:
-        kinds = self._kinds[batch.event]
-        if not kinds.any():
+        roles = self._roles[batch.event]
+        if not roles.any():
             return batch
         whose = np.full(len(batch), Whose.OTHER, np.int8)
-        foreign = self._handled(batch, kinds, whose)
-        self._read(batch, kinds == _Kind.CAUSED, whose, foreign)
+        foreign = self._handled(batch, roles, whose)
+        self._read(batch, roles == _Role.CAUSED, whose, foreign)
         own, unsure = whose == Whose.OWN, whose == Whose.UNSURE
         if unsure.any() and (passing := inside(batch)) is not None:
             unsure &= passing
@@ -152,10 +152,10 @@ class OwnTraffic:
         return batch.select(~own) if own.any() else batch
 
     def _handled(
-        self, batch: Batch, kinds: NDArray[np.uint8], whose: NDArray[np.int8]
+        self, batch: Batch, roles: NDArray[np.uint8], whose: NDArray[np.int8]
     ) -> list[int]:
         """Judge the records of handling requests; return when QEMU had read those of others."""
-        marks, visits = (np.flatnonzero(kinds == kind) for kind in (_Kind.MARK, _Kind.VISIT))
+        marks, visits = (np.flatnonzero(roles == role) for role in (_Role.MARK, _Role.VISIT))
         changes, visiting, foreign = [-1], [self._visiting], list[int]()
         self._early = []
         for row, record in zip(marks.tolist(), batch.records(marks), strict=True):
@@ -289,12 +289,12 @@ class OwnTraffic:
         self._early = []
 
 
-def _kind(name: str) -> _Kind:
+def _role(name: str) -> _Role:
     if name in _MARKS or name.startswith((_ENTER, _EXIT)):
-        return _Kind.MARK
+        return _Role.MARK
     if name.startswith(_VISIT):
-        return _Kind.VISIT
-    return _Kind.CAUSED if name.startswith(_ALSO_OWN) else _Kind.NONE
+        return _Role.VISIT
+    return _Role.CAUSED if name.startswith(_ALSO_OWN) else _Role.NONE
 
 
 def _tid(record: Record) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +150,26 @@ def test_a_place_without_room_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     monkeypatch.setattr(lttng, "runtime_folder", lambda: None)
     with pytest.raises(Unsupported, match="absent"):
+        lttng.new_facts()
+
+
+def test_the_next_folder_is_taken_where_the_first_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = tempfile.mkdtemp
+
+    def full(prefix: str, dir: Path) -> str:
+        if dir == tmp_path:
+            raise OSError(122, "Disk quota exceeded")
+        return make(prefix=prefix, dir=dir)
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    monkeypatch.setattr(lttng, "runtime_folder", lambda: tmp_path / "run")
+    assert Path(lttng.new_facts()["folder"]).parent == tmp_path / "run"
+    monkeypatch.setattr(lttng, "runtime_folder", lambda: None)
+    with pytest.raises(Unsupported, match="Disk quota exceeded"):
         lttng.new_facts()
 
 

@@ -66,10 +66,11 @@ def new_facts() -> dict[str, str]:
     for base in (Path(tempfile.gettempdir()), *([runtime] if runtime else [])):
         try:
             room = os.statvfs(base)
+            os.rmdir(tempfile.mkdtemp(prefix=MARK, dir=base))  # noqa: PTH106
         except OSError as error:
             tried.append(f"{base} ({error.strerror})")
             continue
-        if room.f_bavail * room.f_frsize >= _FREE_BYTES and os.access(base, os.W_OK | os.X_OK):
+        if room.f_bavail * room.f_frsize >= _FREE_BYTES:
             serial = secrets.token_hex(6)
             return {
                 "session": f"qtctl-{os.getpid()}-{serial}",
