@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import quopri
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -264,3 +266,73 @@ def test_text_in_other_text_is_unwrapped(declared: Path, name: str) -> None:
     assert (records[0].clock, records[0].time_ns) == (Clock.REALTIME, BASE_NS + 1000)
     assert len(records) == (1 if name in ("kubevirt", "big-endian", "journal") else 2)
     assert replay.counts.unread == 0
+
+
+CRI = "2023-11-14T22:13:20.000001{n:03}Z stderr "
+DOCKER = {"stream": "stderr", "time": "2023-11-14T22:13:20.000001Z"}
+MAIL = (
+    'Subject: x\nContent-Type: multipart/mixed; boundary="{b}"\n\n--{b}\n'
+    "Content-Transfer-Encoding: {e}\n\n{t}\n--{b}--\n"
+)
+LONG = "virtio_blk_req_complete vdev 0x1 req 0x2 status 0" + " " * (1 << 14)
+
+
+def mail(encoding: str, body: bytes) -> str:
+    coded = quopri.encodestring(body) if encoding[0] == "q" else base64.encodebytes(body)
+    return MAIL.format(b="-" * 14 + "AB1", e=encoding, t=coded.decode())
+
+
+DIVIDED = {
+    "cri": f"{CRI.format(n=1)}P {READ[:30]}\n{CRI.format(n=2)}P {READ[30:50]}\n"
+    f"{CRI.format(n=3)}F {READ[50:]}\n",
+    "gitlab": f"2023-11-14T22:13:20.000001Z 00E {READ[:50]}\n"
+    f"2023-11-14T22:13:21.0Z 00E+{READ[50:]}\n",
+    "docker": "".join(
+        json.dumps({"log": text, **DOCKER}) + "\n"
+        for text in ("." * (1 << 14), f" {READ[:9]}", f"{READ}\n")
+    ),
+    "quoted-printable": mail("quoted-printable", f"{'-' * 16}\nIN: =\n{OWN}{READ}\n".encode()),
+    "base64": mail("base64", f"{OWN}{READ}\n".encode()),
+}
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_divided_lines_are_joined(declared: Path, name: str) -> None:
+    records, replay = found(DIVIDED[name], declared)
+    assert [list(record.args.values()) for record in records] == [[V, R, 2048, 8]]
+    assert replay.counts.unread == 0
+    assert records[0].time_ns - BASE_NS in (1000, 1001)
+
+
+def test_a_part_without_its_rest_is_cut(declared: Path) -> None:
+    [record], replay = found(f"{CRI.format(n=1)}P {READ[:-1]}1\n", declared)
+    assert (record.args, record.cut, replay.counts.unread) == ({}, True, 1)
+
+
+def test_json_of_docker_is_joined_where_docker_divided_it(declared: Path) -> None:
+    begun, rest = LONG[: 1 << 14], LONG[1 << 14 :]
+    lines = [json.dumps({"log": text, **DOCKER}) for text in (begun, f"{rest}\n", f"{READ}\n")]
+    (one, _), replay = found("\n".join(lines) + "\n", declared)
+    assert (one.raw, replay.counts.unread) == (LONG[24:], 1)
+
+
+@pytest.mark.parametrize("head", ["", "Nov 14 22:13:20 host qemu[7]: ", "> "])
+@pytest.mark.parametrize("own", ["", OWN])
+def test_a_format_of_two_lines_is_read_behind_heads(declared: Path, head: str, own: str) -> None:
+    text = f"{head}{own}sh7750_porta porta changed from 0x0001 to 0x0002\n"
+    text += f"{head}pdtra=0x0003, pctra=0x00000004\n"
+    (first, other), replay = found(text + f"{head}{own}{READ}\n", declared)
+    assert list(first.args.values()) == [1, 2, 3, 4]
+    assert (other.args["nsectors"], replay.counts.unread) == (8, 0)
+
+
+def test_lines_of_a_message_in_json_are_one_text(declared: Path) -> None:
+    message = "handle_cmd_fis_dump ahci(0x1)[5]: FIS:\n0x00: 27"
+    lines = [json.dumps({**JOURNAL, "MESSAGE": text}) for text in (message, READ)]
+    records, _ = found("\n".join(lines) + "\n", declared)
+    assert [(r.name, r.cut) for r in records] == [
+        ("handle_cmd_fis_dump", True),
+        ("virtio_blk_handle_read", False),
+    ]
+    [record], _ = found(json.dumps({**JOURNAL, "MESSAGE": list(READ.encode())}) + "\n", declared)
+    assert list(record.args.values()) == [V, R, 2048, 8]

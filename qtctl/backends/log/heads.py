@@ -46,7 +46,11 @@ class Time(NamedTuple):
 
 
 class LineHead(NamedTuple):
-    """What a head tells. ``own``: where QEMU's own prefix begins if other text is glued to it."""
+    """What a head tells.
+
+    ``own``: where QEMU's own prefix begins if other text is glued to it. ``part``: a mark of a
+    collector that the line goes on in the next one.
+    """
 
     known: Known
     own: int = 0
@@ -55,16 +59,20 @@ class LineHead(NamedTuple):
     pid: HeadSpan | None = None
     thread: HeadSpan | None = None
     guest: HeadSpan | None = None
+    part: HeadSpan | None = None
 
 
 #: Forms of times, by preference: QEMU's own is the record's, one without a year the vaguest.
 _TIMES = ("qemu", "iso", "unix", "ctime", "mail", "web", "yearless", "klog")
 _FRACTION = rb"(?:[.,](?P<fraction>\d+))?"
+_PLAIN = frozenset({"tid", "thread", "guest", "part"})
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = rb"\d\d:\d\d:\d\d"
 _ISO = rb"(?P<iso>\d{4}[-/]\d\d[-/]\d\d[T ]" + _CLOCK + rb")" + _FRACTION
 _ZONE = rb"(?: ?(?P<zone>Z|[+-]\d\d:?\d\d|[A-Z]{3,4}(?=[ \]])))?"
 _END = rb"(?![\w.])"
+_WORD = rb"(?!\d{9,10}\.)[^\s\[\](){}<>:\"'=|]{1,80}"
+"""Of a host or a program, but no time."""
 
 #: Forms in the order in which they are tried. All digits are alike in them, as ``text.py`` expects.
 FORMS = tuple(
@@ -92,16 +100,16 @@ FORMS = tuple(
         rb"(?P<unix>\d{9,10})\.(?P<fraction>\d{1,9})" + _END,
         rb"\[ *\d+\.\d+(?: <[^>\n]*>)?\]",
         rb"(?:\[(?P<guest>[^\]\n]+)\] )?[\w.+-]+\((?:(?P<tid>\d{1,10}):)?(?P<thread>[^()\n]+)\): ",
-        rb"(?:(?<= )\S+ )?(?P<prog>[^\s\[\](){}<>:\"'=][^\[\](){}<>:\"'=\n]{0,80})"
+        rb"[\w.-]+ +\| ",
+        rb"(?:(?<= )" + _WORD + rb" )?(?P<prog>" + _WORD + rb"(?: " + _WORD + rb"){0,3})"
         rb"\[(?P<pid>\d{1,10})\]: ?",
         rb"\[pod/[^\]\s]+\] ",
-        rb"std(?:out|err) [FP] ",
+        rb"std(?:out|err) (?:F|(?P<part>P)) ",
         rb"\d\d[OE]\+? ",
-        rb"[\w.-]+ +\| ",
         rb"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL)\b:?",
         _CLOCK + rb"(?:[.,]\d+)?" + _END,
         rb"[>|+*#]+(?=[ \t>])|[>|+]+(?=\w)",
-        rb"(?:[\w./~+-]*[A-Za-z./~][\w./~+-]*:)?\d+:(?=[^\d]|\d+@|\d{4}-)",
+        rb"(?:[\w./~+-]*[A-Za-z./~][\w./~+-]*:)?\d+:(?=[^\d]|\d+@|\d{4}-|\d{9,10}\.)",
         rb"[\w./~+-]*[./][\w./~+-]*:",
         rb"\d+\t",
         rb"[\[\](),;:](?= |\d)|\](?= )|\[(?=[\dA-Z])",
@@ -128,7 +136,7 @@ def read_head(head: bytes) -> LineHead:
 
 def _head(known: Known, own: int, found: dict[str, object]) -> LineHead:
     times = [found[form] for form in _TIMES if form in found]
-    fields = {name: found[name] for name in ("tid", "pid", "thread", "guest") if name in found}
+    fields = {name: found[name] for name in ("pid", *_PLAIN) if name in found}
     return LineHead(known, own, times[0] if times else None, **fields)  # type: ignore[arg-type]
 
 
@@ -160,7 +168,7 @@ def _fields(match: re.Match[bytes], base: int) -> dict[str, object]:
         for name, text in match.groupdict().items()
         if text is not None
     }
-    fields: dict[str, object] = {n: s for n, s in spans.items() if n in ("tid", "thread", "guest")}
+    fields: dict[str, object] = {n: s for n, s in spans.items() if n in _PLAIN}
     prog = match.groupdict().get("prog", b"qemu")
     if "pid" in spans and match["pid"] != b"-" and _OF_QEMU.search(prog):
         fields["pid"] = spans["pid"]

@@ -11,6 +11,7 @@ import numpy as np
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import Score, declared_for, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
+from qtctl.backends.log.divided import join_parts
 from qtctl.backends.log.printers import Converter, Printer, printer_of
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.log.unwrapping import Unwrapper
@@ -101,9 +102,12 @@ class LogFile(SavedPlain):
         return items
 
     def _expanded(self, data: bytes) -> tuple[bytes, int]:
-        """Expand the repeated lines among those that are complete."""
-        data = self._carry + data
-        cut = len(data) if self._ended else data.rfind(b"\n") + 1
+        """Join the parts of lines, and expand repeated lines, among those that are complete.
+
+        The last complete line is kept: it may be a part.
+        """
+        data = join_parts(self._carry + data)
+        cut = len(data) if self._ended else data.rfind(b"\n", 0, data.rfind(b"\n")) + 1
         if len(data) - cut > _CARRY_BYTES:
             cut = len(data)
         self._carry = data[cut:]
@@ -174,7 +178,7 @@ def _samples(file: PlainFile, printer: Printer | None) -> Iterator[bytes]:
         whole = part.rfind(b"\n") + 1 if len(part) == SAMPLE_BYTES else 0
         at += whole or len(part)
         text = unwrapper.convert(part[: whole or None], final=len(part) < SAMPLE_BYTES)
-        text = expand_repeats(text)[0]
+        text = expand_repeats(join_parts(text))[0]
         yield Converter(printer).convert(text) if printer else text
 
 

@@ -60,7 +60,7 @@ class _HeadedLines(Lines):
 
     ``known``: how far these are understood. ``own``: offset of QEMU's own stamp, if other text is
     glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name.
-    ``source``: lines of one program have one number.
+    ``source``: lines of one program have one number. ``part``: lines that a collector divided.
     """
 
     known: NDArray[np.int8]
@@ -68,6 +68,7 @@ class _HeadedLines(Lines):
     timed: BoolArray
     named: BoolArray
     source: Int64Array
+    part: BoolArray
 
     def decided(self, awaited: BoolArray) -> int:
         """Return how many lines do not depend on those that may come, such as the next stamp."""
@@ -95,6 +96,27 @@ class _HeadedLines(Lines):
             fake |= near - self.start[before] <= SPAN_BYTES
             found.append(rows[fake])
         return np.concatenate(found)
+
+    def without_heads(self, more: NDArray[np.int32], begin: Int64Array) -> bytes:
+        """Move records of several lines behind the data, with the head before the first line only.
+
+        ``more`` is how many more lines a record of an event has. Returns the new data.
+        """
+        data = [self.data]
+        size = len(self.data)
+        for row in np.flatnonzero((more[self.event] > 0) & (self.head > 0)).tolist():
+            text = self.data[self.start[row] : self.stop[row]]
+            head = text[: self.head[row]].translate(ALIKE)
+            first, *others = text.split(b"\n")
+            behind = [
+                one[len(head) :] if one.translate(ALIKE).startswith(head) else one for one in others
+            ]
+            data.append(b"\n".join([first, *behind]))
+            begin[row] += size - self.start[row]
+            self.own[row] += size - self.start[row]
+            self.start[row], self.stop[row] = size, size + len(data[-1])
+            size += len(data[-1])
+        return b"".join(data)
 
     def _records(self) -> Iterator[Int64Array]:
         """Yield the records of each program."""
@@ -142,6 +164,7 @@ class TextDecoder(LogDecoder):
         own, timed = start.copy(), np.zeros(len(event), np.bool_)
         stamp, size, source = stamps(columns), np.zeros_like(start), np.zeros_like(start)
         sources: dict[tuple[bytes, int], int] = {}
+        part = np.zeros(len(event), np.bool_)
         rows = np.flatnonzero((event >= 0) & (time_ns < 0) & (name > start))
         for text, head, which in self._alike(data, start, name, rows):
             known[which] = head.known
@@ -152,6 +175,7 @@ class TextDecoder(LogDecoder):
             if head.tid is not None:
                 tid[which] = _numbers(data, start[which], head.tid)
             stamp[which], before = _stamp(text, head)
+            part[which] = head.part is not None
             if before and head.known is not Known.NOT:
                 size[which] = before
                 pids = np.full(len(which), -1)
@@ -162,7 +186,7 @@ class TextDecoder(LogDecoder):
                     source[which[pids == pid]] = number
         lines = _HeadedLines(
             data, self._table.spans, event, stamp, size, start, stop,
-            known, own, timed, event >= 0, source,
+            known, own, timed, event >= 0, source, part,
         )  # fmt: skip
         fake = lines.between_stamps()
         event[fake], begin[fake] = -1, start[fake]
@@ -172,7 +196,8 @@ class TextDecoder(LogDecoder):
         assert isinstance(lines, _HeadedLines)
         event, time_ns, _, start, _, begin, _ = columns
         known, timed = lines.known, lines.timed
-        batch = self._batch(lines.data, columns, clocks)
+        cut_off = self._cut_off_rows(lines)
+        batch = self._batch(lines.without_heads(self._table.extra_lines, begin), columns, clocks)
         whole, exact = _parsed(batch)
         text = (event >= 0) & ~whole & (known < Known.WHOLLY)
         text |= (event >= 0) & (known == Known.NOT)
@@ -183,7 +208,7 @@ class TextDecoder(LogDecoder):
         event[text], begin[text] = -1, start[text]
         time_ns[text], batch.arrived[text] = clocks.now_ns, True
         cut, joined = lines.join()
-        cut |= (event >= 0) & whole & self._cut_off_rows(lines)
+        cut |= (event >= 0) & ((whole & cut_off) | lines.part)
         if text.any() or cut.any() or joined.any():
             batch = replace(batch.select(~joined), cut=cut[~joined])
         if joined.any():

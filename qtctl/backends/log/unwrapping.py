@@ -1,4 +1,4 @@
-"""Log text inside other text: UTF-16 or a BOM (PowerShell), and JSON lines of collectors.
+"""Log text inside other text: UTF-16 or a BOM (PowerShell), mails, and JSON lines of collectors.
 
 JSON: docker's json-file (``log``, ``time``), kubevirt's virt-launcher (``msg``, ``timestamp``) and
 ``journalctl -o json`` (``MESSAGE``, ``__REALTIME_TIMESTAMP``, systemd.journal-fields(7)).
@@ -11,6 +11,8 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from qtctl.backends.log.divided import MailDecoder
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -18,6 +20,8 @@ _BOMS = (
 )
 _TEXTS = ("log", "msg", "MESSAGE")
 _LONGEST = 1 << 20
+_PART_BYTES = 1 << 14
+"""Of a line that docker's json-file divides (``defaultBufSize`` in moby's copier.go)."""
 
 
 class Unwrapper:
@@ -38,7 +42,9 @@ class Unwrapper:
                     self._decoder = codecs.getincrementaldecoder(name)("replace")
                     self.note = f"converted from {name.upper()}"
         first = head.removeprefix(self._bom).lstrip()
-        self._json = first.startswith(b"{") and _message(_loaded(first.split(b"\n", 1)[0])) != ""
+        self._mail = MailDecoder()
+        self._parts: dict[str, tuple[str, str]] = {}
+        self._json = first.startswith(b"{") and _message(_loaded(first.split(b"\n", 1)[0]))[1] != ""
         if self._json:
             self.note = "lines of JSON, of which the messages are read"
 
@@ -49,11 +55,43 @@ class Unwrapper:
         if self._decoder is not None:
             data = self._decoder.decode(data, final).encode("utf-8", "replace")
         if not self._json:
-            return data
+            return self._mail.convert(data, final=final)
         data = self._carry + data
         cut = len(data) if final or len(data) > _LONGEST else data.rfind(b"\n") + 1
         self._carry = data[cut:]
-        return b"".join(map(_unwrapped, data[:cut].splitlines(keepends=True)))
+        lines = [self._unwrapped(line) for line in data[:cut].splitlines(keepends=True)]
+        if final:
+            lines += [_line(head, text) for head, text in self._parts.values()]
+        return b"".join(lines)
+
+    def _unwrapped(self, line: bytes) -> bytes:
+        """Return the message of a line of JSON; none of a part, but of the last one of all."""
+        found = _loaded(line) if line.startswith(b"{") else None
+        head, text = _message(found)
+        if not text:
+            return line
+        stream = str(found.get("stream"))
+        if stream in self._parts:
+            head, begun = self._parts.pop(stream)
+            text = begun + text
+        if "log" in found and len(text) < _LONGEST and _is_part(found["log"]):
+            self._parts[stream] = head, text
+            return b""
+        return _line(head, text.rstrip("\r\n")) + b"\n"
+
+
+def _is_part(text: str) -> bool:
+    """Return whether docker divided a line behind this text."""
+    return not text.endswith("\n") and len(text.encode("utf-8", "replace")) >= _PART_BYTES
+
+
+def _line(head: str, text: str) -> bytes:
+    """Return a message with its time and sender before each of its lines."""
+    lines = head + text.replace("\n", f"\n{head}")
+    try:
+        return lines.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, in JSON
+        return lines.encode("utf-8", "replace")
 
 
 def _loaded(line: bytes) -> Any:
@@ -62,11 +100,11 @@ def _loaded(line: bytes) -> Any:
     return None
 
 
-def _message(found: Any) -> str:
-    """Return the message of a JSON object, behind its time and sender; empty if it has none."""
+def _message(found: Any) -> tuple[str, str]:
+    """Return the time and sender of a JSON object, and its message; empty if it has none."""
     if not isinstance(found, dict):
-        return ""
-    text = next((found[name] for name in _TEXTS if isinstance(found.get(name), str)), "")
+        return "", ""
+    text = next(filter(None, (_text(found.get(name)) for name in _TEXTS)), "")
     stamp = str(found.get("time") or found.get("timestamp") or "")
     micros = str(found.get("__REALTIME_TIMESTAMP", ""))
     if micros.isdigit() and len(micros) > 6:
@@ -74,11 +112,12 @@ def _message(found: Any) -> str:
     sender = f"{found.get('SYSLOG_IDENTIFIER', '')}[{found.get('_PID', '')}]: "
     if len(sender) > len("[]: ") and "_PID" in found:
         stamp += f" host {sender.rstrip()}"
-    return f"{stamp} {text}" if text else ""
+    return f"{stamp} ", text
 
 
-def _unwrapped(line: bytes) -> bytes:
-    message = _message(_loaded(line)) if line.startswith(b"{") else ""
-    if not message:
-        return line
-    return message.rstrip("\r\n").encode("utf-8", "replace") + b"\n"
+def _text(value: Any) -> str:
+    """Return a message; journald writes one that is no UTF-8 as a list of bytes."""
+    if isinstance(value, list):
+        with suppress(ValueError, TypeError):
+            return bytes(value).decode("utf-8", "surrogateescape")
+    return value if isinstance(value, str) else ""

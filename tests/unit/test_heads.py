@@ -1,0 +1,107 @@
+"""Words before a record, put together at random: the record, its time and its ids."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qtctl.backends.base import Clocks
+from qtctl.backends.log.heads import Known, read_head
+from qtctl.backends.log.text import TextDecoder
+from qtctl.events.declarations import parse_declarations
+from qtctl.records.columns import Record
+from qtctl.records.event_table import EventTable
+from tests.samples import batches
+
+TABLE = EventTable.build(
+    None, parse_declarations('count(int a) "a=%d"\nsay(const char *s) "s=%s"\n').by_name
+)
+NOW_NS = 1_795_400_000_000_000_000
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2099, 12, 31))
+OUTER = st.sampled_from(
+    ["", "> ", ">> ", "  ", "\t", "\x1b[32m", "vm1  | ", "qemu.log:12:", "12:", "+ "]
+)
+PROGRAMS = st.sampled_from(
+    ["host qemu-system-x86_64[{pid}]: ", "qemu[{pid}]: ", "stderr F ", "INFO ", "[vm1] ", ""]
+)
+FRACTION = st.integers(0, 10**9 - 1)
+
+
+def dotted(fraction: int, digits: int) -> tuple[str, int]:
+    """Return a fraction with so many digits, and what it says in ns."""
+    shown = f"{fraction:09}"[:digits]
+    return (f".{shown}" if digits else ""), int(shown.ljust(9, "0"))
+
+
+@st.composite
+def times(draw: st.DrawFn) -> tuple[str, int]:
+    """Give a time as some program writes it, and Unix time in ns."""
+    at = draw(MOMENTS).replace(microsecond=0, tzinfo=UTC)
+    text, ns = dotted(draw(FRACTION), draw(st.integers(0, 9)))
+    unix = int(at.timestamp()) * 10**9
+    match draw(st.sampled_from(["iso", "zone", "ctime", "mail", "web", "unix", "qemu"])):
+        case "iso":
+            return f"{at:%Y-%m-%dT%H:%M:%S}{text}Z ", unix + ns
+        case "zone":
+            hours = draw(st.integers(-12, 14))
+            sign = "-" if hours < 0 else "+"
+            local = unix - hours * 3600 * 10**9
+            return f"{at:%Y-%m-%d %H:%M:%S}{text}{sign}{abs(hours):02}:00 ", local + ns
+        case "ctime":
+            return f"{at:%a %b} {at.day:2} {at:%H:%M:%S} UTC {at:%Y} ", unix
+        case "mail":
+            return f"{at:%a, %d %b %Y %H:%M:%S} +0000 ", unix
+        case "web":
+            return f"[{at:%d/%b/%Y:%H:%M:%S} +0000] ", unix
+        case "unix":
+            second = max(unix // 10**9, 10**8)
+            text, ns = dotted(draw(FRACTION), draw(st.integers(1, 9)))
+            return f"{second}{text} ", second * 10**9 + ns
+        case _:
+            text, ns = dotted(draw(FRACTION), 6)
+            return f"77@{unix // 10**9}{text}:", unix + ns
+
+
+def decoded(data: bytes) -> tuple[list[Record], TextDecoder]:
+    decoder = TextDecoder(TABLE)
+    items = decoder.end(data, Clocks(NOW_NS))
+    return [record for batch in batches(items) for record in batch.records()], decoder
+
+
+@given(OUTER, times(), PROGRAMS, st.integers(1, 2**31 - 1), st.integers(-(2**31), 2**31 - 1))
+@settings(max_examples=300, deadline=None)
+def test_a_record_behind_any_words(
+    outer: str, time: tuple[str, int], program: str, pid: int, value: int
+) -> None:
+    shown, unix_ns = time
+    own = shown.startswith("77@")
+    words = program.format(pid=pid)
+    head = f"{outer}{words}{shown}" if own else f"{outer}{shown}{words}"
+    [record], _ = decoded(f"{head}count a={value}\n".encode())
+    assert (record.name, record.args) == ("count", {"a": value}), head
+    assert (record.time_ns, record.clock) == (unix_ns, "realtime"), head
+    assert record.tid == (77 if own else None)
+
+
+@given(st.lists(st.tuples(OUTER, times()), min_size=2, max_size=6))
+@settings(max_examples=150, deadline=None)
+def test_each_line_has_its_own_head(parts: list[tuple[str, tuple[str, int]]]) -> None:
+    text = "".join(f"{outer}{time[0]}count a={n}\n" for n, (outer, time) in enumerate(parts))
+    found = [(record.args.get("a"), record.time_ns) for record in decoded(text.encode())[0]]
+    assert found == [(n, unix_ns) for n, (_, (_, unix_ns)) in enumerate(parts)]
+
+
+@given(st.binary(max_size=60), OUTER, times())
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_before_a_record_are_a_head_or_text(
+    noise: bytes, outer: str, time: tuple[str, int]
+) -> None:
+    head = noise + outer.encode() + time[0].encode()
+    assert read_head(head).known in Known
+    records, decoder = decoded(head + b"count a=5\n")
+    events = [record for record in records if record.name == "count"]
+    assert all(record.args == {"a": 5} for record in events)
+    assert len(events) <= 1
+    assert events or decoder.unread or any(record.line is not None for record in records)
