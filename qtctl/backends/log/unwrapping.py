@@ -68,13 +68,13 @@ class Unwrapper:
         """Return the message of a line of JSON; none of a part, but of the last one of all."""
         found = _loaded(line) if line.startswith(b"{") else None
         head, text = _message(found)
-        if not text:
+        if not isinstance(found, dict) or not text:
             return line
         stream = str(found.get("stream"))
         if stream in self._parts:
             head, begun = self._parts.pop(stream)
             text = begun + text
-        if "log" in found and len(text) < _LONGEST and _is_part(found["log"]):
+        if len(text) < _LONGEST and _is_part(_text(found.get("log"))):
             self._parts[stream] = head, text
             return b""
         return _line(head, text.rstrip("\r\n")) + b"\n"
