@@ -19,11 +19,19 @@ ROWS = 1 << 14
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
 
 
+SPAN_BYTES = 1 << 16
+"""Most bytes of a record with all lines of its texts; a longer one is cut."""
+
+
 class LineDecoder:
-    """A decoder that keeps the bytes of an unfinished record for the next call."""
+    """A decoder that keeps the bytes of an unfinished record for the next call.
+
+    ``holds``: a whole record is kept, as the next line may be part of its text.
+    """
 
     def __init__(self, limit: int) -> None:
         self.pending_bytes = 0
+        self.holds = False
         self._limit = limit
         self._kept: list[bytes] = []
 
@@ -45,6 +53,15 @@ class LineDecoder:
     def flush(self, clocks: Clocks) -> Items:
         """Decode what is kept as if the text ended here."""
         return self.end(b"", clocks)
+
+    def release(self, clocks: Clocks) -> Items:
+        """Decode the record that is held, if the line behind it has not begun.
+
+        For one that was written a while ago: all lines of its text are written at once.
+        """
+        if not self.holds or not self._kept[-1].endswith(b"\n"):
+            return []
+        return self._decode(self._take(), clocks, final=True)
 
     def _decode(self, data: bytes, clocks: Clocks, *, final: bool) -> Items:
         """Decode bytes, and keep those of an unfinished record; none is left if ``final``."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.log.spanning import SPAN_BYTES
 from qtctl.backends.log.text import TextDecoder
+from qtctl.backends.splitting import SPAN_BYTES
+from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Clock
 from qtctl.records.columns import Record
@@ -192,3 +193,19 @@ def test_a_mark_of_ftrace_has_its_whole_text() -> None:
         ("", None, "other"),
     ]
     assert (found[3].cut, found[3].args, len(found[3].raw or "")) == (True, {}, 511 - len("say "))
+
+
+def test_a_message_of_the_system_log_has_its_whole_text() -> None:
+    head = "1700000000.000001 host qemu-system-x86_64[7]: "
+    text = f"{head}say a=1 s=x\ncount a=3\n\n{head}count a=2\nother\n{head}say a=4 s=y\n"
+    decoder = SyslogDecoder(TABLE, pid=7)
+    items = decoder.feed(text.encode(), Clocks(NOW))
+    found = [record for batch in batches(items) for record in batch.records()]
+    assert [(r.name, r.args.get("s"), r.line) for r in found] == [
+        ("say", "x\ncount a=3\n", None),
+        ("count", None, None),
+        ("", None, "other"),
+    ]
+    assert decoder.holds
+    [batch] = batches(decoder.release(Clocks(NOW)))
+    assert [record.args for record in batch.records()] == [{"a": 4, "s": "y"}]

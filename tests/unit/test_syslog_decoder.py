@@ -63,7 +63,7 @@ def told(text: str) -> list[tuple[object, ...]]:
 
 def test_captured_datagrams_are_all_read() -> None:
     data = capture(CAPTURE)
-    found = rows(decoder().feed(data, Clocks(NOW)))
+    found = rows(decoder().end(data, Clocks(NOW)))
     assert len(found) == data.count(b"\n")
     assert all(name and args and text is None for name, args, _, _, text in found)
     local = time.strptime("2026 Nov 22 21:39:36", "%Y %b %d %H:%M:%S")

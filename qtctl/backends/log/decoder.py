@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log import kernel as splitting
@@ -10,7 +11,7 @@ from qtctl.backends.log.spanning import ISO_STAMP, NO_STAMP, THREAD_STAMP, Lines
 from qtctl.backends.splitting import Arrays, LineDecoder, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import BoolArray, Int64Array
+from qtctl.records.columns import BoolArray
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 
@@ -48,20 +49,6 @@ class LogDecoder(LineDecoder):
         self._stamped = False
         self._held_ns: int | None = None
 
-    @property
-    def holds(self) -> bool:
-        """Whether a whole record is kept, as the next line may be part of its text."""
-        return self._held_ns is not None
-
-    def release(self, clocks: Clocks) -> Items:
-        """Decode the record that is kept, if the line behind it has not begun.
-
-        For one that QEMU wrote a while ago: its text is written at once.
-        """
-        if not self.holds or not self._kept[-1].endswith(b"\n"):
-            return []
-        return self._decode(self._take(), clocks, final=True)
-
     def end(self, data: bytes, clocks: Clocks) -> Items:
         """Decode the last bytes, with what is kept; other bytes begin a new text."""
         items = super().end(data, clocks)
@@ -83,12 +70,13 @@ class LogDecoder(LineDecoder):
             final,
             after=(self._limit,),
         )
-        held_ns, self._held_ns = self._held_ns, None
+        held_ns, self._held_ns, self.holds = self._held_ns, None, False
         lines = self._lines(data, columns, clocks)
         count = len(columns[0])
         keep = count if final else lines.decided(self._awaited)
         if keep < count:
             reached = int(lines.start[keep])
+            self.holds = True
             self._held_ns = clocks.now_ns if keep or held_ns is None else held_ns
         if final or keep < count:
             self._stamp[2] = 0
@@ -109,7 +97,7 @@ class LogDecoder(LineDecoder):
         event, _, _, start, _, begin, stop = columns
         stamp = stamps(columns)
         record = event >= 0
-        if not self._stamped and (stamped := record & (stamp != NO_STAMP)).any():
+        if not self._stamped and (stamped := record & (stamp > NO_STAMP)).any():
             record[: int(stamped.argmax())] = False
             self._stamped = True
         if self._stamped:
@@ -133,8 +121,9 @@ class LogDecoder(LineDecoder):
         return as_batch(self._table, data, columns, clocks, backend, clock=clock, pid=pid, cut=cut)
 
 
-def stamps(columns: Arrays) -> Int64Array:
+def stamps(columns: Arrays) -> NDArray[np.int8]:
     """Return the stamps at the begin of the kernel's rows; see :data:`NO_STAMP`."""
     _, time_ns, tid, *_ = columns
-    found: Int64Array = np.where(time_ns < 0, NO_STAMP, np.where(tid < 0, ISO_STAMP, THREAD_STAMP))
+    found = (time_ns >= 0).astype(np.int8)
+    found[(tid < 0) & (found == THREAD_STAMP)] = ISO_STAMP
     return found

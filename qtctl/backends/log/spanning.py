@@ -15,12 +15,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.backends.splitting import SPAN_BYTES
 from qtctl.records.columns import BoolArray, Int64Array, StringColumn
 
 NO_STAMP, THREAD_STAMP, ISO_STAMP = 0, 1, 2
 """Stamps of QEMU's own before a line."""
-SPAN_BYTES = 1 << 16
-"""Most bytes of a record with all lines of its texts; a longer one is cut."""
 ALIKE = bytes.maketrans(b"123456789", b"000000000")
 """Makes all digits alike: heads of lines differ in digits only."""
 _ITEM = re.compile(rb"\n(?:-{16}|IN: |OP\b|OUT: |PROLOGUE: |Trace \d|[ER]AX=)")
@@ -39,7 +38,7 @@ class Lines:
     data: bytes
     spans: BoolArray
     event: NDArray[np.int32]
-    stamp: Int64Array
+    stamp: NDArray[np.int8]
     head: Int64Array
     start: Int64Array
     stop: Int64Array
@@ -54,10 +53,12 @@ class Lines:
 
         The last record of one of the events ``awaited`` does, if only other text is behind it.
         """
-        known = np.flatnonzero((self.event >= 0) | (self.stamp != NO_STAMP))
-        if not len(known) or not awaited[self.event[known[-1]]]:
+        last = len(self.event) - 1
+        if last >= 0 and self.event[last] < 0:
+            known = np.flatnonzero((self.event >= 0) | (self.stamp > NO_STAMP))
+            last = int(known[-1]) if len(known) else -1
+        if last < 0 or not awaited[self.event[last]]:
             return len(self.event)
-        last = int(known[-1])
         return last if self.stop[-1] - self.start[last] <= SPAN_BYTES else len(self.event)
 
     def join(self) -> tuple[BoolArray, BoolArray]:

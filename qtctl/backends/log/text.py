@@ -22,11 +22,10 @@ from qtctl.backends.log.spanning import (
     ALIKE,
     ISO_STAMP,
     NO_STAMP,
-    SPAN_BYTES,
     THREAD_STAMP,
     Lines,
 )
-from qtctl.backends.splitting import Arrays
+from qtctl.backends.splitting import SPAN_BYTES, Arrays
 from qtctl.backends.unix_time import local_unix_s, zone_of
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
@@ -82,7 +81,8 @@ class _HeadedLines(Lines):
     def between_stamps(self) -> Int64Array:
         """Return the lines that hold a name, and stand where all records have stamps."""
         found = [np.empty(0, np.int64)]
-        for rows in self._records():
+        stamps = np.count_nonzero(self.stamp)
+        for rows in self._records() if 0 < stamps < len(self.stamp) else ():
             stamped, end = self.stamp[rows] != NO_STAMP, len(self.event)
             if stamped.all() or not stamped.any():
                 continue
@@ -102,8 +102,9 @@ class _HeadedLines(Lines):
 
         ``more`` is how many more lines a record of an event has. Returns the new data.
         """
-        data = [self.data]
-        size = len(self.data)
+        if not self.head.any():
+            return self.data
+        data, size = [self.data], len(self.data)
         for row in np.flatnonzero((more[self.event] > 0) & (self.head > 0)).tolist():
             text = self.data[self.start[row] : self.stop[row]]
             head = text[: self.head[row]].translate(ALIKE)
@@ -121,6 +122,9 @@ class _HeadedLines(Lines):
     def _records(self) -> Iterator[Int64Array]:
         """Yield the records of each program."""
         records = np.flatnonzero(self.event >= 0)
+        if not self.source.any():
+            yield records
+            return
         for one in np.unique(self.source[records]).tolist():
             yield records[self.source[records] == one]
 
@@ -199,14 +203,15 @@ class TextDecoder(LogDecoder):
         cut_off = self._cut_off_rows(lines)
         batch = self._batch(lines.without_heads(self._table.extra_lines, begin), columns, clocks)
         whole, exact = _parsed(batch)
-        text = (event >= 0) & ~whole & (known < Known.WHOLLY)
-        text |= (event >= 0) & (known == Known.NOT)
-        text |= (event >= 0) & (known == Known.LABELS) & ~exact & ~timed
-        unread = lines.named & (event < 0)
-        unread |= (event >= 0) & ~whole & (timed | (known == Known.WHOLLY))
-        unread |= (known == Known.NOT) & (exact | timed)
-        event[text], begin[text] = -1, start[text]
-        time_ns[text], batch.arrived[text] = clocks.now_ns, True
+        vague, text = known < Known.WHOLLY, np.zeros(len(event), np.bool_)
+        unread = (lines.named & (event < 0)) | ((event >= 0) & ~whole & (timed | ~vague))
+        if vague.any():
+            text = vague & ~whole | (known == Known.NOT)
+            text |= (known == Known.LABELS) & ~exact & ~timed
+            text &= event >= 0
+            unread |= (known == Known.NOT) & (exact | timed)
+            event[text], begin[text] = -1, start[text]
+            time_ns[text], batch.arrived[text] = clocks.now_ns, True
         cut, joined = lines.join()
         cut |= (event >= 0) & ((whole & cut_off) | lines.part)
         if text.any() or cut.any() or joined.any():
@@ -225,11 +230,12 @@ class TextDecoder(LogDecoder):
 
         A line of nothing but a number is the rest of the line before, which a mail program wrapped.
         """
-        size = np.append((lines.stop - lines.start)[1:], 0)
-        cut = np.append(lines.event[1:] < 0, False) & (size > 0) & (size <= _REST_BYTES)
-        for row in np.flatnonzero(cut & (lines.event >= 0)).tolist():
-            rest = lines.data[int(lines.start[row + 1]) : int(lines.stop[row + 1])]
-            cut[row] = _REST.fullmatch(rest) is not None
+        cut = np.zeros(len(lines.event), np.bool_)
+        others = np.flatnonzero(lines.event[1:] < 0) + 1
+        size = lines.stop[others] - lines.start[others]
+        for row in others[(size > 0) & (size <= _REST_BYTES)].tolist():
+            rest = lines.data[int(lines.start[row]) : int(lines.stop[row])]
+            cut[row - 1] = _REST.fullmatch(rest) is not None
         if self._cut_off and len(cut):
             end = lines.stop[-1] == len(lines.data) and lines.data[-1:] != b"\n"
             cut[-1] = cut[-1] or end

@@ -1,7 +1,7 @@
 """Decoder for lines of a system log: the guest's records, and reports of dropped messages.
 
 Forms of lines: see ``kernel.py``; of reports: ``notices.py``. A line ``message repeated N times:
-[ TEXT]`` stands for N messages.
+[ TEXT]`` stands for N messages. Lines without a head continue a text of the message before them.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import LineDecoder, RowBuffers, as_batch
+from qtctl.backends.splitting import SPAN_BYTES, Arrays, LineDecoder, RowBuffers, as_batch
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
 from qtctl.backends.unix_time import local_unix_s
 from qtctl.model import Backend
+from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 
@@ -23,7 +24,7 @@ LINE_LIMIT = 1 << 16
 
 
 class SyslogDecoder(LineDecoder):
-    """Decodes lines into the guest's records; keeps one unfinished line.
+    """Decodes lines into the guest's records; keeps one message, with all its lines.
 
     ``unit`` is the systemd unit of the guest, whose rate limit it shares. ``dropping``: the daemon
     has begun to drop messages and not reported yet how many.
@@ -52,19 +53,27 @@ class SyslogDecoder(LineDecoder):
         columns, reached = self._buffers.fill(
             syslog.split_syslog, data, self._pid, self._state.data, final, after=(self._limit,)
         )
+        keep = len(columns[0]) if final else self._decided(data, columns)
+        self.holds = keep < len(columns[0])
+        if self.holds:
+            reached, self._state[4] = int(columns[3][keep]), 0
         self._keep(data[reached:])
-        if not len(columns[0]):
+        if not keep:
             return []
         now_ns = clocks.now_ns
-        kind, time_ns, count, start, first, stop = columns
+        kind, time_ns, count, start, first, stop = (column[:keep] for column in columns)
         self._date(time_ns, now_ns)
-        rows = np.flatnonzero(self._claim(kind, time_ns))
+        mine = self._claim(kind, time_ns)
+        cut, joined = self._joined(data, kind, start, first, stop)
+        rows = np.flatnonzero(mine & ~joined)
         rows = np.repeat(rows, np.minimum(count[rows], REPEAT_LIMIT))
         event, begin = self._table.match(data, first[rows], stop[rows])
         event[kind[rows] == PLAIN] = -1
         tid = np.full(len(rows), -1, np.int32)
-        mine = (event, time_ns[rows], tid, start[rows], begin, stop[rows])
-        batch = as_batch(self._table, data, mine, Clocks(now_ns), Backend.SYSLOG, pid=self._pid)
+        parts = (event, time_ns[rows], tid, start[rows], begin, stop[rows])
+        batch = as_batch(
+            self._table, data, parts, Clocks(now_ns), Backend.SYSLOG, pid=self._pid, cut=cut[rows]
+        )
         out: Items = []
         done = 0
         reports = (kind == DAEMON) | ((kind == REPEATED) & (count > REPEAT_LIMIT))
@@ -82,6 +91,37 @@ class SyslogDecoder(LineDecoder):
         if done < len(rows):
             out.append(batch.select(slice(done, None)) if done else batch)
         return out
+
+    def _decided(self, data: bytes, columns: Arrays) -> int:
+        """Return how many lines are decided: the last text of the guest may go on behind them."""
+        kind, _, _, start, first, stop = columns
+        heads = np.flatnonzero(kind != PLAIN)[-1:]
+        if not len(heads) or kind[heads[0]] != MINE or stop[-1] - start[heads[0]] > SPAN_BYTES:
+            return len(kind)
+        event, _ = self._table.match(data, first[heads], stop[heads])
+        return int(heads[0]) if self._table.spans[event[0]] else len(kind)
+
+    def _joined(
+        self,
+        data: bytes,
+        kind: NDArray[np.int32],
+        start: Int64Array,
+        first: Int64Array,
+        stop: Int64Array,
+    ) -> tuple[BoolArray, BoolArray]:
+        """Join the lines of each text; return which records are cut, and which lines are text."""
+        cut, joined = np.zeros((2, len(kind)), np.bool_)
+        before = np.maximum.accumulate(np.where(kind != PLAIN, np.arange(len(kind)), -1))
+        more = np.flatnonzero((kind == PLAIN) & (before >= 0))
+        more = more[kind[before[more]] == MINE]
+        if len(more):
+            of = before[more]
+            event, _ = self._table.match(data, first[of], stop[of])
+            more, of = more[self._table.spans[event]], of[self._table.spans[event]]
+            near = stop[more] - start[of] <= SPAN_BYTES
+            cut[of[~near]] = joined[more[near]] = True
+            np.maximum.at(stop, of[near], stop[more[near]])
+        return cut, joined
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:
         """Convert months, days and seconds of local time to Unix time, in place."""

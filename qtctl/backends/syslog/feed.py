@@ -20,6 +20,8 @@ from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 _RECHECK_S = 1.0
+_TEXT_S = 0.05
+"""How long a message is held for further lines of its text, which a daemon writes at once."""
 
 
 class SyslogFeed:
@@ -42,8 +44,9 @@ class SyslogFeed:
 
     def read(self) -> Items:
         """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
-        out: Items = []
-        for piece in self._from.read():
+        pieces = self._from.read()
+        out: Items = [] if pieces else self._decoder.release(Clocks(time.time_ns()))
+        for piece in pieces:
             clocks = Clocks(time.time_ns())
             if isinstance(piece, Skipped):
                 out += self._decoder.flush(clocks)
@@ -61,7 +64,7 @@ class SyslogFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait for more, for at most ``timeout_s``; report when the daemon is gone."""
-        await self._from.wait(min(timeout_s, _RECHECK_S))
+        await self._from.wait(min(timeout_s, _TEXT_S if self._decoder.holds else _RECHECK_S))
         if time.monotonic() - self._checked < _RECHECK_S or self._from.more():
             return []
         self._checked = time.monotonic()
