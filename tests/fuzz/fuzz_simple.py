@@ -12,27 +12,58 @@ import argparse
 import random
 import sys
 import time
+from typing import NamedTuple
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.simple.decoder import SimpleDecoder, read_names
+from qtctl.backends.simple.forms import NATIVE, Form
+from qtctl.events.declarations import parse_declarations
 from qtctl.records.batch import EventTable
 from qtctl.records.items import Items, Loss
 from tests.samples import capture, declarations
+from tests.simplefiles import DROPPED, KINDS, Row, file_of
 
 _VERSIONS = ("7.2", "10.2")
 _LONGEST_PENDING = 1 << 15
 _SHORT = 24_000
 
 
-def seeds() -> list[tuple[EventTable, bytes, int]]:
-    """Return (table, bytes, where the names end) of each capture, shortened."""
+_SMALL = parse_declarations(
+    'none(void) ""\nfew(int8_t a, const char *s) "%d %s"\nsome(void *p, int b) "%p %d"\n'
+).by_name
+
+
+class Seed(NamedTuple):
+    """A file, and where the names in it end."""
+
+    table: EventTable
+    data: bytes
+    begin: int
+    form: Form = NATIVE
+
+    def decoder(self) -> SimpleDecoder:
+        """Return a decoder of such files."""
+        numbered = () if self.form.named else self.table.names
+        return SimpleDecoder(self.table, form=self.form, numbered=numbered)
+
+
+def seeds() -> list[Seed]:
+    """Return a shortened file of each capture, and small files of all forms."""
     found = []
     for version in _VERSIONS:
         data = capture(f"qemu-{version}-simple-v4.bin")
         names = read_names(data)
         begin = 24 + sum(20 + len(name) for name in names)
         table = EventTable.build(names, declarations(version).by_name)
-        found.append((table, data[: begin + _SHORT], begin))
+        found.append(Seed(table, data[: begin + _SHORT], begin))
+    table = EventTable.build(None, _SMALL)
+    kinds: list[Row] = [(0, 1, ()), (1, 2, (-1, b"text")), (2, 3, (1 << 40, 7)), (DROPPED, 4, (5,))]
+    rows = [
+        (code, 1000 * at + time_ns, given) for at in range(40) for code, time_ns, given in kinds
+    ]
+    for form in KINDS:
+        begin = len(file_of(form, table.names, ()))
+        found.append(Seed(table, file_of(form, table.names, rows), begin, form))
     return found
 
 
@@ -62,9 +93,9 @@ def mutated(data: bytes, begin: int, rng: random.Random) -> bytes:
     return bytes(out)
 
 
-def run(table: EventTable, data: bytes, cuts: list[int]) -> list[object]:
+def run(sample: Seed, data: bytes, cuts: list[int]) -> list[object]:
     """Decode in chunks and check; return what must not depend on the chunks."""
-    decoder = SimpleDecoder(table)
+    decoder = sample.decoder()
     seen: list[object] = []
     taken = 0
     for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -109,11 +140,11 @@ def main() -> int:
     while rounds == 0 or (options.seed is None and time.monotonic() < deadline):
         seed = first + rounds
         rng = random.Random(seed)
-        table, data, begin = rng.choice(samples)
-        bad = mutated(data, begin, rng)
+        sample = rng.choice(samples)
+        bad = mutated(sample.data, sample.begin, rng)
         cuts = sorted(rng.randrange(len(bad) + 1) for _ in range(rng.randint(1, 8)))
         try:
-            assert run(table, bad, []) == run(table, bad, cuts)
+            assert run(sample, bad, []) == run(sample, bad, cuts)
         except Exception:
             print(f"seed {seed} fails: --seed {seed}", file=sys.stderr)
             raise

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qtctl.errors import UsageError
 from qtctl.events.declarations import declaration_of, parse_declarations, parse_line
 from qtctl.model import Kind
+from qtctl.records.printf import make_plan
 from tests.samples import VERSIONS, declarations, declarations_text, parse_one
 
 COUNTS = {"7.2": 5062, "10.2": 6011, "11.1": 6335}
@@ -154,6 +157,23 @@ def test_tcg_makes_two_events_of_a_line() -> None:
     assert declaration_of(text, "access_exec") == executed._replace(line=2)
     assert declaration_of(text, "access") is None
     assert declaration_of("own_exec(void)", "own_exec") == parse_one("own_exec()")._replace(line=1)
+
+
+_PIECES = (
+    "vcpu ", "tcg ", "disable ", "e", "(", ")", "int a", "TCGv b", "char *", "void", ", ", "\"%d\"",
+    '"%#x %s"', "PRIx64", "MINE", '"', "\\", "\n", "#", " ",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=30).map("".join) | st.text())
+def test_any_text_is_declarations_and_lines_that_are_none(text: str) -> None:
+    parsed = parse_declarations(text)
+    for name, declaration in parsed.by_name.items():
+        assert declaration.name == name
+        plan = make_plan(declaration)
+        assert plan.reason or plan.steps or not declaration.format
+    lines = text.split("\n")
+    assert all(lines[number - 1] == line for number, line, _ in parsed.errors)
 
 
 def test_bad_lines_are_collected() -> None:

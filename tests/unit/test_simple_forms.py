@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 from tests.recordings import read
 from tests.samples import CASES, FORMS, declarations_text, running
-from tests.simplefiles import DROPPED, MAGIC, ONES
+from tests.simplefiles import DROPPED, KINDS, Row, file_of
 
 DECLARED = parse_declarations(
     'none(void) ""\n'
@@ -28,41 +27,17 @@ DECLARED = parse_declarations(
     'six(int a, int b, int c, int d, int e, uint64_t f) "%d %d %d %d %d %lu"\n'
 ).by_name
 NAMES = list(DECLARED)
-RECORDS: list[tuple[int, int, tuple[int | bytes, ...]]] = [
+RECORDS: list[Row] = [
     (1, 10, (-5, b"a text", 2**63)),
     (0, 20, ()),
     (2, 30, (1, 2, 3, 4, -5, 6)),
     (DROPPED, 35, (77,)),
     (1, 40, (7, b"", 0)),
 ]
-KINDS = [Form(version, order) for version in (0, 2, 3, 4) for order in ("little", "big")]
 
 
-def written(form: Form, records: Iterable[tuple[int, int, tuple[int | bytes, ...]]]) -> bytes:
-    """Write a file as the ``trace/simple.c`` of that version does."""
-    sign = ">" if form.order == "big" else "<"
-
-    def pack(fields: str, *values: int) -> bytes:
-        return struct.pack(sign + fields, *values)
-
-    out = pack("QQQ", ONES, MAGIC, form.version) + bytes(0 if form.version else 40)
-    if form.version == 4:
-        for code, name in enumerate(NAMES):
-            out += pack("QQI", 0, code, len(name)) + name.encode()
-    for code, time_ns, arguments in records:
-        if form.version == 0:
-            moment = 0 if code == DROPPED else time_ns
-            words = [0x7F00 if isinstance(one, bytes) else one & ONES for one in arguments]
-            out += pack("QQ6Q", code, moment, *(words + [0] * 6)[:6])
-            continue
-        body = b"".join(
-            pack("I", len(one)) + one if isinstance(one, bytes) else pack("Q", one & ONES)
-            for one in arguments
-        )
-        pid = 0 if form.version == 2 else 4711
-        kind = pack("Q", 1) if form.version == 4 else b""
-        out += kind + pack("QQII", code, time_ns, 24 + len(body), pid) + body
-    return out
+def written(form: Form, records: Sequence[Row]) -> bytes:
+    return file_of(form, NAMES, records)
 
 
 def decoder_of(form: Form) -> SimpleDecoder:
