@@ -72,6 +72,18 @@ def test_a_guess_is_told_and_how_much_of_it_does_not_fit(newer: Path) -> None:
     )
 
 
+def test_records_of_undeclared_events_are_unread(tmp_path: Path) -> None:
+    """QEMU's own stamp stands before records only, so such a line is one, wherever it comes."""
+    log = tmp_path / "log"
+    lines = (OLD / "old.log").read_text() * 9000
+    log.write_text(lines + "4711@1700000000.000003:no_more a 1\n4711@17 text\nIN: text\n")
+    items, replay = read(log, events_all=OLD / "trace-events-old", text=False)
+    assert sum(len(item) for item in items if isinstance(item, Batch)) == 27000
+    assert (replay.counts.unread, replay.counts.filtered) == (1, 3)
+    assert replay.unread_lines == ("4711@1700000000.000003:no_more a 1",)
+    assert replay.notes[0].endswith(" records fit")
+
+
 def test_json_says_it_too(run: Qtctl, newer: Path) -> None:
     log, known = OLD / "old.log", OLD / "trace-events-old"
     words = ("--events-all", str(known))

@@ -25,11 +25,9 @@ from qtctl.records.items import Item, Loss
 
 _CARRY_BYTES = 1 << 20
 _NAMED = re.compile(
-    rb"(?:(?<!\d)\d{1,10}@\d{9,10}\.\d{6}:(?=[a-z])|"
-    rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?Z (?=[a-z]+_))(\w+)(?=[ \r\n]|\Z)",
-    re.MULTILINE,
+    rb"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?Z ([a-z]+_\w+)(?=[ \r\n]|\Z)", re.MULTILINE
 )
-"""The name of an event behind one of QEMU's own prefixes."""
+"""The name of an event, perhaps of another version, behind the prefix of 10.2."""
 _UNIT = re.compile(rb"qemu|kvm|libvirt")
 
 

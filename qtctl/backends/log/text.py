@@ -58,7 +58,8 @@ class _HeadedLines(Lines):
     """Lines with words before their records.
 
     ``known``: how far these are understood. ``own``: offset of QEMU's own stamp, if other text is
-    glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name.
+    glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name, or QEMU's
+    own ``TID@TIME:``, which only records have, of events that are not declared too.
     ``source``: lines of one program have one number. ``part``: lines that a collector divided.
     """
 
@@ -190,7 +191,7 @@ class TextDecoder(LogDecoder):
                     source[which[pids == pid]] = number
         lines = _HeadedLines(
             data, self._table.spans, event, stamp, size, start, stop,
-            known, own, timed, event >= 0, source, part,
+            known, own, timed, (event >= 0) | (tid >= 0), source, part,
         )  # fmt: skip
         fake = lines.between_stamps()
         event[fake], begin[fake] = -1, start[fake]
