@@ -178,7 +178,7 @@ def test_what_qtctl_printed_is_no_recording(run: Qtctl, tmp_path: Path, declared
         (b"PAR1\0", "a Parquet file", "DuckDB"),
         (b"\x7fELF\0", "neither a recording", "qtctl replay --help"),
         (b"what is\nthis?\n", "no record in the first 14 bytes", "qtctl replay --help"),
-        (b"what is\nmy_event a=1\n", "no record in the first 21 bytes", "--events-all"),
+        (b"what is\nmy_event a 1\n", "no record in the first 21 bytes", "--events-all"),
         (b"1@2.000003:event\n", "no record in the first 17 bytes", "--events-all"),
         (
             b"[21:39:44.832592924] (+?.?????????) vm qemu:own: { cpu_id = 1 }, { a = 1 }\n"
