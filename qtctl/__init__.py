@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from qtctl.records.columns import Record
     from qtctl.records.counts import Counts
     from qtctl.records.items import Loss
+    from qtctl.records.origins import Origin
     from qtctl.session.attach import attach
     from qtctl.session.session import Session
     from qtctl.session.stream import Stream
@@ -64,6 +65,7 @@ _LAZY = {
     "Batch": "qtctl.records.batch",
     "Counts": "qtctl.records.counts",
     "Loss": "qtctl.records.items",
+    "Origin": "qtctl.records.origins",
     "Record": "qtctl.records.columns",
     "Selection": "qtctl.events.selection",
     "Session": "qtctl.session.session",
@@ -98,6 +100,7 @@ __all__ = [
     "Mark",
     "MonitorBusy",
     "NothingMatched",
+    "Origin",
     "OutcomeUnknown",
     "QtctlError",
     "Record",

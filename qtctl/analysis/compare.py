@@ -19,6 +19,7 @@ from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array
 from qtctl.records.items import Item, Loss
+from qtctl.records.origins import Origin
 
 _SUFFIXES = (
     ("_submit", "_complete"),
@@ -58,7 +59,8 @@ class Profile:
     """Counts of one run, updated as it is read.
 
     ``follows[a * len(names) + b]`` is how often event ``names[b]`` came right after ``names[a]``,
-    on one thread where threads are known. ``first`` is the position of each event's first record.
+    on one thread of one process where these are known. ``first`` is the position of each event's
+    first record.
     """
 
     names: Sequence[str]
@@ -67,7 +69,7 @@ class Profile:
     first: dict[str, int] = field(default_factory=dict)
     follows: Counter[int] = field(default_factory=Counter)
     _spans: dict[Clock, Span] = field(default_factory=dict)
-    _before: dict[int, int] = field(default_factory=dict)
+    _before: dict[tuple[Origin, int], int] = field(default_factory=dict)
     _read: int = 0
 
     def __post_init__(self) -> None:
@@ -114,6 +116,10 @@ class Profile:
 
     def _follow(self, batch: Batch) -> None:
         """Count successions, thread by thread, continuing from the previous batch."""
+        for process, rows in batch.by_process():
+            self._follow_threads(process, rows)
+
+    def _follow_threads(self, process: Origin, batch: Batch) -> None:
         order = np.argsort(batch.tid, kind="stable")
         tid, event = batch.tid[order], batch.event[order].astype(np.int64)
         size = len(self.names)
@@ -124,10 +130,10 @@ class Profile:
         heads = zip(tid[starts].tolist(), event[starts].tolist(), event[ends].tolist(), strict=True)
         joints = []
         for thread, first, last in heads:
-            before = self._before.get(thread)
+            before = self._before.get((process, thread))
             if before is not None:
                 joints.append(before * size + first)
-            self._before[thread] = last
+            self._before[process, thread] = last
         self._add(np.array(joints, np.int64))
 
     def _add(self, keys: NDArray[np.int64]) -> None:

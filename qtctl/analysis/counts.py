@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qtctl.analysis.distribution import Distribution
-from qtctl.analysis.groups import EVENT, TID, Groups
+from qtctl.analysis.groups import OWN, Groups
 from qtctl.errors import UsageError
 from qtctl.events.patterns import similar
 from qtctl.model import Declaration, Kind
@@ -34,14 +34,14 @@ def check_argument(
         for one in declared[event].arguments
     }
     if name not in kinds:
-        hint = similar(name, kinds, (EVENT, TID))
+        hint = similar(name, kinds, OWN)
         raise UsageError(f"no matched event has an argument {name!r}", hint=hint)
     if number and kinds[name] is Kind.STRING:
         raise UsageError(f"{name} is a text, and has no histogram", hint=f"--by {name}")
 
 
 class Tally:
-    """Counts records by event, thread or the value of an argument.
+    """Counts records by event, thread, guest or the value of an argument.
 
     ``groups`` are the values, ``counts`` the records of each. Beyond 65,536 values the rest is
     counted together. A record without a value has the value None. Lines of text are not counted.

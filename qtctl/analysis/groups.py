@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn
 
-EVENT, TID = "event", "tid"
-"""Group by the event's name or the thread, instead of an argument."""
+EVENT, TID, GUEST = OWN = "event", "tid", "guest"
+"""Group by the event's name, the thread or the guest (its process, its run), by no argument."""
 OTHERS = "(others)"
 """The value of the group that collects all further values."""
 LONGEST = 200
@@ -51,6 +51,9 @@ class Groups:
         column: Column | None
         if by == EVENT:
             return np.full(len(rows), self.number(batch.names[event]), np.int32)
+        if by == GUEST:
+            codes, processes = batch.processes()
+            return self._numbered([one.words for one in processes])[codes[rows]]
         if by == TID:
             column = batch.tid[rows].astype(np.int64)
             good = column >= 0

@@ -10,8 +10,9 @@ from qtctl.records.kernels.inline import pointers
 
 COMPILED: bool = cython.compiled
 
-# The roles of a row, shared with ``pairs.py``. A row may have both.
-START, END = 1, 2
+# The roles of a row, shared with ``pairs.py``. A row may have both. WHOLE: nothing came before the
+# stream in its run, so an END without a START has none.
+START, END, WHOLE = 1, 2, 4
 
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _GOLDEN = cython.declare(cython.ulonglong, 0x9E3779B97F4A7C15)
@@ -104,13 +105,15 @@ def match(
     open_: cython.longlong = tally[0]
     found: cython.longlong = tally[1]
     kind: cython.int
+    whole: cython.bint
     slot: cython.ulonglong
     spread: cython.ulonglong
     word: cython.ulonglong
     bits: cython.ulonglong
     with cython.nogil:
         while at < rows and open_ < room:
-            kind = role[at]
+            whole = role[at] & 4 != 0
+            kind = role[at] & 3
             if kind == 0:
                 at += 1
                 continue
@@ -128,7 +131,7 @@ def match(
                         _free(slot, full, known, clocks, notes, mask)
                         open_ -= 1
                 elif kind == 2:
-                    tally[3 if words[word] & bits == bits else 4] += 1
+                    tally[3 if whole or words[word] & bits == bits else 4] += 1
             elif full[slot]:
                 tally[2] += 1
             if kind & 1:

@@ -3,6 +3,7 @@ from typing import Final
 COMPILED: Final[bool]
 START: Final[int]
 END: Final[int]
+WHOLE: Final[int]
 MET_WORDS: Final[int]
 
 def match(

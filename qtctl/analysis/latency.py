@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.analysis.distribution import Distribution
-from qtctl.analysis.groups import EVENT, TID, Groups
-from qtctl.analysis.order import Order, Part
+from qtctl.analysis.groups import OWN, TID, Groups
+from qtctl.analysis.order import ARRIVED, Order, Part, clock_codes
 from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key, other_ends
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
-from qtctl.model import Clock, Declaration
+from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
@@ -28,8 +28,6 @@ _GROUPS = 500
 _SECOND_NS = 1_000_000_000
 _RECENT = 1 << 20
 """So many pairs wait until it is known that the times of their records did not step back."""
-_CLOCKS = {Clock.REALTIME: 0, Clock.MONOTONIC: 1, Clock.ARRIVAL: 2}
-_ARRIVED = _CLOCKS[Clock.ARRIVAL]
 _CLOCK_SIZE = 4
 
 
@@ -38,8 +36,8 @@ class Question:
     """A checked request for a latency, made before anything is switched.
 
     ``by`` is an argument of every START or, where ``by_end``, of every END; ``tid``, ``event`` (of
-    the START) or nothing; ``by_hex`` where QEMU prints it in hex. ``where`` is for each START or,
-    where ``where_end``, for each END: a pair for which it does not hold is not counted.
+    the START), ``guest`` or nothing; ``by_hex`` where QEMU prints it in hex. ``where`` is for each
+    START or, where ``where_end``, for each END: a pair for which it does not hold is not counted.
     """
 
     starts: tuple[str, ...]
@@ -112,12 +110,12 @@ class Question:
 def _belongs_to_end(by: str, starts: list[Declaration], ends: list[Declaration]) -> bool:
     """Return whether ``by`` is an argument of the ENDs; False if every START has it."""
     for at_end, side in ((False, starts), (True, ends)):
-        if by in (EVENT, TID) or all(any(a.name == by for a in one.arguments) for one in side):
+        if by in OWN or all(any(a.name == by for a in one.arguments) for one in side):
             return at_end
     have = dict.fromkeys(a.name for one in [*starts, *ends] for a in one.arguments)
     raise UsageError(
         f"neither every START nor every END has an argument {by!r}",
-        hint="--by " + ", ".join([*have, TID, EVENT]),
+        hint="--by " + ", ".join([*have, *OWN]),
     )
 
 
@@ -150,7 +148,6 @@ class Latency:
         self._spans = Distribution()
         self._order = Order()
         self._recent: list[_Spans] = []
-        self._before_ns: int | None = None
         self._table: EventTable | None = None
         self._pairing: Pairing | None = None
         self.renew()
@@ -198,18 +195,16 @@ class Latency:
         for part in self._order.parts(batch):
             if part.restarts:
                 self._lose()
-                self._before_ns = None
-            if part.low_ns is not None and part.high_ns is not None:
-                self._step_back(part.low_ns, part.high_ns)
+            if part.low_ns is not None:
+                self._step_back(part)
             self._pair(part)
 
-    def _step_back(self, low_ns: int, high_ns: int) -> None:
+    def _step_back(self, part: Part) -> None:
         """Leave out recent pairs that overlap a place where times step back."""
         for place, recent in enumerate(self._recent):
-            good = (recent.end_ns < low_ns) | (recent.start_ns > high_ns)
-            self.disordered += int(len(good) - np.count_nonzero(good))
-            self._recent[place] = recent.select(good)
-        self._before_ns = high_ns if self._before_ns is None else max(self._before_ns, high_ns)
+            wrong = part.overlaps(recent.start_ns, recent.end_ns)
+            self.disordered += int(np.count_nonzero(wrong))
+            self._recent[place] = recent.select(~np.asarray(wrong))
 
     def _pair(self, part: Part) -> None:
         batch, question = part.batch, self.question
@@ -220,7 +215,7 @@ class Latency:
         if matched is not None and not question.where_end:
             tags[~matched] = -1
         # The lower bits are the clock of the START; -1 stays below 0.
-        clock = np.where(batch.arrived, _ARRIVED, _CLOCKS[batch.clock]).astype(np.int32)
+        clock = clock_codes(batch)
         pairs = self._pairing.feed(batch, tags * _CLOCK_SIZE + clock)
         tag, own = pairs.tag // _CLOCK_SIZE, clock[pairs.row]
         good = tag >= 0
@@ -235,14 +230,8 @@ class Latency:
             return left
 
         self.mixed += leave_out(pairs.tag % _CLOCK_SIZE != own)
-        self.arrived += leave_out(own == _ARRIVED)
-        wrong = pairs.end_ns < pairs.start_ns
-        if self._before_ns is not None:
-            back = pairs.start_ns <= self._before_ns
-            if part.low_ns is not None:
-                back &= pairs.end_ns >= part.low_ns
-            wrong |= back
-        self.disordered += leave_out(wrong)
+        self.arrived += leave_out(own == ARRIVED)
+        self.disordered += leave_out(self._order.doubtful(part, pairs.start_ns, pairs.end_ns))
         group = numbers[pairs.row] if question.by_end else tag
         self._recent.append(_Spans(pairs.start_ns[good], pairs.end_ns[good], group[good]))
         self._settle(_RECENT)

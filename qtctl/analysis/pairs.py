@@ -21,6 +21,7 @@ from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
+from qtctl.records.origins import Origin
 from qtctl.records.printf import make_plan
 
 NO_KEY: tuple[str, ...] = ()
@@ -47,9 +48,10 @@ class PairCounts:
 
     ``paired`` STARTs with an END; ``in_flight`` STARTs that are still open; ``unpaired`` ENDs
     without a START; ``unseen`` ENDs that are the first record of their key since the begin or a
-    loss, so that their START came before; ``reused`` STARTs whose key started again before its END;
-    ``dropped`` STARTs that were open at a loss, whose END may be lost; ``forgotten`` STARTs that
-    were open for longest when there were too many; ``unreadable`` records without a key.
+    loss, so that their START came before (not in a run that begins in the file); ``reused`` STARTs
+    whose key started again before its END; ``dropped`` STARTs that were open at a loss, whose END
+    may be lost; ``forgotten`` STARTs that were open for longest when there were too many;
+    ``unreadable`` records without a key.
     """
 
     paired: int = 0
@@ -83,11 +85,15 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.row)
 
+    def select(self, rows: BoolArray) -> Pairs:
+        """Return the pairs of a mask."""
+        return Pairs(self.start_ns[rows], self.end_ns[rows], self.tag[rows], self.row[rows])
+
 
 class Pairing:
     """Pairs the events ``starts`` with ``ends`` of a stream of batches by the arguments ``key``.
 
-    An event in both ends the open START and starts again. Records of two guests (pids) are no pair.
+    An event in both ends the open START and starts again. Records of two processes are no pair.
     Numbers are compared as 64 bits; several arguments, or a text, by a 64-bit hash. ``counts`` may
     be those of an earlier pairing. With many thousands of keys, some may be mistaken for seen ones,
     and ``unseen`` ENDs for ``unpaired``.
@@ -105,7 +111,9 @@ class Pairing:
     ) -> None:
         self.counts = PairCounts() if counts is None else counts
         self._sides = key_sides(key)
-        self._pid: int | None = None
+        self._first: Origin | None = None
+        self._runs: set[Origin] = set()
+        self._cut_runs: set[Origin] = set()
         # One more than the number of events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)
         for names, role in ((starts, pairing.START), (ends, pairing.END)):
@@ -118,14 +126,13 @@ class Pairing:
 
     def feed(self, batch: Batch, tags: NDArray[np.int32] | None = None) -> Pairs:
         """Pair the next records; a pair has the tag (int32, one a row) of its START."""
-        if self._pid is None:
-            self._pid = batch.pid
         role, key = self._roles[batch.event], np.zeros(len(batch), np.uint64)
         for event, rows in batch.groups().items():
             if self._roles[event]:
                 key[rows], good = self._keys(batch, event, rows)
                 role[rows[~good]] = 0
                 self.counts.unreadable += int(len(rows) - np.count_nonzero(good))
+        key = self._apart(batch, role, key)
         time_ns = np.ascontiguousarray(batch.time_ns)
         given = np.zeros(len(batch), np.int32) if tags is None else np.ascontiguousarray(tags)
         begins, ends = np.empty(len(batch), np.int64), np.empty(len(batch), np.int64)
@@ -148,6 +155,7 @@ class Pairing:
         self.counts.dropped += int(self._tally[0])
         self._open = _OpenStarts.make(min(_ROOM, self._limit))
         self._met[:] = 0
+        self._cut_runs |= self._runs
         self._tally[0] = self.counts.in_flight = 0
 
     def _keys(self, batch: Batch, event: int, rows: Int64Array) -> tuple[NDArray[Any], BoolArray]:
@@ -167,9 +175,23 @@ class Pairing:
             else:
                 good[:] = False
         keys = combined(*map(hashed, columns)) if columns else np.zeros(len(rows), np.uint64)
-        if batch.pid != self._pid:  # another guest
-            keys = combined(keys, np.full(len(rows), batch.pid or 0, np.uint64))
         return keys, good
+
+    def _apart(
+        self, batch: Batch, role: NDArray[np.uint8], key: NDArray[np.uint64]
+    ) -> NDArray[np.uint64]:
+        """Return keys that differ between processes; mark the rows of whole runs in ``role``."""
+        codes, processes = batch.processes()
+        whole = [one.run is not None and one not in self._cut_runs for one in processes]
+        if any(whole):
+            role[np.array(whole)[codes] & (role > 0)] |= pairing.WHOLE
+            self._runs.update(one for one in processes if one.run is not None)
+        self._first = self._first or next(iter(processes), None)
+        if all(one == self._first for one in processes):
+            return key
+        salt = np.array([hash(one) for one in processes], np.int64).view(np.uint64)[codes]
+        own = np.array([one == self._first for one in processes])[codes]
+        return np.where(own, key, combined(key, salt))
 
     def _run(self, rows: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]], at: int) -> int:
         """Run the kernel on columns of records from ``at`` on; return the record reached."""

@@ -14,6 +14,7 @@ from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.columns import BoolArray
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
+from qtctl.records.origins import Origin
 
 ROWS = 1 << 14
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
@@ -145,9 +146,10 @@ def as_batch(
         begin=begin,
         stop=stop,
         arrived=arrived,
+        origin=np.zeros(len(event), np.int32),
+        origins=(Origin(pid),),
         clock=clock,
         backend=backend,
-        pid=pid,
         reader=reader,
         cut=cut if cut is not None and cut.any() else None,
     )

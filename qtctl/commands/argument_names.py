@@ -12,8 +12,15 @@ from qtctl.events.selection import Selection
 from qtctl.model import Declaration
 from qtctl.text.style import counted
 
-_RECORD = {"event": "name of the event", "tid": "id of the thread", "time_ns": "time in ns"}
-_GROUPS = ("event", "tid")
+_RECORD = {
+    "event": "name of the event",
+    "tid": "id of the thread",
+    "time_ns": "time in ns",
+    "pid": "id of the guest's process",
+    "guest": "name of the guest, in a file",
+    "run": "number of the guest's run, in a file",
+}
+_GROUPS = ("event", "tid", "guest")
 _WORDS = ("and", "or", "not", "in")
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 

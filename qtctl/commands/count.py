@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     arguments=(
         *SELECTION,
         WHERE,
-        BY,
+        BY.but(help="group by an argument, tid, guest (its runs, processes) or event (default)"),
         arg(
             "--hist",
             metavar="ARG",
@@ -62,13 +62,13 @@ async def count(context: Context, options: Options) -> int:
 
     def ready(known: KnownEvents) -> Tally | ArgumentValues:
         from qtctl.analysis.counts import ArgumentValues, Tally, check_argument
-        from qtctl.analysis.groups import EVENT, TID
+        from qtctl.analysis.groups import OWN
         from qtctl.records.printf import hex_arguments
 
         nonlocal in_hex
         picked = chosen.pick(known.names) if chosen else known.names
         name = options.hist or options.by
-        if options.hist or name not in (EVENT, TID):
+        if options.hist or name not in OWN:
             check_argument(name, picked, known.declared, number=bool(options.hist))
             declared = [known.declared[one] for one in picked if one in known.declared]
             in_hex = any(name in hex_arguments(one) for one in declared)

@@ -43,7 +43,7 @@ WHERE = arg(
     "--where",
     metavar="EXPR",
     help="only records for which this Python expression over their arguments holds; "
-    "also: event, tid, time_ns",
+    "also: event, tid, time_ns, pid, guest, run",
     completes="filter",
 )
 KERNEL = arg(

@@ -66,10 +66,10 @@ _T = TypeVar("_T")
     ),
     details=(
         "Every event is a table of its name: time_ns, time (a timestamp in UTC; null if times are\n"
-        "since boot), clock, event, tid, pid, backend, file, one column an argument, and raw (the\n"
-        "text of what could not be read). For all at once there are events (arguments as JSON in\n"
-        "args), lines (a log's other lines) and notes (losses, marks). An argument called as one\n"
-        "of these columns has an underscore behind it: event_.\n"
+        "since boot), clock, event, tid, pid, guest, run, thread, backend, file, one column an\n"
+        "argument, and raw (the text of what could not be read). For all at once there are events\n"
+        "(arguments as JSON in args), lines (a log's other lines) and notes (losses, marks). An\n"
+        "argument called as one of these columns has an underscore behind it: event_.\n"
         "Numbers in hex go in quotes: addr = '0xb2'. A table of the answer has in hex what QEMU\n"
         "prints so; other formats have numbers.\n"
         "Needs no guest, but the extra: pip install 'qtctl[analysis]'. The SQL reads the files\n"

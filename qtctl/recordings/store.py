@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,8 +22,9 @@ from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import ArgumentReader, Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
+from qtctl.records.origins import Origin
 from qtctl.records.rows import Rows
-from qtctl.records.schema import from_object, to_object
+from qtctl.records.schema import from_object, origin, to_object
 from qtctl.shapes import (
     Malformed,
     elements,
@@ -41,7 +43,8 @@ CHUNK_BYTES = 4 << 20
 """Rows, or bytes before compression, at which a chunk of data is full."""
 _ROW_BYTES = 28
 """Bytes of a row beside its arguments, before compression: event, time, thread, size."""
-_MOST_PID = (1 << 31) - 1
+_MOST = (1 << 31) - 1
+_NUMBERS = ("pid", "run")
 _BAD = (ValueError, LookupError, TypeError, OverflowError, RecursionError, MemoryError)
 """What malformed content raises."""
 _SIZE = struct.Struct("<I")
@@ -141,7 +144,7 @@ def _argument(written: object, of: str) -> Argument:
     )
 
 
-_Origin: TypeAlias = tuple[tuple[str, Any], ...]
+_Facts: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 class DataMaker:
@@ -150,7 +153,7 @@ class DataMaker:
     def __init__(self, names: NameBook, chunk_bytes: int = CHUNK_BYTES) -> None:
         self._names = names
         self._chunk_bytes = chunk_bytes
-        self._items: list[tuple[_Origin, list[Rows]] | dict[str, Any]] = []
+        self._items: list[tuple[_Facts, list[Rows]] | dict[str, Any]] = []
         self._bytes = 0
         self.rows = 0
 
@@ -178,10 +181,14 @@ class DataMaker:
         """Add a loss, news, or the records of a batch; copies the bytes that it needs."""
         if not isinstance(item, Batch):
             self._items.append(to_object(item))
-        elif len(item):
-            self._add(item)
+            return
+        edges = np.flatnonzero(np.diff(item.origin)) + 1
+        for begin, end in pairwise([0, *edges.tolist(), len(item)]):
+            if begin < end:
+                origin = item.origins[item.origin[begin]]
+                self._add(item.select(slice(begin, end)) if len(edges) else item, origin)
 
-    def _add(self, batch: Batch) -> None:
+    def _add(self, batch: Batch, origin: Origin) -> None:
         begin = np.where(batch.event < 0, batch.start, batch.begin)
         rows = Rows.copied(
             self._names.numbers(batch),
@@ -193,12 +200,12 @@ class DataMaker:
             batch.stop - begin,
             batch.data,
         )
-        origin = _origin(batch)
+        facts = _facts(batch, origin)
         last = self._items[-1] if self._items else None
-        if isinstance(last, tuple) and last[0] == origin:
+        if isinstance(last, tuple) and last[0] == facts:
             last[1].append(rows)
         else:
-            self._items.append((origin, [rows]))
+            self._items.append((facts, [rows]))
         self.rows += len(rows)
         self._bytes += len(rows.data) + _ROW_BYTES * len(rows)
 
@@ -220,13 +227,13 @@ class DataMaker:
         return made
 
 
-def _origin(batch: Batch) -> _Origin:
-    """Return the properties that all records of a batch share."""
+def _facts(batch: Batch, one: Origin) -> _Facts:
+    """Return the properties that all records of a batch share, which are of one origin."""
     facts: dict[str, Any] = {
         "type": "rows",
         "backend": batch.backend,
         "clock": batch.clock,
-        "pid": batch.pid,
+        **origin(one),
     }
     facts |= {"arguments": "text"} if batch.reader is None else batch.reader.stored()
     return tuple(facts.items())
@@ -269,7 +276,6 @@ class DataReader:
         return items
 
     def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
-        pid = facts["pid"]
         return Batch(
             table=self._table,
             data=rows.data,
@@ -281,9 +287,10 @@ class DataReader:
             stop=rows.begin + rows.size,
             arrived=rows.arrived,
             cut=rows.cut if rows.cut.any() else None,
+            origin=np.zeros(len(rows), np.int32),
+            origins=(_read_origin(facts),),
             clock=Clock(facts["clock"]),
             backend=Backend(facts["backend"]),
-            pid=None if pid is None else whole(pid, "the pid of records", 0, _MOST_PID),
             reader=self._reader(facts),
         )
 
@@ -296,6 +303,21 @@ class DataReader:
         if key not in self._readers:
             self._readers[key] = recorded_arguments(arguments).reader(self._table, facts)
         return self._readers[key]
+
+
+def _read_origin(facts: Mapping[str, Any]) -> Origin:
+    """Return where records come from; ``pid`` is there, the rest if it is known.
+
+    Raises:
+        Malformed: it makes no sense.
+        KeyError: there is no ``pid``.
+    """
+    known = {"pid": facts["pid"], **{name: facts.get(name) for name in Origin._fields[1:]}}
+    for name, value in known.items():
+        if value is not None:
+            of = f"the {name} of records"
+            known[name] = whole(value, of, 0, _MOST) if name in _NUMBERS else text(value, of)
+    return Origin(**known)
 
 
 def _words(error: BaseException) -> str:

@@ -41,18 +41,22 @@ OWN = pa.schema(
         ("event", _TEXT),
         ("tid", pa.int32()),
         ("pid", pa.int64()),
+        ("guest", _TEXT),
+        ("run", pa.int32()),
+        ("thread", _TEXT),
         ("backend", _TEXT),
         ("file", _TEXT),
     ]
 )
 """The columns of every record, in each table of events; unknown values are null.
 
-``time`` is ``time_ns`` as a timestamp in UTC; null where that is the time since boot.
+``time`` is ``time_ns`` as a timestamp in UTC; null where that is the time since boot. ``pid`` to
+``thread`` are of the record's ``Origin``.
 """
 
 _RAW = pa.field("raw", _TEXT)
-_RESERVED = ("raw", "guest")
-"""More names that no argument's column may have: ``raw``, and a partition key of an export."""
+_RESERVED = ("raw",)
+"""More names that no argument's column may have."""
 EVENTS = pa.schema([*OWN, pa.field("args", pa.string()), _RAW])
 """Events of all names; ``args`` is a JSON object with the arguments."""
 LINES = pa.schema([*(OWN.field(name) for name in OWN.names if name != "event"), ("line", _TEXT)])
@@ -222,13 +226,22 @@ class _ArrowRows:
             case "tid":
                 tids = batch.tid[rows]
                 return pa.array(tids, mask=tids < 0)
-            case "pid":
-                return self._constant(batch.pid, pa.int64())
+            case "pid" | "guest" | "run" | "thread":
+                return self._of_origin(name, OWN.field(name).type)
             case "backend":
                 return self._constant(str(batch.backend), _TEXT)
             case "file":
                 return self._constant(self._file, _TEXT)
         raise AssertionError(name)
+
+    def _of_origin(self, name: str, kind: pa.DataType) -> pa.Array:
+        values = [getattr(one, name) for one in self._batch.origins]
+        if len(values) == 1:
+            return self._constant(values[0], kind)
+        shown = [readable(one) if isinstance(one, str) else one for one in values]
+        column = pa.array(shown, pa.string() if kind == _TEXT else kind)
+        column = column.take(pa.array(self._batch.origin[self._rows]))
+        return column.dictionary_encode() if kind == _TEXT else column
 
     def _constant(self, value: int | str | None, kind: pa.DataType) -> pa.Array:
         size = len(self._rows)

@@ -6,7 +6,7 @@ printed. Arguments are parsed lazily, all rows of an event at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +17,7 @@ from qtctl.model import Backend, Clock
 from qtctl.records.columns import BoolArray, Column, Columns, Int64Array, Record, StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.kernels import grouping
+from qtctl.records.origins import Origin
 
 __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
 
@@ -40,7 +41,7 @@ class ArgumentReader(Protocol):
         ...
 
 
-_COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived", "cut")
+_COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived", "origin", "cut")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +51,10 @@ class Batch:
     ``event``: int32, index in ``table.names``; -1 for a line of text. ``time_ns``: int64, ns.
     ``tid``: int32; -1 if unknown. ``start``, ``begin``, ``stop``: int64 offsets in ``data`` of the
     record, its arguments, and its end. ``arrived``: a mask of rows whose ``time_ns`` is the time at
-    which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``cut``: a mask of rows
-    whose arguments are not whole and stay raw; None if all rows are whole. ``pid`` is the guest's,
-    of all rows. Raw arguments of ``binary`` data are printed in hex.
+    which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``origin``: int32, index in
+    ``origins`` of where the record comes from. ``cut``: a mask of rows whose arguments are not
+    whole and stay raw; None if all rows are whole. Raw arguments of ``binary`` data are printed in
+    hex.
     """
 
     table: EventTable
@@ -64,9 +66,10 @@ class Batch:
     begin: Int64Array
     stop: Int64Array
     arrived: BoolArray
+    origin: NDArray[np.int32]
+    origins: Sequence[Origin]
     clock: Clock
     backend: Backend
-    pid: int | None = None
     reader: ArgumentReader | None = None
     cut: BoolArray | None = None
     _cache: dict[int, Columns] = field(default_factory=dict, init=False, repr=False)
@@ -85,6 +88,26 @@ class Batch:
     def binary(self) -> bool:
         """Whether the arguments are not text."""
         return self.reader is not None and self.reader.binary
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the guest, the same for all rows; None if unknown, or not the same."""
+        pids = {one.pid for one in self.processes()[1]}
+        return pids.pop() if len(pids) == 1 else None
+
+    def processes(self) -> tuple[NDArray[np.int32], Sequence[Origin]]:
+        """Return the index of each row's process in a sequence of those that occur, and that."""
+        found: dict[Origin, int] = {}
+        codes = np.zeros(len(self.origins), np.int32)
+        for number in np.flatnonzero(np.bincount(self.origin)).tolist():
+            codes[number] = found.setdefault(self.origins[number].process, len(found))
+        return codes[self.origin], list(found)
+
+    def by_process(self) -> Iterator[tuple[Origin, Batch]]:
+        """Yield each process whose records occur, and a batch of them, in order."""
+        codes, processes = self.processes()
+        for code, process in enumerate(processes):
+            yield process, self.select(codes == code) if len(processes) > 1 else self
 
     def groups(self) -> dict[int, Int64Array]:
         """Map each event that occurs (-1: text lines) to its rows, in order. Do not modify it."""
@@ -193,7 +216,7 @@ class Batch:
             return
         times, tids, late = self.time_ns.tolist(), self.tid.tolist(), self.arrived.tolist()
         made: list[Any] = [None] * len(self)
-        clock, backend, pid = self.clock, self.backend, self.pid
+        clock, backend, origin = self.clock, self.backend, self.origin.tolist()
         for event, places in self.groups().items():
             name = "" if event < 0 else self.names[event]
             for row, args in zip(places.tolist(), self._dicts(event, len(places)), strict=True):
@@ -204,7 +227,7 @@ class Batch:
                     Clock.ARRIVAL if late[row] else clock,
                     None if (tid := tids[row]) < 0 else tid,
                     backend,
-                    pid,
+                    self.origins[origin[row]],
                 )
                 if event < 0:
                     record.line = self.text(row)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
 from qtctl.records.kernels import grouping
+from qtctl.records.origins import UNKNOWN, Origin
 
 NULL = "(null)"
 """What glibc prints for a text that is NULL."""
@@ -149,8 +150,9 @@ class Columns:
 class Record:
     """One record. A line that is not an event has an empty ``name``, and its text in ``line``.
 
-    ``time_ns`` is in ns, on ``clock``. ``raw`` is the text of arguments that could not be parsed;
-    ``args`` is empty then. ``cut``: that text is not whole, or may not be.
+    ``time_ns`` is in ns, on ``clock``. ``origin`` is where it comes from. ``raw`` is the text of
+    arguments that could not be parsed; ``args`` is empty then. ``cut``: that text is not whole, or
+    may not be.
     """
 
     name: str
@@ -159,7 +161,12 @@ class Record:
     clock: Clock
     tid: int | None
     backend: Backend
-    pid: int | None = None
+    origin: Origin = UNKNOWN
     raw: str | None = None
     line: str | None = None
     cut: bool = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the guest, or None."""
+        return self.origin.pid

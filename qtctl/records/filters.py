@@ -2,7 +2,8 @@
 
 Names are arguments of an event; ``event``, ``tid`` and ``time_ns`` are fields of every record. An
 argument with such a name, or with that of a Python keyword (``from``, ``async``), is written with
-an underscore appended: ``event_``, ``from_``.
+an underscore appended: ``event_``, ``from_``. ``pid``, ``guest`` and ``run`` are those of the
+record's origin, unless its event has an argument of that name.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from qtctl.errors import UsageError
 from qtctl.events.patterns import similar
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.batch import Batch
-from qtctl.records.columns import BoolArray
+from qtctl.records.columns import BoolArray, StringColumn
 from qtctl.records.evaluate import SHIFT_LIMIT, evaluate
 
 _OWN = {"event": "text", "tid": "number", "time_ns": "number"}
+_ORIGIN = {"pid": "number", "guest": "text", "run": "number"}
 _LONGEST = 4096
 _DEEPEST = 60
 _MOST_NODES = 400
@@ -45,7 +47,7 @@ class _Mismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A checked filter. ``arguments`` are the names in it that are arguments of events.
+    """A checked filter. ``arguments`` are the names in it that are, or may be, arguments of events.
 
     A record without one of them does not match, nor does one on which Python would raise (division
     by zero, a shift by less than 0) or that shifts by more than 128. Lines of text never match.
@@ -67,11 +69,13 @@ class Filter:
         text = " ".join(text.strip().splitlines())
         tree = _parse(text)
         names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        used = frozenset(node.id for node in names if node.id not in _OWN)
         chosen = list(declarations)
-        _check_names(text, [node for node in names if node.id in used], chosen)
-        # Without arguments, the expression is the same for all events, declared or not.
-        resolved = (_resolve(used, declaration) for declaration in chosen) if used else [{}]
+        used = frozenset(node.id for node in names if node.id not in _OWN)
+        needed = used - _ORIGIN.keys()
+        _check_names(text, [node for node in names if node.id in needed], chosen)
+        resolved = [_resolve(used, declaration) for declaration in chosen]
+        if not needed:  # the expression is for all events, declared or not
+            resolved.append({})
         first: _Mismatch | None = None
         for arguments in resolved:
             if arguments is None:
@@ -100,7 +104,11 @@ class Filter:
         names: dict[str, Any] = {"event": batch.names[event]}
         good: BoolArray | bool = True
         if self.arguments:
-            resolved = None if declaration is None else self._resolve_for(declaration)
+            resolved: Mapping[str, Argument] | None = None
+            if declaration is not None:
+                resolved = self._resolve_for(declaration)
+            elif self.arguments <= _ORIGIN.keys():
+                resolved = {}
             if resolved is None:
                 return False
             columns = batch.arguments(event)
@@ -115,6 +123,13 @@ class Filter:
         if "tid" in used:
             names["tid"] = batch.tid[rows]
             good = good & (names["tid"] >= 0)
+        for name in (used & _ORIGIN.keys()) - names.keys():
+            codes, values = batch.origin[rows], [getattr(one, name) for one in batch.origins]
+            good = good & np.array([one is not None for one in values])[codes]
+            if _ORIGIN[name] == "text":
+                names[name] = StringColumn(codes, tuple(one or "" for one in values))
+            else:
+                names[name] = np.array([one or 0 for one in values], np.int64)[codes]
         return good & evaluate(self._tree, names, len(rows))
 
     def _resolve_for(self, declaration: Declaration) -> Mapping[str, Argument] | None:
@@ -227,18 +242,19 @@ def _check_names(text: str, names: list[ast.Name], chosen: list[Declaration]) ->
         if node.id in known or (node.id.endswith("_") and node.id[:-1] in known):
             continue
         message = f"no matched event has an argument {node.id!r}"
-        _fail(text, node, message, similar(node.id, known, _OWN))
+        _fail(text, node, message, similar(node.id, known, (*_OWN, *_ORIGIN)))
 
 
 def _resolve(used: Iterable[str], declaration: Declaration) -> dict[str, Argument] | None:
-    """Map the used names to the event's arguments; None if it lacks one."""
+    """Map the used names to the event's arguments, but for origins'; None if it lacks one."""
     have = {argument.name: argument for argument in declaration.arguments}
     resolved: dict[str, Argument] = {}
     for name in used:
         argument = have.get(name) or have.get(name.removesuffix("_"))
-        if argument is None:
+        if argument is not None:
+            resolved[name] = argument
+        elif name not in _ORIGIN:
             return None
-        resolved[name] = argument
     return resolved
 
 
@@ -258,8 +274,8 @@ def _type(node: ast.expr, arguments: Mapping[str, Argument]) -> str:
         case ast.Constant(value=value):
             return "number" if isinstance(value, int) else "text"
         case ast.Name(id=name):
-            if name in _OWN:
-                return _OWN[name]
+            if name not in arguments:
+                return _OWN.get(name) or _ORIGIN[name]
             return "text" if arguments[name].kind is Kind.STRING else "number"
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             _type(operand, arguments)

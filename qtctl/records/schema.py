@@ -13,9 +13,16 @@ from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
+from qtctl.records.origins import Origin
 from qtctl.shapes import any_text, elements, flag, member, members, text, whole
 
 SCHEMA = "qtctl/1"
+
+
+def origin(one: Origin) -> dict[str, Any]:
+    """Return the members of a record that say where it comes from: ``pid``, and what is known."""
+    known = one._asdict()
+    return {"pid": known.pop("pid"), **{k: v for k, v in known.items() if v is not None}}
 
 
 def record(one: Record) -> dict[str, Any]:
@@ -26,7 +33,7 @@ def record(one: Record) -> dict[str, Any]:
         "type": "event",
         "time_ns": one.time_ns,
         "clock": str(one.clock),
-        "pid": one.pid,
+        **origin(one.origin),
         "tid": one.tid,
         "backend": str(one.backend),
         "name": one.name,

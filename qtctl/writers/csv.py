@@ -23,7 +23,8 @@ from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
 _COLUMNS = (
-    "type", "time_ns", "clock", "pid", "tid", "backend", "name", "count", "line", "raw", "args",
+    "type", "time_ns", "clock", "pid", "guest", "run", "thread", "tid", "backend", "name", "count",
+    "line", "raw", "args",
 )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ class CsvExport:
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.literal(f"text,,,,,{batch.backend},,,")
+                block.literal(f"text,,,,,,,,{batch.backend},,,")
                 block.column(batch.texts(rows), _cell)
                 block.literal(",,")
             else:
@@ -95,7 +96,8 @@ class CsvExport:
         block.number(batch.time_ns[rows])
         late = batch.arrived[rows].astype(np.int64)
         block.choice(late, [f",{clock}," for clock in (batch.clock, Clock.ARRIVAL)])
-        block.literal("," if batch.pid is None else f"{batch.pid},")
+        known = [(one.pid, one.guest, one.run, one.thread) for one in batch.origins]
+        block.choice(batch.origin[rows], ["".join(map(_optional, one)) for one in known])
         block.optional(batch.tid[rows])
         block.literal(f",{batch.backend},{_cell(name)},,,")
         if values is None:
@@ -117,6 +119,11 @@ class CsvExport:
 def _cell(text: str | None) -> str:
     """Return a text as a CSV cell, quoted if necessary; NULL is an empty one."""
     return "" if text is None else csv_text([[readable(text), ""]])[:-1]
+
+
+def _optional(value: int | str | None) -> str:
+    """Return a cell that may be empty, and the comma behind it."""
+    return "," if value is None else f"{_cell(str(value))},"
 
 
 def _json(text: str | None) -> str:

@@ -27,6 +27,7 @@ from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn
 from qtctl.records.items import Item
+from qtctl.records.origins import Origin
 from qtctl.records.printf import hex_arguments
 from qtctl.records.schema import to_object
 from qtctl.writers.base import Source
@@ -74,6 +75,7 @@ stream {{
         unsigned_t events_discarded;
         signed_t _pid;
         text_t _backend;
+        text_t _guest;
     }};
     event.header := struct {{ uint32_t id; time_t timestamp; }};
     event.context := struct {{ int32_t _tid; uint8_t _arrived; }};
@@ -96,14 +98,14 @@ class CtfExport:
     def write(self, item: Item) -> None:
         """Write the next batch, loss or note."""
         if not isinstance(item, Batch):
-            stream, data = self._trace.encode_note(to_object(item))
-        elif len(item):
-            stream, data = self._trace.encode(item)
+            packets = [self._trace.encode_note(to_object(item))]
         else:
-            return
+            parts = item.by_process() if len(item) else ()
+            packets = [self._trace.encode(part, origin) for origin, part in parts]
         # Opened for each packet: times that often go back make many streams.
-        with (self._folder / f"stream_{stream}").open("ab") as file:
-            file.write(data)
+        for stream, data in packets:
+            with (self._folder / f"stream_{stream}").open("ab") as file:
+                file.write(data)
 
     def finish(self) -> None:
         """Write the metadata."""
@@ -171,8 +173,8 @@ class _CtfTrace:
         self._streams: list[_PacketStream] = []
         self._clock: Clock | None = None
 
-    def encode(self, batch: Batch) -> _Packet:
-        """Return a packet with the records of a batch, at least one, sorted by time."""
+    def encode(self, batch: Batch, origin: Origin) -> _Packet:
+        """Return a packet with the records of a process, at least one, sorted by time."""
         self._clock = self._clock or batch.clock
         if (np.diff(batch.time_ns) < 0).any():
             batch = batch.select(np.argsort(batch.time_ns, kind="stable"))
@@ -192,8 +194,8 @@ class _CtfTrace:
             at = _put(out, at, batch.arrived[part.rows])
             for value in part.values:
                 at = value.put(out, at) if isinstance(value, _Texts) else _put(out, at, value)
-        pid = -1 if batch.pid is None else batch.pid
-        return self._packet(out.tobytes(), int(times[0]), int(times[-1]), pid, batch.backend, 0)
+        span = int(times[0]), int(times[-1])
+        return self._packet(out.tobytes(), *span, origin, batch.backend, 0)
 
     def encode_note(self, note: Mapping[str, Any]) -> _Packet:
         """Return a packet with a loss or note, given as an object of schema ``qtctl/1``."""
@@ -201,7 +203,7 @@ class _CtfTrace:
         lost = note["count"] if note["type"] == "loss" else 0
         kind = self._kind("qtctl_note", (("note", "text"),))
         event = _EVENT.pack(kind, now, -1, False) + _terminated(json.dumps(note))
-        return self._packet(event, now, now, -1, note.get("backend", ""), lost or 0)
+        return self._packet(event, now, now, Origin(), note.get("backend", ""), lost or 0)
 
     def metadata(self) -> str:
         """Return the metadata of all packets so far, in CTF's description language (TSDL)."""
@@ -223,7 +225,7 @@ class _CtfTrace:
         return "".join(pieces)
 
     def _packet(
-        self, events: bytes, first_ns: int, last_ns: int, pid: int, backend: str, lost: int
+        self, events: bytes, first_ns: int, last_ns: int, origin: Origin, backend: str, lost: int
     ) -> _Packet:
         number = next((n for n, one in enumerate(self._streams) if one.last_ns <= first_ns), None)
         if number is None:
@@ -231,9 +233,9 @@ class _CtfTrace:
             self._streams.append(_PacketStream())
         stream = self._streams[number]
         stream.last_ns, stream.lost = last_ns, stream.lost + lost
-        name = _terminated(backend)
+        name = _terminated(backend) + _terminated(origin._replace(pid=None).words)
         bits = 8 * (_PACKET.size + len(name) + len(events))
-        counts = (stream.packets, stream.lost, pid)
+        counts = (stream.packets, stream.lost, -1 if origin.pid is None else origin.pid)
         head = _PACKET.pack(_MAGIC, 0, first_ns, last_ns, bits, bits, *counts)
         stream.packets += 1
         return number, head + name + events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
+from qtctl.records.origins import Origin
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
@@ -55,7 +56,7 @@ def json_lines(batch: Batch) -> list[str]:
         placeholder = partial(_placeholder, appends)
         if event < 0:
             line = placeholder(block.column, batch.texts(rows), json.dumps)
-            record = Record("", {}, 0, batch.clock, None, batch.backend, batch.pid, None, line)
+            record = Record("", {}, 0, batch.clock, None, batch.backend, line=line)
         else:
             late = batch.arrived[rows]
             clock: Any = batch.clock
@@ -70,8 +71,11 @@ def json_lines(batch: Batch) -> list[str]:
                 args = {k: placeholder(block.column, v, json.dumps) for k, v in values.items()}
             time_ns = placeholder(block.number, batch.time_ns[rows])
             tid = placeholder(block.optional, batch.tid[rows], "", "", "null")
-            name = batch.names[event]
-            fields = clock, tid, batch.backend, batch.pid, raw, None, cut
+            origin, name = batch.origins[0], batch.names[event]
+            if len(batch.origins) > 1:
+                texts = [_members(schema.origin(one)) for one in batch.origins]
+                origin = Origin(placeholder(block.choice, batch.origin[rows], texts))
+            fields = clock, tid, batch.backend, origin, raw, None, cut
             record = Record(name, args, time_ns, *fields)
         text, *rest = _PLACEHOLDER.split(json.dumps(schema.record(record)))
         block.literal(text)
@@ -79,6 +83,11 @@ def json_lines(batch: Batch) -> list[str]:
             appends[int(number)]()
             block.literal(literal)
     return write(blocks)
+
+
+def _members(found: Mapping[str, Any]) -> str:
+    """Return the value of ``pid``, the first member of an object, and the other members."""
+    return json.dumps(found).removeprefix('{"pid": ').removesuffix("}")
 
 
 def _placeholder(appends: list[Callable[[], None]], append: Callable[..., None], *args: Any) -> Any:

@@ -46,18 +46,24 @@ _LONGEST_NAME = 255
 """Of a folder, in bytes (limits.h)."""
 _CUT_NAME = 200
 _OMITTED = ("event", "file", "time")
+_RENAMED = {"guest": "guest_name"}
+"""Columns that would have the name of a partition key."""
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
     """Return the columns that a file has, without dictionaries."""
     return pa.schema(
-        pa.field(one.name, pa.string()) if pa.types.is_dictionary(one.type) else one
+        pa.field(
+            _RENAMED.get(one.name, one.name),
+            pa.string() if pa.types.is_dictionary(one.type) else one.type,
+        )
         for one in schema
         if one.name not in _OMITTED
     )
 
 
-WHOLE = _plain(EVENTS)
+_ROWS = pa.schema(one for one in EVENTS if one.name not in _OMITTED)
+WHOLE = _plain(_ROWS)
 """Columns of every file of ``parquet``: ``args`` is a JSON object, ``raw`` what could not be read.
 
 Of a line of text, ``raw`` is the line; of a note, ``args`` is its object.
@@ -103,23 +109,28 @@ class ParquetExport:
         """Write the next batch, loss or note."""
         if isinstance(item, Batch):
             self._monotonic = item.clock is Clock.MONOTONIC
-            self._guest = item.pid or 0
-            for event in item.groups():
-                if event < 0:
-                    self._buffer("lines", self.lines(item))
-                else:
-                    name = item.names[event]
-                    # An event that is called as one of the other tables has an underscore behind.
-                    taken = name.rstrip("_") in ("lines", "notes")
-                    self._buffer(name + "_" * taken, self.events(item, event))
+            for origin, batch in item.by_process():
+                self._guest = origin.pid or 0
+                self._write(batch)
         else:
             self._buffer("notes", self.notes(to_object(item)))
         if sum(self._rows.values()) >= _BUFFERED_ROWS:
             self.finish()
 
+    def _write(self, batch: Batch) -> None:
+        """Buffer the rows of one process."""
+        for event in batch.groups():
+            if event < 0:
+                self._buffer("lines", self.lines(batch))
+            else:
+                name = batch.names[event]
+                # An event that is called as one of the other tables has an underscore behind.
+                taken = name.rstrip("_") in ("lines", "notes")
+                self._buffer(name + "_" * taken, self.events(batch, event))
+
     def events(self, batch: Batch, event: int) -> Any:
         """Return the rows of an event."""
-        return object_rows(batch, event, WHOLE)
+        return object_rows(batch, event, _ROWS)
 
     def lines(self, batch: Batch) -> Any:
         """Return the rows of lines that are no events."""
@@ -150,6 +161,7 @@ class ParquetExport:
     def _write_part(self, partition: _Partition) -> None:
         table = pa.Table.from_batches(self._buffered.pop(partition))
         del self._rows[partition]
+        table = table.drop_columns([n for n in table.column_names if n in _OMITTED])
         schema = _plain(table.schema)
         folder = self._folder
         for key in self.keys:
@@ -158,7 +170,7 @@ class ParquetExport:
         path = folder / f"part-{self._parts[partition]}.parquet"
         self._parts[partition] += 1
         with path.open("xb") as file:
-            pq.write_table(table.select(schema.names).cast(schema), file)
+            pq.write_table(table.rename_columns(schema.names).cast(schema), file)
 
     def finish(self) -> None:
         """Write all buffered rows."""
@@ -170,14 +182,14 @@ class ParquetExport:
 
 
 def _fitted(rows: Any, more: dict[str, Any]) -> Any:
-    """Return rows with the columns of ``WHOLE``; null where they have no such column."""
+    """Return rows with the columns of ``_ROWS``; null where they have no such column."""
     columns = {**dict(zip(rows.schema.names, rows.columns, strict=True)), **more}
     return pa.RecordBatch.from_arrays(
         [
             columns[field.name].cast(field.type)
             if field.name in columns
             else pa.nulls(len(rows), field.type)
-            for field in WHOLE
+            for field in _ROWS
         ],
-        schema=WHOLE,
+        schema=_ROWS,
     )

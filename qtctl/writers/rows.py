@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import NULL, BoolArray, Column, Int64Array
+from qtctl.records.origins import Origin
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import ABOUT
 from qtctl.writers.lines import LineBlock, write
@@ -27,7 +28,8 @@ class RowFormatter:
     ``times`` is abs, rel, delta or none; ``~`` marks times at which qtctl read the record.
     ``hex_arguments`` maps an event to the arguments that QEMU prints in hex. ``names`` are the
     event names to align. ``thread`` maps a thread id to its name, or to an empty text, for which
-    the id is printed.
+    the id is printed; without it, names are those that the records bring. Once records of a second
+    process have come, each row says of which it is.
     """
 
     def __init__(
@@ -44,6 +46,8 @@ class RowFormatter:
         self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
         self._thread = thread
         self._gap = "  " if style.terminal else " "
+        self._first: Origin | None = None
+        self._several = False
         self._first_ns: int | None = None
         self._last_ns = 0
         self._first_late = self._last_late = False
@@ -55,6 +59,7 @@ class RowFormatter:
     def lines(self, batch: Batch) -> list[str]:
         """Return a line per record, safe to print."""
         append_time = self._time_appender(batch)
+        guests = self._guests(batch)
         blocks = []
         for event, rows, values in batch.alike():
             block = LineBlock(rows)
@@ -64,7 +69,9 @@ class RowFormatter:
                 continue
             name = batch.names[event]
             append_time(block)
-            self._append_thread(block, batch.tid[rows])
+            if guests:
+                block.choice(batch.origin[rows], guests)
+            self._append_thread(block, batch, rows)
             if values is None:
                 block.column(batch.raws(rows), partial(self._raw, name))
                 if batch.is_cut(int(rows[0])):
@@ -117,16 +124,32 @@ class RowFormatter:
             self._last_late = bool(batch.arrived[shown[-1]])
         return late
 
-    def _append_thread(self, block: LineBlock, tid: NDArray[np.int32]) -> None:
-        if self._thread is None:
+    def _guests(self, batch: Batch) -> list[str]:
+        """Return the words for each of the batch's origins; none while there is one process."""
+        if not self._several and len(batch):
+            codes, processes = batch.processes()
+            for code in np.unique(codes[batch.event >= 0]).tolist():
+                self._first = self._first or processes[code]
+                self._several |= processes[code] != self._first
+        if not self._several:
+            return []
+        words = [escaped(one.words) for one in batch.origins]
+        return [self._paint(f"[{one}]", "faint") + self._gap if one else "" for one in words]
+
+    def _append_thread(self, block: LineBlock, batch: Batch, rows: Int64Array) -> None:
+        tid, named = batch.tid[rows], [one.thread or "" for one in batch.origins]
+        if self._thread is None and not any(named):
             before, after = self._colours("faint")
             block.optional(tid, before, after + self._gap)
             return
-        threads, codes = np.unique(tid, return_inverse=True)
+        threads = batch.origin[rows].astype(np.int64) << 32 | (tid.astype(np.int64) + 1)
+        distinct, codes = np.unique(threads, return_inverse=True)
         texts = []
-        for one in threads.tolist():
-            name = self._thread(one) or str(one)
-            texts.append("" if one < 0 else self._paint(name, "faint") + self._gap)
+        for one in distinct.tolist():
+            number = (one & 0xFFFFFFFF) - 1
+            name = named[one >> 32] or (self._thread(number) if self._thread else "")
+            name = escaped(name) or ("" if number < 0 else str(number))
+            texts.append(self._paint(name, "faint") + self._gap if name else "")
         block.choice(codes, texts)
 
     def _name(self, name: str, *, last: bool) -> str:

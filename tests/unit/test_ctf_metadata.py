@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
+from qtctl.backends.ust.ctf_metadata import agrees, context_place, declared_events, metadata_text
 from qtctl.model import Kind
 from tests.samples import parse_one
 
@@ -89,15 +89,14 @@ def test_packets_may_cut_it_anywhere(order: str, size: int) -> None:
 
 def test_the_thread_has_its_place() -> None:
     text = TEXT.encode()
-    assert thread_place(text) == 2
-    assert thread_place(text.replace(b"_vtid", b"_other")) == -1
-    assert thread_place(text + text) == 2
-    assert thread_place(text + text.replace(b"_vpid", b"_vtid")) == -1
-    assert (
-        thread_place(text.replace(b"integer { size = 8; align = 8; signed = 1", b"variant <x>"))
-        == -1
-    )
-    assert thread_place(b"") == -1
+    assert context_place(text, b"vtid") == 2
+    assert context_place(text, b"vpid") == 1
+    assert context_place(text.replace(b"_vtid", b"_other"), b"vtid") == -1
+    assert context_place(text + text, b"vtid") == 2
+    assert context_place(text + text.replace(b"_vpid", b"_vtid"), b"vtid") == -1
+    strange = text.replace(b"integer { size = 8; align = 8; signed = 1", b"variant <x>")
+    assert context_place(strange, b"vtid") == -1
+    assert context_place(b"", b"vtid") == -1
 
 
 @pytest.mark.parametrize(
@@ -120,6 +119,6 @@ def test_declarations_of_another_build_are_noticed(declared: str, fits: bool) ->
 def test_hostile_bytes_never_raise(noise: bytes, at: int, cut: int) -> None:
     for data in (TEXT.encode(), packets(TEXT.encode(), 100, "<")):
         text = metadata_text(data[:at] + noise + data[at : at + cut])
-        thread_place(text)
+        context_place(text, b"vtid")
         for one in declared_events(text).values():
             assert one.name.isidentifier()

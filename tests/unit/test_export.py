@@ -266,7 +266,7 @@ def test_parquet_is_read_by_duckdb_polars_and_dask(real: Case, form: str) -> Non
 # CTF
 
 _LINE = re.compile(
-    rb'\[(\d+)\] \([^)]*\) (\w+): \{ pid = (-?\d+), backend = "(\w*)" \}, '
+    rb'\[(\d+)\] \([^)]*\) (\w+): \{ pid = (-?\d+), backend = "(\w*)", guest = "" \}, '
     rb"\{ tid = (-?\d+), arrived = (\d) \}, \{ (.*)\}\n"
 )
 _FIELD = re.compile(rb'(\w+) = ("(?:[^"\\]|\\.)*"|0x[0-9A-F]+|-?\d+)')

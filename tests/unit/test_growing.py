@@ -63,6 +63,37 @@ def test_a_truncated_file_is_a_gap_of_unknown_size(log: Path, reading: GrowingFi
     assert reading.read() == [Skipped(None), b"3\n"]
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_file_that_is_written_anew_is_read_from_its_begin(log: Path, seen: bool) -> None:
+    reading = GrowingFile(log)
+    append(log, b"1\n")
+    if seen:
+        assert reading.read() == [b"1\n"]
+    log.write_bytes(b"longer than before\n")
+    assert reading.read() == [Skipped(None), b"longer than before\n"]
+    append(log, b"2\n")
+    assert reading.read() == [b"2\n"]
+    reading.close()
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_writer_goes_on_behind_a_hole(tmp_path: Path, seen: bool) -> None:
+    """Somebody truncates the file (copytruncate), and its writer does not append."""
+    path = tmp_path / "log"
+    with path.open("wb", buffering=0) as writer:
+        writer.write(b"x" * 4999 + b"\n")
+        reading = GrowingFile(path)
+        writer.write(b"1\n" * 4000)
+        if seen:
+            assert reading.read() == [b"1\n" * 4000]
+        os.truncate(path, 0)
+        writer.write(b"2\n3\n")
+        assert reading.read() == ([b"2\n3\n"] if seen else [Skipped(None), b"3\n"])
+        writer.write(b"4\n")
+        assert reading.read() == [b"4\n"]
+        reading.close()
+
+
 async def test_waiting_ends_when_something_is_written(log: Path, reading: GrowingFile) -> None:
     waiting = asyncio.create_task(reading.wait(30))
     await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock, Mark
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Loss
+from qtctl.records.origins import Origin
 from tests.samples import only_batch
 
 DECLARED = parse_declarations(
@@ -195,10 +196,10 @@ def test_no_pair_has_two_clocks() -> None:
 
 def test_no_pair_is_of_two_guests() -> None:
     measured = Latency(asked())
-    measured.take(replace(batch("1 io_read 0x1 0xa 8"), pid=4711))
-    measured.take(replace(batch("2 io_read 0x1 0xa 8"), pid=5822))
-    measured.take(replace(batch("4 io_done 0x1 0xa 8"), pid=4711))
-    measured.take(replace(batch("9 io_done 0x1 0xa 8"), pid=5822))
+    measured.take(replace(batch("1 io_read 0x1 0xa 8"), origins=[Origin(4711)]))
+    measured.take(replace(batch("2 io_read 0x1 0xa 8"), origins=[Origin(5822)]))
+    measured.take(replace(batch("4 io_done 0x1 0xa 8"), origins=[Origin(4711)]))
+    measured.take(replace(batch("9 io_done 0x1 0xa 8"), origins=[Origin(5822)]))
     assert measured.counts == PairCounts(paired=2)
     assert spans(measured) == {"all": (2, 10)}
 

@@ -167,7 +167,7 @@ def plain_csv(records: list[Record], arguments: list[str]) -> str:
     """Write records with the standard library."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    own = ["type", "time_ns", "clock", "pid", "tid", "backend", "name"]
+    own = ["type", "time_ns", "clock", "pid", "guest", "run", "thread", "tid", "backend", "name"]
     columns = [*own, "count", "line", "raw", "args"]
     writer.writerow([*columns, *(f"{one}_" if one in columns else one for one in arguments)])
     for one in records:

@@ -23,6 +23,7 @@ from qtctl.recordings import chunks
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
+from qtctl.records.origins import Origin
 from qtctl.records.schema import to_object
 from tests.exports import BEGIN, DECLARED, EXTREME
 from tests.recordings import FACTS, read, write
@@ -83,9 +84,10 @@ def batch(rows: list[tuple[int, int, int, bool, bool, bytes]], reader: Any = Non
         begin=starts,
         stop=stops,
         arrived=np.array(arrived, np.bool_),
+        origin=np.zeros(len(rows), np.int32),
+        origins=[Origin(4711)],
         clock=Clock.MONOTONIC,
         backend=Backend.SIMPLE,
-        pid=4711,
         reader=reader,
         cut=np.array(cut, np.bool_),
     )

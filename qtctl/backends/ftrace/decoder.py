@@ -8,6 +8,7 @@ it (see ``kernel.py``). Lines without a head continue a text of the mark before 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,16 @@ from qtctl.backends.ftrace import kernel as trace
 from qtctl.backends.ftrace.kernel import EVENT, LOST, MARK, PLAIN
 from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.model import Backend, Clock
+from qtctl.records.batch import Batch
+from qtctl.records.columns import StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
+from qtctl.records.origins import Origin
 
 LINE_LIMIT = 1 << 16
 _STRANGER = -2
+_COMM_BYTES = 16
+_UNKNOWN = "<...>"
 _MARK_BYTES = len(b"tracing_mark_write: ")
 _MOST_BYTES = 510
 """A longer text, without its newline, is one that QEMU cut, or may be."""
@@ -35,11 +41,12 @@ _NOTHING = (-1, -1, True)
 class TraceDecoder:
     """Decodes trace_pipe text into one guest's records; keeps one unfinished record.
 
-    ``pid`` None selects all processes. ``owner_of`` returns the process of a thread, None if
-    unknown: called once a chunk for each thread whose process the kernel did not print. ``kernel``
-    maps the short names of kernel events (``kvm_exit``) to names in ``table`` (``kvm:kvm_exit``);
-    these are decoded for any thread, since the buffer holds no others. ``timed``: the buffer's
-    clock, plus the offset, is ``clock``; else records get the time at which they were read.
+    ``pid`` None selects all processes, and gives each record its origin. ``owner_of`` returns the
+    process of a thread, None if unknown: called once a chunk for each thread whose process the
+    kernel did not print. ``kernel`` maps the short names of kernel events (``kvm_exit``) to names
+    in ``table`` (``kvm:kvm_exit``); these are decoded for any thread, since the buffer holds no
+    others. ``timed``: the buffer's clock, plus the offset, is ``clock``; else records get the time
+    at which they were read.
     """
 
     def __init__(
@@ -140,6 +147,8 @@ class TraceDecoder:
         whole = as_batch(
             self._table, data, rows, clocks, Backend.FTRACE, clock=clock, pid=pid, cut=cut
         )
+        if pid is None:
+            whole = _with_origins(whole, columns[1], columns[3])
         out: Items = []
         at = 0
         for gap in [*np.flatnonzero(kind == LOST).tolist(), len(kind)]:
@@ -205,3 +214,18 @@ class TraceDecoder:
         if heads.any():
             last = int(np.flatnonzero(heads)[-1])
             self._before = int(tid[last]), int(time_ns[last]), bool(mine[last])
+
+
+def _with_origins(batch: Batch, kind: NDArray[np.int32], tgid: NDArray[np.int32]) -> Batch:
+    """Return a batch with the name of each thread, and its process if the kernel recorded it."""
+    rows = np.flatnonzero((kind == MARK) | (kind == EVENT))
+    names = StringColumn.from_spans(batch.data, batch.start[rows], batch.start[rows] + _COMM_BYTES)
+    both = names.codes.astype(np.int64) << 32 | (tgid[rows].astype(np.int64) + 1)
+    distinct, codes = np.unique(both, return_inverse=True)
+    origin, origins = np.zeros(len(batch), np.int32), [Origin()]
+    for one in distinct.tolist():
+        name, pid = names.texts[one >> 32].strip(), (one & 0xFFFFFFFF) - 1
+        name = "" if name == _UNKNOWN else name
+        origins.append(Origin(pid if pid >= 0 else None, thread=name or None))
+    origin[rows] = codes + 1
+    return replace(batch, origin=origin, origins=origins)

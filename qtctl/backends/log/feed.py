@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -15,6 +16,7 @@ from qtctl.backends.log.target import (
     LogReach,
     LogTarget,
     has_inode,
+    may_be_older,
     owner_of,
     redirect,
     refusal,
@@ -43,6 +45,7 @@ class LogFeed:
         self._end = 0
         self._decoder = decoder
         self._checked = self._looked = self._came = time.monotonic()
+        self._open_ns = time.time_ns()
         self._full = self._full_reported = self._log_unknown = False
 
     def read(self) -> Items:
@@ -113,8 +116,9 @@ class LogFeed:
         return self._look_for_room() or await self._follow_move()
 
     async def _follow_move(self) -> Items:
-        guest = self._site.guest
+        guest, now_ns = self._site.guest, time.time_ns()
         if guest is None or has_inode(guest.pid, self._file.inode()):
+            self._open_ns = now_ns
             return []
         target = await self._site.log_target()
         if not target.certain and not self._log_unknown:
@@ -126,11 +130,14 @@ class LogFeed:
         if not target.certain or target.reach is not LogReach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
-            file = _open_target(guest.pid, target)
+            older = await asyncio.to_thread(may_be_older, guest.pid, target.fd, self._open_ns)
+            file = _open_target(guest.pid, target, offset=None if older else 0)
             self._file.close()
             self._file, self.source = file, str(target)
             self._site.notices.append(f"the log moved to {target}")
-            return [Loss(Backend.LOG, None, time.time_ns())]
+            # QEMU closed the old log, and all of it has been read.
+            lost = [Loss(Backend.LOG, None, now_ns)] if older else []
+            return [*self._decoder.flush(Clocks(now_ns)), *lost]
         return []
 
     async def close(self) -> None:
@@ -170,8 +177,8 @@ async def _located_log(site: Site) -> LogTarget:
     return replace(guess, others=tuple(others), missing=target.missing)
 
 
-def _open_target(pid: int, target: LogTarget) -> GrowingFile:
-    return GrowingFile(f"/proc/{pid}/fd/{target.fd}")
+def _open_target(pid: int, target: LogTarget, *, offset: int | None = None) -> GrowingFile:
+    return GrowingFile(f"/proc/{pid}/fd/{target.fd}", offset=offset)
 
 
 async def open_feed(request: FeedRequest) -> LogFeed:

@@ -49,7 +49,9 @@ class LineHead(NamedTuple):
     """What a head tells.
 
     ``own``: where QEMU's own prefix begins if other text is glued to it. ``part``: a mark of a
-    collector that the line goes on in the next one.
+    collector that the line goes on in the next one. ``guest`` is the name of the guest or, where
+    QEMU tells none, of a program in a system log that is not QEMU, with its pid; of a pod; of a
+    container; of a file of grep's.
     """
 
     known: Known
@@ -60,12 +62,15 @@ class LineHead(NamedTuple):
     thread: HeadSpan | None = None
     guest: HeadSpan | None = None
     part: HeadSpan | None = None
+    host: HeadSpan | None = None
 
 
+LABELS = ("pid", "guest", "host", "thread")
+"""Fields of a head that say where its record comes from."""
 #: Forms of times, by preference: QEMU's own is the record's, one without a year the vaguest.
 _TIMES = ("qemu", "iso", "unix", "ctime", "mail", "web", "yearless", "klog")
 _FRACTION = rb"(?:[.,](?P<fraction>\d+))?"
-_PLAIN = frozenset({"tid", "thread", "guest", "part"})
+_PLAIN = frozenset({"tid", "thread", "guest", "host", "part"})
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = rb"\d\d:\d\d:\d\d"
 _ISO = rb"(?P<iso>\d{4}[-/]\d\d[-/]\d\d[T ]" + _CLOCK + rb")" + _FRACTION
@@ -82,7 +87,8 @@ FORMS = tuple(
         rb"(?P<tid>\d{1,10})@(?P<qemu>\d{1,10})\.(?P<fraction>\d{9}|\d{6}):",
         rb"(?P<pid>\d{1,10})@(?P<unix>\d{10})(?P<fraction>\d{9}) ",
         rb"@(?P<qemu>\d{1,10})\.(?P<fraction>\d{9}):",
-        rb"<\d{1,3}>\d{1,2} (?:" + _ISO + _ZONE + rb"|-) \S+ (?P<prog>\S+) (?P<pid>\d{1,10}|-) \S+ "
+        rb"<\d{1,3}>\d{1,2} (?:" + _ISO + _ZONE + rb"|-) (?P<host>\S+) "
+        rb"(?P<sender>(?P<prog>\S+) (?P<pid>\d{1,10}|-)) \S+ "
         rb'(?:- ?|(?:\[[^\]"]*(?:"(?:[^"\\]|\\.)*"[^\]"]*)*\])+ ?)',
         rb"<\d{1,3}>",
         _ISO + _ZONE + _END,
@@ -100,17 +106,17 @@ FORMS = tuple(
         rb"(?P<unix>\d{9,10})\.(?P<fraction>\d{1,9})" + _END,
         rb"\[ *\d+\.\d+(?: <[^>\n]*>)?\]",
         rb"(?:\[(?P<guest>[^\]\n]+)\] )?[\w.+-]+\((?:(?P<tid>\d{1,10}):)?(?P<thread>[^()\n]+)\): ",
-        rb"[\w.-]+ +\| ",
-        rb"(?:(?<= )" + _WORD + rb" )?(?P<prog>" + _WORD + rb"(?: " + _WORD + rb"){0,3})"
-        rb"\[(?P<pid>\d{1,10})\]: ?",
-        rb"\[pod/[^\]\s]+\] ",
+        rb"(?P<guest>[\w.-]+) +\| ",
+        rb"(?:(?<= )(?P<host>" + _WORD + rb") )?"
+        rb"(?P<sender>(?P<prog>" + _WORD + rb"(?: " + _WORD + rb"){0,3})\[(?P<pid>\d{1,10})\]): ?",
+        rb"\[pod/(?P<guest>[^\]\s]+)\] ",
         rb"std(?:out|err) (?:F|(?P<part>P)) ",
         rb"\d\d[OE]\+? ",
         rb"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL)\b:?",
         _CLOCK + rb"(?:[.,]\d+)?" + _END,
         rb"[>|+*#]+(?=[ \t>])|[>|+]+(?=\w)",
-        rb"(?:[\w./~+-]*[A-Za-z./~][\w./~+-]*:)?\d+:(?=[^\d]|\d+@|\d{4}-|\d{9,10}\.)",
-        rb"[\w./~+-]*[./][\w./~+-]*:",
+        rb"(?:(?P<guest>[\w./~+-]*[A-Za-z./~][\w./~+-]*):)?\d+:(?=[^\d]|\d+@|\d{4}-|\d{9,10}\.)",
+        rb"(?P<guest>[\w./~+-]*[./][\w./~+-]*):",
         rb"\d+\t",
         rb"[\[\](),;:](?= |\d)|\](?= )|\[(?=[\dA-Z])",
     )
@@ -166,11 +172,13 @@ def _fields(match: re.Match[bytes], base: int) -> dict[str, object]:
     spans = {
         name: HeadSpan(match.start(name) + base, match.end(name) + base)
         for name, text in match.groupdict().items()
-        if text is not None
+        if text is not None and text != b"-"
     }
     fields: dict[str, object] = {n: s for n, s in spans.items() if n in _PLAIN}
-    prog = match.groupdict().get("prog", b"qemu")
-    if "pid" in spans and match["pid"] != b"-" and _OF_QEMU.search(prog):
+    prog = match.groupdict().get("prog")
+    if prog is not None and not _OF_QEMU.search(prog):
+        fields["guest"] = spans["sender"]
+    elif "pid" in spans:
         fields["pid"] = spans["pid"]
     none = HeadSpan(0, 0)
     for form in _TIMES:

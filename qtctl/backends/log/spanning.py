@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from qtctl.backends.splitting import SPAN_BYTES
 from qtctl.records.columns import BoolArray, Int64Array, StringColumn
 
-NO_STAMP, THREAD_STAMP, ISO_STAMP = 0, 1, 2
-"""Stamps of QEMU's own before a line."""
+NO_STAMP, THREAD_STAMP, ISO_STAMP, FOREIGN_STAMP = 0, 1, 2, 3
+"""Stamps of QEMU's own before a line; or the line is another program's."""
 ALIKE = bytes.maketrans(b"123456789", b"000000000")
 """Makes all digits alike: heads of lines differ in digits only."""
 _ITEM = re.compile(rb"\n(?:-{16}|IN: |OP\b|OUT: |PROLOGUE: |Trace \d|[ER]AX=)")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from qtctl.monitor.advice import run_beside, start_with
 
 SIMPLE_MAGIC = 0xF2B177CB0AA429B4.to_bytes(8, sys.byteorder)
 """Bytes 8 to 15 of a file of the simple backend."""
+_COARSE_NS = 20_000_000
+"""By how much the kernel's times of files may be late."""
 _VERIFY_TIMEOUT_S = 1.0
 _VERIFY_POLL_S = 0.01
 
@@ -281,6 +284,24 @@ def owner_of(pid: int, fd: int) -> int | None:
         return os.stat(f"/proc/{pid}/fd/{fd}").st_uid  # noqa: PTH116
     except OSError:
         return None
+
+
+def may_be_older(pid: int, fd: int, since_ns: int) -> bool:
+    """Return whether an open log may hold text from before ``since_ns`` (Unix time).
+
+    QEMU truncates a file that it opens, unless it appends; then the file may have been made since.
+
+    Raises:
+        OSError: the process no longer has it open.
+    """
+    info = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
+    if not int(info.split("flags:", 1)[1].split(None, 1)[0], 8) & os.O_APPEND:
+        return False
+    # Python has no statx(2).
+    command = ["stat", "-L", "--format=%.9W", f"/proc/{pid}/fd/{fd}"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    born = ran.stdout.strip().replace(".", "")
+    return not born.isdigit() or int(born) < since_ns - _COARSE_NS
 
 
 def quoted(path: str) -> str:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,10 @@ from numpy.typing import NDArray
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder, stamps
 from qtctl.backends.log.heads import HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
+from qtctl.backends.log.origins import Origins, RunBound, cells_of, run_bounds
 from qtctl.backends.log.spanning import (
     ALIKE,
+    FOREIGN_STAMP,
     ISO_STAMP,
     NO_STAMP,
     THREAD_STAMP,
@@ -50,8 +51,6 @@ _DATED = {
 }
 """Forms of dates and times, for strptime(3), with ``-`` for ``/`` and a blank for ``T``."""
 
-_Cells: TypeAlias = NDArray[np.uint8]
-
 
 @dataclass(slots=True)
 class _HeadedLines(Lines):
@@ -61,6 +60,7 @@ class _HeadedLines(Lines):
     glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name, or QEMU's
     own ``TID@TIME:``, which only records have, of events that are not declared too.
     ``source``: lines of one program have one number. ``part``: lines that a collector divided.
+    ``origin``: that of :class:`Origins`. ``bound``: which bound of a run the line is; -1: none.
     """
 
     known: NDArray[np.int8]
@@ -69,6 +69,8 @@ class _HeadedLines(Lines):
     named: BoolArray
     source: Int64Array
     part: BoolArray
+    origin: NDArray[np.int32]
+    bound: Int64Array
 
     def decided(self, awaited: BoolArray) -> int:
         """Return how many lines do not depend on those that may come, such as the next stamp."""
@@ -154,6 +156,8 @@ class TextDecoder(LogDecoder):
         self.unread = 0
         self.examples: list[str] = []
         self._heads: dict[bytes, LineHead] = {}
+        self._origins = Origins()
+        self._bounds: list[RunBound] = []
         self._cut_off = False
 
     def end(self, data: bytes, clocks: Clocks) -> Items:
@@ -170,6 +174,7 @@ class TextDecoder(LogDecoder):
         stamp, size, source = stamps(columns), np.zeros_like(start), np.zeros_like(start)
         sources: dict[tuple[bytes, int], int] = {}
         part = np.zeros(len(event), np.bool_)
+        origin = np.zeros(len(event), np.int32)
         rows = np.flatnonzero((event >= 0) & (time_ns < 0) & (name > start))
         for text, head, which in self._alike(data, start, name, rows):
             known[which] = head.known
@@ -179,6 +184,7 @@ class TextDecoder(LogDecoder):
                 time_ns[which] = _times(data, start[which], head.time, clocks.now_ns)
             if head.tid is not None:
                 tid[which] = _numbers(data, start[which], head.tid)
+            origin[which] = self._origins.label(data, start[which], head)
             stamp[which], before = _stamp(text, head)
             part[which] = head.part is not None
             if before and head.known is not Known.NOT:
@@ -189,9 +195,13 @@ class TextDecoder(LogDecoder):
                 for pid in np.unique(pids).tolist():
                     number = sources.setdefault((text[:before], pid), len(sources) + 1)
                     source[which[pids == pid]] = number
+        self._bounds, bound = [*run_bounds(data)], np.full(len(event), -1)
+        for number, one in enumerate(self._bounds):
+            bound[start == one.offset] = number
+        stamp[bound >= 0] = FOREIGN_STAMP
         lines = _HeadedLines(
             data, self._table.spans, event, stamp, size, start, stop,
-            known, own, timed, (event >= 0) | (tid >= 0), source, part,
+            known, own, timed, (event >= 0) | (tid >= 0), source, part, origin, bound,
         )  # fmt: skip
         fake = lines.between_stamps()
         event[fake], begin[fake] = -1, start[fake]
@@ -202,7 +212,11 @@ class TextDecoder(LogDecoder):
         event, time_ns, _, start, _, begin, _ = columns
         known, timed = lines.known, lines.timed
         cut_off = self._cut_off_rows(lines)
-        batch = self._batch(lines.without_heads(self._table.extra_lines, begin), columns, clocks)
+        plain = lines.without_heads(self._table.extra_lines, begin)
+        bounds = {
+            row: self._bounds[lines.bound[row]] for row in np.flatnonzero(lines.bound >= 0).tolist()
+        }
+        batch = self._origins.set(self._batch(plain, columns, clocks), lines.origin, bounds)
         whole, exact = _parsed(batch)
         vague, text = known < Known.WHOLLY, np.zeros(len(event), np.bool_)
         unread = (lines.named & (event < 0)) | ((event >= 0) & ~whole & (timed | ~vague))
@@ -312,24 +326,17 @@ def _with_words(batch: Batch, own: Int64Array) -> Batch:
     return made
 
 
-def _cells(data: bytes, start: Int64Array, span: HeadSpan) -> _Cells:
-    """Return data[start[i] + span] as rows of bytes."""
-    text = np.frombuffer(data, np.uint8)
-    cells: _Cells = text[(start + span.begin)[:, None] + np.arange(span.stop - span.begin)]
-    return cells
-
-
 def _numbers(data: bytes, start: Int64Array, span: HeadSpan) -> Int64Array:
     """Return decimal numbers of 10 digits at most; -1 for those above 31 bits."""
-    cells = _cells(data, start, span).astype(np.int64) - ord("0")
+    cells = cells_of(data, start, span).astype(np.int64) - ord("0")
     found: Int64Array = cells @ (10 ** np.arange(cells.shape[1] - 1, -1, -1, dtype=np.int64))
     return np.where(found > 0x7FFFFFFF, -1, found)
 
 
 def _times(data: bytes, start: Int64Array, time: Time, now_ns: int) -> Int64Array:
     """Return the times of lines as Unix time in ns; -1 for those that do not exist."""
-    whole = _cells(data, start, time.seconds)
-    cells = np.hstack([whole, _cells(data, start, time.zone)])
+    whole = cells_of(data, start, time.seconds)
+    cells = np.hstack([whole, cells_of(data, start, time.zone)])
     width, size = whole.shape[1], cells.shape[1]
     heads, place = np.unique(
         np.ascontiguousarray(cells).view(f"S{size}").reshape(-1), return_inverse=True
@@ -338,7 +345,7 @@ def _times(data: bytes, start: Int64Array, time: Time, now_ns: int) -> Int64Arra
         _second(time.form, one[:width], one[width:], now_ns // 10**9) for one in heads.tolist()
     ]
     seconds = np.array(found, np.int64)[place]
-    digits = _cells(data, start, time.fraction)[:, :9].astype(np.int64) - ord("0")
+    digits = cells_of(data, start, time.fraction)[:, :9].astype(np.int64) - ord("0")
     fraction = digits @ (10 ** np.arange(8, 8 - digits.shape[1], -1, dtype=np.int64))
     return np.where(seconds < 0, -1, seconds * 10**9 + fraction)
 

@@ -109,10 +109,10 @@ def _message(found: Any) -> tuple[str, str]:
     micros = str(found.get("__REALTIME_TIMESTAMP", ""))
     if micros.isdigit() and len(micros) > 6:
         stamp = f"{micros[:-6]}.{micros[-6:]}"
-    sender = f"{found.get('SYSLOG_IDENTIFIER', '')}[{found.get('_PID', '')}]: "
-    if len(sender) > len("[]: ") and "_PID" in found:
-        stamp += f" host {sender.rstrip()}"
-    return f"{stamp} ", text
+    if "_PID" in found:
+        sender = f"{found.get('SYSLOG_IDENTIFIER', '')}[{found['_PID']}]:"
+        stamp += " " + "".join(str(found.get("_HOSTNAME", "")).split()) + " " + sender
+    return " ".join(stamp.split()) + " ", text
 
 
 def _text(value: Any) -> str:

@@ -26,6 +26,7 @@ BUSY_LAG_BYTES = 16 * MIB
 HEAD_BYTES = MIB
 """Bytes of the begin of a spool of records that are kept: they hold the names of the events."""
 _PAGE = 4096
+_BEFORE_BYTES = 64
 _NO_ROOM_BYTES = 1 << 20
 _INOTIFY_BACKSTOP_S = 1.0
 
@@ -41,13 +42,14 @@ class GrowingFile:
     """Reads what is appended to ``path`` from ``offset`` on (default: its present end).
 
     ``spool``: the file is one of qtctl's, and bounded: bytes that were read are freed, and a reader
-    that lags skips whole lines, which are counted.
+    that lags skips whole lines, which are counted. A file that somebody truncated or wrote anew is
+    read from its begin; one whose writer goes on at its old place has a hole before that.
     """
 
     _head = 0
     """Bytes at the begin of a spool that are never freed."""
-    _always_seeks = False
-    """Whether holes are stepped over in any file, not only in a spool."""
+    _text = True
+    """Whether the file holds lines, without a NUL."""
 
     def __init__(self, path: str | Path, *, offset: int | None = None, spool: bool = False) -> None:
         self._fd = os.open(path, (os.O_RDWR if spool else os.O_RDONLY) | os.O_CLOEXEC)
@@ -56,6 +58,8 @@ class GrowingFile:
         self._resync = False
         self._skipped: list[bytes | Skipped] = []
         self.offset = os.fstat(self._fd).st_size if offset is None else offset
+        size = min(_BEFORE_BYTES, self.offset)
+        self._before = os.pread(self._fd, size, self.offset - size)  # the last bytes that were read
         self._inotify = Inotify()
         self._path = Path(f"/proc/self/fd/{self._fd}")
 
@@ -63,13 +67,16 @@ class GrowingFile:
         """Return what was appended, at most 2 MiB, with skips at their place."""
         size = os.fstat(self._fd).st_size
         items, self._skipped = self._skipped, []
-        if size < self.offset:  # truncated by somebody else
+        if size < self.offset or self._written_anew():
             items.append(Skipped(None))
-            self.offset, self._punched = 0, self._head
-        if self._spool or self._always_seeks:
-            items += self._skip(size, MAX_LAG_BYTES)
+            self.offset, self._punched, self._before = 0, self._head, b""
+        items += self._skip(size, MAX_LAG_BYTES)
         data = os.pread(self._fd, min(CHUNK_BYTES, size - self.offset), self.offset)
         self.offset += len(data)
+        self._before = (self._before + data[-_BEFORE_BYTES:])[-_BEFORE_BYTES:]
+        if self._text and not self._resync and data.startswith(b"\0"):  # the end of a hole
+            items.append(Skipped(None))
+            self._resync = True
         if self._resync and data:
             cut = data.find(b"\n") + 1
             self._resync = not cut
@@ -91,11 +98,17 @@ class GrowingFile:
     def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
         """Skip a hole that somebody else punched, or lines that are too far behind to decode."""
         if self._skip_hole(size):
-            self._resync = True
+            self._resync = self._text
             return [Skipped(None)]
-        if size - self.offset <= allowed:
+        if not self._spool or size - self.offset <= allowed:
             return []
         return self._count_lines_until(size - KEEP_BEHIND_BYTES)
+
+    def _written_anew(self) -> bool:
+        """Return whether other bytes stand before the offset than did; NULs are those of a hole."""
+        size = len(self._before)
+        now = os.pread(self._fd, size, self.offset - size)
+        return not self._before.endswith(now.lstrip(b"\0"))
 
     def _skip_hole(self, size: int) -> bool:
         if size == self.offset:
@@ -105,7 +118,8 @@ class GrowingFile:
         except OSError:  # nothing but a hole up to the end
             data_at = size
         in_hole = data_at > self.offset
-        self.offset = max(data_at, self.offset)
+        if in_hole:
+            self.offset, self._before = data_at, b""
         return in_hole
 
     def _count_lines_until(self, target: int) -> list[bytes | Skipped]:
@@ -124,7 +138,7 @@ class GrowingFile:
             if not last:
                 break
             lines += data.count(b"\n", 0, last)
-            self.offset += last
+            self.offset, self._before = self.offset + last, b""
             self._free()
         if not head:
             return []
@@ -178,7 +192,7 @@ class GrowingRecords(GrowingFile):
     """
 
     _head = HEAD_BYTES
-    _always_seeks = True
+    _text = False
 
     def head(self) -> bytes:
         """Return the file's first bytes, at most 1 MiB."""
@@ -186,6 +200,3 @@ class GrowingRecords(GrowingFile):
 
     def keep_up(self) -> None:
         """Do nothing: only the decoder can count records."""
-
-    def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
-        return [Skipped(None)] if self._skip_hole(size) else []

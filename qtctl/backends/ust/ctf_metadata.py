@@ -71,15 +71,18 @@ def _argument(field: re.Match[bytes]) -> tuple[Argument, str]:
     return Argument(name, ctype, Kind.INTEGER, bits, signed), conversion
 
 
-def thread_place(text: bytes) -> int:
-    """Return which of an event's contexts, from 0, is its thread id; -1 if none in all streams."""
+def context_place(text: bytes, name: bytes) -> int:
+    """Return which of an event's contexts, from 0, is ``name``; -1 if none in all streams.
+
+    ``vtid`` is the thread id, ``vpid`` the process id.
+    """
     places = set()
     for found in _CONTEXTS.finditer(text):
         names, at = [], found.end()
         while (context := _CONTEXT.match(text, at)) is not None:
             names.append(context[1])
             at = context.end()
-        places.add(names.index(b"vtid") if b"vtid" in names else -1)
+        places.add(names.index(name) if name in names else -1)
     return places.pop() if len(places) == 1 else -1
 
 

@@ -7,6 +7,7 @@ Forms checked on babeltrace2 2.0.4 with LTTng 2.13 and QEMU 7.2; its texts come 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,12 +16,16 @@ from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
 from qtctl.backends.ust import kernel as lttng
 from qtctl.backends.ust.arguments import FieldReader
 from qtctl.model import Backend
+from qtctl.records.columns import StringColumn
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
+from qtctl.records.origins import Origin
 
 LINE_LIMIT = 1 << 20
 _HALF = 1 << 63
 _STREAMS = 4096
+_GROUP = re.compile(rb'\{ ((?:"(?:[^"\\]|\\.)*"|[^}"])*) \}')
+_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
 _DISCARDED = re.compile(
     rb"WARNING: Tracer (?:discarded (?P<count>one|\d{1,20})|may have discarded) "
     rb"(?P<what>event|packet)s? between \[[^\]]*\] and \[(?:(?P<s>\d{1,10})\.(?P<ns>\d{9}))?"
@@ -73,13 +78,17 @@ class LttngDecoder:
 
     A line that is neither a record of a known event nor a report of
     discarded ones is a text row; one beyond ``LINE_LIMIT`` bytes is several text rows.
-    ``thread`` is the place of the thread id among the contexts of an event, from 0, or -1.
+    ``thread`` and ``process`` are the places of the ids of the thread and, unless ``pid`` is that
+    of all records, of the process among the contexts of an event, from 0, or -1.
     """
 
-    def __init__(self, table: EventTable, *, pid: int | None = None, thread: int = 1) -> None:
+    def __init__(
+        self, table: EventTable, *, pid: int | None = None, thread: int = 1, process: int = -1
+    ) -> None:
         self._table = table
         self._pid = pid
         self._thread = thread
+        self._process = process
         self._reader = FieldReader(table)
         self._losses = _Losses()
         self._pending: list[bytes] = []
@@ -133,6 +142,14 @@ class LttngDecoder:
         columns = (event, time_ns, tid, start, begin, stop)
         pid, reader = self._pid, self._reader
         whole = as_batch(self._table, data, columns, clocks, Backend.UST, pid=pid, reader=reader)
+        if self._process >= 0 and len(records):
+            contexts = StringColumn.from_spans(data, name_stop[records], part[5][records])
+            codes = np.zeros(len(event), np.int32)
+            codes[records] = contexts.codes + 1
+            pids = [
+                self._pid_in(text.encode("utf-8", "surrogateescape")) for text in contexts.texts
+            ]
+            whole = replace(whole, origin=codes, origins=[Origin(), *map(Origin, pids)])
         losses = [
             (row, found)
             for row in np.flatnonzero(whole.arrived).tolist()
@@ -147,3 +164,10 @@ class LttngDecoder:
                 out.append(found)
             first = row + 1
         return out
+
+    def _pid_in(self, contexts: bytes) -> int | None:
+        """Return the process id in ``: { CPU }, { VPID, VTID }, ``."""
+        groups = _GROUP.findall(contexts)
+        values = _VALUE.findall(groups[1]) if len(groups) > 1 else []
+        found = values[self._process].strip() if self._process < len(values) else b""
+        return int(found) if found.isdigit() and int(found) < 1 << 31 else None

@@ -10,7 +10,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.declared import Score, declared_for
 from qtctl.backends.saved import CHUNK_BYTES, Fit, PlainFile
 from qtctl.backends.ust import lttng
-from qtctl.backends.ust.ctf_metadata import agrees, declared_events, metadata_text, thread_place
+from qtctl.backends.ust.ctf_metadata import agrees, context_place, declared_events, metadata_text
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.declarations import Declarations
@@ -58,7 +58,9 @@ class LttngFolder:
         written = _events(path, texts)
         declared = self._declared(written, events_all)
         self.table = EventTable.build([*written, *declared], declared)
-        self._decoder = LttngDecoder(self.table, thread=thread_place(b"".join(texts)))
+        text = b"".join(texts)
+        places = context_place(text, b"vtid"), context_place(text, b"vpid")
+        self._decoder = LttngDecoder(self.table, thread=places[0], process=places[1])
         self._last_text = ""
         self._ended = False
         self._reader = lttng.show(path)

@@ -13,6 +13,7 @@ processor nests equal ones, and drops the arguments beyond a depth of 512.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,11 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qtctl.analysis.order import Order, Part, clock_codes
 from qtctl.analysis.pairs import Pairing, Pairs
 from qtctl.model import Clock, Kind
 from qtctl.records.batch import Batch
-from qtctl.records.columns import Column, Int64Array, StringColumn, readable
+from qtctl.records.columns import BoolArray, Column, Int64Array, StringColumn, readable
 from qtctl.records.event_table import EventTable
+from qtctl.records.origins import Origin
 from qtctl.records.printf import hex_arguments
 from qtctl.writers.perfetto.packets import EventPackets, Lanes, UniqueTimes
 from qtctl.writers.perfetto.protobuf import message, number, tag, text
@@ -35,6 +38,8 @@ RATE_NS = 100_000_000
 _DEVICES = ("vdev", "dev", "s", "state", "n", "nic", "bus", "bs", "blk", "chrdev")
 """Names of first arguments that are the address of the event's device, in QEMU's declarations."""
 
+_HELD = 64
+"""So many pairs of batches wait until it is known that their times did not step back."""
 _SEQUENCE = 1
 _CLEARED, _NEEDS = 1, 2
 _BEGIN, _END, _INSTANT, _COUNTER = 1, 2, 3, 4
@@ -56,17 +61,27 @@ class SlicePair:
     key: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class _Slices:
+    """Pairs of a process that become slices, and the records of their ENDs."""
+
+    pair: SlicePair
+    origin: Origin
+    found: Pairs
+    ends: Batch
+
+
 class PerfettoTrace:
     """Encodes the packets of one trace; each public method returns the bytes to write next."""
 
     def __init__(self, table: EventTable, pairs: Sequence[SlicePair] = ()) -> None:
         self._table = table
         self._pairs = tuple(pairs)
-        self._pairings: dict[tuple[int, int | None], Pairing] = {}
+        self._pairings = [Pairing(table, [p.start], [p.end], p.key) for p in self._pairs]
         self._tracks: dict[Any, int] = {}
         self._names: dict[str, int] = {}
         self._arguments: dict[str, int] = {}
-        self._groups: dict[tuple[int, int | None, int], int] = {}
+        self._groups: dict[tuple[SlicePair, Origin, int], int] = {}
         self._described: list[bytes] = []
         self._lanes = Lanes()
         self._unique_times = UniqueTimes()
@@ -74,13 +89,19 @@ class PerfettoTrace:
         self._hex_arguments = cache(hex_arguments)
         self._fresh: list[bytes] = []
         self._out: list[bytes] = []
+        self._order = Order()
+        self._held = deque[_Slices]()
+        self._left_out = self._last_ns = 0
         self._clock_written = False
         self._packet(number(_FLAGS, _CLEARED))
 
     def encode(self, batch: Batch) -> bytes:
         """Return the packets of a batch of records."""
-        if not len(batch):
-            return b""
+        parts = batch.by_process() if len(batch) else ()
+        return b"".join(self._encode(part, origin) for origin, part in parts)
+
+    def _encode(self, batch: Batch, origin: Origin) -> bytes:
+        """Return the packets of records of one process."""
         self._write_clock(batch)
         devices = _devices(batch)
         packets = EventPackets(len(batch))
@@ -88,19 +109,43 @@ class PerfettoTrace:
             name = "line" if event < 0 else batch.names[event]
             self._begin(packets, rows, _INSTANT, name)
             self._annotate(packets, batch, event, rows, values)
-        self._instants(packets, batch.time_ns, self._tracks_of(batch, devices))
-        self._count(batch)
-        for which in range(len(self._pairs)):
-            found = self._pairing(which, batch.pid).feed(batch)
-            if len(found):
-                self._slices(which, batch, found, devices[found.row])
+        self._instants(packets, batch.time_ns, self._tracks_of(batch, origin, devices))
+        self._count(batch, origin)
+        for part in self._order.parts(batch):
+            self._pair(part, origin)
+        while len(self._held) > _HELD:
+            self._slices(self._held.popleft())
         return self._flush()
+
+    def _pair(self, part: Part, origin: Origin) -> None:
+        """Hold the pairs that end in a part; leave out those that span a place of two orders."""
+        if part.restarts:
+            self._lose()
+        for held in self._held:
+            self._leave_out(held, part.overlaps(held.found.start_ns, held.found.end_ns))
+        clock, self._last_ns = clock_codes(part.batch), int(part.batch.time_ns[-1])
+        for pair, pairing in zip(self._pairs, self._pairings, strict=True):
+            found = pairing.feed(part.batch, clock)
+            if len(found):
+                held = _Slices(pair, origin, found, part.batch.select(found.row))
+                doubtful = self._order.doubtful(part, found.start_ns, found.end_ns)
+                self._leave_out(held, doubtful | (found.tag != clock[found.row]))
+                self._held.append(held)
+
+    def _leave_out(self, held: _Slices, wrong: BoolArray | bool) -> None:
+        bad = np.broadcast_to(wrong, len(held.found))
+        if bad.any():
+            self._left_out += int(np.count_nonzero(bad))
+            held.found, held.ends = held.found.select(~bad), held.ends.select(~bad)
+
+    def _lose(self) -> None:
+        for pairing in self._pairings:
+            pairing.lose()
 
     def encode_note(self, note: Mapping[str, Any]) -> bytes:
         """Return the packet of a loss or note, given as an object of schema ``qtctl/1``."""
         if note["type"] == "loss":
-            for pairing in self._pairings.values():
-                pairing.lose()
+            self._lose()
         track = self._track(("notes",), lambda: text(2, "qtctl"))
         packets = EventPackets(1)
         self._begin(packets, np.zeros(1, np.int64), _INSTANT, str(note["type"]))
@@ -116,7 +161,13 @@ class PerfettoTrace:
         return self._flush()
 
     def finish(self) -> bytes:
-        """Return the last packets: the rate counters."""
+        """Return the last packets: the slices that were held back, and the rate counters."""
+        while self._held:
+            self._slices(self._held.popleft())
+        noted = b""
+        if self._left_out:
+            note = {"type": "pairs left out", "count": self._left_out, "time_ns": self._last_ns}
+            noted = self.encode_note({**note, "because": "times step back, or are of two clocks"})
         if self._rates:
             track, span, count = _summed(np.concatenate(self._rates, axis=1))
             values, codes = np.unique(count, return_inverse=True)
@@ -126,7 +177,7 @@ class PerfettoTrace:
             packets.choice(codes, [number(_COUNT, value) for value in per_s])
             self._events(packets, span * RATE_NS, track)
             self._rates = []
-        return self._flush()
+        return noted + self._flush()
 
     def _write_clock(self, batch: Batch) -> None:
         """Write, once, a clock snapshot that maps the trace's clock to Unix time."""
@@ -210,86 +261,74 @@ class PerfettoTrace:
             self._packet(message(_TRACK, number(1, found), described))
         return found
 
-    def _guest(self, pid: int | None) -> int:
-        described = text(2, "QEMU")
-        if pid is not None:
-            described = message(3, number(1, pid), text(6, "QEMU"))
-        return self._track(("guest", pid), lambda: described)
+    def _guest(self, of: Origin) -> int:
+        name = " ".join(["QEMU", *filter(None, [readable(of._replace(pid=None).words)])])
+        described = text(2, name)
+        if of.pid is not None:
+            described = message(3, number(1, of.pid), text(6, name))
+        return self._track(("guest", of), lambda: described)
 
-    def _child(self, pid: int | None, name: str) -> int:
-        return self._track(
-            ("child", pid, name), lambda: number(5, self._guest(pid)) + text(2, name)
-        )
+    def _child(self, of: Origin, name: str) -> int:
+        return self._track(("child", of, name), lambda: number(5, self._guest(of)) + text(2, name))
 
-    def _thread(self, pid: int | None, tid: int) -> int:
-        if pid is None:  # Perfetto knows threads of processes only
-            return self._child(pid, f"thread {tid}")
-        return self._track(
-            ("thread", pid, tid),
-            lambda: number(5, self._guest(pid)) + message(4, number(1, pid), number(2, tid)),
-        )
+    def _thread(self, of: Origin, tid: int) -> int:
+        if of.pid is None:  # Perfetto knows threads of processes only
+            return self._child(of, f"thread {tid}")
+        ids = message(4, number(1, of.pid), number(2, tid))
+        return self._track(("thread", of, tid), lambda: number(5, self._guest(of)) + ids)
 
-    def _device(self, pid: int | None, device: int) -> int:
-        return self._child(pid, f"device {device:#x}")
+    def _device(self, of: Origin, device: int) -> int:
+        return self._child(of, f"device {device:#x}")
 
-    def _tracks_of(self, batch: Batch, devices: NDArray[np.uint64]) -> Int64Array:
+    def _tracks_of(self, batch: Batch, of: Origin, devices: NDArray[np.uint64]) -> Int64Array:
         """Return the track of each record: its thread's, its device's, or the common one."""
-        track, pid = np.empty(len(batch), np.int64), batch.pid
+        track = np.empty(len(batch), np.int64)
         threads = batch.tid >= 0
-        track[threads] = _each(batch.tid[threads], lambda tid: self._thread(pid, tid))
+        track[threads] = _each(batch.tid[threads], lambda tid: self._thread(of, tid))
         known = ~threads & (devices > 0)
-        track[known] = _each(devices[known], lambda one: self._device(pid, one))
+        track[known] = _each(devices[known], lambda one: self._device(of, one))
         rest = ~threads & (devices == 0)
         names = ("events", "log")
-        track[rest] = _each(batch.event[rest] < 0, lambda line: self._child(pid, names[line]))
+        track[rest] = _each(batch.event[rest] < 0, lambda line: self._child(of, names[line]))
         return track
 
     # Slices and rates
 
-    def _slices(self, which: int, batch: Batch, found: Pairs, device: NDArray[np.uint64]) -> None:
-        """Append a slice for each pair; ``device`` is the device of its END."""
-        one, pid = self._pairs[which], batch.pid
-        start_ns, end_ns = found.start_ns, np.maximum(found.start_ns, found.end_ns)
-        group = _each(device, lambda value: self._group(which, pid, value))
+    def _slices(self, held: _Slices) -> None:
+        """Append a slice for each pair."""
+        start_ns, end_ns, ends = held.found.start_ns, held.found.end_ns, held.ends
+        if not len(ends):
+            return
+        group = _each(_devices(ends), lambda device: self._group(held.pair, held.origin, device))
         lane = self._lanes.assign(group, start_ns, end_ns)
         track = _each(group << 32 | lane, lambda code: self._lane(code >> 32, code))
-        packets = EventPackets(2 * len(found))
-        begins = np.arange(0, 2 * len(found), 2)
-        self._begin(packets, begins, _BEGIN, one.start)
-        ends = batch.select(found.row)
+        packets = EventPackets(2 * len(ends))
+        begins = np.arange(0, 2 * len(ends), 2)
+        self._begin(packets, begins, _BEGIN, held.pair.start)
         for event, rows, values in ends.alike():
             self._begin(packets, begins[rows] + 1, _END)
             self._annotate(packets, ends, event, rows, values)
         self._events(packets, np.stack([start_ns, end_ns], 1).reshape(-1), np.repeat(track, 2))
 
-    def _pairing(self, which: int, pid: int | None) -> Pairing:
-        """Return the object that matches STARTs and ENDs of a guest."""
-        if (which, pid) not in self._pairings:
-            one = self._pairs[which]
-            made = Pairing(self._table, [one.start], [one.end], one.key)
-            self._pairings[which, pid] = made
-        return self._pairings[which, pid]
-
-    def _group(self, which: int, pid: int | None, device: int) -> int:
+    def _group(self, pair: SlicePair, of: Origin, device: int) -> int:
         """Return the number of the group of slices of a pair and device, which share lanes."""
-        key = (which, pid, device)
+        key = (pair, of, device)
         if key not in self._groups:
             self._groups[key] = len(self._groups)
-            one = self._pairs[which]
-            parent = self._device(pid, device) if device else self._guest(pid)
-            name = text(2, readable(f"{one.start} to {one.end}"))
+            parent = self._device(of, device) if device else self._guest(of)
+            name = text(2, readable(f"{pair.start} to {pair.end}"))
             self._described.append(number(5, parent) + name)
         return self._groups[key]
 
     def _lane(self, group: int, code: int) -> int:
         return self._track(("lane", code), lambda: self._described[group])
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, batch: Batch, of: Origin) -> None:
         """Count the records of each event and interval, a run of adjacent rows at a time."""
         tracks, rows = [], []
         for event, places in batch.groups().items():
             if event >= 0:
-                counter = self._rate(batch.pid, batch.names[event])
+                counter = self._rate(of, batch.names[event])
                 tracks.append(np.full(len(places), counter, np.int64))
                 rows.append(places)
         if rows:
@@ -297,11 +336,11 @@ class PerfettoTrace:
             span = batch.time_ns[np.concatenate(rows)] // RATE_NS
             self._rates.append(np.stack(_runs(track, span, np.ones(len(span), np.int64))))
 
-    def _rate(self, pid: int | None, name: str) -> int:
+    def _rate(self, of: Origin, name: str) -> int:
         return self._track(
-            ("rate", pid, name),
+            ("rate", of, name),
             lambda: (
-                number(5, self._guest(pid))
+                number(5, self._guest(of))
                 + text(2, f"{readable(name)} rate")
                 + message(8, text(6, "events/s"))
             ),
