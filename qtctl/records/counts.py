@@ -30,13 +30,11 @@ class Declared(NamedTuple):
 
     def words(self) -> str:
         """Return their source and fit in words."""
-        words = self.source
-        if self.fit < self.of:
-            return (
-                f"{words}, which is of another version: {self.of - self.fit} of the first "
-                f"{counted(self.of, self.unit)} do not fit, and arguments may be read wrong"
-            )
-        return f"{words}; the first {counted(self.of, self.unit)} fit" if self.of else words
+        if not self.of:
+            return self.source
+        fits = f"{self.fit} of the first {counted(self.of, self.unit)} fit"
+        other = ": it may be of another version, with arguments read wrong"
+        return f"{self.source}; {fits}{other if self.fit < self.of else ''}"
 
 
 @dataclass(slots=True)

@@ -49,7 +49,9 @@ def test_formats_of_old_versions() -> None:
         {"cpu_index": 0, "mr": 0x55AA10002000, "addr": 0, "value": 0, "size": 1},
         {"target": 0, "lun": 0, "tag": 3, "cdb1": 1, "cdb2": 0x80},
     ]
-    assert note == (f"log text, events declared in {OLD}/trace-events-old; the first 3 records fit")
+    assert note == (
+        f"log text, events declared in {OLD}/trace-events-old; 3 of the first 3 records fit"
+    )
     found, _ = records(OLD / "misleading-hex.log", OLD / "trace-events-old")
     assert found == [("lsi_queue_command", {"tag": 10})]
 
@@ -67,8 +69,7 @@ def test_a_guess_is_told_and_how_much_of_it_does_not_fit(newer: Path) -> None:
     )
     _, note = records(both, None)
     assert note.endswith(
-        "which is of another version: 5 of the first 6 records do not fit, and arguments may be "
-        "read wrong"
+        "; 1 of the first 6 records fit: it may be of another version, with arguments read wrong"
     )
 
 
@@ -97,7 +98,9 @@ def test_json_says_it_too(run: Qtctl, newer: Path) -> None:
     ran = run("export", "--to", "ndjson", str(log), *words).said(0)
     assert json.loads(ran.out.splitlines()[-1])["declarations"] == used
     wrong = ("--events-all", str(newer))
-    ran = run("count", "--from", str(log), *wrong, "--json").said(0, "do not fit")
+    ran = run("count", "--from", str(log), *wrong, "--json").said(
+        0, "0 of the first 3 records fit: it may"
+    )
     [found] = json.loads(ran.out)["declarations"]
     assert (found["guess"], found["fit"], found["of"]) == (False, 0, 3)
 
