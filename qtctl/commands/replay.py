@@ -35,8 +35,8 @@ from qtctl.errors import UsageError
         "Needs no guest. A recording contains its declarations, and so does a trace of LTTng;\n"
         "those of other files come from --events-all (a file, or a folder with QEMU's source),\n"
         "else from the installed QEMU whose events fit best; a message says how many records fit.\n"
-        "Exit 1 if part of the file cannot be read; the rest is printed. Records that a system log\n"
-        "or the kernel reports as dropped count as lost."
+        "Exit 1 if part of the file cannot be read; the rest is printed. Records that a system\n"
+        "log or the kernel reports as dropped count as lost."
     ),
     selects=True,
 )
