@@ -5,8 +5,8 @@
 
 ``written`` is an independent count of newlines, with no code of qtctl's: of the part by which the
 log file grew during the run, or of the spool, by a second reader that frees nothing. It must equal
-the sum of qtctl's ``read`` and ``lost``. Guest speed is the growth of the log, with QEMU alone and
-followed, alternately.
+the sum of qtctl's ``read``, ``own`` and ``lost``. Guest speed is the growth of the log, with QEMU
+alone and followed, alternately.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Run:
     shown: int = 0
     filtered: int = 0
     lost: int = 0
+    own: int = 0
     unknown_gaps: int = 0
     early_rss: int = 0
     late_rss: int = 0
@@ -229,6 +230,7 @@ def _sums(run: Run, out: Path) -> None:
     run.read, run.shown, run.filtered, run.lost = (
         summary[name] for name in ("read", "shown", "filtered", "lost")
     )
+    run.own = summary.get("own", 0)
     if (events, losses) != (run.shown, run.lost):
         run.problems.append(
             f"printed {events:,} events and {losses:,} lost, summed up "
@@ -240,7 +242,7 @@ def _broken(run: Run) -> list[str]:
     """Return the limits that a run broke, as messages."""
     checks = {
         "read is not shown + filtered": run.read != run.shown + run.filtered,
-        "written is not read + lost": not run.blind and not _adds_up(run),
+        "written is not read + own + lost": not run.blind and not _adds_up(run),
         "nothing was written": not run.written,
         "lines of a plain file were lost": run.place == "file" and run.lost > 0,
         "RSS is above 200 MB": run.peak_rss > RSS_LIMIT,
@@ -252,7 +254,7 @@ def _broken(run: Run) -> list[str]:
 
 
 def _adds_up(run: Run) -> bool:
-    accounted = run.read + run.lost
+    accounted = run.read + run.own + run.lost
     return run.written > accounted if run.unknown_gaps else run.written == accounted
 
 

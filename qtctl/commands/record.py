@@ -82,6 +82,7 @@ _TICK_S = 1.0
 async def record(context: Context, options: Options) -> Result:
     """Record until stopped."""
     from qtctl.commands.destinations import OneFile, RingFiles
+    from qtctl.records import schema
     from qtctl.session.conditions import Condition, When
 
     chosen = selection(options)
@@ -127,6 +128,7 @@ async def record(context: Context, options: Options) -> Result:
         "shown": counts.shown,
         "filtered": counts.filtered,
         "lost": counts.lost,
+        **schema.rare(counts),
     }
     cells = [tuple(map(str, row)) for row in rows]
     return Result(document, lambda style: table(style, ("FILE", "RECORDS", "BYTES"), cells))

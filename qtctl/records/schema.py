@@ -133,9 +133,13 @@ def summary(counts: Counts) -> dict[str, Any]:
     files were read.
     """
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    rare = {name: getattr(counts, name) for name in ("unread", "own", "perhaps_own")}
-    some = {name: number for name, number in rare.items() if number}
-    return {"type": "summary", **numbers, **some, **declarations(counts)}
+    return {"type": "summary", **numbers, **rare(counts), **declarations(counts)}
+
+
+def rare(counts: Counts) -> dict[str, int]:
+    """Return those of ``unread``, ``own`` and ``perhaps_own`` that are not 0."""
+    found = {name: getattr(counts, name) for name in ("unread", "own", "perhaps_own")}
+    return {name: number for name, number in found.items() if number}
 
 
 def declarations(counts: Counts) -> dict[str, Any]:

@@ -282,6 +282,7 @@ def test_a_daemonized_guest_logs_nowhere_before_and_after(run: Qtctl, tmp_path: 
             "--backend",
             "log",
             "qmp_*",
+            "--own",
             "--duration",
             "300ms",
             "--ndjson",
