@@ -28,7 +28,7 @@ record of which nothing shows whose it is stays, and is counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from enum import IntEnum
 from typing import NamedTuple, cast
 
@@ -43,6 +43,7 @@ from qtctl.records.columns import BoolArray, Record, StringColumn
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
+from qtctl.session.warm_up import WarmUpWindow
 
 _MARKS = (
     "handle_hmp_command",
@@ -110,7 +111,8 @@ class OwnTraffic:
     ``traced`` are the events that are on. ``sent`` are the own requests. ``begun``: the stream
     begins while QEMU handles an own request, the one that switched the events on. ``counts.own``
     counts the records left out, ``counts.perhaps_own`` those that stay as nothing shows whose
-    request it was.
+    request it was. Outside of ``window``, which the stream sets, all that requests may cause is
+    filtered.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class OwnTraffic:
         self._ids_traced = "monitor_qmp_cmd_in_band" in traced
         self._answers_traced = "monitor_qmp_respond" in traced
         self._sent, self._counts = sent, counts
+        self.window: WarmUpWindow | None = None
         self._received = self._command = Whose.UNSURE
         self._running = Whose.OWN if begun and self._ids_traced else Whose.UNSURE
         self._visiting = self._running if self._answers_traced else Whose.UNSURE
@@ -132,24 +135,30 @@ class OwnTraffic:
         self._requests: dict[object, Whose] = {}
         self._early: list[_Early] = []
 
-    def without(self, items: Items, inside: Callable[[Batch], BoolArray | None]) -> Items:
-        """Return the items without the records of own requests; ``inside`` masks what may pass."""
-        kept = [self._others(item, inside) if isinstance(item, Batch) else item for item in items]
+    def without(self, items: Items, taken: int) -> Items:
+        """Return the items without the records of own requests; ``taken`` is where they end."""
+        kept = [self._others(item, taken) if isinstance(item, Batch) else item for item in items]
         return [item for item in kept if not isinstance(item, Batch) or len(item)]
 
-    def _others(self, batch: Batch, inside: Callable[[Batch], BoolArray | None]) -> Batch:
+    def _others(self, batch: Batch, taken: int) -> Batch:
         roles = self._roles[batch.event]
         if not roles.any():
             return batch
         whose = np.full(len(batch), Whose.OTHER, np.int8)
         foreign = self._handled(batch, roles, whose)
         self._read(batch, roles == _Role.CAUSED, whose, foreign)
-        own, unsure = whose == Whose.OWN, whose == Whose.UNSURE
-        if unsure.any() and (passing := inside(batch)) is not None:
-            unsure &= passing
-        self._counts.own += int(own.sum())
-        self._counts.perhaps_own += int(unsure.sum())
-        return batch.select(~own) if own.any() else batch
+        own, counts = whose == Whose.OWN, self._counts
+        counts.own += int(own.sum())
+        left_out = own | self._at_edges(batch, taken, roles > _Role.NONE)
+        edges = int(left_out.sum() - own.sum())
+        counts.read, counts.filtered = counts.read + edges, counts.filtered + edges
+        counts.perhaps_own += int(((whose == Whose.UNSURE) & ~left_out).sum())
+        return batch.select(~left_out) if left_out.any() else batch
+
+    def _at_edges(self, batch: Batch, taken: int, caused: BoolArray) -> BoolArray:
+        """Return which of the records that requests cause are of switching events on and off."""
+        inside = None if self.window is None else self.window.inside(batch, taken)
+        return np.zeros(len(batch), np.bool_) if inside is None else caused & ~inside
 
     def _handled(
         self, batch: Batch, roles: NDArray[np.uint8], whose: NDArray[np.int8]

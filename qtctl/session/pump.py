@@ -8,9 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed
 from qtctl.errors import LinkLost
@@ -169,15 +166,14 @@ class Pump:
         """Leave out the records of own requests."""
         if self._arrival is not None:
             items = self._arrival.take(items)
-        return items if self._own is None else self._own.without(items, self._inside)
-
-    def _inside(self, batch: Batch) -> NDArray[np.bool_] | None:
-        return None if self._window is None else self._window.inside(batch, self._feed.taken)
+        return items if self._own is None else self._own.without(items, self._feed.taken)
 
     def _filtered(self, items: Items) -> Items:
-        out = []
+        window, out = self._window, []
         for item in items:
-            inside = self._inside(item) if isinstance(item, Batch) else None
+            inside = None
+            if window is not None and isinstance(item, Batch):
+                inside = window.inside(item, self._feed.taken)
             if (shown := self._filter.apply(item, inside)) is not None:
                 out.append(shown)
         return out

@@ -139,9 +139,9 @@ class Stream:
                     lambda text, proven: self.on_silence(text, proven),
                 )
             self._own = self._own_traffic(table, states)
-            # The requests that switch the events on and off are at the edges.
-            if self.follow.whole or (self._own is not None and self.selection):
-                self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
+            self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
+            if self._own is not None and self.selection:
+                self._own.window = self._window
             self.session.following(self, True)
         except BaseException:
             await self._leave()
@@ -278,7 +278,7 @@ class Stream:
             self._queue,
             self._filter,
             self._floods,
-            self._window,
+            self._window if self.follow.whole else None,
             self._arrival,
             self._own,
             self.release,
