@@ -37,7 +37,7 @@ class Output(Protocol):
     rows of an answer, None: no limit.
     """
 
-    error: OSError | None
+    error: Exception | None
     tells_news: bool
     most_rows: int | None
 
@@ -89,7 +89,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_QUEUED)
         self._queue: queue.SimpleQueue[tuple[MakeLines, int] | None] = queue.SimpleQueue()
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self._watched = False
         if self._open is None:
             self._watch_reader()
@@ -107,7 +107,7 @@ class Sink:
         self._watched = False
         self._fail(BrokenPipeError())
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self.error is None:
             self.error = error
             self._failed()
@@ -127,11 +127,11 @@ class Sink:
     def _run(self) -> None:
         while (queued := self._queue.get()) is not None:
             lines, records = queued
-            error: OSError | None = None
+            error: Exception | None = None
             try:
                 if self.error is None:
                     self._write(lines(records))
-            except OSError as failure:
+            except Exception as failure:  # raised by check()
                 error = failure
             try:
                 self._loop.call_soon_threadsafe(self._written, error)
@@ -145,7 +145,7 @@ class Sink:
             while data:
                 data = data[os.write(self._fd, data) :]
 
-    def _written(self, error: OSError | None) -> None:
+    def _written(self, error: Exception | None) -> None:
         self._room.release()
         if error is not None:
             self._fail(error)
@@ -176,6 +176,13 @@ class Sink:
         return True
 
     def check(self) -> None:
-        """Raise a QtctlError if writing failed (disk full), other than by a reader that left."""
-        if self.error is not None and not isinstance(self.error, BrokenPipeError):
+        """Raise what making lines raised, or a QtctlError if they could not be written (disk full).
+
+        A reader that left is no error.
+        """
+        if isinstance(self.error, BrokenPipeError):
+            return
+        if isinstance(self.error, OSError):
             raise QtctlError(f"cannot write the records: {self.error.strerror or self.error}")
+        if self.error is not None:
+            raise self.error

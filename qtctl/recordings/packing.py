@@ -8,7 +8,6 @@ the same. Nothing here decodes an argument.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Int64Array
 from qtctl.records.kernels import grouping, layout
 from qtctl.records.rows import Rows
+from qtctl.shapes import member, pair, whole
 
 _LONG = 1024
 """Rows of at least so many bytes are not laid out by columns."""
@@ -61,14 +61,15 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     """Undo :func:`pack`; return the rows and where their bytes end.
 
     Raises:
-        ValueError, KeyError, TypeError, OverflowError: the bytes are malformed.
+        ValueError: the facts or the bytes are malformed.
     """
-    count, total = int(facts["rows"]), int(facts["bytes"])
-    if not 0 < count <= _MOST_ROWS or total < 0:
-        raise ValueError(f"{count} rows of {total} bytes")
+    count = whole(member(facts, "rows"), "the number of rows", 1, _MOST_ROWS)
+    total = whole(member(facts, "bytes"), "the number of bytes", 0)
+    first_ns = whole(member(facts, "first_ns"), "the first time")
+    unit_ns = whole(member(facts, "unit_ns"), "the unit of time")
     columns = {}
     for name in ("event", "time", "tid", "arrived", "size", *(("cut",) if "cut" in facts else ())):
-        columns[name], at = _unpack_numbers(facts[name], packed, at, count)
+        columns[name], at = _unpack_numbers(member(facts, name), packed, at, count)
     event = columns["event"].astype(np.int32)
     if int(event.min()) < -1 or (event != columns["event"]).any():
         raise ValueError("no such event")
@@ -87,7 +88,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     order, bounds = _laid_order(event, size, by_event)
     if total:
         layout.put_back(laid, size.data, order.data, bounds.data, _LONG, begin.data, data.data)
-    time_ns = np.cumsum(columns["time"] * int(facts["unit_ns"])) + int(facts["first_ns"])
+    time_ns = np.cumsum(columns["time"] * unit_ns) + first_ns
     rows = Rows(
         event,
         time_ns,
@@ -109,12 +110,9 @@ def _pack_numbers(values: Int64Array) -> tuple[list[int], bytes]:
     return [int(least), width], above.view(np.uint8).reshape(-1, 8)[:, :width].T.tobytes()
 
 
-def _unpack_numbers(
-    facts: Sequence[int], packed: bytes, at: int, count: int
-) -> tuple[Int64Array, int]:
-    least, width = facts
-    if not 0 <= width <= 8:
-        raise ValueError(f"numbers of {width} bytes")
+def _unpack_numbers(facts: object, packed: bytes, at: int, count: int) -> tuple[Int64Array, int]:
+    first, size = pair(facts, "the facts of a column")
+    least, width = whole(first, "the smallest number"), whole(size, "the width of numbers", 0, 8)
     end = at + count * width
     if end > len(packed):
         raise ValueError("numbers are missing")

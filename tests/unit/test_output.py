@@ -37,3 +37,20 @@ async def test_a_reader_that_stalls_is_given_up() -> None:
         with pytest.raises(OSError, match="Broken pipe"):
             os.write(writing, b"x")
         os.close(writing)
+
+
+async def test_a_fault_in_making_lines_is_raised(tmp_path: Path) -> None:
+    """It must not end the thread that writes, or the verb would report success."""
+    failed = threading.Event()
+    with (tmp_path / "out").open("wb") as file:
+        sink = Sink(file.fileno(), failed.set)
+
+        def lines(_: int) -> Iterator[str]:
+            yield from ()
+            raise IndexError("a fault of a writer")
+
+        await sink.put(lines)
+        assert await sink.finish(60)
+    assert failed.is_set()
+    with pytest.raises(IndexError, match="of a writer"):
+        sink.check()
