@@ -21,9 +21,11 @@ from qtctl.analysis.latency import Latency, Question
 from qtctl.analysis.order import Order
 from qtctl.analysis.pairs import Pairing
 from qtctl.backends.base import Clocks
+from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
-from qtctl.model import Backend
+from qtctl.backends.ust.decoder import LttngDecoder
+from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Loss
@@ -276,6 +278,44 @@ def test_the_kernels_agree_on_whole_runs() -> None:
             pairing = Pairing(TABLE, ["scsi_req_parsed"], ["scsi_req_data"], ["tag"])
             assert len(pairing.feed(batch)) == 2
         assert (pairing.counts.unpaired, pairing.counts.unseen) == (1, 0)
+
+
+# Traces of the kernel and of LTTng
+
+
+def test_ftrace_tells_threads_and_recorded_processes() -> None:
+    heads = (
+        "       CPU 0/KVM-4715    (   4711) [000] .....   812.100010: tracing_mark_write: ",
+        " qemu-system-x86-4711    (-------) [001] .....   812.100020: tracing_mark_write: ",
+        "           <...>-5826    [001] .....   812.100030: tracing_mark_write: ",
+    )
+    text = "".join(f"{head}{SUBMIT}\n" for head in heads).encode()
+    decoder = TraceDecoder(TABLE, pid=None, clock=Clock.MONOTONIC)
+    found = batches(decoder.feed(text, Clocks(0)) + decoder.flush(Clocks(0)))
+    assert [record.origin for batch in found for record in batch.records()] == [
+        Origin(4711, thread="CPU 0/KVM"),
+        Origin(thread="qemu-system-x86"),
+        Origin(),
+    ]
+    live = TraceDecoder(TABLE, pid=4711)
+    [batch] = batches(live.feed(text, Clocks(0)) + live.flush(Clocks(0)))
+    assert {record.origin for record in batch.records()} == {Origin(4711)}
+
+
+def test_lttng_tells_processes() -> None:
+    text = b"".join(
+        b"[1700000000.00000000%d] qemu:virtio_notify: { 0 }, { %b }, { vdev = 0x1, vq = 0x2 }\n"
+        % (number, contexts)
+        for number, contexts in enumerate((b'"a, { }", 4711, 4712', b"x, 5822, 5823", b"y, -1, 7"))
+    )
+    decoder = LttngDecoder(TABLE, thread=2, process=1)
+    found = batches(decoder.feed(text, Clocks(0)))
+    records = [record for batch in found for record in batch.records()]
+    assert [(record.pid, record.tid) for record in records] == [
+        (4711, 4712),
+        (5822, 5823),
+        (None, 7),
+    ]
 
 
 # Output
