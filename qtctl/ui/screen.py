@@ -61,7 +61,7 @@ class Screen:
     ``draw`` writes lines to the terminal; ``ready`` returns whether it takes more without waiting.
     """
 
-    error: OSError | None = None
+    error: Exception | None = None
     tells_news = True
     most_rows: int | None = MOST_ROWS
 
