@@ -24,6 +24,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
+from qtctl.backends.log.unwrapping import Unwrapper
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
@@ -216,8 +217,6 @@ def test_guests_of_two_hosts_have_one_pid() -> None:
 
 
 def test_json_of_a_journal_names_the_host() -> None:
-    from qtctl.backends.log.unwrapping import Unwrapper
-
     line = {
         "MESSAGE": SUBMIT,
         "__REALTIME_TIMESTAMP": "1700000000000001",
@@ -229,6 +228,38 @@ def test_json_of_a_journal_names_the_host() -> None:
     assert origins(Unwrapper(text).convert(text, final=True).decode()) == [
         Origin(4711, host="node-a")
     ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"kubernetes": {"pod_name": "virt-launcher-vm1"}}, {"CONTAINER_NAME": "virt-launcher-vm1"}],
+)
+def test_json_of_collectors_names_the_pod(more: dict[str, Any]) -> None:
+    text = (json.dumps({"log": SUBMIT, "time": "2023-11-14T22:13:20Z", **more}) + "\n").encode()
+    unwrapped = Unwrapper(text).convert(text, final=True).decode()
+    assert origins(unwrapped) == [Origin(guest="virt-launcher-vm1")]
+
+
+def test_boots_of_two_machines_may_alternate() -> None:
+    """As ``journalctl -m`` merges them; in JSON each line has its boot."""
+    a, b = "a" * 32, "b" * 32
+    rows = [(a, "x", SUBMIT), (b, "y", SUBMIT), (a, "x", SUBMIT), (b, "y", COMPLETE),
+            (a, "x", COMPLETE)]  # fmt: skip
+    lines = [
+        {
+            "MESSAGE": record,
+            "__REALTIME_TIMESTAMP": str(1700000000000000 + number),
+            "SYSLOG_IDENTIFIER": "qemu",
+            "_PID": "7",
+            "_HOSTNAME": host,
+            "_BOOT_ID": boot,
+        }
+        for number, (boot, host, record) in enumerate(rows)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    unwrapped = Unwrapper(text).convert(text, final=True).decode()
+    assert [one.run for one in origins(unwrapped)] == [None, 1, 2, 1, 2]
+    assert seen(measured(unwrapped)) == (2, 1, 0)
 
 
 @given(

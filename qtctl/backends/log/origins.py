@@ -27,7 +27,7 @@ _MARKS = (b": starting up", b": shutting down", b"-- Boot ", b"-- Reboot --")
 _BOUNDS = re.compile(
     rb"^(?P<head>[^\n]*?)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d{4}: "
     rb"(?:starting up(?: libvirt version: |\r?$)|(?P<end>shutting down)(?:, reason=|\r?$))"
-    rb"|^-- (?:Boot [0-9a-f]{32}|Reboot) --\r?$",
+    rb"|^-- (?:Boot (?P<boot>[0-9a-f]{32})|Reboot) --\r?$",
     re.MULTILINE,
 )
 
@@ -43,11 +43,15 @@ def cells_of(data: bytes, start: Int64Array, span: HeadSpan) -> Cells:
 
 
 class RunBound(NamedTuple):
-    """A line, at ``offset``, with which a run of ``guest`` (None: of all) begins or ends."""
+    """A line, at ``offset``, with which a run of ``guest`` (None: of all) begins or ends.
+
+    ``boot`` is the machine's boot from here on; two machines' may alternate.
+    """
 
     offset: int
     guest: str | None
     begins: bool
+    boot: bytes | None = None
 
 
 def run_bounds(data: bytes) -> Iterator[RunBound]:
@@ -59,7 +63,7 @@ def run_bounds(data: bytes) -> Iterator[RunBound]:
         head = read_head(before)
         if head.known is Known.WHOLLY:
             guest = head.guest and _text(before[head.guest.begin : head.guest.stop])
-            yield RunBound(match.start(), guest, match["end"] is None)
+            yield RunBound(match.start(), guest, match["end"] is None, match["boot"])
 
 
 class Origins:
@@ -68,6 +72,7 @@ class Origins:
     def __init__(self) -> None:
         self._numbers = {Origin(): 0}
         self._runs = Counter[str | None]()
+        self._boots: dict[bytes, int] = {}
 
     def label(self, data: bytes, start: Int64Array, head: LineHead) -> _Numbers | int:
         """Return the number of the origin of lines with the same head; 0 if it tells nothing."""
@@ -90,7 +95,11 @@ class Origins:
         for row, bound in bounds.items():
             self._count_runs(origin[at:row])
             at = row
-            self._runs[bound.guest] += bound.begins
+            if bound.boot is None:
+                self._runs[bound.guest] += bound.begins
+            else:
+                number = self._boots.setdefault(bound.boot, len(self._boots) + 1)
+                self._runs[None] = number
         self._count_runs(origin[at:])
         if not origin.any():
             return batch

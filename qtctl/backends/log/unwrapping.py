@@ -1,13 +1,15 @@
 """Log text inside other text: UTF-16 or a BOM (PowerShell), mails, and JSON lines of collectors.
 
 JSON: docker's json-file (``log``, ``time``), kubevirt's virt-launcher (``msg``, ``timestamp``) and
-``journalctl -o json`` (``MESSAGE``, ``__REALTIME_TIMESTAMP``, systemd.journal-fields(7)).
+``journalctl -o json`` (``MESSAGE``, ``__REALTIME_TIMESTAMP``, systemd.journal-fields(7)); with the
+pod or container that fluentd and podman name.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +21,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _TEXTS = ("log", "msg", "MESSAGE")
+_BOOT = re.compile(r"[0-9a-f]{32}")
 _LONGEST = 1 << 20
 _PART_BYTES = 1 << 14
 """Of a line that docker's json-file divides (``defaultBufSize`` in moby's copier.go)."""
@@ -44,6 +47,7 @@ class Unwrapper:
         first = head.removeprefix(self._bom).lstrip()
         self._mail = MailDecoder()
         self._parts: dict[str, tuple[str, str]] = {}
+        self._boot = ""
         self._json = first.startswith(b"{") and _message(_loaded(first.split(b"\n", 1)[0]))[1] != ""
         if self._json:
             self.note = "lines of JSON, of which the messages are read"
@@ -70,6 +74,9 @@ class Unwrapper:
         head, text = _message(found)
         if not isinstance(found, dict) or not text:
             return line
+        if _BOOT.fullmatch(boot := str(found.get("_BOOT_ID"))) and boot != self._boot:
+            before, self._boot = self._boot, boot
+            return b"-- Boot %b --\n" % boot.encode() * bool(before) + self._unwrapped(line)
         stream = str(found.get("stream"))
         if stream in self._parts:
             head, begun = self._parts.pop(stream)
@@ -112,6 +119,10 @@ def _message(found: Any) -> tuple[str, str]:
     if "_PID" in found:
         sender = f"{found.get('SYSLOG_IDENTIFIER', '')}[{found['_PID']}]:"
         stamp += " " + "".join(str(found.get("_HOSTNAME", "")).split()) + " " + sender
+    pod = found.get("kubernetes")
+    name = pod.get("pod_name") if isinstance(pod, dict) else found.get("CONTAINER_NAME")
+    if name:
+        stamp += f" [pod/{''.join(str(name).replace(']', '').split())}]"
     return " ".join(stamp.split()) + " ", text
 
 
