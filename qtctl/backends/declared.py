@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Declared
 
 _ALL = "trace-events-all"
+_PART = "trace-events"
+_COMMAND = re.compile(r"^\{ *'command': *'([\w-]+)'", re.MULTILINE)
 _PLACES = ("", "trace", "share/qemu", "build/trace", "build")
 
 
@@ -29,7 +32,8 @@ def declaration_files(path: Path) -> list[Path]:
     """Return the files that a path given as declarations stands for.
 
     Of a folder, an installed QEMU or the tree of its source: its ``trace-events-all``, else all
-    ``trace-events`` below it, those of Rust included.
+    ``trace-events`` below it, those of Rust included. In a tree of source those that a build makes
+    of QMP's commands belong to them, see :func:`declarations_text`.
 
     Raises:
         UsageError: the folder has neither.
@@ -38,8 +42,8 @@ def declaration_files(path: Path) -> list[Path]:
         return [path]
     if whole := next((at for place in _PLACES if (at := path / place / _ALL).is_file()), None):
         return [whole]
-    folders = sorted(at for at, _, names in os.walk(path) if "trace-events" in names)
-    parts = [Path(folder, "trace-events") for folder in folders]
+    folders = sorted(at for at, _, names in os.walk(path) if _PART in names)
+    parts = [Path(folder, _PART) for folder in folders]
     if not parts:
         raise UsageError(
             f"no {_ALL} and no trace-events below {path}",
@@ -54,7 +58,26 @@ def declarations_text(path: Path) -> str:
     Raises:
         UsageError: it cannot be read as text.
     """
-    return "\n".join(map(read_text, declaration_files(path)))
+    files = declaration_files(path)
+    made = _made_by_qapi(path) if files[0].name == _PART else []
+    return "\n".join([*map(read_text, files), *made])
+
+
+def _made_by_qapi(source: Path) -> list[str]:
+    """Return the declarations that a build makes of QMP's commands (since 7.0).
+
+    Source: ``gen_trace`` in QEMU's scripts/qapi/commands.py.
+    """
+    script = source / "scripts/qapi/commands.py"
+    if not script.is_file() or "qmp_enter_" not in read_text(script):
+        return []
+    schema = "\n".join(map(read_text, sorted(source.glob("qapi/*.json"))))
+    names = [name.replace("-", "_") for name in _COMMAND.findall(schema)]
+    return [
+        f'qmp_enter_{name}(const char *json) "%s"\n'
+        f'qmp_exit_{name}(const char *result, bool succeeded) "%s %d"'
+        for name in names
+    ]
 
 
 def read_declarations(path: Path) -> Declarations:

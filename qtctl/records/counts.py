@@ -32,8 +32,8 @@ class Declared(NamedTuple):
         """Return their source and fit in words."""
         if not self.of:
             return self.source
-        fits = f"{self.fit} of the first {counted(self.of, self.unit)} fit"
-        other = ": it may be of another version, with arguments read wrong"
+        fits = f"it fits {self.fit} of the first {counted(self.of, self.unit)}"
+        other = ", and may be of another version, with arguments read wrong"
         return f"{self.source}; {fits}{other if self.fit < self.of else ''}"
 
 

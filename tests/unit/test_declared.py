@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_formats_of_old_versions() -> None:
         {"target": 0, "lun": 0, "tag": 3, "cdb1": 1, "cdb2": 0x80},
     ]
     assert note == (
-        f"log text, events declared in {OLD}/trace-events-old; 3 of the first 3 records fit"
+        f"log text, events declared in {OLD}/trace-events-old; it fits 3 of the first 3 records"
     )
     found, _ = records(OLD / "misleading-hex.log", OLD / "trace-events-old")
     assert found == [("lsi_queue_command", {"tag": 10})]
@@ -69,7 +70,8 @@ def test_a_guess_is_told_and_how_much_of_it_does_not_fit(newer: Path) -> None:
     )
     _, note = records(both, None)
     assert note.endswith(
-        "; 1 of the first 6 records fit: it may be of another version, with arguments read wrong"
+        "; it fits 1 of the first 6 records, and may be of another version, with arguments read "
+        "wrong"
     )
 
 
@@ -82,7 +84,7 @@ def test_records_of_undeclared_events_are_unread(tmp_path: Path) -> None:
     assert sum(len(item) for item in items if isinstance(item, Batch)) == 27000
     assert (replay.counts.unread, replay.counts.filtered) == (1, 3)
     assert replay.unread_lines == ("4711@1700000000.000003:no_more a 1",)
-    assert replay.notes[0].endswith(" records fit")
+    assert re.search(r"it fits (\d+) of the first \1 records$", replay.notes[0])
 
 
 def test_json_says_it_too(run: Qtctl, newer: Path) -> None:
@@ -99,7 +101,7 @@ def test_json_says_it_too(run: Qtctl, newer: Path) -> None:
     assert json.loads(ran.out.splitlines()[-1])["declarations"] == used
     wrong = ("--events-all", str(newer))
     ran = run("count", "--from", str(log), *wrong, "--json").said(
-        0, "0 of the first 3 records fit: it may"
+        0, "it fits 0 of the first 3 records, and may"
     )
     [found] = json.loads(ran.out)["declarations"]
     assert (found["guess"], found["fit"], found["of"]) == (False, 0, 3)
@@ -123,6 +125,14 @@ def test_a_folder_of_qemus_source(run: Qtctl, tmp_path: Path) -> None:
     assert found == [("lsi_queue_command", {"tag": 16})]
     log = str(OLD / "misleading-hex.log")
     run("replay", log, "--events-all", str(tree)).said(0, f"declared in {tree}")
+    (tree / "scripts/qapi").mkdir(parents=True)
+    (tree / "scripts/qapi/commands.py").write_text("qmp_enter_%(name)s(const char *json)")
+    (tree / "qapi").mkdir()
+    (tree / "qapi/misc.json").write_text("# @stop:\n{ 'command': 'query-name',\n  'data': 1 }\n")
+    made = read_declarations(tree).by_name
+    assert made["qmp_enter_query_name"].format == "%s"
+    assert [one.name for one in made["qmp_exit_query_name"].arguments] == ["result", "succeeded"]
+    assert len(made) == 5
     (tree / "build/trace").mkdir(parents=True)
     (tree / "build/trace/trace-events-all").write_text("only()\n")
     assert list(read_declarations(tree).by_name) == ["only"]
@@ -141,4 +151,4 @@ def test_simple_traces_say_how_many_records_fit(newer: Path) -> None:
     trace.write_bytes(data)
     _, note = records(trace, None)
     assert "simple trace, 4069 events, declared in" in note
-    assert note.endswith("records fit")
+    assert re.search(r"it fits (\d+) of the first \1 records$", note)

@@ -169,4 +169,4 @@ def test_declarations_of_another_version_are_told_by_how_little_fits(tmp_path: P
     wrong = tmp_path / "trace-events"
     wrong.write_text('one(int a) "%d"\nvirtio_blk_req_complete(void *req, int status) "%p %d"\n')
     _, replay = read(CASES / "saved/s13-simple/v3.bin", events_all=wrong)
-    assert "0 of the first 2 records fit: it may be of another version" in replay.notes[0]
+    assert "it fits 0 of the first 2 records, and may be of another version" in replay.notes[0]
