@@ -29,7 +29,7 @@ _OWN = "what qtctl printed or exported, for people and for other programs"
 _RECORD = "qtctl record -o FILE keeps what can be read again"
 _TEXTS = (
     (re.compile(rb'\{"type": ?"(?:event|control|loss|text|summary|guest|mark)"'), _OWN, _RECORD),
-    (re.compile(rb"type,time_ns,clock,pid,tid,backend,name,"), _OWN, _RECORD),
+    (re.compile(rb"type,time_ns,clock,pid,"), _OWN, _RECORD),
     (
         re.compile(rb"(?:\[?[\d:]+\.\d{9}\]? \(\+\S+\) )(?:\S+ )?qemu:\w+: \{", re.MULTILINE),
         "what babeltrace2 printed of an LTTng trace",
