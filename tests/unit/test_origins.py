@@ -333,6 +333,15 @@ def test_ftrace_tells_threads_and_recorded_processes() -> None:
     assert {record.origin for record in batch.records()} == {Origin(4711)}
 
 
+def test_ftrace_without_processes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "all").write_text(declarations_text("7.2"))
+    for pid, told in ("(   4711)", 0), ("(-------)", 1), ("", 1):
+        head = f" qemu-system-x86-4711    {pid} [001] .....   812.100020: tracing_mark_write: "
+        (tmp_path / "trace").write_text(f"{head}{SUBMIT}\n")
+        _, replay = read(tmp_path / "trace", events_all=tmp_path / "all")
+        assert sum("record-tgid" in note for note in replay.notes) == told
+
+
 def test_lttng_tells_processes() -> None:
     text = b"".join(
         b"[1700000000.00000000%d] qemu:virtio_notify: { 0 }, { %b }, { vdev = 0x1, vq = 0x2 }\n"

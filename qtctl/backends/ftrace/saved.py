@@ -18,6 +18,7 @@ from qtctl.records.items import Item, Loss
 _HEAD = re.compile(
     rb"^.{16}-\d+ +(?:\([ \d-]+\) +)?\[\d+\] +(?:\S+ +)?\d+(?:\.\d{6,9})?: \w+: ", re.MULTILINE
 )
+_PROCESS = re.compile(rb"^.{16}-\d+ +\( *\d+\) +\[", re.MULTILINE)
 _SNIFF_BYTES = 1 << 16
 _WRITTEN = re.compile(
     rb"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\b", re.MULTILINE
@@ -55,6 +56,11 @@ class FtraceFile(SavedPlain):
         if self.declared is None:
             raise no_record(head, str(file.path))
         self.notes = [f"text of ftrace, events {self.declared.words()}"]
+        if not _PROCESS.search(head):
+            self.notes.append(
+                "it does not say which process a thread is of, so several guests would be taken "
+                "for one (the kernel says it with: echo record-tgid > trace_options)"
+            )
         self.table = EventTable.build(None, known.by_name)
         self._decoder = _decoder(self.table)
         counts = _WRITTEN.search(head)
