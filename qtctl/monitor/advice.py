@@ -40,7 +40,7 @@ def free_monitor(guest: Guest | None, held: Iterable[Holder]) -> str:
             uid = uid_of(holder.pid)
             if uid != os.geteuid():
                 return f"{run_as(uid)}, for that user's qtctl shares the monitor with no other user"
-            return f"end process {holder.pid}, which could not share the monitor and printed why"
+            return f"end process {holder.pid}, a qtctl that does not share the monitor"
     if is_libvirts(guest):
         call = "virsh qemu-monitor-command passes single commands on"
         return f"{start_with(guest, _OWN_MONITOR)}; {call}"

@@ -66,7 +66,7 @@ def test_a_second_console_is_told_soon_that_sharing_is_off(
         tail.said("cannot lend the monitor at")
         began = time.monotonic()
         second = qtctl("-t", fake.address, "tail", EVENT)
-        second.said(4, f"(pid {tail.pid})", f"end process {tail.pid}, which could not share")
+        second.said(4, f"(pid {tail.pid})", f"end process {tail.pid}, a qtctl that does not")
         assert time.monotonic() - began < 15  # about 5 s, and 35 s as if it soon left
     finally:
         tail.end()
