@@ -45,7 +45,7 @@ class LogFeed:
         self._end = 0
         self._decoder = decoder
         self._checked = self._looked = self._came = time.monotonic()
-        self._open_ns = time.time_ns()
+        self._began_ns = time.time_ns()
         self._full = self._full_reported = self._log_unknown = False
 
     def read(self) -> Items:
@@ -118,7 +118,6 @@ class LogFeed:
     async def _follow_move(self) -> Items:
         guest, now_ns = self._site.guest, time.time_ns()
         if guest is None or has_inode(guest.pid, self._file.inode()):
-            self._open_ns = now_ns
             return []
         target = await self._site.log_target()
         if not target.certain and not self._log_unknown:
@@ -130,10 +129,10 @@ class LogFeed:
         if not target.certain or target.reach is not LogReach.FILE or self._file.behind():
             return []
         with contextlib.suppress(OSError):
-            older = await asyncio.to_thread(may_be_older, guest.pid, target.fd, self._open_ns)
+            older = await asyncio.to_thread(may_be_older, guest.pid, target.fd, self._began_ns)
             file = _open_target(guest.pid, target, offset=None if older else 0)
             self._file.close()
-            self._file, self.source = file, str(target)
+            self._file, self.source, self._began_ns = file, str(target), now_ns
             self._site.notices.append(f"the log moved to {target}")
             # QEMU closed the old log, and all of it has been read.
             lost = [Loss(Backend.LOG, None, now_ns)] if older else []
