@@ -147,7 +147,7 @@ def test_only_what_is_asked_for() -> None:
 
 
 def test_lines_that_are_no_events() -> None:
-    text = b"1@2.000003:odd 5 -5 five 0x5 7\nIN: \xff\nodd what\n"
+    text = b"IN: \xff\n1@2.000003:odd 5 -5 five 0x5 7\n1@2.000004:odd what\n"
     batch = only_batch(LogDecoder(TABLE, clock=Clock.REALTIME).end(text, Clocks(99)))
     same(batch)
     assert lines_rows(batch, LINES).to_pylist() == [
@@ -168,7 +168,7 @@ def test_lines_that_are_no_events() -> None:
     rows = arrow_tables(batch)["odd"].to_pylist()
     assert [(row["time_ns"], row["clock"], row["tid"]) for row in rows] == [
         (2_000_003_000, "realtime", 1),
-        (99, "arrival", None),
+        (2_000_004_000, "realtime", 1),
     ]
     assert [row["raw"] for row in rows] == [None, "what"]
 

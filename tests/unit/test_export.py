@@ -335,11 +335,11 @@ def test_ctf_holds_the_records_exactly(extreme: Case) -> None:
 
 
 def test_ctf_holds_lines_too(run: Qtctl, tmp_path: Path) -> None:
-    case = Case(run, tmp_path, b'odd 1 2 a 0x3 4\n"x"\\ \xff\n', DECLARED)
+    case = Case(run, tmp_path, b'"x"\\ \xff\nodd 1 2 a 0x3 4\n', DECLARED)
     found, _ = read_ctf(case.export("ctf", "--all"))
     assert [(one["name"], one["args"]) for one in found] == [
-        ("odd", {"u": 1, "i": 2, "s": "a", "p": 3, "event": 4}),
         ("qtctl_line", {"line": '"x"\\ \udcff'}),
+        ("odd", {"u": 1, "i": 2, "s": "a", "p": 3, "event": 4}),
     ]
 
 
