@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, StringColumn
 
-EVENT, TID, GUEST = OWN = "event", "tid", "guest"
-"""Group by the event's name, the thread or the guest (its process, its run), by no argument."""
+EVENT, TID, GUEST, FILE = OWN = "event", "tid", "guest", "file"
+"""Group by the event's name, the thread, the guest (its process, its run), or the file."""
 OTHERS = "(others)"
 """The value of the group that collects all further values."""
 LONGEST = 200
@@ -54,6 +54,9 @@ class Groups:
         if by == GUEST:
             codes, processes = batch.processes()
             return self._numbered([one.words for one in processes])[codes[rows]]
+        if by == FILE:
+            files = [self.number(one.file) for one in batch.origins]
+            return np.array(files, np.int32)[batch.origin[rows]]
         if by == TID:
             column = batch.tid[rows].astype(np.int64)
             good = column >= 0

@@ -65,7 +65,9 @@ def check_readable(head: bytes, where: str) -> None:
         raise QtctlError(f"{where} is empty")
     for magic, name in _PACKED.items():
         if head.startswith(magic):
-            raise QtctlError(f"{where} is packed with {name}", hint=f"{name} -d, and read that")
+            raise QtctlError(
+                f"{where} is packed with {name}", hint=f"{name} -dc {where} | qtctl replay -"
+            )
     for magic, (words, hint) in _BINARY.items():
         if head.startswith(magic):
             raise QtctlError(f"{where} is {words}", hint=hint)

@@ -1,18 +1,20 @@
-"""Reading files that were written earlier: the interface of each kind, and choosing one."""
+"""Reading files that were written earlier: the interface of each kind, and plain files."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
-from qtctl.errors import QtctlError, UsageError
+from qtctl.errors import UsageError
+from qtctl.model import Backend
 from qtctl.records.counts import Declared
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item
+from qtctl.records.items import Item, Loss
 
 CHUNK_BYTES = 1 << 19
 """Larger ones are slower: each is fresh memory, which the kernel has to clear."""
@@ -27,6 +29,16 @@ class Fit(IntEnum):
     """It is none of the other kinds, and may be text of this one."""
     LIKELY = 2
     CERTAIN = 3
+
+
+class Rupture(IntEnum):
+    """What is between two parts of a file."""
+
+    NO = 0
+    ENDED = 1
+    """Another file: the last line of the first ended there."""
+    LOST = 2
+    """Bytes that are lost."""
 
 
 class SavedFile(Protocol):
@@ -83,20 +95,31 @@ class SavedPart(Protocol):
 class PlainFile:
     """A plain file that is read from its begin to its end, as far as it went when it was opened.
 
+    ``fd`` is a descriptor of it, closed with it; ``path`` is only its name then.
     Those of the kernel have no size (0), and are read as far as they go.
 
     Raises:
         UsageError: it cannot be read, or is no plain file.
     """
 
-    def __init__(self, path: Path) -> None:
+    waits = False
+    """Whether more may come although :meth:`more` returned nothing."""
+    broken = Rupture.NO
+    """What stands before the bytes that :meth:`more` returned; who handles it sets it back."""
+
+    def __init__(self, path: Path, fd: int | None = None) -> None:
         self.path = path
         self.taken = 0
         self.fault = ""
-        self._fd = _opened(path)
+        self._fd = _opened(path) if fd is None else fd
         state = os.fstat(self._fd)
         self.size = state.st_size
-        self.modified_ns = state.st_mtime_ns
+        self._modified_ns = state.st_mtime_ns
+
+    @property
+    def modified_ns(self) -> int:
+        """The time of records without one: when it was written to last."""
+        return self._modified_ns
 
     def at(self, offset: int, size: int) -> bytes:
         """Return bytes from somewhere; fewer, and a ``fault``, where they cannot be read."""
@@ -123,6 +146,10 @@ class PlainFile:
             )
         return data
 
+    def whole(self) -> PlainFile:
+        """Return a file of which any part can be read."""
+        return self
+
     def grew(self) -> bool:
         """Return whether it was written to since it was opened."""
         return os.fstat(self._fd).st_size > self.size
@@ -138,6 +165,7 @@ class SavedPlain:
     declared: Declared | None = None
     unread = 0
     unread_lines: Sequence[str] = ()
+    _backend = Backend.LOG
     _lines = True
     """Whether the file holds lines: see :meth:`PlainFile.more`."""
 
@@ -151,8 +179,25 @@ class SavedPlain:
         if self._ended:
             return None
         data = self._file.more(lines=self._lines)
+        items = self._break() if self._file.broken else []
+        if not data and self._file.waits:
+            return [*items, *self._release()]
         self._ended = not data
-        return self._decode(data)
+        return [*items, *self._decode(data)]
+
+    def _release(self) -> list[Item]:
+        """Decode what was kept until the next line, which has not come for a moment."""
+        return []
+
+    def _break(self) -> list[Item]:
+        """Decode what is kept as if the file ended here."""
+        self._ended = True
+        items = self._decode(b"")
+        self._ended = False
+        if self._file.broken is Rupture.LOST:
+            items.append(Loss(self._backend, None, self._file.modified_ns))
+        self._file.broken = Rupture.NO
+        return items
 
     def _decode(self, data: bytes) -> list[Item]:
         """Decode the next bytes; there are none at the end of the file."""
@@ -173,26 +218,6 @@ class SavedPlain:
         self._file.close()
 
 
-def open_best(path: Path, events_all: Path | None, kinds: Iterable[SavedPart]) -> SavedFile:
-    """Open a file or folder as the kind that it fits best.
-
-    Raises:
-        UsageError: it cannot be read.
-        QtctlError: it is of none of ``kinds``.
-    """
-    file = None if path.is_dir() else PlainFile(path)
-    try:
-        head = None if file is None else file.at(0, SAMPLE_BYTES)
-        if file is not None and file.fault:
-            raise QtctlError(file.fault)
-        best = max(kinds, key=lambda kind: kind.fit(path, head))
-        return best.open_saved(path, file, events_all)
-    except BaseException:
-        if file is not None:
-            file.close()
-        raise
-
-
 def _opened(path: Path) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -201,5 +226,7 @@ def _opened(path: Path) -> int:
         raise UsageError(f"cannot read {path}: {why}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise UsageError(f"{path} is not a plain file", hint="save it to a file first")
+        raise UsageError(
+            f"{path} is not a plain file", hint=f"qtctl replay - < {shlex.quote(str(path))}"
+        )
     return fd

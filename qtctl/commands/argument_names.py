@@ -19,8 +19,9 @@ _RECORD = {
     "pid": "id of the guest's process",
     "guest": "name of the guest, in a file",
     "run": "number of the guest's run, in a file",
+    "file": "name of the file, of several",
 }
-_GROUPS = ("event", "tid", "guest")
+_GROUPS = ("event", "tid", "guest", "file")
 _WORDS = ("and", "or", "not", "in")
 _NAME = re.compile(r"[A-Za-z_]\w*\Z")
 

@@ -24,7 +24,7 @@ from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON, OWN, STRICT
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
-from qtctl.commands.replaying import check_read, open_replay, read_through, say_end
+from qtctl.commands.replaying import check_read, open_files, read_through, say_end
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
@@ -83,11 +83,11 @@ class Gathering(Generic[_T]):
         options = self.options
         if self.context.json and (options.interval or options.ndjson):
             raise UsageError("--json is one document", hint="--ndjson")
-        if options.trace is None:
+        if not options.traces:
             return await self._follow()
         if (options.duration, options.backend, options.interval) != (None, "auto", None):
             raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
-        return await self._read(options.trace)
+        return await self._read(options.traces)
 
     async def _follow(self) -> int:
         context, options = self.context, self.options
@@ -155,9 +155,9 @@ class Gathering(Generic[_T]):
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
 
-    async def _read(self, path: Path) -> int:
+    async def _read(self, paths: Sequence[Path]) -> int:
         context = self.context
-        trace = await open_replay(context, path, self.selection, self.where)
+        trace = await open_files(context, paths, self.selection, self.where, ordered=False)
         with contextlib.closing(trace):
             table = trace.table
             collector = self.ready(KnownEvents(table.names, table.declarations, str(trace.path)))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     arguments=(
         *SELECTION,
         WHERE,
-        BY.but(help="group by an argument, tid, guest (its runs, processes) or event (default)"),
+        BY.but(help="group by an argument, tid, guest (run, process), file or event (default)"),
         arg(
             "--hist",
             metavar="ARG",
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         "qtctl count 'virtio_*' --interval 5s",
         "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --limit 5 --duration 2s",
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
+        "qtctl count --by file --from vm1.log --from vm2.log",
     ),
     details=(
         "Switches the patterns on while it runs, restores on exit (Ctrl-C), then prints what it\n"

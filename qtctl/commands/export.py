@@ -22,7 +22,7 @@ from qtctl.writers.table import FORMATS, Format
 if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
-    from qtctl.session.replay import Replay
+    from qtctl.session.merging import Reading
     from qtctl.writers.base import Export, LineExport, Source
 
 _WIDTH = 78
@@ -115,7 +115,7 @@ async def export(context: Context, options: Options) -> int:
     return 0
 
 
-async def _write(context: Context, replay: Replay, form: Format, source: Source, out: Out) -> None:
+async def _write(context: Context, replay: Reading, form: Format, source: Source, out: Out) -> None:
     opened: Callable[[], Export]
     if form.makes == "file":
         opened = partial(form.load().open_file, partial(out.open_binary, context.stop), source)

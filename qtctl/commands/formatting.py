@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qtctl.commands.places import Out
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item, Loss
-    from qtctl.session.replay import Replay
+    from qtctl.session.merging import Reading
     from qtctl.session.stream import Stream
     from qtctl.session.triggers import Fired
     from qtctl.writers.rows import RowFormatter
@@ -130,7 +130,7 @@ def count_records(item: Item) -> int:
 
 
 def formatter_of(
-    context: Context, options: Options, source: Stream | Replay | None, out: Out | None = None
+    context: Context, options: Options, source: Stream | Reading | None, out: Out | None = None
 ) -> ItemFormatter:
     """Return the formatter that ``--ndjson`` and ``-o`` ask for, for the records of a source.
 

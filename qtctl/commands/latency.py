@@ -49,7 +49,7 @@ An earlier START came before the first record, or was lost.
         arg("start", metavar="START", help="event name or pattern", completes="event"),
         arg("end", metavar="END", help="event name or pattern", completes="event"),
         KEY,
-        BY.but(default=None, help="a row for each value of this argument, tid, guest or event"),
+        BY.but(default=None, help="a row for each value of this argument, tid, guest, file, event"),
         WHERE.but(help="only pairs whose START matches; whose END does, where only that can"),
         *SOURCE,
     ),

@@ -43,7 +43,7 @@ WHERE = arg(
     "--where",
     metavar="EXPR",
     help="only records for which this Python expression over their arguments holds; "
-    "also: event, tid, time_ns, pid, guest, run",
+    "also: event, tid, time_ns, pid, guest, run, file",
     completes="filter",
 )
 KERNEL = arg(
@@ -66,12 +66,27 @@ BACKEND = arg(
 )
 TRACE = arg(
     "path",
-    metavar="FILE",
+    metavar="FILE...",
     type=Path,
     completes="file",
-    help="a recording, a simple trace, a folder of LTTng's, text of ftrace, or a log",
+    help="a recording, a simple trace, a folder of LTTng's, text of ftrace, or a log; - is stdin. "
+    "Words behind it that name files are further FILEs",
 )
-FROM = arg("--from", metavar="FILE", dest="trace", type=Path, help="read a file, not a guest")
+FOLLOWED = arg(
+    "--follow",
+    action="store_true",
+    help="text: print what is appended as it comes, also once FILE was truncated or rotated",
+)
+FROM = arg(
+    "--from",
+    metavar="FILE",
+    dest="traces",
+    action="append",
+    default=[],
+    type=Path,
+    completes="file",
+    help="read a file (-: stdin), not a guest; may be repeated",
+)
 DURATION = arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)")
 MAX_EVENTS = arg("--max-events", metavar="N", type=count, help="stop after N records")
 GUARD = arg(

@@ -20,7 +20,7 @@ from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.replaying import say_doubts
+from qtctl.commands.replaying import say_doubts, until_stopped
 from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
@@ -90,13 +90,14 @@ async def query(context: Context, options: Options) -> Result | int:
     from qtctl.query.engine import Query
 
     context.stops = True
-    asked = await asyncio.to_thread(
+    opened = partial(
         Query,
         options.sql,
         options.paths,
         events_all=context.events_all,
         parameters=dict(options.param),
     )
+    asked = await until_stopped(context, opened)
     with contextlib.closing(asked):
         context.say(*asked.notes)
         answer = _Answer(context, asked, strict=options.strict)

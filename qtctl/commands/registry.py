@@ -70,7 +70,7 @@ class Options(argparse.Namespace):
     all: bool
     backend: str
     path: Path
-    trace: Path | None
+    traces: list[Path]
     duration: float | None
     max_events: int | None
     guard: Budget | None

@@ -8,6 +8,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.formatting import formatter_of
 from qtctl.commands.options import (
     ALL,
+    FOLLOWED,
     MAX_EVENTS,
     NDJSON,
     OUTPUT,
@@ -25,18 +26,23 @@ from qtctl.errors import UsageError
 
 @command(
     "replay",
-    arguments=(TRACE, *SELECTION, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT, STRICT),
+    arguments=(TRACE, *SELECTION, FOLLOWED, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT, STRICT),
     examples=(
         "qtctl replay trace-4711",
         "qtctl replay trace-4711 'virtio_blk_*' --where 'nsectors > 8' --time delta",
         "qtctl replay qemu.log --events-all trace-events-all --ndjson",
+        "qtctl replay host1.log host2.log 'vhost_user_*'",
+        "qtctl replay --follow /var/log/libvirt/qemu/vm1.log",
+        "qtctl replay - 'virtio_*' < qemu.log",
     ),
     details=(
         "Needs no guest. A recording contains its declarations, and so does a trace of LTTng;\n"
         "those of other files come from --events-all (a file, or a folder with QEMU's source),\n"
         "else from the installed QEMU whose events fit best; a message says how many records fit.\n"
-        "Exit 1 if part of the file cannot be read; the rest is printed. Records that a system\n"
-        "log or the kernel reports as dropped count as lost."
+        "Several FILEs are merged by time, each in its own order, and each record has its file.\n"
+        "Text from a pipe (journalctl -f | qtctl replay -), and of a FILE with --follow, is\n"
+        "printed as it comes, until Ctrl-C. Exit 1 if part of a file cannot be read; the rest is\n"
+        "printed. Records that a system log or the kernel reports as dropped count as lost."
     ),
     selects=True,
 )

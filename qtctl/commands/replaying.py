@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import check_lost
@@ -15,15 +16,18 @@ from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options
-from qtctl.commands.values import selection
-from qtctl.errors import QtctlError
+from qtctl.commands.values import files_of, selection
+from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.events.selection import Selection
     from qtctl.records.items import Item
+    from qtctl.session.merging import Reading
     from qtctl.session.replay import Replay
     from qtctl.writers.base import LineExport
+
+_T = TypeVar("_T")
 
 
 async def open_replay(
@@ -32,8 +36,6 @@ async def open_replay(
     selection: Selection,
     where: str | None,
     *,
-    text: bool = False,
-    limit: int | None = None,
     named: bool = False,
 ) -> Replay:
     """Open a file and report on stderr how it is read, with its name where there are several.
@@ -42,29 +44,76 @@ async def open_replay(
     """
     from qtctl.session.replay import Replay
 
-    replay = await asyncio.to_thread(
-        Replay,
-        path,
-        events_all=context.events_all,
-        selection=selection,
-        where=where,
-        text=text,
-        limit=limit,
-    )
+    opened = partial(Replay, events_all=context.events_all, selection=selection, where=where)
+    replay = await until_stopped(context, partial(opened, path))
     for note in replay.notes:
         context.say(f"{path}: {note}" if named else note)
     return replay
 
 
-async def replay_of(context: Context, options: Options) -> Replay:
-    """Open the FILE of a verb that prints it, as :func:`open_replay` does."""
+async def open_files(
+    context: Context,
+    paths: Sequence[Path],
+    selection: Selection,
+    where: str | None,
+    *,
+    text: bool = False,
+    limit: int | None = None,
+    ordered: bool = True,
+    follow: bool = False,
+) -> Reading:
+    """Open one file, or several: ``ordered`` by time, else one after the other.
+
+    ``follow``: it is read on as it grows.
+
+    Reports on stderr how they are read.
+
+    Raises: what :class:`Replay` and :class:`Files` do.
+    """
+    from qtctl.session.merging import open_reading
+
+    opened = partial(
+        open_reading,
+        paths,
+        events_all=context.events_all,
+        selection=selection,
+        where=where,
+        text=text,
+        limit=limit,
+        ordered=ordered,
+        follow=follow,
+    )
+    reading = await until_stopped(context, opened)
+    context.say(*reading.notes)
+    return reading
+
+
+async def until_stopped(context: Context, call: Callable[..., _T]) -> _T:
+    """Run ``call(stop=EVENT)`` in a thread; set the event when the verb is stopped meanwhile."""
+    stopped = threading.Event()
+    work = asyncio.ensure_future(asyncio.to_thread(call, stop=stopped))
+    stop = asyncio.ensure_future(context.stop.wait())
+    try:
+        await asyncio.wait({work, stop}, return_when="FIRST_COMPLETED")
+    finally:
+        stop.cancel()
+        if not work.done():
+            stopped.set()
+    return await work
+
+
+async def replay_of(context: Context, options: Options) -> Reading:
+    """Open the FILEs of a verb that prints them, as :func:`open_files` does."""
+    paths, follow = files_of(options), getattr(options, "follow", False)
     chosen, limit = selection(options), options.max_events
-    return await open_replay(
-        context, options.path, chosen, options.where, text=options.all, limit=limit
+    if follow and len(paths) > 1:
+        raise UsageError("--follow is for one FILE")
+    return await open_files(
+        context, paths, chosen, options.where, text=options.all, limit=limit, follow=follow
     )
 
 
-async def read_through(context: Context, replay: Replay, take: Callable[[Item], None]) -> None:
+async def read_through(context: Context, replay: Reading, take: Callable[[Item], None]) -> None:
     """Pass every item of a file to ``take``, in a thread, with progress, until stopped."""
 
     def step() -> bool:
@@ -79,7 +128,7 @@ async def read_through(context: Context, replay: Replay, take: Callable[[Item], 
 
 
 async def print_all(
-    context: Context, replay: Replay, formatter: LineExport, output: Output, out: Out
+    context: Context, replay: Reading, formatter: LineExport, output: Output, out: Out
 ) -> None:
     """Print every item of a file to ``output``, which leads to ``out``, until stopped; flush."""
     alone = not context.style_at(out).terminal
@@ -87,23 +136,22 @@ async def print_all(
         while not context.stop.is_set():
             items = await asyncio.to_thread(replay.step)
             if items is None:
-                await output.put(lambda _: formatter.ended(replay.counts))
-                context.shown = True
                 break
             for item in items:
                 lines = partial(formatter.lines, item)
                 await put(output, lines, context.stop, count_records(item))
             progress.update(replay.taken)
+        context.shown = await put(output, lambda _: formatter.ended(replay.counts), context.stop)
     await context.finish(output, FILE_S)
 
 
-def say_end(context: Context, replay: Replay) -> None:
+def say_end(context: Context, replay: Reading) -> None:
     """Print the sums of a file on stderr, and warnings."""
     say_doubts(context, replay)
     say_sums(context, replay.counts)
 
 
-def say_doubts(context: Context, replay: Replay) -> None:
+def say_doubts(context: Context, replay: Reading) -> None:
     """Print a warning on stderr if times of a file step back, or lines could not be read."""
     if replay.remark:
         context.complain(replay.remark)
@@ -114,7 +162,7 @@ def say_doubts(context: Context, replay: Replay) -> None:
             context.complain(f"  {line}")
 
 
-def check_read(replay: Replay, *, strict: bool = False) -> None:
+def check_read(replay: Reading, *, strict: bool = False) -> None:
     """Raise an error for what was not read of a file; call it once the rest was shown.
 
     Raises:

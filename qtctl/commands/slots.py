@@ -95,7 +95,10 @@ def _positional(row: Command, place: int, text: str) -> Slot:
     repeats = bool(positional) and positional[-1].options.get("nargs") in ("*", "+")
     if place >= len(positional) and not repeats:
         return Slot("", text)
-    return _value(positional[min(place, len(positional) - 1)], text)
+    argument = positional[min(place, len(positional) - 1)]
+    if place and text.startswith(("/", ".", "~")) and positional[0].completes == "file":
+        argument = positional[0]  # one more FILE, before the patterns
+    return _value(argument, text)
 
 
 def _value(argument: Arg, text: str, lead: str = "") -> Slot:

@@ -112,6 +112,23 @@ def in_order(argv: Sequence[str]) -> list[str]:
     return words
 
 
+def files_of(options: Options) -> list[Path]:
+    """Return the FILEs of a verb, and take those behind the first out of its patterns.
+
+    No event is called as a word with a dot or a slash; any other word is a FILE if there is one.
+    """
+    files = [options.path]
+    while options.patterns and _names_file(options.patterns[0]):
+        files.append(Path(options.patterns.pop(0)))
+    return files
+
+
+def _names_file(word: str) -> bool:
+    if word.startswith((EXCLUDED, "@")):
+        return False
+    return word == "-" or "/" in word or "." in word or Path(word).exists()
+
+
 def selection(options: Options) -> Selection:
     """Return the ordered selection of a verb: ``--file`` first, then the patterns.
 

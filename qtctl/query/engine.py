@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -114,11 +115,11 @@ class QueriedFile:
     file; it is closed.
     """
 
-    def __init__(self, path: Path, events_all: Path | None) -> None:
+    def __init__(self, path: Path, events_all: Path | None, stop: threading.Event | None) -> None:
         self.path = path
         self.taken = 0
         self.whole: Replay | None = None
-        self._open = partial(Replay, path, events_all=events_all)
+        self._open = partial(Replay, path, events_all=events_all, again=True, stop=stop)
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
             self.names = trace.picked
@@ -160,9 +161,9 @@ class Query:
     """One SELECT over files; call :meth:`run` once, then :meth:`close`.
 
     SHOW, DESCRIBE, SUMMARIZE, PIVOT and EXPLAIN are also run. ``parameters`` are the values of
-    ``$NAME`` in the SQL. ``notes`` are messages on how the files are read (their detected
-    formats). ``in_hex`` are the arguments that QEMU prints in hex, of the tables that the SQL
-    names.
+    ``$NAME`` in the SQL. Pipes end when ``stop`` is set. ``notes`` are messages on how the files
+    are read (their detected formats). ``in_hex`` are the arguments that QEMU prints in hex, of the
+    tables that the SQL names.
 
     Raises:
         UsageError: the SQL has a syntax error or is not one SELECT, or a file cannot be opened.
@@ -176,11 +177,12 @@ class Query:
         *,
         events_all: Path | None,
         parameters: Mapping[str, int | str] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._sql = sql
         self._parameters = dict(parameters or {}) or None
         self._explains = False
-        self.files = [QueriedFile(path, events_all) for path in paths]
+        self.files = [QueriedFile(path, events_all, stop) for path in paths]
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
         self._tables = _table_names(chain.from_iterable(file.names for file in self.files))

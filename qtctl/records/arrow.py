@@ -230,6 +230,8 @@ class _ArrowRows:
                 return self._of_origin(name, OWN.field(name).type)
             case "backend":
                 return self._constant(str(batch.backend), _TEXT)
+            case "file" if self._file is None:
+                return self._of_origin(name, _TEXT)
             case "file":
                 return self._constant(self._file, _TEXT)
         raise AssertionError(name)

@@ -250,5 +250,34 @@ class Batch:
         return dicts
 
 
+def kind_of(batch: Batch) -> tuple[object, ...]:
+    """Return what batches have in common that :func:`joined` can join."""
+    reader = batch.reader
+    facts = None if reader is None else (type(reader), *sorted(reader.stored().items()))
+    return id(batch.table), batch.clock, batch.backend, facts
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of batches of one kind, one after the other, as one batch."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in _COLUMNS}
+    at = origins = 0
+    for batch in batches:
+        for name, parts in columns.items():
+            column = getattr(batch, name)
+            if column is None:  # all rows are whole
+                column = np.zeros(len(batch), np.bool_)
+            moved = {"start": at, "begin": at, "stop": at, "origin": origins}.get(name, 0)
+            parts.append(column + moved if moved else column)
+        at += len(batch.data)
+        origins += len(batch.origins)
+    whole: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+    whole["data"] = b"".join(batch.data for batch in batches)
+    whole["origins"] = tuple(origin for batch in batches for origin in batch.origins)
+    return replace(first, **whole, _known=None)
+
+
 def _take(column: Column, places: Int64Array) -> Column:
     return column.take(places) if isinstance(column, StringColumn) else column[places]

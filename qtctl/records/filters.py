@@ -26,7 +26,7 @@ from qtctl.records.columns import BoolArray, StringColumn
 from qtctl.records.evaluate import SHIFT_LIMIT, evaluate
 
 _OWN = {"event": "text", "tid": "number", "time_ns": "number"}
-_ORIGIN = {"pid": "number", "guest": "text", "run": "number"}
+_ORIGIN = {"pid": "number", "guest": "text", "run": "number", "file": "text"}
 _LONGEST = 4096
 _DEEPEST = 60
 _MOST_NODES = 400

@@ -10,7 +10,8 @@ class Origin(NamedTuple):
 
     ``pid`` is the process id. ``guest`` is the name by which the lines of a file call the guest, or
     else its pod or container; ``host`` the machine that a system log names; ``run`` the number of
-    the guest's run in a file that has several, from 1; ``thread`` the thread's name.
+    the guest's run in a file that has several, from 1; ``thread`` the thread's name; ``file`` the
+    file, where several are read at once.
     """
 
     pid: int | None = None
@@ -18,6 +19,7 @@ class Origin(NamedTuple):
     host: str | None = None
     run: int | None = None
     thread: str | None = None
+    file: str | None = None
 
     @property
     def process(self) -> Origin:
@@ -32,6 +34,7 @@ class Origin(NamedTuple):
             "" if self.pid is None else f"pid {self.pid}",
             f"on {self.host}" if self.host else "",
             "" if self.run is None else f"run {self.run}",
+            f"in {self.file}" if self.file else "",
         ]
         return " ".join(filter(None, parts))
 

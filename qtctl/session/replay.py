@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 from qtctl.analysis.spans import Span
-from qtctl.backends.saved import SavedFile, open_best
+from qtctl.backends.followed import FollowedFile
+from qtctl.backends.piped import STDIN, open_readable
+from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedFile
 from qtctl.backends.table import saved_parts
+from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
 from qtctl.recordings import saved
@@ -20,7 +25,10 @@ class Replay:
     """One file, or a folder of LTTng; call :meth:`step` until None, then read :attr:`problem`.
 
     A recording contains its declarations; those of other files come from ``events_all``, else from
-    the installed QEMU that fits best. ``notes`` describe how the file is read;
+    the installed QEMU that fits best. ``again``: it will be opened again, also if it is a pipe.
+    ``follow``: it is read on as it grows. ``named``: the origins of its records have its name.
+    Pipes, and files that are followed, end when ``stop`` is set.
+    ``notes`` describe how the file is read;
     ``size`` is in bytes, 0 where it is unknown.
 
     Raises:
@@ -38,9 +46,14 @@ class Replay:
         where: str | None = None,
         text: bool = False,
         limit: int | None = None,
+        again: bool = False,
+        follow: bool = False,
+        named: bool = False,
+        stop: threading.Event | None = None,
     ) -> None:
         self.path = path
-        self._file = open_saved(path, events_all)
+        self._name = str(path) if named else None
+        self._file = open_saved(path, events_all, again=again, follow=follow, stop=stop)
         self.notes, self.size = self._file.notes, self._file.size
         try:
             self.table = self._file.table
@@ -100,6 +113,8 @@ class Replay:
         if items is None:
             self._ended = True
             return None
+        if self._name is not None:
+            items = [_named(item, self._name) for item in items]
         taken = (self._filter.apply(i) if isinstance(i, Batch | Loss) else i for i in items)
         shown = [item for item in taken if item is not None]
         for item in shown:
@@ -113,11 +128,46 @@ class Replay:
         self._file.close()
 
 
-def open_saved(path: Path, events_all: Path | None) -> SavedFile:
-    """Open a file of any known format.
+def _named(item: Item, file: str) -> Item:
+    if not isinstance(item, Batch):
+        return item
+    return replace(item, origins=tuple(one._replace(file=file) for one in item.origins))
+
+
+def open_saved(
+    path: Path,
+    events_all: Path | None,
+    *,
+    again: bool = False,
+    follow: bool = False,
+    stop: threading.Event | None = None,
+) -> SavedFile:
+    """Open a file of any known format as the kind that it fits best; ``-`` is standard input.
+
+    See :class:`Replay` for ``again``, ``follow`` and ``stop``.
 
     Raises:
         UsageError: the file cannot be read.
         QtctlError: its format is not known.
     """
-    return open_best(path, events_all, [saved, *saved_parts()])
+    stop = stop or threading.Event()
+    folder = path != STDIN and path.is_dir()
+    file: PlainFile | None = None
+    if follow and path != STDIN:
+        file = FollowedFile(path, stop)
+    elif not folder:
+        file = open_readable(path, stop, again=again)
+    try:
+        head = None if file is None else file.at(0, SAMPLE_BYTES)
+        if file is not None and file.fault:
+            raise QtctlError(file.fault)
+        kinds = [saved, *saved_parts()]
+        fits = [kind.fit(path, head) for kind in kinds]
+        best = max(fits)
+        if file is not None and best is Fit.CERTAIN:  # no text: its parts are needed in any order
+            file = file.whole()
+        return kinds[fits.index(best)].open_saved(path, file, events_all)
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise

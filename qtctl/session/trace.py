@@ -36,7 +36,7 @@ def open(
     partial: bool = False,
     events_all: str | os.PathLike[str] | None = None,
 ) -> Trace:
-    """Open a file, or a folder of LTTng, that any verb of qtctl reads.
+    """Open a file, or a folder of LTTng, that any verb of qtctl reads; ``-`` is standard input.
 
     ``patterns``, ``where`` and ``text`` select as those of ``Session.follow``. ``partial``: what
     can be read of a damaged file is enough. ``events_all`` is the path of the
@@ -85,6 +85,7 @@ class Trace:
             selection=selection,
             where=self._where,
             text=text,
+            again=True,
         )
 
     def __enter__(self) -> Self:

@@ -23,8 +23,8 @@ from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
 _COLUMNS = (
-    "type", "time_ns", "clock", "pid", "guest", "run", "thread", "tid", "backend", "name", "count",
-    "line", "raw", "args",
+    "type", "time_ns", "clock", "pid", "guest", "run", "thread", "file", "tid", "backend", "name",
+    "count", "line", "raw", "args",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ class CsvExport:
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.literal(f"text,,,,,,,,{batch.backend},,,")
+                block.literal(f"text,,,,,,,,,{batch.backend},,,")
                 block.column(batch.texts(rows), _cell)
                 block.literal(",,")
             else:
@@ -96,7 +96,7 @@ class CsvExport:
         block.number(batch.time_ns[rows])
         late = batch.arrived[rows].astype(np.int64)
         block.choice(late, [f",{clock}," for clock in (batch.clock, Clock.ARRIVAL)])
-        known = [(one.pid, one.guest, one.run, one.thread) for one in batch.origins]
+        known = [(one.pid, one.guest, one.run, one.thread, one.file) for one in batch.origins]
         block.choice(batch.origin[rows], ["".join(map(_optional, one)) for one in known])
         block.optional(batch.tid[rows])
         block.literal(f",{batch.backend},{_cell(name)},,,")

@@ -45,7 +45,7 @@ _BUFFERED_ROWS = 1 << 21
 _LONGEST_NAME = 255
 """Of a folder, in bytes (limits.h)."""
 _CUT_NAME = 200
-_OMITTED = ("event", "file", "time")
+_OMITTED = ("event", "time")
 _RENAMED = {"guest": "guest_name"}
 """Columns that would have the name of a partition key."""
 

@@ -130,7 +130,7 @@ class RowFormatter:
             codes, processes = batch.processes()
             for code in np.unique(codes[batch.event >= 0]).tolist():
                 self._first = self._first or processes[code]
-                self._several |= processes[code] != self._first
+                self._several |= processes[code] != self._first or bool(processes[code].file)
         if not self._several:
             return []
         words = [escaped(one.words) for one in batch.origins]

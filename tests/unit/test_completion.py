@@ -113,6 +113,8 @@ def test_files_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert texts("enable --file f") == ["folder/"]
     assert texts("enable --file folder/") == []
     assert texts("enable --file /no/such/") == []
+    assert texts("count --from m") == ["my\\ events"]
+    assert texts("replay a.log ./f") == ["folder/"]
 
 
 @given(st.text(alphabet="tail enable-@'\"\\=*_x \t", max_size=40))

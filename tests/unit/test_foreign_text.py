@@ -56,11 +56,11 @@ def test_trace_cmd_report(tmp_path: Path, name: str) -> None:
     assert {one.backend for one in records} == {Backend.FTRACE}
 
 
-def test_trace_cmd_reports_losses_and_nanoseconds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["tracing_mark_write", "0xffffffffa1b2c3d4"])
+def test_trace_cmd_reports_losses_and_nanoseconds(tmp_path: Path, word: str) -> None:
     head = "       CPU 0/KVM-4712  [001]   812.100010123: print:                "
     items, _ = items_of(
-        f"cpus=2\nCPU:1 [5 EVENTS DROPPED]\n{head}tracing_mark_write: {MARK}\n"
-        "CPU:0 [EVENTS DROPPED]\n",
+        f"cpus=2\nCPU:1 [5 EVENTS DROPPED]\n{head}{word}: {MARK}\nCPU:0 [EVENTS DROPPED]\n",
         tmp_path,
     )
     lost, batch, unknown = items

@@ -2,7 +2,7 @@
 """Walk the kernel's ``trace_pipe``: line heads, continuation lines, losses, for ``decoder.py``.
 
 ``trace-cmd report`` (3.1, trace-read.c) prints the same heads, ``print: `` before the word of a
-mark, and ``CPU:n [m EVENTS DROPPED]``.
+mark, or its address (0x...) where it has no symbols, and ``CPU:n [m EVENTS DROPPED]``.
 
 The forms are those of the kernel's
 ``trace_print_context`` and ``print_trace_line`` (kernel/trace/trace_output.c and trace.c, 6.1 to
@@ -150,9 +150,12 @@ def split_trace(
                 else:
                     begin = _head(text, at, end, head)
             if begin >= 0:
+                is_mark: cython.bint = False
                 if octets.starts(text, begin, end, b"print: ", 7):
                     begin = _blanks(text, begin + 6, end)
-                is_mark: cython.bint = octets.starts(text, begin, end, b"tracing_mark_write", 18)
+                    is_mark = octets.starts(text, begin, end, b"0x", 2)
+                if octets.starts(text, begin, end, b"tracing_mark_write", 18):
+                    is_mark = True
                 kind[row] = _MARK_KIND if is_mark else _EVENT_KIND
                 time_ns[row] = head[0]
                 tid[row] = cython.cast(cython.int, head[1])

@@ -49,6 +49,8 @@ class FtraceFile(SavedPlain):
         QtctlError: no event in it is known.
     """
 
+    _backend = Backend.FTRACE
+
     def __init__(self, file: PlainFile, events_all: Path | None) -> None:
         super().__init__(file)
         head = file.at(0, SAMPLE_BYTES)

@@ -17,6 +17,7 @@ _PARTS = (
     (b"O+", re.compile(rb"(?m)^(\S+Z (\d\dO)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
     (b"E+", re.compile(rb"(?m)^(\S+Z (\d\dE)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
 )
+_BEGUN = re.compile(rb"\S+ std(?:out|err) P ")
 _ENCODING = re.compile(rb"content-transfer-encoding:[ \t]*([\w-]+)", re.IGNORECASE)
 _MARK = b"ransfer-"
 _BOUNDARY = re.compile(rb"boundary=\"?([^\";\s]+)")
@@ -30,6 +31,11 @@ def join_parts(data: bytes) -> bytes:
         while count:
             data, count = pattern.subn(kept, data)
     return data
+
+
+def is_part(line: bytes) -> bool:
+    """Return whether the rest of a line is to come in another one."""
+    return _BEGUN.match(line) is not None
 
 
 def _quoted_printable(line: bytes) -> bytes:

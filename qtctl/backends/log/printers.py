@@ -151,7 +151,8 @@ class Converter:
 
     def rest(self) -> list[Loss]:
         """Return the losses behind the last record."""
-        return self._waiting
+        rest, self._waiting = self._waiting, []
+        return rest
 
 
 def _unquoted(match: re.Match[bytes]) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from qtctl.backends.base import Clocks
 from qtctl.backends.declared import Score, declared_for, readable
 from qtctl.backends.foreign import check_readable, foreign_text, no_record
-from qtctl.backends.log.divided import join_parts
+from qtctl.backends.log.divided import is_part, join_parts
 from qtctl.backends.log.printers import Converter, Printer, printer_of
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.log.unwrapping import Unwrapper
@@ -21,7 +21,7 @@ from qtctl.events.declarations import Declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Item, Loss
+from qtctl.records.items import Item, Items, Loss
 
 _CARRY_BYTES = 1 << 20
 _NAMED = re.compile(
@@ -77,13 +77,34 @@ class LogFile(SavedPlain):
         self._last_ns = 0
 
     def _decode(self, data: bytes) -> list[Item]:
-        data, left = self._expanded(self._unwrapper.convert(data, final=self._ended))
+        return self._records(*self._expanded(self._unwrapper.convert(data, final=self._ended)))
+
+    def _release(self) -> list[Item]:
+        text = b""
+        if not is_part(self._carry):
+            cut = self._carry.rfind(b"\n") + 1
+            text, self._carry = self._carry[:cut], self._carry[cut:]
+        items = self._records(*expand_repeats(text))
+        return items + self._completed(self._decoder.release(Clocks(self._file.modified_ns)))
+
+    def _records(self, text: bytes, left: int) -> list[Item]:
+        """Decode whole lines; ``left`` more were repeated."""
         if self._converter is not None:
-            data = self._converter.convert(data)
+            text = self._converter.convert(text)
         clocks = Clocks(self._file.modified_ns)
-        decoded = self._decoder.feed(data, clocks)
+        decoded = self._decoder.feed(text, clocks)
         if self._ended:
             decoded += self._decoder.flush(clocks)
+        items = self._completed(decoded)
+        if left:
+            items.append(Loss(Backend.LOG, left, self._last_ns))
+        if self._ended and self._converter is not None:
+            items += self._converter.rest()
+        if self._ended and self._dropping:
+            items.append(Loss(Backend.LOG, None, self._last_ns))
+        return items
+
+    def _completed(self, decoded: Items) -> list[Item]:
         items: list[Item] = []
         for item in decoded:
             if isinstance(item, Batch):
@@ -91,12 +112,6 @@ class LogFile(SavedPlain):
                 items += self._with_losses(item)
             else:
                 items.append(item)
-        if left:
-            items.append(Loss(Backend.LOG, left, self._last_ns))
-        if self._ended and self._converter is not None:
-            items += self._converter.rest()
-        if self._ended and self._dropping:
-            items.append(Loss(Backend.LOG, None, self._last_ns))
         return items
 
     def _expanded(self, data: bytes) -> tuple[bytes, int]:
