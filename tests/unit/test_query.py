@@ -211,7 +211,7 @@ def test_events_whose_names_are_no_names_of_tables(run: Qtctl, tmp_path: Path) -
     number = Argument("a", "int", Kind.INTEGER, 32, True)
     declared = {name: Declaration(name, (number,), "%" + "d") for name in strange}
     table = EventTable.build(strange, declared)
-    rows = LogDecoder(EventTable.build(["some"], {})).feed(b"some 5\n", Clocks(5))
+    rows = LogDecoder(EventTable.build(["some"], {})).end(b"some 5\n", Clocks(5))
     batches = [
         replace(only_batch(rows), table=table, event=np.full(1, code, np.int32))
         for code in range(len(strange))
