@@ -129,6 +129,9 @@ class Batch:
             values, ok = self._read(event, rows)
             if self.cut is not None:
                 ok = ok & ~self.cut[rows]
+                for column in values.values():
+                    if not isinstance(column, StringColumn):
+                        column[~ok] = 0
             self._cache[event] = Columns(rows, values, ok)
         return self._cache[event]
 

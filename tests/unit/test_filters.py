@@ -316,7 +316,7 @@ def test_any_text_is_a_filter_or_a_usage_error(text: str) -> None:
 )
 def test_captured_events(expression: str) -> None:
     batch = only_batch(
-        LogDecoder(event_table("7.2")).feed(capture("qemu-7.2-log-timestamp.txt"), Clocks(1))
+        LogDecoder(event_table("7.2")).end(capture("qemu-7.2-log-timestamp.txt"), Clocks(1))
     )
     chosen = Filter.compile(expression, declarations("7.2").by_name.values())
     expected = [naive_match(expression, record) for record in batch.records()]

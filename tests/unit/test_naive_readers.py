@@ -154,7 +154,7 @@ def test_a_syslog_capture() -> None:
     data = capture("qemu-7.2-syslog-datagrams.txt")
     known = declarations("7.2").by_name
     decoder = SyslogDecoder(event_table("7.2"), pid=30513, unit="")
-    found = [(name, args) for name, _, _, args in rows(decoder.feed(data, Clocks(0)))]
+    found = [(name, args) for name, _, _, args in rows(decoder.end(data, Clocks(0)))]
     pattern = rb"^<30>.{15} qemu-system-x86_64\[30513\]: (\w+)(?: (.*))?$"
     lines = re.findall(pattern, data, re.M)
     assert len(lines) == data.count(b"\n")

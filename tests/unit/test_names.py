@@ -45,7 +45,7 @@ async def names(virtio: list[tuple[str, str]], other: QtctlError | None = None) 
 
 def batch(*lines: str) -> Batch:
     text = "".join(f"{line}\n" for line in lines).encode()
-    return only_batch(LogDecoder(event_table("7.2")).feed(text, Clocks(0)))
+    return only_batch(LogDecoder(event_table("7.2")).end(text, Clocks(0)))
 
 
 def read_of(vdev: int) -> str:

@@ -92,7 +92,7 @@ def test_the_notebook_of_the_documentation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = capture("qemu-7.2-log-timestamp.txt")
-    found = LogDecoder(event_table("7.2")).feed(data, Clocks(1))
+    found = LogDecoder(event_table("7.2")).end(data, Clocks(1))
     items: list[Item] = [*batches(found), Mark("end", 1)]
     write(tmp_path / "disk.qtr", items, declarations("7.2").by_name)
     monkeypatch.chdir(tmp_path)
