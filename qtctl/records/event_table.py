@@ -160,6 +160,13 @@ class EventTable:
         """Return whether the printed arguments of an event can be parsed."""
         return self._compile(event) is not None
 
+    def closes(self, event: int) -> bool:
+        """Return whether the printed arguments of an event end with something else than a text."""
+        compiled = self._compile(event)
+        if compiled is None or not len(compiled.steps):
+            return False
+        return int(compiled.steps[-1, 0]) not in (Op.STRING, Op.CHARACTER)
+
     def _compile(self, event: int) -> _Compiled | None:
         if event not in self._compiled:
             declaration = self.declaration(event)

@@ -209,3 +209,21 @@ def test_a_message_of_the_system_log_has_its_whole_text() -> None:
     assert decoder.holds
     [batch] = batches(decoder.release(Clocks(NOW)))
     assert [record.args for record in batch.records()] == [{"a": 4, "s": "y"}]
+
+
+@BOTH
+@pytest.mark.parametrize("stamp", ["", THREAD, ISO])
+def test_a_record_that_is_whole_and_ends_with_no_text_is_not_cut(kind: Kind, stamp: str) -> None:
+    table = EventTable.build(
+        None, parse_declarations("named(char *s, int a) \"'%s' %d\"\n").by_name
+    )
+    text = lines(
+        stamp, "named 'x' 5\nother\nlines", "named 'x\ny' 6", "named 'x' 5\nz' 7", "named 'q' 8"
+    )
+    found = [r for r in decoded(kind, text, table=table) if r.name]
+    assert found[0].args == {"s": "x", "a": 5}
+    assert found[-1].args == {"s": "q", "a": 8}
+    if stamp is ISO:
+        assert [r.args["s"] for r in found[1:3]] == ["x\ny", "x' 5\nz"]
+    else:
+        assert [r.args for r in found[1:3]] == [{}, {}]

@@ -103,7 +103,7 @@ class LogDecoder(LineDecoder):
         if self._stamped:
             fake = record & (stamp == NO_STAMP)
             event[fake], begin[fake] = -1, start[fake]
-        return Lines(data, self._table.spans, event, stamp, np.zeros_like(start), start, stop)
+        return Lines(data, self._table, event, stamp, np.zeros_like(start), start, begin, stop)
 
     def _made(self, lines: Lines, columns: Arrays, clocks: Clocks) -> Batch:
         """Return lines as a batch; there is at least one."""

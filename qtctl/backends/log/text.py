@@ -81,6 +81,9 @@ class _HeadedLines(Lines):
                 count = min(count, int(stamped[-1]))
         return count
 
+    def _is_closed(self, row: int) -> bool:
+        return False  # the next line may be the rest of a number
+
     def between_stamps(self) -> Int64Array:
         """Return the lines that hold a name, and stand where all records have stamps."""
         found = [np.empty(0, np.int64)]
@@ -93,7 +96,7 @@ class _HeadedLines(Lines):
             behind = np.minimum.accumulate(np.where(stamped, rows, end)[::-1])[::-1]
             bare = ~stamped & (before >= 0)
             rows, before, behind = rows[bare], before[bare], behind[bare]
-            fake = self.spans[self.event[before]]
+            fake = self.table.spans[self.event[before]]
             fake &= self.stop[rows] - self.start[before] <= SPAN_BYTES
             near = np.append(self.start, self.stop[-1] + 2 * SPAN_BYTES)[behind]
             fake |= near - self.start[before] <= SPAN_BYTES
@@ -200,7 +203,7 @@ class TextDecoder(LogDecoder):
             bound[start == one.offset] = number
         stamp[bound >= 0] = FOREIGN_STAMP
         lines = _HeadedLines(
-            data, self._table.spans, event, stamp, size, start, stop,
+            data, self._table, event, stamp, size, start, begin, stop,
             known, own, timed, (event >= 0) | (tid >= 0), source, part, origin, bound,
         )  # fmt: skip
         fake = lines.between_stamps()
