@@ -97,6 +97,7 @@ class _HeadedLines(Lines):
             bare = ~stamped & (before >= 0)
             rows, before, behind = rows[bare], before[bare], behind[bare]
             fake = self.table.spans[self.event[before]]
+            fake &= ~self._closed(before, self.stop[before])
             fake &= self.stop[rows] - self.start[before] <= SPAN_BYTES
             near = np.append(self.start, self.stop[-1] + 2 * SPAN_BYTES)[behind]
             fake |= near - self.start[before] <= SPAN_BYTES
