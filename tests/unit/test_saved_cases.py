@@ -336,3 +336,11 @@ def test_lines_of_a_message_in_json_are_one_text(declared: Path) -> None:
     ]
     [record], _ = found(json.dumps({**JOURNAL, "MESSAGE": list(READ.encode())}) + "\n", declared)
     assert list(record.args.values()) == [V, R, 2048, 8]
+
+
+def test_a_file_of_cut_records_only_is_a_log() -> None:
+    if not Path("/usr/share/qemu/trace-events-all").exists():
+        pytest.skip("needs an installed QEMU's trace-events-all")
+    items, replay = read(CASES.parent / "backends/newline.log", text=False)
+    [record] = [one for item in items if isinstance(item, Batch) for one in item.records()]
+    assert (record.name, record.cut, replay.counts.unread) == ("handle_cmd_fis_dump", True, 1)

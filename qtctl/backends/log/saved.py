@@ -205,6 +205,11 @@ def _decoder(declared: Declarations, printer: Printer | None) -> TextDecoder:
 def _readable(declared: Declarations, sample: bytes, printer: Printer | None) -> Score:
     """Count the lines of a sample that are events as declared, and all that QEMU traced."""
     decoder = _decoder(declared, printer)
-    fit, _ = readable(decoder.end(sample, Clocks(0)))
+    items = decoder.end(sample, Clocks(0))
+    fit, _ = readable(items)
+    batches = (item for item in items if isinstance(item, Batch))
+    cut = sum(int(np.count_nonzero(one.cut)) for one in batches if one.cut is not None)
     names = map(bytes.decode, _NAMED.findall(sample))
-    return Score(fit, fit + decoder.unread + sum(name not in declared.by_name for name in names))
+    return Score(
+        fit + cut, fit + decoder.unread + sum(name not in declared.by_name for name in names)
+    )
