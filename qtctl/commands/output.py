@@ -91,9 +91,9 @@ class Sink:
         self._queue: queue.SimpleQueue[tuple[MakeLines, int] | None] = queue.SimpleQueue()
         self.error: Exception | None = None
         self._watched = False
+        self._thread: threading.Thread | None = None
         if self._open is None:
             self._watch_reader()
-        threading.Thread(target=self._run, daemon=True, name="qtctl-output").start()
 
     def _watch_reader(self) -> None:
         """Watch for the reader of our pipe closing it, also while nothing is written."""
@@ -121,6 +121,9 @@ class Sink:
         if self._open is not None:
             self._fd, self._open, self._owned = self._open(), None, True
             self._watch_reader()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True, name="qtctl-output")
+            self._thread.start()
         await self._room.acquire()
         self._queue.put((lines, records))
 
@@ -168,10 +171,10 @@ class Sink:
             if self._watched:
                 self._loop.remove_reader(self._fd)
                 self._watched = False
+        self._queue.put(None)  # ends the thread
         if self._owned:
             # Or the reader of a FIFO would wait for as long as a console runs.
             self._owned = False
-            self._queue.put(None)
             os.close(self._fd)
         return True
 

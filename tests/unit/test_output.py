@@ -21,8 +21,12 @@ async def test_a_file_gets_all_lines_though_they_take_their_time(tmp_path: Path)
             slow.wait(0.3)
             yield "the last line"
 
+        before = set(threading.enumerate())
         await sink.put(lines)
+        [thread] = set(threading.enumerate()) - before
         assert await sink.finish(0.01)
+        thread.join(60)
+    assert not thread.is_alive()
     assert path.read_text() == "the last line\n"
 
 
