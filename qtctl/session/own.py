@@ -131,6 +131,8 @@ class OwnTraffic:
         self._visiting = self._running if self._answers_traced else Whose.UNSURE
         # Where the ids may go off again, nothing is known of what follows an answer.
         self._between = Whose.OTHER if self._ids_traced else Whose.UNSURE
+        self._answered = False
+        """Whether the answer to the last request was traced."""
         self._tid = self._reader_tid = -1
         self._requests: dict[object, Whose] = {}
         self._early: list[_Early] = []
@@ -246,8 +248,11 @@ class OwnTraffic:
                 self._running = self._requests.pop(early.request, Whose.UNSURE)
                 self._visiting = self._between
                 return self._before_it_runs(early, self._running)
+            case "handle_hmp_command" if self._answered:
+                return Whose.OTHER  # of a human monitor: no request is handled
             case "monitor_qmp_cmd_in_band":
                 self._tid = _tid(record)
+                self._answered = False
                 self._running = self._visiting = self._by_id(record, binary)
                 self._decide_early(whose)
             case "monitor_qmp_respond":
@@ -256,6 +261,7 @@ class OwnTraffic:
                     self._running = answered
                 if answered in (Whose.UNSURE, self._running):
                     self._visiting = self._between
+                    self._answered = True
                     return self._running
                 return answered  # a QMP event, or an answer on another monitor
             case _ if not self._ids_traced:

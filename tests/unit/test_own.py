@@ -129,6 +129,15 @@ def _enqueued(places: dict[str, int], line: str, done: int) -> int:
     return next(place for found, place in places.items() if f"enqueue {pointer} " in found)
 
 
+def test_commands_of_a_human_monitor_stay() -> None:
+    """They come through no request, so the one before is not theirs."""
+    own, human = Request(1, True), "handle_hmp_command mon 0x8800 cmdline: info status"
+    lines = [*own.read, *own.handled, human]
+    found, counts = kept([stamped(MAIN, line, BEGAN_NS) for line in lines])
+    assert found == [human]
+    assert counts.own == len(own.read) + len(own.handled)
+
+
 @settings(max_examples=150)
 @given(traffic())
 def test_what_belongs_to_other_requests_stays(
