@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -71,18 +72,19 @@ class Arrival:
         self._feed = feed
         self._backend = backend
         self._came = threading.Event()
-        self._expected = False
+        self._asked_ns = 0
+        """When the check was asked for of which the record is expected; 0 if none is."""
 
     def take(self, items: Items) -> Items:
         """Note whether records came; return the items without the record of the check."""
-        if self._came.is_set() and not self._expected:
+        if self._came.is_set() and not self._asked_ns:
             return items
         out: Items = []
         for item in items:
             if isinstance(item, Batch):
                 if (item.event >= 0).any():
                     self._came.set()
-                if self._expected:
+                if self._asked_ns:
                     item = self._without_check(item)
                 if not len(item):
                     continue
@@ -93,7 +95,11 @@ class Arrival:
         rows = np.flatnonzero(batch.event == batch.table.indices.get(CHECK_EVENT, -2))
         if not len(rows):
             return batch
-        self._expected = False
+        # Or another client's request, alike, would be taken for one of the check's.
+        event = CHECK_EVENT.removeprefix("qmp_enter_")
+        while self._site.monitor.sent.take(event, None, self._asked_ns, time.time_ns()):
+            pass
+        self._asked_ns = 0
         return batch.select(np.delete(np.arange(len(batch)), rows[0]))
 
     async def watch(self) -> None:
@@ -106,7 +112,7 @@ class Arrival:
         if self._came.is_set():
             return
         if TABLE[self._backend].follows_qmp:
-            self._expected = True
+            self._asked_ns = time.time_ns()
             if await fire(self._site):
                 for _ in range(round(_ARRIVAL_S / _POLL_S)):
                     if self._came.is_set():
@@ -115,7 +121,7 @@ class Arrival:
                 if not self._feed.behind():
                     self._report(self._nothing_arrives(), True)
                 return
-            self._expected = False
+            self._asked_ns = 0
         if not self._came.is_set():
             self._report(f"no record in {SILENCE_S:g} s from {self._feed.source}", False)
 

@@ -42,14 +42,15 @@ def declaration_files(path: Path) -> list[Path]:
         return [path]
     if whole := next((at for place in _PLACES if (at := path / place / _ALL).is_file()), None):
         return [whole]
-    folders = sorted(at for at, _, names in os.walk(path) if _PART in names)
-    parts = [Path(folder, _PART) for folder in folders]
-    if not parts:
+    # Or a whole disk would be searched.
+    is_tree = any(one.is_file() for one in (path / _PART, *path.glob(f"*/{_PART}")))
+    if not is_tree:
         raise UsageError(
             f"no {_ALL} and no trace-events below {path}",
             hint="--events-all FILE, or the folder of QEMU's source",
         )
-    return parts
+    folders = sorted(folder for folder, _, names in os.walk(path) if _PART in names)
+    return [Path(folder, _PART) for folder in folders]
 
 
 def declarations_text(path: Path) -> str:

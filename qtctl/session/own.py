@@ -109,14 +109,22 @@ class OwnTraffic:
     """Leaves the records of own requests out of a stream; give it all batches, in order.
 
     ``traced`` are the events that are on. ``sent`` are the own requests. ``begun``: the stream
-    begins while QEMU handles an own request, the one that switched the events on. ``counts.own``
+    begins while QEMU handles an own request, the one that switched the events on. Requests answered
+    before the Unix time ``since_ns`` have no record in the stream. ``counts.own``
     counts the records left out, ``counts.perhaps_own`` those that stay as nothing shows whose
     request it was. Outside of ``window``, which the stream sets, all that requests may cause is
     filtered.
     """
 
     def __init__(
-        self, table: EventTable, traced: Collection[str], sent: Sent, counts: Counts, *, begun: bool
+        self,
+        table: EventTable,
+        traced: Collection[str],
+        sent: Sent,
+        counts: Counts,
+        *,
+        begun: bool,
+        since_ns: int = 0,
     ) -> None:
         # Lines of text, event -1, find the last place.
         self._roles = np.array([*map(_role, table.names), 0], np.uint8)
@@ -124,7 +132,7 @@ class OwnTraffic:
         """The lock counters that QEMU takes for each byte that it reads from a monitor."""
         self._ids_traced = "monitor_qmp_cmd_in_band" in traced
         self._answers_traced = "monitor_qmp_respond" in traced
-        self._sent, self._counts = sent, counts
+        self._sent, self._counts, self._since_ns = sent, counts, since_ns
         self.window: WarmUpWindow | None = None
         self._received = self._command = Whose.UNSURE
         self._running = Whose.OWN if begun and self._ids_traced else Whose.UNSURE
@@ -190,7 +198,7 @@ class OwnTraffic:
         """Judge the records of reading own requests, by their times and what they name."""
         times = batch.time_ns
         first, last = int(times.min()) - _LATE_NS, int(times.max()) + _LATE_NS
-        if not (flights := self._sent.between(first, last)):
+        if not (flights := self._sent.between(max(first, self._since_ns), last)):
             return
         exact = batch.clock is Clock.REALTIME and not TABLE[batch.backend].whole_seconds
         slack_ns = np.where(batch.arrived | (not exact), _LATE_NS, _EXACT_SLACK_NS)
@@ -288,7 +296,9 @@ class OwnTraffic:
             command = name.removeprefix(_ENTER).removeprefix(_EXIT)
             if name == "handle_hmp_command":
                 command = "human_monitor_command"
-            known = Whose(self._sent.take(command, _arguments_in(record), *_times(record)))
+            from_ns, until_ns = _times(record)
+            from_ns = max(from_ns, self._since_ns)
+            known = Whose(self._sent.take(command, _arguments_in(record), from_ns, until_ns))
         if name.startswith((_ENTER, _EXIT)):
             self._command = known if name.startswith(_ENTER) else Whose.UNSURE
         return known

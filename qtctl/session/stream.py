@@ -138,7 +138,7 @@ class Stream:
                     self.backend,
                     lambda text, proven: self.on_silence(text, proven),
                 )
-            self._own = self._own_traffic(table, states)
+            self._own = self._own_traffic(table, states, opened_ns)
             self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
             if self._own is not None and self.selection:
                 self._own.window = self._window
@@ -158,7 +158,7 @@ class Stream:
                 hint="qtctl list --state disabled",
             )
 
-    def _own_traffic(self, table: EventTable, states: States) -> OwnTraffic | None:
+    def _own_traffic(self, table: EventTable, states: States, opened_ns: int) -> OwnTraffic | None:
         """Return what leaves own requests out; None if none can be traced, or all are wanted.
 
         Without a selection, others may switch on what traces them.
@@ -168,7 +168,8 @@ class Stream:
         if self.follow.own or not (is_traced(traced) or not self.selection):
             return None
         begun = bool(self.selection) and TABLE[self.backend].follows_qmp
-        return OwnTraffic(table, traced, self.session.monitor.sent, self.counts, begun=begun)
+        sent = self.session.monitor.sent
+        return OwnTraffic(table, traced, sent, self.counts, begun=begun, since_ns=opened_ns)
 
     def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:

@@ -167,8 +167,8 @@ def plain_csv(records: list[Record], arguments: list[str]) -> str:
     """Write records with the standard library."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    own = ["type", "time_ns", "clock", "pid", "guest", "run", "thread", "tid", "backend", "name"]
-    columns = [*own, "count", "line", "raw", "args"]
+    own = ["type", "time_ns", "clock", "pid", "guest", "run", "thread", "file", "tid", "backend"]
+    columns = [*own, "name", "count", "line", "raw", "args"]
     writer.writerow([*columns, *(f"{one}_" if one in columns else one for one in arguments)])
     for one in records:
         told = schema.record(one)

@@ -200,3 +200,6 @@ class GrowingRecords(GrowingFile):
 
     def keep_up(self) -> None:
         """Do nothing: only the decoder can count records."""
+
+    def _skip(self, size: int, allowed: int) -> list[bytes | Skipped]:
+        return [Skipped(None)] if self._skip_hole(size) else []
