@@ -43,7 +43,8 @@ def test_records_of_a_real_guest_arrive_above_the_line(qtctl: Qtctl) -> None:
         assert tmux.screen().count("sector=0 nsectors=1") == 3
         tmux.enter(f"enable {READ}")
         tmux.send("-l", "status")
-        tmux.until("more, counted and not drawn")
+        rows = "sector=0 nsectors=1"
+        eventually(lambda: tmux.screen("", "-S", "-").count(rows) > 3, "more records")
         tmux.until("qtctl> status")
         tmux.send("Enter")
         eventually(lambda: "declarations" in tmux.screen("", "-S", "-"), "the answer of status")
