@@ -444,6 +444,16 @@ def test_compiled_and_interpreted_agree(name: str, data: st.DataObject) -> None:
         assert decoded(row, text, table=table) == compiled
 
 
+def test_a_record_of_two_lines_behind_a_head_ends_with_the_text() -> None:
+    """Such records are moved behind the text: their offsets are of the longer one."""
+    row = ROWS["prefixed log"]
+    head = b"0000-00-00T00:00:00.000000Z host qemu[0]: "
+    text = head + b"one a=0 s=text\n\0" + head + b"two first 0\nsecond "
+    with running("interpreted"):
+        table = EventTable.build(TABLE.names, DECLARED)
+        assert decoded(row, text, table=table) == decoded(row, text)
+
+
 @EVERY
 def test_compiled_and_interpreted_agree_on_a_capture(name: str) -> None:
     row = ROWS[name]

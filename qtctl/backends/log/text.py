@@ -107,7 +107,7 @@ class _HeadedLines(Lines):
     def without_heads(self, more: NDArray[np.int32], begin: Int64Array) -> bytes:
         """Move records of several lines behind the data, with the head before the first line only.
 
-        ``more`` is how many more lines a record of an event has. Returns the new data.
+        ``more`` is how many more lines a record of an event has. Returns the data, the new one now.
         """
         if not self.head.any():
             return self.data
@@ -124,7 +124,8 @@ class _HeadedLines(Lines):
             self.own[row] += size - self.start[row]
             self.start[row], self.stop[row] = size, size + len(data[-1])
             size += len(data[-1])
-        return b"".join(data)
+        self.data = b"".join(data)
+        return self.data
 
     def _records(self) -> Iterator[Int64Array]:
         """Yield the records of each program."""
