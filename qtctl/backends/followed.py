@@ -10,12 +10,11 @@ from pathlib import Path
 from asyncinotify import Inotify, Mask
 
 from qtctl.backends.saved import PlainFile, Rupture
+from qtctl.backends.splitting import SPAN_S
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.errors import UsageError
 
 _WAIT_S = 0.2
-_FIRST_WAIT_S = 0.05
-"""The next bytes are awaited for so long before a record is shown that they might go on with."""
 
 
 class FollowedFile(PlainFile):
@@ -59,7 +58,7 @@ class FollowedFile(PlainFile):
         """Return the next bytes; none if none came for a moment."""
         self.waits = not self._stop.is_set()
         if not self._items and not self._read():
-            self._inotify.sync_timeout = _FIRST_WAIT_S if self._came else _WAIT_S
+            self._inotify.sync_timeout = SPAN_S if self._came else _WAIT_S
             self._wait()
             self._read()
         self._came = bool(self._items)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from qtctl.backends.saved import CHUNK_BYTES, PlainFile
+from qtctl.backends.splitting import SPAN_S
 from qtctl.errors import QtctlError, UsageError
 
 STDIN = Path("-")
@@ -27,8 +28,6 @@ _HEAD_BYTES = 64
 _MOST_HEAD = 64 << 20
 """So much is read to find the first record."""
 _POLL_S = 0.5
-_FIRST_POLL_S = 0.05
-"""The next bytes are awaited for so long before a record is shown that they might go on with."""
 
 _copies: dict[tuple[int, int], IO[bytes]] = {}
 
@@ -104,7 +103,7 @@ class PipedFile(PlainFile):
 
     def more(self, *, lines: bool = False) -> bytes:
         """Return the next bytes; none at the end, or if none came for a moment: see ``waits``."""
-        data = bytes(self._head) or self._next(_FIRST_POLL_S if self._came else _POLL_S)
+        data = bytes(self._head) or self._next(SPAN_S if self._came else _POLL_S)
         self._head.clear()
         self._came = bool(data)
         self.taken += len(data)

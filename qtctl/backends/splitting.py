@@ -22,6 +22,8 @@ Arrays: TypeAlias = tuple[NDArray[Any], ...]
 
 SPAN_BYTES = 1 << 16
 """Most bytes of a record with all lines of its texts; a longer one is cut."""
+SPAN_S = 0.05
+"""How long after a record further lines of its texts may come: all are written at once."""
 
 
 class LineDecoder:

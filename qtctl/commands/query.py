@@ -20,7 +20,7 @@ from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import PROGRESS_S, bytes_progress
 from qtctl.commands.registry import Options, arg, command
-from qtctl.commands.replaying import say_doubts, until_stopped
+from qtctl.commands.replaying import run_stoppable, say_doubts
 from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
@@ -97,7 +97,7 @@ async def query(context: Context, options: Options) -> Result | int:
         events_all=context.events_all,
         parameters=dict(options.param),
     )
-    asked = await until_stopped(context, opened)
+    asked = await run_stoppable(context, opened)
     with contextlib.closing(asked):
         context.say(*asked.notes)
         answer = _Answer(context, asked, strict=options.strict)

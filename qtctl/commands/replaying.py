@@ -45,7 +45,7 @@ async def open_replay(
     from qtctl.session.replay import Replay
 
     opened = partial(Replay, events_all=context.events_all, selection=selection, where=where)
-    replay = await until_stopped(context, partial(opened, path))
+    replay = await run_stoppable(context, partial(opened, path))
     for note in replay.notes:
         context.say(f"{path}: {note}" if named else note)
     return replay
@@ -83,12 +83,12 @@ async def open_files(
         ordered=ordered,
         follow=follow,
     )
-    reading = await until_stopped(context, opened)
+    reading = await run_stoppable(context, opened)
     context.say(*reading.notes)
     return reading
 
 
-async def until_stopped(context: Context, call: Callable[..., _T]) -> _T:
+async def run_stoppable(context: Context, call: Callable[..., _T]) -> _T:
     """Run ``call(stop=EVENT)`` in a thread; set the event when the verb is stopped meanwhile."""
     stopped = threading.Event()
     work = asyncio.ensure_future(asyncio.to_thread(call, stop=stopped))

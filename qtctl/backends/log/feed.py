@@ -21,6 +21,7 @@ from qtctl.backends.log.target import (
     redirect,
     refusal,
 )
+from qtctl.backends.splitting import SPAN_S
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
 from qtctl.errors import Unsupported
@@ -31,8 +32,6 @@ from qtctl.records.items import Items, Loss
 KIND = "log"
 _RECHECK_S = 2.0
 _LOOK_BYTES = 1 << 24
-_TEXT_S = 0.05
-"""How long after a record further lines of its text may come: QEMU writes them at once."""
 
 
 class LogFeed:
@@ -54,7 +53,7 @@ class LogFeed:
         items = self._file.read()
         if items:
             self._came = time.monotonic()
-        elif self._decoder.holds and time.monotonic() - self._came >= _TEXT_S:
+        elif self._decoder.holds and time.monotonic() - self._came >= SPAN_S:
             return out + self._decoder.release(Clocks(time.time_ns()))
         for item in items:
             clocks = Clocks(time.time_ns())
@@ -109,7 +108,7 @@ class LogFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait for more, for at most ``timeout_s``; follow a log that was moved."""
-        await self._file.wait(min(timeout_s, _TEXT_S) if self._decoder.holds else timeout_s)
+        await self._file.wait(min(timeout_s, SPAN_S) if self._decoder.holds else timeout_s)
         if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
             return []
         self._checked = time.monotonic()

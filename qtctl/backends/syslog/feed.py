@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from qtctl.backends.base import Clocks, FeedRequest, Site
+from qtctl.backends.splitting import SPAN_S
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.syslog import daemon as syslog
 from qtctl.backends.syslog.daemon import Daemon
@@ -20,8 +21,6 @@ from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 _RECHECK_S = 1.0
-_TEXT_S = 0.05
-"""How long a message is held for further lines of its text, which a daemon writes at once."""
 
 
 class SyslogFeed:
@@ -64,7 +63,7 @@ class SyslogFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait for more, for at most ``timeout_s``; report when the daemon is gone."""
-        await self._from.wait(min(timeout_s, _TEXT_S if self._decoder.holds else _RECHECK_S))
+        await self._from.wait(min(timeout_s, SPAN_S if self._decoder.holds else _RECHECK_S))
         if time.monotonic() - self._checked < _RECHECK_S or self._from.more():
             return []
         self._checked = time.monotonic()
