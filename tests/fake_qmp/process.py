@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,10 +76,19 @@ class FakeProcess:
         return json.loads(self.process.stdout.readline())
 
     def __enter__(self) -> Self:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.stop)
+            self._start()
+            on_failure.pop_all()
+        return self
+
+    def _start(self) -> None:
         folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="qtctl-fake-"))
         binary = Path(folder, "bin", "fake-qmp")
         binary.parent.mkdir()
-        shutil.copy(_loader(), binary)
+        # By another process: what another thread forks while this one has the copy open for
+        # writing keeps it open for a moment, and a file that is open for writing does not run.
+        subprocess.run(["cp", _loader(), binary], check=True)
         # What the loader runs is Python, but /proc/PID/exe is the loader's copy. It needs nothing
         # of site-packages, and looking for them is a third of its start.
         python = ["--argv0", sys.executable, str(Path(sys.executable).resolve())]
@@ -95,14 +103,14 @@ class FakeProcess:
         assert self._process.stdout is not None
         ready = self._process.stdout.readline().decode().split(maxsplit=1)
         if len(ready) != 2 or ready[0] != "ready":
-            self.stop()
             raise RuntimeError("the fake did not start")
         self.address = ready[1].rstrip("\n")
-        return self
 
-    def stop(self) -> int:
-        """End it and return its exit status."""
-        process = self.process
+    def stop(self) -> None:
+        """End it, if it was started."""
+        self._folder.close()
+        if (process := self._process) is None:
+            return
         if process.poll() is None:
             process.terminate()
             try:
@@ -112,8 +120,7 @@ class FakeProcess:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._folder.close()
-        return process.wait()
+        process.wait()
 
     def __exit__(
         self,

@@ -128,6 +128,17 @@ class Lane:
             yield qtctl, fake
 
     def run(self, faults: Sequence[str], results: dict[tuple[str, str], Future[Outcome]]) -> None:
+        """Run the cases; whatever happens, each has a result: a test waits for it."""
+        try:
+            self.run_cases(faults, results)
+        except BaseException as error:
+            for fault in faults:
+                if not results[fault, self.verb].done():
+                    results[fault, self.verb].set_exception(error)
+
+    def run_cases(
+        self, faults: Sequence[str], results: dict[tuple[str, str], Future[Outcome]]
+    ) -> None:
         with contextlib.ExitStack() as stack:
             qtctl, fake = stack.enter_context(self.guest(faults[0]))
             for fault in faults:
