@@ -1,5 +1,7 @@
 """Compile the kernels with Cython and a C compiler; without either, qtctl runs them interpreted.
 
+The manual pages are made as well.
+
 A kernel is a file ``kernel.py`` or any module in a folder ``kernels``; modules in a folder
 ``kernels/inline`` are inlined into the kernels that import them.
 """
@@ -7,12 +9,14 @@ A kernel is a file ``kernel.py`` or any module in a folder ``kernels``; modules 
 import ast
 import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 BUILD = Path("build/cython")
+MAN = Path("build/man")
 
 modules = sorted(Path("qtctl").rglob("[!_]*.py"))
 kernels = [path for path in modules if path.name == "kernel.py" or path.parent.name == "kernels"]
@@ -116,8 +120,19 @@ class BuildKernels(build_ext):
             extension.sources = sources[extension.name]
 
 
-# ./dev man makes them.
-pages = sorted(map(str, Path("build/man").glob("*.1")))
+def manual_pages() -> list[str]:
+    """Write the manual pages; none, with a warning, where the verbs cannot be imported."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        from qtctl import manual
+
+        manual.main([str(MAN)])
+    except Exception as error:
+        sys.stderr.write(f"no manual pages are made: {error!r}\n")
+    return sorted(map(str, MAN.glob("*.1")))
+
+
+pages = manual_pages()
 
 setup(
     cmdclass={"build_ext": BuildKernels},

@@ -13,64 +13,83 @@ Role: TypeAlias = Literal["", "watch", "enables", "absent"]
 class Verb(NamedTuple):
     """A row of the table of verbs; ``module`` declares the verb with ``@command``.
 
-    ``console`` is its role in a console. ``watch``: without arguments it prints the records of all
-    enabled events, and the console starts it unasked. ``enables``: the console starts the watch
-    before it. ``absent``: a console does not have it.
+    ``task`` is what it is for, one of ``TASKS``. ``console`` is its role in a console. ``watch``:
+    without arguments it prints the records of all enabled events, and the console starts it
+    unasked. ``enables``: the console starts the watch before it. ``absent``: a console does not
+    have it.
     """
 
+    task: str
     name: str
     summary: str
     module: str
     console: Role = ""
 
 
-def _verb(name: str, summary: str, *, console: Role = "") -> Verb:
-    """Return the row of a verb that the module ``qtctl.commands.NAME`` declares."""
-    return Verb(name, summary, f"qtctl.commands.{name}", console)
+def _verb(task: str, name: str, summary: str, *, console: Role = "", module: str = "") -> Verb:
+    """Return the row of a verb that ``qtctl.commands.NAME`` declares, or ``qtctl.MODULE``."""
+    return Verb(task, name, summary, f"qtctl.{module or f'commands.{name}'}", console)
 
+
+TASKS = {
+    "look": "Look around",
+    "switch": "Switch events",
+    "follow": "Follow a guest",
+    "measure": "Measure a guest, or a file",
+    "files": "Keep records, and read files",
+    "monitor": "Use the monitor",
+    "learn": "Learn, and set up",
+    "prompt": "This prompt",
+}
+"""The headings of help over the verbs, in order, by task."""
 
 VERBS = (
-    _verb("list", "list events and their states"),
-    _verb("info", "typed arguments, format and state of an event"),
-    _verb("enable", "enable events until they are changed again", console="enables"),
-    Verb("disable", "disable events until they are changed again", "qtctl.commands.enable"),
-    _verb("restore", "restore every event and log target that qtctl changed"),
-    _verb("tail", "enable events, print their records, restore on exit", console="watch"),
-    _verb("wait", "block until an event happens, print it"),
-    _verb("count", "count records by event or by the value of an argument; its histogram"),
-    _verb("demo", "boot a 512-byte guest in a real QEMU and trace it"),
-    _verb("diff", "compare two runs: events, rates, order, latencies"),
-    _verb("replay", "print the records of a file: a recording, a trace, or saved log text"),
-    _verb("export", "write the records of a file for other tools"),
-    _verb("ps", "list running guests"),
-    _verb("status", "what is on, who has leases, where output goes"),
-    _verb("doctor", "find what stops tracing, and the command that fixes it"),
-    _verb("latency", "time from one event to another: percentiles and a histogram"),
-    _verb("record", "write records to a file, to replay, query or export"),
-    _verb("on", "run an action when an event happens: on WHEN do ACTION"),
-    _verb("probe", "measure how many records each event writes, before you enable it"),
-    _verb("query", "query files of records in SQL: each event is a table"),
-    _verb("hmp", "run one line of QEMU's human monitor"),
-    _verb("qmp", "send one QMP command and print its value"),
-    _verb("sets", "list event sets, print one as an events file, save your own"),
-    _verb("share", "lend the monitor to other consoles and to any QMP client"),
-    _verb("mark", "put a note into the stream of every console on this guest"),
-    _verb("completion", "print the completion script of a shell"),
-    Verb("top", "live rates of events, by thread or argument", "qtctl.ui.top"),
-    Verb("pane", "watch a guest in a tmux pane beside your work", "qtctl.ui.pane"),
-    Verb(
+    _verb("look", "ps", "list running guests"),
+    _verb("look", "list", "list events and their states"),
+    _verb("look", "info", "typed arguments, format and state of an event"),
+    _verb("look", "status", "what is on, who has leases, where output goes"),
+    _verb("look", "doctor", "find what stops tracing, and the command that fixes it"),
+    _verb("switch", "enable", "enable events until they are changed again", console="enables"),
+    _verb(
+        "switch", "disable", "disable events until they are changed again", module="commands.enable"
+    ),
+    _verb("switch", "restore", "restore every event and log target that qtctl changed"),
+    _verb("switch", "probe", "measure how many records each event writes, before you enable it"),
+    _verb("switch", "sets", "list event sets, print one as an events file, save your own"),
+    _verb("follow", "tail", "enable events, print their records, restore on exit", console="watch"),
+    _verb("follow", "wait", "block until an event happens, print it"),
+    _verb("follow", "top", "live rates of events, by thread or argument", module="ui.top"),
+    _verb("follow", "pane", "watch a guest in a tmux pane beside your work", module="ui.pane"),
+    _verb(
+        "follow",
         "repl",
         "a prompt for every verb, with records shown above the line",
-        "qtctl.ui.repl",
         console="absent",
+        module="ui.repl",
     ),
+    _verb("follow", "on", "run an action when an event happens: on WHEN do ACTION"),
+    _verb("follow", "mark", "put a note into the stream of every console on this guest"),
+    _verb("measure", "count", "count records by event or by an argument; its histogram"),
+    _verb("measure", "latency", "time from one event to another: percentiles and a histogram"),
+    _verb("files", "record", "write records to a file, to replay, query or export"),
+    _verb("files", "replay", "print the records of a recording, a trace, or saved log text"),
+    _verb("files", "query", "query files of records in SQL: each event is a table"),
+    _verb("files", "diff", "compare two runs: events, rates, order, latencies"),
+    _verb("files", "export", "write the records of a file for other tools"),
+    _verb("monitor", "share", "lend the monitor to other consoles and to any QMP client"),
+    _verb("monitor", "qmp", "send one QMP command and print its value"),
+    _verb("monitor", "hmp", "run one line of QEMU's human monitor"),
+    _verb("learn", "demo", "a tour of a minute, on a small guest in a real QEMU"),
+    _verb("learn", "help", "describe a verb, or list all", console="absent"),
+    _verb("learn", "completion", "complete verbs, events and guests in a shell"),
 )
 """The verbs of the command line, in the order of its help."""
 
+_OWN = "ui.console_verbs"
 CONSOLE_VERBS = (
-    Verb("help", "list the verbs and keys, or describe one verb", "qtctl.ui.console_verbs"),
-    Verb("jobs", "list the jobs in the background", "qtctl.ui.console_verbs"),
-    Verb("stop", "stop a job: the newest, or the one with a number", "qtctl.ui.console_verbs"),
-    Verb("quit", "leave, and restore what this prompt switched", "qtctl.ui.console_verbs"),
+    _verb("prompt", "help", "list the verbs and keys, or describe one verb", module=_OWN),
+    _verb("prompt", "jobs", "list the jobs in the background", module=_OWN),
+    _verb("prompt", "stop", "stop a job: the newest, or the one with a number", module=_OWN),
+    _verb("prompt", "quit", "leave, and restore what this prompt switched", module=_OWN),
 )
 """The verbs that only a console has."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from qtctl.backends.table import TABLE
 from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.context import Context, Result
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Options, arg, command
+from qtctl.commands.shell_files import SHELLS, Shell, install, script, shell_of
 from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.errors import QtctlError
 from qtctl.text.style import escaped
 
 _MOST = 100
 """At most so many names of arguments are offered; typing on finds more."""
+_INSTALL = arg("--install", action="store_true", help="install it for this user")
 _FILES = ":"
 """The answer that makes the shell complete files."""
 
@@ -27,7 +29,8 @@ _FILES = ":"
 @command(
     "completion",
     arguments=(
-        arg("shell", choices=("bash", "zsh", "fish"), help="the shell to complete in"),
+        arg("shell", nargs="?", choices=SHELLS, help="the shell to complete in (default: $SHELL)"),
+        _INSTALL,
         arg(
             "words",
             nargs=argparse.REMAINDER,
@@ -36,21 +39,24 @@ _FILES = ":"
         ),
     ),
     examples=(
-        "qtctl completion bash > ~/.local/share/bash-completion/completions/qtctl",
-        "qtctl completion fish > ~/.config/fish/completions/qtctl.fish",
+        "qtctl completion --install",
+        "qtctl completion zsh --install",
+        "qtctl completion bash > /etc/bash_completion.d/qtctl",
     ),
     details="""\
-In ~/.bashrc: eval "$(qtctl completion bash)"; in ~/.zshrc, behind compinit:
-eval "$(qtctl completion zsh)". Verbs, options, events, their arguments, @SETS, guests and files are
-completed.
+Verbs, options, events, their arguments, @SETS, guests and files are completed. --install writes the
+script to where the shell loads it from; for zsh, and for bash without the package bash-completion,
+it adds a line to ~/.zshrc or ~/.bashrc. Without --install the script is printed.
 Events are those of the guest that was listed or followed last, else those of the QEMU that is
 installed here: no guest is asked.""",
 )
 async def completion(context: Context, options: Options) -> Result:
-    """Print a script, or candidates for the last word."""
+    """Print or install a script, or print candidates for the last word."""
+    # A flag behind the shell is among the words, as argparse.REMAINDER takes everything.
+    if options.install or options.words == [*_INSTALL.flags]:
+        return _installed(context, options.shell or shell_of(os.environ))
     if not options.words:
-        path = Path(__file__).parent / "shells" / f"qtctl.{options.shell}"
-        text = path.read_text(encoding="utf-8")
+        text = script(options.shell or shell_of(os.environ))
         return Result({"script": text}, lambda style: text.splitlines())
     words, cut = options.words[1:], 0
     quoted: int | None = None
@@ -76,6 +82,12 @@ async def completion(context: Context, options: Options) -> Result:
         for text, about in found
     ]
     return Result([text for text, _ in found], lambda style: lines)
+
+
+def _installed(context: Context, shell: Shell) -> Result:
+    paths = list(map(str, install(shell, os.environ)))
+    context.say(f"a new {shell} completes qtctl; written:")
+    return Result({"shell": shell, "written": paths}, lambda style: paths)
 
 
 def _for_bash(text: str, cut: int, quoted: int | None) -> str:

@@ -46,7 +46,9 @@ _EVENTS = ["virtio_queue_notify", "virtio_blk_*"]
     "demo",
     arguments=(
         arg("--auto", action="store_true", help="on a terminal: go on without waiting for Enter"),
-        arg("--raw", action="store_true", help="no tour: a busy guest, and the records of its disk"),
+        arg(
+            "--raw", action="store_true", help="no tour: a busy guest, and the records of its disk"
+        ),
         DURATION.but(help="--raw: stop after this long (default: 10s)"),
         MAX_EVENTS.but(help="--raw: stop after N records"),
         NDJSON.but(help="--raw: one JSON object a line, schema qtctl/1"),

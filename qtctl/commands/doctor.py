@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 @command(
     "doctor",
-    examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor"),
+    examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor", "qtctl doctor --json"),
     details="Exit code 1 if something is wrong.",
 )
 async def doctor(context: Context, options: Options) -> Result:

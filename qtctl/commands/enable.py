@@ -60,7 +60,11 @@ async def enable(context: Context, options: Options) -> Result:
 @command(
     "disable",
     arguments=_SWITCH,
-    examples=("qtctl disable 'virtio_*'", "qtctl disable '*' --dry-run"),
+    examples=(
+        "qtctl disable 'virtio_*'",
+        "qtctl disable '*' --dry-run",
+        "qtctl disable 'usb_*' --for 10s",
+    ),
     details="`qtctl restore` puts every event back as it was before.",
     selects=True,
 )

@@ -10,7 +10,7 @@ from qtctl.text.style import escaped
 @command(
     "hmp",
     arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
-    examples=("qtctl hmp info status", "qtctl hmp 'help log'"),
+    examples=("qtctl hmp info status", "qtctl hmp 'help log'", "qtctl -t vm1 hmp info block"),
     details="The human monitor returns errors as text, so the exit code is 0.",
 )
 async def hmp(context: Context, options: Options) -> Result:

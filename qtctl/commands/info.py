@@ -12,7 +12,15 @@ from qtctl.model import Argument
 from qtctl.text.tables import pairs
 
 
-@command("info", arguments=(EVENT,), examples=("qtctl info virtio_blk_handle_read",))
+@command(
+    "info",
+    arguments=(EVENT,),
+    examples=(
+        "qtctl info virtio_blk_handle_read",
+        "qtctl info virtio_blk_handle_read --json | jq .arguments",
+        "qtctl --events-all /usr/src/qemu info nvme_submit_command",
+    ),
+)
 async def info(context: Context, options: Options) -> Result:
     """Show one event's declaration and state."""
     async with context.attached() as session:

@@ -12,7 +12,11 @@ from qtctl.text.style import counted
 @command(
     "mark",
     arguments=(arg("words", nargs="+", metavar="TEXT", help="the note, quoted or as words"),),
-    examples=("qtctl mark before reset", "qtctl mark 'second try, cache=none'"),
+    examples=(
+        "qtctl mark before reset",
+        "qtctl mark 'second try, cache=none'",
+        "qtctl -t vm1 mark reset",
+    ),
     details="Consoles are running qtctls that show events: tail, pane, the prompt.",
 )
 async def mark(context: Context, options: Options) -> Result:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
+from qtctl.events.patterns import near
+from qtctl.verbs import TASKS
 
 TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
@@ -20,6 +22,13 @@ exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 ca
 monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C
 (128 + n for a signal)"""
 
+_SUMMARY = "Switch QEMU's trace events on a running guest and print their records."
+_EXAMPLES = (
+    "qtctl demo                        a tour of a minute, on a small guest of its own",
+    "qtctl ps                          the guests that run here",
+    "qtctl tail 'virtio_blk_*'         what the disks of a guest do, until Ctrl-C",
+)
+_FIRST_EXAMPLES = 3
 
 _help_format = partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
 
@@ -37,8 +46,34 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message.replace(chr(0), "-"), hint=f"{self.prog} --help")
 
     def format_help(self) -> str:
-        self.formatter_class = _help_format
-        return super().format_help()
+        """Return summary and examples (the description), usage, arguments, and the epilog."""
+        formatter = _help_format(f"{self.prog} [options]")
+        formatter.add_text(self.description)
+        positional = [action for action in self._actions if not action.option_strings]
+        formatter.add_usage(self.usage, positional, [])
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
+
+    def refuse(self, words: Sequence[str]) -> None:
+        """Refuse the words, if any, that are no arguments, and name an option that is near."""
+        if not words:
+            return
+        option = next((word.partition("=")[0] for word in words if word.startswith("--")), "")
+        shown = [
+            flag
+            for action in self._actions
+            for flag in action.option_strings
+            if action.help != argparse.SUPPRESS
+        ]
+        found = near(option, shown, 1) if option else []
+        raise UsageError(
+            f"unrecognized arguments: {' '.join(words)}".replace(chr(0), "-"),
+            hint=f"{self.prog} {found[0] if found else '--help'}",
+        )
 
 
 class _Once(argparse.Action):
@@ -103,16 +138,26 @@ def _add_common(parser: argparse.ArgumentParser, **preset: str) -> None:
         _add(group, common, **preset)
 
 
-def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
-    """Return the parser for the words up to the verb."""
+def verb_lines(table: CommandTable) -> list[str]:
+    """Return the verbs with their summaries, under a heading for each task."""
     width = max(map(len, table.summaries))
-    verbs = "\n".join(f"  {name:{width}}  {about}" for name, about in table.summaries.items())
+    lines: list[str] = []
+    for task, heading in TASKS.items():
+        verbs = [verb for verb in table.verbs if verb.task == task]
+        if verbs:
+            lines += ["", f"{heading}:"]
+            lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in verbs]
+    return lines
+
+
+def main_parser(table: CommandTable, version: str) -> _Parser:
+    """Return the parser for the words up to the verb."""
+    verbs = "\n".join(verb_lines(table))
     parser = _Parser(
         prog="qtctl",
-        usage="qtctl [-t TARGET] VERB ...",
-        description="Switch QEMU's trace events on a running guest and print their records.\n\n"
-        f"verbs:\n{verbs}",
-        epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl VERB --help shows more, with examples.",
+        usage=f"qtctl [options] VERB ...\n{verbs}",
+        description="\n".join([_SUMMARY, "", *(f"  {example}" for example in _EXAMPLES)]),
+        epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl help VERB has all about a verb.",
     )
     _add_common(parser)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
@@ -120,18 +165,31 @@ def main_parser(table: CommandTable, version: str) -> argparse.ArgumentParser:
     return parser
 
 
-def verb_parser(row: Command) -> argparse.ArgumentParser:
+def verb_parser(row: Command) -> _Parser:
     """Return the parser for the arguments of one verb."""
-    examples = "\n".join(f"  {example}" for example in row.examples)
+    examples = [f"  {example}" for example in row.examples]
+    first, more = examples[:_FIRST_EXAMPLES], examples[_FIRST_EXAMPLES:]
     parser = _Parser(
         prog=f"qtctl {row.name}",
-        description=row.summary[:1].upper() + row.summary[1:] + ".",
-        epilog="\n\n".join(filter(None, (row.details, examples and f"examples:\n{examples}"))),
+        description="\n".join([f"{row.summary[:1].upper()}{row.summary[1:]}.", "", *first]),
+        epilog="\n\n".join(
+            filter(None, (row.details, more and "\n".join(["more examples:", *more])))
+        ),
     )
     for argument in row.arguments:
         _add(parser, argument)
     _add_common(parser, default=argparse.SUPPRESS)  # keeps values that stand before the verb
     return parser
+
+
+def row_of(table: CommandTable, verb: str) -> Command:
+    """Return the row of a verb; raise a UsageError, with a verb that is near, if there is none."""
+    row = table.rows.get(verb)
+    if row is None:
+        similar = near(verb, list(table.summaries), 1)
+        hint = f"qtctl {similar[0] if similar else '--help'}"
+        raise UsageError(f"there is no verb {verb!r}", hint=hint)
+    return row
 
 
 def parse(
@@ -144,22 +202,15 @@ def parse(
         SystemExit: ``--help`` or ``--version`` was printed.
     """
     main = main_parser(table, version)
-    options = main.parse_args(list(argv), Options())
+    options, rest = main.parse_known_args(list(argv), Options())
+    main.refuse(rest)
     if alone and not options.words:
         options.words = [alone]
     if not options.words:
         raise UsageError("a verb is needed", hint="qtctl --help")
     options.verb, *rest = options.words
     del options.words
-    row = table.rows.get(options.verb)
-    if row is None:
-        import difflib
-
-        similar = difflib.get_close_matches(options.verb, table.summaries, n=1)
-        raise UsageError(
-            f"there is no verb {options.verb!r}",
-            hint=f"qtctl {similar[0] if similar else '--help'}",
-        )
+    row = row_of(table, options.verb)
     parse_verb(row, rest, options)
     vars(options).pop(_GIVEN, None)
     return row, options
@@ -171,11 +222,12 @@ def parse_verb(row: Command, words: list[str], options: Options) -> Options:
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)
         options.behind = words[at + 1 :]
-        parser.parse_intermixed_args(words[:at], namespace=options)
+        _, wrong = parser.parse_known_intermixed_args(words[:at], namespace=options)
     elif row.selects:
         from qtctl.commands.values import in_order
 
-        parser.parse_intermixed_args(in_order(words), namespace=options)
+        _, wrong = parser.parse_known_intermixed_args(in_order(words), namespace=options)
     else:
-        parser.parse_args(words, namespace=options)
+        _, wrong = parser.parse_known_args(words, namespace=options)
+    parser.refuse(wrong)
     return options

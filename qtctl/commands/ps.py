@@ -12,7 +12,7 @@ from qtctl.text.tables import table
 
 @command(
     "ps",
-    examples=("qtctl ps", "qtctl ps --json | jq '.guests[].pid'"),
+    examples=("qtctl ps", "qtctl ps --json | jq '.guests[].pid'", "qtctl ps | cut -f 2"),
     details="Asks the kernel only: no monitor is connected to.",
 )
 async def ps(context: Context, options: Options) -> Result:

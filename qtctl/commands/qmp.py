@@ -12,7 +12,11 @@ from qtctl.errors import UsageError
 @command(
     "qmp",
     arguments=(arg("request", metavar="JSON", help="a command's name, or a whole JSON object"),),
-    examples=("qtctl qmp query-status", """qtctl qmp '{"execute": "query-chardev"}'"""),
+    examples=(
+        "qtctl qmp query-status",
+        """qtctl qmp '{"execute": "query-chardev"}'""",
+        "qtctl qmp query-block | jq '.[].device'",
+    ),
 )
 async def qmp(context: Context, options: Options) -> Result:
     """Send a QMP command and print what it returns."""

@@ -38,11 +38,12 @@ _T = TypeVar("_T")
         arg("sql", metavar="SELECT", help="one SELECT, as DuckDB reads it"),
         arg("paths", metavar="FILE", nargs="+", type=Path, help="recordings, traces, logs"),
         arg(
-            "--format",
+            "--to",
+            dest="format",
             choices=("table", "csv", "ndjson", "parquet"),
             default="table",
             help="of the answer (table: aligned on a terminal, else lines with tabs)",
-        ),
+        )._replace(hidden=("--format",)),
         arg(
             "--param",
             metavar="NAME=VALUE",
@@ -62,7 +63,7 @@ _T = TypeVar("_T")
         "qtctl query 'DESCRIBE virtio_blk_handle_read' trace-4711",
         "qtctl query 'PIVOT events ON event USING count(*) GROUP BY tid' trace-4711",
         "qtctl query 'FROM events WHERE tid = $tid' trace-4711 --param tid=4712",
-        "qtctl query 'FROM virtio_queue_notify' trace-4711 --format parquet -o notify.parquet",
+        "qtctl query 'FROM virtio_queue_notify' trace-4711 --to parquet -o notify.parquet",
     ),
     details=(
         "Every event is a table of its name: time_ns, time (a timestamp in UTC; null if times are\n"
@@ -82,7 +83,7 @@ async def query(context: Context, options: Options) -> Result | int:
     if options.format == "parquet" and options.out is None:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
     if context.json and (options.out or options.format != "table"):
-        raise UsageError("--json is one document on stdout", hint="--format ndjson -o FILE")
+        raise UsageError("--json is one document on stdout", hint="--to ndjson -o FILE")
     out = Out(options.out, needs_file="Parquet" if options.format == "parquet" else "")
     from qtctl.records.extra import need_analysis
 

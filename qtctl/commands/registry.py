@@ -104,7 +104,8 @@ class Command(NamedTuple):
     until: str = ""
 
 
-_DECLARED: dict[str, Command] = {}
+_DECLARED: dict[tuple[str, str], Command] = {}
+"""The verbs that were imported, by module and name."""
 
 
 def command(
@@ -119,9 +120,9 @@ def command(
     """Declare a verb, which ``qtctl/verbs.py`` lists; the decorated coroutine runs it."""
 
     def declare(run: Run) -> Run:
-        if name in _DECLARED:
-            raise ValueError(f"two verbs are called {name}")
-        _DECLARED[name] = Command(name, "", run, arguments, examples, details, selects, until)
+        _DECLARED[run.__module__, name] = Command(
+            name, "", run, arguments, examples, details, selects, until
+        )
         return run
 
     return declare
@@ -135,11 +136,11 @@ class _LazyCommands(Mapping[str, Command]):
 
     def __getitem__(self, name: str) -> Command:
         listed = self._listed[name]
-        if name not in _DECLARED:
+        if (listed.module, name) not in _DECLARED:
             import importlib
 
             importlib.import_module(listed.module)
-        return _DECLARED[name]._replace(summary=listed.summary)
+        return _DECLARED[listed.module, name]._replace(summary=listed.summary)
 
     def __contains__(self, name: object) -> bool:
         return name in self._listed
@@ -160,6 +161,7 @@ class CommandTable:
 
     def __init__(self, verbs: Iterable[Verb]) -> None:
         listed = {verb.name: verb for verb in verbs}
+        self.verbs = tuple(listed.values())
         self.summaries = {name: verb.summary for name, verb in listed.items()}
         self.console_roles = {name: verb.console for name, verb in listed.items()}
         self.rows: Mapping[str, Command] = _LazyCommands(listed)

@@ -10,7 +10,7 @@ from qtctl.text.style import escaped
 
 @command(
     "restore",
-    examples=("qtctl restore",),
+    examples=("qtctl restore", "qtctl -t vm1 restore", "qtctl restore --json"),
     details="Leaves what a running qtctl still needs, and what somebody else switched since.",
 )
 async def restore(context: Context, options: Options) -> Result:

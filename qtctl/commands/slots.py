@@ -110,4 +110,4 @@ def _value(argument: Arg, text: str, lead: str = "") -> Slot:
 
 
 def _option(options: Iterable[Arg], flag: str) -> Arg | None:
-    return next((one for one in options if flag in one.flags), None)
+    return next((one for one in options if flag in (*one.flags, *one.hidden)), None)

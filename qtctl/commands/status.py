@@ -16,7 +16,14 @@ from qtctl.text.tables import pairs
 _SHOWN_EVENTS = 12
 
 
-@command("status", examples=("qtctl status", "qtctl status --json"))
+@command(
+    "status",
+    examples=(
+        "qtctl status",
+        "qtctl -t vm1 status",
+        "qtctl status --json | jq -r '.events.enabled[]'",
+    ),
+)
 async def status(context: Context, options: Options) -> Result:
     """Print the state of tracing on one guest."""
     async with context.attached() as session:

@@ -15,7 +15,6 @@ import textwrap
 import tty
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from qtctl.commands.context import Context
@@ -28,6 +27,8 @@ _WIDTH = 100
 _LEAVES = (b"q", b"\x1b", b"\x04", b"")
 _ENDS = {b"p": "repl", b"v": "pane --here 'virtio_blk_*'"}
 """The keys at the end of the tour, and the verbs that they start on the guest."""
+
+_READ = "virtio_blk_handle_read"
 
 
 class Step(NamedTuple):
@@ -50,7 +51,7 @@ STEPS = (
     Step(
         "What can be traced",
         "Events by name or pattern; an event has typed arguments.",
-        (("list 'virtio_blk_*'", 3), ("info virtio_blk_handle_read", 3)),
+        (("list 'virtio_blk_*'", 3), (f"info {_READ}", 5)),
     ),
     Step(
         "Follow, with a filter",
@@ -58,7 +59,7 @@ STEPS = (
         "then, another in bigger ones: the filter picks these.",
         (
             ("tail 'virtio_blk_*' --max-events 8", 4),
-            ("tail virtio_blk_handle_read --where 'nsectors > 1' --max-events 3 --time delta", 4),
+            (f"tail {_READ} --where 'nsectors > 1' --max-events 3 --time delta", 4),
         ),
     ),
     Step(
@@ -69,12 +70,7 @@ STEPS = (
     Step(
         "Latency as a picture",
         "From a request to its end, by size: which of the disks is slow?",
-        (
-            (
-                "latency virtio_blk_handle_read virtio_blk_req_complete --by nsectors --duration 5s",
-                5,
-            ),
-        ),
+        ((f"latency {_READ} virtio_blk_req_complete --by nsectors --duration 5s", 6),),
     ),
     Step(
         "A flood, and its guard",
@@ -86,7 +82,7 @@ STEPS = (
         "Given back",
         "Events of `enable` stay on until they are changed; `restore` puts everything back as it "
         "was found. Other verbs do so when they end, also on Ctrl-C.",
-        (("enable virtio_blk_handle_read", 1), ("status", 3), ("restore", 1)),
+        ((f"enable {_READ}", 1), ("status", 3), ("restore", 1)),
     ),
 )
 """The tour."""
@@ -117,13 +113,14 @@ class Tour:
             if self.auto:
                 await asyncio.sleep(READ_S)
             elif self.key is not None and number < len(STEPS):
-                if await self._pressed("Enter: the next step   q: leave") in _LEAVES:
+                pressed = await self._pressed("Enter: the next step   q: leave")
+                if pressed in _LEAVES:
                     return code
-        while self.key is not None and (
-            end := _ENDS.get(
-                await self._pressed("p: a prompt on this guest   v: its records   Enter: the end")
-            )
-        ):
+        while self.key is not None:
+            keys = "p: a prompt on this guest   v: its records   Enter: the end"
+            end = _ENDS.get(await self._pressed(keys))
+            if end is None:
+                break
             await self._show(end, 0)
         return code
 
@@ -181,9 +178,7 @@ async def _run(context: Context, words: Sequence[str], env: dict[str, str]) -> i
         await _end(process)
 
 
-async def _run_cut(
-    context: Context, words: Sequence[str], env: dict[str, str], most: int
-) -> int:
+async def _run_cut(context: Context, words: Sequence[str], env: dict[str, str], most: int) -> int:
     """Run a command and print the first lines of what it prints; return its exit code."""
     process = await asyncio.create_subprocess_exec(
         *_QTCTL,

@@ -28,6 +28,7 @@ from qtctl.events.selection import Selection
     examples=(
         "qtctl wait virtio_blk_req_complete --where 'status != 0' --timeout 30s",
         "qtctl wait 'nvme_err_*' && echo happened",
+        "qtctl wait migration_completion_file_err --ndjson",
     ),
 )
 async def wait(context: Context, options: Options) -> Result:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.parsing import verb_parser
+from qtctl.commands.help import TOPIC
+from qtctl.commands.parsing import row_of, verb_lines, verb_parser
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import count
 from qtctl.errors import UsageError
@@ -36,21 +37,16 @@ def _jobs(context: Context) -> list[Job]:
 
 @command(
     "help",
-    arguments=(arg("topic", nargs="?", metavar="VERB", completes="verb"),),
+    arguments=(TOPIC,),
     examples=("help", "help tail"),
 )
 async def help_(context: Context, options: Options) -> Result:
     """Print the verbs and keys, or the help of one verb."""
     table = _console(context).table
-    topic = options.topic
-    if topic is None:
-        width = max(map(len, table.summaries))
-        verbs = [f"{name:{width}}  {about}" for name, about in table.summaries.items()]
-        lines = [*verbs, *_KEYS.rstrip().split("\n")]
-    elif topic in table.rows:
-        lines = verb_parser(table.rows[topic]).format_help().rstrip().split("\n")
+    if options.topic is None:
+        lines = [*verb_lines(table), *_KEYS.rstrip().split("\n")]
     else:
-        raise UsageError(f"there is no verb {topic!r}", hint="help")
+        lines = verb_parser(row_of(table, options.topic)).format_help().rstrip().split("\n")
     return Result({"help": lines}, lambda style: lines)
 
 

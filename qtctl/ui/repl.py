@@ -13,7 +13,7 @@ from qtctl.verbs import CONSOLE_VERBS, VERBS
 
 @command(
     "repl",
-    examples=("qtctl repl", "qtctl -t vm1 repl"),
+    examples=("qtctl repl", "qtctl -t vm1 repl", "qtctl repl < lines"),
     details="""\
 `qtctl` alone on a terminal is the same. What is on is shown as it comes; `enable` and `disable`
 last until the prompt is left, `tail` and other long verbs go on in the background. Tab completes,

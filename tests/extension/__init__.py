@@ -15,7 +15,7 @@ ROWS = {
     ),
     "qtctl/verbs.py": (
         "VERBS = (\n",
-        'Verb("greet", "print the name of the guest", "qtctl.commands.greet"),',
+        '_verb("look", "greet", "print the name of the guest"),',
     ),
 }
 """By file: the line that opens the table, and the new row."""

@@ -13,5 +13,5 @@ def test_each_verb_and_format_has_a_module_of_its_own() -> None:
     for verb in VERBS:
         assert COMMANDS.rows[verb.name].run.__module__ == verb.module
     assert len({row.module for row in FORMATS.values()}) == len(FORMATS)
-    table = CommandTable([Verb("ps", "", "qtctl.commands.ps")])
+    table = CommandTable([Verb("look", "ps", "", "qtctl.commands.ps")])
     assert list(table.rows) == ["ps"]
