@@ -104,13 +104,12 @@ class Gathering(Generic[_T]):
             )
             blocks = None
             try:
-                quiet = options.interval is None and options.duration is not None
                 async with following(
                     context,
                     stream,
                     duration=options.duration,
                     sums=False,
-                    progress=partial(records_read, stream) if quiet else None,
+                    progress=None if options.interval else partial(records_read, stream),
                 ) as items:
                     if options.interval is not None:
                         blocks = _Blocks(context, options, stream.counts)

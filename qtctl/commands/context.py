@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
-from qtctl.session.attach import attach
+from qtctl.session.attach import attach, resolve
 from qtctl.session.session import Session
+from qtctl.text.status_line import REDRAW_S, StatusLine
 from qtctl.text.style import Style, escaped, printable, shortened
 
 if TYPE_CHECKING:
@@ -103,6 +104,43 @@ class Context:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
             sys.stderr.flush()
+
+    def status_line(self) -> StatusLine:
+        """Return the line that shows progress: on a terminal's stderr, unless ``-q``.
+
+        In a console it draws nothing. What is said clears it.
+        """
+        shows = not self.quiet and self.owner is None
+        line = StatusLine(self.err_style if shows else Style())
+        self.before_talk = line.clear
+        return line
+
+    @contextlib.contextmanager
+    def waiting(self, what: Callable[[], str]) -> Iterator[None]:
+        """Show in the status line what the block waits for, if it takes over half a second.
+
+        ``what`` is called when that is so. The block writes nothing to the terminal but messages.
+        """
+        from qtctl.text.tables import cut
+
+        before, line = self.before_talk, self.status_line()
+        loop = asyncio.get_running_loop()
+        began, text = loop.time(), ""
+
+        def draw() -> None:
+            nonlocal timer, text
+            text = text or escaped(what())
+            line.draw(cut(f"{loop.time() - began:.0f} s  {text}", line.style.width))
+            timer = loop.call_later(REDRAW_S, draw)
+
+        timer = loop.call_later(REDRAW_S, draw) if line.style.terminal else None
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+            line.clear()
+            self.before_talk = before
 
     async def confirm(self, question: str) -> bool:
         """Ask for a yes on the terminal; return False for anything else, and without a terminal."""
@@ -211,13 +249,28 @@ class Context:
         ``lend`` is for verbs that run for a while: other consoles reach the guest through them.
         """
         told = self.say if self.verbose else lambda text: None
-        async with attach(
-            self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
-        ) as session:
+        async with contextlib.AsyncExitStack() as stack:
+            with self.waiting(self._who_answers):
+                session = await stack.enter_async_context(
+                    attach(
+                        self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
+                    )
+                )
             if self.verbose:
                 version = ".".join(map(str, session.monitor.version))
                 self.say(f"attached to {session.where}, QEMU {version}")
+            # A verb that stays has lines of its own; others ask the guest, and print at the end.
+            asking = self.waiting(lambda: f"asking the guest on {session.where}")
             try:
-                yield session
+                with contextlib.nullcontext() if lend else asking:
+                    yield session
             finally:
                 self.say(*session.notices)
+
+    def _who_answers(self) -> str:
+        """Return what attaching waits for, and who holds it."""
+        from qtctl.monitor.holders import holders
+
+        address, guest = resolve(self.target)
+        held = ", ".join(map(str, holders(address, guest)))
+        return f"waiting for {address}" + (f", which {held} holds" if held else "")

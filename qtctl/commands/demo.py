@@ -68,7 +68,10 @@ async def demo(context: Context, options: Options) -> int:
     is_raw = options.raw or options.duration or options.max_events or options.ndjson
     with tempfile.TemporaryDirectory(prefix="qtctl-demo-") as folder:
         code, more = (_BUSY, ()) if is_raw else (_CALM, _SLOW_DISK)
-        async with _guest(binary, Path(folder), code, more) as socket_path:
+        async with contextlib.AsyncExitStack() as stack:
+            with context.waiting(lambda: f"starting {_QEMU}"):
+                guest = _guest(binary, Path(folder), code, more)
+                socket_path = await stack.enter_async_context(guest)
             show = _tail if is_raw else _tour
             exit_code = await show(context, options, str(socket_path))
     context.say("the guest is gone; try this on one of yours: qtctl ps")

@@ -88,7 +88,8 @@ async def _switch(context: Context, options: Options, on: bool, *, agreed: bool 
         context.stops = True
         async with session.switched(chosen, on, agreed=agreed) as report:
             context.say(f"{len(report.changed)} changed, for {options.seconds:g} s")
-            await context.wait_stopped(session, options.seconds)
+            with context.waiting(lambda: f"of {options.seconds:g}; Ctrl-C switches them back"):
+                await context.wait_stopped(session, options.seconds)
         return _report(context, report)
 
 

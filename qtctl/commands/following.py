@@ -9,12 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import TYPE_CHECKING
 
 from qtctl.commands.formatting import flood_words, lost_words, say_sums
-from qtctl.commands.progress import PROGRESS_S, Progress
+from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
 from qtctl.events.states import unknown_words
 from qtctl.model import Flood
 from qtctl.session.follow import Follow
+from qtctl.text.status_line import REDRAW_S
 from qtctl.text.style import counted
 from qtctl.text.units import short
 
@@ -102,7 +103,7 @@ async def following(
     """
     followed = Following(aiter(stream), context.complain if warns else None)
     try:
-        async with _flushed(context, output), stream:
+        async with _flushed(context, output), _entered(context, stream):
             _announce(context, stream)
             stream.on_silence = lambda text, proven: (
                 context.complain(text) if proven else context.say(text)
@@ -131,7 +132,7 @@ async def _progress(
 
     async def tick(line: Progress) -> None:
         while True:
-            await asyncio.sleep(PROGRESS_S)
+            await asyncio.sleep(REDRAW_S)
             line.update(time.monotonic() - began)
 
     with Progress(context, duration, lambda _: label()) as line:
@@ -185,6 +186,19 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     finally:
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _entered(context: Context, stream: Stream) -> AsyncIterator[None]:
+    """Enter and leave ``stream``, and show what takes long."""
+    async with contextlib.AsyncExitStack() as stack:
+        with context.waiting(lambda: f"switching events on, and opening {stream.backend}"):
+            await stack.enter_async_context(stream)
+        try:
+            yield
+        finally:
+            with context.waiting(lambda: "giving the guest back"):
+                await stack.aclose()
 
 
 async def _release(stream: Stream) -> None:

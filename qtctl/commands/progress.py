@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Self
 
 from qtctl.commands.context import Context
+from qtctl.text.status_line import REDRAW_S, StatusLine
+from qtctl.text.style import Style
 from qtctl.text.units import short
-
-PROGRESS_S = 0.5
 
 
 class Progress:
@@ -31,15 +29,11 @@ class Progress:
         *,
         alone: bool = True,
     ) -> None:
-        self._style = context.err_style
+        self._line = context.status_line() if alone else StatusLine(Style())
         self._total = total
         self._label = label
         self._began = time.monotonic()
-        self._due = self._began + PROGRESS_S
-        self._shown = False
-        self._shows = self._style.terminal and not context.quiet and alone and context.owner is None
-        if self._shows:
-            context.before_talk = self.clear
+        self._due = self._began + REDRAW_S
 
     def __enter__(self) -> Self:
         return self
@@ -49,21 +43,13 @@ class Progress:
 
     def update(self, done: float) -> None:
         """Show that ``done`` of the total is done, if the line is due."""
-        if self._shows and time.monotonic() >= self._due:
-            self._due, self._shown = time.monotonic() + PROGRESS_S, True
-            self._write(f"\r{self._draw(done)}\x1b[K")
+        if self._line.style.terminal and time.monotonic() >= self._due:
+            self._due = time.monotonic() + REDRAW_S
+            self._line.draw(self._draw(done))
 
     def clear(self) -> None:
         """Empty the line, so that other text can be written."""
-        if self._shown:
-            self._shown = False
-            self._write("\r\x1b[K")
-
-    @staticmethod
-    def _write(text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        self._line.clear()
 
     def _draw(self, done: float) -> str:
         from rich.progress_bar import ProgressBar
@@ -79,17 +65,17 @@ class Progress:
             words = f"{share:4.0%}  {words}"
             if done:
                 words += f"  {_clock(took / share - took)} left"
+        style = self._line.style
         grid = Table.grid(padding=(0, 2, 0, 0))
         cells: list[ProgressBar | Text] = []
-        room = self._style.width - len(words) - 3
-        if self._total and room >= 8 and self._style.unicode:
+        room = style.width - len(words) - 2
+        if self._total and room >= 8 and style.unicode:
             width = min(40, room)
             cells.append(ProgressBar(self._total, min(done, self._total), width=width))
             grid.add_column(width=width)
         grid.add_column(no_wrap=True, overflow="ellipsis")
         grid.add_row(*cells, Text(words))
-        # In the last column a terminal may go on to the next line.
-        return next(render(self._style.narrower(1), grid), "")
+        return next(render(style, grid), "")
 
 
 def bytes_progress(context: Context, size: int | None, *, alone: bool = True) -> Progress:

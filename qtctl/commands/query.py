@@ -18,10 +18,11 @@ from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import OUTPUT, STRICT
 from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
-from qtctl.commands.progress import PROGRESS_S, bytes_progress
+from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import run_stoppable, say_doubts
 from qtctl.errors import DataLost, QtctlError, UsageError
+from qtctl.text.status_line import REDRAW_S
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import GrowingTable
 from qtctl.text.values import cell, column_values, csv_text, distinct, hex_cell, json_value
@@ -98,7 +99,7 @@ async def query(context: Context, options: Options) -> Result | int:
         events_all=context.events_all,
         parameters=dict(options.param),
     )
-    asked = await run_stoppable(context, opened)
+    asked = await run_stoppable(context, opened, options.paths)
     with contextlib.closing(asked):
         context.say(*asked.notes)
         answer = _Answer(context, asked, strict=options.strict)
@@ -137,9 +138,7 @@ class _Answer:
         stopped = asyncio.ensure_future(self._context.stop.wait())
         try:
             while not work.done() and not stopped.done():
-                await asyncio.wait(
-                    {work, stopped}, timeout=PROGRESS_S, return_when="FIRST_COMPLETED"
-                )
+                await asyncio.wait({work, stopped}, timeout=REDRAW_S, return_when="FIRST_COMPLETED")
                 self._progress.update(sum(one.taken for one in self._asked.files))
             if stopped.done():
                 self._asked.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -45,7 +45,7 @@ async def open_replay(
     from qtctl.session.replay import Replay
 
     opened = partial(Replay, events_all=context.events_all, selection=selection, where=where)
-    replay = await run_stoppable(context, partial(opened, path))
+    replay = await run_stoppable(context, partial(opened, path), [path])
     for note in replay.notes:
         context.say(f"{path}: {note}" if named else note)
     return replay
@@ -83,18 +83,22 @@ async def open_files(
         ordered=ordered,
         follow=follow,
     )
-    reading = await run_stoppable(context, opened)
+    reading = await run_stoppable(context, opened, paths)
     context.say(*reading.notes)
     return reading
 
 
-async def run_stoppable(context: Context, call: Callable[..., _T]) -> _T:
-    """Run ``call(stop=EVENT)`` in a thread; set the event when the verb is stopped meanwhile."""
+async def run_stoppable(context: Context, call: Callable[..., _T], paths: Iterable[Path]) -> _T:
+    """Run ``call(stop=EVENT)``, which opens files, in a thread.
+
+    The event is set when the verb is stopped meanwhile.
+    """
     stopped = threading.Event()
     work = asyncio.ensure_future(asyncio.to_thread(call, stop=stopped))
     stop = asyncio.ensure_future(context.stop.wait())
     try:
-        await asyncio.wait({work, stop}, return_when="FIRST_COMPLETED")
+        with context.waiting(lambda: f"opening {', '.join(map(str, paths))}"):
+            await asyncio.wait({work, stop}, return_when="FIRST_COMPLETED")
     finally:
         stop.cancel()
         if not work.done():

@@ -52,14 +52,13 @@ async def tail(context: Context, options: Options) -> int:
     on_screen = context.style_at(out).terminal and not options.ndjson
     async with context.attached(lend=True) as session:
         stream = session.stream(follow_of(options, chosen))
-        to_file = options.out is not None and options.duration is not None
         async with following(
             context,
             stream,
             duration=options.duration,
             output=output,
             warns=not on_screen,
-            progress=partial(records_read, stream) if to_file else None,
+            progress=None if out.is_stdout else partial(records_read, stream),
         ) as items:
             formatter = formatter_of(context, options, stream, out)
             await output.put(lambda _: formatter.began(stream))

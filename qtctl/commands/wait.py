@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.following import follow_of, following
+from qtctl.commands.following import follow_of, following, records_read
 from qtctl.commands.formatting import formatter_of
 from qtctl.commands.options import BACKEND, EVENT, NDJSON, OWN, TIME, WHERE
 from qtctl.commands.registry import Options, arg, command
@@ -40,7 +41,14 @@ async def wait(context: Context, options: Options) -> Result:
     async with context.attached(lend=True) as session:
         follow = follow_of(options, Selection.of(options.event))
         stream = session.stream(follow._replace(limit=1, news=False))
-        async with following(context, stream, warns=False, sums=False) as items:
+        began = time.monotonic()
+        within = f" of {options.timeout:g}" if options.timeout else ""
+
+        def progress() -> str:
+            waited = f"{time.monotonic() - began:.0f}{within} s"
+            return f"waiting for {options.event}: {waited}, {records_read(stream)}"
+
+        async with following(context, stream, warns=False, sums=False, progress=progress) as items:
             try:
                 async with asyncio.timeout(options.timeout):
                     async for item in items:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from qtctl.commands.context import Context
 from qtctl.commands.output import MakeLines
+from qtctl.text.status_line import StatusLine
 from qtctl.text.style import Style
 
 WINDOW_S = 0.25
@@ -138,6 +139,10 @@ class ScreenContext(Context):
     """Writes on the screen while there is one, and on stdout and stderr before and after."""
 
     screen: Screen | None = field(default=None, kw_only=True)
+
+    def status_line(self) -> StatusLine:
+        """Return a line that draws nothing while there is a screen."""
+        return Context.status_line(self) if self.screen is None else StatusLine(Style())
 
     def write(self, lines: Iterable[str]) -> None:
         """Write lines of data."""

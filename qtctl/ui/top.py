@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.following import Following, check_lost, follow_of, following
+from qtctl.commands.following import Following, check_lost, follow_of, following, records_read
 from qtctl.commands.formatting import JsonFormatter, count_records
 from qtctl.commands.options import (
     BACKEND,
@@ -96,7 +96,10 @@ async def top(context: Context, options: Options) -> Result | int:
         names = await Names.ask(session.monitor, session.guest)
         stream = session.stream(follow_of(options, chosen))
         duration = options.duration if output is not None else None
-        async with following(context, stream, duration=duration, output=output) as items:
+        progress = partial(records_read, stream) if output is None else None
+        async with following(
+            context, stream, duration=duration, output=output, progress=progress
+        ) as items:
             rating = StreamRates(stream, names, options.by, options.interval)
             snapshot = await _count(context, options, stream, items, rating, output)
     if options.strict:

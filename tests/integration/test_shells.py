@@ -19,8 +19,9 @@ from tests.fake_qmp import FakeProcess
 from tests.running import Qtctl, eventually
 
 LOAD = {
-    "bash": 'eval "$(qtctl completion bash)"',
-    "zsh": 'autoload -U compinit; compinit -u -D; eval "$(qtctl completion zsh)"',
+    "bash": "source $(qtctl completion bash --install)",
+    "zsh": "autoload -U compinit; compinit -u -D; qtctl completion zsh --install; "
+    "source $HOME/.zshrc",
 }
 COMMAND = {"bash": ["bash", "--norc", "--noprofile", "-i"], "zsh": ["zsh", "-f", "-i"]}
 

@@ -448,6 +448,20 @@ def test_the_demo_shows_named_typed_events(run: Qtctl) -> None:
     assert rows
 
 
+def test_the_demo_is_a_tour_in_few_lines(run: Qtctl) -> None:
+    require("path")
+    ran = run("demo", limit=None).said(0, "booted", "the guest is gone")
+    lines = ran.out.splitlines()
+    assert len(lines) + len(ran.err.splitlines()) <= 60
+    steps = [line.split(":")[0] for line in lines if line.startswith("# ")]
+    assert len(steps) == 7, ran.out
+    for part in (
+        *("\tunix:", "arguments\tvoid * vdev", "sector=", "nsectors=8", "memory_region_ops_read\t"),
+        *("\n8\t", "switching off memory_region_ops_read", "'acpi-tmr'", "1 put back"),
+    ):
+        assert part in ran.out, (part, ran.out)
+
+
 async def test_the_api_lists_switches_and_iterates(own_folders: Path) -> None:
     with RealGuest(require("path"), image="virtio-blk") as guest:
         async with qtctl.attach(guest.address) as session:

@@ -12,12 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.commands.context import Context, Result
 from qtctl.commands.parsing import main_parser, parse, verb_parser
 from qtctl.commands.registry import COMMANDS, Options
 from qtctl.commands.values import EXCLUDED, count, duration, in_order, selection
 from qtctl.errors import UsageError
+from qtctl.text.style import Style
+from qtctl.verbs import TASKS
 
 VERBS = list(COMMANDS.rows)
+TAIL = COMMANDS.rows["tail"]
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -26,13 +30,15 @@ def options(*argv: str) -> Options:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_helps_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_verb_begins_with_three_examples(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as done:
         options(verb, "--help")
     assert done.value.code == 0
     shown = capsys.readouterr().out
     row = COMMANDS.rows[verb]
-    assert row.examples
+    assert [f"  {example}" for example in row.examples[:3]] == shown.splitlines()[2:5]
     assert all(example in shown for example in row.examples)
     assert max(map(len, shown.splitlines())) <= 100
 
@@ -46,13 +52,25 @@ def test_every_example_parses(example: str) -> None:
     assert options(*words[1:]).verb in VERBS
 
 
-def test_the_help_and_the_readme_name_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
-    main_parser(COMMANDS, "0").print_help()
-    shown = capsys.readouterr().out
+def test_the_help_and_the_readme_name_every_verb() -> None:
+    shown = main_parser(COMMANDS, "0").format_help()
     readme = README.read_text()
     for verb in VERBS:
         assert f"\n  {verb} " in shown
         assert f"`{verb}" in readme, f"README.md does not tell of {verb}"
+    for task in {row.task for row in COMMANDS.verbs}:
+        assert f"\n{TASKS[task]}:\n" in shown
+
+
+async def test_help_of_a_verb_is_the_same_by_either_way() -> None:
+    for words, page in (((), main_parser(COMMANDS, "0")), (("tail",), verb_parser(TAIL))):
+        asked = options("help", *words)
+        answer = await COMMANDS.rows["help"].run(Context(), asked)
+        assert isinstance(answer, Result)
+        assert "\n".join(answer.lines(Style())).rstrip() == page.format_help().rstrip()
+    with pytest.raises(UsageError, match="there is no verb 'tial'") as caught:
+        await COMMANDS.rows["help"].run(Context(), options("help", "tial"))
+    assert caught.value.hint == "qtctl tail"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -175,10 +193,24 @@ def test_what_cannot_be_right_is_a_usage_error(
     assert "\0" not in str(caught.value)
 
 
-def test_a_misspelt_verb_names_the_near_one() -> None:
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("enble x", "qtctl enable"),
+        ("list --sate enabled", "qtctl list --state"),
+        ("list x --stat=enabled", "qtctl list --state"),
+        ("tail x --were a", "qtctl tail --where"),
+        ("tail x --max 3", "qtctl tail --max-events"),
+        ("on RESET --onec do stop", "qtctl on --once"),
+        ("--jason list", "qtctl --json"),
+        ("count x --tops 3", "qtctl count --help"),  # --top is an older spelling
+        ("ps x", "qtctl ps --help"),
+    ],
+)
+def test_what_is_misspelt_gets_the_near_name(words: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        options("enble", "x")
-    assert caught.value.hint == "qtctl enable"
+        options(*words.split())
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize(
@@ -256,7 +288,11 @@ def test_half_a_pair_is_refused(text: str) -> None:
 def test_an_older_spelling_goes_on_working_and_is_not_shown() -> None:
     assert options("count", "--top", "3").limit == options("count", "--limit", "3").limit == 3
     assert options("count").limit == 20
-    assert "--top" not in verb_parser(COMMANDS.rows["count"]).format_help()
+    assert options("query", "x", "f", "--format", "csv") == options(
+        "query", "x", "f", "--to", "csv"
+    )
+    for verb, flag in (("count", "--top"), ("query", "--format")):
+        assert flag not in verb_parser(COMMANDS.rows[verb]).format_help()
     with pytest.raises(UsageError, match="given twice"):
         options("count", "--top", "3", "--limit", "3")
 

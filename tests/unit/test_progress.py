@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from qtctl.commands import context as context_module
 from qtctl.commands import progress
 from qtctl.commands.context import Context
 from qtctl.commands.places import Out
@@ -27,7 +29,8 @@ Read = Callable[[], str]
 
 @pytest.fixture
 def err(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Read:
-    monkeypatch.setattr(progress, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(progress, "REDRAW_S", 0.0)
+    monkeypatch.setattr(context_module, "REDRAW_S", 0.0)
     return lambda: capsys.readouterr().err
 
 
@@ -90,3 +93,27 @@ async def test_reading_a_file_shows_progress_unless_records_go_to_the_terminal(
     output = context.output(Out(tmp_path / "lines"))  # only ``out`` decides
     await print_all(context, replay, formatter, output, out)
     assert ("50%" in err()) is shown
+
+
+async def test_a_wait_shows_what_it_waits_for(err: Read) -> None:
+    context = Context(err_style=Style(30))
+    with context.waiting(lambda: "waiting for unix:/run/vm1.sock"):
+        while not (shown := err()):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+        assert shown.startswith("\r0 s  waiting for unix:/run")
+        assert cell_len(shown.split("\x1b[K")[0].strip("\r")) < 30
+        context.say("news")
+        assert "\r\x1b[Kqtctl: news\n" in err()
+        while not err():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+    assert err().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize(
+    "context",
+    [Context(), Context(err_style=Style(80), quiet=True)],
+)
+async def test_a_wait_shows_nothing_in_a_pipe_or_when_quiet(err: Read, context: Context) -> None:
+    with context.waiting(lambda: "waiting"):
+        await asyncio.sleep(0.01)
+    assert err() == ""
