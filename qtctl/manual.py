@@ -54,8 +54,10 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
         *_filled(TARGETS),
         ".SH VERBS",
     ]
-    for row in table.rows.values():
-        lines += [".TP", f".BR qtctl\\-{_roff(row.name)} (1)", *_filled(row.summary)]
+    for heading, verbs in table.by_task():
+        lines.append(f".SS {_roff(heading)}")
+        for verb in verbs:
+            lines += [".TP", f".BR qtctl\\-{_roff(verb.name)} (1)", *_filled(verb.summary)]
     lines += [".SH OPTIONS", *_arguments(COMMON), ".SH EXIT STATUS", *_filled(EXIT_CODES)]
     lines.append(".SH ENVIRONMENT")
     for name, use in _ENVIRONMENT:

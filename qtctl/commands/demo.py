@@ -66,6 +66,8 @@ async def demo(context: Context, options: Options) -> int:
     if binary is None:
         raise Unsupported(f"the demo needs {_QEMU}", hint="apt install qemu-system-x86")
     is_raw = options.raw or options.duration or options.max_events or options.ndjson
+    if context.json:
+        raise UsageError("the demo prints no one document", hint="qtctl demo --raw --ndjson")
     with tempfile.TemporaryDirectory(prefix="qtctl-demo-") as folder:
         code, more = (_BUSY, ()) if is_raw else (_CALM, _SLOW_DISK)
         async with contextlib.AsyncExitStack() as stack:
@@ -81,8 +83,6 @@ async def demo(context: Context, options: Options) -> int:
 async def _tour(context: Context, options: Options, target: str) -> int:
     from qtctl.commands.tour import tour_of
 
-    if context.json:
-        raise UsageError("the tour prints no document", hint="qtctl demo --raw --ndjson")
     context.say(f"booted a guest; from another terminal it is: qtctl -t {target}")
     return await tour_of(context, target, color=options.color, auto=options.auto).all()
 

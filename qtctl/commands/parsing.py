@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
 from qtctl.events.patterns import near
-from qtctl.verbs import TASKS
 
 TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
@@ -142,11 +141,9 @@ def verb_lines(table: CommandTable) -> list[str]:
     """Return the verbs with their summaries, under a heading for each task."""
     width = max(map(len, table.summaries))
     lines: list[str] = []
-    for task, heading in TASKS.items():
-        verbs = [verb for verb in table.verbs if verb.task == task]
-        if verbs:
-            lines += ["", f"{heading}:"]
-            lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in verbs]
+    for heading, verbs in table.by_task():
+        lines += ["", f"{heading}:"]
+        lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in verbs]
     return lines
 
 

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.verbs import VERBS, Verb
+from qtctl.verbs import TASKS, VERBS, Verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,6 +165,12 @@ class CommandTable:
         self.summaries = {name: verb.summary for name, verb in listed.items()}
         self.console_roles = {name: verb.console for name, verb in listed.items()}
         self.rows: Mapping[str, Command] = _LazyCommands(listed)
+
+    def by_task(self) -> Iterator[tuple[str, list[Verb]]]:
+        """Yield the headings of help, each with its verbs."""
+        for task, heading in TASKS.items():
+            if verbs := [verb for verb in self.verbs if verb.task == task]:
+                yield heading, verbs
 
 
 COMMANDS = CommandTable(VERBS)

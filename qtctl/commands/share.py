@@ -66,9 +66,10 @@ def _show(context: Context, shared: dict[str, Any]) -> None:
 async def _detach(context: Context) -> int:
     """Start a background process that shares; return 0 once it does, or its exit code."""
     address, guest = resolve(context.target)
-    shared = await asyncio.to_thread(
-        lambda: _shared_already(address, guest) or _start(address, guest)
-    )
+    with context.waiting(lambda: f"waiting for {address}, to lend it"):
+        shared = await asyncio.to_thread(
+            lambda: _shared_already(address, guest) or _start(address, guest)
+        )
     if isinstance(shared, int):
         return shared
     if "exit_code" in shared:  # the object of an error, which is on stderr already

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
+from qtctl.events.patterns import near
 from qtctl.model import Address, Guest
 from qtctl.monitor import advice
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import connect
 from qtctl.monitor.cmdline import parse_cmdline
-from qtctl.monitor.guests import described, find_guest, lost_addresses, the_only_guest
+from qtctl.monitor.guests import described, find_guest, lost_addresses, running_guests, the_only_guest
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
@@ -79,7 +80,9 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         return parsed, None
     guest = the_only_guest() if parsed is None else find_guest(parsed)
     if guest is None:
-        raise ConnectionFailed(f"no running guest is {chosen!r}", hint="qtctl ps")
+        similar = near(str(parsed), [one.name for one in running_guests() if one.name], 1)
+        hint = f"qtctl -t {shlex.quote(similar[0])} ..." if similar else "qtctl ps"
+        raise ConnectionFailed(f"no running guest is {chosen!r}", hint=hint)
     if not guest.addresses:
         lost = [f"{described(pid)} listens at {place}" for place, pid in lost_addresses(guest)]
         text = f"{described(guest.pid)} has no QMP monitor that can be connected to"
