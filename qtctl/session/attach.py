@@ -15,7 +15,13 @@ from qtctl.monitor import advice
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import connect
 from qtctl.monitor.cmdline import parse_cmdline
-from qtctl.monitor.guests import described, find_guest, lost_addresses, running_guests, the_only_guest
+from qtctl.monitor.guests import (
+    described,
+    find_guest,
+    lost_addresses,
+    running_guests,
+    the_only_guest,
+)
 from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
@@ -80,7 +86,8 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         return parsed, None
     guest = the_only_guest() if parsed is None else find_guest(parsed)
     if guest is None:
-        similar = near(str(parsed), [one.name for one in running_guests() if one.name], 1)
+        names = [one.name for one in running_guests() if one.name]
+        similar = near(parsed, names, 1) if isinstance(parsed, str) else []
         hint = f"qtctl -t {shlex.quote(similar[0])} ..." if similar else "qtctl ps"
         raise ConnectionFailed(f"no running guest is {chosen!r}", hint=hint)
     if not guest.addresses:
