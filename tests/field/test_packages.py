@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.packages import TOP, build_sdist, build_wheel, repair_wheel
 from tests.samples import capture, declarations_text
 
@@ -114,6 +115,8 @@ def check(installed: Environment, tmp_path: Path, form: str) -> None:
     assert installed.qtctl(*words) == expected
     assert form in installed.qtctl("doctor")
     assert installed.qtctl("--version").startswith("qtctl ")
+    page = installed.run(needs.program("man", "man-db"), "-w", "qtctl-tail").strip()
+    assert page == str(installed.folder / "share/man/man1/qtctl-tail.1")
     packages = installed.pip("list", "--format", "freeze").lower()
     assert "numpy==" in packages
     assert "cython==" not in packages
