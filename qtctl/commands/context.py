@@ -126,6 +126,7 @@ class Context:
         before, line = self.before_talk, self.status_line()
         loop = asyncio.get_running_loop()
         began, text = loop.time(), ""
+        timer: asyncio.TimerHandle | None = None
 
         def draw() -> None:
             nonlocal timer, text
@@ -133,7 +134,8 @@ class Context:
             line.draw(cut(f"{loop.time() - began:.0f} s  {text}", line.style.width))
             timer = loop.call_later(REDRAW_S, draw)
 
-        timer = loop.call_later(REDRAW_S, draw) if line.style.terminal else None
+        if line.style.terminal:
+            timer = loop.call_later(REDRAW_S, draw)
         try:
             yield
         finally:

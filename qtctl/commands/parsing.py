@@ -166,12 +166,13 @@ def verb_parser(row: Command) -> _Parser:
     """Return the parser for the arguments of one verb."""
     examples = [f"  {example}" for example in row.examples]
     first, more = examples[:_FIRST_EXAMPLES], examples[_FIRST_EXAMPLES:]
+    behind = [row.details] if row.details else []
+    if more:
+        behind.append("\n".join(["more examples:", *more]))
     parser = _Parser(
         prog=f"qtctl {row.name}",
         description="\n".join([f"{row.summary[:1].upper()}{row.summary[1:]}.", "", *first]),
-        epilog="\n\n".join(
-            filter(None, (row.details, more and "\n".join(["more examples:", *more])))
-        ),
+        epilog="\n\n".join(behind),
     )
     for argument in row.arguments:
         _add(parser, argument)

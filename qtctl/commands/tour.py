@@ -31,7 +31,7 @@ _ENDS = {b"p": "repl", b"v": "pane --here 'virtio_blk_*'"}
 _READ = "virtio_blk_handle_read"
 
 
-class Step(NamedTuple):
+class TourStep(NamedTuple):
     """One step: its title, what it shows, and its commands, without ``qtctl``.
 
     Each command has the number of lines that are printed of it in a pipe.
@@ -43,17 +43,17 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step(
+    TourStep(
         "Find the guest",
         "A QEMU with a QMP socket is all that it takes. `ps` asks the kernel, not the guest.",
         (("ps", 3),),
     ),
-    Step(
+    TourStep(
         "What can be traced",
         "Events by name or pattern; an event has typed arguments.",
         (("list 'virtio_blk_*'", 3), (f"info {_READ}", 5)),
     ),
-    Step(
+    TourStep(
         "Follow, with a filter",
         "Events are on while `tail` runs. This guest reads one disk in small pieces and, now and "
         "then, another in bigger ones: the filter picks these.",
@@ -62,23 +62,23 @@ STEPS = (
             (f"tail {_READ} --where 'nsectors > 1' --max-events 3 --time delta", 4),
         ),
     ),
-    Step(
+    TourStep(
         "What it costs",
         "`probe` switches events on for a moment and counts what they would log.",
         (("probe 'virtio_*' 'memory_region_ops_*'", 3),),
     ),
-    Step(
+    TourStep(
         "Latency as a picture",
         "From a request to its end, by size: which of the disks is slow?",
         ((f"latency {_READ} virtio_blk_req_complete --by nsectors --duration 5s", 6),),
     ),
-    Step(
+    TourStep(
         "A flood, and its guard",
         "Why is the processor busy meanwhile? The firmware polls a clock until the slow disk has "
         "answered. `--guard` switches off what is louder than its limit.",
         (("top 'memory_region_ops_*' --by name --once --interval 3s --guard 1000", 4),),
     ),
-    Step(
+    TourStep(
         "Given back",
         "Events of `enable` stay on until they are changed; `restore` puts everything back as it "
         "was found. Other verbs do so when they end, also on Ctrl-C.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_help_of_a_verb_begins_with_three_examples(
     "example", [example for row in COMMANDS.rows.values() for example in row.examples]
 )
 def test_every_example_parses(example: str) -> None:
-    words = shlex.split(example.split(" | ")[0].split(" && ")[0])
+    words = shlex.split(re.split(r" \| | < | && ", example)[0])
     assert words[0] == "qtctl"
     assert options(*words[1:]).verb in VERBS
 

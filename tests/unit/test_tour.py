@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import shlex
+import sys
 import termios
 from types import SimpleNamespace
 
@@ -79,7 +80,7 @@ async def test_a_command_that_fails_is_its_exit_code(code: int, exit_code: int) 
 
 async def test_a_key_is_read_without_enter(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
-    monkeypatch.setattr(tour.sys, "stdin", SimpleNamespace(fileno=lambda: theirs))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: theirs))
     before = termios.tcgetattr(theirs)
     reading = asyncio.ensure_future(tour._key())
     while termios.tcgetattr(theirs)[3] & termios.ICANON:  # noqa: ASYNC110 - nothing tells of it
