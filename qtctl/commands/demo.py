@@ -36,6 +36,7 @@ _CALM = bytes.fromhex(
 )
 _SLOW_DISK = ("-drive", "driver=null-co,size=1G,latency-ns=30000000,read-zeroes=on,if=virtio")
 
+_NAME = "qtctl-demo"
 _QEMU = "qemu-system-x86_64"
 _START_TIMEOUT_S = 20.0
 _RAW_S = 10.0
@@ -83,7 +84,7 @@ async def demo(context: Context, options: Options) -> int:
 async def _tour(context: Context, options: Options, target: str) -> int:
     from qtctl.commands.tour import tour_of
 
-    context.say(f"booted a guest; from another terminal it is: qtctl -t {target}")
+    context.say(f"booted a guest; in another terminal it is: qtctl -t {_NAME}")
     return await tour_of(context, target, color=options.color, auto=options.auto).all()
 
 
@@ -118,7 +119,7 @@ async def _guest(
     disk.write_bytes((code.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
     process = subprocess.Popen(  # noqa: ASYNC220
         [
-            *(binary, "-name", "qtctl-demo", "-accel", "tcg", "-msg", "timestamp=on"),
+            *(binary, "-name", _NAME, "-accel", "tcg", "-msg", "timestamp=on"),
             *("-display", "none", "-serial", "none", "-monitor", "none", "-nic", "none"),
             *("-drive", f"file={disk},format=raw,if=virtio", *more),
             *("-qmp", f"unix:{socket_path},server=on,wait=off"),

@@ -58,14 +58,14 @@ STEPS = (
         "Events are on while `tail` runs. This guest reads one disk in small pieces and, now and "
         "then, another in bigger ones: the filter picks these.",
         (
-            ("tail 'virtio_blk_*' --max-events 8", 4),
+            ("tail 'virtio_blk_*' --max-events 4", 4),
             (f"tail {_READ} --where 'nsectors > 1' --max-events 3 --time delta", 4),
         ),
     ),
     TourStep(
         "What it costs",
         "`probe` switches events on for a moment and counts what they would log.",
-        (("probe 'virtio_*' 'memory_region_ops_*'", 3),),
+        (("probe 'virtio_*' 'memory_region_ops_*' --each 1s", 3),),
     ),
     TourStep(
         "Latency as a picture",
@@ -113,12 +113,11 @@ class Tour:
             if self.auto:
                 await asyncio.sleep(READ_S)
             elif self.key is not None and number < len(STEPS):
-                pressed = await self._pressed("Enter: the next step   q: leave")
+                pressed = await self._pressed("[Enter] next  [q] leave")
                 if pressed in _LEAVES:
                     return code
         while self.key is not None:
-            keys = "p: a prompt on this guest   v: its records   Enter: the end"
-            end = _ENDS.get(await self._pressed(keys))
+            end = _ENDS.get(await self._pressed("[p] prompt  [v] view  [Enter] end"))
             if end is None:
                 break
             await self._show(end, 0)
@@ -133,9 +132,15 @@ class Tour:
         return 0 if code == 130 else code  # it was interrupted to go on
 
     async def _pressed(self, keys: str) -> bytes:
+        """Show which keys there are while one is waited for, and return it."""
         assert self.key is not None
-        self._print("", self.context.out_style.paint(f"[ {keys} ]", "note"))
-        return (await self.key()).lower()
+        sys.stdout.write(self.context.out_style.paint(keys, "note"))
+        sys.stdout.flush()
+        try:
+            return (await self.key()).lower()
+        finally:
+            sys.stdout.write("\r\x1b[K")
+            sys.stdout.flush()
 
     def _head(self, title: str, about: str) -> list[str]:
         style = self.context.out_style
