@@ -32,7 +32,7 @@ def test_what_prints_text_needs_no_event_loop(qtctl: Qtctl, words: tuple[str, ..
 
 
 def test_a_usage_error_of_the_command_line_is_reported_without_a_guest(qtctl: Qtctl) -> None:
-    assert not imported(qtctl, "ps", "--nosuch", code=2) & HEAVY
+    assert not imported(qtctl, "list", "--state", "nosuch", code=2) & HEAVY
 
 
 @pytest.mark.parametrize("words", [("enable", EVENT), ("disable", EVENT), ("list",), ("restore",)])
