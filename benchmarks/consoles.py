@@ -183,7 +183,7 @@ def main() -> int:
     options = parser.parse_args()
     tally = Tally()
     extra = ("-D", "{dir}/log")
-    with Home() as home, RealGuest(the_qemu(), image="virtio-blk", extra=extra) as guest:
+    with Home() as home, RealGuest(the_qemu(), image="virtio-blk", busy=True, extra=extra) as guest:
         with Qmp(guest.address) as monitor:
             before = monitor.enabled()
             states = monitor.run("trace-event-get-state", name="usb_*")

@@ -118,7 +118,7 @@ def main() -> int:
     with (
         Home() as home,
         Qtctl(home.path / "qtctl") as qtctl,
-        RealGuest(qemu, image="counting", extra=extra, stderr=null) as guest,
+        RealGuest(qemu, image="counting", busy=True, extra=extra, stderr=null) as guest,
     ):
         monitor = str(guest.directory / "second.sock")
         poll(lambda: turns(qtctl, monitor) > 0, 20)

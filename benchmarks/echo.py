@@ -144,7 +144,9 @@ def measure(keys: int, rate: int) -> tuple[Seen, Seen, str]:
     paused = ("-S", "-D", "{dir}/log") if rate else ()
     with (
         Home() as home,
-        RealGuest(the_qemu(), extra=(*extra, *paused), stderr=subprocess.DEVNULL) as guest,
+        RealGuest(
+            the_qemu(), busy=True, extra=(*extra, *paused), stderr=subprocess.DEVNULL
+        ) as guest,
         Watched(("-t", guest.address), home.environment) as prompt,
     ):
         prompt.drawn(b" on ", unseen)

@@ -47,7 +47,7 @@ def wall(command: list[str], environment: dict[str, str]) -> float:
 
 def measure(pairs: int) -> list[tuple[float, float]]:
     """Return pairs of times in seconds: qtctl, and its peer right after it."""
-    with Home() as home, RealGuest(the_qemu(), extra=["-S"]) as guest:
+    with Home() as home, RealGuest(the_qemu(), busy=True, extra=["-S"]) as guest:
         script = home.path / "peer.py"
         script.write_text(PEER)
         environment = home.environment

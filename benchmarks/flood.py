@@ -61,8 +61,8 @@ _ATTEMPTS = 3
 def booted(place: Place) -> RealGuest:
     """Return a guest, not started, that logs to a plain file, or whose log needs a spool."""
     if place == "file":
-        return RealGuest(the_qemu(), extra=["-D", "{dir}/log"])
-    return RealGuest(the_qemu(), stderr=subprocess.DEVNULL)
+        return RealGuest(the_qemu(), busy=True, extra=["-D", "{dir}/log"])
+    return RealGuest(the_qemu(), busy=True, stderr=subprocess.DEVNULL)
 
 
 class LineCounter:

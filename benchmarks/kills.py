@@ -43,7 +43,7 @@ _ON = "Ctrl-C gives back"
 
 def booted() -> RealGuest:
     """Return a guest, not started, whose log needs a spool."""
-    return RealGuest(the_qemu(), image="virtio-blk", stderr=subprocess.DEVNULL)
+    return RealGuest(the_qemu(), image="virtio-blk", busy=True, stderr=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True, slots=True)

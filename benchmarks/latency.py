@@ -97,7 +97,7 @@ def rows(records: int, idle_s: float) -> Iterator[tuple[str, list[float], float]
     second = ("-S", "-qmp", "unix:{dir}/second.sock,server=on,wait=off")
     words = ("tail", EVENT, "--ndjson", "-q")
     with Home() as home:
-        with RealGuest(the_qemu(), extra=[*second, "-D", "{dir}/log"]) as guest:
+        with RealGuest(the_qemu(), busy=True, extra=[*second, "-D", "{dir}/log"]) as guest:
             with qtctl(home, guest.address, *words, stdout=subprocess.PIPE) as process:
                 await_events_on(guest)
                 yield "qtctl, log file", *measure(guest, process, records, idle_s)
@@ -110,7 +110,7 @@ def rows(records: int, idle_s: float) -> Iterator[tuple[str, list[float], float]
                 finally:
                     end(process)
         with (
-            RealGuest(the_qemu(), extra=second, stderr=subprocess.DEVNULL) as guest,
+            RealGuest(the_qemu(), busy=True, extra=second, stderr=subprocess.DEVNULL) as guest,
             qtctl(home, guest.address, *words, stdout=subprocess.PIPE) as process,
         ):
             await_events_on(guest)

@@ -75,8 +75,8 @@ def measure(rounds: int) -> Iterator[Measured]:
     """Yield the times of each request."""
     with (
         Home() as home,
-        RealGuest(the_qemu(), extra=["-S"]) as one,
-        RealGuest(the_qemu(), extra=["-S"]) as other,
+        RealGuest(the_qemu(), busy=True, extra=["-S"]) as one,
+        RealGuest(the_qemu(), busy=True, extra=["-S"]) as other,
         lent(home, other.address) as (path, lender),
         Qmp(one.address) as direct,
         Qmp(path) as through,

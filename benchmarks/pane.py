@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--flood", type=float, default=10.0, help="seconds of flood")
     options = parser.parse_args()
     broken = False
-    with Home() as home, RealGuest(the_qemu(), extra=["-S", "-D", "{dir}/log"]) as guest:
+    with Home() as home, RealGuest(the_qemu(), busy=True, extra=["-S", "-D", "{dir}/log"]) as guest:
         log = str(guest.directory / "log")
         for view in ("stream", "top"):
             found = cost(guest, home, qtctl_pane(guest, view), options.idle, "0 lost")
@@ -92,7 +92,7 @@ def main() -> int:
         print_row("idle, watch -n 1", cost(guest, home, watch, options.idle, "size"))
         tail = ["sh", "-c", 'echo begun; exec tail -n0 -F "$1"', "sh", log]
         print_row("idle, tail -F", cost(guest, home, tail, options.idle, "begun"))
-    with Home() as home, RealGuest(the_qemu(), extra=["-D", "{dir}/log"]) as guest:
+    with Home() as home, RealGuest(the_qemu(), busy=True, extra=["-D", "{dir}/log"]) as guest:
         for view in ("stream", "top"):
             found = cost(guest, home, qtctl_pane(guest, view), options.flood, "not drawn")
             print_row(f"flood, pane {view}", found)

@@ -111,7 +111,7 @@ def gzip() -> Compressor:
 def sizes(qemu: Qemu, name: str, patterns: list[str], seconds: float) -> bool:
     """Compare one set of events; return whether the recording is smaller than the simple file."""
     extra = ["-msg", "timestamp=on", "-trace", "file={dir}/trace", *SECOND]
-    with Home() as home, RealGuest(qemu, image="virtio-blk", extra=extra) as guest:
+    with Home() as home, RealGuest(qemu, image="virtio-blk", busy=True, extra=extra) as guest:
         out = home.path / "out.qtr"
         places = {"simple file": guest.directory / "trace", "log": guest.stderr_path}
         begins = {what: path.stat().st_size for what, path in places.items()}
@@ -139,7 +139,10 @@ def sizes(qemu: Qemu, name: str, patterns: list[str], seconds: float) -> bool:
 
 def flood(seconds: float) -> bool:
     """Record a guest that floods its log; return whether all lines are recorded or counted lost."""
-    with Home() as home, RealGuest(the_qemu(), extra=["-D", "{dir}/log", *SECOND]) as guest:
+    with (
+        Home() as home,
+        RealGuest(the_qemu(), busy=True, extra=["-D", "{dir}/log", *SECOND]) as guest,
+    ):
         log, out = guest.directory / "log", home.path / "out.qtr"
         begin = log.stat().st_size if log.exists() else 0
         ran = recorded(guest, home, out, ["memory_region_ops_*"], seconds)

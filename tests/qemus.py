@@ -20,37 +20,35 @@ from typing import IO, Literal, Self
 
 PROGRAM = "qemu-system-x86_64"
 
-#: Port I/O for ever: floods ``memory_region_ops_*``.
-FLOOD_CODE = bytes.fromhex("fa e4 64 e6 80 b0 0a e6 70 e4 71 eb f4")
-#: Reads one sector through the BIOS for ever: four ``virtio_*`` events a turn.
-VIRTIO_BLK_CODE = bytes.fromhex(
-    "31 c0 8e c0 bb 00 80 b8 01 02 b9 01 00 ba 80 00 cd 13 e4 64 e6 80 eb ef"
-)
-
-#: Port I/O for ever, two a turn; counts the turns in the 32-bit word at ``COUNTER``:
-#: cli; xor ax,ax; mov ds,ax; again: in al,64h; out 80h,al; add dword [COUNTER],1; jmp again.
-COUNTING_CODE = bytes.fromhex("fa 31 c0 8e d8 e4 64 e6 80 66 83 06 00 70 01 eb f4")
-COUNTER = 0x7000
-
-#: Reads one sector after the other, so that no ``virtio_blk_handle_read`` is like another:
-#: xor ax,ax; mov ds,ax; again: mov dl,80h; mov si,packet; mov ah,42h; int 13h;
-#: inc dword [packet + 8]; jmp again; packet: one sector to 0:8000h, from sector 0.
-SECTORS_CODE = bytes.fromhex(
-    "31 c0 8e d8 b2 80 be 14 7c b4 42 cd 13 66 ff 06 1c 7c eb f0"
-    "10 00 01 00 00 80 00 00 00 00 00 00 00 00 00 00"
-)
-
-#: Waits for ever: again: cli; hlt; jmp again.
-IDLE_CODE = bytes.fromhex("fa f4 eb fc")
-
-Image = Literal["flood", "virtio-blk", "counting", "sectors", "idle"]
-_CODE: dict[Image, bytes] = {
-    "flood": FLOOD_CODE,
-    "virtio-blk": VIRTIO_BLK_CODE,
-    "counting": COUNTING_CODE,
-    "sectors": SECTORS_CODE,
-    "idle": IDLE_CODE,
+Image = Literal["ports", "virtio-blk", "counting", "sectors", "idle"]
+#: What a guest does over and over, as code of a boot sector: once at the start, and in each turn.
+#: One that is not busy takes so many turns, then it rests until the timer ticks.
+_LOOPS: dict[Image, tuple[str, str, int]] = {
+    # Port I/O: ``memory_region_ops_*``.
+    "ports": ("fa", "e4 64 e6 80 b0 0a e6 70 e4 71", 100),
+    # Reads one sector through the BIOS: four ``virtio_*`` events a turn.
+    "virtio-blk": ("31 c0 8e c0", "bb 00 80 b8 01 02 b9 01 00 ba 80 00 cd 13 e4 64 e6 80", 1),
+    # Port I/O, two a turn; counts the turns in the 32-bit word at ``COUNTER``:
+    # cli; xor ax,ax; mov ds,ax; again: in al,64h; out 80h,al; add dword [COUNTER],1.
+    "counting": ("fa 31 c0 8e d8", "e4 64 e6 80 66 83 06 00 70 01", 100),
+    # Reads one sector after the other, so that no ``virtio_blk_handle_read`` is like another:
+    # xor ax,ax; mov ds,ax; again: mov dl,80h; mov si,PACKET; mov ah,42h; int 13h;
+    # inc dword [PACKET + 8].
+    "sectors": ("31 c0 8e d8", "b2 80 be 00 7d b4 42 cd 13 66 ff 06 08 7d", 1),
+    # Waits with interrupts off.
+    "idle": ("fa", "f4", 0),
 }
+COUNTER = 0x7000
+#: What ``sectors`` asks the BIOS for, at 7d00h: one sector to 0:8000h, from sector 0.
+_PACKET = bytes.fromhex("10 00 01 00 00 80 00 00 00 00 00 00 00 00 00 00")
+_PACKET_OFFSET = 0x100
+
+#: Makes the timer tick 100 times a second: mode 2, divisor 11932.
+_TICKS = "b0 34 e6 43 b0 9c e6 40 b0 2e e6 40"
+#: Counts turns: mov bp,N before them; dec bp; jnz behind each.
+_COUNT, _AGAIN = "bd {:02x} 00", "4d 75 {:02x}"
+#: Waits for the next tick: sti; hlt.
+_REST = "fb f4"
 
 _POLL_SECONDS = 0.01
 _START_SECONDS = 60.0
@@ -61,9 +59,21 @@ _STOP_SECONDS = 5.0
 _DISK_BYTES = 1 << 30
 
 
-def boot_sector(image: Image) -> bytes:
-    """Return the 512 bytes of a boot sector that runs one loop."""
-    return _CODE[image].ljust(510, b"\0") + b"\x55\xaa"
+def boot_sector(image: Image, *, busy: bool) -> bytes:
+    """Return the 512 bytes of a boot sector that runs one loop.
+
+    A guest that is not busy leaves the processors to the tests: it rests after some turns until
+    the timer ticks, 100 times a second.
+    """
+    setup, turn, turns = _LOOPS[image]
+    if turns and not busy:
+        setup = f"{_TICKS} {setup}"
+        again = _AGAIN.format(256 - len(bytes.fromhex(turn)) - 3)
+        turn = f"{_COUNT.format(turns)} {turn} {again} {_REST}"
+    loop = bytes.fromhex(turn)
+    loop += bytes([0xEB, 256 - len(loop) - 2])
+    code = (bytes.fromhex(setup) + loop).ljust(_PACKET_OFFSET, b"\0") + _PACKET
+    return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +222,8 @@ class RealGuest:
         self,
         qemu: Qemu,
         *,
-        image: Image = "flood",
+        image: Image = "ports",
+        busy: bool = False,
         extra: Sequence[str] = (),
         stderr: int | IO[bytes] | None = None,
         qmp: bool = True,
@@ -220,6 +231,7 @@ class RealGuest:
     ) -> None:
         self.qemu = qemu
         self.image: Image = image
+        self.busy = busy
         self.extra = tuple(extra)
         self._stderr = stderr
         self._qmp = qmp
@@ -279,7 +291,7 @@ class RealGuest:
         self._directory = Path(tempfile.mkdtemp(prefix="qtctl-guest-", dir=base))
         try:
             disk = self._directory / "boot.img"
-            disk.write_bytes(boot_sector(self.image))
+            disk.write_bytes(boot_sector(self.image, busy=self.busy))
             os.truncate(disk, _DISK_BYTES)
             with self.stderr_path.open("wb") as own:
                 self._process = subprocess.Popen(

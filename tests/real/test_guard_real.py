@@ -41,7 +41,7 @@ def grows(guest: RealGuest) -> bool:
 
 @pytest.mark.parametrize("label", ["path", "rooted"])
 def test_a_guard_quiets_the_loudest_and_gives_back_what_was_on(label: str, run: Qtctl) -> None:
-    with RealGuest(require(label), image="flood") as guest:
+    with RealGuest(require(label), image="ports", busy=True) as guest:
         target = ("-t", guest.address)
         run(*target, "enable", PORTS[0]).said(0)
         # A filter hides what is read, and the guard still hears it.
@@ -89,7 +89,7 @@ def system_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]
 def test_a_guard_works_while_nobody_reads_the_records(
     label: str, backend: str, guard: str, run: Qtctl
 ) -> None:
-    with RealGuest(require(label), image="flood") as guest:
+    with RealGuest(require(label), image="ports", busy=True) as guest:
         reading, writing = os.pipe()
         try:
             words = ("tail", "memory_region_ops_*", "--guard", guard, "--backend", backend)
@@ -106,7 +106,9 @@ def test_a_guard_works_while_nobody_reads_the_records(
 
 
 def test_a_guard_needs_states_that_qemu_looks_at(run: Qtctl) -> None:
-    with RealGuest(require("built"), image="flood", extra=("-trace", "file={dir}/t")) as guest:
+    with RealGuest(
+        require("built"), image="ports", busy=True, extra=("-trace", "file={dir}/t")
+    ) as guest:
         words = ("tail", "memory_region_ops_*", "--backend", "ust", "--guard", "10")
         ran = run("-t", guest.address, *words, limit=None)
         if "lttng" in ran.err and ran.code == 1:

@@ -67,7 +67,7 @@ def test_top_names_threads_and_devices(qtctl: Qtctl, label: str) -> None:
 
 
 def test_memory_regions_are_named_by_their_records(qtctl: Qtctl) -> None:
-    with RealGuest(require("path"), image="flood") as guest:
+    with RealGuest(require("path"), image="ports", busy=True) as guest:
         words = ("top", "memory_region_ops_*", "--once", "--json", "--by", "mr")
         ran = qtctl("-t", guest.address, *words, limit=20).said(0)
         names = {row["name"] for row in json.loads(ran.out)["rows"]}
@@ -77,7 +77,7 @@ def test_memory_regions_are_named_by_their_records(qtctl: Qtctl) -> None:
 def test_the_pane_follows_a_real_flood_and_gives_back(qtctl: Qtctl) -> None:
     environment = qtctl.environment()
     with (
-        RealGuest(require("path"), image="flood") as guest,
+        RealGuest(require("path"), image="ports", busy=True) as guest,
         Tmux(["sh"], environment, columns=120) as tmux,
     ):
         call = [sys.executable, "-m", "qtctl", "-t", guest.address]

@@ -40,7 +40,9 @@ def prices(document: str) -> dict[str, dict[str, Any]]:
 def test_loud_events_are_priced_alone_and_quiet_ones_together(
     label: str, backend: str, run: Qtctl
 ) -> None:
-    with RealGuest(require(label), image="flood", extra=("-trace", "file={dir}/trace")) as guest:
+    with RealGuest(
+        require(label), image="ports", busy=True, extra=("-trace", "file={dir}/trace")
+    ) as guest:
         target = ("-t", guest.address)
         run(*target, "enable", "virtio_notify").said(0)
         words = ("probe", "memory_region_*", "virtio_*", "--json", "--backend", backend)
@@ -61,7 +63,7 @@ def test_loud_events_are_priced_alone_and_quiet_ones_together(
 
 
 def test_ctrl_c_prints_what_is_known_and_gives_back(run: Qtctl) -> None:
-    with RealGuest(require("path"), image="flood") as guest:
+    with RealGuest(require("path"), image="ports", busy=True) as guest:
         words = ("probe", "memory_region_ops_*", "usb_*", "--each", "5s", "--json")
         running = run.start("-t", guest.address, *words)
         eventually(lambda: guest.stderr_path.stat().st_size, "a sample")

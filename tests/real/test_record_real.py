@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Iterator[Qtctl]:
 
 @pytest.mark.parametrize("label", LABELS)
 def test_every_turn_of_a_counting_guest_is_recorded(label: str, run: Qtctl, tmp_path: Path) -> None:
-    with RealGuest(require(label), image="counting", extra=SECOND) as guest:
+    with RealGuest(require(label), image="counting", busy=True, extra=SECOND) as guest:
         second = str(guest.directory / "second.sock")
 
         def turns() -> int:
@@ -175,7 +175,7 @@ def test_a_record_of_any_backend_has_the_ring_written(way: Way, run: Qtctl, tmp_
     out = tmp_path / "ring"
     with RealGuest(require("built"), image="sectors", extra=[*way.extra, *SECOND]) as guest:
         words = ["record", "virtio_blk_*", "--backend", way.backend, "-o", str(out)]
-        words += ["--ring", "64KiB", "--dump-on", "sector % 1000 == 999"]
+        words += ["--ring", "64KiB", "--dump-on", "sector % 100 == 99"]
         running = run.start("-t", guest.address, *words)
         running.said(READY)
         eventually(lambda: f"written to {out}".encode() in running.err, "it is written")
@@ -206,7 +206,7 @@ def test_a_real_qmp_event_has_the_ring_written(run: Qtctl, tmp_path: Path) -> No
 
 def test_a_guest_that_panics_has_the_ring_written(run: Qtctl, tmp_path: Path) -> None:
     extra = [*SECOND, "-device", "pvpanic", "-action", "panic=pause"]
-    with RealGuest(require("path"), image="counting", extra=extra) as guest:
+    with RealGuest(require("path"), image="counting", busy=True, extra=extra) as guest:
         out = tmp_path / "crash"
         words = ("record", "memory_region_ops_write", "-o", str(out), "--ring", "1MiB")
         running = run.start("-t", guest.address, *words, "--dump-on", "GUEST_PANICKED")
@@ -223,11 +223,11 @@ def test_a_guest_that_panics_has_the_ring_written(run: Qtctl, tmp_path: Path) ->
 
 def test_a_trigger_stops_a_real_guest(run: Qtctl) -> None:
     with RealGuest(require("path"), image="sectors") as guest:
-        where = "sector % 1000 == 999"
+        where = "sector % 100 == 99"
         words = ("on", "virtio_blk_handle_read", "--where", where, "--once", "--ndjson")
         ran = run("-t", guest.address, *words, "do", "stop", limit=None).said(0)
         [told] = [one for line in ran.out.splitlines() if (one := json.loads(line))]
-        assert told["found"]["args"]["sector"] % 1000 == 999
+        assert told["found"]["args"]["sector"] % 100 == 99
         ran = run("-t", guest.address, "qmp", "query-status")
         assert json.loads(ran.out)["status"] == "paused"
         # With no trace event on and no backend opened.

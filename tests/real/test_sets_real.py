@@ -19,7 +19,7 @@ def test_qemu_reads_a_printed_set_as_qtctl_does(label: str, tmp_path: Path) -> N
     with (
         Qtctl(tmp_path / "home") as qtctl,
         # The file is read when QEMU starts, so it has to lie where QEMU sees it before.
-        RealGuest(qemu, image="flood") as plain,
+        RealGuest(qemu, image="ports", busy=True) as plain,
     ):
         every = [one["name"] for one in json.loads(qtctl("--json", "sets").out)["sets"]]
         printed = qtctl("sets", *every).said(0).out
@@ -31,7 +31,7 @@ def test_qemu_reads_a_printed_set_as_qtctl_does(label: str, tmp_path: Path) -> N
         # The simple backend would write a file where the test runs; a guest at rest writes little.
         trace = f"events={plain.inside('all.events')},file={{dir}}/trace"
         traced = ("-S", "-trace", trace)
-        with RealGuest(qemu, image="flood", extra=traced) as guest:
+        with RealGuest(qemu, image="ports", busy=True, extra=traced) as guest:
             on = qtctl("-t", guest.address, "list", "--state", "enabled").said(0).out
     assert {line.split("\t")[0] for line in on.splitlines()} == names
     assert len(names) > 1000

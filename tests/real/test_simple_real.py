@@ -268,7 +268,7 @@ def test_a_single_record_reaches_the_reader_soon(qemu: Qemu, run: Qtctl) -> None
 def test_what_was_dropped_before_is_not_ours(qemu: Qemu, run: Qtctl) -> None:
     """With the file off the ring overflows, and QEMU tells of it once the file is on."""
     extra = list(SECOND)
-    with RealGuest(qemu, image="flood", extra=extra, stderr=subprocess.DEVNULL) as guest:
+    with RealGuest(qemu, image="ports", busy=True, extra=extra, stderr=subprocess.DEVNULL) as guest:
         second = str(guest.directory / "second.sock")
         run("-t", second, "hmp", "logfile /dev/null").said(0)
         run("-t", second, "hmp", "trace-event memory_region_ops_* on").said(0)
