@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtctl.errors import LinkLost, QtctlError
 from qtctl.leases.journal import Owner
-from qtctl.session.attach import attach, resolve
+from qtctl.session.attach import attach, waited_for
 from qtctl.session.session import Session
 from qtctl.text.status_line import REDRAW_S, StatusLine
 from qtctl.text.style import Style, escaped, printable, shortened
@@ -252,7 +252,7 @@ class Context:
         """
         told = self.say if self.verbose else lambda text: None
         async with contextlib.AsyncExitStack() as stack:
-            with self.waiting(self._who_answers):
+            with self.waiting(lambda: f"waiting for {waited_for(self.target)}"):
                 session = await stack.enter_async_context(
                     attach(
                         self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
@@ -268,11 +268,3 @@ class Context:
                     yield session
             finally:
                 self.say(*session.notices)
-
-    def _who_answers(self) -> str:
-        """Return what attaching waits for, and who holds it."""
-        from qtctl.monitor.holders import holders
-
-        address, guest = resolve(self.target)
-        held = ", ".join(map(str, holders(address, guest)))
-        return f"waiting for {address}" + (f", which {held} holds" if held else "")

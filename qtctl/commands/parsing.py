@@ -57,8 +57,11 @@ class _Parser(argparse.ArgumentParser):
         formatter.add_text(self.epilog)
         return formatter.format_help()
 
-    def refuse(self, words: Sequence[str]) -> None:
-        """Refuse the words, if any, that are no arguments, and name an option that is near."""
+    def refuse(self, words: Sequence[str], table: CommandTable | None = None) -> None:
+        """Refuse the words, if any, that are no arguments, and name an option that is near.
+
+        ``table`` has the verbs behind which an option may belong.
+        """
         if not words:
             return
         option = next((word.partition("=")[0] for word in words if word.startswith("--")), "")
@@ -69,10 +72,12 @@ class _Parser(argparse.ArgumentParser):
             if action.help != argparse.SUPPRESS
         ]
         found = near(option, shown, 1) if option else []
-        raise UsageError(
-            f"unrecognized arguments: {' '.join(words)}".replace(chr(0), "-"),
-            hint=f"{self.prog} {found[0] if found else '--help'}",
-        )
+        hint = f"{self.prog} {found[0] if found else '--help'}"
+        rows = table.rows.values() if table else ()
+        if any(option in one.flags for row in rows for one in row.arguments):
+            hint = f"{self.prog} VERB ... {option}, behind its verb"
+        text = f"unrecognized arguments: {' '.join(words)}"
+        raise UsageError(text.replace(chr(0), "-"), hint=hint)
 
 
 class _Once(argparse.Action):
@@ -201,7 +206,7 @@ def parse(
     """
     main = main_parser(table, version)
     options, rest = main.parse_known_args(list(argv), Options())
-    main.refuse(rest)
+    main.refuse(rest, table)
     if alone and not options.words:
         options.words = [alone]
     if not options.words:

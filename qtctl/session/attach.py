@@ -22,7 +22,7 @@ from qtctl.monitor.guests import (
     running_guests,
     the_only_guest,
 )
-from qtctl.monitor.holders import holders
+from qtctl.monitor.holders import Holder, holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
@@ -126,14 +126,12 @@ def _from_environment() -> str | None:
 
 def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlError:
     """Return the error for a monitor that does not answer: held, by whom; stopped; or hung."""
-    if guest is not None and status_of(guest.pid).get("State", "")[:1] in ("T", "t"):
+    if guest is not None and _is_stopped(guest):
         return ConnectionFailed(
             f"guest {guest.pid} behind {address} is stopped (SIGSTOP or a debugger)",
             hint=f"kill -CONT {guest.pid}",
         )
-    # Our own end, just closed, may still look like a connection without a process.
-    held = [h for h in holders(address, guest) if h.pid not in (None, os.getpid())]
-    if held:
+    if held := _others(address, guest):
         return MonitorBusy(
             f"{address} is in use by {', '.join(map(str, held))}; QMP takes one client at a time",
             hint=advice.free_monitor(guest, held),
@@ -142,3 +140,25 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
         f"{busy.message}: another client may hold it, or QEMU hangs",
         hint="end the other client, or give QEMU a second -qmp socket",
     )
+
+
+def waited_for(target: str | None) -> str:
+    """Return in words what attaching to a TARGET waits for; raise as :func:`resolve` does."""
+    address, guest = resolve(target)
+    guest = guest or find_guest(address)
+    if guest is not None and _is_stopped(guest):
+        return f"{address}: guest {guest.pid} is stopped"
+    held = ", ".join(map(str, _others(address, guest)))
+    return f"{address}, held by {held}" if held else str(address)
+
+
+def _is_stopped(guest: Guest) -> bool:
+    return status_of(guest.pid).get("State", "")[:1] in ("T", "t")
+
+
+def _others(address: Address, guest: Guest | None) -> list[Holder]:
+    """List who holds a monitor but this process.
+
+    Our own end, just closed, may still look like a connection without a process.
+    """
+    return [one for one in holders(address, guest) if one.pid not in (None, os.getpid())]
