@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.events.patterns import near
-from qtctl.model import Address, Guest
+from qtctl.model import Address, Guest, Holder
 from qtctl.monitor import advice
 from qtctl.monitor.address import parse_target
 from qtctl.monitor.client import connect
@@ -22,7 +22,7 @@ from qtctl.monitor.guests import (
     running_guests,
     the_only_guest,
 )
-from qtctl.monitor.holders import Holder, holders
+from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
