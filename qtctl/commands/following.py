@@ -45,7 +45,9 @@ def follow_of(options: Options, selection: Selection) -> Follow:
 
 def records_read(stream: Stream) -> str:
     """Return what a progress line shows of a stream."""
-    return f"{short(stream.counts.read)} records read, {lost_words(stream.counts)} lost"
+    read = stream.counts.read
+    per_s = read / max((time.time_ns() - stream.began_ns) / 1e9, 1e-9)
+    return f"{short(read)} records read, {short(per_s)}/s, {lost_words(stream.counts)} lost"
 
 
 class Following:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import shlex
 import sys
 import termios
@@ -90,3 +91,13 @@ async def test_a_key_is_read_without_enter(monkeypatch: pytest.MonkeyPatch) -> N
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.process
+async def test_in_a_pipe_a_command_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await tour._run_cut(Context(), ["help"], dict(os.environ), 3) == 0
+    assert await tour._run_cut(Context(), ["nosuch"], dict(os.environ), 3) == 2
+    first, _, more, error, *_ = capsys.readouterr().out.splitlines()
+    assert first == "Switch QEMU's trace events on a running guest and print their records."
+    assert re.fullmatch(r"\(\d\d more lines\)", more)
+    assert "there is no verb" in error
