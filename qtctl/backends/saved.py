@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qtctl.errors import UsageError
+from qtctl.events.patterns import near
 from qtctl.model import Backend
 from qtctl.records.counts import Declared
 from qtctl.records.event_table import EventTable
@@ -19,6 +21,8 @@ from qtctl.records.items import Item, Loss
 CHUNK_BYTES = 1 << 19
 """Larger ones are slower: each is fresh memory, which the kernel has to clear."""
 SAMPLE_BYTES = 1 << 20
+_LISTED = 1000
+"""So many files of a folder are searched for one that is called alike."""
 
 
 class Fit(IntEnum):
@@ -223,10 +227,20 @@ def _opened(path: Path) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot read {path}: {why}") from error
+        raise UsageError(f"cannot read {path}: {why}", hint=_alike(path)) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise UsageError(
             f"{path} is not a plain file", hint=f"qtctl replay - < {shlex.quote(str(path))}"
         )
     return fd
+
+
+def _alike(path: Path) -> str:
+    """Return a file beside a missing one that is called alike; empty if there is none."""
+    try:
+        beside = [] if path.exists() else path.parent.iterdir()
+        names = [one.name for one in itertools.islice(beside, _LISTED)]
+    except (OSError, ValueError):
+        names = []
+    return next((str(path.with_name(name)) for name in near(path.name, names, 1)), "")

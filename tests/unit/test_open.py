@@ -10,6 +10,8 @@ import pytest
 import qtctl
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
+from qtctl.backends.saved import PlainFile
+from qtctl.errors import UsageError
 from qtctl.model import Mark
 from qtctl.records.items import Item
 from tests.exports import BEGIN, DECLARED, EXTREME
@@ -100,3 +102,11 @@ def test_the_notebook_of_the_documentation(
     assert code is not None
     exec(code[1], {})
     assert " records" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "hint"), [("disk.qt", "disk.qtr"), ("other", "")])
+def test_a_file_that_is_not_there_gets_the_near_one(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / "disk.qtr").touch()
+    with pytest.raises(UsageError, match="No such file") as caught:
+        PlainFile(tmp_path / name)
+    assert caught.value.hint == (hint and str(tmp_path / hint))
