@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import COMMANDS, Command, Options
+from qtctl.config import use_file
 from qtctl.errors import QtctlError, unexpected
 from qtctl.version import VERSION
 
@@ -27,6 +28,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one qtctl command and return its exit code; report errors on stderr."""
     _prepare_outputs()
+    use_file()
     # The garbage collector would scan all imported objects several times, and again at exit: a
     # sixth of the time that a control verb takes.
     gc.disable()

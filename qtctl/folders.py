@@ -1,9 +1,10 @@
-"""The user's run-time folder, reading and atomic writing of files, and where a path leads to."""
+"""The user's folders, reading and atomic writing of files, and where a path leads to."""
 
 from __future__ import annotations
 
 import os
 import select
+from collections.abc import Callable
 from pathlib import Path
 
 from qtctl.errors import UsageError
@@ -25,14 +26,26 @@ def runtime_folder() -> Path | None:
     return made if made.is_dir() else None
 
 
-def read_text(path: Path) -> str:
+def config_folder() -> Path:
+    """Return the user's folder of configuration, which need not exist.
+
+    A relative ``$XDG_CONFIG_HOME`` is ignored. Source: the XDG base directory specification.
+    """
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    home = os.path.expanduser("~/.config")  # noqa: PTH111 - "~" where there is no home
+    return Path("/", named if named.startswith("/") else home, "qtctl")
+
+
+def read_text(path: Path, check: Callable[[os.stat_result], None] = lambda state: None) -> str:
     """Read a text file as a whole; also a FIFO or a device, if it ends.
+
+    ``check`` is called with the state of the opened file, before it is read.
 
     Raises:
         UsageError: it cannot be read, is not UTF-8, has more than 64 MiB, or nothing came for 10 s.
     """
     try:
-        return _read_all(path).decode()
+        return _read_all(path, check).decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not a text file: byte {error.start} is not UTF-8") from error
     except (OSError, ValueError) as error:
@@ -40,10 +53,11 @@ def read_text(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {why}") from error
 
 
-def _read_all(path: Path) -> bytes:
+def _read_all(path: Path, check: Callable[[os.stat_result], None]) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     data = bytearray()
     with os.fdopen(handle, "rb", buffering=0) as file:
+        check(os.fstat(handle))
         while True:
             piece = file.read(1 << 20)
             if piece == b"":

@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     for name in _SETTINGS:
         os.environ.pop(name, None)
+    os.environ["QTCTL_CONFIG"] = ""  # nor the configuration of who runs the tests
     if hasattr(config, "workerinput"):  # in a worker of pytest-xdist: its parent does it
         return
     if os.geteuid() != 0 or not TRACEFS.is_dir() or (TRACEFS / "trace_marker").exists():

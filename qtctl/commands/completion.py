@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from qtctl.backends.table import TABLE
 from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.context import Context, Result
+from qtctl.commands.defaults import aliases
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Options, arg, command
 from qtctl.commands.shell_files import SHELLS, Shell, install, script, shell_of
@@ -66,7 +67,7 @@ async def completion(context: Context, options: Options) -> Result:
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
     elif words:  # as it is typed, with a quotation that may be open
         words[-1] = read_line(words[-1])[0][-1]
-    place = slot(words, COMMANDS, COMMON)
+    place = slot(words, COMMANDS, COMMON, aliases())
     is_path = place.kind == "target" and place.text.startswith(("/", ".", "~"))
     if (place.kind == "file" or is_path) and not place.lead:
         return Result([], lambda style: [_FILES])
@@ -101,6 +102,7 @@ def _answers(place: Slot) -> Iterator[tuple[str, str]]:
     match place.kind:
         case "verb":
             yield from COMMANDS.summaries.items()
+            yield from aliases().items()
         case "option":
             for one in (*place.options, arg("-h", "--help", help="show help")):
                 flags = [flag for flag in one.flags if flag.startswith("--")] or list(one.flags)
@@ -119,9 +121,11 @@ def _answers(place: Slot) -> Iterator[tuple[str, str]]:
 
 
 def _targets() -> Iterator[tuple[str, str]]:
+    from qtctl.config import settings
     from qtctl.monitor.guests import running_guests
     from qtctl.monitor.networks import is_elsewhere
 
+    yield from settings().tables["targets"].items()
     for guest in running_guests():
         about = f"QEMU {guest.version or '?'}"
         if guest.name:

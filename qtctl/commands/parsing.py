@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from qtctl.commands.defaults import aliases, expanded, with_defaults
 from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
 from qtctl.events.patterns import near
@@ -109,8 +110,8 @@ def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
         options.setdefault("action", _Once)
     to.add_argument(*argument.flags, **options)
     if argument.hidden:
-        dest = options.get("dest") or argument.flags[-1].lstrip("-").replace("-", "_")
-        to.add_argument(*argument.hidden, **{**options, "dest": dest, "help": argparse.SUPPRESS})
+        hidden = {**options, "dest": argument.dest, "help": argparse.SUPPRESS}
+        to.add_argument(*argument.hidden, **hidden)
 
 
 COMMON = (
@@ -149,6 +150,8 @@ def verb_lines(table: CommandTable) -> list[str]:
     for heading, verbs in table.by_task():
         lines += ["", f"{heading}:"]
         lines += [f"  {verb.name:{width}}  {verb.summary}" for verb in verbs]
+    if own := aliases():
+        lines += ["", "Your aliases:", *(f"  {name:{width}}  {own[name]}" for name in own)]
     return lines
 
 
@@ -189,7 +192,7 @@ def row_of(table: CommandTable, verb: str) -> Command:
     """Return the row of a verb; raise a UsageError, with a verb that is near, if there is none."""
     row = table.rows.get(verb)
     if row is None:
-        similar = near(verb, list(table.summaries), 1)
+        similar = near(verb, [*table.summaries, *aliases()], 1)
         hint = f"qtctl {similar[0] if similar else '--help'}"
         raise UsageError(f"there is no verb {verb!r}", hint=hint)
     return row
@@ -211,9 +214,10 @@ def parse(
         options.words = [alone]
     if not options.words:
         raise UsageError("a verb is needed", hint="qtctl --help")
-    options.verb, *rest = options.words
+    options.verb, *rest = expanded(options.words)
     del options.words
     row = row_of(table, options.verb)
+    row = with_defaults(row, COMMON, options, vars(options).get(_GIVEN, ()))
     parse_verb(row, rest, options)
     vars(options).pop(_GIVEN, None)
     return row, options

@@ -39,6 +39,16 @@ class Arg(NamedTuple):
         return self.flags[0].startswith("-")
 
     @property
+    def name(self) -> str:
+        """The long option without its dashes."""
+        return self.flags[-1].lstrip("-")
+
+    @property
+    def dest(self) -> str:
+        """The attribute of :class:`Options` with its value."""
+        return self.options.get("dest") or self.name.replace("-", "_")
+
+    @property
     def takes_value(self) -> bool:
         """Whether a value follows: the option is neither a switch nor a constant."""
         return self.options.get("action") in (None, "append")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from qtctl.commands.defaults import alias_words
 from qtctl.commands.registry import Arg, Command, CommandTable
 
 
@@ -52,19 +54,29 @@ def read_line(line: str) -> tuple[list[str], int | None]:
     return [*words, word], opened if quote else None
 
 
-def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Slot:
-    """Return the slot of the last of ``words`` (those after ``qtctl``)."""
+def slot(
+    words: Sequence[str],
+    table: CommandTable,
+    common: Sequence[Arg],
+    aliases: Mapping[str, str] = MappingProxyType({}),
+) -> Slot:
+    """Return the slot of the last of ``words`` (those after ``qtctl``).
+
+    ``aliases`` has lines that begin with a verb, by the word that stands for them.
+    """
     *earlier, text = words or ("",)
     row: Command | None = None
     options = tuple(common)
     waiting: Arg | None = None
     before, bare = list[str](), False
-    for word in earlier:
+    for place, word in enumerate(earlier):
         if waiting is not None:
             waiting = None
         elif bare or not word.startswith("-") or word == "-":
             if row is not None:
                 before.append(word)
+            elif word in aliases:
+                return slot([*alias_words(aliases[word]), *words[place + 1 :]], table, common)
             elif (row := table.rows.get(word)) is None:
                 return Slot("", text)
             else:
@@ -76,18 +88,18 @@ def slot(words: Sequence[str], table: CommandTable, common: Sequence[Arg]) -> Sl
     flag, equals, value = text.partition("=")
     found = _option(options, flag) if equals and not bare else None
     if waiting is not None:
-        place = _value(waiting, text)
+        last = _value(waiting, text)
     elif found is not None:
-        place = _value(found, value, f"{flag}=")
+        last = _value(found, value, f"{flag}=")
     elif text.startswith("-") and not bare:
-        place = Slot("option", text, options=options)
+        last = Slot("option", text, options=options)
     elif row is None:
-        place = Slot("verb", text)
+        last = Slot("verb", text)
     elif bare and row.selects and text.startswith("-"):
-        place = Slot("event", text[1:], "-")
+        last = Slot("event", text[1:], "-")
     else:
-        place = _positional(row, len(before), text)
-    return place._replace(before=tuple(before))
+        last = _positional(row, len(before), text)
+    return last._replace(before=tuple(before))
 
 
 def _positional(row: Command, place: int, text: str) -> Slot:

@@ -1,8 +1,9 @@
 """Named event sets: ``@virtio-blk`` stands for the patterns of an events file of that name.
 
 A set is an events file in QEMU's format (``events/files.py``). Shipped ones are in ``sets/`` beside
-this module, checked against the declarations of QEMU 7.2, 10.2 and 11.1; the user's own are in
-``$XDG_CONFIG_HOME/qtctl/sets`` and take precedence. QEMU's own names never start with ``@``.
+this module, checked against the declarations of QEMU 7.2, 10.2 and 11.1. The user's own take
+precedence: those of ``[sets]`` in the configuration file, then the files in
+``$XDG_CONFIG_HOME/qtctl/sets``. QEMU's own names never start with ``@``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtctl.config import settings
 from qtctl.errors import UsageError
-from qtctl.events.files import read_events
+from qtctl.events.files import parse_events, read_events
 from qtctl.events.patterns import Rule, near, sets_in, words_of
-from qtctl.folders import write_whole
+from qtctl.folders import config_folder, write_whole
 
 _SHIPPED = Path(__file__).parent / "sets"
 _SUFFIX = ".events"
@@ -35,9 +37,7 @@ class EventSet:
 
 def own_folder() -> Path:
     """Return the folder of the user's own sets."""
-    import platformdirs
-
-    return platformdirs.user_config_path("qtctl") / "sets"
+    return config_folder() / "sets"
 
 
 def own_path(name: str) -> Path:
@@ -57,7 +57,8 @@ def own_path(name: str) -> Path:
 def names() -> list[str]:
     """Return the names of all sets, sorted."""
     paths = [*_SHIPPED.glob(f"*{_SUFFIX}"), *own_folder().glob(f"*{_SUFFIX}")]
-    return sorted({path.name.removesuffix(_SUFFIX) for path in paths})
+    found = {path.name.removesuffix(_SUFFIX) for path in paths}
+    return sorted({*settings().tables["sets"], *found})
 
 
 def read_set(name: str) -> EventSet:
@@ -66,6 +67,8 @@ def read_set(name: str) -> EventSet:
     Raises:
         UsageError: there is no such set, or its file is not an events file.
     """
+    if name in settings().tables["sets"]:
+        return _configured(name)
     own = own_path(name)
     path = own if own.exists() else _SHIPPED / own.name
     if not path.exists():
@@ -76,14 +79,33 @@ def read_set(name: str) -> EventSet:
     return EventSet(name, path, path == own, _about(path), tuple(read_events(path)))
 
 
+def _configured(name: str) -> EventSet:
+    """Return a set of the configuration file: a list of the lines of an events file."""
+    configured = settings()
+    key, lines = ("sets", name), configured.tables["sets"][name]
+    if not _NAME.fullmatch(name):
+        raise configured.wrong(key, f"{name!r} cannot name an event set")
+    try:
+        rules = [rule for line in lines for rule in parse_events(line)]
+    except UsageError as error:
+        raise configured.wrong(key, error.message.partition(" is ")[2]) from error
+    assert configured.path is not None
+    return EventSet(name, configured.path, True, "", tuple(rules))
+
+
 def save(name: str, rules: Iterable[Rule], *, replace: bool = False) -> Path:
     """Write the user's own set; return its file.
 
     Raises:
-        UsageError: the name is not valid for a set, the set would contain itself, it exists and
-            ``replace`` is false, or it cannot be written.
+        UsageError: the name is not valid for a set, or is one of the configuration file's, the set
+            would contain itself, it exists and ``replace`` is false, or it cannot be written.
     """
     path = own_path(name)
+    if name in settings().tables["sets"]:
+        raise UsageError(
+            f"[sets] of {settings().path} has {name!r}, which would hide it",
+            hint="save it under another name",
+        )
     rules = list(rules)
     _refuse_itself(name, rules)
     text = "".join(f"{word}\n" for word in words_of(rules))

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from qtctl.config import settings
 from qtctl.errors import ConnectionFailed, MonitorBusy, QtctlError, UsageError
 from qtctl.events.patterns import near
 from qtctl.model import Address, Guest, Holder
@@ -43,7 +44,8 @@ async def attach(
 ) -> AsyncIterator[Session]:
     """Attach to a guest: find it, connect, and restore what a killed run left switched.
 
-    ``target`` is any TARGET of the command line; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
+    ``target`` is any TARGET of the command line, or a name that ``[targets]`` of the user's
+    configuration has; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
     else the only guest running. ``say`` is called with a line for each thing restored. The monitor
     is borrowed where another qtctl lends it; with ``lend`` this process lends it to others, and
     ``told`` is called with a line for each client that comes and goes.
@@ -81,7 +83,7 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         ConnectionFailed: no such guest, or it has no QMP monitor.
     """
     chosen = _from_environment() if target is None else target
-    parsed = None if chosen is None else parse_target(chosen)
+    parsed = None if chosen is None else parse_named(chosen)
     if isinstance(parsed, Address):
         return parsed, None
     guest = the_only_guest() if parsed is None else find_guest(parsed)
@@ -100,6 +102,22 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     lent = [address for address in addresses if is_lent(address, guest)]
     free = [address for address in addresses if not holders(address, guest)]
     return (lent or free or addresses)[0], guest
+
+
+def parse_named(target: str) -> Address | int | str:
+    """Parse a TARGET, or the one that ``[targets]`` of the user's configuration calls so.
+
+    Raises:
+        UsageError: the target cannot be right.
+    """
+    configured = settings()
+    named = configured.tables["targets"].get(target)
+    if named is None:
+        return parse_target(target)
+    try:
+        return parse_target(named)
+    except UsageError as error:
+        raise configured.wrong(("targets", target), error.message) from error
 
 
 def _other_way(guest: Guest, path_is_taken: bool) -> str:

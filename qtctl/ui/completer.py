@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
+from qtctl.commands.defaults import aliases
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
 from qtctl.text.style import escaped
@@ -27,7 +28,7 @@ class ConsoleCompleter(Completer):
         if not document.text and not complete_event.completion_requested:
             return
         console = self._console
-        known = Vocabulary(console.table, console.state.states, self._declared(), _sets)
+        known = Vocabulary(console.table, console.state.states, self._declared(), _sets, aliases())
         for found in suggest(document.text_before_cursor, known):
             yield Completion(
                 found.text,

@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qtctl.commands.argument_names import argument_names, selected
@@ -28,12 +28,16 @@ LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The verbs, events and declarations to suggest; ``sets`` yields names and descriptions."""
+    """The verbs, events and declarations to suggest; ``sets`` yields names and descriptions.
+
+    ``aliases`` has the lines of aliases by name.
+    """
 
     table: CommandTable
     states: Mapping[str, EventState]
     declarations: Mapping[str, Declaration]
     sets: Callable[[], Iterable[tuple[str, str]]] = lambda: ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
     words, _ = read_line(text)
     if len(words) > 1 and words[0] == "qtctl":
         del words[0]
-    place = slot(words, known.table, COMMON)
+    place = slot(words, known.table, COMMON, known.aliases)
     word = place.text
     match place.kind:
         case "verb":
@@ -69,7 +73,7 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
 
 
 def _verbs(word: str, known: Vocabulary) -> Iterator[Suggestion]:
-    verbs = known.table.summaries
+    verbs = {**known.table.summaries, **known.aliases}
     for name in [name for name in verbs if name.startswith(word)] or _nearest(word, verbs):
         yield Suggestion(name, verbs[name], len(word))
 

@@ -15,6 +15,7 @@ FLOORS = {
     "folders": 1,
     "version": 2,
     "verbs": 3,
+    "config": 4,
     "model": 4,
     "shapes": 4,
     "text": 5,
