@@ -88,9 +88,9 @@ VERBS = (
 
 _OWN = "ui.console_verbs"
 CONSOLE_VERBS = (
-    _verb("prompt", "help", "list the verbs and keys, or describe one verb", module=_OWN),
+    _verb("prompt", "help", "list the verbs and keys, or describe one (also ?)", module=_OWN),
     _verb("prompt", "jobs", "list the jobs in the background", module=_OWN),
     _verb("prompt", "stop", "stop a job: the newest, or the one with a number", module=_OWN),
-    _verb("prompt", "quit", "leave, and restore what this prompt switched", module=_OWN),
+    _verb("prompt", "quit", "leave (also exit); restore what this prompt switched", module=_OWN),
 )
 """The verbs that only a console has."""

@@ -168,13 +168,20 @@ class Context:
 
     def show(self, result: Result) -> int:
         """Print the result of a one-shot verb, as text or JSON; return its exit code."""
-        self.shown = True
-        if self.json:
-            indent = 2 if self.out_style.terminal else None
-            self.write(json.dumps(result.document, indent=indent).split("\n"))
-        else:
-            self.write(result.lines(self.out_style))
+        self.write(self.lines_of(result))
         return result.exit_code
+
+    def lines_of(self, result: Result) -> Iterable[str]:
+        """Return the lines of a result that is to be printed now, as text or JSON."""
+        self.shown = True
+        if not self.json:
+            return result.lines(self.out_style)
+        indent = 2 if self.out_style.terminal else None
+        return json.dumps(result.document, indent=indent).split("\n")
+
+    async def answer(self, lines: Sequence[str]) -> None:
+        """Print all lines of an answer; a console may do so in a pager."""
+        self.write(lines)
 
     def style_at(self, out: Out | None) -> Style:
         """Return the style of lines for ``out``: plain unless it is stdout."""

@@ -91,16 +91,21 @@ def defaults_of(row: Command, common: Sequence[Arg], only: str = "") -> dict[str
 
 
 def with_defaults(
-    row: Command, common: Sequence[Arg], options: Options, given: Collection[str]
+    row: Command,
+    common: Sequence[Arg],
+    options: Options,
+    given: Collection[str],
+    *,
+    only: str = "",
 ) -> Command:
-    """Return the verb with the configured defaults.
+    """Return the verb with the configured defaults, or with the ``only`` one that is wanted.
 
     Those of ``common`` options, which may stand before the verb, are set in ``options``, unless
     they were ``given`` there. A switch that is on gets a ``--no-SWITCH``.
 
     Raises: what :func:`defaults_of` does.
     """
-    values = defaults_of(row, common)
+    values = defaults_of(row, common, only)
     if not values:
         return row
     arguments = [_with_default(one, values) for one in row.arguments]

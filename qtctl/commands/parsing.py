@@ -199,9 +199,16 @@ def row_of(table: CommandTable, verb: str) -> Command:
 
 
 def parse(
-    argv: Sequence[str], table: CommandTable, version: str, *, alone: str = ""
+    argv: Sequence[str],
+    table: CommandTable,
+    version: str,
+    *,
+    alone: str = "",
+    only_default: str = "",
 ) -> tuple[Command, Options]:
     """Parse argv; return the verb (``alone`` if argv names none) and its options.
+
+    The defaults of the user's configuration hold, or ``only_default`` of them.
 
     Raises:
         UsageError: argv names no verb, or does not fit it.
@@ -217,7 +224,8 @@ def parse(
     options.verb, *rest = expanded(options.words)
     del options.words
     row = row_of(table, options.verb)
-    row = with_defaults(row, COMMON, options, vars(options).get(_GIVEN, ()))
+    given = vars(options).get(_GIVEN, ())
+    row = with_defaults(row, COMMON, options, given, only=only_default)
     parse_verb(row, rest, options)
     vars(options).pop(_GIVEN, None)
     return row, options

@@ -24,7 +24,7 @@ from qtctl.commands.replaying import run_stoppable, say_doubts
 from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.status_line import REDRAW_S
 from qtctl.text.style import Style, counted, escaped
-from qtctl.text.tables import GrowingTable
+from qtctl.text.tables import GrowingTable, pairs
 from qtctl.text.values import cell, column_values, csv_text, distinct, hex_cell, json_value
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ _T = TypeVar("_T")
             help="of the answer (table: aligned on a terminal, else lines with tabs)",
         )._replace(hidden=("--format",)),
         arg(
+            "-x",
+            "--expanded",
+            action="store_true",
+            help="a table for each row, of its columns: for rows wider than the terminal",
+        ),
+        arg(
             "--param",
             metavar="NAME=VALUE",
             type=values.parameter,
@@ -61,6 +67,7 @@ _T = TypeVar("_T")
         "qtctl query 'SELECT sector, count(*) n FROM virtio_blk_handle_read GROUP BY 1 "
         "ORDER BY 2' t1 t2",
         "qtctl query 'SHOW TABLES' trace-4711",
+        "qtctl query -x 'FROM virtio_queue_notify LIMIT 1' trace-4711",
         "qtctl query 'DESCRIBE virtio_blk_handle_read' trace-4711",
         "qtctl query 'PIVOT events ON event USING count(*) GROUP BY tid' trace-4711",
         "qtctl query 'FROM events WHERE tid = $tid' trace-4711 --param tid=4712",
@@ -85,6 +92,8 @@ async def query(context: Context, options: Options) -> Result | int:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
     if context.json and (options.out or options.format != "table"):
         raise UsageError("--json is one document on stdout", hint="--to ndjson -o FILE")
+    if options.expanded and options.format != "table":
+        raise UsageError("--expanded is a form of --to table", hint="leave out one of them")
     out = Out(options.out, needs_file="Parquet" if options.format == "parquet" else "")
     from qtctl.records.extra import need_analysis
 
@@ -105,7 +114,7 @@ async def query(context: Context, options: Options) -> Result | int:
         answer = _Answer(context, asked, strict=options.strict)
         if context.json:
             return await answer.document()
-        return await answer.write(options.format, out)
+        return await answer.write("expanded" if options.expanded else options.format, out)
 
 
 class _Answer:
@@ -196,16 +205,22 @@ class _Answer:
     async def _write_lines(self, form: str, style: Style, output: Output) -> int:
         rows, most = 0, output.most_rows
         lines = _AnswerFormatter(form, style, self._names, self._asked.in_hex)
+        answer = list[str]()  # where rows are limited
         await output.put(lambda _: lines.begin())
         while (batch := await self._next()) is not None:
-            shown = batch if most is None else batch.slice(0, max(0, most - rows))
+            if most is None:
+                await put(output, partial(lines.some, batch), self._context.stop)
+            elif rows < most:
+                answer += lines.some(batch.slice(0, most - rows), 0)
             rows += len(batch)
-            if len(shown):
-                await put(output, partial(lines.some, shown), self._context.stop)
+        if answer:
+            await self._context.answer(answer)
         await self._context.finish(output, FILE_S)
         output.check()
         if most is not None and rows > most:
             self._context.say(f"... {rows - most:,} more rows, not drawn; all of them: -o FILE")
+        if hidden := lines.hidden:
+            self._context.say(f"{counted(hidden, 'column')} did not fit: -x shows all, row by row")
         return rows
 
     def _finish(self, rows: int) -> int:
@@ -239,6 +254,12 @@ class _AnswerFormatter:
         # Hex as in `tail`; formats for programs have plain numbers.
         self._cells = [hex_cell if name in in_hex else cell for name in names]
         self._table = GrowingTable(style, names)
+        self._rows = 0
+
+    @property
+    def hidden(self) -> int:
+        """How many columns the terminal had no room for."""
+        return self._table.hidden
 
     def begin(self) -> Iterator[str]:
         """Yield the header of CSV."""
@@ -254,6 +275,12 @@ class _AnswerFormatter:
                     for row in _rows(batch)
                 ]
                 yield from self._table.lines(cells)
+            case "expanded":
+                for row in _rows(batch):
+                    self._rows += 1
+                    yield self._style.paint(f"--- row {self._rows} ---", "faint")
+                    shown = (show(value) for show, value in zip(self._cells, row, strict=True))
+                    yield from pairs(self._style, [*zip(self._names, shown, strict=True)])
             case "csv":
                 yield self._safe(csv_text(_rows(batch)))
             case "ndjson":

@@ -28,30 +28,60 @@ class Slot(NamedTuple):
     before: tuple[str, ...] = ()
 
 
-def read_line(line: str) -> tuple[list[str], int | None]:
+class Word(NamedTuple):
+    """A word of a line as a shell reads it, and its place in the line."""
+
+    text: str
+    begin: int
+    end: int
+
+
+def scan_line(line: str) -> tuple[list[Word], int | None]:
     """Split a line that may end within a word or a quotation, as a shell would read it.
 
     The last word is the one that is being typed; it is empty where a new one begins. The number is
     that of the word's characters before an open quotation; None: none is open.
     """
-    words, word, quote, opened = list[str](), "", "", 0
-    begun = escaped = False
-    for char in line:
+    words, word, quote, opened, begin = list[Word](), "", "", 0, -1
+    escaped = False
+    for place, char in enumerate(line):
+        if begin < 0 and not char.isspace():
+            begin = place
         if escaped:
             word, escaped = word + char, False
         elif char == "\\" and quote != "'":
-            escaped = begun = True
+            escaped = True
         elif quote:
             word, quote = (word, "") if char == quote else (word + char, quote)
         elif char in "'\"":
-            quote, begun, opened = char, True, len(word)
+            quote, opened = char, len(word)
         elif char.isspace():
-            if begun:
-                words.append(word)
-            word, begun = "", False
+            if begin >= 0:
+                words.append(Word(word, begin, place))
+            word, begin = "", -1
         else:
-            word, begun = word + char, True
-    return [*words, word], opened if quote else None
+            word += char
+    words.append(Word(word, begin if begin >= 0 else len(line), len(line)))
+    return words, opened if quote else None
+
+
+def read_line(line: str) -> tuple[list[str], int | None]:
+    """Split a line as :func:`scan_line` does, into texts alone."""
+    words, opened = scan_line(line)
+    return [word.text for word in words], opened
+
+
+def divided(text: str) -> list[str]:
+    """Divide what was typed into lines; a quotation may hold ends of lines."""
+    lines, begun = list[str](), ""
+    for line in text.split("\n"):
+        begun += line
+        if begun.lstrip().startswith("#") or read_line(begun)[1] is None:
+            lines.append(begun)
+            begun = ""
+        else:
+            begun += "\n"
+    return [*lines, begun] if begun else lines
 
 
 def slot(

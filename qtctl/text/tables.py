@@ -41,7 +41,8 @@ def table(
     """Yield the lines of a table, with all cells escaped.
 
     On a terminal, a column of numbers is right-aligned. Cells of the others are shortened, with an
-    ellipsis, where the terminal is too narrow; numbers only if that does not suffice.
+    ellipsis, where the terminal is too narrow; numbers only if that does not suffice. Columns that
+    do not fit even so are left out, and counted in the header.
     """
     return GrowingTable(style, header, roles=roles).lines(rows)
 
@@ -55,6 +56,8 @@ class GrowingTable:
         self._roles = [(roles or {}).get(name) for name in header]
         self._widths = list(map(_width, self._header))
         self._numbers: list[bool] = []
+        self.hidden = 0
+        """So many columns at the right were left out of the rows so far."""
 
     def lines(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         """Yield the lines of a run of rows; on a terminal, the header precedes the first run."""
@@ -78,7 +81,9 @@ class GrowingTable:
             self._widths[place] = max(self._widths[place], *map(_width, column))
         drawn = Table.grid(padding=(0, _GAP, 0, 0))
         cells = []
-        for place, width in enumerate(self._fitting()):
+        fitting = self._fitting()
+        self.hidden = len(columns) - len(fitting)
+        for place, width in enumerate(fitting):
             justify: JustifyMethod = "right" if self._numbers[place] else "left"
             drawn.add_column(justify=justify, width=width)
             texts = [_text(self._style, self._header[place], "faint")] if first else []
@@ -86,27 +91,36 @@ class GrowingTable:
             texts += [_text(self._style, text, role_of(text)) for text in columns[place]]
             # One cell per column: rich takes four times as long with a cell per row.
             cells.append(Text("\n", no_wrap=True, overflow="ellipsis").join(texts))
+        if self.hidden and first:
+            drawn.add_column(no_wrap=True)
+            cells.append(_text(self._style, f"+{self.hidden}", "faint"))
         drawn.add_row(*cells)
-        yield from render(self._style, drawn, least=_least_width(len(columns)))
+        yield from render(self._style, drawn)
 
     def _fitting(self) -> list[int]:
-        """Return widths that fit the terminal; columns of text are narrowed before numbers."""
-        widths = list(self._widths)
-        least_width = _least_width(len(widths))
-        room = max(self._style.width, least_width) - _GAP * (len(widths) - 1)
-        for narrowed, least in ((False, _LEAST_WIDTH), (True, 1)):
-            while sum(widths) > room:
-                able = [n for n, number in enumerate(self._numbers) if number in (False, narrowed)]
-                widest = max(able, key=widths.__getitem__, default=0)
-                if not able or widths[widest] <= least:
+        """Return the widths of the columns that fit the terminal, from the first on.
+
+        Columns of text are narrowed before numbers, to ``_LEAST_WIDTH``.
+        """
+        count, width = len(self._widths), self._style.width
+        least = [min(one, _LEAST_WIDTH) for one in self._widths]
+
+        def room() -> int:
+            left_out = len(self._widths) - count
+            mark = _GAP + len(f"+{left_out}") if left_out else 0
+            return width - _GAP * (count - 1) - mark
+
+        while count > 1 and sum(least[:count]) > room():
+            count -= 1
+        widths = self._widths[:count]
+        for narrowed in (False, True):
+            able = [n for n in range(count) if self._numbers[n] in (False, narrowed)]
+            while able and sum(widths) > room():
+                widest = max(able, key=widths.__getitem__)
+                if widths[widest] <= (_LEAST_WIDTH if count > 1 else 1):
                     break
                 widths[widest] -= 1
         return widths
-
-
-def _least_width(columns: int) -> int:
-    """Return the width at which each of ``columns`` columns shows one character."""
-    return columns + _GAP * (columns - 1)
 
 
 def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from qtctl.commands.defaults import aliases
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
 from qtctl.text.style import escaped
-from qtctl.ui.completion import Vocabulary, suggest
+from qtctl.ui.completion import Vocabulary, matched, suggest
 from qtctl.ui.console import Console
 
 
@@ -30,10 +32,11 @@ class ConsoleCompleter(Completer):
         console = self._console
         known = Vocabulary(console.table, console.state.states, self._declared(), _sets, aliases())
         for found in suggest(document.text_before_cursor, known):
+            typed = document.text_before_cursor[-found.replaces :] if found.replaces else ""
             yield Completion(
                 found.text,
                 start_position=-found.replaces,
-                display=escaped(found.text),
+                display=marked(found.text, typed),
                 display_meta=escaped(found.meta),
             )
 
@@ -42,6 +45,16 @@ class ConsoleCompleter(Completer):
             return self._console.session.facts.declarations.by_name
         except QtctlError:
             return {}
+
+
+def marked(text: str, typed: str) -> StyleAndTextTuples:
+    """Return a text for the menu, with the letters marked that were typed."""
+    shown = escaped(text)
+    places = set(matched(typed, text)) if shown == text else set()
+    return [
+        ("class:completion-menu.match" if match else "", "".join(shown[place] for place in run))
+        for match, run in itertools.groupby(range(len(shown)), places.__contains__)
+    ]
 
 
 def _sets() -> Iterator[tuple[str, str]]:

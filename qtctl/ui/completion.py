@@ -150,6 +150,19 @@ def _nearest(word: str, names: Iterable[str]) -> list[str]:
     return [name for *_, name in heapq.nsmallest(LIMIT, ranked())]
 
 
+def matched(word: str, name: str) -> list[int]:
+    """Return the places of the letters of ``word`` in a name that it finds; none if it does not."""
+    place = name.lower().find(word.lower())
+    if place >= 0:
+        return list(range(place, place + len(word)))
+    letters = [f"({re.escape(letter)})" for letter in word.lower()]
+    for between in ("(?:.*?_)?", ".*?"):
+        begin = "(?:^|_)" if "_" in between else ""
+        if found := re.search(begin + between.join(letters), name.lower()):
+            return [found.start(number + 1) for number in range(len(letters))]
+    return []
+
+
 def _arguments(place: Slot, known: Vocabulary) -> Iterator[Suggestion]:
     """Yield arguments of the events that the line selects, or else of those that are on."""
     names = selected(place.before, known.states)

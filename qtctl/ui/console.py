@@ -38,6 +38,7 @@ from qtctl.version import VERSION
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
 _NAME_CHARS = 30
+_OTHER_NAMES = {"?": "help", "exit": "quit"}
 
 
 @dataclass(slots=True)
@@ -50,6 +51,12 @@ class ConsoleContext(ScreenContext):
         """Ask for a yes in the console; where nobody can be asked it is a no."""
         ask = self.console.ask
         return ask is not None and await ask(question)
+
+    async def answer(self, lines: Sequence[str]) -> None:
+        """Print an answer; a long one in the pager, unless other lines were run meanwhile."""
+        page = self.console.page
+        if page is None or self.name or not await page(lines):
+            self.write(lines)
 
     def output(self, out: Out | None = None) -> Output:
         """Return the screen, or where ``out`` leads."""
@@ -81,8 +88,10 @@ class ConsoleContext(ScreenContext):
 class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
-    ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes.
-    ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left.
+    ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes,
+    ``page`` to show an answer in a pager, if it is a long one: it returns whether it did.
+    ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left; ``width`` is
+    that of the terminal, if it changes.
     """
 
     def __init__(
@@ -94,12 +103,15 @@ class Console:
         screen: Screen | None = None,
         changed: Callable[[], None] = lambda: None,
         ask: Callable[[str], Awaitable[bool]] | None = None,
+        page: Callable[[Sequence[str]], Awaitable[bool]] | None = None,
     ) -> None:
         self.session = session
         self.table = table
         self.screen = screen
         self.ask = ask
+        self.page = page
         self.left = asyncio.Event()
+        self.width = 0
         self._changed = changed
         self._owner = new_owner()
         self._context = ConsoleContext(
@@ -195,8 +207,10 @@ class Console:
             self._context.say(f"{out} stays as it is: what comes now goes to {free}")
 
     def _context_for(self, options: Options) -> ConsoleContext:
+        style = self._context.out_style
         return replace(
             self._context,
+            out_style=replace(style, width=self.width or style.width),
             target=options.target,
             events_all=options.events_all,
             json=options.json,
@@ -216,7 +230,10 @@ class Console:
             if self._enables(row) and not options.dry_run:
                 await self._watch.start_first()
             result = await row.run(context, options)
-            return context.show(result) if isinstance(result, Result) else result
+            if not isinstance(result, Result):
+                return result
+            await context.answer([*context.lines_of(result)])
+            return result.exit_code
         except asyncio.CancelledError:
             context.say("stopped")
             return 130
@@ -255,7 +272,8 @@ class Console:
 
     def _start_watch(self) -> Job:
         verb = next(name for name, role in self.table.console_roles.items() if role == "watch")
-        row, options = parse([verb], self.table, VERSION)
+        # Of the user's defaults for the verb those that end, filter or divert it are not meant.
+        row, options = parse([verb], self.table, VERSION, only_default="time")
         context = replace(self._context_for(options), quiet=True, name="watch")
         return self._start(verb, row, options, context)
 
@@ -333,4 +351,5 @@ def _split(line: str) -> list[str]:
         words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"this line cannot be read: {str(error).lower()}") from error
-    return words[1:] if words[:1] == ["qtctl"] else words
+    words = words[1:] if words[:1] == ["qtctl"] else words
+    return [_OTHER_NAMES.get(words[0], words[0]), *words[1:]] if words else []

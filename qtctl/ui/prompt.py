@@ -11,35 +11,48 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import in_terminal
+from prompt_toolkit.application.current import set_app
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.data_structures import Size
+from prompt_toolkit.filters import Condition, is_searching
+from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.layout import CompletionsMenu, Dimension, Window
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style as Styles
 
 from qtctl.commands.context import Context
+from qtctl.commands.defaults import aliases
 from qtctl.commands.registry import CommandTable
+from qtctl.commands.slots import divided, read_line
 from qtctl.session.session import Session
-from qtctl.text.style import escaped
+from qtctl.text.style import Style, escaped
 from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
+from qtctl.ui.pager import page, pager_of
 from qtctl.ui.screen import Screen
 from qtctl.ui.terminal import Terminal
+from qtctl.ui.toolbar import OPEN, QUESTION, READY, SEARCH, TYPED, toolbar
+from qtctl.ui.typed_line import Span, TypedLine, spans
 
 PROMPT = "qtctl> "
+_CONTINUED = " ....> "
 _MENU_ROWS = 8
+"""So many rows has the menu while a word is typed; once Tab was pressed it takes what it needs."""
+_DRAIN_S = 1.0
 _SWITCH_S = 0.001
 """A key waits at most so long for a thread that decodes; Python's default of 5 ms is noticeable."""
-_STYLES = Styles([("bottom-toolbar", "reverse"), ("prompt", "bold")])
+_ROLES = (("option", "key"), ("event", "event"), ("value", "good"), ("comment", "faint"))
 
 
 async def run_prompt(context: Context, session: Session, verbs: CommandTable) -> int:
@@ -76,17 +89,48 @@ class _TerminalOutput(Vt100_Output):
 
 
 class _LineEditor(PromptSession[None]):
-    """Reserves lines for the completion menu only while it is open."""
+    """Reserves rows for the completion menu only while it is open."""
 
     @property
     def reserve_space_for_menu(self) -> int:
-        """The number of reserved lines."""
+        """The number of reserved rows."""
         menu = self.default_buffer.complete_state
-        return _MENU_ROWS if menu is not None and menu.completions else 0
+        if menu is None or not menu.completions:
+            return 0
+        wanted = _MENU_ROWS if menu.complete_index is None else len(menu.completions)
+        most = self.output.get_size().rows - 3  # the line, the bar, and one row above
+        return max(1, min(max(wanted, _MENU_ROWS), most))
 
     @reserve_space_for_menu.setter
     def reserve_space_for_menu(self, rows: int) -> None:
         pass
+
+    def fit_menu(self) -> None:
+        """Let the menu have all the rows that are reserved: prompt_toolkit's has at most 16."""
+        for container in self.layout.walk():
+            if isinstance(container, CompletionsMenu):
+                menu = container.content
+                assert isinstance(menu, Window)
+                menu.height = lambda: Dimension(min=1, max=max(1, self.reserve_space_for_menu))
+
+
+def styles(style: Style) -> Styles:
+    """Return the looks of the prompt's parts, in the colours of ``style``."""
+
+    def look(role: str) -> str:
+        return to_formatted_text(ANSI(f"{style.colours(role)[0]}x"))[0][0]
+
+    return Styles(
+        [
+            ("bottom-toolbar", "reverse"),
+            ("bottom-toolbar.key", "bold"),
+            ("completion-menu.match", "bold underline"),
+            ("prompt", "bold"),
+            ("verb", "bold"),
+            ("unknown", look("bad")),
+            *((name, look(role)) for name, role in _ROLES),
+        ]
+    )
 
 
 class Prompt:
@@ -100,10 +144,17 @@ class Prompt:
         self._terminal = terminal
         depth = None if context.out_style.colour else ColorDepth.DEPTH_1_BIT
         self._output = _TerminalOutput(terminal, os.environ.get("TERM"), depth)
-        self._screen = Screen(context.out_style, self._draw, terminal.ready)
+        self._screen = Screen(context.out_style, self._draw, self._ready)
         self._console = Console(
-            context, session, verbs, screen=self._screen, changed=self._invalidate, ask=self._ask
+            context,
+            session,
+            verbs,
+            screen=self._screen,
+            changed=self._invalidate,
+            ask=self._ask,
+            page=self._page,
         )
+        self._held: list[str] | None = None
         self._question = ""
         self._answer: asyncio.Future[bool] | None = None
         self._asking = asyncio.Lock()
@@ -118,13 +169,17 @@ class Prompt:
             enable_history_search=True,
             auto_suggest=AutoSuggestFromHistory(),
             key_bindings=self._keys(),
-            bottom_toolbar=lambda: self._bar,
-            style=_STYLES,
+            bottom_toolbar=self._toolbar,
+            multiline=Condition(lambda: self._answer is None and self._is_open()),
+            prompt_continuation=_CONTINUED,
+            lexer=TypedLine(self._spans),
+            style=styles(context.out_style),
             color_depth=depth,
             completer=ConsoleCompleter(self._console),
             complete_in_thread=True,
             complete_while_typing=False,  # that would always keep lines free for the menu
         )
+        self._lines.fit_menu()
         typed = CompleteEvent(text_inserted=True)
         buffer = self._lines.default_buffer
         buffer.on_text_insert += lambda _: buffer.start_completion(complete_event=typed)
@@ -158,11 +213,34 @@ class Prompt:
             self._screen.write([f"{self._question}{escaped(text)}"])
             self._answer_question(text.strip().lower() in ("y", "yes"))
             return False
-        for line in text.splitlines():
-            self._screen.write([f"{PROMPT}{escaped(line)}"])
+        for line in divided(text):
+            first, *more = map(escaped, line.split("\n"))
+            self._screen.write([f"{PROMPT}{first}", *(f"{_CONTINUED}{one}" for one in more)])
             if line.strip():
+                self._console.width = self._terminal.size()[0]
                 self._console.submit(line)
         return False
+
+    def _is_open(self) -> bool:
+        """Return whether a quotation is open, so that Enter begins another line."""
+        *_, last = divided(self._lines.default_buffer.text) or [""]
+        return not last.lstrip().startswith("#") and read_line(last)[1] is not None
+
+    def _spans(self, text: str) -> Iterator[Span]:
+        if self._answer is not None:
+            return iter(())
+        return spans(text, self._console.table, self._console.state.states, aliases())
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        if self._answer is not None:
+            keys = QUESTION
+        elif self._lines.layout.is_searching:
+            keys = SEARCH
+        elif self._is_open():
+            keys = OPEN
+        else:
+            keys = TYPED if self._lines.default_buffer.text else READY
+        return toolbar(self._bar, keys, self._terminal.size()[0])
 
     async def _ask(self, question: str) -> bool:
         """Ask a question in place of the prompt, and then restore the typed text."""
@@ -187,7 +265,7 @@ class Prompt:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
-        @keys.add("c-c")
+        @keys.add("c-c", filter=~is_searching)
         def _(event: KeyPressEvent) -> None:
             if self._answer is not None:
                 self._answer_question(False)
@@ -196,12 +274,16 @@ class Prompt:
             else:
                 self._console.interrupt()
 
-        @keys.add("c-d")
+        @keys.add("c-d", filter=~is_searching)
         def _(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.delete()
             else:
                 event.app.exit()
+
+        @keys.add("escape", "enter", filter=~is_searching)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
 
         return keys
 
@@ -212,6 +294,9 @@ class Prompt:
 
     def _draw(self, lines: Sequence[str]) -> None:
         """Draw lines above the edited one, with one write."""
+        if self._held is not None:
+            self._held += lines
+            return
         text = "".join(f"{line}\r\n" for line in lines)
         if not self._app.is_running:
             self._terminal.write(text)
@@ -226,3 +311,29 @@ class Prompt:
         finally:
             self._output.held = False
             self._output.flush()
+
+    def _ready(self) -> bool:
+        return self._held is None and self._terminal.ready()
+
+    async def _page(self, lines: Sequence[str]) -> bool:
+        """Show an answer in the user's pager if it is longer than the screen; return whether.
+
+        Meanwhile messages are held, records are counted, and Ctrl-C is the pager's.
+        """
+        words = pager_of(os.environ)
+        if not words or len(lines) < self._terminal.size()[1] or not self._app.is_running:
+            return False
+        self._held = []
+        self._context.interrupt = lambda: None
+        try:
+            with set_app(self._app):
+                async with in_terminal():
+                    await self._terminal.drain(_DRAIN_S)
+                    await page(words, lines)
+        except OSError:
+            return False
+        finally:
+            held, self._held = self._held, None
+            self._context.interrupt = self._console.interrupt
+            self._screen.write([*held, f"({len(lines):,} lines, shown by {words[0]})"])
+        return True

@@ -11,6 +11,7 @@ from collections.abc import Callable
 _FULL_BYTES = 1 << 16
 """With more than this unwritten, the terminal is not ready for records."""
 _END_S = 1.0
+_DRAIN_POLL_S = 0.01
 
 
 class Terminal:
@@ -42,6 +43,12 @@ class Terminal:
     def ready(self) -> bool:
         """Return whether the terminal keeps up."""
         return len(self._left) < _FULL_BYTES
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until all is written, at most ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while self._left and time.monotonic() < deadline:  # noqa: ASYNC110 - rare and short
+            await asyncio.sleep(_DRAIN_POLL_S)
 
     def write(self, text: str) -> int:
         """Write text, or buffer it until there is room."""
