@@ -25,7 +25,7 @@ _LINE_VERBS = [*_VERBS, *(verb.name for verb in CONSOLE_VERBS)]
 _TARGET_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
-class _Section(NamedTuple):
+class _TableForm(NamedTuple):
     """A table of the file: what one of its values is, in words and as types."""
 
     about: str
@@ -33,13 +33,15 @@ class _Section(NamedTuple):
 
 
 _SCALARS = (bool, int, float, str)
-_SECTIONS: Mapping[str, _Section] = {
-    "defaults": _Section("a value of an option, or a table of them for a verb", (*_SCALARS, list)),
-    "aliases": _Section("a line of qtctl", (str,)),
-    "targets": _Section("a TARGET", (str,)),
-    "sets": _Section("a list of patterns", (list,)),
-    "colors": _Section("a colour, such as 'bold cyan'", (str,)),
-    "keys": _Section("a key, or a list of keys", (str, list)),
+_SECTIONS: Mapping[str, _TableForm] = {
+    "defaults": _TableForm(
+        "a value of an option, or a table of them for a verb", (*_SCALARS, list)
+    ),
+    "aliases": _TableForm("a line of qtctl", (str,)),
+    "targets": _TableForm("a TARGET", (str,)),
+    "sets": _TableForm("a list of patterns", (list,)),
+    "colors": _TableForm("a colour, such as 'bold cyan'", (str,)),
+    "keys": _TableForm("a key, or a list of keys", (str, list)),
 }
 
 
@@ -61,7 +63,7 @@ class Settings:
         Those that stand for all verbs are among them, also of options that the verb lacks.
         """
         table = self.tables["defaults"]
-        found = {
+        found: dict[str, tuple[Any, tuple[str, ...]]] = {
             name: (value, ("defaults", name))
             for name, value in table.items()
             if not isinstance(value, dict)
@@ -133,19 +135,17 @@ class Settings:
             for option, inner in value.items():
                 self._check_value((*key, option), inner)
             return
-        wanted = _SECTIONS[section]
-        inner = value if isinstance(value, list) else [value]
-        scalars = _SCALARS if section == "defaults" else (str,)
-        if not isinstance(value, wanted.types) or not all(
-            isinstance(one, scalars) for one in inner
-        ):
-            raise self.wrong(key, f"{name!r} is to be {wanted.about}")
+        form = _SECTIONS[section]
+        parts = value if isinstance(value, list) else [value]
+        types = _SCALARS if section == "defaults" else (str,)
+        if not isinstance(value, form.types) or not all(isinstance(one, types) for one in parts):
+            raise self.wrong(key, f"{name!r} is to be {form.about}")
         if section == "aliases":
             self._check_alias(key, name, value)
         if section == "targets" and not _TARGET_NAME.fullmatch(name):
             raise self.wrong(key, f"{name!r} cannot name a target: letters, digits, - _ and . can")
 
-    def _check_alias(self, key: tuple[str, ...], name: str, line: str) -> None:
+    def _check_alias(self, key: tuple[str, ...], name: str, line: Any) -> None:
         if name in _LINE_VERBS:
             raise self.wrong(key, f"{name!r} is a verb: its options have [defaults.{name}]")
         if not re.fullmatch(r"[^\s\-'\"\\#][^\s'\"\\]*", name):

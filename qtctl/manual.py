@@ -27,7 +27,12 @@ _ENVIRONMENT = (
     ("NO_COLOR, TERM=dumb", "no colour, unless --color is given"),
     ("XDG_STATE_HOME", "the folder of leases, which restore a guest after a crash"),
     ("XDG_RUNTIME_DIR, XDG_CACHE_HOME", "the folders of spools and of event names seen before"),
-    ("XDG_CONFIG_HOME", "the folder of your event sets: qtctl/sets/NAME.events"),
+    (
+        "XDG_CONFIG_HOME",
+        "the folder of qtctl/config.toml, and of sets: qtctl/sets/NAME.events",
+    ),
+    ("QTCTL_CONFIG", "another configuration file; empty: none is read"),
+    ("PAGER", "shows long answers of the prompt (less -R)"),
 )
 
 

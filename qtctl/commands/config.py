@@ -21,7 +21,7 @@ from qtctl.text.tables import table
 _ENVIRONMENT = ("QTCTL_CONFIG", "QTCTL_TARGET", "QMP_SOCKET", "NO_COLOR", "PAGER")
 
 
-class _Row(NamedTuple):
+class _Setting(NamedTuple):
     setting: str
     value: Any
     source: str
@@ -69,7 +69,9 @@ async def config(context: Context, options: Options) -> Result:
     document = {
         "path": None if (path := path_of_file()) is None else str(path),
         "read": found.path is not None,
-        "settings": [row._asdict() for row in rows],
+        "settings": [
+            {"setting": row.setting, "value": row.value, "from": row.source} for row in rows
+        ],
     }
     if found.path is None:
         context.say("no configuration file" + (f": {path} does not exist" if path else " is read"))
@@ -80,18 +82,18 @@ async def config(context: Context, options: Options) -> Result:
     return Result(document, lambda style: table(style, header, lines), 2 if problems else 0)
 
 
-def _set(found: Settings) -> Iterator[_Row]:
+def _set(found: Settings) -> Iterator[_Setting]:
     """Yield what the environment and the file set."""
     for name in _ENVIRONMENT:
         if name in os.environ:
-            yield _Row(f"${name}", os.environ[name], "environment")
+            yield _Setting(f"${name}", os.environ[name], "environment")
     for key, line in found.lines():
         value = found.value(key)
         if not isinstance(value, dict):
-            yield _Row(_dotted(key), value, _place(found, line))
+            yield _Setting(_dotted(key), value, _place(found, line))
 
 
-def _below(found: Settings, setting: str) -> Iterator[_Row]:
+def _below(found: Settings, setting: str) -> Iterator[_Setting]:
     """Yield all settings below one, as they hold."""
     section, _, name = setting.partition(".")
     verb, _, option = name.partition(".")
@@ -105,7 +107,7 @@ def _below(found: Settings, setting: str) -> Iterator[_Row]:
     yield from rows
 
 
-def _options(found: Settings, row: Command) -> Iterator[_Row]:
+def _options(found: Settings, row: Command) -> Iterator[_Setting]:
     """Yield the options of a verb with their defaults."""
     configured = found.defaults(row.name)
     lines = dict(found.lines())
@@ -116,36 +118,38 @@ def _options(found: Settings, row: Command) -> Iterator[_Row]:
         if one.name in configured:
             value, key = configured[one.name]
             source = _place(found, lines[key])
-        yield _Row(f"defaults.{row.name}.{one.name}", value, source)
+        yield _Setting(f"defaults.{row.name}.{one.name}", value, source)
 
 
 def _problems(found: Settings) -> Iterator[QtctlError]:
     """Yield what is wrong in the file and was not refused when it was read."""
     options = {one.name for row in COMMANDS.rows.values() for one in row.arguments if one.is_option}
     options |= {one.name for one in COMMON}
-    for key in [key for key, _ in found.lines() if len(key) == 2]:
+    for key in [key for key, _ in found.lines()]:
         try:
             _check(found, key, options)
         except QtctlError as error:
-            yield error
+            at_a_line = error.message.startswith(f"{found.path}:")
+            yield error if at_a_line else found.wrong(key, error.message)
 
 
 def _check(found: Settings, key: tuple[str, ...], options: Collection[str]) -> None:
     """Check one setting as the calls do that use it; raise what they would."""
-    section, name = key
-    match section:
-        case "defaults" if isinstance(found.value(key), dict):
-            defaults_of(COMMANDS.rows[name], COMMON)
-        case "defaults" if name not in options:
-            raise found.wrong(key, f"no verb has an option --{name}", name=name, names=options)
-        case "defaults":
+    match key:
+        case "defaults", verb, name:
+            defaults_of(COMMANDS.rows[verb], COMMON, only=name)
+        case "defaults", name if isinstance(found.value(key), dict):
+            return
+        case "defaults", name:
+            if name not in options:
+                raise found.wrong(key, f"no verb has an option --{name}", name=name, names=options)
             for row in COMMANDS.rows.values():
                 defaults_of(row, COMMON, only=name)
-        case "aliases":
+        case "aliases", name:
             expanded([name, *"123456789"])
-        case "targets":
+        case "targets", name:
             parse_named(name)
-        case "sets":
+        case "sets", name:
             list(flat(Selection.of(f"@{name}")))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from qtctl.commands.registry import Arg, Command, Options, arg
 from qtctl.config import Settings, settings
 from qtctl.errors import QtctlError, UsageError
-from qtctl.text.style import counted
 
 REFUSED: Mapping[str, str] = {
     "target": "$QTCTL_TARGET has the target",
@@ -43,6 +41,8 @@ def expanded(words: Sequence[str]) -> list[str]:
     configured = settings()
     if name not in configured.tables["aliases"]:
         return [name, *rest]
+    import shlex  # late: most calls have no alias
+
     line: str = configured.tables["aliases"][name]
     try:
         body = shlex.split(line)
@@ -52,14 +52,15 @@ def expanded(words: Sequence[str]) -> list[str]:
         return [body[0], *rest]
     needed = max(map(int, _PLACE.findall(line)), default=0)
     if len(rest) < needed:
-        raise UsageError(f"{name!r} needs {counted(needed, 'word')} behind it", hint=line)
-    return [_PLACE.sub(lambda place: rest[int(place[1]) - 1], word) for word in body] + rest[
-        needed:
-    ]
+        raise UsageError(f"{name!r} needs {needed} word{'s' * (needed > 1)} behind it", hint=line)
+    filled = [_PLACE.sub(lambda place: rest[int(place[1]) - 1], word) for word in body]
+    return [*filled, *rest[needed:]]
 
 
 def alias_words(line: str) -> list[str]:
     """Return the words of an alias's line for completion: without those that are to be typed."""
+    import shlex
+
     try:
         return [word for word in shlex.split(line) if not _PLACE.search(word)]
     except ValueError:

@@ -157,7 +157,7 @@ def verb_lines(table: CommandTable) -> list[str]:
 
 def main_parser(table: CommandTable, version: str) -> _Parser:
     """Return the parser for the words up to the verb."""
-    verbs = "\n".join(verb_lines(table))
+    verbs = "\n".join(verb_lines(table)).replace("%", "%%")
     parser = _Parser(
         prog="qtctl",
         usage=f"qtctl [options] VERB ...\n{verbs}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -71,17 +72,22 @@ def read_line(line: str) -> tuple[list[str], int | None]:
     return [word.text for word in words], opened
 
 
-def divided(text: str) -> list[str]:
-    """Divide what was typed into lines; a quotation may hold ends of lines."""
-    lines, begun = list[str](), ""
+@lru_cache(8)
+def divided(text: str) -> tuple[str, ...]:
+    """Divide what was typed into lines; a quotation may hold ends of lines, a comment ends."""
+    lines, begun = list[str](), list[str]()
     for line in text.split("\n"):
-        begun += line
-        if begun.lstrip().startswith("#") or read_line(begun)[1] is None:
-            lines.append(begun)
-            begun = ""
-        else:
-            begun += "\n"
-    return [*lines, begun] if begun else lines
+        begun.append(line)
+        whole = "\n".join(begun)
+        if is_comment(whole) or read_line(whole)[1] is None:
+            lines.append(whole)
+            begun = []
+    return (*lines, "\n".join(begun)) if begun else tuple(lines)
+
+
+def is_comment(line: str) -> bool:
+    """Return whether a line is a comment."""
+    return line.lstrip().startswith("#")
 
 
 def slot(

@@ -27,7 +27,7 @@ _LEAST_VALUE = 12
 _NUMBER = re.compile(
     r"[-+]?\d[\d,]*(?:\.\d+)?(?:[kMGTPE]i?B?|B|%| %|x| (?:[num]s|s))?|-|0x[0-9a-f]+"
 )
-_LEAST_WIDTH = 8
+_LEAST_WIDTH = 6
 _HEIGHT = 1 << 20
 
 
@@ -41,8 +41,8 @@ def table(
     """Yield the lines of a table, with all cells escaped.
 
     On a terminal, a column of numbers is right-aligned. Cells of the others are shortened, with an
-    ellipsis, where the terminal is too narrow; numbers only if that does not suffice. Columns that
-    do not fit even so are left out, and counted in the header.
+    ellipsis, where the terminal is too narrow. Columns that do not fit even so are left out, and
+    counted in the header.
     """
     return GrowingTable(style, header, roles=roles).lines(rows)
 
@@ -93,34 +93,35 @@ class GrowingTable:
             cells.append(Text("\n", no_wrap=True, overflow="ellipsis").join(texts))
         if self.hidden and first:
             drawn.add_column(no_wrap=True)
-            cells.append(_text(self._style, f"+{self.hidden}", "faint"))
+            cells.append(_text(self._style, self._mark(len(fitting)), "faint"))
         drawn.add_row(*cells)
-        yield from render(self._style, drawn)
+        yield from render(self._style, drawn, least=sum(fitting) + _GAP * len(cells) + 2)
 
     def _fitting(self) -> list[int]:
         """Return the widths of the columns that fit the terminal, from the first on.
 
-        Columns of text are narrowed before numbers, to ``_LEAST_WIDTH``.
+        Columns of text are narrowed to ``_LEAST_WIDTH``, numbers only if they are alone.
         """
-        count, width = len(self._widths), self._style.width
-        least = [min(one, _LEAST_WIDTH) for one in self._widths]
+        count = len(self._widths)
+        least = [
+            width if number else min(width, _LEAST_WIDTH)
+            for width, number in zip(self._widths, self._numbers, strict=True)
+        ]
 
         def room() -> int:
-            left_out = len(self._widths) - count
-            mark = _GAP + len(f"+{left_out}") if left_out else 0
-            return width - _GAP * (count - 1) - mark
+            mark = _GAP + len(self._mark(count)) if count < len(self._widths) else 0
+            return self._style.width - _GAP * (count - 1) - mark
 
         while count > 1 and sum(least[:count]) > room():
             count -= 1
         widths = self._widths[:count]
-        for narrowed in (False, True):
-            able = [n for n in range(count) if self._numbers[n] in (False, narrowed)]
-            while able and sum(widths) > room():
-                widest = max(able, key=widths.__getitem__)
-                if widths[widest] <= (_LEAST_WIDTH if count > 1 else 1):
-                    break
-                widths[widest] -= 1
-        return widths
+        while sum(widths) > room() and widths != least[:count]:
+            widths[max(range(count), key=lambda place: widths[place] - least[place])] -= 1
+        return widths if count > 1 else [max(1, min(widths[0], room()))]
+
+    def _mark(self, fitting: int) -> str:
+        """Return the header's last word where only ``fitting`` columns fit."""
+        return f"+{len(self._widths) - fitting}"
 
 
 def pairs(style: Style, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
 from qtctl.commands.places import Out, free_name
 from qtctl.commands.registry import Command, CommandTable, Options
+from qtctl.commands.slots import is_comment
 from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
@@ -53,9 +54,9 @@ class ConsoleContext(ScreenContext):
         return ask is not None and await ask(question)
 
     async def answer(self, lines: Sequence[str]) -> None:
-        """Print an answer; a long one in the pager, unless other lines were run meanwhile."""
+        """Print an answer; a long one in the pager, unless another line was run meanwhile."""
         page = self.console.page
-        if page is None or self.name or not await page(lines):
+        if page is None or self.console.newest is not self or not await page(lines):
             self.write(lines)
 
     def output(self, out: Out | None = None) -> Output:
@@ -91,7 +92,7 @@ class Console:
     ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes,
     ``page`` to show an answer in a pager, if it is a long one: it returns whether it did.
     ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left; ``width`` is
-    that of the terminal, if it changes.
+    that of the terminal, if it changes; ``newest`` is the context of the last line.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Console:
         self.page = page
         self.left = asyncio.Event()
         self.width = 0
+        self.newest: ConsoleContext | None = None
         self._changed = changed
         self._owner = new_owner()
         self._context = ConsoleContext(
@@ -189,7 +191,8 @@ class Console:
         if parsed is None:
             return 0
         row, options = parsed
-        return self._start(line, row, options, self._context_for(options))
+        self.newest = self._context_for(options)
+        return self._start(line, row, options, self.newest)
 
     def _parse(self, words: Sequence[str]) -> tuple[Command, Options] | None:
         printed = io.StringIO()
@@ -345,7 +348,7 @@ class Console:
 
 def _split(line: str) -> list[str]:
     """Split a line into words as a shell does, without comments and a leading ``qtctl``."""
-    if line.lstrip().startswith("#"):
+    if is_comment(line):
         return []
     try:
         words = shlex.split(line)

@@ -17,10 +17,12 @@ What is on is shown as it comes, whoever switched it on. The events of a `tail` 
 alone, as it filters them. Long verbs go on as jobs while more is typed. A flood is thinned for the
 eye, with a count of what was not drawn; counts, filters and -o FILE get every record.
 
-Tab      complete; events are found by any part of their names
-Ctrl-C   clear the line; on an empty one stop the newest job
-Ctrl-R   search in the lines of before
-Ctrl-D   leave; what this prompt switched is put back
+Tab        complete; events are found by any part of their names
+Enter      run the line; where a quotation is open, go on in the next
+Alt-Enter  add a line
+Ctrl-C     clear the line; on an empty one stop the newest job
+Ctrl-R     search in the lines of before; Ctrl-C leaves that
+Ctrl-D     leave; what this prompt switched is put back
 
 `help VERB` shows more. `qtctl` in front of a verb may stay.
 """

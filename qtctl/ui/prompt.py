@@ -33,7 +33,7 @@ from prompt_toolkit.styles import Style as Styles
 from qtctl.commands.context import Context
 from qtctl.commands.defaults import aliases
 from qtctl.commands.registry import CommandTable
-from qtctl.commands.slots import divided, read_line
+from qtctl.commands.slots import divided, is_comment, read_line
 from qtctl.session.session import Session
 from qtctl.text.style import Style, escaped
 from qtctl.ui.completer import ConsoleCompleter
@@ -171,7 +171,7 @@ class Prompt:
             key_bindings=self._keys(),
             bottom_toolbar=self._toolbar,
             multiline=Condition(lambda: self._answer is None and self._is_open()),
-            prompt_continuation=_CONTINUED,
+            prompt_continuation=lambda width, line, wrapped: "" if wrapped else _CONTINUED,
             lexer=TypedLine(self._spans),
             style=styles(context.out_style),
             color_depth=depth,
@@ -223,8 +223,8 @@ class Prompt:
 
     def _is_open(self) -> bool:
         """Return whether a quotation is open, so that Enter begins another line."""
-        *_, last = divided(self._lines.default_buffer.text) or [""]
-        return not last.lstrip().startswith("#") and read_line(last)[1] is not None
+        last = divided(self._lines.default_buffer.text)[-1]
+        return not is_comment(last) and read_line(last)[1] is not None
 
     def _spans(self, text: str) -> Iterator[Span]:
         if self._answer is not None:
@@ -318,10 +318,12 @@ class Prompt:
     async def _page(self, lines: Sequence[str]) -> bool:
         """Show an answer in the user's pager if it is longer than the screen; return whether.
 
-        Meanwhile messages are held, records are counted, and Ctrl-C is the pager's.
+        Nothing is paged while a line is typed. Meanwhile messages are held, records are counted,
+        and Ctrl-C is the pager's.
         """
         words = pager_of(os.environ)
-        if not words or len(lines) < self._terminal.size()[1] or not self._app.is_running:
+        is_short = len(lines) < self._terminal.size()[1]
+        if not words or is_short or not self._app.is_running or self._lines.default_buffer.text:
             return False
         self._held = []
         self._context.interrupt = lambda: None

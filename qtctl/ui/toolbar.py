@@ -45,7 +45,9 @@ def toolbar(state: str, keys: Sequence[Key], width: int) -> StyleAndTextTuples:
             break
         room -= size
         shown.append((key, what))
-    parts: StyleAndTextTuples = [("", state), ("", " " * (room - 1 if shown else room))]
+    # The class of the blanks makes them others than those in the state, which is then drawn whole.
+    blanks = " " * (room - 1 if shown else room)
+    parts: StyleAndTextTuples = [("", state), ("class:bottom-toolbar.blanks", blanks)]
     for key, what in shown:
         parts += [("", _GAP), ("class:bottom-toolbar.key", key), ("", f" {what}")]
     return [*parts, ("", " ")] if shown else parts

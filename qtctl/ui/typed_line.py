@@ -13,9 +13,12 @@ from prompt_toolkit.lexers import Lexer
 
 from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import CommandTable
-from qtctl.commands.slots import Slot, divided, scan_line, slot
+from qtctl.commands.slots import Slot, divided, is_comment, scan_line, slot
 from qtctl.events.patterns import is_pattern, set_name
 from qtctl.model import EventState
+
+_MOST_CHARS = 4000
+"""So much of a text that was pasted gets colours."""
 
 Span = tuple[int, int, str]
 """The begin and end of a part of the text, and its kind, a class of prompt_toolkit's styles."""
@@ -34,7 +37,7 @@ def spans(
     """
     begin = 0
     for line in divided(text):
-        if line.lstrip().startswith("#"):
+        if is_comment(line):
             yield begin, begin + len(line), "comment"
         else:
             for first, last, kind in _of_line(line, table, states, aliases):
@@ -105,7 +108,7 @@ class TypedLine(Lexer):
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
         """Return a function from the number of a line to its parts with their styles."""
         kinds = [""] * len(document.text)
-        for begin, end, kind in self._found(document.text):
+        for begin, end, kind in self._found(document.text[:_MOST_CHARS]):
             kinds[begin:end] = [f"class:{kind}"] * (end - begin)
         lines = list[StyleAndTextTuples]()
         at = 0

@@ -19,7 +19,7 @@ PROMPT = "qtctl>"
 
 
 def prompt(qtctl: Qtctl, fake: FakeProcess, **env: str) -> Pty:
-    return Pty(("-t", fake.address), qtctl.environment(env))
+    return Pty(("-t", fake.address), qtctl.environment({"PAGER": "cat", **env}))
 
 
 def test_a_verb_answers_above_the_prompt_and_ctrl_d_gives_back(
@@ -95,7 +95,7 @@ def test_what_another_console_switches_on_is_shown(qtctl: Qtctl, fake: FakeProce
     with prompt(qtctl, fake) as on:
         place = on.until("0 on")
         qtctl("-t", fake.address, "enable", READ).said(0)
-        place = on.until("0 lost", place)
+        place = on.until(" 0 lost", place)
         fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
         place = on.until("sector 7", place)
         on.send("\x04")
@@ -241,7 +241,7 @@ def test_a_question_stands_in_the_place_of_the_prompt(qtctl: Qtctl, fake: FakePr
     ("line", "said"),
     [
         ("enabel x", "there is no verb 'enabel'"),
-        ("enable 'x", "no closing quotation"),
+        ("enable x\\", "no escaped character"),
         ("enable nosuch_event", "no event matches 'nosuch_event'"),
         ("tail --where", "--where"),
         ("repl", "there is no verb 'repl'"),
@@ -286,7 +286,7 @@ def test_lines_are_kept_for_the_next_prompt(qtctl: Qtctl, fake: FakeProcess) -> 
     with prompt(qtctl, fake) as on:
         on.until(PROMPT)
         on.send("\x1b[A")
-        on.until("list --state enabled")
+        on.until("enabled")
         on.send("\x03\x04")
         assert on.finish() == 0
 
@@ -416,3 +416,14 @@ def test_sigterm_ends_a_script_and_gives_back(qtctl: Qtctl, fake: FakeProcess) -
     run.process.stdin.close()
     ran.said(143, "gave back 1 event")
     assert not fake.tell()["enabled"]
+
+
+def test_a_long_answer_is_shown_by_the_pager(qtctl: Qtctl, fake: FakeProcess) -> None:
+    with prompt(qtctl, fake, PAGER="tail -n 1") as on:
+        on.until(PROMPT)
+        on.send("list\r")
+        place = on.until("lines, shown by tail)")
+        on.send("list\x12li\x03query 'SELECT\r1")  # Ctrl-R, and Ctrl-C leaves that; Enter goes on
+        on.until("....> ", place)
+        on.send("\x03exit\r")
+        assert on.finish() == 0

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qtctl import config
+from qtctl.commands.context import Context, Result
+from qtctl.commands.defaults import expanded
+from qtctl.commands.parsing import COMMON, main_parser, parse
+from qtctl.commands.registry import COMMANDS, Options
+from qtctl.commands.slots import slot
 from qtctl.config import Settings
 from qtctl.errors import UsageError
+from qtctl.events import sets
+from qtctl.model import Address, Budget
+from qtctl.session.attach import resolve
 
 FILE = Path("config.toml")
 TEXT = """\
@@ -69,7 +81,7 @@ def test_defaults_of_a_verb_come_before_those_of_all() -> None:
         ("\n[colours]", 2, "no setting 'colours'", "colors"),
         ("\n\ndefaults = 1", 3, "'defaults' is a table", ""),
         ("[defaults.tial]", 1, "no verb 'tial'", "tail"),
-        ("[defaults]\ntime = 1979-05-27", 2, "'time' is to be a value of an option", ""),
+        ("[defaults]\ntime = 1979-05-27", 2, "'time' is to be a value", ""),
         ("[defaults]\ntail = {where = {a = 1}}", 2, "'where' is to be", ""),
         ("[defaults]\nkernel = [[1]]", 2, "'kernel' is to be", ""),
         ("[aliases]\nblk = ['tail']", 2, "'blk' is to be a line of qtctl", ""),
@@ -152,3 +164,191 @@ def test_whose_file_it_may_be(file: Path) -> None:
     assert "may be written by others" in check(own, own + 1, 0o664)
     assert check(0, 0, 0o644) == ""
     assert "belongs to user" in check(own + 1, own, 0o600)
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
+    """Return a function that makes a text the configuration of this process."""
+
+    def use(text: str) -> Settings:
+        monkeypatch.setattr(config, "_used", made := Settings(FILE, text))
+        return made
+
+    return use
+
+
+Use = Callable[[str], Settings]
+
+
+def parsed(line: str) -> Options:
+    return parse(shlex.split(line), COMMANDS, "0")[1]
+
+
+def refused(line: str) -> UsageError:
+    with pytest.raises(UsageError) as raised:
+        parsed(line)
+    return raised.value
+
+
+def test_a_default_holds_until_an_option_is_given(configured: Use) -> None:
+    configured(
+        '[defaults]\ntime = "rel"\ncolor = "never"\n'
+        '[defaults.tail]\nguard = "20MB"\nmax-events = 5\n'
+        '[defaults.record]\noutput = "~/x.qtr"\n[defaults.list]\ncolor = "always"'
+    )
+    tail = parsed("tail")
+    assert (tail.time, tail.guard, tail.max_events) == ("rel", Budget(bytes_per_s=20_000_000), 5)
+    assert parsed("tail --time abs --max-events 6").time == "abs"
+    assert parsed("wait x").time == "rel"
+    assert parsed("tail --max-events 6").max_events == 6
+    assert parsed("record").out == Path("~/x.qtr").expanduser(), "the option is no longer required"
+    assert parsed("tail").color == "never"
+    assert parsed("list").color == "always"
+    assert parsed("--color auto list").color == parsed("list --color auto").color == "auto"
+
+
+def test_a_switch_that_is_on_can_be_switched_off(configured: Use) -> None:
+    configured(
+        "[defaults]\njson = true\n[defaults.tail]\nown = true\njson = false\nkernel = ['kvm:*']"
+    )
+    assert parsed("tail").own
+    assert not parsed("tail --no-own").own
+    assert not parsed("tail").json
+    assert parsed("tail --json").json
+    assert parsed("ps").json
+    assert not parsed("ps --no-json").json
+    assert parsed("tail --kernel 'irq:*'").kernel == ["kvm:*", "irq:*"]
+    assert parsed("tail").kernel == ["kvm:*"]
+    assert "unrecognized" in refused("ps --no-own").message
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[defaults.tail]\ntiem = 'rel'", "2: tail has no option --tiem", "time"),
+        ("[defaults.tail]\ntime = 'rle'", "2: --time: 'rle' is none of abs, rel", "rel"),
+        ("[defaults.tail]\nduration = 'x'", "2: --duration: not a duration: 'x'", ""),
+        ("[defaults.tail]\nown = 'yes'", "2: --own is a switch", ""),
+        ("[defaults.tail]\ntime = true", "2: --time takes a value", ""),
+        ("[defaults.tail]\ntime = ['rel', 'abs']", "2: --time takes a value", ""),
+        ("[defaults]\ntarget = 'vm1'", "2: --target has no default: $QTCTL_TARGET", ""),
+        ("[defaults.tail]\nexcept = 'x'", "2: --except has no default", ""),
+    ],
+)
+def test_a_wrong_default_is_reported_by_the_verb_that_has_it(
+    configured: Use, text: str, message: str, hint: str
+) -> None:
+    configured(text)
+    error = refused("tail")
+    assert error.message.startswith(f"config.toml:{message}"), error.message
+    assert error.hint == hint
+    if ".tail" in text:
+        assert parsed("list").verb == "list"
+
+
+def test_an_alias_takes_words(configured: Use) -> None:
+    configured(
+        "[aliases]\nblk = \"tail 'virtio_blk_*' --time delta\"\nslow = 'latency $1 x --key=$2'\n"
+        'open = "tail \'x"\n'
+    )
+    assert expanded(["blk", "--max-events", "3"]) == [
+        *("tail", "virtio_blk_*", "--time", "delta", "--max-events", "3")
+    ]
+    assert expanded(["slow", "a b", "req", "--json"]) == [
+        "latency",
+        "a b",
+        "x",
+        "--key=req",
+        "--json",
+    ]
+    assert parsed("-t vm1 blk").target == "vm1"
+    assert parsed("blk").verb == "tail"
+    error = refused("slow a")
+    assert error.message == "'slow' needs 2 words behind it"
+    assert expanded(["slow", "--help"]) == ["latency", "--help"]
+    assert "config.toml:4: " in refused("open").message
+    assert refused("blkk").hint == "qtctl blk"
+
+
+def test_help_names_the_aliases_and_needs_no_file_without_errors(
+    configured: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured("[aliases]\nodd = 'tail --where \"req % 2\"'")
+    assert '  odd         tail --where "req % 2"\n' in main_parser(COMMANDS, "0").format_help()
+    monkeypatch.setattr(config, "_used", None)
+    monkeypatch.setenv("QTCTL_CONFIG", "/nonexistent/file")
+    assert "tail" in main_parser(COMMANDS, "0").format_help()
+
+
+def test_an_alias_completes_as_its_line_does(configured: Use) -> None:
+    lines = {"blk": "tail 'virtio_blk_*' --where", "slow": "latency $1"}
+    assert slot(["blk", "se"], COMMANDS, COMMON, lines).kind == "filter"
+    assert slot(["-q", "slow", "ev"], COMMANDS, COMMON, lines).kind == "event"
+    assert slot(["slow", "--ke"], COMMANDS, COMMON, lines).kind == "option"
+
+
+def test_a_set_of_the_file_goes_before_others(configured: Use) -> None:
+    configured("[sets]\nnvme = ['nvme_*', '-nvme_x']\nbad = ['a b']\n'x y' = []")
+    found = sets.read_set("nvme")
+    assert found.own
+    assert found.rules == ((True, "nvme_*"), (False, "nvme_x"))
+    assert "nvme" in sets.names()
+    with pytest.raises(UsageError, match=r"config.toml:3: not one pattern: 'a b'"):
+        sets.read_set("bad")
+    with pytest.raises(UsageError, match="would hide it"):
+        sets.save("nvme", [(True, "x")])
+
+
+def test_a_name_of_a_target_is_resolved(configured: Use) -> None:
+    configured("[targets]\nlab = '192.0.2.7:4444'\nbad = ':'")
+    assert resolve("lab") == (Address(host="192.0.2.7", port=4444), None)
+    with pytest.raises(UsageError, match=r"config.toml:3: .* has no port"):
+        resolve("bad")
+
+
+def shown(*words: str) -> tuple[list[tuple[str, Any, str]], int]:
+    options = parse(["config", *words], COMMANDS, "0")[1]
+
+    async def run() -> Result | int:
+        return await COMMANDS.rows["config"].run(Context(quiet=True), options)
+
+    result = asyncio.run(run())
+    assert isinstance(result, Result)
+    rows = [(row["setting"], row["value"], row["from"]) for row in result.document["settings"]]
+    return [row for row in rows if not row[0].startswith("$")], result.exit_code
+
+
+def test_config_prints_what_holds_and_where_it_comes_from(configured: Use) -> None:
+    configured(TEXT)
+    assert shown() == (
+        [
+            ("defaults.color", "never", "config.toml:3"),
+            ("defaults.tail.time", "delta", "config.toml:6"),
+            ("aliases.blk", "tail @virtio-blk", "config.toml:9"),
+            ("sets.disk", ["virtio_blk_*", "-virtio_blk_data*"], "config.toml:12"),
+            ("targets.lab", "10.0.0.2:4444", "config.toml:17"),
+        ],
+        0,
+    )
+    rows, _ = shown("defaults.tail")
+    assert ("defaults.tail.time", "delta", "config.toml:6") in rows
+    assert ("defaults.tail.color", "never", "config.toml:3") in rows
+    assert ("defaults.tail.backend", "auto", "qtctl") in rows
+    assert shown("defaults.tail.time")[0] == [("defaults.tail.time", "delta", "config.toml:6")]
+    assert shown("targets")[0] == [("targets.lab", "10.0.0.2:4444", "config.toml:17")]
+
+
+def test_config_reports_everything_that_is_wrong(
+    configured: Use, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(
+        "[defaults]\nnosuch = 1\ntime = 'x'\n[defaults.tail]\nlimit = 1\n"
+        '[aliases]\na = "tail \'x"\n'
+        "[targets]\nt = ':'\n[sets]\ns = ['@s']\n"
+    )
+    _, code = shown()
+    said = capsys.readouterr().err
+    assert code == 2
+    for line in (2, 3, 5, 7, 9, 11):
+        assert f"config.toml:{line}: " in said, said
+    assert "contains itself" in said

@@ -16,17 +16,20 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
+from qtctl.commands.query import _AnswerFormatter
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Argument, Declaration, Kind, Mark
 from qtctl.query.engine import _SETTINGS, Query
 from qtctl.records.event_table import EventTable
 from qtctl.session.replay import Replay
+from qtctl.text.style import Style
 from tests.recordings import write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text, only_batch
@@ -504,3 +507,19 @@ def test_the_settings_hold() -> None:
             link.execute(setting)
         with pytest.raises(duckdb.Error):
             link.execute("SET enable_external_access = true")
+
+
+def test_rows_are_printed_as_lines_of_column_and_value() -> None:
+    batch = pa.record_batch({"event": ["a", "b"], "addr": [178, None]})
+    lines = _AnswerFormatter("expanded", Style(), ("event", "addr"), {"addr"})
+    assert [*lines.some(batch, 0)] == [
+        *("--- row 1 ---", "event\ta", "addr\t0xb2"),
+        *("--- row 2 ---", "event\tb", "addr\t-"),
+    ]
+
+
+def test_columns_without_room_are_counted() -> None:
+    batch = pa.record_batch({f"column{number}": ["x" * 20] for number in range(9)})
+    lines = _AnswerFormatter("table", Style(40), batch.schema.names, ())
+    assert next(iter(lines.some(batch, 0))).endswith("+6")
+    assert lines.hidden == 6
