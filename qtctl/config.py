@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from qtctl.errors import UsageError
 from qtctl.folders import config_folder, read_text
@@ -22,27 +22,16 @@ VARIABLE = "QTCTL_CONFIG"
 """Names another file; empty: no file is read."""
 _VERBS = [verb.name for verb in VERBS]
 _LINE_VERBS = [*_VERBS, *(verb.name for verb in CONSOLE_VERBS)]
-_TARGET_NAME = re.compile(r"[A-Za-z_][\w.-]*")
-
-
-class _TableForm(NamedTuple):
-    """A table of the file: what one of its values is, in words and as types."""
-
-    about: str
-    types: tuple[type, ...]
-
-
 _SCALARS = (bool, int, float, str)
-_SECTIONS: Mapping[str, _TableForm] = {
-    "defaults": _TableForm(
-        "a value of an option, or a table of them for a verb", (*_SCALARS, list)
-    ),
-    "aliases": _TableForm("a line of qtctl", (str,)),
-    "targets": _TableForm("a TARGET", (str,)),
-    "sets": _TableForm("a list of patterns", (list,)),
-    "colors": _TableForm("a colour, such as 'bold cyan'", (str,)),
-    "keys": _TableForm("a key, or a list of keys", (str, list)),
+_FORMS: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "defaults": ("a value, or a table of them for a verb", (*_SCALARS, list)),
+    "aliases": ("a line of qtctl", (str,)),
+    "targets": ("a TARGET", (str,)),
+    "sets": ("a list of patterns", (list,)),
+    "colors": ("a colour, such as 'bold cyan'", (str,)),
+    "keys": ("a key, or a list of keys", (str, list)),
 }
+"""The tables of the file: what one of their values is, in words and as types."""
 
 
 class Settings:
@@ -51,7 +40,7 @@ class Settings:
     def __init__(self, path: Path | None = None, text: str = "") -> None:
         self.path = path
         self._text = text
-        self.tables: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+        self.tables: dict[str, dict[str, Any]] = {name: {} for name in _FORMS}
         if path is not None:
             found = _parsed(path, text)
             self._check(found)
@@ -118,10 +107,8 @@ class Settings:
     def _check(self, found: Mapping[str, Any]) -> None:
         """Check that all tables and keys have the right form."""
         for name, table in found.items():
-            if name not in _SECTIONS:
-                raise self.wrong(
-                    (name,), f"there is no setting {name!r}", name=name, names=_SECTIONS
-                )
+            if name not in _FORMS:
+                raise self.wrong((name,), f"there is no setting {name!r}", name=name, names=_FORMS)
             if not isinstance(table, dict):
                 raise self.wrong((name,), f"{name!r} is a table: write [{name}]")
             for key, value in table.items():
@@ -135,14 +122,14 @@ class Settings:
             for option, inner in value.items():
                 self._check_value((*key, option), inner)
             return
-        form = _SECTIONS[section]
+        wanted, forms = _FORMS[section]
         parts = value if isinstance(value, list) else [value]
         types = _SCALARS if section == "defaults" else (str,)
-        if not isinstance(value, form.types) or not all(isinstance(one, types) for one in parts):
-            raise self.wrong(key, f"{name!r} is to be {form.about}")
+        if not isinstance(value, forms) or not all(isinstance(one, types) for one in parts):
+            raise self.wrong(key, f"{name!r} is to be {wanted}")
         if section == "aliases":
             self._check_alias(key, name, value)
-        if section == "targets" and not _TARGET_NAME.fullmatch(name):
+        if section == "targets" and not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
             raise self.wrong(key, f"{name!r} cannot name a target: letters, digits, - _ and . can")
 
     def _check_alias(self, key: tuple[str, ...], name: str, line: Any) -> None:

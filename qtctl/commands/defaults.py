@@ -18,7 +18,7 @@ REFUSED: Mapping[str, str] = {
     "except": "a set of [sets] can leave out patterns",
 }
 """Options that have no default in the file, and why."""
-_PLACE = re.compile(r"\$([1-9])")
+_PLACE = r"\$([1-9])"
 
 
 def aliases() -> Mapping[str, str]:
@@ -50,10 +50,10 @@ def expanded(words: Sequence[str]) -> list[str]:
         raise configured.wrong(("aliases", name), f"{line!r}: {str(error).lower()}") from error
     if rest in (["-h"], ["--help"]):
         return [body[0], *rest]
-    needed = max(map(int, _PLACE.findall(line)), default=0)
+    needed = max(map(int, re.findall(_PLACE, line)), default=0)
     if len(rest) < needed:
         raise UsageError(f"{name!r} needs {needed} word{'s' * (needed > 1)} behind it", hint=line)
-    filled = [_PLACE.sub(lambda place: rest[int(place[1]) - 1], word) for word in body]
+    filled = [re.sub(_PLACE, lambda place: rest[int(place[1]) - 1], word) for word in body]
     return [*filled, *rest[needed:]]
 
 
@@ -62,7 +62,7 @@ def alias_words(line: str) -> list[str]:
     import shlex
 
     try:
-        return [word for word in shlex.split(line) if not _PLACE.search(word)]
+        return [word for word in shlex.split(line) if not re.search(_PLACE, word)]
     except ValueError:
         return line.split()
 
