@@ -50,7 +50,12 @@ def test_records_arrive_above_the_line_that_is_typed(tmux: Tmux, fake: FakeProce
 
 
 def test_the_bar_is_below_and_tells_what_goes_on(tmux: Tmux, fake: FakeProcess) -> None:
-    assert rows(tmux)[1].endswith("running | 0 on")
+    bar = rows(tmux)[1]
+    assert "running | 0 on " in bar
+    assert bar.endswith("? help")
+    tmux.send("-l", "list 'a")
+    tmux.until("a quotation is open")
+    tmux.send("C-c")
     tmux.enter(f"enable {READ}")
     tmux.until("1 on")
     fake.tell(emit=[RECORD] * 5)
