@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.records.columns import Int64Array
-from qtctl.records.kernels import grouping, layout
+from qtctl.records.columns import Int64Array, rows_by_key
+from qtctl.records.kernels import layout
 from qtctl.records.rows import Rows
 from qtctl.shapes import member, pair, whole
 
@@ -26,7 +26,7 @@ _MOST_ROWS = 1 << 24
 
 def pack(rows: Rows) -> tuple[dict[str, Any], bytes]:
     """Pack rows, of which there is at least one: what :func:`unpack` must know, and the bytes."""
-    by_event = _grouped(rows.event)
+    by_event, _ = rows_by_key(rows.event)
     order, bounds = _laid_order(rows.event, rows.size, by_event)
     step = np.diff(rows.time_ns, prepend=rows.time_ns[:1])
     unit = 1 if (step % _THOUSAND).any() else _THOUSAND
@@ -76,7 +76,7 @@ def unpack(facts: dict[str, Any], packed: bytes, at: int) -> tuple[Rows, int]:
     tid = columns["tid"].astype(np.int32)
     if (tid != columns["tid"]).any():
         raise ValueError("no such thread")
-    by_event = _grouped(event)
+    by_event, _ = rows_by_key(event)
     size = np.empty(count, np.int64)
     size[by_event] = columns["size"]
     if int(size.min()) < 0 or int(size.max()) > total or int(size.sum()) != total:
@@ -123,22 +123,13 @@ def _unpack_numbers(facts: object, packed: bytes, at: int, count: int) -> tuple[
     return (values + np.int64(least).view(np.uint64)).view(np.int64), end
 
 
-def _grouped(keys: NDArray[np.int32]) -> Int64Array:
-    """Return row numbers sorted by key (-1 and up), in order within each."""
-    counts = np.bincount(keys + 1)
-    heads = np.cumsum(counts) - counts
-    order = np.empty(len(keys), np.int64)
-    grouping.group_rows(np.ascontiguousarray(keys).data, heads.data, order.data)
-    return order
-
-
 def _laid_order(
     event: NDArray[np.int32], size: Int64Array, by_event: Int64Array
 ) -> tuple[Int64Array, Int64Array]:
     """Return row numbers by event, then by size, and the bounds of groups alike in both."""
     classes = np.minimum(size, _LONG).astype(np.int32)
-    by_size = _grouped(classes)
-    order = by_size[_grouped(event[by_size])]
+    by_size, _ = rows_by_key(classes)
+    order = by_size[rows_by_key(event[by_size])[0]]
     alike = event[order].astype(np.int64) * (_LONG + 1) + classes[order]
     starts = np.flatnonzero(np.diff(alike, prepend=alike[0] - 1))
     return order, np.append(starts, len(order))

@@ -33,6 +33,17 @@ def readable(text: str) -> str:
         return text.encode("utf-8", "backslashreplace").decode()
 
 
+def rows_by_key(keys: NDArray[np.int32]) -> tuple[Int64Array, Int64Array]:
+    """Return row numbers sorted by key (-1 and up), in order within each; and where keys begin.
+
+    The rows of key k are between places k + 1 and k + 2 of the second array.
+    """
+    bounds = np.append(0, np.cumsum(np.bincount(keys + 1)))
+    order = np.empty(len(keys), np.int64)
+    grouping.group_rows(np.ascontiguousarray(keys).data, bounds[:-1].copy().data, order.data)
+    return order, bounds
+
+
 class StringColumn:
     """One text per row: ``uniques`` (the distinct texts) and ``codes`` (int32 indices in it).
 
