@@ -9,13 +9,15 @@ import numpy as np
 from qtctl.model import Argument, Kind
 from qtctl.records.columns import BoolArray, Column, StringColumn
 
+READ, CUT = 1, 2
+
 
 class ArgumentArrays:
     """Room for ``arguments`` of ``rows`` rows: ``values``, ``spans`` and ``ok``.
 
     Each number has a row of ``values`` (64-bit patterns), each text two of ``spans`` (where it
-    begins and ends), in the order of the arguments. The kernel sets ``ok`` of a row to 1 if it
-    could be read.
+    begins and ends), in the order of the arguments. ``ok`` of a row is 0 (not as declared) until
+    it could be read: :data:`READ`, or :data:`CUT` where a text may be cut.
     """
 
     def __init__(self, arguments: Sequence[Argument], rows: int) -> None:
@@ -33,7 +35,7 @@ class ArgumentArrays:
 
         ``data`` has the texts; the text ``null`` stands for NULL.
         """
-        good = self.ok.view(np.bool_)
+        good = self.ok == READ
         if not good.all():
             self.values[:, ~good] = 0
             self.spans[:, ~good] = 0

@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.model import Backend, Clock
-from qtctl.records.columns import BoolArray, Column, Columns, Int64Array, Record, StringColumn
+from qtctl.records.columns import (
+    BoolArray,
+    Column,
+    Columns,
+    Int64Array,
+    Record,
+    StringColumn,
+    rows_by_key,
+)
 from qtctl.records.event_table import EventTable
-from qtctl.records.kernels import grouping
 from qtctl.records.origins import Origin
 
 __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
@@ -40,6 +47,10 @@ class ArgumentReader(Protocol):
         """Parse data[begin[i]:stop[i]]; return a column per argument, and a mask of parsed rows."""
         ...
 
+    def cut(self, data: bytes, event: int, begin: Int64Array, stop: Int64Array) -> BoolArray:
+        """Return which of the rows are as declared, but for a text that may be cut."""
+        ...
+
 
 _COLUMNS = ("event", "time_ns", "tid", "start", "begin", "stop", "arrived", "origin", "cut")
 
@@ -53,7 +64,8 @@ class Batch:
     record, its arguments, and its end. ``arrived``: a mask of rows whose ``time_ns`` is the time at
     which qtctl read them (Clock.ARRIVAL); the others are on ``clock``. ``origin``: int32, index in
     ``origins`` of where the record comes from. ``cut``: a mask of rows whose arguments are not
-    whole and stay raw; None if all rows are whole. Raw arguments of ``binary`` data are printed in
+    whole, or may not be, and stay raw, beside those of which ``reader`` finds that; None if there
+    are none. Raw arguments of ``binary`` data are printed in
     hex.
     """
 
@@ -112,13 +124,8 @@ class Batch:
     def groups(self) -> dict[int, Int64Array]:
         """Map each event that occurs (-1: text lines) to its rows, in order. Do not modify it."""
         if not self._groups and len(self):
-            counts = np.bincount(self.event + 1)
-            bounds = np.zeros(len(counts) + 1, np.int64)
-            np.cumsum(counts, out=bounds[1:])
-            order = np.empty(len(self), np.int64)
-            event = np.ascontiguousarray(self.event)
-            grouping.group_rows(event.data, bounds[:-1].copy().data, order.data)
-            for group in np.flatnonzero(counts).tolist():
+            order, bounds = rows_by_key(self.event)
+            for group in np.flatnonzero(np.diff(bounds)).tolist():
                 self._groups[group - 1] = order[bounds[group] : bounds[group + 1]]
         return self._groups
 
@@ -162,7 +169,7 @@ class Batch:
             if len(good):
                 yield event, rows[good], {k: _take(v, good) for k, v in columns.values.items()}
             raw = rows[~columns.ok]
-            cut = np.zeros(len(raw), np.bool_) if self.cut is None else self.cut[raw]
+            cut = self._cut(event, raw)
             for part in (raw[~cut], raw[cut]):
                 if len(part):
                     yield event, part, None
@@ -183,7 +190,14 @@ class Batch:
 
     def is_cut(self, row: int) -> bool:
         """Return whether the arguments of a row are not whole."""
-        return self.cut is not None and bool(self.cut[row])
+        return bool(self._cut(int(self.event[row]), np.array([row]))[0])
+
+    def _cut(self, event: int, rows: Int64Array) -> BoolArray:
+        """Return which rows of an event have arguments that are not whole."""
+        cut = np.zeros(len(rows), np.bool_) if self.cut is None else self.cut[rows]
+        if self.reader is not None:
+            cut = cut | self.reader.cut(self.data, event, self.begin[rows], self.stop[rows])
+        return cut
 
     def text(self, row: int) -> str:
         """Return the complete line of a row; bytes that are not UTF-8 as surrogate escapes."""

@@ -106,6 +106,16 @@ def test_a_record_has_its_arguments_as_declared() -> None:
     assert undeclared.raw == "11 12"
 
 
+def test_a_text_that_bpftrace_may_have_cut_is_marked() -> None:
+    found = decoded(
+        line(b"0 1f 6ee 1 2 " + b"x" * 62)
+        + line(b"0 1f 6ee 1 2 " + b"x" * 63)
+        + line(b"0 1f 6ee 1")
+    )
+    shown = [(one.args != {}, one.cut) for one in found if isinstance(one, Record)]
+    assert shown == [(True, False), (False, True), (False, False)]
+
+
 @pytest.mark.usefixtures("kernels")
 def test_losses_are_told_at_their_place_and_signs_of_life_are_no_records() -> None:
     decoder = decoder_of()

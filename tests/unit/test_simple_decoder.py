@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,8 @@ from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Loss
-from tests.samples import capture, declarations
+from qtctl.writers.ndjson import json_lines
+from tests.samples import batches, capture, declarations
 from tests.simplefiles import dropped, event, header, mapping, plainly
 
 DECLARED = parse_declarations(
@@ -190,10 +192,14 @@ def test_what_contradicts_its_declaration_stays_hex() -> None:
     assert decoder.unread == 0
 
 
-def test_a_text_that_qemu_may_have_cut_stays_hex() -> None:
-    out, _ = decoded(BEGIN + event(2, 10, b"a" * 511, b"") + event(2, 20, b"", b"a" * 512))
-    assert out[0][3] == {"one": "a" * 511, "two": ""}
-    assert (out[1][3], out[1][4][-4:]) == ({}, "6161")
+def test_a_text_that_qemu_may_have_cut_stays_hex_and_is_marked() -> None:
+    data = BEGIN + event(2, 10, b"a" * 511, b"") + event(2, 20, b"", b"a" * 512) + event(2, 30, b"")
+    [batch] = batches(SimpleDecoder(table()).feed(data, Clocks(0)))
+    whole, cut, bad = batch.records()
+    assert whole.args == {"one": "a" * 511, "two": ""}
+    assert (cut.args, (cut.raw or "")[-4:], cut.cut) == ({}, "6161", True)
+    assert (bad.args, bad.cut) == ({}, False)
+    assert [json.loads(line).get("cut") for line in json_lines(batch)] == [None, True, None]
 
 
 def test_numbers_without_a_name_stay_records() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from qtctl.backends.dtrace import kernel as bpf
 from qtctl.backends.dtrace.probes import TEXT_BYTES
 from qtctl.model import Kind
-from qtctl.records.argument_arrays import ArgumentArrays
+from qtctl.records.argument_arrays import CUT, READ, ArgumentArrays
 from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
 
@@ -36,9 +36,21 @@ class BpfArguments:
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
         """Read data[begin[i]:stop[i]]: a column an argument, and which rows could be read."""
+        arrays, texts = self._read(data, event, begin, stop)
+        return arrays.columns(texts)
+
+    def cut(self, data: bytes, event: int, begin: Int64Array, stop: Int64Array) -> BoolArray:
+        """Return which of the rows have a text that may be cut."""
+        cut: BoolArray = self._read(data, event, begin, stop)[0].ok == CUT
+        return cut
+
+    def _read(
+        self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
+    ) -> tuple[ArgumentArrays, bytes]:
+        """Return the arguments, and the bytes of their texts."""
         declaration = self.table.declaration(event)
         if declaration is None:
-            return {}, np.zeros(len(begin), np.bool_)
+            return ArgumentArrays((), len(begin)), b""
         arguments = declaration.arguments
         arrays = ArgumentArrays(arguments, len(begin))
         room = int((stop - begin).sum()) if arrays.texts else 0
@@ -57,7 +69,7 @@ class BpfArguments:
                 arrays.ok.data,
             )
         sizes = arrays.spans[1::2] - arrays.spans[::2]
-        arrays.ok[(sizes == TEXT_BYTES).any(axis=0)] = 0
+        arrays.ok[(sizes == TEXT_BYTES).any(axis=0) & (arrays.ok == READ)] = CUT
         numbers = [argument for argument in arguments if argument.kind is not Kind.STRING]
         for values, argument in zip(arrays.values, numbers, strict=True):
             # Registers have 64 bits: what is above the declared type's may be anything.
@@ -67,7 +79,7 @@ class BpfArguments:
                 values.view(np.int64)[:] >>= spare.view(np.int64)
             else:
                 values >>= spare
-        return arrays.columns(out.tobytes() if arrays.texts else b"")
+        return arrays, out.tobytes() if arrays.texts else b""
 
 
 def reader(table: EventTable, facts: Mapping[str, object]) -> BpfArguments:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qtctl.backends.simple import kernel as simple
 from qtctl.model import Kind
-from qtctl.records.argument_arrays import ArgumentArrays
+from qtctl.records.argument_arrays import CUT, ArgumentArrays
 from qtctl.records.columns import BoolArray, Column, Int64Array
 from qtctl.records.event_table import EventTable
 
@@ -35,9 +35,17 @@ class SimpleReader:
         self, data: bytes, event: int, begin: Int64Array, stop: Int64Array
     ) -> tuple[dict[str, Column], BoolArray]:
         """Read the rows data[begin[i]:stop[i]]; one that contradicts its declaration is not ok."""
+        return self._read(data, event, begin, stop).columns(data)
+
+    def cut(self, data: bytes, event: int, begin: Int64Array, stop: Int64Array) -> BoolArray:
+        """Return which of the rows have a text that QEMU may have cut."""
+        cut: BoolArray = self._read(data, event, begin, stop).ok == CUT
+        return cut
+
+    def _read(self, data: bytes, event: int, begin: Int64Array, stop: Int64Array) -> ArgumentArrays:
         declaration = self._table.declaration(event)
         if declaration is None:
-            return {}, np.zeros(len(begin), np.bool_)
+            return ArgumentArrays((), len(begin))
         arguments = declaration.arguments
         sizes = [(0 if one.kind is Kind.STRING else one.bits, one.signed) for one in arguments]
         arrays = ArgumentArrays(arguments, len(begin))
@@ -51,7 +59,7 @@ class SimpleReader:
             arrays.spans.reshape(-1).data,
             arrays.ok.data,
         )
-        return arrays.columns(data)
+        return arrays
 
 
 def reader(table: EventTable, facts: Mapping[str, object]) -> SimpleReader:

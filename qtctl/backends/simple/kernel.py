@@ -258,9 +258,8 @@ def read_arguments(
     """Read the arguments data[begin[i]:stop[i]] of rows of one event.
 
     ``fields`` has two numbers an argument: bits (0: a text), and whether it is signed. Number c of
-    row i is values[c * rows + i]; a text takes two columns of ``spans``. A row that is not exactly
-    these arguments is not ``ok``, nor is one with a text of 512 bytes, at which QEMU cuts without a
-    mark.
+    row i is values[c * rows + i]; a text takes two columns of ``spans``. ``ok`` of a row that is
+    exactly these arguments is 1; 2 if a text has 512 bytes, at which QEMU cuts without a mark.
     """
     rows: cython.Py_ssize_t = len(begin)
     if rows == 0:
@@ -273,6 +272,7 @@ def read_arguments(
     to: cython.Py_ssize_t
     number: cython.Py_ssize_t
     edge: cython.Py_ssize_t
+    read: cython.uchar
     size: cython.longlong
     bits: cython.longlong
     value: cython.ulonglong
@@ -281,14 +281,17 @@ def read_arguments(
         at = begin[i]
         to = stop[i]
         number = edge = i
+        read = 1
         for j in range(count):
             bits = fields[2 * j]
             if bits == 0:
                 if to - at < 4:
                     break
                 size = _u32(text, at, swapped)
-                if size > to - at - 4 or size >= _TEXT:
+                if size > to - at - 4:
                     break
+                if size >= _TEXT:
+                    read = 2
                 spans[edge] = at + 4
                 at += 4 + size
                 spans[edge + rows] = at
@@ -307,4 +310,5 @@ def read_arguments(
                 values[number] = value
                 number += rows
         else:
-            ok[i] = at == to
+            if at == to:
+                ok[i] = read

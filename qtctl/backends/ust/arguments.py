@@ -89,6 +89,10 @@ class FieldReader:
             columns[name] = _unescaped(text)
         return columns, good
 
+    def cut(self, data: bytes, event: int, begin: Int64Array, stop: Int64Array) -> BoolArray:
+        """Return that none of the rows is cut: LTTng drops what has no room."""
+        return np.zeros(len(begin), np.bool_)
+
     def _arguments_of(
         self, event: int, data: bytes, begin: Int64Array, stop: Int64Array
     ) -> list[Argument] | None:
