@@ -109,7 +109,8 @@ def _words(item: Loss | News) -> str:
 def loss_words(loss: Loss) -> str:
     """Return how many records were lost at a place, in words."""
     how_many = "an unknown number of" if loss.count is None else str(loss.count)
-    return f"{how_many} records lost here ({loss.backend})"
+    where = f" in {loss.file}" if loss.file else ""
+    return f"{how_many} records lost here ({loss.backend}){where}"
 
 
 def flood_words(flood: Flood) -> str:

@@ -13,12 +13,14 @@ from qtctl.records.batch import Batch
 class Loss:
     """Records that were lost at this place of the stream.
 
-    ``count`` is None where it is unknown. ``time_ns`` is Unix time in ns.
+    ``count`` is None where it is unknown. ``time_ns`` is Unix time in ns. ``file`` is the file's
+    name, where several are read at once.
     """
 
     backend: Backend
     count: int | None
     time_ns: int
+    file: str | None = None
 
 
 Items = list[Batch | Loss]

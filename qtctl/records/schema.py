@@ -48,15 +48,17 @@ def record(one: Record) -> dict[str, Any]:
 
 def to_object(item: Loss | News) -> dict[str, Any]:
     """Return the object of a loss or news."""
+    result: dict[str, Any]
     match item:
-        case Loss(backend, count, time_ns):
-            return {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
+        case Loss(backend, count, time_ns, file):
+            result = {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
+            return result if file is None else {**result, "file": file}
         case GuestEvent(name, data, time_ns):
             return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
         case Mark():
             return {"type": "mark", **item._asdict()}
         case Control():
-            result: dict[str, Any] = {
+            result = {
                 "type": "control",
                 **item._asdict(),
                 "patterns": list(item.patterns),
@@ -90,7 +92,8 @@ def from_object(data: dict[str, Any]) -> Loss | News | None:
     match member(data, "type"):
         case "loss":
             count = None if member(data, "count") is None else whole_of("count")
-            return Loss(Backend(text_of("backend")), count, time_ns)
+            file = text_of("file") if "file" in data else None
+            return Loss(Backend(text_of("backend")), count, time_ns, file)
         case "guest":
             return GuestEvent(text_of("event"), members(member(data, "data"), "data"), time_ns)
         case "mark":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -21,6 +22,11 @@ from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.session.replay import Replay
 
+_CLOCKS = {
+    Clock.REALTIME: "Unix time",
+    Clock.MONOTONIC: "time since boot",
+    Clock.ARRIVAL: "no times",
+}
 _BEGIN = -(1 << 63)
 _SINCE_BOOT = 1 << 62
 """Added to times since boot: they stand behind Unix times, to which they have no relation."""
@@ -85,7 +91,8 @@ class Files:
     """Several files with the interface of :class:`Replay`.
 
     ``ordered``: they are merged by time, each in its own order; else read one after the other.
-    ``opened`` opens one of them. Files in which the patterns match nothing are left out.
+    ``opened`` opens one of them, with its ``label``: its name, or its path where another file has
+    the same name. Files in which the patterns match nothing are left out.
 
     Raises:
         NothingMatched: they match in none.
@@ -95,23 +102,25 @@ class Files:
     def __init__(
         self,
         paths: Sequence[Path],
-        opened: Callable[[Path], Replay],
+        opened: Callable[..., Replay],
         *,
         ordered: bool,
         limit: int | None = None,
     ) -> None:
         self.notes: list[str] = []
         self.replays: list[Replay] = []
+        self._labels: list[str] = []
         self._limit, self._shown, self._ordered = limit, 0, ordered
         unmatched: NothingMatched | None = None
         try:
-            for path in paths:
+            for path, label in zip(paths, _labels(paths), strict=True):
                 try:
-                    self.replays.append(opened(path))
+                    self.replays.append(opened(path, label=label))
                 except NothingMatched as error:
                     unmatched = unmatched or error
                     self.notes.append(f"{path}: {error.message}")
                     continue
+                self._labels.append(label)
                 self.notes += [f"{path}: {note}" for note in self.replays[-1].notes]
             if not self.replays:
                 assert unmatched is not None
@@ -158,7 +167,22 @@ class Files:
     @property
     def remark(self) -> str:
         """Warnings about the times so far; empty if there are none."""
-        return "; ".join(filter(None, (replay.remark for replay in self.replays)))
+        found = [replay.remark for replay in self.replays]
+        return "; ".join(filter(None, [*found, self._clock_words() if self._ordered else ""]))
+
+    def _clock_words(self) -> str:
+        """Return which files have times that cannot be compared so far; empty if all can."""
+        labels: dict[Clock, list[str]] = {}
+        for replay, label in zip(self.replays, self._labels, strict=True):
+            for clock in replay.clocks - {Clock.ARRIVAL} or replay.clocks:
+                labels.setdefault(clock, []).append(label)
+        if len(labels) > 1:
+            each = (f"{_CLOCKS[clock]} in {', '.join(files)}" for clock, files in labels.items())
+            return f"{'; '.join(each)}: these records are not in one order of time"
+        booted = labels.get(Clock.MONOTONIC, [])
+        if len(booted) > 1:
+            return f"time since boot in {', '.join(booted)}: in one order only if the boot is one"
+        return ""
 
     def hex_arguments(self) -> dict[str, frozenset[str]]:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
@@ -224,7 +248,13 @@ def open_reading(
     """
     if len(paths) == 1:
         return Replay(paths[0], limit=limit, **options)
-    return Files(paths, partial(Replay, named=True, **options), ordered=ordered, limit=limit)
+    return Files(paths, partial(Replay, **options), ordered=ordered, limit=limit)
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files, and the paths of those that have one name."""
+    names = Counter(path.name for path in paths)
+    return [path.name if names[path.name] == 1 else str(path) for path in paths]
 
 
 def _alike(one: EventTable, two: EventTable) -> bool:

@@ -14,6 +14,7 @@ from qtctl.backends.table import saved_parts
 from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
+from qtctl.model import Clock
 from qtctl.recordings import saved
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
@@ -26,10 +27,10 @@ class Replay:
 
     A recording contains its declarations; those of other files come from ``events_all``, else from
     the installed QEMU that fits best. ``again``: it will be opened again, also if it is a pipe.
-    ``follow``: it is read on as it grows. ``named``: the origins of its records have its name.
-    Pipes, and files that are followed, end when ``stop`` is set.
-    ``notes`` describe how the file is read;
-    ``size`` is in bytes, 0 where it is unknown.
+    ``follow``: it is read on as it grows. ``label``: its name in origins and losses, none if it is
+    the only file. Pipes, and files that are followed, end when ``stop`` is set.
+    ``notes`` describe how the file is read; ``size`` is in bytes, 0 where it is unknown; ``clocks``
+    are those of its times so far.
 
     Raises:
         UsageError: the file cannot be read, or ``where`` is wrong.
@@ -48,11 +49,12 @@ class Replay:
         limit: int | None = None,
         again: bool = False,
         follow: bool = False,
-        named: bool = False,
+        label: str | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         self.path = path
-        self._name = str(path) if named else None
+        self._label = label
+        self.clocks: set[Clock] = set()
         self._file = open_saved(path, events_all, again=again, follow=follow, stop=stop)
         self.notes, self.size = self._file.notes, self._file.size
         try:
@@ -113,13 +115,14 @@ class Replay:
         if items is None:
             self._ended = True
             return None
-        if self._name is not None:
-            items = [_named(item, self._name) for item in items]
+        if self._label is not None:
+            items = [_labelled(item, self._label) for item in items]
         taken = (self._filter.apply(i) if isinstance(i, Batch | Loss) else i for i in items)
         shown = [item for item in taken if item is not None]
         for item in shown:
             if isinstance(item, Batch):
                 late = item.arrived
+                self.clocks.add(Clock.ARRIVAL if late.all() else item.clock)
                 self._span.take(item.time_ns[~late] if late.any() else item.time_ns)
         return shown
 
@@ -128,10 +131,13 @@ class Replay:
         self._file.close()
 
 
-def _named(item: Item, file: str) -> Item:
-    if not isinstance(item, Batch):
-        return item
-    return replace(item, origins=tuple(one._replace(file=file) for one in item.origins))
+def _labelled(item: Item, file: str) -> Item:
+    match item:
+        case Batch():
+            return replace(item, origins=tuple(one._replace(file=file) for one in item.origins))
+        case Loss():
+            return replace(item, file=file)
+    return item
 
 
 def open_saved(
