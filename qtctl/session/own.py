@@ -42,8 +42,6 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Record, StringColumn
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Items
-from qtctl.session.warm_up import WarmUpWindow
 
 _MARKS = (
     "handle_hmp_command",
@@ -112,8 +110,8 @@ class OwnTraffic:
     begins while QEMU handles an own request, the one that switched the events on. Requests answered
     before the Unix time ``since_ns`` have no record in the stream. ``counts.own``
     counts the records left out, ``counts.perhaps_own`` those that stay as nothing shows whose
-    request it was. Outside of ``window``, which the stream sets, all that requests may cause is
-    filtered.
+    request it was. ``edges``: the stream switches events on and off, so that all that requests may
+    cause outside of its window is filtered.
     """
 
     def __init__(
@@ -124,6 +122,7 @@ class OwnTraffic:
         counts: Counts,
         *,
         begun: bool,
+        edges: bool = False,
         since_ns: int = 0,
     ) -> None:
         # Lines of text, event -1, find the last place.
@@ -133,7 +132,7 @@ class OwnTraffic:
         self._ids_traced = "monitor_qmp_cmd_in_band" in traced
         self._answers_traced = "monitor_qmp_respond" in traced
         self._sent, self._counts, self._since_ns = sent, counts, since_ns
-        self.window: WarmUpWindow | None = None
+        self._edges = edges
         self._received = self._command = Whose.UNSURE
         self._running = Whose.OWN if begun and self._ids_traced else Whose.UNSURE
         self._visiting = self._running if self._answers_traced else Whose.UNSURE
@@ -145,30 +144,30 @@ class OwnTraffic:
         self._requests: dict[object, Whose] = {}
         self._early: list[_Early] = []
 
-    def without(self, items: Items, taken: int) -> Items:
-        """Return the items without the records of own requests; ``taken`` is where they end."""
-        kept = [self._others(item, taken) if isinstance(item, Batch) else item for item in items]
-        return [item for item in kept if not isinstance(item, Batch) or len(item)]
+    def others(
+        self, batch: Batch, inside: BoolArray | None = None
+    ) -> tuple[Batch, BoolArray | None]:
+        """Return a batch without the records of own requests, and its rows ``inside`` the window.
 
-    def _others(self, batch: Batch, taken: int) -> Batch:
+        ``inside`` is a mask of the rows of ``batch``, None for all.
+        """
         roles = self._roles[batch.event]
         if not roles.any():
-            return batch
+            return batch, inside
         whose = np.full(len(batch), Whose.OTHER, np.int8)
         foreign = self._handled(batch, roles, whose)
         self._read(batch, roles == _Role.CAUSED, whose, foreign)
         own, counts = whose == Whose.OWN, self._counts
         counts.own += int(own.sum())
-        left_out = own | self._at_edges(batch, taken, roles > _Role.NONE)
+        left_out = own
+        if inside is not None and self._edges:
+            left_out = own | ((roles > _Role.NONE) & ~inside)
         edges = int(left_out.sum() - own.sum())
         counts.read, counts.filtered = counts.read + edges, counts.filtered + edges
         counts.perhaps_own += int(((whose == Whose.UNSURE) & ~left_out).sum())
-        return batch.select(~left_out) if left_out.any() else batch
-
-    def _at_edges(self, batch: Batch, taken: int, caused: BoolArray) -> BoolArray:
-        """Return which of the records that requests cause are of switching events on and off."""
-        inside = None if self.window is None else self.window.inside(batch, taken)
-        return np.zeros(len(batch), np.bool_) if inside is None else caused & ~inside
+        if not left_out.any():
+            return batch, inside
+        return batch.select(~left_out), None if inside is None else inside[~left_out]
 
     def _handled(
         self, batch: Batch, roles: NDArray[np.uint8], whose: NDArray[np.int8]

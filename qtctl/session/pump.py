@@ -8,13 +8,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed
 from qtctl.errors import LinkLost
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch
-from qtctl.records.items import Item, Items
+from qtctl.records.items import Item, Items, Loss
 from qtctl.session.filter import RecordFilter
 from qtctl.session.guard import FloodWatch
 from qtctl.session.own import OwnTraffic
@@ -34,6 +37,7 @@ class Pump:
     """Yields the filtered items of ``feed`` and the news in ``queue``, in order.
 
     ``release`` switches the events off; it is called before the rest of the feed is read.
+    ``whole``: only records come that are inside the window, while all events were on.
     """
 
     _feed: Feed
@@ -41,7 +45,8 @@ class Pump:
     _queue: EventQueue
     _filter: RecordFilter
     _floods: FloodWatch
-    _window: WarmUpWindow | None
+    _window: WarmUpWindow
+    _whole: bool
     _arrival: Arrival | None
     _own: OwnTraffic | None
     _release: Callable[[], Awaitable[None]]
@@ -130,7 +135,7 @@ class Pump:
                 await asyncio.sleep(_SETTLE_S)
             else:
                 quiet_s = 0.0
-        for rest in self._filtered(self._others(feed.finish())):
+        for rest in self._filtered(feed.finish(), watched=False):
             yield rest
 
     async def _idle(self, ends: set[asyncio.Future[Any]], pause_s: float) -> Items:
@@ -149,31 +154,34 @@ class Pump:
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
-        return self._counted(items)
+        return self._filtered(items)
 
     def _step(self) -> Items:
         """Read, decode and filter once; runs in a thread."""
-        return self._counted(self._feed.read())
+        return self._filtered(self._feed.read())
 
-    def _counted(self, items: Items) -> Items:
-        """Count items for the flood guard and return those that the filter lets through."""
-        items = self._others(items)
-        if items:
-            self._floods.guard.take(items)
-        return self._filtered(items)
+    def _filtered(self, items: Items, *, watched: bool = True) -> Items:
+        """Return what is not of own requests, and the filter lets through.
 
-    def _others(self, items: Items) -> Items:
-        """Leave out the records of own requests."""
+        ``watched``: items are counted for the flood guard, before the filter.
+        """
         if self._arrival is not None:
             items = self._arrival.take(items)
-        return items if self._own is None else self._own.without(items, self._feed.taken)
+        others = [self._others(item) for item in items]
+        others = [one for one in others if not isinstance(one[0], Batch) or len(one[0])]
+        if watched and others:
+            self._floods.guard.take(item for item, _ in others)
+        shown = (self._filter.apply(*one) for one in others)
+        return [item for item in shown if item is not None]
 
-    def _filtered(self, items: Items) -> Items:
-        window, out = self._window, []
-        for item in items:
-            inside = None
-            if window is not None and isinstance(item, Batch):
-                inside = window.inside(item, self._feed.taken)
-            if (shown := self._filter.apply(item, inside)) is not None:
-                out.append(shown)
-        return out
+    def _others(self, item: Batch | Loss) -> tuple[Batch | Loss, NDArray[np.bool_] | None]:
+        """Leave out the records of own requests; return the rows that the filter may let through.
+
+        None: all of them.
+        """
+        if isinstance(item, Loss):
+            return item, None
+        inside = self._window.inside(item, self._feed.taken)
+        if self._own is not None:
+            item, inside = self._own.others(item, inside)
+        return item, inside if self._whole else None

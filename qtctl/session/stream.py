@@ -140,8 +140,6 @@ class Stream:
                 )
             self._own = self._own_traffic(table, states, opened_ns)
             self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
-            if self._own is not None and self.selection:
-                self._own.window = self._window
             self.session.following(self, True)
         except BaseException:
             await self._leave()
@@ -169,7 +167,10 @@ class Stream:
             return None
         begun = bool(self.selection) and TABLE[self.backend].follows_qmp
         sent = self.session.monitor.sent
-        return OwnTraffic(table, traced, sent, self.counts, begun=begun, since_ns=opened_ns)
+        edges = bool(self.selection)
+        return OwnTraffic(
+            table, traced, sent, self.counts, begun=begun, edges=edges, since_ns=opened_ns
+        )
 
     def _watch_for_floods(self, feed: Feed, states: States) -> FloodWatch:
         if self.follow.guard is not None and not TABLE[self.backend].follows_qmp:
@@ -273,13 +274,15 @@ class Stream:
     def _items(self) -> AsyncGenerator[Item]:
         assert self._feed is not None
         assert self._floods is not None
+        assert self._window is not None
         pump = Pump(
             self._feed,
             self.session.monitor,
             self._queue,
             self._filter,
             self._floods,
-            self._window if self.follow.whole else None,
+            self._window,
+            self.follow.whole,
             self._arrival,
             self._own,
             self.release,

@@ -54,6 +54,16 @@ def test_own_requests_are_left_out(
     assert "own" not in summary
 
 
+@pytest.mark.parametrize("label", ["unpacked", "rooted"])
+def test_own_requests_of_newer_qemus_are_left_out(label: str, run: Qtctl) -> None:
+    with RealGuest(require(label), image="idle", extra=["-msg", "timestamp=on"]) as started:
+        tail = run("-t", started.address, "tail", "*", "--ndjson", "--duration", "1s", limit=None)
+    found, summary = names(tail.said(0).out)
+    assert not found
+    assert summary["own"] > 0
+    assert "perhaps_own" not in summary
+
+
 def test_requests_of_other_clients_stay(
     guest: tuple[RealGuest, tuple[str, ...]], run: Qtctl
 ) -> None:

@@ -15,14 +15,12 @@ from hypothesis import strategies as st
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.events.declarations import parse_declarations
-from qtctl.model import Backend
 from qtctl.monitor.sent import Sent
-from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
-from qtctl.records.items import Loss
 from qtctl.session.own import OwnTraffic, is_traced
 from qtctl.session.warm_up import WarmUpWindow
+from tests.samples import batches, only_batch
 
 DECLARED = parse_declarations(
     gzip.decompress(Path("tests/data/trace-events-all-7.2.gz").read_bytes()).decode()
@@ -80,8 +78,8 @@ def kept(
     for low, high in itertools.pairwise(bounds):
         data = b"".join(lines[low:high])
         items = decoder.end(data, Clocks(time.time_ns())) if data else []
-        for item in own.without(items, 0):
-            assert isinstance(item, Batch)
+        for batch in batches(items):
+            item, _ = own.others(batch)
             out += [item.text(row).partition(":")[2] for row in range(len(item))]
     return out, counts
 
@@ -190,8 +188,9 @@ def test_commands_alone_are_compared_with_what_was_sent(exact: bool) -> None:
     traced = {"qmp_enter_query_status", "handle_hmp_command"}
     counts = Counts()
     own = OwnTraffic(TABLE, traced, sent, counts, begun=False)
-    [batch] = own.without(LogDecoder(TABLE, pid=1).end(b"".join(stamps), Clocks(now_ns)), 0)
-    assert isinstance(batch, Batch)
+    batch, _ = own.others(
+        only_batch(LogDecoder(TABLE, pid=1).end(b"".join(stamps), Clocks(now_ns)))
+    )
     left = [batch.text(row).rpartition("@")[2].partition(":")[2] for row in range(len(batch))]
     left = left if exact else [batch.text(row) for row in range(len(batch))]
     assert left == [*lines[2:6], lines[-1]]
@@ -268,25 +267,24 @@ def test_reading_a_request_is_told_by_its_time_and_what_it_names() -> None:
 def test_at_the_edges_only_what_requests_may_cause_is_filtered() -> None:
     """While events are switched on and off, the guest's own records stay."""
     counts = Counts()
-    own = OwnTraffic(TABLE, set(DECLARED), Sent(), counts, begun=False)
-    own.window = WarmUpWindow(0, time.time_ns())
+    own = OwnTraffic(TABLE, set(DECLARED), Sent(), counts, begun=False, edges=True)
+    window = WarmUpWindow(0, time.time_ns())
     guest = "virtio_notify vdev 0x1 vq 0x2"
     early_ns, late_ns = time.time_ns() - 10**6, time.time_ns() + 10**8
     lines = [
         stamped(MAIN, line, early_ns) for line in (READING[0], guest, Request(7, False).read[0])
     ]
     lines += [stamped(MAIN, line, late_ns) for line in (READING[0], guest)]
-    [batch] = own.without(LogDecoder(TABLE, pid=1).feed(b"".join(lines), Clocks(late_ns)), 0)
-    assert isinstance(batch, Batch)
+    whole = only_batch(LogDecoder(TABLE, pid=1).feed(b"".join(lines), Clocks(late_ns)))
+    batch, inside = own.others(whole, window.inside(whole, 0))
+    assert inside is not None
+    assert inside.tolist() == [False, True, True]
     found = [batch.text(row).partition(":")[2] for row in range(len(batch))]
     assert found == [guest, READING[0], guest]
     assert counts == Counts(read=2, filtered=2)
 
 
-def test_losses_pass_and_other_events_cost_nothing() -> None:
-    own = OwnTraffic(TABLE, set(), Sent(), Counts(), begun=False)
-    loss = Loss(Backend.LOG, 3, 0)
-    assert own.without([loss], 0) == [loss]
+def test_other_events_cost_nothing() -> None:
     assert not is_traced(["virtio_blk_handle_read", "kvm_exit"])
     for name in ("qmp_exit_stop", "monitor_suspend", "visit_free", "qemu_mutex_lock"):
         assert is_traced([name])
