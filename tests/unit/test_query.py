@@ -32,7 +32,7 @@ from qtctl.session.replay import Replay
 from qtctl.text.style import Style
 from tests.recordings import write
 from tests.running import Qtctl, eventually
-from tests.samples import capture, declarations_text, only_batch
+from tests.samples import CASES, capture, declarations_text, only_batch
 from tests.simplefiles import dropped, event, header, mapping
 
 DECLARED = """\
@@ -523,3 +523,22 @@ def test_columns_without_room_are_counted() -> None:
     lines = _AnswerFormatter("table", Style(40), batch.schema.names, ())
     assert next(iter(lines.some(batch, 0))).endswith("+5")
     assert lines.hidden == 5
+
+
+def test_the_downtime_of_a_migration(tmp_path: Path) -> None:
+    """The source's half, in ms: the steps, and what saving each device took (given in us)."""
+    known = saved(tmp_path / "all", declarations_text("10.2").encode())
+    path = str(CASES / "saved/downtime-src.log")
+    steps = """
+        SELECT checkpoint, (time_ns - lag(time_ns) OVER (ORDER BY time_ns)) / 1e6 AS ms
+        FROM vmstate_downtime_checkpoint"""
+    assert [tuple(row.values()) for row in answer(steps, path, known=known)] == [
+        ("src-downtime-start", None),
+        ("src-vm-stopped", 128.208),
+        ("src-iterable-saved", 488.945),
+    ]
+    devices = "SELECT idstr, downtime / 1e3 AS ms FROM vmstate_downtime_save ORDER BY ms DESC"
+    assert [tuple(row.values()) for row in answer(devices, path, known=known)] == [
+        ("ram", 138.005),
+        ("0000:00:02.0/vfio", 125.188),
+    ]
