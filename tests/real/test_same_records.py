@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ async def collect(
     records: list[Record],
     on: asyncio.Event,
     off: asyncio.Event,
-    events: Sequence[str] = EVENTS,
+    events: Sequence[str],
 ) -> None:
     """Follow one backend into ``records`` until ``off``; set ``on`` once it follows."""
     stream = session.follow(*events, backend=backend)
@@ -91,25 +92,33 @@ def system_log(tmp_path: Path) -> Iterator[None]:
         yield
 
 
-async def test_six_backends_say_the_same(own_folders: Path, system_log: None) -> None:
-    qemu = require("built")
+@asynccontextmanager
+async def followed(
+    guest: RealGuest, events: Sequence[str], found: dict[Backend, list[Record]], seconds: float = 60
+) -> AsyncIterator[tuple[Session, list[asyncio.Task[None]]]]:
+    """Follow a guest through all backends into ``found``; yield its session, and the tasks."""
     on, off = {backend: asyncio.Event() for backend in BACKENDS}, asyncio.Event()
-    sequences: dict[Backend, list[Record]] = {backend: [] for backend in BACKENDS}
-    with RealGuest(qemu, image="sectors", extra=["-msg", "timestamp=on"]) as guest:
-        async with qtctl.attach(guest.address) as session:
-            known = (await session.backends()).known
-            if set(known) != set(BACKENDS):
-                pytest.skip(f"this QEMU has only {', '.join(known)}")
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(collect(session, b, sequences[b], on[b], off))
-                    for b in BACKENDS
-                ]
-                await until(lambda: all(event.is_set() for event in on.values()), tasks)
-                enough = {backend: len(found) + 1000 for backend, found in sequences.items()}
-                await until(lambda: all(len(sequences[b]) > enough[b] for b in BACKENDS), tasks)
-                off.set()
-            assert EventState.ENABLED not in (await session.list()).values()
+    async with qtctl.attach(guest.address) as session:
+        known = (await session.backends()).known
+        if set(known) != set(BACKENDS):
+            pytest.skip(f"this QEMU has only {', '.join(known)}")
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(collect(session, b, found.setdefault(b, []), on[b], off, events))
+                for b in BACKENDS
+            ]
+            await until(lambda: all(event.is_set() for event in on.values()), tasks, seconds)
+            yield session, tasks
+            off.set()
+        assert EventState.ENABLED not in (await session.list()).values()
+
+
+async def test_six_backends_say_the_same(own_folders: Path, system_log: None) -> None:
+    sequences: dict[Backend, list[Record]] = {}
+    with RealGuest(require("built"), image="sectors", extra=["-msg", "timestamp=on"]) as guest:
+        async with followed(guest, EVENTS, sequences) as (_, tasks):
+            enough = {backend: len(found) + 1000 for backend, found in sequences.items()}
+            await until(lambda: all(len(sequences[b]) > enough[b] for b in BACKENDS), tasks)
     cut = unbroken(sequences)
     expected = [key(record) for record in cut[Backend.LOG]]
     assert len(expected) > COMMON
@@ -130,26 +139,14 @@ async def test_six_backends_say_the_same_of_many_devices(
     own_folders: Path, system_log: None
 ) -> None:
     """Resets of a stopped guest: hundreds of kinds of records, each in the same order."""
-    qemu = require("built")
-    on, off = {backend: asyncio.Event() for backend in BACKENDS}, asyncio.Event()
-    found: dict[Backend, list[Record]] = {backend: [] for backend in BACKENDS}
+    found: dict[Backend, list[Record]] = {}
     extra = ["-S", "-msg", "timestamp=on", *many_devices(own_folders)]
-    with RealGuest(qemu, image="sectors", extra=extra) as guest:
-        async with qtctl.attach(guest.address) as session:
-            known = (await session.backends()).known
-            if set(known) != set(BACKENDS):
-                pytest.skip(f"this QEMU has only {', '.join(known)}")
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(collect(session, b, found[b], on[b], off, DEVICES))
-                    for b in BACKENDS
-                ]
-                await until(lambda: all(event.is_set() for event in on.values()), tasks, 150)
-                for _ in range(RESETS):
-                    assert await session.monitor.hmp("system_reset") == ""
-                    await asyncio.sleep(0.5)
-                await until(lambda: len({len(rows) for rows in found.values()}) == 1, tasks)
-                off.set()
+    with RealGuest(require("built"), image="sectors", extra=extra) as guest:
+        async with followed(guest, DEVICES, found, 150) as (session, tasks):
+            for _ in range(RESETS):
+                assert await session.monitor.hmp("system_reset") == ""
+                await asyncio.sleep(0.5)
+            await until(lambda: len({len(rows) for rows in found.values()}) == 1, tasks)
     log = found[Backend.LOG]
     assert len(log) > COMMON
     assert {record.tid for record in log} == {guest.pid}
