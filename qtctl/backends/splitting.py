@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from qtctl.backends.base import Clocks
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import ArgumentReader, Batch
-from qtctl.records.columns import BoolArray
+from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items
 from qtctl.records.origins import Origin
@@ -113,6 +114,15 @@ class RowBuffers:
 def joined(parts: list[Arrays]) -> Arrays:
     """Concatenate the columns of one or more parts."""
     return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def holds(
+    pattern: re.Pattern[bytes], data: bytes, begin: Int64Array, stop: Int64Array
+) -> BoolArray:
+    """Return in which ranges of ``data`` a pattern begins."""
+    places = [match.start() for match in pattern.finditer(data)]
+    found: BoolArray = np.searchsorted(places, stop) > np.searchsorted(places, begin)
+    return found
 
 
 def as_batch(

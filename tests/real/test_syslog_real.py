@@ -38,12 +38,16 @@ JOURNALD = Path("/lib/systemd/systemd-journald")
 #: Without cgroups journald ends at once, when its sockets are there already.
 _DIES_SECONDS = 0.5
 WRITER = """
-import sys, syslog, time
+import json, sys, syslog, time
 syslog.openlog("qemu-system-x86_64", syslog.LOG_PID, syslog.LOG_DAEMON)
 at = 0
 for line in sys.stdin:
     words = line.split()
     before = time.time_ns()
+    if words[0] == "say":
+        syslog.syslog(syslog.LOG_INFO, json.loads(line[4:]))
+        print(0, 0, flush=True)
+        continue
     for at in range(at, at + int(words[0])):
         number = 7 if words[1:] else at + 1
         syslog.syslog(syslog.LOG_INFO, "virtio_notify vdev 0x1 vq 0x%x" % number)
@@ -156,7 +160,11 @@ class Writer:
         )
         self.pid = self._process.pid
 
-    def write(self, count: int = 1, same: str = "") -> tuple[int, int]:
+    def say(self, text: str) -> None:
+        """Say one message."""
+        self.write(f"say {json.dumps(text)}")
+
+    def write(self, count: int | str = 1, same: str = "") -> tuple[int, int]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(count, same, file=self._process.stdin, flush=True)
@@ -353,6 +361,33 @@ async def test_journald_all_that_was_said_is_read(journald: subprocess.Popen[byt
         await feed.close()
     assert lost(found) == 0
     assert [record.args["vq"] for record in records(found)] == list(range(1, 3001))
+
+
+TEXTS = ("info", "a\nb", "a\n1 b\n", " a \n", "a#012b")
+HMP = "handle_hmp_command mon 0x1 cmdline: "
+
+
+async def texts_of(writer: Writer) -> list[object]:
+    """Return the texts of records as they are read back; None for raw ones."""
+    feed, _ = await follow(writer.pid)
+    for text in TEXTS:
+        await asyncio.to_thread(writer.say, HMP + text)
+    found = records(await rest(feed))
+    await feed.close()
+    assert all(record.cut or record.args for record in found)
+    return [record.args.get("cmdline") for record in found]
+
+
+async def test_rsyslog_a_text_that_it_escaped_is_raw(rsyslog: Callable[..., Rsyslog]) -> None:
+    with rsyslog(), Writer() as writer:
+        found = await texts_of(writer)
+    # It also drops a newline at the end ($DropTrailingLFOnReception), which nothing shows.
+    assert found == ["info", None, None, " a ", None]
+
+
+async def test_journald_a_text_with_newlines_is_whole(journald: subprocess.Popen[bytes]) -> None:
+    with Writer() as writer:
+        assert await texts_of(writer) == ["info", "a\nb", None, " a \n", None]
 
 
 def test_nobody_serves_the_log() -> None:

@@ -112,6 +112,16 @@ def test_other_programs_are_not_shown(line: str) -> None:
     assert told(f"{line}\n  and its second line\n") == []
 
 
+def test_a_text_with_characters_that_rsyslog_may_have_escaped_is_raw() -> None:
+    hmp = f"{MINE}handle_hmp_command mon 0x1 cmdline: "
+    found = told(f"{hmp}info\n{hmp}a#012b\n{hmp}a#112\n{MINE}{EVENT}\n")
+    assert [(row[1][1:], row[4]) for row in found[:3]] == [  # type: ignore[index]
+        ((("cmdline", "info"),), None),
+        ((), "mon 0x1 cmdline: a#012b"),
+        ((("cmdline", "a#112"),), None),
+    ]
+
+
 def test_what_is_no_event_stays_text_with_its_second_line() -> None:
     found = told(f"{MINE}terminating on signal 15\n      more\n")
     assert [row[4] for row in found] == [f"{MINE}terminating on signal 15", "      more"]

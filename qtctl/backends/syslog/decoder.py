@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import SPAN_BYTES, Arrays, LineDecoder, RowBuffers, as_batch
+from qtctl.backends.splitting import SPAN_BYTES, Arrays, LineDecoder, RowBuffers, as_batch, holds
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
-from qtctl.backends.syslog.notices import REPEAT_LIMIT, read_notice
+from qtctl.backends.syslog.notices import ESCAPED, REPEAT_LIMIT, read_notice
 from qtctl.backends.unix_time import local_unix_s
 from qtctl.model import Backend
 from qtctl.records.columns import BoolArray, Int64Array
@@ -109,7 +109,10 @@ class SyslogDecoder(LineDecoder):
         first: Int64Array,
         stop: Int64Array,
     ) -> tuple[BoolArray, BoolArray]:
-        """Join the lines of each text; return which records are cut, and which lines are text."""
+        """Join the lines of each text; return which records are cut, and which lines are text.
+
+        A text with control characters that the daemon may have escaped counts as cut.
+        """
         cut, joined = np.zeros((2, len(kind)), np.bool_)
         before = np.maximum.accumulate(np.where(kind != PLAIN, np.arange(len(kind)), -1))
         more = np.flatnonzero((kind == PLAIN) & (before >= 0))
@@ -121,6 +124,9 @@ class SyslogDecoder(LineDecoder):
             near = stop[more] - start[of] <= SPAN_BYTES
             cut[of[~near]] = joined[more[near]] = True
             np.maximum.at(stop, of[near], stop[more[near]])
+        if b"#" in data and (escaped := np.flatnonzero(holds(ESCAPED, data, first, stop))).size:
+            event, _ = self._table.match(data, first[escaped], stop[escaped])
+            cut[escaped[self._table.spans[event]]] = True
         return cut, joined
 
     def _date(self, time_ns: NDArray[np.int64], now_ns: int) -> None:

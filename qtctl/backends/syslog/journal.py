@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ ROWS = 4096
 _LOOK_S = 0.05
 _LOCAL_ONLY = 1
 _PROCESS_S = 1.0
+_LIKE_MESSAGE = re.compile(rb"\n(?=[<\dA-Z])")
+"""A line that may look like a message is escaped as rsyslog does, and so marked by the decoder."""
 _STORAGE = "run qtctl as root or in group systemd-journal; journald.conf: Storage="
 
 _Text = ctypes.c_char_p
@@ -154,7 +157,9 @@ class JournalReader:
         return [b"".join(lines)] if lines else []
 
     def _line(self) -> bytes:
-        message = self._field(b"MESSAGE")
+        # Of a message that journald trimmed, it keeps the datagram, too.
+        raw = self._field(b"SYSLOG_RAW").partition(b"]: ")[2]
+        message = raw or self._field(b"MESSAGE")
         moment = self._field(b"_SOURCE_REALTIME_TIMESTAMP").decode("ascii", "replace")
         if not moment.isdigit():
             number = ctypes.c_uint64()
@@ -162,8 +167,7 @@ class JournalReader:
             moment = str(number.value)
         program = self._field(b"SYSLOG_IDENTIFIER") or self._field(b"_COMM") or b"-"
         program = program.translate(None, b"[]:\n") or b"-"
-        # A second line of a message must not look like a message.
-        text = message.replace(b"\n", b"\n  ")
+        text = _LIKE_MESSAGE.sub(b"#012", message)
         head = f"{moment[:-6] or '0'}.{moment[-6:]:0>6} - ".encode()
         return b"%s%s[%s]: %s\n" % (head, program, self._field(b"_PID"), text)
 

@@ -1,9 +1,10 @@
-"""Reports of log daemons on messages that they left out of a system log.
+"""What log daemons do to messages: those that they leave out, repeat or change.
 
 Forms of rsyslog 8.2302 (runtime/ratelimit.c: ``message repeated N times: [ TEXT]``, also of
 sysklogd; ``imuxsock[pid: N, name: PATH, ...]: M messages lost due to rate-limiting``, and ``...
 begin to drop messages due to rate-limiting``) and of systemd 252's journald (``Suppressed M
-messages from UNIT``). Pure: no files, no awaits.
+messages from UNIT``). rsyslog escapes control characters (``$EscapeControlCharactersOnReceive``, on
+by default). Pure: no files, no awaits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import NamedTuple
 
 REPEAT_LIMIT = 1 << 16
 """How many lines one repeated line may become; of more, the rest is counted."""
+ESCAPED = re.compile(rb"#(?:0[0-3][0-7]|177)")
+"""A control character as rsyslog writes it, or these very characters: nothing tells."""
 _REPEATED_MARK = b": message repeated "
 _REPEATED = re.compile(
     rb"^(?P<head>.*?: )message repeated (?P<n>\d{1,18}) times: \[ ?(?P<text>.*)\]$"
