@@ -107,19 +107,56 @@ def test_a_text_beyond_the_limit_is_cut(kind: Kind) -> None:
     assert "\n".join([found[0].raw or "", *(r.line or "" for r in found[1:-1])]) == f"a=1 s={long}"
 
 
-HEADS = ["Nov 22 21:37:32 host qemu[1]: ", "> ", "vm1  | "]
+HEADS = ["Nov 22 21:37:32 host qemu[1]: ", "> ", "vm1  | ", "2026-11-22T21:37:32.5Z stderr F "]
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("stamp", [ISO, THREAD, ""])
-def test_behind_heads_a_text_that_may_go_on_is_cut(head: str, stamp: str) -> None:
+def test_behind_heads_a_text_is_whole_only_between_iso_stamps(head: str, stamp: str) -> None:
     text = f"{head}{stamp.format(n=1)}say a=1 s=x\n{head}more\n{head}{stamp.format(n=2)}count a=2\n"
-    say, _, count = decoded(TextDecoder, text)
-    assert (say.name, say.raw, say.cut) == ("say", "a=1 s=x", True)
-    assert count.args == {"a": 2}
-    if stamp:
-        [say, fake, count] = decoded(TextDecoder, text.replace("more", "count a=3"))
-        assert (say.cut, fake.name, count.args) == (True, "", {"a": 2})
+    for more in ("more", "count a=3") if stamp else ("more",):
+        say, *others, count = decoded(TextDecoder, text.replace("more", more))
+        assert (say.name, count.args, [one.name for one in others]) == (
+            "say",
+            {"a": 2},
+            [] if stamp is ISO else [""],
+        )
+        if stamp is ISO:
+            assert (say.args, say.cut) == ({"a": 1, "s": f"x\n{more}"}, False)
+        else:
+            assert (say.args, say.raw, say.cut) == ({}, "a=1 s=x", True)
+
+
+def test_texts_of_two_guests_that_alternate_are_whole() -> None:
+    head = "2026-11-22T21:37:32.{n}+00:00 host qemu-kvm[{pid}]: "
+    parts = [
+        (9, f"{ISO.format(n=1)}say a=1 s=x"),
+        (10, f"{ISO.format(n=2)}say a=2 s=y"),
+        (9, "more of x"),
+        (10, ""),
+        (11, "no record of theirs"),
+        (10, "more of y"),
+        (9, f"{ISO.format(n=3)}qemu: warning"),
+        (9, "of a warning"),
+        (10, f"{ISO.format(n=4)}count a=3"),
+    ]
+    text = "".join(head.format(n=123456 + pid, pid=pid) + part + "\n" for pid, part in parts)
+    found = decoded(TextDecoder, text)
+    assert [(r.args.get("s"), r.cut, r.pid) for r in found if r.name] == [
+        ("x\nmore of x", False, 9),
+        ("y\n\nmore of y", False, 10),
+        (None, False, 10),
+    ]
+    assert len(found) == 6
+    unstamped = text.replace(ISO.format(n=1), "").replace(ISO.format(n=2), "")
+    assert [r.cut for r in decoded(TextDecoder, unstamped) if r.name] == [True, True, False]
+
+
+def test_times_of_collectors_are_no_stamps_of_qemu() -> None:
+    time = "2026-11-22T21:37:32.{}Z "
+    text = f"{time.format('123456789')}say a=1 s=x\n{time.format('12345')}more\n"
+    [say, more] = decoded(TextDecoder, text)
+    assert (say.args, say.cut, more.line) == ({}, True, text.splitlines()[1])
 
 
 def test_lines_of_other_programs_do_not_matter() -> None:
@@ -227,3 +264,28 @@ def test_a_record_that_is_whole_and_ends_with_no_text_is_not_cut(kind: Kind, sta
         assert [r.args["s"] for r in found[1:3]] == ["x\ny", "x' 5\nz"]
     else:
         assert [r.args for r in found[1:3]] == [{}, {}]
+
+
+SYSLOG = "Nov 22 21:37:32 host qemu[1]: "
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (f"{SYSLOG}say a=1 s=x#012y\n{SYSLOG}say a=1 s=x#100\n", [None, "x#100"]),
+        ("say a=1 s=x#012y\n", ["x#012y"]),
+        ("say a=1 s=x\r\ncount a=1\n", [None, None]),
+        ("count a=1\r\nsay a=1 s=x\r\nsay a=1 s=y\r\r\n", [None, "x", "y\r"]),
+        ("count a=1\r\ncount a=1\nsay a=1 s=x\r\nsay a=1 s=y\n", [None, None, None, "y"]),
+        ("\x1b[32msay a=1 s=x\x1b[0m\n\x1b[32msay a=1 s=x\n", [None, "x"]),
+        ("\x1b[32m> \x1b[0msay a=1 s=x\x1b[1m!\nsay a=1 s=\x1b[1mx\n", [None, "\x1b[1mx"]),
+        (f"{ISO.format(n=1)}say a=1 s=x\r\ny\r\n{ISO.format(n=2)}count a=2\r\n", [None, None]),
+    ],
+)
+@given(cuts=st.lists(st.integers(0, 200), max_size=5))
+def test_a_text_that_others_may_have_changed_is_raw(
+    text: str, values: list[str | None], cuts: list[int]
+) -> None:
+    found = decoded(TextDecoder, text, cuts)
+    assert [record.args.get("s") for record in found] == values
+    assert [r.cut for r in found] == [r.name == "say" and r.raw is not None for r in found]

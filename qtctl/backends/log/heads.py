@@ -13,6 +13,8 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+ALIKE = bytes.maketrans(b"123456789", b"000000000")
+"""Makes all digits alike: heads of lines differ in digits only."""
 HEAD_LIMIT = 1024
 """Longer heads are not known."""
 _MOST_LABELS = 12

@@ -22,7 +22,8 @@ def _prefix(
     """Skip a line's prefix if it has one; sets stamp[0], the time, and stamp[1], the tid, or -1."""
     if start < end and data[start] >= 48 and data[start] <= 57:
         at: cython.Py_ssize_t = moments.iso(data, start, end, stamp)
-        if at >= 0 and octets.starts(data, at, end, b"Z ", 2):
+        size: cython.Py_ssize_t = at - start  # QEMU's own time has six more digits, or none
+        if (size == 19 or size == 26) and octets.starts(data, at, end, b"Z ", 2):
             stamp[1] = -1
             return at + 2
         at = integers.number(data, start, end, 0x7FFFFFFF, stamp, 1)

@@ -66,6 +66,10 @@ class LogFile(SavedPlain):
         if self.declared is None or (foreign_text(head) and not self.declared.fit):
             raise no_record(head, str(file.path))
         self._decoder = _decoder(known, printer)
+        if b"\r" in head:
+            probe = _decoder(known, printer)
+            probe.end(Converter(printer).convert(head) if printer else head, Clocks(0))
+            self._decoder.crlf = probe.crlf
         self.table = self._decoder.table
         kind = f"log text {printer.note}" if printer else "log text"
         self.notes = [f"{kind}, events {self.declared.words()}"]

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.backends.splitting import SPAN_BYTES
-from qtctl.records.columns import BoolArray, Int64Array, StringColumn
+from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 
 NO_STAMP, THREAD_STAMP, ISO_STAMP, FOREIGN_STAMP = 0, 1, 2, 3
 """Stamps of QEMU's own before a line; or the line is another program's."""
-ALIKE = bytes.maketrans(b"123456789", b"000000000")
-"""Makes all digits alike: heads of lines differ in digits only."""
 _TRIED_LINES = 16
-_TIME_BYTES = 4
-_ITEM = re.compile(rb"\n(?:-{16}|IN: |OP\b|OUT: |PROLOGUE: |Trace \d|[ER]AX=)")
+ITEM = rb"\n(?:-{16}|IN: |OP\b|OUT: |PROLOGUE: |Trace \d|[ER]AX=)"
 """How items of ``-d`` begin that are printed without a stamp."""
 
 
@@ -46,6 +43,8 @@ class Lines:
     start: Int64Array
     begin: Int64Array
     stop: Int64Array
+    _odd: ClassVar[re.Pattern[bytes]] = re.compile(ITEM)
+    """What in a text of several lines may not be its own."""
 
     def first(self, count: int) -> Self:
         """Return the first lines, as views."""
@@ -77,26 +76,41 @@ class Lines:
 
         ``stop`` of a record is moved behind the lines that are its text.
         """
-        rows = np.arange(len(self.event))
-        cut, joined = np.zeros(len(rows), np.bool_), np.zeros(len(rows), np.bool_)
-        other = (self.event < 0) & (self.stamp == NO_STAMP)
-        if not other.any():
-            return cut, joined
+        cut, joined = np.zeros((2, len(self.event)), np.bool_)
+        of, more = self._behind()
+        goes_on = self.table.spans[self.event[of]]
+        of, more = of[goes_on], more[goes_on]
+        goes_on = self._goes_on(of, more)
+        of, more = of[goes_on], more[goes_on]
+        joins = self._joins(of, more)
+        cut[of[~joins | (self.stamp[of] != ISO_STAMP)]] = True
+        joined[more[joins]] = True
+        self._take(of[joins], more[joins])
+        for row in np.unique(of[joins]).tolist():
+            cut[row] |= self._odd.search(self.data, self.start[row], self.stop[row]) is not None
+        return cut, joined
+
+    def _is_other(self) -> BoolArray:
+        """Return which lines are neither records nor have stamps."""
+        other: BoolArray = (self.event < 0) & (self.stamp == NO_STAMP)
+        return other
+
+    def _behind(self) -> tuple[Int64Array, Int64Array]:
+        """Return, pair by pair, the records and stamped lines, and the other lines behind each."""
+        rows, other = np.arange(len(self.event)), self._is_other()
         before = np.maximum.accumulate(np.where(other, -1, rows))
         more = np.flatnonzero(other & (before >= 0))
-        more = more[self.table.spans[self.event[before[more]]]]
-        more = more[self._same_head(before[more], more)]
-        more = more[self._goes_on(before[more], more)]
-        of = before[more]
-        stamp = self.stamp[of]
+        return before[more], more
+
+    def _joins(self, of: Int64Array, more: Int64Array) -> BoolArray:
+        """Return which of the lines ``more`` are text of the records ``of``, or may be."""
         near = self.stop[more] - self.start[of] <= SPAN_BYTES
-        joins = (stamp != NO_STAMP) & (self.head[of] == 0) & near
-        cut[of[~joins | (stamp != ISO_STAMP)]] = True
-        joined[more[joins]] = True
-        np.maximum.at(self.stop, of[joins], self.stop[more[joins]])
-        for row in np.unique(of[joins]).tolist():
-            cut[row] |= _ITEM.search(self.data, self.start[row], self.stop[row]) is not None
-        return cut, joined
+        joins: BoolArray = near & (self.stamp[of] != NO_STAMP)
+        return joins
+
+    def _take(self, of: Int64Array, more: Int64Array) -> None:
+        """Move the ends of the records ``of`` behind the lines ``more``."""
+        np.maximum.at(self.stop, of, self.stop[more])
 
     def _goes_on(self, of: Int64Array, more: Int64Array) -> BoolArray:
         """Return which lines ``more`` may be text of the records ``of``.
@@ -117,22 +131,3 @@ class Lines:
                 begin = self.begin[rows[places]]
                 closed[places] = self.table.read(self.data, event, begin, stop[places])[1]
         return closed
-
-    def _same_head(self, of: Int64Array, more: Int64Array) -> BoolArray:
-        """Return which lines ``more`` begin with the head of the records ``of``, or with none.
-
-        A line that begins with the same bytes, a time mostly, and goes on with others has a head of
-        another program.
-        """
-        size = self.head[of]
-        if not size.any():
-            return np.ones(len(more), np.bool_)
-        return self._alike(of, more, size) | ~self._alike(of, more, np.minimum(size, _TIME_BYTES))
-
-    def _alike(self, of: Int64Array, more: Int64Array, size: Int64Array) -> BoolArray:
-        """Return which lines ``more`` begin with ``size`` bytes of ``of``, but for digits."""
-        ends = [self.start[of] + size, np.minimum(self.start[more] + size, self.stop[more])]
-        starts = np.concatenate([self.start[of], self.start[more]])
-        texts = StringColumn.from_spans(self.data.translate(ALIKE), starts, np.concatenate(ends))
-        same: BoolArray = texts.codes[: len(of)] == texts.codes[len(of) :]
-        return same

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder, stamps
-from qtctl.backends.log.heads import HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
+from qtctl.backends.log.headed import HeadedLines
+from qtctl.backends.log.heads import ALIKE, HEAD_LIMIT, HeadSpan, Known, LineHead, Time, read_head
 from qtctl.backends.log.origins import Origins, RunBound, cells_of, run_bounds
 from qtctl.backends.log.spanning import (
-    ALIKE,
     FOREIGN_STAMP,
     ISO_STAMP,
     NO_STAMP,
     THREAD_STAMP,
     Lines,
 )
-from qtctl.backends.splitting import SPAN_BYTES, Arrays
+from qtctl.backends.splitting import Arrays
 from qtctl.backends.unix_time import local_unix_s, zone_of
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
@@ -36,6 +35,8 @@ from qtctl.records.items import Items
 
 _HEADS = 1 << 12
 """How many heads are kept."""
+_FRACTIONS = (0, 6)
+"""Digits that QEMU writes; a collector's time has others, mostly."""
 _SHOWN = 3
 _EXAMPLE_BYTES = 400
 _REST_BYTES = 20
@@ -52,97 +53,12 @@ _DATED = {
 """Forms of dates and times, for strptime(3), with ``-`` for ``/`` and a blank for ``T``."""
 
 
-@dataclass(slots=True)
-class _HeadedLines(Lines):
-    """Lines with words before their records.
-
-    ``known``: how far these are understood. ``own``: offset of QEMU's own stamp, if other text is
-    glued to it. ``timed``: lines with a time. ``named``: lines that hold an event's name, or QEMU's
-    own ``TID@TIME:``, which only records have, of events that are not declared too.
-    ``source``: lines of one program have one number. ``part``: lines that a collector divided.
-    ``origin``: that of :class:`Origins`. ``bound``: which bound of a run the line is; -1: none.
-    """
-
-    known: NDArray[np.int8]
-    own: Int64Array
-    timed: BoolArray
-    named: BoolArray
-    source: Int64Array
-    part: BoolArray
-    origin: NDArray[np.int32]
-    bound: Int64Array
-
-    def decided(self, awaited: BoolArray) -> int:
-        """Return how many lines do not depend on those that may come, such as the next stamp."""
-        count = Lines.decided(self, awaited)
-        for rows in self._records():
-            stamped = rows[self.stamp[rows] != NO_STAMP]
-            if len(stamped) and self.stop[-1] - self.start[stamped[-1]] <= SPAN_BYTES:
-                count = min(count, int(stamped[-1]))
-        return count
-
-    def _is_closed(self, row: int) -> bool:
-        return False  # the next line may be the rest of a number
-
-    def between_stamps(self) -> Int64Array:
-        """Return the lines that hold a name, and stand where all records have stamps."""
-        found = [np.empty(0, np.int64)]
-        stamps = np.count_nonzero(self.stamp)
-        for rows in self._records() if 0 < stamps < len(self.stamp) else ():
-            stamped, end = self.stamp[rows] != NO_STAMP, len(self.event)
-            if stamped.all() or not stamped.any():
-                continue
-            before = np.maximum.accumulate(np.where(stamped, rows, -1))
-            behind = np.minimum.accumulate(np.where(stamped, rows, end)[::-1])[::-1]
-            bare = ~stamped & (before >= 0)
-            rows, before, behind = rows[bare], before[bare], behind[bare]
-            fake = self.table.spans[self.event[before]]
-            fake &= ~self._closed(before, self.stop[before])
-            fake &= self.stop[rows] - self.start[before] <= SPAN_BYTES
-            near = np.append(self.start, self.stop[-1] + 2 * SPAN_BYTES)[behind]
-            fake |= near - self.start[before] <= SPAN_BYTES
-            found.append(rows[fake])
-        return np.concatenate(found)
-
-    def without_heads(self, more: NDArray[np.int32], begin: Int64Array) -> bytes:
-        """Move records of several lines behind the data, with the head before the first line only.
-
-        ``more`` is how many more lines a record of an event has. Returns the data, the new one now.
-        """
-        if not self.head.any():
-            return self.data
-        data, size = [self.data], len(self.data)
-        for row in np.flatnonzero((more[self.event] > 0) & (self.head > 0)).tolist():
-            text = self.data[self.start[row] : self.stop[row]]
-            head = text[: self.head[row]].translate(ALIKE)
-            first, *others = text.split(b"\n")
-            behind = [
-                one[len(head) :] if one.translate(ALIKE).startswith(head) else one for one in others
-            ]
-            data.append(b"\n".join([first, *behind]))
-            begin[row] += size - self.start[row]
-            self.own[row] += size - self.start[row]
-            self.start[row], self.stop[row] = size, size + len(data[-1])
-            size += len(data[-1])
-        self.data = b"".join(data)
-        return self.data
-
-    def _records(self) -> Iterator[Int64Array]:
-        """Yield the records of each program."""
-        records = np.flatnonzero(self.event >= 0)
-        if not self.source.any():
-            yield records
-            return
-        for one in np.unique(self.source[records]).tolist():
-            yield records[self.source[records] == one]
-
-
 class TextDecoder(LogDecoder):
     """Decodes log text as :class:`LogDecoder` does, with any words before the records.
 
     A time without a year gets the latest year before the one at which it was read. ``unread`` is
     the number of lines with an event where a record should be that could not be read, ``examples``
-    the first of them.
+    the first of them. ``crlf``: lines end with a carriage return, as far as is known.
     """
 
     _anywhere = True
@@ -160,6 +76,7 @@ class TextDecoder(LogDecoder):
         self._awaited[-1] = False
         self.unread = 0
         self.examples: list[str] = []
+        self.crlf = False
         self._heads: dict[bytes, LineHead] = {}
         self._origins = Origins()
         self._bounds: list[RunBound] = []
@@ -172,13 +89,13 @@ class TextDecoder(LogDecoder):
         self._cut_off = False
         return items
 
-    def _lines(self, data: bytes, columns: Arrays, clocks: Clocks) -> _HeadedLines:
+    def _lines(self, data: bytes, columns: Arrays, clocks: Clocks) -> HeadedLines:
         event, time_ns, tid, start, name, begin, stop = columns
         known = np.full(len(event), Known.WHOLLY, np.int8)
         own, timed = start.copy(), np.zeros(len(event), np.bool_)
         stamp, size, source = stamps(columns), np.zeros_like(start), np.zeros_like(start)
         sources: dict[tuple[bytes, int], int] = {}
-        part = np.zeros(len(event), np.bool_)
+        part, pid_at = np.zeros(len(event), np.bool_), np.full(len(event), -1)
         origin = np.zeros(len(event), np.int32)
         rows = np.flatnonzero((event >= 0) & (time_ns < 0) & (name > start))
         for text, head, which in self._alike(data, start, name, rows):
@@ -196,6 +113,7 @@ class TextDecoder(LogDecoder):
                 size[which] = before
                 pids = np.full(len(which), -1)
                 if head.pid is not None:
+                    pid_at[which] = head.pid.begin
                     pids = _numbers(data, start[which], head.pid)
                 for pid in np.unique(pids).tolist():
                     number = sources.setdefault((text[:before], pid), len(sources) + 1)
@@ -204,24 +122,25 @@ class TextDecoder(LogDecoder):
         for number, one in enumerate(self._bounds):
             bound[start == one.offset] = number
         stamp[bound >= 0] = FOREIGN_STAMP
-        lines = _HeadedLines(
+        lines = HeadedLines(
             data, self._table, event, stamp, size, start, begin, stop,
-            known, own, timed, (event >= 0) | (tid >= 0), source, part, origin, bound,
+            known, own, timed, (event >= 0) | (tid >= 0), source, pid_at, part, origin, bound,
         )  # fmt: skip
         fake = lines.between_stamps()
         event[fake], begin[fake] = -1, start[fake]
         return lines
 
     def _made(self, lines: Lines, columns: Arrays, clocks: Clocks) -> Batch:
-        assert isinstance(lines, _HeadedLines)
+        assert isinstance(lines, HeadedLines)
         event, time_ns, _, start, _, begin, _ = columns
         known, timed = lines.known, lines.timed
         cut_off = self._cut_off_rows(lines)
-        plain = lines.without_heads(self._table.extra_lines, begin)
+        doubtful, self.crlf = lines.doubtful(self.crlf)
+        lines.without_heads(self._table.extra_lines)
         bounds = {
             row: self._bounds[lines.bound[row]] for row in np.flatnonzero(lines.bound >= 0).tolist()
         }
-        batch = self._origins.set(self._batch(plain, columns, clocks), lines.origin, bounds)
+        batch = self._origins.set(self._batch(lines.data, columns, clocks), lines.origin, bounds)
         whole, exact = _parsed(batch)
         vague, text = known < Known.WHOLLY, np.zeros(len(event), np.bool_)
         unread = (lines.named & (event < 0)) | ((event >= 0) & ~whole & (timed | ~vague))
@@ -233,11 +152,11 @@ class TextDecoder(LogDecoder):
             event[text], begin[text] = -1, start[text]
             time_ns[text], batch.arrived[text] = clocks.now_ns, True
         cut, joined = lines.join()
-        cut |= (event >= 0) & ((whole & cut_off) | lines.part)
+        cut |= (event >= 0) & ((whole & (cut_off | doubtful)) | lines.part)
         if text.any() or cut.any() or joined.any():
             batch = replace(batch.select(~joined), cut=cut[~joined])
         if joined.any():
-            batch = replace(batch, _known=None)
+            batch = replace(batch, data=lines.data, _known=None)
             whole, unread = _parsed(batch)[0], unread[~joined]
             unread |= (batch.event >= 0) & ~whole
         elif cut.any():
@@ -312,6 +231,8 @@ def _stamp(text: bytes, head: LineHead) -> tuple[int, int]:
     if time is not None and time.form == "qemu":
         return THREAD_STAMP, (head.tid or head.pid or time.seconds).begin
     if time is not None and time.form == "iso" and text[time.zone.begin :] == b"Z ":
+        if time.fraction.stop - time.fraction.begin not in _FRACTIONS:
+            return NO_STAMP, len(text)
         return ISO_STAMP, time.seconds.begin
     return NO_STAMP, len(text)
 

@@ -84,7 +84,7 @@ class Unwrapper:
         if len(text) < _LONGEST and _is_part(_text(found.get("log"))):
             self._parts[stream] = head, text
             return b""
-        return _line(head, text.rstrip("\r\n")) + b"\n"
+        return _line(head, text.rstrip("\n")) + b"\n"
 
 
 def _is_part(text: str) -> bool:
