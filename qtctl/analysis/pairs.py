@@ -289,6 +289,15 @@ def learn_key(starts: Sequence[Declaration], ends: Sequence[Declaration]) -> tup
     )
 
 
+def request_names(declaration: Declaration) -> list[str]:
+    """Return the arguments of an event that name one request, not the device that it is of."""
+    return [
+        one.name
+        for one in _printed(declaration)
+        if (one.kind is Kind.POINTER and one.name not in _DEVICES) or one.name in _REQUESTS
+    ]
+
+
 def check_key(
     key: Sequence[str], starts: Sequence[Declaration], ends: Sequence[Declaration]
 ) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options
 from qtctl.model import Control, Flood, GuestEvent, Mark, News
+from qtctl.text.style import terminal_columns
 
 if TYPE_CHECKING:
     from qtctl.commands.places import Out
@@ -60,10 +61,14 @@ class JsonFormatter:
 
 
 class TextFormatter:
-    """Formats items for people: records as rows, everything else as notes between dashes."""
+    """Formats items for people: records as rows, everything else as notes between dashes.
 
-    def __init__(self, rows: RowFormatter) -> None:
+    ``columns`` returns how wide the terminal is now; without it, the width stays.
+    """
+
+    def __init__(self, rows: RowFormatter, columns: Callable[[], int] | None = None) -> None:
         self._rows = rows
+        self._columns = columns
 
     def began(self, stream: Stream) -> Iterator[str]:
         """Yield nothing: stderr has it."""
@@ -74,15 +79,17 @@ class TextFormatter:
         from qtctl.records.batch import Batch
 
         if isinstance(item, Batch):
+            if self._columns is not None:
+                self._rows.width = self._columns()
             return iter(self._rows.lines(item.first(records)))
-        return iter([self._rows.note(f"--- {_words(item)} ---")])
+        return iter([self._rows.note(f"--- {note_words(item)} ---", role_of(item))])
 
     def fired(self, fired: Fired) -> Iterator[str]:
         """Yield the lines of what a trigger acted on, and a note of what it did."""
         yield from self.lines(fired.found, 1)
         times = f", {fired.count} times" if fired.count > 1 else ""
         on, action = fired.trigger.when.text, fired.trigger.action
-        yield self._rows.note(f"--- {on}{times}: {action}: {fired.outcome} ---")
+        yield self._rows.note(f"--- {on}{times}: {action}: {fired.outcome} ---", "note")
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield nothing: stderr has the sums."""
@@ -93,7 +100,13 @@ ItemFormatter = JsonFormatter | TextFormatter
 """Formats the items of a stream as lines."""
 
 
-def _words(item: Loss | News) -> str:
+def role_of(item: Loss | News) -> str:
+    """Return the role of a note: trouble is for losses and floods."""
+    return "note" if isinstance(item, GuestEvent | Mark | Control) else "bad"
+
+
+def note_words(item: Loss | News) -> str:
+    """Return what is no record of a stream in words."""
     match item:
         case GuestEvent(name, data):
             return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
@@ -142,7 +155,9 @@ def formatter_of(
     from qtctl.writers.rows import RowFormatter
 
     in_hex, names = (source.hex_arguments(), source.picked) if source else ({}, ())
-    return TextFormatter(RowFormatter(context.style_at(out), options.time, in_hex, names))
+    style = context.style_at(out)
+    rows = RowFormatter(style, options.time, in_hex, names, wrap=getattr(options, "wrap", True))
+    return TextFormatter(rows, terminal_columns if style.terminal else None)
 
 
 def say_sums(context: Context, counts: Counts) -> None:

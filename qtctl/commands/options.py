@@ -141,6 +141,11 @@ TIME = arg(
     default="abs",
     help="time of day, since the first record, since the one before, or none",
 )
+WRAP = arg(
+    "--wrap",
+    action="store_true",
+    help="on a terminal, continue long records on further rows; else they are cropped",
+)
 NDJSON = arg("--ndjson", action="store_true", help="one JSON object a line, schema qtctl/1")
 OUTPUT = arg(
     "-o",

@@ -17,6 +17,7 @@ from qtctl.commands.options import (
     TIME,
     TRACE,
     WHERE,
+    WRAP,
 )
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, command
@@ -26,7 +27,19 @@ from qtctl.errors import UsageError
 
 @command(
     "replay",
-    arguments=(TRACE, *SELECTION, FOLLOWED, WHERE, MAX_EVENTS, TIME, NDJSON, ALL, OUTPUT, STRICT),
+    arguments=(
+        TRACE,
+        *SELECTION,
+        FOLLOWED,
+        WHERE,
+        MAX_EVENTS,
+        TIME,
+        WRAP,
+        NDJSON,
+        ALL,
+        OUTPUT,
+        STRICT,
+    ),
     examples=(
         "qtctl replay trace-4711",
         "qtctl replay trace-4711 'virtio_blk_*' --where 'nsectors > 8' --time delta",

@@ -17,6 +17,7 @@ from qtctl.commands.options import (
     SELECTION,
     STRICT,
     TIME,
+    WRAP,
 )
 from qtctl.commands.output import put
 from qtctl.commands.places import Out
@@ -28,7 +29,7 @@ from qtctl.model import Control, GuestEvent, Mark
 
 @command(
     "tail",
-    arguments=(*SELECTION, *FOLLOW, TIME, NDJSON, KERNEL, ALL, OUTPUT, GUARD, STRICT),
+    arguments=(*SELECTION, *FOLLOW, TIME, WRAP, NDJSON, KERNEL, ALL, OUTPUT, GUARD, STRICT),
     examples=(
         "qtctl tail 'virtio_blk_*'",
         "qtctl tail @migration @qmp",

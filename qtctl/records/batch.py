@@ -25,6 +25,7 @@ from qtctl.records.columns import (
 )
 from qtctl.records.event_table import EventTable
 from qtctl.records.origins import Origin
+from qtctl.records.rows import Rows
 
 __all__ = ["ArgumentReader", "Batch", "Column", "Columns", "EventTable", "Record", "StringColumn"]
 
@@ -187,6 +188,27 @@ class Batch:
         elif known is not None:
             known = known[0], known[1][rows]
         return replace(self, **columns, _known=known)
+
+    def compacted(self) -> Batch:
+        """Return these rows with a copy of no other bytes than those of arguments and lines."""
+        found: dict[Origin, int] = {}
+        codes = [found.setdefault(one, len(found)) for one in self.origins]
+        begin = np.where(self.event < 0, self.start, self.begin)
+        cut = np.zeros(len(self), np.bool_) if self.cut is None else self.cut
+        rows = Rows.copied(
+            *(self.event, self.time_ns, self.tid, self.arrived, cut),
+            *(begin, self.stop - begin, self.data),
+        )
+        return replace(
+            self,
+            data=rows.data,
+            start=rows.begin,
+            begin=rows.begin,
+            stop=rows.begin + rows.size,
+            origin=np.array(codes, np.int32)[self.origin],
+            origins=tuple(found),
+            _known=None,
+        )
 
     def is_cut(self, row: int) -> bool:
         """Return whether the arguments of a row are not whole."""

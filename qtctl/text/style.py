@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from qtctl.text.theme import Theme, background_of, depth_of, theme
+
 # C0, DEL, C1, line separators, bidirectional controls, and surrogates (bytes that were not UTF-8).
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -46,16 +48,21 @@ def shortened(text: str, limit: int = 1000) -> str:
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
+_PLAIN = theme()
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """Properties of an output: ``width`` in columns (0: not a terminal), and colour.
 
-    ``unicode`` is whether bars and frames may use characters beyond ASCII.
+    ``unicode`` is whether bars and frames may use characters beyond ASCII; ``theme``
+    has the colours.
     """
 
     width: int = 0
     colour: bool = False
     unicode: bool = True
+    theme: Theme = _PLAIN
 
     @property
     def terminal(self) -> bool:
@@ -67,24 +74,17 @@ class Style:
         return replace(self, width=max(1, self.width - columns))
 
     def paint(self, text: str, role: str) -> str:
-        """Return ``text`` escaped, in the colour of ``role`` (see ``ROLES``) if colour is on."""
+        """Return ``text`` escaped, in the colour of ``role`` (of ``theme.ROLES``) if it is on."""
         before, after = self.colours(role)
         return f"{before}{escaped(text)}{after}" if text else text
 
     def colours(self, role: str) -> tuple[str, str]:
         """Return the sequences that begin and end the colour of ``role``; empty without colour."""
-        return (f"\x1b[{ROLES[role]}m", "\x1b[0m") if self.colour else ("", "")
+        return self.sequences(self.theme.roles[role])
 
-
-ROLES: Mapping[str, str] = {
-    "event": "1;36",
-    "time": "2",
-    "key": "33",
-    "good": "32",
-    "bad": "31",
-    "note": "35",
-    "faint": "2",
-}
+    def sequences(self, parameters: str) -> tuple[str, str]:
+        """Return the sequences that begin and end an SGR; empty without colour."""
+        return (f"\x1b[{parameters}m", "\x1b[0m") if self.colour else ("", "")
 
 
 STATES: Mapping[str, str] = {"enabled": "good", "unavailable": "faint"}
@@ -99,12 +99,16 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
     terminal = stream.isatty()
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     colour = choice == "always" or (choice == "auto" and terminal and not plain)
-    width = 0
-    if terminal:
-        import shutil  # slow: it imports the archive modules
+    width = terminal_columns() if terminal else 0
+    colours = theme(depth_of(env), background_of(env))
+    return Style(width, colour, not terminal or _accepts_utf8(env), colours)
 
-        width = max(1, shutil.get_terminal_size().columns)
-    return Style(width, colour, not terminal or _accepts_utf8(env))
+
+def terminal_columns() -> int:
+    """Return the width of the terminal now, by ``COLUMNS`` or the terminal behind stdout."""
+    import shutil  # slow: it imports the archive modules
+
+    return max(1, shutil.get_terminal_size().columns)
 
 
 def _accepts_utf8(env: Mapping[str, str]) -> bool:

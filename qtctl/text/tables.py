@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 RoleOf = Callable[[str], str | None]
-"""Returns the role (see ``ROLES``) of a cell by its text, or None for no colour."""
+"""Returns the role (see ``theme.ROLES``) of a cell by its text, or None for no colour."""
 Roles = Mapping[str, RoleOf]
 """Maps the names of coloured columns to such functions."""
 

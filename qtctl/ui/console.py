@@ -46,6 +46,7 @@ _OTHER_NAMES = {"?": "help", "exit": "quit"}
 class ConsoleContext(ScreenContext):
     """The context of one line in a console: its session, its lease, its screen if it has one."""
 
+    screen: Screen | None = field(default=None, kw_only=True)
     console: Console = field(kw_only=True)
 
     async def confirm(self, question: str) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, follow_of, following
-from qtctl.commands.formatting import ItemFormatter, TextFormatter, count_records
 from qtctl.commands.registry import Options
-from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown
+from qtctl.errors import ConnectionFailed, LinkLost, OutcomeUnknown, UsageError
 from qtctl.events.selection import Selection
+from qtctl.leases.leasing import new_owner, nothing_matched
 from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
@@ -22,20 +21,16 @@ from qtctl.session.names import Names
 from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 from qtctl.text.style import Style
-from qtctl.ui.screen import Screen
 from qtctl.ui.stream_rates import StreamRates, check_by, declared_of
 from qtctl.writers.rows import RowFormatter
-
-_WIDE = 120
-"""From so many columns on, names of events are padded, so that arguments line up."""
 
 
 class FollowedGuest:
     """Follows the guest of ``session``: call :meth:`open`, :meth:`follow`, and :meth:`close`.
 
-    If the guest is lost, it waits for it to come back (``away`` meanwhile), and goes on. ``draw``
-    is called with the lines to show, at a rate that can be read. ``filter`` excludes records from
-    lines and rates, not from ``counts``. ``not_drawn`` counts the records that were left out.
+    If the guest is lost, it waits for it to come back (``away`` meanwhile), and goes on. ``show``
+    is called with each item, ``opened`` whenever a guest is followed anew. ``filter`` excludes
+    records from what is shown and from rates, not from ``counts``.
     """
 
     def __init__(
@@ -44,24 +39,25 @@ class FollowedGuest:
         options: Options,
         session: Session,
         selection: Selection,
-        draw: Callable[[Iterable[str]], None],
+        show: Callable[[Item], None],
+        opened: Callable[[], None],
     ) -> None:
         self._context = context
         self._options = options
         self.session = session
-        self._selection = selection
-        self.screen = Screen(context.out_style, draw, lambda: True)
+        self.selection = selection
+        self._show_item, self._opened = show, opened
         self.filter: Filter | None = None
-        self.not_drawn = 0
+        self.names: Names
+        self._owner = new_owner()
         self.away = False
         self.rating: StreamRates
-        self._by: str = options.by
+        self.by: str = options.by
         self._stream: Stream | None = None
         self._items: Following | None = None
         self._entered = contextlib.AsyncExitStack()
         self._before = Counts()
-        self._writer: ItemFormatter
-        self._leaving = False
+        self._again = self._switched = self._leaving = False
         self._waiting: asyncio.Future[bool] | None = None
 
     @property
@@ -75,17 +71,40 @@ class FollowedGuest:
         Raises: what entering a :class:`Stream` does.
         """
         options = self._options
-        names = await Names.ask(self.session.monitor, self.session.guest)
-        stream = self.session.stream(follow_of(options, self._selection))
+        self.names = await Names.ask(self.session.monitor, self.session.guest)
+        stream = self.session.stream(follow_of(options, self.selection))
         followed = following(self._context, stream, warns=False, sums=False)
         self._items = await self._entered.enter_async_context(followed)
         self._stream = stream
-        self.rating = StreamRates(stream, names, self._by, options.interval)
-        style = self._context.out_style
-        padded = Style(style.width if style.width >= _WIDE else 0, style.colour, style.unicode)
-        in_hex = stream.hex_arguments()
-        rows = RowFormatter(padded, options.time, in_hex, stream.picked, names.thread)
-        self._writer = TextFormatter(rows)
+        self.rating = StreamRates(stream, self.names, self.by, options.interval)
+        self._opened()
+
+    def formatter(self, style: Style, times: str) -> RowFormatter:
+        """Return a formatter of the followed records."""
+        stream = self._stream
+        in_hex, picked = (stream.hex_arguments(), stream.picked) if stream else ({}, ())
+        return RowFormatter(style, times, in_hex, picked, self.names.thread)
+
+    async def switch(self, pattern: str, on: bool) -> None:
+        """Switch events on or off, until the guest is given back.
+
+        Raises:
+            NothingMatched: no event is picked.
+            QtctlError: QEMU refused.
+        """
+        if not self.selection:
+            self._switched = True
+            await self.session.leasing.switch(self._owner, Selection.of(pattern), on)
+            return
+        names = list(await self.session.all_states())
+        if not Selection.of(pattern).pick(names):
+            raise nothing_matched(Selection.of(pattern), names, self.session.where)
+        wanted = Selection((*self.selection.rules, (on, pattern)), self.selection.sets)
+        if not wanted.pick(names):
+            raise UsageError("no event would be left; q leaves")
+        self.selection, self._again = wanted, True
+        if self._stream is not None:
+            self._stream.stop()
 
     async def follow(self) -> None:
         """Show the guest's records until :meth:`stop`.
@@ -110,6 +129,11 @@ class FollowedGuest:
                 await self._show(item)
         if self._items.lost is not None:
             raise self._items.lost
+        if self._again and not self._leaving:
+            self._again = False
+            await self._close_stream()
+            await self.open()
+            return
         self._leaving = True
 
     async def _back(self) -> bool:
@@ -132,12 +156,7 @@ class FollowedGuest:
             if not len(item):
                 return
         self.rating.take(item)
-        self.not_drawn += count_records(item)
-        await self.screen.put(partial(self._lines, item), count_records(item))
-
-    def _lines(self, item: Item, records: int) -> Iterator[str]:
-        self.not_drawn -= records
-        return self._writer.lines(item, records)
+        self._show_item(item)
 
     def filter_by(self, text: str) -> None:
         """Show and count only records for which an expression holds; all if it is empty.
@@ -145,7 +164,15 @@ class FollowedGuest:
         Raises:
             UsageError: the expression is wrong, or names no argument of the events.
         """
-        self.filter = Filter.compile(text, self._declared()) if text else None
+        self.filter = self.compiled(text) if text else None
+
+    def compiled(self, text: str) -> Filter:
+        """Return the filter of an expression over the followed events.
+
+        Raises:
+            UsageError: the expression is wrong, or names no argument of the events.
+        """
+        return Filter.compile(text, self._declared())
 
     def group_by(self, by: str) -> None:
         """Group by another property or argument from now on.
@@ -154,7 +181,7 @@ class FollowedGuest:
             UsageError: no event has such an argument.
         """
         check_by(self._declared(), by)
-        self._by = by
+        self.by = by
         self.rating.group_by(by)
 
     def _declared(self) -> list[Declaration]:
@@ -170,6 +197,12 @@ class FollowedGuest:
 
     async def close(self) -> None:
         """Restore the guest."""
+        await self._close_stream()
+        if self._switched:
+            self._switched = False
+            await self.session.end(self._owner)
+
+    async def _close_stream(self) -> None:
         self._before, self._stream = self.counts, None
         with contextlib.suppress(LinkLost):
             await self._entered.aclose()

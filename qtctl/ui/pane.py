@@ -7,16 +7,14 @@ import asyncio
 import os
 import re
 import sys
-from pathlib import Path
 
 from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
-from qtctl.events.selection import Selection
 from qtctl.ui.tmux import SIDES, here, split
-from qtctl.ui.top import VIEWED, has_a_screen
+from qtctl.ui.top import VIEWED, has_a_screen, view_call
 
 
 def _size(text: str) -> str:
@@ -58,9 +56,9 @@ def _size(text: str) -> str:
     details="""\
 Splits the current tmux window and leaves the focus where it is; prints the new pane's id. Without a
 pattern it shows what is on: `qtctl enable` and `qtctl mark` in any other pane show up in it. Keys:
-space pauses, f filters, / searches, arrows scroll back, t switches to the rates, c clears, h
-lists all keys, q leaves. A guest that is started again is followed again. Closing the pane restores
-the guest. Outside tmux: --here, in a second terminal.""",
+space pauses, arrows select a record, Enter opens it, / searches, f filters, w wraps, t switches to
+the rates, h lists all keys, q leaves. A guest that is started again is followed again. Closing the
+pane restores the guest. Outside tmux: --here, in a second terminal.""",
     selects=True,
 )
 async def pane(context: Context, options: Options) -> Result | int:
@@ -71,7 +69,7 @@ async def pane(context: Context, options: Options) -> Result | int:
             raise UsageError("a view needs a terminal for itself", hint="qtctl tail")
         from qtctl.ui.view import view
 
-        return await view(context, options, chosen, options.view)
+        return await view(context, options, chosen, options.view, view_call)
     place = here(os.environ)
     if place is None:
         raise UsageError(
@@ -89,20 +87,3 @@ async def pane(context: Context, options: Options) -> Result | int:
         split, place, call, side=options.side or "right", size=options.size, env=os.environ
     )
     return Result({"pane": made}, lambda style: [made])
-
-
-def view_call(
-    options: Options, chosen: Selection, target: str, events_all: Path | None
-) -> list[str]:
-    """Return the arguments of ``qtctl`` that show the view of the guest ``target``."""
-    words = ["-t", target, "pane", "--here", "--view", options.view]
-    if events_all is not None:
-        words += ["--events-all", str(events_all.resolve())]
-    for one in VIEWED:
-        value = getattr(options, one.flags[0].removeprefix("--").replace("-", "_"))
-        if value is True:
-            words.append(one.flags[0])
-        elif value not in (None, False):
-            words.append(f"{one.flags[0]}={value}")
-    rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
-    return [*words, "--", *rules]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from qtctl.commands.context import Context
 from qtctl.commands.output import MakeLines
@@ -134,11 +135,18 @@ class Screen:
             self._drawn_at = self._loop.time()
 
 
+class Messages(Protocol):
+    """Where messages are shown among other things."""
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Show lines that are safe to print."""
+
+
 @dataclass(slots=True)
 class ScreenContext(Context):
     """Writes on the screen while there is one, and on stdout and stderr before and after."""
 
-    screen: Screen | None = field(default=None, kw_only=True)
+    screen: Messages | None = field(default=None, kw_only=True)
 
     def status_line(self) -> StatusLine:
         """Return a line that draws nothing while there is a screen."""

@@ -1,105 +1,224 @@
-"""The last lines of a stream, to pause, scroll, search and filter. Pure.
+"""The last records of a stream, in columns: to hold still, scroll, select and search. Pure.
 
-Lines are safe to print and may contain colours, which searching ignores.
+Rows are numbered as they come, and keep their numbers. A row is a record or a note. Only rows that
+are shown become text.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
-from prompt_toolkit.utils import get_cwidth
+import numpy as np
 
-LINES = 5000
-_LONGEST = 2000
-_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+from qtctl.records.batch import Batch, joined, kind_of
+from qtctl.records.columns import Int64Array
+
+BYTES = 128 << 20
+"""At most so much is kept; 1,000,000 records of ``virtio_blk`` take about 100 MB."""
+_SHARE_WHILE_STILL = 8
+"""What comes while the rows hold still may take one such part of that."""
+_ROW_BYTES = 38
+_STRETCH_BYTES = 2000
+_SMALL = 1024
+"""Stretches of fewer rows are joined."""
 
 
-def plain(line: str) -> str:
-    """Return a line without its colours."""
-    return _COLOUR.sub("", line)
+class Note(NamedTuple):
+    """A message between records. ``text`` is safe to print; ``role`` is its colour."""
+
+    text: str
+    role: str
 
 
-def holds(line: str, text: str) -> bool:
-    """Return whether a line contains a text, ignoring case."""
-    return text.lower() in plain(line).lower()
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Consecutive rows: records, or one note. ``first`` is the number of the first."""
+
+    first: int
+    content: Batch | Note
+    size: int = field(init=False)
+    """In bytes, about."""
+
+    def __post_init__(self) -> None:
+        rows = self.content
+        used = len(rows) * _ROW_BYTES + len(rows.data) if isinstance(rows, Batch) else 0
+        object.__setattr__(self, "size", used + _STRETCH_BYTES)
+
+    def __len__(self) -> int:
+        return len(self.content) if isinstance(self.content, Batch) else 1
+
+    @property
+    def end(self) -> int:
+        """The number behind the last row."""
+        return self.first + len(self)
+
+    @property
+    def batch(self) -> Batch | None:
+        """The records; None for a note."""
+        return self.content if isinstance(self.content, Batch) else None
+
+
+Visible: TypeAlias = Callable[[Stretch], Int64Array | None]
+"""Returns the rows of a stretch, from 0, that are shown; None: all."""
 
 
 class Scrollback:
-    """The last ``LINES`` lines; while frozen, the shown lines stay.
+    """Keeps the last rows, as many as ``limit`` bytes hold.
 
-    ``only`` hides lines without this text.
+    While it is ``still``, the rows that were there stay, and others are kept beside them.
     """
 
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=LINES)
-        self._frozen: Sequence[str] | None = None
-        self._below = 0
-        self.only = ""
-        self.paused = False
-
-    def add(self, lines: Iterable[str]) -> None:
-        """Add lines at the end, also while frozen."""
-        self._lines.extend(_bounded(line) for line in lines)
-
-    def clear(self) -> None:
-        """Remove all lines."""
-        self._lines.clear()
-        self._frozen = [] if self.paused else None
-        self._below = 0
-
-    def pause(self, paused: bool) -> None:
-        """Freeze the shown lines, or go on with the newest."""
-        self.paused = paused
-        self._below = 0
-        self._frozen = tuple(self._lines) if paused else None
+    def __init__(self, limit: int = BYTES) -> None:
+        self._limit = limit
+        self._live: list[Stretch] = []
+        self._used = 0
+        self._young = 0
+        self._still: tuple[Stretch, ...] | None = None
+        self._next = 0
 
     @property
-    def scrolled(self) -> bool:
-        """Whether it is scrolled back."""
-        return self._below > 0
+    def total(self) -> int:
+        """The number of the next row: how many came since it was made or cleared."""
+        return self._next
 
-    def scroll(self, up: int) -> None:
-        """Scroll ``up`` lines back, or forward if it is negative."""
-        if self._frozen is None and up > 0:
-            self._frozen = tuple(self._lines)
-        self._below = min(max(0, self._below + up), max(0, len(self._shown()) - 1))
-        if not self._below and not self.paused:
-            self._frozen = None
+    def add(self, content: Batch | Note) -> None:
+        """Add records, or a note, at the end."""
+        if not len(content):
+            return
+        if isinstance(content, Batch):
+            content = content.compacted()
+        self._append(Stretch(self._next, content))
+        self._next += len(self._live[-1])
+        if isinstance(content, Note):
+            self._young = 0
+        else:
+            self._join(len(content))
+        self._forget(self._limit if self._still is None else self._limit // _SHARE_WHILE_STILL)
 
-    def find(self, text: str, up: bool = True) -> bool:
-        """Scroll to the nearest line with ``text`` above the lowest shown one, or below it."""
-        shown = self._shown()
-        here = len(shown) - 1 - self._below
-        places = range(here - 1, -1, -1) if up else range(here + 1, len(shown))
-        for place in places:
-            if holds(shown[place], text):
-                self.scroll(here - place)
-                return True
-        return False
+    def _append(self, stretch: Stretch) -> None:
+        self._live.append(stretch)
+        self._used += stretch.size
 
-    def window(self, rows: int, width: int) -> Sequence[str]:
-        """Return the lines that fit on ``rows`` rows of ``width`` columns when wrapped."""
-        shown = self._shown()
-        begin = end = len(shown) - self._below
-        left = rows
-        while begin > 0 and (left := left - _height(shown[begin - 1], width)) >= 0:
-            begin -= 1
-        while not begin and end < len(shown) and (left := left - _height(shown[end], width)) >= 0:
-            end += 1
-        return shown[begin:end] or shown[max(0, end - 1) : end]
+    def _join(self, rows: int) -> None:
+        """Join the small stretches at the end once they have enough rows together."""
+        self._young += rows
+        if self._young < _SMALL:
+            return
+        self._young = 0
+        small: list[Batch] = []
+        while self._live and len(self._live[-1]) < _SMALL:
+            one = self._live[-1].batch
+            if one is None or (small and kind_of(one) != kind_of(small[0])):
+                break
+            small.append(one)
+            self._used -= self._live.pop().size
+        if small:
+            whole = joined(small[::-1]).compacted()
+            self._append(Stretch(self._next - len(whole), whole))
 
-    def _shown(self) -> Sequence[str]:
-        lines = self._lines if self._frozen is None else self._frozen
-        if not self.only:
-            return tuple(lines) if isinstance(lines, deque) else lines
-        return [line for line in lines if holds(line, self.only)]
+    def clear(self) -> None:
+        """Remove all rows."""
+        self._live.clear()
+        self._used = self._young = 0
+        self._still = None if self._still is None else ()
+
+    @property
+    def still(self) -> bool:
+        """Whether the shown rows stay."""
+        return self._still is not None
+
+    def hold(self, still: bool) -> None:
+        """Let the rows of now stay, or go on with the newest."""
+        if still and self._still is None:
+            self._still = tuple(self._live)
+            self._live, self._used, self._young = [], 0, 0
+        elif not still and self._still is not None:
+            kept = list(self._still)
+            self._still = None
+            before, behind = (kept[-1].end if kept else 0), self._live[:1]
+            if behind and (gap := behind[0].first - before) and kept:
+                text = f"--- {gap:,} rows came while these held still, and were not kept ---"
+                kept.append(Stretch(before, Note(text, "faint")))
+            self._live = kept + self._live
+            self._used += sum(stretch.size for stretch in kept)
+            self._forget(self._limit)
+
+    def _forget(self, limit: int) -> None:
+        """Remove the oldest stretches until the rest fits."""
+        count = 0
+        while self._used > limit and count < len(self._live) - 1:
+            self._used -= self._live[count].size
+            count += 1
+        del self._live[:count]
+
+    @property
+    def stretches(self) -> Sequence[Stretch]:
+        """The stretches whose rows can be shown, in order."""
+        return self._live if self._still is None else self._still
 
 
-def _height(line: str, width: int) -> int:
-    return max(1, -(-get_cwidth(plain(line)) // width))
+class VisibleRows:
+    """The rows of stretches that are visible, by number."""
+
+    def __init__(
+        self, stretches: Sequence[Stretch], visible: Visible = lambda stretch: None
+    ) -> None:
+        self._stretches = stretches
+        self._visible = visible
+
+    def up(self, number: int) -> Iterator[int]:
+        """Yield the visible rows from ``number`` upwards."""
+        place = bisect_right(self._stretches, number, key=_first) - 1
+        for stretch in reversed(self._stretches[: place + 1]):
+            shown = self._visible(stretch)
+            if shown is None:
+                yield from range(min(number + 1, stretch.end) - 1, stretch.first - 1, -1)
+            else:
+                end = int(np.searchsorted(shown, number - stretch.first, "right"))
+                for row in shown[:end][::-1]:
+                    yield stretch.first + int(row)
+
+    def down(self, number: int) -> Iterator[int]:
+        """Yield the visible rows from ``number`` downwards."""
+        place = max(0, bisect_right(self._stretches, number, key=_first) - 1)
+        for stretch in self._stretches[place:]:
+            shown = self._visible(stretch)
+            if shown is None:
+                yield from range(max(number, stretch.first), stretch.end)
+            else:
+                begin = int(np.searchsorted(shown, number - stretch.first))
+                for row in shown[begin:]:
+                    yield stretch.first + int(row)
+
+    def at(self, number: int) -> tuple[Stretch, int]:
+        """Return the stretch of a row, and its place there; the row must exist."""
+        stretch = self._stretches[bisect_right(self._stretches, number, key=_first) - 1]
+        return stretch, number - stretch.first
+
+    @property
+    def first(self) -> int:
+        """The number of the first row, also if it is not visible; 0 without rows."""
+        return self._stretches[0].first if self._stretches else 0
+
+    @property
+    def end(self) -> int:
+        """The number behind the last row, also if it is not visible; 0 without rows."""
+        return self._stretches[-1].end if self._stretches else 0
+
+    def runs(self, numbers: Sequence[int]) -> Iterator[tuple[Stretch, Int64Array]]:
+        """Yield each stretch that has some of ``numbers`` (ascending), and their places there."""
+        begin = 0
+        while begin < len(numbers):
+            stretch, _ = self.at(numbers[begin])
+            end = begin
+            while end < len(numbers) and numbers[end] < stretch.end:
+                end += 1
+            yield stretch, np.array(numbers[begin:end], np.int64) - stretch.first
+            begin = end
 
 
-def _bounded(line: str) -> str:
-    return line if len(line) <= _LONGEST else f"{plain(line)[:_LONGEST]} ..."
+def _first(stretch: Stretch) -> int:
+    return stretch.first

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context, Result
@@ -35,6 +36,7 @@ from qtctl.ui.rate_table import rate_table
 
 if TYPE_CHECKING:
     from qtctl.analysis.rates import Snapshot
+    from qtctl.events.selection import Selection
     from qtctl.session.stream import Stream
     from qtctl.ui.stream_rates import StreamRates
 
@@ -87,7 +89,7 @@ async def top(context: Context, options: Options) -> Result | int:
     if not (options.once or context.json or options.ndjson) and has_a_screen(context):
         from qtctl.ui.view import view
 
-        return await view(context, options, chosen, "top")
+        return await view(context, options, chosen, "top", view_call)
     output = None
     if options.ndjson and not options.once:
         output = context.output()
@@ -118,6 +120,23 @@ def has_a_screen(context: Context) -> bool:
     """Return whether the verb has a capable terminal for itself."""
     capable = os.environ.get("TERM", "dumb") != "dumb"
     return capable and context.out_style.terminal and sys.stdin.isatty() and context.owner is None
+
+
+def view_call(
+    options: Options, chosen: Selection, target: str, events_all: Path | None
+) -> list[str]:
+    """Return the arguments of ``qtctl`` that show the view of the guest ``target``."""
+    words = ["-t", target, "pane", "--here", "--view", options.view]
+    if events_all is not None:
+        words += ["--events-all", str(events_all.resolve())]
+    for one in VIEWED:
+        value = getattr(options, one.flags[0].removeprefix("--").replace("-", "_"))
+        if value is True:
+            words.append(one.flags[0])
+        elif value not in (None, False):
+            words.append(f"{one.flags[0]}={value}")
+    rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
+    return [*words, "--", *rules]
 
 
 async def _count(

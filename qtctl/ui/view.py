@@ -6,18 +6,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
-from typing import Literal, TypeAlias
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, Window
+from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
+from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
+from prompt_toolkit.output import ColorDepth
 
-from qtctl.analysis.rates import SORTS, Sort
+from qtctl.analysis.rates import Sort
 from qtctl.commands.context import Context
 from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import say_sums
@@ -25,77 +28,77 @@ from qtctl.commands.registry import Options
 from qtctl.events.selection import Selection
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import short
+from qtctl.ui.actions import ACTIONS, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
-from qtctl.ui.input_line import InputLine
+from qtctl.ui.opened import Opened
+from qtctl.ui.painting import fragments
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.screen import ScreenContext
-from qtctl.ui.scrollback import Scrollback, holds
 from qtctl.ui.stream_rates import check
-
-Shown: TypeAlias = Literal["stream", "top"]
+from qtctl.ui.view_state import Shown, ViewState
 
 _TICK_S = 0.5
-_REDRAW_S = 0.05
+_REDRAW_S = 0.03
 _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
-_KEYS = (
-    ("space p", "pause: rows stay, counters go on"),
-    ("t Tab", "switch between records and rates"),
-    ("f", "filter: records for which an expression holds"),
-    ("&", "only rows with a text"),
-    ("/ n N", "search upwards, again, downwards"),
-    ("Up PgUp Home", "scroll back (also k g)"),
-    ("End", "go on with the newest (also G)"),
-    ("s b", "rates: next sort column, count by ..."),
-    ("c", "clear"),
-    ("h ?", "this help; Esc leaves it, and a search"),
-    ("q Ctrl-C", "leave and give the guest back"),
-)
+_DEPTHS = {16: ColorDepth.DEPTH_4_BIT, 256: ColorDepth.DEPTH_8_BIT}
+_WHEEL = {MouseEventType.SCROLL_UP: 3, MouseEventType.SCROLL_DOWN: -3}
+
+
+class _Clickable(FormattedTextControl):
+    """Text whose mouse events a function gets."""
+
+    def __init__(
+        self, text: Callable[[], StyleAndTextTuples], clicked: Callable[[MouseEvent], None]
+    ) -> None:
+        super().__init__(text)
+        self._on_click = clicked
+
+    def mouse_handler(self, mouse_event: MouseEvent) -> None:  # type: ignore[override]
+        """Pass on a mouse event."""
+        self._on_click(mouse_event)
 
 
 class View:
-    """Draws a followed guest and handles keys; :meth:`run` shows it until it is left."""
+    """Draws the state of a view, and passes on keys; :meth:`run` shows it until it is left."""
 
-    def __init__(self, style: Style, shown: Shown, sort: Sort) -> None:
-        self.rows = Scrollback()
-        self.guest: FollowedGuest
+    def __init__(self, style: Style, shown: Shown, sort: Sort, times: str = "abs") -> None:
+        self.state = ViewState(style, shown, sort, times)
         self._style = style
-        self._shown = shown
-        self._sort = sort
         self._table: list[str] = []
-        self._note = ""
-        self._helping = False
+        self._tabled = ("", "")
         self._left = False
-        self._search = ""
-        self._input = InputLine(self._refuse)
         self._app = self._application()
+        self.state.changed = self._app.invalidate
+        self.state.leave = self.leave
+        self.state.copy = self._copy
+        self.state.page = lambda: max(1, self._size()[0] - 1)
 
     def _application(self) -> Application[None]:
-        asking = self._input.asking
-        foot = Window(FormattedTextControl(self._foot), height=1)
-        body = Window(FormattedTextControl(self._body), wrap_lines=True, always_hide_cursor=True)
+        asking = self.state.input.asking
+        beside = Condition(lambda: self.state.shown == "stream" and not self.state.overlaid)
+        body = _Clickable(self._body, self._clicked)
+        side = Window(FormattedTextControl(self._side), width=1, always_hide_cursor=True)
         lines = [
             Window(FormattedTextControl(self._bar), height=1, style="reverse"),
-            body,
-            ConditionalContainer(self._input.widget, asking),
-            ConditionalContainer(foot, ~asking),
+            VSplit([Window(body, always_hide_cursor=True), ConditionalContainer(side, beside)]),
+            ConditionalContainer(self.state.input.widget, asking),
+            ConditionalContainer(Window(FormattedTextControl(self._foot), height=1), ~asking),
         ]
+        depth = _DEPTHS.get(self._style.theme.depth, ColorDepth.DEPTH_24_BIT)
         return Application(
-            Layout(HSplit(lines), focused_element=self._input.widget),
+            Layout(HSplit(lines), focused_element=self.state.input.widget),
             key_bindings=self._keys(asking),
             full_screen=True,
+            mouse_support=True,
+            color_depth=depth if self._style.colour else ColorDepth.DEPTH_1_BIT,
             min_redraw_interval=_REDRAW_S,
             terminal_size_polling_interval=None,
         )
 
-    def draw(self, lines: Iterable[str]) -> None:
-        """Add lines of the stream, and redraw soon."""
-        self.rows.add(lines)
-        self._app.invalidate()
-
     async def run(self) -> None:
         """Show the view until it is left or the terminal is gone."""
-        ticking = asyncio.ensure_future(self._tick())
+        working = [asyncio.ensure_future(work) for work in (self._tick(), self.state.search())]
         try:
             await self._app.run_async(
                 pre_run=self._begun, handle_sigint=False, set_exception_handler=False
@@ -103,8 +106,9 @@ class View:
         except (EOFError, OSError):
             pass  # the terminal went away with its pane: nobody could read an error
         finally:
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, self.state.close(), return_exceptions=True)
 
     def leave(self) -> None:
         """End :meth:`run`, also if it has not begun yet."""
@@ -120,8 +124,8 @@ class View:
         """Redraw regularly what changes without a row: rates and counts."""
         before: object = None
         while True:
-            if not self.rows.paused:
-                self._table = self._tabulate() if self._shown == "top" else []
+            if self.state.shown == "top" and not self.state.records.paused:
+                self._tabulate()
             now = self._bar(), self._table
             if now != before:
                 self._app.invalidate()
@@ -131,45 +135,63 @@ class View:
     # Drawing, from top to bottom.
 
     def _bar(self) -> str:
-        session, counts = self.guest.session, self.guest.counts
+        state, guest = self.state, self.state.guest
+        session, counts = guest.session, guest.counts
         name = session.guest and (session.guest.name or str(session.guest.pid))
         parts = [escaped(name or session.where)]
-        if self.guest.away:
+        if guest.away:
             parts.append("GONE")
-        if self.rows.paused or self.rows.scrolled:
-            parts.append("PAUSED" if self.rows.paused else "BACK")
-        parts.append(f"{short(self.guest.rating.per_s())}/s")
+        if state.records.kept.still:
+            parts.append("PAUSED" if state.records.paused else "BACK")
+        parts.append(f"{short(guest.rating.per_s())}/s")
         lost = short(counts.lost) + ("+" if counts.unknown_losses else "")
         read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
         parts += [f"{read} read", f"{lost} lost"]
-        if self.guest.filter is not None:
-            parts.append(f"where {escaped(self.guest.filter.text)}")
-        if self.rows.only:
-            parts.append(f"only {escaped(self.rows.only)!r}")
+        if guest.filter is not None:
+            parts.append(f"where {escaped(guest.filter.text)}")
+        if state.records.only:
+            parts.append(f"only {escaped(state.records.only)!r}")
         return self._drawable("  ".join(parts))
 
     def _body(self) -> StyleAndTextTuples:
         rows, width = self._size()
-        lines: Sequence[str]
-        if self._helping:
-            lines = [f"{keys:13} {what}" for keys, what in _KEYS][:rows]
-        elif self._shown == "top":
-            lines = self._table[:rows]
-        else:
-            lines = self.rows.window(rows, width)
+        if self.state.helping:
+            return self._text(help_lines())
+        if self.state.opened is not None:
+            return self._text(self._opened_lines(self.state.opened))
+        if self.state.shown == "top":
+            if self._tabled != (self.state.sort, self.state.guest.rating.by):
+                self._tabulate()
+            return self._text(self._table)
+        return self.state.records.body(rows, max(1, width - 1))
+
+    def _text(self, lines: Sequence[str]) -> StyleAndTextTuples:
         found: StyleAndTextTuples = []
-        for number, line in enumerate(lines):
-            style = "reverse" if self._search and holds(line, self._search) else ""
-            found += [("", "\n")] if number else []
-            found += to_formatted_text(ANSI(self._drawable(line)), style)
+        for place, line in enumerate(lines[: self._size()[0]]):
+            found += [("", "\n")] if place else []
+            found += fragments(self._drawable(line))
         return found
 
+    def _opened_lines(self, opened: Opened) -> list[str]:
+        record, records = opened.record, self.state.records
+        thread = "" if record.tid is None else str(record.tid)
+        if record.tid is not None and (name := self.state.guest.names.thread(record.tid)):
+            thread += f" {name}"
+        lines = opened.lines(self._style, records.moment(opened.number), thread)
+        rows, width = self._size()
+        if opened.others is not None and (room := rows - len(lines)) > 0:
+            lines += records.lines_found(opened.others, opened.number, room, width)
+        return lines
+
+    def _side(self) -> StyleAndTextTuples:
+        return self.state.records.bar(self._size()[0])
+
     def _foot(self) -> StyleAndTextTuples:
-        if self._note:
-            return [("", self._drawable(self._note))]
-        spared = self.guest.not_drawn
-        hidden = f"{short(spared)} not drawn  " if spared else ""
-        return [("fg:ansibrightblack", f"{hidden}h: help, q: quit")]
+        if self.state.note:
+            return [("", self._drawable(self.state.note))]
+        keys = "f: filter, b: by, Esc: back" if self.state.opened else "h: help, q: quit"
+        parts = [self.state.records.hit_words(), keys]
+        return [("fg:ansibrightblack", self._drawable("  ".join(filter(None, parts))))]
 
     def _size(self) -> tuple[int, int]:
         """Rows and columns of the body."""
@@ -179,109 +201,78 @@ class View:
     def _drawable(self, line: str) -> str:
         return line if self._style.unicode else line.encode("ascii", "replace").decode()
 
-    def _tabulate(self) -> list[str]:
-        """Return the table of rates at this moment."""
+    def _tabulate(self) -> None:
+        """Make the table of rates of this moment."""
         rows, width = self._size()
-        rating = self.guest.rating
-        snapshot = rating.snapshot(self._sort, max(1, rows - 2))
-        style = Style(width, self._style.colour, self._style.unicode)
-        title = f"{rating.title} (by {self._sort})"
-        return list(rate_table(style, snapshot, rating.label, title=title))
+        rating = self.state.guest.rating
+        snapshot = rating.snapshot(self.state.sort, max(1, rows - 2))
+        title = f"{rating.title} (by {self.state.sort})"
+        style = replace(self._style, width=width)
+        self._table = list(rate_table(style, snapshot, rating.label, title=title))
+        self._tabled = (self.state.sort, rating.by)
 
-    # Keys, and the input line at the foot.
+    # Keys, the mouse, and the input line at the foot.
 
     def _keys(self, asking: Condition) -> KeyBindings:
         bindings = KeyBindings()
+        for action in ACTIONS:
+            for key in action.keys:
 
-        def on(*keys: str) -> Callable[[Callable[[], None]], None]:
-            def bind(act: Callable[[], None]) -> None:
-                def run(event: KeyPressEvent) -> None:
-                    self._note = ""
-                    act()
+                def run(event: KeyPressEvent, name: str = action.name) -> None:
+                    self.state.do(name)
 
-                for key in keys:
-                    bindings.add(key, filter=~asking, eager=True)(run)
-
-            return bind
-
-        def page() -> int:
-            return max(1, self._size()[0] - 1)
-
-        on("q", "c-c")(self.leave)
-        on("space", "p")(lambda: self.rows.pause(not self.rows.paused))
-        on("t", "tab")(self._switch)
-        on("c")(self._clear)
-        on("h", "?")(self._help)
-        on("escape")(self._escape)
-        on("s")(self._sort_next)
-        on("f")(lambda: self._input.ask("filter", lambda text: self.guest.filter_by(text)))
-        on("&")(lambda: self._input.ask("only", self._only))
-        on("/")(lambda: self._input.ask("search", self._find))
-        on("b")(lambda: self._input.ask("by (event, tid, ARG)", self._group))
-        on("n")(lambda: self._find_again(True))
-        on("N")(lambda: self._find_again(False))
-        on("up", "k")(lambda: self.rows.scroll(1))
-        on("down", "j")(lambda: self.rows.scroll(-1))
-        on("pageup")(lambda: self.rows.scroll(page()))
-        on("pagedown")(lambda: self.rows.scroll(-page()))
-        on("home", "g")(lambda: self.rows.scroll(1 << 30))
-        on("end", "G")(lambda: self.rows.scroll(-(1 << 30)))
+                bindings.add(key, filter=~asking, eager=True)(run)
 
         @bindings.add("c-c", filter=asking, eager=True)
         @bindings.add("escape", filter=asking, eager=True)
         def cancel(event: KeyPressEvent) -> None:
-            self._input.cancel()
+            self.state.cancel()
 
         return bindings
 
-    def _switch(self) -> None:
-        self._shown = "stream" if self._shown == "top" else "top"
-        self._table = self._tabulate()
+    def _clicked(self, event: MouseEvent) -> None:
+        if self.state.overlaid or self.state.shown != "stream":
+            return
+        if event.event_type is MouseEventType.MOUSE_DOWN:
+            self.state.records.select_line(event.position.y)
+        elif event.event_type in _WHEEL:
+            self.state.records.move(_WHEEL[event.event_type])
 
-    def _clear(self) -> None:
-        self.rows.clear()
-        self.guest.rating.group_by(self.guest.rating.by)
-        self._table = self._tabulate()
-
-    def _help(self) -> None:
-        self._helping = not self._helping
-
-    def _escape(self) -> None:
-        self._helping, self._search = False, ""
-
-    def _sort_next(self) -> None:
-        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
-        self._table = self._tabulate()
-
-    def _refuse(self, message: str) -> None:
-        self._note = escaped(message)
-
-    def _only(self, text: str) -> None:
-        self.rows.only = text
-
-    def _find(self, text: str) -> None:
-        self._search = text or self._search
-        self._find_again(True)
-
-    def _find_again(self, up: bool) -> None:
-        if self._search and not self.rows.find(self._search, up):
-            self._note = f"no other row {'above' if up else 'below'} has {escaped(self._search)!r}"
-
-    def _group(self, by: str) -> None:
-        self.guest.group_by(by or "event")
-        self._table = self._tabulate()
+    def _copy(self, text: str) -> None:
+        """Put a text on the clipboard of the terminal (OSC 52; tmux passes it on if it may)."""
+        copied = base64.b64encode(text.encode()).decode()
+        self._app.output.write_raw(f"\x1b]52;c;{copied}\x07")
+        self._app.output.flush()
 
 
-async def view(context: Context, options: Options, selection: Selection, shown: Shown) -> int:
-    """Show a guest full screen until the view is left or stopped; return the exit code."""
+async def view(
+    context: Context,
+    options: Options,
+    selection: Selection,
+    shown: Shown,
+    call: Callable[[Options, Selection, str, Path | None], list[str]],
+) -> int:
+    """Show a guest full screen until the view is left or stopped; return the exit code.
+
+    ``call`` returns the arguments of the command line that shows a view.
+    """
     context.stops = True
     inner = ScreenContext(**{one.name: getattr(context, one.name) for one in fields(context)})
-    drawn = View(context.out_style, shown, options.sort)
+    drawn = View(context.out_style, shown, options.sort, options.time)
+    state = drawn.state
     async with inner.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)
-        guest = drawn.guest = FollowedGuest(inner, options, session, selection, drawn.draw)
+        guest = state.guest = FollowedGuest(
+            inner, options, session, selection, state.take, state.lay_out
+        )
+        state.command = lambda: [
+            "qtctl",
+            *call(
+                state.options(options), guest.selection, session.target, session.facts.events_all
+            ),
+        ]
         await guest.open()
-        inner.screen = guest.screen
+        inner.screen = state
         try:
             await _run(inner, options, drawn, guest)
         finally:

@@ -7,30 +7,38 @@ text. All parts must be safe to print already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.kernels import writing
+from qtctl.text import cells
 
 _LONGEST = {
     writing.SIGNED: 20,
     writing.UNSIGNED: 20,
     writing.HEX: 18,
     writing.SIGNED_HEX: 19,
-    writing.SIX: 6,
+    writing.DIGITS: 6,
     writing.SPAN: 18,
 }
 """Maximum size of a number in bytes."""
 
 
+_SHORT_DIGITS = 5
+
+
 class LineBlock:
-    """The lines of ``rows`` of a batch; the rows need not be adjacent."""
+    """The lines of ``rows`` of a batch; the rows need not be adjacent.
+
+    ``head`` is how many columns stay when the lines are scrolled sideways.
+    """
 
     def __init__(self, rows: Int64Array) -> None:
         self.rows = rows
+        self.head = 0
         self.room = len(rows)  # upper bound in bytes; one newline each
         self._plan: list[int] = []
         self._texts = b""
@@ -45,10 +53,16 @@ class LineBlock:
         self.room += len(encoded) * len(self.rows)
         self._plan += (writing.LITERAL, 0, at, at + len(encoded))
 
-    def number(self, values: NDArray[Any], *, in_hex: bool = False) -> None:
-        """Append integers (int64 or uint64), in decimal or as C's ``%#x``."""
+    def number(self, values: NDArray[Any], *, in_hex: bool = False, short: str = "") -> None:
+        """Append integers (int64 or uint64), in decimal or as C's ``%#x``.
+
+        ``short``: of unsigned ones in hex from 2**32 on, this mark and the last 5 digits.
+        """
         if values.dtype == np.uint64:
-            self._value(writing.HEX if in_hex else writing.UNSIGNED, values)
+            if in_hex and short:
+                self._value(writing.HEX, values, _SHORT_DIGITS, self._text(short))
+            else:
+                self._value(writing.HEX if in_hex else writing.UNSIGNED, values)
         else:
             self._value(writing.SIGNED_HEX if in_hex else writing.SIGNED, values)
 
@@ -65,9 +79,9 @@ class LineBlock:
             self._value(writing.IF_NEGATIVE, values, 1)
             self.literal(instead)
 
-    def six_digits(self, values: Int64Array) -> None:
-        """Append numbers from 0 to 999,999 as six digits."""
-        self._value(writing.SIX, values)
+    def digits(self, values: Int64Array, count: int) -> None:
+        """Append the last ``count`` digits (at most 6) of numbers from 0."""
+        self._value(writing.DIGITS, values, count)
 
     def seconds(self, spans_ns: Int64Array) -> None:
         """Append times in ns as seconds with a sign and six decimals."""
@@ -92,9 +106,16 @@ class LineBlock:
         else:
             self.number(column, in_hex=in_hex)
 
-    def _value(self, kind: int, values: NDArray[Any], parameter: int = 0) -> None:
+    def _text(self, text: str) -> int:
+        """Add a text, and return its number."""
+        encoded = text.encode()
+        self._edges += (len(self._texts), len(self._texts) + len(encoded))
+        self._texts += encoded
+        return len(self._edges) - 2
+
+    def _value(self, kind: int, values: NDArray[Any], parameter: int = 0, second: int = 0) -> None:
         self.room += _LONGEST.get(kind, 0) * len(self.rows)
-        self._plan += (kind, len(self._columns), parameter, 0)
+        self._plan += (kind, len(self._columns), parameter, second)
         self._columns.append(values.view(np.uint64))
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
@@ -114,7 +135,15 @@ class LineBlock:
         )
 
 
-def write(blocks: Sequence[LineBlock]) -> list[str]:
+class Crop(NamedTuple):
+    """Lines of ``width`` columns, scrolled ``left`` columns; ``mark`` stands where text is cut."""
+
+    width: int
+    left: int
+    mark: str
+
+
+def write(blocks: Sequence[LineBlock], crop: Crop | None = None) -> list[str]:
     """Return the lines of a batch in row order; the blocks together hold each row once."""
     rows = sum(len(block.rows) for block in blocks)
     if not rows:
@@ -124,7 +153,38 @@ def write(blocks: Sequence[LineBlock]) -> list[str]:
     at = 0
     for block in blocks:
         at = block.write(out, begin, stop, at)
+    if crop is not None:
+        return _cropped(blocks, out, begin, stop, crop)
     if len(blocks) > 1:
         unordered, out = out, np.empty(at, np.uint8)
         writing.gather(unordered.data, begin.data, stop.data, out.data)
     return out[: at - 1].tobytes().decode().split("\n")
+
+
+def _cropped(
+    blocks: Sequence[LineBlock],
+    text: NDArray[np.uint8],
+    begin: Int64Array,
+    stop: Int64Array,
+    crop: Crop,
+) -> list[str]:
+    heads, odd = np.zeros(len(begin), np.int64), np.empty(len(begin), np.uint8)
+    for block in blocks:
+        heads[block.rows] = block.head
+    mark = crop.mark.encode()
+    out = np.empty(len(text) + len(begin) * (2 * len(mark) + 4), np.uint8)
+    at = writing.crop(
+        text.data,
+        begin.data,
+        stop.data,
+        heads.data,
+        crop.left,
+        crop.width,
+        mark,
+        out.data,
+        odd.data,
+    )
+    lines = out[: at - 1].tobytes().decode().split("\n")
+    for row in np.flatnonzero(odd).tolist():
+        lines[row] = cells.crop(lines[row], int(heads[row]), crop.left, crop.width, crop.mark)
+    return lines

@@ -1,25 +1,35 @@
-"""Format records as the rows that a terminal shows."""
+"""Format records as the rows that a terminal shows: one row a record, in columns, in colours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.model import Clock
 from qtctl.records.batch import Batch
-from qtctl.records.columns import NULL, BoolArray, Column, Int64Array
+from qtctl.records.columns import NULL, Column, StringColumn
 from qtctl.records.origins import Origin
+from qtctl.text.cells import RESET, crop, width_of, wrap
 from qtctl.text.style import Style, escaped
-from qtctl.text.units import ABOUT
-from qtctl.writers.lines import LineBlock, write
+from qtctl.writers.lines import Crop, LineBlock, write
+from qtctl.writers.row_times import RowTimes
 
-_SECOND_NS = 1_000_000_000
-NAME_WIDTH = 36
-"""Columns to which shorter event names are padded at most, to align the arguments."""
+_LONGEST = {"event": 36, "guest": 20, "thread": 12}
+"""The most columns of names, by column."""
+_LEAST_NAME = 10
+_WIDE = 100
+"""From so many columns on, there are two blanks between columns, and pointers are whole."""
+_NARROW = 60
+"""Below so many columns, threads are not shown."""
+_POINTER = re.compile("0x[0-9a-f]+")
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number by which a product's upper bits depend on all bits (Fibonacci hashing)."""
+
+HeadColumn: TypeAlias = tuple[Callable[[LineBlock], None], int]
 
 
 class RowFormatter:
@@ -30,6 +40,11 @@ class RowFormatter:
     event names to align. ``thread`` maps a thread id to its name, or to an empty text, for which
     the id is printed; without it, names are those that the records bring. Once records of a second
     process have come, each row says of which it is.
+
+    On a terminal, a row has at most ``width`` columns and a mark where it is cropped, as are
+    pointers if it is narrow. All but time, thread and event are scrolled ``left`` columns. With
+    ``wrap``, it is not cropped but continues on indented rows. The same thread, pointer, number in
+    hex or text has one colour everywhere, and so has an event's name.
     """
 
     def __init__(
@@ -39,90 +54,92 @@ class RowFormatter:
         hex_arguments: Mapping[str, frozenset[str]],
         names: Sequence[str],
         thread: Callable[[int], str] | None = None,
+        *,
+        wrap: bool = False,
     ) -> None:
-        self._paint, self._colours = style.paint, style.colours
-        self._times = times
-        self._hex = hex_arguments
-        self._width = min(NAME_WIDTH, max(map(len, names), default=0)) if style.terminal else 0
+        self.width, self.left, self.wrap = style.width, 0, wrap
+        self._style = style
+        self._mark = "…" if style.unicode else "~"
+        self.times = RowTimes(style, times, self._mark)
+        self._palette = [style.sequences(one)[0] for one in style.theme.identities] + [""]
+        self.hex_arguments = hex_arguments
+        self._longest = max(map(len, names), default=0)
         self._thread = thread
-        self._gap = "  " if style.terminal else " "
+        self._widths: dict[str, int] = {}
         self._first: Origin | None = None
         self._several = False
-        self._first_ns: int | None = None
-        self._last_ns = 0
-        self._first_late = self._last_late = False
 
-    def note(self, text: str) -> str:
+    def note(self, text: str, role: str = "bad") -> str:
         """Return a message, as a line between the records."""
-        return self._paint(text, "bad")
+        return self._style.paint(text, role)
 
     def lines(self, batch: Batch) -> list[str]:
-        """Return a line per record, safe to print."""
-        append_time = self._time_appender(batch)
-        guests = self._guests(batch)
+        """Return the lines of each record, safe to print."""
+        rows = self.rows(batch)
+        return "\n".join(rows).split("\n") if rows and self.wrap else rows
+
+    def rows(self, batch: Batch) -> list[str]:
+        """Return a text per record, safe to print; with ``wrap`` it may have several lines."""
+        terminal = self._style.terminal
+        gap = "  " if terminal and self.width >= _WIDE else " "
+        columns = [self.times.column(batch, self.width, gap), *self._origins(batch, gap)]
+        name_width = self._name_width()
+        head = sum(size for _, size in columns) + name_width + len(gap)
         blocks = []
         for event, rows, values in batch.alike():
             block = LineBlock(rows)
             blocks.append(block)
             if event < 0:
-                block.column(batch.texts(rows), lambda text: self._paint(text or "", "faint"))
+                block.column(batch.texts(rows), lambda text: self._style.paint(text or "", "faint"))
                 continue
+            for append, _ in columns:
+                append(block)
+            block.head = head
             name = batch.names[event]
-            append_time(block)
-            if guests:
-                block.choice(batch.origin[rows], guests)
-            self._append_thread(block, batch, rows)
             if values is None:
-                block.column(batch.raws(rows), partial(self._raw, name))
-                if batch.is_cut(int(rows[0])):
-                    block.literal(self._gap + self._paint("(cut short)", "faint"))
+                raw = partial(self._raw, cut=batch.is_cut(int(rows[0])), gap=gap)
+                block.literal(self._name(name, name_width))
+                block.column(batch.raws(rows), raw)
             else:
-                block.literal(self._name(name, last=not values))
-                self._arguments(block, name, values)
-        return write(blocks)
+                block.literal(self._name(name, name_width if values else 0))
+                self._arguments(block, name, values, gap)
+        if not terminal:
+            return write(blocks)
+        if self.wrap:
+            indents = np.zeros(len(batch), np.int64)
+            for block in blocks:
+                indents[block.rows] = block.head
+            lines = zip(write(blocks), indents.tolist(), strict=True)
+            return ["\n".join(wrap(line, indent, self.width)) for line, indent in lines]
+        return write(blocks, Crop(self.width, self.left if head < self.width else 0, self._mark))
 
-    def _time_appender(self, batch: Batch) -> Callable[[LineBlock], None]:
-        """Return a function that appends the times to a block."""
-        shown = np.flatnonzero(batch.event >= 0)
-        if self._times == "none" or not len(shown):
-            return lambda block: None
-        before, after = self._colours("time")
-        times = batch.time_ns
-        if self._first_ns is None:
-            self._first_ns = self._last_ns = int(times[shown[0]])
-            self._first_late = self._last_late = bool(batch.arrived[shown[0]])
-        spans = times - self._first_ns
-        if self._times == "delta":
-            spans[shown] = np.diff(times[shown], prepend=self._last_ns)
-            self._last_ns = int(times[shown[-1]])
-        seconds = _seconds(batch) if self._times == "abs" else None
-        late = self._late(batch, shown)
-        arrived = bool(late.any())
+    # The columns before the arguments: a function that appends it with its gap, and its size.
 
-        def append_time(block: LineBlock) -> None:
-            block.literal(before)
-            if arrived:
-                block.choice(late[block.rows].astype(np.int64), ("", ABOUT))
-            if seconds is None:
-                block.seconds(spans[block.rows])
-            else:
-                codes, texts = seconds
-                block.choice(codes[block.rows], texts)
-                block.literal(".")
-                block.six_digits(times[block.rows] % _SECOND_NS // 1000)
-            block.literal(after + self._gap)
+    def _origins(self, batch: Batch, gap: str) -> list[HeadColumn]:
+        """Return the columns of guest and thread, where they are shown."""
+        columns = []
+        if guests := self._guests(batch):
+            columns.append(self._names("guest", batch.origin, guests, gap))
+        if not self._style.terminal or self.width >= _NARROW:
+            columns.append(self._names("thread", *self._threads(batch), gap))
+        return columns
 
-        return append_time
-
-    def _late(self, batch: Batch, shown: Int64Array) -> BoolArray:
-        """Return the rows whose printed time depends on a time at which qtctl read a record."""
-        late = batch.arrived.copy()
-        if self._times == "rel":
-            late |= self._first_late
-        elif self._times == "delta":
-            late[shown] |= np.append(self._last_late, batch.arrived[shown][:-1])
-            self._last_late = bool(batch.arrived[shown[-1]])
-        return late
+    def _names(
+        self, column: str, codes: NDArray[Any], names: Sequence[str], gap: str
+    ) -> HeadColumn:
+        """Return the column of names[codes[row]], in the colours of the names."""
+        width = 0
+        if self._style.terminal:
+            names = [crop(name, 0, 0, _LONGEST[column], self._mark) for name in names]
+            width = max(self._widths.get(column, 0), *map(width_of, names), 0)
+            self._widths[column] = width
+        texts = [
+            self._coloured(name) + " " * (width - width_of(name)) + gap if name or width else ""
+            for name in names
+        ]
+        return lambda block: block.choice(codes[block.rows], texts), (width + len(gap)) * (
+            width > 0
+        )
 
     def _guests(self, batch: Batch) -> list[str]:
         """Return the words for each of the batch's origins; none while there is one process."""
@@ -133,63 +150,83 @@ class RowFormatter:
                 self._several |= processes[code] != self._first or bool(processes[code].file)
         if not self._several:
             return []
-        words = [escaped(one.words) for one in batch.origins]
-        return [self._paint(f"[{one}]", "faint") + self._gap if one else "" for one in words]
+        words = (escaped(one.words) for one in batch.origins)
+        return [f"[{one}]" if one else "" for one in words]
 
-    def _append_thread(self, block: LineBlock, batch: Batch, rows: Int64Array) -> None:
-        tid, named = batch.tid[rows], [one.thread or "" for one in batch.origins]
-        if self._thread is None and not any(named):
-            before, after = self._colours("faint")
-            block.optional(tid, before, after + self._gap)
-            return
-        threads = batch.origin[rows].astype(np.int64) << 32 | (tid.astype(np.int64) + 1)
+    def _threads(self, batch: Batch) -> tuple[NDArray[Any], list[str]]:
+        """Return the name of each row's thread: codes, and the distinct names."""
+        named = [one.thread or "" for one in batch.origins]
+        threads = batch.origin.astype(np.int64) << 32 | (batch.tid.astype(np.int64) + 1)
         distinct, codes = np.unique(threads, return_inverse=True)
-        texts = []
+        names = []
         for one in distinct.tolist():
             number = (one & 0xFFFFFFFF) - 1
             name = named[one >> 32] or (self._thread(number) if self._thread else "")
-            name = escaped(name) or ("" if number < 0 else str(number))
-            texts.append(self._paint(name, "faint") + self._gap if name else "")
-        block.choice(codes, texts)
+            names.append(escaped(name) or ("" if number < 0 else str(number)))
+        return codes, names
 
-    def _name(self, name: str, *, last: bool) -> str:
-        """Return an event's name, padded unless it is the ``last`` on the line."""
-        return self._paint(escaped(name).ljust(0 if last else self._width), "event")
+    # The event and its arguments.
 
-    def _raw(self, name: str, text: str | None) -> str:
-        """Return the name and the raw text of a record whose arguments could not be parsed."""
-        text = text or ""
-        return (self._name(name, last=not text) + self._gap + escaped(text)).rstrip()
+    def _name_width(self) -> int:
+        """Return the columns of names: as many as they need, at most a third of the terminal."""
+        if not self._style.terminal:
+            return 0
+        return min(self._longest, _LONGEST["event"], max(_LEAST_NAME, self.width // 3))
 
-    def _arguments(self, block: LineBlock, name: str, values: Mapping[str, Column]) -> None:
-        in_hex = self._hex.get(name, frozenset())
-        gap = self._gap
+    def _name(self, name: str, width: int) -> str:
+        """Return an event's name, on a terminal padded or cropped to its column."""
+        text = escaped(name)
+        if 0 < width < len(text):  # names that begin alike are told apart by their ends
+            text = self._mark + text[len(text) - width + 1 :]
+        before, after = self._style.sequences(f"1;{self._style.theme.identity(name)}")
+        return f"{before}{text.ljust(width)}{after}"
+
+    def _raw(self, text: str | None, *, cut: bool, gap: str) -> str:
+        """Return the raw text of a record whose arguments could not be parsed."""
+        shown = escaped(text or "").rstrip()
+        if self._style.colour:
+            shown = _POINTER.sub(lambda found: self._number(found[0]), shown)
+        note = self._style.paint("(cut short)", "faint") if cut else ""
+        # Where lines are cropped, the note must not be.
+        parts = (note, shown) if self._style.terminal else (shown, note)
+        return "".join(gap + part for part in parts if part)
+
+    def _arguments(
+        self, block: LineBlock, name: str, values: Mapping[str, Column], gap: str
+    ) -> None:
+        in_hex = self.hex_arguments.get(name, frozenset())
+        crops = self._style.terminal and not self.wrap and self.width < _WIDE
+        short = self._mark if crops else ""
         for key, column in values.items():
-            block.literal(f"{gap}{self._paint(key, 'key')}=")
+            block.literal(f"{gap}{self._style.paint(f'{key}=', 'key')}")
             gap = " "
-            block.column(column, _quoted, in_hex=key in in_hex)
+            if isinstance(column, StringColumn):
+                block.column(column, self._text)
+            elif key in in_hex and self._style.colour:
+                block.choice(_places(column, len(self._palette)), self._palette)
+                block.number(column, in_hex=True, short=short)
+                block.literal(RESET)
+            else:
+                block.number(column, in_hex=key in in_hex, short=short)
+
+    def _text(self, text: str | None) -> str:
+        return NULL if text is None else self._coloured(f"'{escaped(text)}'", text)
+
+    def _coloured(self, shown: str, identity: str | None = None) -> str:
+        """Return a safe text in the colour of what it names, by default the text itself."""
+        if not self._style.colour or not shown:
+            return shown
+        colour = self._style.theme.identity(shown if identity is None else identity)
+        before, after = self._style.sequences(colour)
+        return f"{before}{shown}{after}"
+
+    def _number(self, text: str) -> str:
+        [code] = _places(np.array([int(text, 16) & (1 << 64) - 1], np.uint64), len(self._palette))
+        return f"{self._palette[code]}{text}{RESET}"
 
 
-def _quoted(text: str | None) -> str:
-    return NULL if text is None else f"'{escaped(text)}'"
-
-
-def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:
-    """Return the whole second of each row as text: codes, and the distinct texts."""
-    wall = batch.arrived | (batch.clock != Clock.MONOTONIC)
-    # Adjacent rows mostly share a second: look only at the first of each run.
-    kind = 2 * (batch.time_ns // _SECOND_NS) + wall
-    first = np.ones(len(kind), np.bool_)
-    np.not_equal(kind[1:], kind[:-1], out=first[1:])
-    distinct, codes = np.unique(kind[first], return_inverse=True)
-    texts = [_clock_text(one // 2, wall=bool(one % 2)) for one in distinct.tolist()]
-    return codes[np.cumsum(first) - 1], texts
-
-
-def _clock_text(second: int, *, wall: bool) -> str:
-    if not wall:
-        return str(second)
-    try:
-        return datetime.fromtimestamp(second).strftime("%H:%M:%S")
-    except (OverflowError, ValueError, OSError):
-        return str(second)
+def _places(numbers: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return the place of each number in a palette of ``size``, whose last is that of 0."""
+    places = (numbers.view(np.uint64) * _SPREAD >> np.uint64(40)) % np.uint64(size - 1)
+    places[numbers == 0] = size - 1
+    return places

@@ -85,7 +85,7 @@ def test_the_pane_follows_a_real_flood_and_gives_back(qtctl: Qtctl) -> None:
         found = eventually(lambda: tmux.run("list-panes", "-F", "#{pane_id}").split()[1:], "")
         pane = found[0]
         tmux.until("memory_region_ops_", pane, 30.0)
-        assert "0 lost" in tmux.until(" not drawn", pane)
+        assert "0 lost" in tmux.screen(pane)
         tmux.send("Space", pane=pane)
         paused = tmux.until("PAUSED", pane)
         counts = [counted(paused)]

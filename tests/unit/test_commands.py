@@ -247,7 +247,7 @@ def test_rewriting_argv_loses_no_word(words: list[str]) -> None:
 
 
 def test_the_pane_is_called_as_it_was_asked_for() -> None:
-    from qtctl.ui.pane import view_call
+    from qtctl.ui.top import view_call
 
     asked = (
         *("--where", "a == '-x'", "--by", "tid", "--interval", "500ms", "--guard", "9"),

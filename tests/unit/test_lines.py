@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -23,6 +22,7 @@ from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
+from qtctl.text.cells import plain, width_of
 from qtctl.text.style import Style, escaped
 from qtctl.writers.csv import CsvExport
 from qtctl.writers.lines import LineBlock, write
@@ -44,33 +44,29 @@ HEXES = {"full": frozenset({"p", "shown"})}
 class Plainly:
     """Writes one record after the other."""
 
-    def __init__(self, style: Style, times: str, names: list[str]) -> None:
-        self.style, self.times = style, times
-        self.width = min(36, max(map(len, names))) if style.terminal else 0
+    def __init__(self, times: str) -> None:
+        self.times = times
         self.first_ns: int | None = None
         self.last_ns = 0
 
     def line(self, one: Record) -> str:
-        style = self.style
         if one.line is not None:
-            return style.paint(escaped(one.line), "faint")
-        gap = "  " if style.terminal else " "
-        parts = [] if self.times == "none" else [style.paint(self.time(one), "time")]
+            return escaped(one.line)
+        parts = [] if self.times == "none" else [self.time(one)]
         if one.tid is not None:
-            parts.append(style.paint(str(one.tid), "faint"))
-        bare = not one.raw and not one.args
-        parts.append(style.paint(one.name.ljust(0 if bare else self.width), "event"))
-        words = []
+            parts.append(str(one.tid))
+        parts.append(one.name)
         for key, value in one.args.items():
             if value is None:
-                words.append(f"{style.paint(key, 'key')}=(null)")
+                parts.append(f"{key}=(null)")
                 continue
             in_hex = key in HEXES.get(one.name, ())
             shown = f"'{escaped(value)}'" if isinstance(value, str) else f"{value:{'#x' * in_hex}}"
-            words.append(f"{style.paint(key, 'key')}={shown}")
-        parts.append(" ".join(words) if one.raw is None else escaped(one.raw))
-        found = gap.join(filter(None, parts)).rstrip()
-        return found + gap + style.paint("(cut short)", "faint") if one.cut else found
+            parts.append(f"{key}={shown}")
+        if one.raw is not None:
+            parts.append(escaped(one.raw))
+        found = " ".join(filter(None, parts)).rstrip()
+        return f"{found} (cut short)" if one.cut else found
 
     def time(self, one: Record) -> str:
         now = one.time_ns
@@ -139,19 +135,39 @@ def shown(batches: list[Batch], formatter: RowFormatter) -> list[str]:
     return [line for batch in batches for line in formatter.lines(batch)]
 
 
-@given(
-    content=CONTENT,
-    style=st.sampled_from([PIPE, TERMINAL, COLOUR]),
-    times=st.sampled_from(["abs", "rel", "delta", "none"]),
-)
-def test_lines_for_people(content: list[list[bytes]], style: Style, times: str) -> None:
+@given(content=CONTENT, times=st.sampled_from(["abs", "rel", "delta", "none"]))
+def test_lines_for_a_pipe(content: list[list[bytes]], times: str) -> None:
     batches = decoded(content)
-    names = list(TABLE.names)
-    plainly = Plainly(style, times, names)
+    plainly = Plainly(times)
     expected = [plainly.line(record) for batch in batches for record in batch.records()]
     for form in forms():
         with running(form):
-            assert shown(batches, RowFormatter(style, times, HEXES, names)) == expected
+            assert shown(batches, RowFormatter(PIPE, times, HEXES, TABLE.names)) == expected
+
+
+@given(
+    content=CONTENT,
+    times=st.sampled_from(["abs", "rel", "delta", "none"]),
+    width=st.integers(30, 130),
+    colour=st.booleans(),
+)
+def test_a_terminal_shows_each_record_on_one_row_or_wraps_it(
+    content: list[list[bytes]], times: str, width: int, colour: bool
+) -> None:
+    batches = decoded(content)
+    style = Style(width, colour)
+    names = list(TABLE.names)
+    rows = shown(batches, RowFormatter(style, times, HEXES, names))
+    assert len(rows) == sum(map(len, batches))
+    assert all(width_of(row) <= width for row in rows)
+    wrapped = shown(batches, RowFormatter(style, times, HEXES, names, wrap=True))
+    assert all(width_of(plain(row).rstrip()) <= width for row in wrapped)
+    whole = "".join("".join(map(plain, wrapped)).split())
+    for batch in batches:
+        for record in batch.records():
+            for key, value in record.args.items():
+                if isinstance(value, str):
+                    assert "".join(f"{key}='{escaped(value)}'".split()) in whole
 
 
 @given(content=CONTENT)
@@ -204,7 +220,7 @@ def test_a_whole_capture(version: str) -> None:
     formatter = RowFormatter(PIPE, "abs", in_hex, table.names)
     got = [line for batch in batches for line in formatter.lines(batch)]
     records = [one for batch in batches for one in batch.records()]
-    plainly = Plainly(PIPE, "abs", list(table.names))
+    plainly = Plainly("abs")
     assert len(got) == len(records) > 1000
     assert got == [plainly.line(one) for one in records]
     got = [line for batch in batches for line in json_lines(batch)]
@@ -246,11 +262,11 @@ def test_a_thread_is_shown_by_its_name_where_it_has_one() -> None:
 
 def test_colour_wraps_and_does_not_replace() -> None:
     batches = decoded([[b"full 0x1 2 3 4 x", b"none", b"text"]])
-    plain, coloured = (
+    bare, coloured = (
         shown(batches, RowFormatter(style, "abs", HEXES, ["full"])) for style in (TERMINAL, COLOUR)
     )
     assert all("\x1b[" in line for line in coloured)
-    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
+    assert list(map(plain, coloured)) == bare
 
 
 @given(st.lists(INT64, min_size=1), st.lists(UINT64, min_size=1), st.booleans())

@@ -11,12 +11,13 @@ COMPILED: bool = cython.compiled
 
 # Types of the pieces of a line, as ``writers/lines.py`` uses them. A piece is four numbers: its
 # type, its column, and two parameters.
-LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, SIX, SPAN, IF_NEGATIVE, UNLESS_NEGATIVE = range(
-    10
+LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, DIGITS, SPAN, IF_NEGATIVE, UNLESS_NEGATIVE = (
+    range(10)
 )
 FIELDS = 4
 
 _TOP = cython.declare(cython.ulonglong, 1 << 63)
+_LONG = cython.declare(cython.ulonglong, 1 << 32)
 _MICRO = cython.declare(cython.ulonglong, 1000)
 _SECOND = cython.declare(cython.ulonglong, 1000000)
 
@@ -47,14 +48,37 @@ def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) ->
     return _number(value, 16, out, at + 2)
 
 
-def _six(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
-    """Write a number below a million as six digits; return its end."""
-    place: cython.Py_ssize_t = at + 6
+def _hex_end(
+    value: cython.ulonglong,
+    count: cython.longlong,
+    mark: cython.p_uchar,
+    begin: cython.longlong,
+    size: cython.Py_ssize_t,
+    out: cython.p_uchar,
+    at: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Write a mark and the last ``count`` hex digits of a number; return its end."""
+    at = octets.copy(mark, begin, size, out, at)
+    place: cython.Py_ssize_t = at + count
+    digit: cython.int
+    while place > at:
+        place -= 1
+        digit = cython.cast(cython.int, value % 16)
+        out[place] = digit + 48 if digit < 10 else digit + 87
+        value = value // 16
+    return at + count
+
+
+def _digits(
+    value: cython.ulonglong, count: cython.longlong, out: cython.p_uchar, at: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Write the last ``count`` digits of a number; return its end."""
+    place: cython.Py_ssize_t = at + count
     while place > at:
         place -= 1
         out[place] = cython.cast(cython.int, value % 10) + 48
         value = value // 10
-    return at + 6
+    return at + count
 
 
 def write_rows(
@@ -72,9 +96,11 @@ def write_rows(
 
     ``plan`` has FIELDS numbers per piece: type, column c, a and b. The value of line i is
     values[c * len(rows) + i], 64 bits. LITERAL writes texts[a:b]. CHOICE writes text number
-    a + value; text n is texts[edges[n]:edges[n + 1]]. SIX writes a number as six digits, SPAN a
-    signed time in ns as seconds. IF_NEGATIVE skips the next ``a`` pieces unless the value is
-    negative, UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's offsets.
+    a + value; text n is texts[edges[n]:edges[n + 1]]. HEX writes of a number from 2**32 on
+    text number b and the last ``a`` digits, unless ``a`` is 0. DIGITS writes the last ``a`` digits
+    of a number, SPAN a signed time in ns as seconds. IF_NEGATIVE skips the next ``a`` pieces unless
+    the value is negative, UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's
+    offsets.
     """
     source: cython.p_uchar = pointers.to_chars(texts)
     target: cython.p_uchar = pointers.to_chars(out)
@@ -85,6 +111,7 @@ def write_rows(
     kind: cython.longlong
     first: cython.longlong
     size: cython.Py_ssize_t
+    last: cython.Py_ssize_t
     value: cython.ulonglong
     with cython.nogil:
         for i in range(count):
@@ -105,9 +132,14 @@ def write_rows(
                 elif kind == 2:
                     at = _number(value, 10, target, at)
                 elif kind == 3:
-                    at = _hex(value, target, at)
+                    if first and value >= _LONG:
+                        size = edges[plan[4 * piece + 3]]
+                        last = edges[plan[4 * piece + 3] + 1] - size
+                        at = _hex_end(value, first, source, size, last, target, at)
+                    else:
+                        at = _hex(value, target, at)
                 elif kind == 6:
-                    at = _six(value, target, at)
+                    at = _digits(value, first, target, at)
                 elif kind >= 8:
                     if (value >= _TOP) != (kind == 8):
                         piece += first
@@ -128,7 +160,7 @@ def write_rows(
                         value = value // _MICRO
                         at = _number(value // _SECOND, 10, target, at)
                         target[at] = 46
-                        at = _six(value % _SECOND, target, at + 1)
+                        at = _digits(value % _SECOND, 6, target, at + 1)
                 piece += 1
             stop[rows[i]] = at
     return at
@@ -149,4 +181,133 @@ def gather(
     with cython.nogil:
         for i in range(rows):
             at = octets.copy(text, begin[i], stop[i] - begin[i], target, at)
+    return at
+
+
+def _escape_end(
+    text: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Return the end of the SGR sequence at ``at``."""
+    while at < end and text[at] != 109:
+        at += 1
+    return at + 1
+
+
+def _columns(
+    text: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Return how many columns a line takes; -1 if it has other characters than ASCII and `...`."""
+    total: cython.Py_ssize_t = 0
+    while at < end:
+        if text[at] == 27:
+            at = _escape_end(text, at, end)
+            continue
+        size: cython.Py_ssize_t = _character(text, at, end)
+        if size == 0:
+            return -1
+        at += size
+        total += 1
+    return total
+
+
+def _character(
+    text: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Return the size of an ASCII character, or of an ellipsis (E2 80 A6); 0 for others."""
+    if text[at] < 128:
+        return 1
+    if end - at > 2 and text[at] == 0xE2 and text[at + 1] == 0x80 and text[at + 2] == 0xA6:
+        return 3
+    return 0
+
+
+def _crop(
+    text: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    end: cython.Py_ssize_t,
+    first: cython.Py_ssize_t,
+    begin: cython.Py_ssize_t,
+    limit: cython.Py_ssize_t,
+    mark: cython.p_uchar,
+    mark_size: cython.Py_ssize_t,
+    out: cython.p_uchar,
+    to: cython.Py_ssize_t,
+) -> cython.Py_ssize_t:
+    """Copy the columns below ``first``, a mark, and those of begin:limit; return the end.
+
+    Without columns to leave out, ``first`` and ``begin`` are 0, and no mark is written.
+    """
+    place: cython.Py_ssize_t = 0
+    coloured: cython.bint = False
+    size: cython.Py_ssize_t
+    while at < end:
+        if text[at] == 27:
+            size = _escape_end(text, at, end) - at
+            if place < limit or coloured:
+                to = octets.copy(text, at, size, out, to)
+                coloured = not (size == 4 and text[at + 2] == 48)
+        else:
+            size = _character(text, at, end)
+            if place < first or begin <= place < limit:
+                to = octets.copy(text, at, size, out, to)
+            elif place == first and begin:
+                to = octets.copy(mark, 0, mark_size, out, to)
+            place += 1
+        at += size
+    if coloured:
+        out[to] = 27
+        out[to + 1] = 91
+        out[to + 2] = 48
+        out[to + 3] = 109
+        to += 4
+    return to
+
+
+def crop(
+    source: cython.uchar[::1],
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    heads: cython.longlong[::1],
+    left: cython.Py_ssize_t,
+    width: cython.Py_ssize_t,
+    mark: cython.const[cython.uchar][::1],
+    out: cython.uchar[::1],
+    odd: cython.uchar[::1],
+) -> cython.Py_ssize_t:
+    """Copy the lines source[begin[i]:stop[i]] to ``out``, cropped to ``width`` columns.
+
+    They are scrolled ``left`` columns, but for the first heads[i]; see ``text.cells.crop``. Lines
+    that have other characters than ASCII and the ellipsis are copied whole, and odd[i] is 1. Each
+    line ends with a newline. Returns the end; a line grows by at most two marks and 4 bytes.
+    """
+    text: cython.p_uchar = pointers.to_chars(source)
+    target: cython.p_uchar = pointers.to_chars(out)
+    sign: cython.p_uchar = pointers.to_chars(mark)
+    size: cython.Py_ssize_t = len(mark)
+    at: cython.Py_ssize_t = 0
+    i: cython.Py_ssize_t
+    total: cython.Py_ssize_t
+    last: cython.Py_ssize_t
+    cut: cython.bint
+    rows: cython.Py_ssize_t = len(begin)
+    with cython.nogil:
+        for i in range(rows):
+            last = stop[i] - 1
+            total = _columns(text, begin[i], last)
+            odd[i] = total < 0
+            if total < 0 or (total <= width and (left == 0 or total <= heads[i])):
+                at = octets.copy(text, begin[i], last - begin[i], target, at)
+            elif left == 0 or total <= heads[i]:
+                at = _crop(text, begin[i], last, 0, 0, width - 1, sign, size, target, at)
+                at = octets.copy(sign, 0, size, target, at)
+            else:
+                cut = total > left + width
+                at = _crop(
+                    text, begin[i], last, heads[i], heads[i] + left + 1, left + width - cut,
+                    sign, size, target, at,
+                )  # fmt: skip
+                if cut:
+                    at = octets.copy(sign, 0, size, target, at)
+            target[at] = 10
+            at += 1
     return at

@@ -7,7 +7,7 @@ UNSIGNED: Final[int]
 HEX: Final[int]
 SIGNED_HEX: Final[int]
 CHOICE: Final[int]
-SIX: Final[int]
+DIGITS: Final[int]
 SPAN: Final[int]
 IF_NEGATIVE: Final[int]
 UNLESS_NEGATIVE: Final[int]
@@ -25,3 +25,14 @@ def write_rows(
     at: int,
 ) -> int: ...
 def gather(source: memoryview, begin: memoryview, stop: memoryview, out: memoryview) -> int: ...
+def crop(
+    source: memoryview,
+    begin: memoryview,
+    stop: memoryview,
+    heads: memoryview,
+    left: int,
+    width: int,
+    mark: bytes,
+    out: memoryview,
+    odd: memoryview,
+) -> int: ...

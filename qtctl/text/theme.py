@@ -1,0 +1,135 @@
+"""Colours: how a role looks, and the palette that tells identities apart, on any terminal.
+
+The colours of ``IDENTITIES`` are those of the 256 that differ most, also for the colour-blind, and
+are readable on their background; red is left for trouble. SGR parameters: ECMA-48, 8.3.117.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Background: TypeAlias = Literal["dark", "light", "any"]
+"""``any``: the terminal's is not known, and colours must be readable on both."""
+Depth: TypeAlias = Literal[16, 256, 16777216]
+
+_WORDS = {
+    word: str(number)
+    for number, word in (
+        *((1, "bold"), (2, "faint"), (3, "italic"), (4, "underline"), (7, "reverse")),
+        *((30, "black"), (31, "red"), (32, "green"), (33, "yellow"), (34, "blue")),
+        *((35, "magenta"), (36, "cyan"), (37, "white"), (90, "grey")),
+        *((91, "bright-red"), (92, "bright-green"), (93, "bright-yellow"), (94, "bright-blue")),
+        *((95, "bright-magenta"), (96, "bright-cyan"), (97, "bright-white")),
+    )
+}
+ROLES: Mapping[str, str] = {
+    "event": "bold cyan",
+    "time": "faint",
+    "key": "faint",
+    "good": "green",
+    "bad": "red",
+    "note": "magenta",
+    "faint": "faint",
+    "slow": "bold yellow",
+}
+"""The look of each role: words of ``_WORDS`` and colours as ``#rrggbb``."""
+_ON_LIGHT: Mapping[str, str] = {"event": "bold blue", "slow": "bold magenta"}
+
+IDENTITIES: Mapping[Background, tuple[str, ...]] = {
+    "dark": (
+        *("#afd7ff", "#ffff00", "#5f5fff", "#afff87"),
+        *("#00875f", "#5f87d7", "#afffd7", "#5f8700"),
+    ),
+    "light": (
+        *("#005faf", "#008700", "#87005f", "#0000ff"),
+        *("#00005f", "#5f5fff", "#00875f", "#0000af"),
+    ),
+    "any": ("#af5fff", "#af8700", "#5f8787", "#af875f", "#875faf", "#8700ff"),
+}
+_SIXTEEN: Mapping[Background, tuple[str, ...]] = {
+    "dark": ("36", "35", "32", "33", "94", "96", "95", "92"),
+    "light": ("34", "35", "36", "32", "33"),
+    "any": ("36", "35", "32", "33", "94"),
+}
+_STEPS = (0, 95, 135, 175, 215, 255)
+"""Intensities of the cube of 256 colours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """SGR parameters by role, and those of the palette of identities."""
+
+    roles: Mapping[str, str]
+    identities: tuple[str, ...]
+    depth: Depth = 16
+
+    def identity(self, name: str) -> str:
+        """Return the parameters for a text; the same text has the same colour everywhere."""
+        return self.identities[place(name, len(self.identities))]
+
+
+def place(text: str, size: int) -> int:
+    """Return the place of a text in a palette of ``size``."""
+    return binascii.crc32(text.encode("utf-8", "backslashreplace")) % size
+
+
+def sgr(look: str, depth: Depth = 16) -> str:
+    """Return the SGR parameters of a look such as ``bold #ff8800``.
+
+    Raises:
+        ValueError: a word is no attribute and no colour.
+    """
+    return ";".join(_parameters(word, depth) for word in look.split())
+
+
+def _parameters(word: str, depth: Depth) -> str:
+    if word in _WORDS:
+        return _WORDS[word]
+    if len(word) != 7 or word[0] != "#":
+        raise ValueError(f"{word!r} is no colour: #rrggbb, {', '.join(_WORDS)}")
+    rgb = tuple(bytes.fromhex(word[1:]))
+    if depth > 256:
+        return "38;2;{};{};{}".format(*rgb)
+    if depth == 256:
+        red, green, blue = (_nearest(value) for value in rgb)
+        return f"38;5;{16 + 36 * red + 6 * green + blue}"
+    bright = max(rgb) > 0xA0
+    bits = sum((value > max(rgb) / 2) << place for place, value in enumerate(rgb))
+    return str((90 if bright else 30) + bits)
+
+
+def _nearest(value: int) -> int:
+    return min(range(6), key=lambda step: abs(_STEPS[step] - value))
+
+
+def theme(
+    depth: Depth = 16, background: Background = "any", changes: Mapping[str, str] | None = None
+) -> Theme:
+    """Return the theme of a terminal; ``changes`` are looks of roles that the user wants.
+
+    Raises:
+        ValueError: a look is wrong.
+    """
+    looks = {**ROLES, **(_ON_LIGHT if background == "light" else {}), **(changes or {})}
+    palette = _SIXTEEN[background]
+    if depth > 16:
+        palette = tuple(sgr(colour, depth) for colour in IDENTITIES[background])
+    return Theme({role: sgr(look, depth) for role, look in looks.items()}, palette, depth)
+
+
+def depth_of(env: Mapping[str, str]) -> Depth:
+    """Return how many colours a terminal has, by ``COLORTERM`` and ``TERM``."""
+    if env.get("COLORTERM") in ("truecolor", "24bit"):
+        return 16777216
+    return 256 if "256color" in env.get("TERM", "") else 16
+
+
+def background_of(env: Mapping[str, str]) -> Background:
+    """Return the background that ``COLORFGBG`` (set by rxvt and konsole) tells."""
+    number = env.get("COLORFGBG", "").rpartition(";")[2]
+    if not number.isdigit():
+        return "any"
+    return "light" if number in ("7", "15") else "dark"

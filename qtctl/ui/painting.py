@@ -1,0 +1,49 @@
+"""Coloured lines as prompt_toolkit draws them: with marked matches, and a selected row."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
+
+_SGR = re.compile("(\x1b\\[[0-9;]*m)")
+
+SELECTED = "reverse"
+MATCH = "bold underline bg:ansiyellow fg:ansiblack"
+
+
+@lru_cache(maxsize=256)
+def _look(sequence: str) -> str:
+    return str(to_formatted_text(ANSI(f"{sequence}x"))[0][0])
+
+
+def fragments(line: str, *, match: str = "", base: str = "") -> StyleAndTextTuples:
+    """Return a line with SGR sequences as fragments, with each ``match`` marked, ignoring case."""
+    found: StyleAndTextTuples = []
+    text, look = "", ""
+    for part in _SGR.split(line):
+        if part.startswith("\x1b"):
+            look = _look(part)
+        elif part:
+            found.append((f"{look} {base}".strip(), part))
+            text += part
+    return _marked(found, text.lower(), match.lower()) if match else found
+
+
+def _marked(parts: StyleAndTextTuples, text: str, match: str) -> StyleAndTextTuples:
+    edges = []
+    at = text.find(match)
+    while at >= 0:
+        edges += [at, at + len(match)]
+        at = text.find(match, at + len(match))
+    found: StyleAndTextTuples = []
+    place = 0
+    for part in parts:
+        look, shown = part[0], part[1]
+        inner = [edge - place for edge in edges if place < edge < place + len(shown)]
+        for begin, end in zip([0, *inner], [*inner, len(shown)], strict=True):
+            inside = sum(edge <= place + begin for edge in edges) % 2
+            found.append((f"{look} {MATCH}" if inside else look, shown[begin:end]))
+        place += len(shown)
+    return found

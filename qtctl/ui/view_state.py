@@ -1,0 +1,304 @@
+"""What a view shows, and what is done at a key: all of a view but its drawing."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Literal, TypeAlias
+
+from qtctl.analysis.rates import SORTS, Sort
+from qtctl.commands.formatting import note_words, role_of
+from qtctl.commands.registry import Options
+from qtctl.errors import QtctlError
+from qtctl.records.batch import Batch
+from qtctl.records.items import Item
+from qtctl.text.style import Style, escaped
+from qtctl.ui.actions import action_of
+from qtctl.ui.finder import Finder
+from qtctl.ui.followed_guest import FollowedGuest
+from qtctl.ui.input_line import InputLine
+from qtctl.ui.opened import Opened
+from qtctl.ui.records import Records
+
+Shown: TypeAlias = Literal["stream", "top"]
+_SEARCH_S = 0.2
+
+
+class ViewState:
+    """The state of a view of ``guest``; ``changed`` is called when it is to be drawn again.
+
+    ``leave`` ends the view, ``copy`` puts a text on the clipboard, ``page`` returns how many rows a
+    page has, and ``command`` the words of the command line that shows the same.
+    """
+
+    def __init__(self, style: Style, shown: Shown, sort: Sort, times: str) -> None:
+        self.guest: FollowedGuest
+        self.changed: Callable[[], None] = lambda: None
+        self.leave: Callable[[], None] = lambda: None
+        self.copy: Callable[[str], None] = lambda text: None
+        self.page: Callable[[], int] = lambda: 1
+        self.command: Callable[[], Sequence[str]] = lambda: ()
+        self.records = Records(style)
+        self.shown, self.sort, self.times = shown, sort, times
+        self.note = ""
+        self.helping = False
+        self.opened: Opened | None = None
+        self.input = InputLine(self.refuse)
+        self._style = style
+        self._preview: Finder | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        records, ask = self.records, self.input.ask
+        self.does: Mapping[str, Callable[[], None]] = {
+            "quit": lambda: self.leave(),
+            "help": self._help,
+            "palette": lambda: ask("do", lambda name: self.do(action_of(name).name)),
+            "pause": lambda: records.pause(not records.paused),
+            "view": self._next_view,
+            "up": lambda: self._move(1),
+            "down": lambda: self._move(-1),
+            "page-up": lambda: self._move(self.page()),
+            "page-down": lambda: self._move(-self.page()),
+            "first": records.first,
+            "newest": records.follow,
+            "left": lambda: records.sideways(-1),
+            "right": lambda: records.sideways(1),
+            "wrap": records.wrap,
+            "times": self._next_times,
+            "search": lambda: ask("search", self._find),
+            "older-hit": lambda: self._seek(up=True),
+            "newer-hit": lambda: self._seek(up=False),
+            "context": self._show_context,
+            "filter": self._ask_filter,
+            "only": lambda: ask("only", records.show_only),
+            "open": self._open,
+            "bookmark": records.bookmark,
+            "disable": self._disable,
+            "enable": lambda: ask("enable", lambda text: self._start(self._switch(text, True))),
+            "by": self._ask_by,
+            "sort": self._next_sort,
+            "command": self._tell_command,
+            "clear": self._clear,
+            "back": self._go_back,
+        }
+        """What each of ``actions.ACTIONS`` does."""
+
+    # What comes from the guest.
+
+    def lay_out(self) -> None:
+        """Lay out the records of the guest that is followed from now on."""
+        formatter = self.guest.formatter(self._style, self.times)
+        self.records.lay_out_by(formatter, self.guest.formatter(Style(), "abs"))
+
+    def take(self, item: Item) -> None:
+        """Add an item of the stream."""
+        if isinstance(item, Batch):
+            self.records.add(item)
+        else:
+            self.records.note(f"--- {escaped(note_words(item))} ---", role_of(item))
+        self.changed()
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Add messages."""
+        for line in lines:
+            self.records.note(line, "faint")
+        self.changed()
+
+    async def search(self) -> None:
+        """Search the rows in the background for all that is searched for, until cancelled."""
+        while True:
+            stretches = tuple(self.records.kept.stretches)
+            began, found = time.monotonic(), False
+            for finder in self._finders():
+                if found := await asyncio.to_thread(finder.step, stretches):
+                    self.changed()
+                    break
+            if not found:
+                await asyncio.sleep(_SEARCH_S)
+            elif not self.records.kept.still:
+                # While rows still come, a search must not take the time of a whole core.
+                await asyncio.sleep(time.monotonic() - began)
+
+    async def close(self) -> None:
+        """End what was begun."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _finders(self) -> list[Finder]:
+        others = self.opened.others if self.opened else None
+        return [one for one in (self._preview, others, *self.records.finders()) if one is not None]
+
+    def options(self, options: Options) -> Options:
+        """Return options with which a view begins as this one is now."""
+        now = copy(options)
+        now.view, now.sort, now.time, now.by = self.shown, self.sort, self.times, self.guest.by
+        if self.guest.filter is not None:
+            conditions = filter(None, (options.where, self.guest.filter.text))
+            now.where = " and ".join(f"({one})" for one in conditions)
+        return now
+
+    @property
+    def overlaid(self) -> bool:
+        """Whether help or a record is shown in place of the rows."""
+        return self.helping or self.opened is not None
+
+    # What keys do.
+
+    def do(self, name: str) -> None:
+        """Do an action of ``actions.ACTIONS``."""
+        self.note = ""
+        try:
+            self.does[name]()
+        except QtctlError as error:
+            self.refuse(error.message)
+
+    def refuse(self, message: str) -> None:
+        """Show why something was not done."""
+        self.note = escaped(message)
+        self.changed()
+
+    def cancel(self) -> None:
+        """Ask no longer."""
+        self._preview = None
+        self.input.cancel()
+
+    def _help(self) -> None:
+        self.helping = not self.helping
+
+    def _go_back(self) -> None:
+        if self.helping or self.opened:
+            self.helping, self.opened = False, None
+        else:
+            self.records.look_for("")
+
+    def _next_view(self) -> None:
+        self.helping, self.opened = False, None
+        self.shown = "stream" if self.shown == "top" else "top"
+
+    def _move(self, up: int) -> None:
+        if self.opened is not None:
+            self.opened.move(-up)
+        else:
+            self.records.move(up)
+
+    def _next_times(self) -> None:
+        self.times = self.records.next_times()
+        self.note = f"times: {self.times}"
+
+    def _find(self, text: str) -> None:
+        self.records.look_for(text or self.records.search)
+        self._seek(up=True)
+
+    def _seek(self, *, up: bool) -> None:
+        if self.records.finder is not None:
+            self.records.hold_still()
+            self._start(self._seek_hit(self.records.finder, up=up))
+
+    async def _seek_hit(self, finder: Finder, *, up: bool) -> None:
+        """Select the next hit, once the search has come to it."""
+        records = self.records
+        stretches = tuple(records.kept.stretches)
+        while finder is records.finder:
+            if records.next_hit(up=up):
+                break
+            if not await asyncio.to_thread(finder.step, stretches):
+                if not records.next_hit(up=up):
+                    where = "above" if up else "below"
+                    self.refuse(f"no other row {where} has {records.search!r}")
+                break
+        self.changed()
+
+    def _show_context(self) -> None:
+        if not self.records.around_hits():
+            self.note = "nothing is searched for: / searches"
+
+    def _ask_filter(self) -> None:
+        if self.opened is not None and (text := self.opened.filter):
+            self.opened = None
+            self._filter(text)
+            return
+        self.input.ask(self._question, self._filter, typed=self._try_filter)
+
+    def _question(self) -> str:
+        if self._preview is None:
+            return "filter"
+        count, searched = self._preview.count(self.records.kept.stretches)
+        return f"filter ({count:,} of {searched:,} stay)"
+
+    def _filter(self, text: str) -> None:
+        self._preview = None
+        self.guest.filter_by(text)
+        found = self.guest.filter
+        self.records.show_where(found.mask if found else None)
+        words = f"only records where {text} are kept from here" if text else "all records again"
+        self.records.note(f"--- {escaped(words)} ---", "faint")
+
+    def _try_filter(self, text: str) -> None:
+        """Count how many of the kept records an expression would leave."""
+        self._preview = None
+        if text:
+            try:
+                self._preview = Finder(self.guest.compiled(text).mask, lambda note: False)
+            except QtctlError:
+                return
+
+    def _open(self) -> None:
+        record, number = self.records.record(), self.records.selected
+        if record is None or number is None:
+            self.note = "no record is selected: the arrows select one"
+            return
+        facts = self.guest.session.facts
+        path = facts.declarations_path
+        self.opened = Opened(
+            record,
+            number,
+            facts.declaration(record.name),
+            str(path or ""),
+            self.records.in_hex(record.name),
+        )
+
+    def _disable(self) -> None:
+        record = self.records.record()
+        if record is None or not record.name:
+            self.note = "no record is selected: the arrows select one"
+        else:
+            self._start(self._switch(record.name, False))
+
+    async def _switch(self, pattern: str, on: bool) -> None:
+        try:
+            await self.guest.switch(pattern, on)
+        except QtctlError as error:
+            self.refuse(error.message)
+        else:
+            self.note = f"{'on' if on else 'off'}: {escaped(pattern)}"
+            self.changed()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _ask_by(self) -> None:
+        if self.opened is not None and self.opened.selected is not None:
+            name, self.opened = self.opened.selected[0], None
+            self.shown = "top"
+            self._group(name)
+            return
+        self.input.ask("by (event, tid, ARG)", self._group)
+
+    def _group(self, by: str) -> None:
+        self.guest.group_by(by or "event")
+
+    def _next_sort(self) -> None:
+        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
+
+    def _tell_command(self) -> None:
+        self.note = shlex.join(self.command())
+        self.copy(self.note)
+
+    def _clear(self) -> None:
+        self.records.clear()
+        self.guest.rating.group_by(self.guest.rating.by)
