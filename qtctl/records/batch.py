@@ -189,27 +189,6 @@ class Batch:
             known = known[0], known[1][rows]
         return replace(self, **columns, _known=known)
 
-    def compacted(self) -> Batch:
-        """Return these rows with a copy of no other bytes than those of arguments and lines."""
-        found: dict[Origin, int] = {}
-        codes = [found.setdefault(one, len(found)) for one in self.origins]
-        begin = np.where(self.event < 0, self.start, self.begin)
-        cut = np.zeros(len(self), np.bool_) if self.cut is None else self.cut
-        rows = Rows.copied(
-            *(self.event, self.time_ns, self.tid, self.arrived, cut),
-            *(begin, self.stop - begin, self.data),
-        )
-        return replace(
-            self,
-            data=rows.data,
-            start=rows.begin,
-            begin=rows.begin,
-            stop=rows.begin + rows.size,
-            origin=np.array(codes, np.int32)[self.origin],
-            origins=tuple(found),
-            _known=None,
-        )
-
     def is_cut(self, row: int) -> bool:
         """Return whether the arguments of a row are not whole."""
         return bool(self._cut(int(self.event[row]), np.array([row]))[0])
@@ -316,6 +295,28 @@ def joined(batches: Sequence[Batch]) -> Batch:
     whole["data"] = b"".join(batch.data for batch in batches)
     whole["origins"] = tuple(origin for batch in batches for origin in batch.origins)
     return replace(first, **whole, _known=None)
+
+
+def compacted(batch: Batch) -> Batch:
+    """Return the same rows with a copy of no other bytes than those of arguments and lines."""
+    found: dict[Origin, int] = {}
+    codes = [found.setdefault(one, len(found)) for one in batch.origins]
+    begin = np.where(batch.event < 0, batch.start, batch.begin)
+    cut = np.zeros(len(batch), np.bool_) if batch.cut is None else batch.cut
+    rows = Rows.copied(
+        *(batch.event, batch.time_ns, batch.tid, batch.arrived, cut),
+        *(begin, batch.stop - begin, batch.data),
+    )
+    return replace(
+        batch,
+        data=rows.data,
+        start=rows.begin,
+        begin=rows.begin,
+        stop=rows.begin + rows.size,
+        origin=np.array(codes, np.int32)[batch.origin],
+        origins=tuple(found),
+        _known=None,
+    )
 
 
 def _take(column: Column, places: Int64Array) -> Column:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from qtctl.records.batch import Batch, joined, kind_of
+from qtctl.records.batch import Batch, compacted, joined, kind_of
 from qtctl.records.columns import Int64Array
 
 BYTES = 128 << 20
@@ -89,7 +89,7 @@ class Scrollback:
         if not len(content):
             return
         if isinstance(content, Batch):
-            content = content.compacted()
+            content = compacted(content)
         self._append(Stretch(self._next, content))
         self._next += len(self._live[-1])
         if isinstance(content, Note):
@@ -116,7 +116,7 @@ class Scrollback:
             small.append(one)
             self._used -= self._live.pop().size
         if small:
-            whole = joined(small[::-1]).compacted()
+            whole = compacted(joined(small[::-1]))
             self._append(Stretch(self._next - len(whole), whole))
 
     def clear(self) -> None:

@@ -54,7 +54,7 @@ class _Clickable(FormattedTextControl):
         super().__init__(text)
         self._on_click = clicked
 
-    def mouse_handler(self, mouse_event: MouseEvent) -> None:  # type: ignore[override]
+    def mouse_handler(self, mouse_event: MouseEvent) -> None:
         """Pass on a mouse event."""
         self._on_click(mouse_event)
 
