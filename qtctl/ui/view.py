@@ -156,7 +156,7 @@ class View:
     def _body(self) -> StyleAndTextTuples:
         rows, width = self._size()
         if self.state.helping:
-            return self._text(help_lines())
+            return self._text(help_lines()[self.state.help_top :])
         if self.state.opened is not None:
             return self._text(self._opened_lines(self.state.opened))
         if self.state.shown == "top":
@@ -189,7 +189,10 @@ class View:
     def _foot(self) -> StyleAndTextTuples:
         if self.state.note:
             return [("", self._drawable(self.state.note))]
-        keys = "f: filter, b: by, Esc: back" if self.state.opened else "h: help, q: quit"
+        keys = "h: help, q: quit"
+        if self.state.overlaid:
+            keys = "Down: more" if self.state.helping else "f: filter, b: by"
+            keys += ", Esc: back"
         parts = [self.state.records.hit_words(), keys]
         return [("fg:ansibrightblack", self._drawable("  ".join(filter(None, parts))))]
 

@@ -16,7 +16,7 @@ from qtctl.errors import QtctlError
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item
 from qtctl.text.style import Style, escaped
-from qtctl.ui.actions import action_of
+from qtctl.ui.actions import ACTIONS, action_of
 from qtctl.ui.finder import Finder
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import InputLine
@@ -45,6 +45,7 @@ class ViewState:
         self.shown, self.sort, self.times = shown, sort, times
         self.note = ""
         self.helping = False
+        self.help_top = 0
         self.opened: Opened | None = None
         self.input = InputLine(self.refuse)
         self._style = style
@@ -166,7 +167,7 @@ class ViewState:
         self.input.cancel()
 
     def _help(self) -> None:
-        self.helping = not self.helping
+        self.helping, self.help_top = not self.helping, 0
 
     def _go_back(self) -> None:
         if self.helping or self.opened:
@@ -179,7 +180,9 @@ class ViewState:
         self.shown = "stream" if self.shown == "top" else "top"
 
     def _move(self, up: int) -> None:
-        if self.opened is not None:
+        if self.helping:
+            self.help_top = max(0, min(len(ACTIONS) - 1, self.help_top - up))
+        elif self.opened is not None:
             self.opened.move(-up)
         else:
             self.records.move(up)

@@ -23,6 +23,8 @@ _LONGEST = {"event": 36, "guest": 20, "thread": 12}
 _LEAST_NAME = 10
 _WIDE = 100
 """From so many columns on, there are two blanks between columns, and pointers are whole."""
+_LEAST_WIDTH = 20
+"""Below so many columns, a cropped row would show nothing: records are wrapped."""
 _NARROW = 60
 """Below so many columns, threads are not shown."""
 _POINTER = re.compile("0x[0-9a-f]+")
@@ -105,7 +107,7 @@ class RowFormatter:
                 self._arguments(block, name, values, gap)
         if not terminal:
             return write(blocks)
-        if self.wrap:
+        if self.wrap or self.width < _LEAST_WIDTH:
             indents = np.zeros(len(batch), np.int64)
             for block in blocks:
                 indents[block.rows] = block.head
