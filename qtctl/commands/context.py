@@ -120,6 +120,7 @@ class Context:
         """Show in the status line what the block waits for, if it takes over half a second.
 
         ``what`` is called when that is so. The block writes nothing to the terminal but messages.
+        Where the line draws nothing, as in a console, it is a message.
         """
         from qtctl.text.tables import cut
 
@@ -130,11 +131,18 @@ class Context:
 
         def draw() -> None:
             nonlocal timer, text
-            text = text or escaped(what())
-            line.draw(cut(f"{loop.time() - began:.0f} s  {text}", line.style.width))
+            try:
+                text = text or what()
+            except QtctlError:  # which the block raises itself
+                return
+            if not line.style.terminal:
+                self.say(text)
+                return
+            waited = f"{loop.time() - began:.0f} s  {escaped(text)}"
+            line.draw(cut(waited, line.style.width))
             timer = loop.call_later(REDRAW_S, draw)
 
-        if line.style.terminal:
+        if self.err_style.terminal:
             timer = loop.call_later(REDRAW_S, draw)
         try:
             yield

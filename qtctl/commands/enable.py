@@ -87,9 +87,9 @@ async def _switch(context: Context, options: Options, on: bool, *, agreed: bool 
             return _report(context, report)
         context.stops = True
         async with session.switched(chosen, on, agreed=agreed) as report:
-            context.say(f"{len(report.changed)} changed, for {options.seconds:g} s")
-            with context.waiting(lambda: f"of {options.seconds:g}; Ctrl-C switches them back"):
-                await context.wait_stopped(session, options.seconds)
+            changed = len(report.changed)
+            context.say(f"{changed} changed, for {options.seconds:g} s; Ctrl-C gives back")
+            await context.wait_stopped(session, options.seconds)
         return _report(context, report)
 
 

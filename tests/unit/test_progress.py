@@ -17,6 +17,7 @@ from qtctl.commands.context import Context
 from qtctl.commands.places import Out
 from qtctl.commands.progress import Progress, bytes_progress
 from qtctl.commands.replaying import print_all
+from qtctl.leases.leasing import new_owner
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.text.style import Style
@@ -117,3 +118,10 @@ async def test_a_wait_shows_nothing_in_a_pipe_or_when_quiet(err: Read, context: 
     with context.waiting(lambda: "waiting"):
         await asyncio.sleep(0.01)
     assert err() == ""
+
+
+async def test_in_a_console_a_wait_is_a_message(err: Read) -> None:
+    with Context(err_style=Style(80), owner=new_owner()).waiting(lambda: "waiting"):
+        while not (shown := err()):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+    assert (shown, err()) == ("qtctl: waiting\n", "")
