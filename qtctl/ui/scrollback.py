@@ -208,6 +208,16 @@ class VisibleRows:
         """The number behind the last row, also if it is not visible; 0 without rows."""
         return self._stretches[-1].end if self._stretches else 0
 
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yield the visible records from row ``first`` to ``last``, in batches."""
+        for stretch in self._stretches:
+            if stretch.batch is None or stretch.end <= first or stretch.first > last:
+                continue
+            shown = self._visible(stretch)
+            rows = np.arange(len(stretch)) if shown is None else shown
+            numbers = rows + stretch.first
+            yield stretch.batch.select(rows[(numbers >= first) & (numbers <= last)])
+
     def runs(self, numbers: Sequence[int]) -> Iterator[tuple[Stretch, Int64Array]]:
         """Yield each stretch that has some of ``numbers`` (ascending), and their places there."""
         begin = 0

@@ -58,6 +58,11 @@ class StreamRates:
         return self._rates.per_s(time.monotonic())
 
     @property
+    def prints_hex(self) -> bool:
+        """Whether QEMU prints what it is grouped by in hex."""
+        return self._hex
+
+    @property
     def title(self) -> str:
         """The header of the column of names."""
         return "THREAD" if self.by == "tid" else self.by.upper()

@@ -31,7 +31,7 @@ from qtctl.text.units import short
 from qtctl.ui.actions import ACTIONS, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.opened import Opened
-from qtctl.ui.painting import fragments
+from qtctl.ui.painting import SELECTED, fragments
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.screen import ScreenContext
 from qtctl.ui.stream_rates import check
@@ -157,19 +157,22 @@ class View:
         rows, width = self._size()
         if self.state.helping:
             return self._text(help_lines()[self.state.help_top :])
+        if self.state.comparing:
+            style = replace(self._style, width=width)
+            return self._text(list(self.state.spans.lines(style, self.state.records.rows)))
         if self.state.opened is not None:
             return self._text(self._opened_lines(self.state.opened))
         if self.state.shown == "top":
             if self._tabled != (self.state.sort, self.state.guest.rating.by):
                 self._tabulate()
-            return self._text(self._table)
+            return self._text(self._table, selected=self.state.group + 1)
         return self.state.records.body(rows, max(1, width - 1))
 
-    def _text(self, lines: Sequence[str]) -> StyleAndTextTuples:
+    def _text(self, lines: Sequence[str], selected: int = -1) -> StyleAndTextTuples:
         found: StyleAndTextTuples = []
         for place, line in enumerate(lines[: self._size()[0]]):
             found += [("", "\n")] if place else []
-            found += fragments(self._drawable(line))
+            found += fragments(self._drawable(line), base=SELECTED if place == selected else "")
         return found
 
     def _opened_lines(self, opened: Opened) -> list[str]:
@@ -191,8 +194,11 @@ class View:
             return [("", self._drawable(self.state.note))]
         keys = "h: help, q: quit"
         if self.state.overlaid:
-            keys = "Down: more" if self.state.helping else "f: filter, b: by"
-            keys += ", Esc: back"
+            keys = "Down: more, Esc: back" if self.state.helping else "Esc: back"
+            if self.state.opened is not None:
+                keys = (
+                    "f: filter by the argument, b: rates by it, p: next of the request, Esc: back"
+                )
         parts = [self.state.records.hit_words(), keys]
         return [("fg:ansibrightblack", self._drawable("  ".join(filter(None, parts))))]
 
@@ -213,6 +219,7 @@ class View:
         style = replace(self._style, width=width)
         self._table = list(rate_table(style, snapshot, rating.label, title=title))
         self._tabled = (self.state.sort, rating.by)
+        self.state.groups = [key for key, _ in snapshot.keyed()]
 
     # Keys, the mouse, and the input line at the foot.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Literal, TypeAlias
 
-from qtctl.analysis.rates import SORTS, Sort
+from qtctl.analysis.rates import SORTS, Key, Sort
 from qtctl.commands.formatting import note_words, role_of
 from qtctl.commands.registry import Options
 from qtctl.errors import QtctlError
@@ -20,11 +20,14 @@ from qtctl.ui.actions import ACTIONS, action_of
 from qtctl.ui.finder import Finder
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import InputLine
+from qtctl.ui.marked_spans import MarkedSpans
 from qtctl.ui.opened import Opened
 from qtctl.ui.records import Records
+from qtctl.ui.scrollback import VisibleRows
 
 Shown: TypeAlias = Literal["stream", "top"]
 _SEARCH_S = 0.2
+_NOTHING_SELECTED = "no record is selected: the arrows select one"
 
 
 class ViewState:
@@ -47,6 +50,10 @@ class ViewState:
         self.helping = False
         self.help_top = 0
         self.opened: Opened | None = None
+        self.spans = MarkedSpans()
+        self.comparing = False
+        self.groups: Sequence[Key] = ()
+        self.group = 0
         self.input = InputLine(self.refuse)
         self._style = style
         self._preview: Finder | None = None
@@ -75,6 +82,9 @@ class ViewState:
             "filter": self._ask_filter,
             "only": lambda: ask("only", records.show_only),
             "open": self._open,
+            "same": lambda: self._start(self._seek_same()),
+            "span-a": lambda: self._mark_span("A"),
+            "span-b": lambda: self._mark_span("B"),
             "bookmark": records.bookmark,
             "disable": self._disable,
             "enable": lambda: ask("enable", lambda text: self._start(self._switch(text, True))),
@@ -143,8 +153,8 @@ class ViewState:
 
     @property
     def overlaid(self) -> bool:
-        """Whether help or a record is shown in place of the rows."""
-        return self.helping or self.opened is not None
+        """Whether help, a record or a comparison is shown in place of the rows."""
+        return self.helping or self.comparing or self.opened is not None
 
     # What keys do.
 
@@ -169,14 +179,18 @@ class ViewState:
     def _help(self) -> None:
         self.helping, self.help_top = not self.helping, 0
 
+    def _uncover(self) -> None:
+        self.helping = self.comparing = False
+        self.opened = None
+
     def _go_back(self) -> None:
-        if self.helping or self.opened:
-            self.helping, self.opened = False, None
+        if self.overlaid:
+            self._uncover()
         else:
             self.records.look_for("")
 
     def _next_view(self) -> None:
-        self.helping, self.opened = False, None
+        self._uncover()
         self.shown = "stream" if self.shown == "top" else "top"
 
     def _move(self, up: int) -> None:
@@ -184,6 +198,8 @@ class ViewState:
             self.help_top = max(0, min(len(ACTIONS) - 1, self.help_top - up))
         elif self.opened is not None:
             self.opened.move(-up)
+        elif self.shown == "top":
+            self.group = max(0, min(len(self.groups) - 1, self.group - up))
         else:
             self.records.move(up)
 
@@ -222,8 +238,8 @@ class ViewState:
         if self.opened is not None and (text := self.opened.filter):
             self.opened = None
             self._filter(text)
-            return
-        self.input.ask(self._question, self._filter, typed=self._try_filter)
+        else:
+            self.input.ask(self._question, self._filter, typed=self._try_filter)
 
     def _question(self) -> str:
         if self._preview is None:
@@ -249,26 +265,62 @@ class ViewState:
                 return
 
     def _open(self) -> None:
+        if self.shown == "top" and not self.overlaid:
+            self._drill()
+            return
+        self.opened = self._selected() or self.opened
+        if self.opened is None:
+            self.note = _NOTHING_SELECTED
+
+    def _selected(self) -> Opened | None:
         record, number = self.records.record(), self.records.selected
         if record is None or number is None:
-            self.note = "no record is selected: the arrows select one"
-            return
+            return None
         facts = self.guest.session.facts
-        path = facts.declarations_path
-        self.opened = Opened(
-            record,
-            number,
-            facts.declaration(record.name),
-            str(path or ""),
-            self.records.in_hex(record.name),
-        )
+        declared, path = facts.declaration(record.name), facts.declarations_path
+        in_hex = self.records.in_hex(record.name)
+        return Opened(record, number, declared, str(path or ""), in_hex)
+
+    def _drill(self) -> None:
+        """Show the records of the selected row of rates."""
+        if self.group < len(self.groups) and self.groups[self.group] is not None:
+            key, by = self.groups[self.group], self.guest.by
+            in_hex = isinstance(key, int) and self.guest.rating.prints_hex
+            self.shown = "stream"
+            self._filter(f"{by} == {hex(key) if in_hex and isinstance(key, int) else repr(key)}")
+
+    async def _seek_same(self) -> None:
+        """Select the next record of the selected one's request, or else the first."""
+        here = self.opened or self._selected()
+        if here is None or here.others is None:
+            self.refuse("no record of a request is selected" if here else _NOTHING_SELECTED)
+            return
+        stretches = tuple(self.records.kept.stretches)
+        while await asyncio.to_thread(here.others.step, stretches):
+            pass
+        rows = VisibleRows(stretches, here.others.rows)
+        found = next(rows.down(here.number + 1), None)
+        self.records.select(next(rows.down(rows.first)) if found is None else found)
+        if self.opened is not None:
+            self.opened = self._selected()
+        self.changed()
+
+    def _mark_span(self, name: str) -> None:
+        if self.records.selected is None:
+            self.note = _NOTHING_SELECTED
+            return
+        self.note = self.spans.mark(name, self.records.selected)
+        self.comparing = self.spans.whole
 
     def _disable(self) -> None:
         record = self.records.record()
-        if record is None or not record.name:
-            self.note = "no record is selected: the arrows select one"
+        name = record.name if record is not None else ""
+        if self.shown == "top" and self.guest.by == "event" and self.group < len(self.groups):
+            name = str(self.groups[self.group])
+        if name:
+            self._start(self._switch(name, False))
         else:
-            self._start(self._switch(record.name, False))
+            self.note = _NOTHING_SELECTED
 
     async def _switch(self, pattern: str, on: bool) -> None:
         try:

@@ -1,0 +1,199 @@
+"""What keys do in a view: drilling, pivots, spans, searches, switching; without a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prompt_toolkit.formatted_text import fragment_list_to_text
+
+from qtctl.records.filters import Filter
+from qtctl.text.style import Style
+from qtctl.ui.actions import ACTIONS
+from qtctl.ui.view_state import ViewState
+from qtctl.writers.rows import RowFormatter
+from tests.unit.test_records import HEX
+from tests.unit.test_scrollback import DECLARED, decoded, numbered
+
+
+class Guest:
+    """A guest of a view that switches nothing."""
+
+    def __init__(self) -> None:
+        self.filter: Filter | None = None
+        self.by = "event"
+        self.switched: list[tuple[str, bool]] = []
+        self.rating = SimpleNamespace(prints_hex=True, by="event", group_by=lambda by: None)
+        facts = SimpleNamespace(declaration=DECLARED.get, declarations_path="/declared")
+        self.session = SimpleNamespace(facts=facts)
+
+    def compiled(self, text: str) -> Filter:
+        return Filter.compile(text, list(DECLARED.values()))
+
+    def filter_by(self, text: str) -> None:
+        self.filter = self.compiled(text) if text else None
+
+    def group_by(self, by: str) -> None:
+        self.by = by
+
+    async def switch(self, pattern: str, on: bool) -> None:
+        self.switched.append((pattern, on))
+
+    def formatter(self, style: Style, times: str) -> RowFormatter:
+        return RowFormatter(style, times, HEX, ["start", "finish"])
+
+
+@pytest.fixture
+def state() -> ViewState:
+    """Return the state of a view with records of 100 requests, each twice, and an end of one."""
+    made: Any = ViewState(Style(80), "stream", "rate", "abs")
+    made.guest = Guest()
+    made.lay_out()
+    made.take(numbered(0, 200))
+    made.take(decoded("8@0.000200:finish dev 0x10 req 0x5007 s ok"))
+    state: ViewState = made
+    return state
+
+
+async def settled(state: ViewState) -> None:
+    """Wait for what was begun, and search for all that is searched for."""
+    while state._tasks:
+        await asyncio.gather(*state._tasks)
+    for finder in state.records.finders():
+        while finder.step(tuple(state.records.kept.stretches)):
+            pass
+
+
+def answer(state: ViewState, text: str) -> None:
+    """Answer what is asked."""
+    state.input.widget.text = text
+    state.input.widget.buffer.validate_and_handle()
+
+
+def shown(state: ViewState, height: int = 300) -> str:
+    return fragment_list_to_text(state.records.body(height, 100))
+
+
+async def test_every_action_of_the_table_does_something(state: ViewState) -> None:
+    assert set(state.does) == {action.name for action in ACTIONS}
+
+
+async def test_a_filter_counts_while_it_is_typed(state: ViewState) -> None:
+    state.do("filter")
+    state.input.widget.text = "n <"
+    assert state._question() == "filter"
+    state.input.widget.text = "n < 10"
+    [finder] = state._finders()
+    finder.step(tuple(state.records.kept.stretches))
+    assert state._question() == "filter (10 of 201 stay)"
+    answer(state, "n < 10")
+    await settled(state)
+    assert shown(state).count("n=") == 10
+    assert "only records where n < 10 are kept from here" in shown(state)
+    state.do("filter")
+    answer(state, "nosuch < 10")
+    assert "nosuch" in state.note
+
+
+async def test_a_record_is_opened_filtered_by_and_pivoted(state: ViewState) -> None:
+    state.do("open")
+    assert "no record is selected" in state.note
+    state.do("up")
+    state.do("open")
+    assert state.opened is not None
+    state.do("down")
+    state.do("filter")
+    assert state.guest.filter is not None
+    assert state.guest.filter.text == "req == 0x5007"
+    await settled(state)
+    assert shown(state).count("req=0x5007") == 3
+    state.do("open")
+    state.do("by")
+    assert (state.shown, state.guest.by) == ("top", "dev")
+
+
+async def test_the_records_of_a_request_follow_each_other(state: ViewState) -> None:
+    state.do("up")
+    places = []
+    for _ in range(4):
+        state.do("same")
+        await settled(state)
+        places.append(state.records.selected)
+    assert places == [7, 107, 200, 7]
+    state.do("open")
+    state.do("same")
+    await settled(state)
+    assert state.opened is not None
+    assert state.opened.number == 107
+
+
+async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState) -> None:
+    state.do("view")
+    state.groups = ["start", "finish"]
+    state.do("down")
+    state.do("disable")
+    await settled(state)
+    assert state.guest.switched == [("finish", False)]  # type: ignore[attr-defined]
+    state.do("open")
+    await settled(state)
+    assert state.shown == "stream"
+    assert "finish" in shown(state)
+    assert "start " not in shown(state)
+    state.guest.by, state.groups, state.group, state.shown = "req", [0x5003], 0, "top"
+    state.do("open")
+    assert state.guest.filter is not None
+    assert state.guest.filter.text == "req == 0x5003"
+
+
+async def test_two_spans_are_compared(state: ViewState) -> None:
+    for row, name in ((0, "a"), (99, "a"), (150, "b"), (200, "b")):
+        state.records.select(row)
+        state.do(f"span-{name}")
+    assert state.comparing
+    lines = list(state.spans.lines(Style(60), state.records.rows))
+    assert lines[0] == "A lasts 99.0 us, B 50.0 us"
+    assert [line.split()[:3] for line in lines[2:]] == [
+        ["finish", "0", "1"],
+        ["start", "100", "50"],
+    ]
+    state.do("back")
+    assert not state.comparing
+
+
+async def test_a_search_selects_the_nearest_and_tells_when_there_is_no_more(
+    state: ViewState,
+) -> None:
+    state.do("search")
+    answer(state, "n=150")
+    await settled(state)
+    assert state.records.selected == 150
+    state.do("older-hit")
+    await settled(state)
+    assert state.note == "no other row above has 'n=150'"
+    state.do("context")
+    assert shown(state).count("n=") == 7
+    state.do("back")
+    assert state.records.search == ""
+
+
+async def test_the_palette_and_wrong_words(state: ViewState) -> None:
+    state.do("palette")
+    answer(state, "wr")
+    assert state.records.formatter.wrap
+    state.do("palette")
+    answer(state, "nonsense")
+    assert "no action is named 'nonsense'" in state.note
+    state.do("enable")
+    answer(state, "virtio_*")
+    await settled(state)
+    assert state.guest.switched == [("virtio_*", True)]  # type: ignore[attr-defined]
+
+
+async def test_the_command_line_of_the_view_is_told_and_copied(state: ViewState) -> None:
+    copied: list[str] = []
+    state.copy = copied.append
+    state.command = lambda: ["qtctl", "pane", "--where=n < 10"]
+    state.do("command")
+    assert copied == [state.note] == ["qtctl pane '--where=n < 10'"]
