@@ -66,6 +66,19 @@ def help_lines(actions: Sequence[ViewAction] = ACTIONS) -> list[str]:
     return [f"{key_words(action.keys):{width}}  {action.does}" for action in actions]
 
 
+def key_table() -> list[str]:
+    """Return the lines of the table of actions in ``docs/keys.md``."""
+    rows = [
+        (one.name, " ".join(f"`{key_words([key])}`" for key in one.keys), one.does)
+        for one in ACTIONS
+    ]
+    return [
+        "| action | keys | what it does |",
+        "|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
 def with_keys(changed: Mapping[str, Sequence[str]]) -> tuple[ViewAction, ...]:
     """Return the actions with other keys for those of ``changed``, by name.
 

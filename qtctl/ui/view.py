@@ -26,7 +26,9 @@ from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import say_sums
 from qtctl.commands.registry import Options
 from qtctl.events.selection import Selection
+from qtctl.text.cells import wrap
 from qtctl.text.style import Style, escaped
+from qtctl.text.tables import cut
 from qtctl.text.units import short
 from qtctl.ui.actions import ACTIONS, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
@@ -42,6 +44,7 @@ _REDRAW_S = 0.03
 _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
 _DEPTHS = {16: ColorDepth.DEPTH_4_BIT, 256: ColorDepth.DEPTH_8_BIT}
+_HANGING = 4
 _WHEEL = {MouseEventType.SCROLL_UP: 3, MouseEventType.SCROLL_DOWN: -3}
 
 
@@ -151,12 +154,14 @@ class View:
             parts.append(f"where {escaped(guest.filter.text)}")
         if state.records.only:
             parts.append(f"only {escaped(state.records.only)!r}")
-        return self._drawable("  ".join(parts))
+        return self._drawable(cut("  ".join(parts), self._size()[1]))
 
     def _body(self) -> StyleAndTextTuples:
         rows, width = self._size()
         if self.state.helping:
             return self._text(help_lines()[self.state.help_top :])
+        if self.state.told:
+            return self._text(list(wrap(escaped(self.state.told), 4, width)))
         if self.state.comparing:
             style = replace(self._style, width=width)
             return self._text(list(self.state.spans.lines(style, self.state.records.rows)))
@@ -180,8 +185,9 @@ class View:
         thread = "" if record.tid is None else str(record.tid)
         if record.tid is not None and (name := self.state.guest.names.thread(record.tid)):
             thread += f" {name}"
-        lines = opened.lines(self._style, records.moment(opened.number), thread)
         rows, width = self._size()
+        whole = opened.lines(self._style, records.moment(opened.number), thread)
+        lines = [row for line in whole for row in wrap(line, _HANGING, width)]
         if opened.others is not None and (room := rows - len(lines)) > 0:
             lines += records.lines_found(opened.others, opened.number, room, width)
         return lines

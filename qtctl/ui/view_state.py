@@ -49,6 +49,7 @@ class ViewState:
         self.note = ""
         self.helping = False
         self.help_top = 0
+        self.told = ""
         self.opened: Opened | None = None
         self.spans = MarkedSpans()
         self.comparing = False
@@ -153,8 +154,8 @@ class ViewState:
 
     @property
     def overlaid(self) -> bool:
-        """Whether help, a record or a comparison is shown in place of the rows."""
-        return self.helping or self.comparing or self.opened is not None
+        """Whether help, a text, a record or a comparison is shown in place of the rows."""
+        return self.helping or self.comparing or bool(self.told) or self.opened is not None
 
     # What keys do.
 
@@ -181,7 +182,7 @@ class ViewState:
 
     def _uncover(self) -> None:
         self.helping = self.comparing = False
-        self.opened = None
+        self.opened, self.told = None, ""
 
     def _go_back(self) -> None:
         if self.overlaid:
@@ -287,6 +288,7 @@ class ViewState:
             key, by = self.groups[self.group], self.guest.by
             in_hex = isinstance(key, int) and self.guest.rating.prints_hex
             self.shown = "stream"
+            self.records.follow()
             self._filter(f"{by} == {hex(key) if in_hex and isinstance(key, int) else repr(key)}")
 
     async def _seek_same(self) -> None:
@@ -351,8 +353,8 @@ class ViewState:
         self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
 
     def _tell_command(self) -> None:
-        self.note = shlex.join(self.command())
-        self.copy(self.note)
+        self.told = shlex.join(self.command())
+        self.copy(self.told)
 
     def _clear(self) -> None:
         self.records.clear()

@@ -9,12 +9,13 @@ from prompt_toolkit.formatted_text import fragment_list_to_text
 from qtctl.errors import UsageError
 from qtctl.records.filters import Filter
 from qtctl.text.style import Style
-from qtctl.ui.actions import ACTIONS, action_of, help_lines, with_keys
+from qtctl.ui.actions import ACTIONS, action_of, help_lines, key_table, with_keys
 from qtctl.ui.opened import Opened
 from qtctl.ui.painting import MATCH, SELECTED, fragments
 from qtctl.ui.records import Records
 from qtctl.ui.sidebar import sidebar
 from qtctl.writers.rows import RowFormatter
+from tests.running import TOP
 from tests.unit.test_scrollback import DECLARED, decoded, numbered
 
 HEX = {name: frozenset({"dev", "req"}) for name in DECLARED}
@@ -263,6 +264,10 @@ def test_every_action_has_a_key_a_word_and_no_other_s_key() -> None:
         action_of("pa")
     with pytest.raises(UsageError, match="no action is named 'xyz'"):
         action_of("xyz")
+
+
+def test_the_docs_have_the_table_of_actions() -> None:
+    assert "\n".join(key_table()) in (TOP / "docs/keys.md").read_text()
 
 
 def test_keys_can_be_changed_but_not_given_twice() -> None:

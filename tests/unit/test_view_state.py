@@ -196,4 +196,4 @@ async def test_the_command_line_of_the_view_is_told_and_copied(state: ViewState)
     state.copy = copied.append
     state.command = lambda: ["qtctl", "pane", "--where=n < 10"]
     state.do("command")
-    assert copied == [state.note] == ["qtctl pane '--where=n < 10'"]
+    assert copied == [state.told] == ["qtctl pane '--where=n < 10'"]
