@@ -88,20 +88,21 @@ class HeadedLines(Lines):
         these lines, and the second result for the next ones.
         """
         found = np.zeros(len(self.event), np.bool_)
-        if self.head.any():
-            found |= (self.head > 0) & holds(ESCAPED, self.data, self.begin, self.stop)
-        if b"\x1b[" in self.data:
-            last = max(self.stop[-1], self.data.find(b"\n", self.stop[-1]))
-            coloured = holds(_COLOURS, self.data, self.begin, np.append(self.start[1:], last))
-            found |= coloured & holds(_COLOURS, self.data, self.start, self.begin)
-        texts = self.table.spans[self.event]
-        found &= texts
-        if not crlf and b"\r" not in self.data:
+        data, texts = self.data, self.table.spans[self.event]
+        if b"#" in data and self.head.any():
+            found |= texts & (self.head > 0) & holds(ESCAPED, data, self.begin, self.stop)
+        if b"\x1b" in data:
+            last = max(self.stop[-1], data.find(b"\n", self.stop[-1]))
+            coloured = holds(_COLOURS, data, self.begin, np.append(self.start[1:], last))
+            found |= texts & coloured & holds(_COLOURS, data, self.start, self.begin)
+        if not crlf and b"\r" not in data:
             return found, crlf
         rows = np.flatnonzero(self.event >= 0)
         stop = self.stop[rows]
-        ends = np.frombuffer(self.data, np.uint8)[np.minimum(stop, len(self.data) - 1)]
-        returned, closed = (ends == _RETURN) & (stop < len(self.data)), self._closed(rows, stop)
+        ends = np.frombuffer(data, np.uint8)[np.minimum(stop, len(data) - 1)]
+        returned = (ends == _RETURN) & (stop < len(data))
+        events, codes = np.unique(self.event[rows], return_inverse=True)
+        closed = np.array([self.table.closes(event) for event in events.tolist()], np.bool_)[codes]
         before = np.maximum.accumulate(np.where(closed, np.arange(1, len(rows) + 1), 0))
         proof = np.append(crlf, returned)[before]
         found[rows] |= returned & ~closed & ~proof & texts[rows]
@@ -146,36 +147,40 @@ class HeadedLines(Lines):
         nearest[more] = of
         others, rows = np.flatnonzero(self._is_other()), np.arange(len(self.event))
         for one in self._records():
+            if not self.head[one[0]]:
+                continue
             ends = np.where(self.stamp == FOREIGN_STAMP, rows, -1)
             ends[one] = one
             before = np.maximum.accumulate(ends)[others]
             near = (self.head[before] > 0) & self.table.spans[self.event[before]] & (before >= 0)
             near &= self.stop[others] - self.start[before] <= SPAN_BYTES
-            pairs += self._of_one(before[near], others[near], nearest)
+            of, more = before[near], others[near]
+            pairs += self._of_one(one[0], of, more, nearest[more] == of)
         of, more = np.hstack(pairs)
         return of, more
 
-    def _of_one(self, of: Int64Array, more: Int64Array, nearest: Int64Array) -> list[Int64Array]:
-        """Return those pairs whose lines are of the program of the record, up to its next stamp."""
-        found, last, ended = [], -1, False
-        for row, line in zip(of.tolist(), more.tolist(), strict=True):
-            if row != last:
-                last, ended = row, False
-                head, first = self._head_of(row), int(self.start[row])
-                size = min(int(self.head[row]), _TIME_BYTES)
-                begin = self.data[first : first + size].translate(ALIKE)
-            if ended:
+    def _of_one(
+        self, first: int, of: Int64Array, more: Int64Array, next_to: BoolArray
+    ) -> list[Int64Array]:
+        """Return those pairs whose lines are of the program of the record, up to its next stamp.
+
+        ``first`` is one of its records. A line without any head is, if it is ``next_to`` one.
+        """
+        found, ended = [], -1
+        head, size = self._head_of(first), min(int(self.head[first]), _TIME_BYTES)
+        begin = self.data[self.start[first] : self.start[first] + size].translate(ALIKE)
+        columns = (of, more, self.start[more], self.stop[more], next_to)
+        for row, line, at, stop, is_next in zip(*(one.tolist() for one in columns), strict=True):
+            if row == ended:
                 continue
-            at, stop = int(self.start[line]), int(self.stop[line])
             if match := head.match(self.data, at, stop):
                 self.head[line] = match.end() - at
-                ended = _STAMP.match(self.data, match.end(), stop) is not None
-                same = not ended
-            else:
-                other = self.data[at : at + size].translate(ALIKE) == begin
-                same = nearest[line] == row and not other
-            if same:
-                found.append((row, line))
+                if _STAMP.match(self.data, match.end(), stop):
+                    ended = row
+                    continue
+            elif not is_next or self.data[at : at + size].translate(ALIKE) == begin:
+                continue
+            found.append((row, line))
         return [np.array(found, np.int64).T] if found else []
 
     def _joins(self, of: Int64Array, more: Int64Array) -> BoolArray:
