@@ -86,7 +86,7 @@ class Opened:
             mark = ">" if place == self.argument else " "
             lines.append(row(name, f"{kind}  {self._shown(name, value)}", mark))
         if record.raw is not None:
-            lines.append(row("text", escaped(record.raw) + " (cut short)" * record.cut))
+            lines.append(row("text", escaped(record.raw) + " (perhaps not whole)" * record.cut))
         if declared is None:
             lines.append(style.paint("not declared: its arguments stay text", "faint"))
         else:

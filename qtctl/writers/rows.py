@@ -188,7 +188,7 @@ class RowFormatter:
         shown = escaped(text or "").rstrip()
         if self._style.colour:
             shown = _POINTER.sub(lambda found: self._number(found[0]), shown)
-        note = self._style.paint("(cut short)", "faint") if cut else ""
+        note = self._style.paint("(perhaps not whole)", "faint") if cut else ""
         # Where lines are cropped, the note must not be.
         parts = (note, shown) if self._style.terminal else (shown, note)
         return "".join(gap + part for part in parts if part)

@@ -66,7 +66,7 @@ class Plainly:
         if one.raw is not None:
             parts.append(escaped(one.raw))
         found = " ".join(filter(None, parts)).rstrip()
-        return f"{found} (cut short)" if one.cut else found
+        return f"{found} (perhaps not whole)" if one.cut else found
 
     def time(self, one: Record) -> str:
         now = one.time_ns
