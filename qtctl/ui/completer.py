@@ -10,6 +10,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from qtctl.commands.defaults import aliases
+from qtctl.config import settings
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
 from qtctl.text.style import escaped
@@ -30,7 +31,14 @@ class ConsoleCompleter(Completer):
         if not document.text and not complete_event.completion_requested:
             return
         console = self._console
-        known = Vocabulary(console.table, console.state.states, self._declared(), _sets, aliases())
+        known = Vocabulary(
+            console.table,
+            console.state.states,
+            self._declared(),
+            _sets,
+            aliases(),
+            settings().tables["targets"],
+        )
         for found in suggest(document.text_before_cursor, known):
             typed = document.text_before_cursor[-found.replaces :] if found.replaces else ""
             yield Completion(

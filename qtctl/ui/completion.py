@@ -30,7 +30,7 @@ LIMIT = 100
 class Vocabulary:
     """The verbs, events and declarations to suggest; ``sets`` yields names and descriptions.
 
-    ``aliases`` has the lines of aliases by name.
+    ``aliases`` and ``targets`` are those of the user's configuration.
     """
 
     table: CommandTable
@@ -38,6 +38,7 @@ class Vocabulary:
     declarations: Mapping[str, Declaration]
     sets: Callable[[], Iterable[tuple[str, str]]] = lambda: ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
             yield from _events(word, known)
         case "filter" | "argument":
             yield from _arguments(place, known)
+        case "target":
+            yield from _begun(word, known.targets.items())
         case "file":
             yield from _files(word)
 

@@ -191,6 +191,8 @@ class Prompt:
         """Read lines until the prompt is left."""
         leaving = asyncio.ensure_future(self._exit_when_left())
         self._context.interrupt = self._console.interrupt
+        # The colours of a line need the declaration of its verb; no key is to wait for its import.
+        asyncio.get_running_loop().run_in_executor(None, tuple, self._console.table.rows.values())
         try:
             with contextlib.suppress(EOFError):
                 await self._app.run_async(handle_sigint=False, set_exception_handler=False)

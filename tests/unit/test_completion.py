@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,13 @@ def test_patterns_are_offered_with_how_many_events_they_match() -> None:
 def test_sets_are_offered_behind_an_at() -> None:
     assert metas("enable @virt") == {"@virtio-blk": "Block requests"}
     assert texts("list virtio_* --except @nv") == ["@nvme"]
+
+
+def test_what_the_configuration_names_is_offered() -> None:
+    known = replace(KNOWN, aliases={"blk": "tail virtio_blk_*"}, targets={"lab": "unix:/x"})
+    assert [found.text for found in suggest("bl", known)] == ["blk"]
+    assert [found.meta for found in suggest("-t l", known)] == ["unix:/x"]
+    assert [found.text for found in suggest("blk --where nse", known)] == ["nsectors"]
 
 
 def test_options_and_their_values() -> None:
