@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import COMMANDS, Command, Options
-from qtctl.config import use_file
+from qtctl.config import settings, use_file
 from qtctl.errors import QtctlError, unexpected
 from qtctl.version import VERSION
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from qtctl.commands.context import Context
+    from qtctl.text.theme import Theme
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(words: list[str]) -> int:
     try:
         row, options = parse(words, COMMANDS, VERSION, alone=_default_verb())
+        colours = _configured_colours()
     except QtctlError as error:
         return _fail(error, words)
     except SystemExit as done:
@@ -59,8 +61,8 @@ def _main(words: list[str]) -> int:
         ndjson=getattr(options, "ndjson", False),
         quiet=options.quiet,
         verbose=options.verbose,
-        out_style=style_for(sys.stdout, options.color, os.environ),
-        err_style=style_for(sys.stderr, options.color, os.environ),
+        out_style=style_for(sys.stdout, options.color, os.environ, colours),
+        err_style=style_for(sys.stderr, options.color, os.environ, colours),
     )
     gc.freeze()
     gc.enable()
@@ -78,6 +80,16 @@ def _main(words: list[str]) -> int:
         if options.verbose:
             raise
         return context.fail(unexpected(error))
+
+
+def _configured_colours() -> Theme | None:
+    """Return the colours of the user's configuration; None where it has none."""
+    found = settings()
+    if not found.tables["colors"]:
+        return None
+    from qtctl.text.theme import configured_theme
+
+    return configured_theme(found, os.environ)
 
 
 def _fail(error: QtctlError, words: list[str]) -> int:

@@ -81,7 +81,12 @@ VERBS = (
     _verb("monitor", "hmp", "run one line of QEMU's human monitor"),
     _verb("learn", "demo", "a tour of a minute, on a small guest in a real QEMU"),
     _verb("learn", "help", "describe a verb, or list all", console="absent"),
-    _verb("learn", "config", "what the configuration file sets, and what could be set"),
+    _verb(
+        "learn",
+        "config",
+        "what the configuration file sets, and what could be set",
+        module="ui.config",
+    ),
     _verb("learn", "completion", "complete verbs, events and guests in a shell"),
 )
 """The verbs of the command line, in the order of its help."""

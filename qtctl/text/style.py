@@ -91,8 +91,12 @@ STATES: Mapping[str, str] = {"enabled": "good", "unavailable": "faint"}
 """The roles of event states; a disabled event is plain."""
 
 
-def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
+def style_for(
+    stream: TextIO, choice: str, env: Mapping[str, str], colours: Theme | None = None
+) -> Style:
     """Return the style of ``stream``. ``choice`` is ``--color``: auto, always or never.
+
+    ``colours`` are those of the user's configuration.
 
     ``NO_COLOR`` (https://no-color.org) and ``TERM=dumb`` switch colour off in auto.
     """
@@ -100,7 +104,7 @@ def style_for(stream: TextIO, choice: str, env: Mapping[str, str]) -> Style:
     plain = bool(env.get("NO_COLOR")) or env.get("TERM") == "dumb"
     colour = choice == "always" or (choice == "auto" and terminal and not plain)
     width = terminal_columns() if terminal else 0
-    colours = theme(depth_of(env), background_of(env))
+    colours = colours or theme(depth_of(env), background_of(env))
     return Style(width, colour, not terminal or _accepts_utf8(env), colours)
 
 

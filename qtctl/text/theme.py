@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from qtctl.config import Settings
+
 Background: TypeAlias = Literal["dark", "light", "any"]
 """``any``: the terminal's is not known, and colours must be readable on both."""
 Depth: TypeAlias = Literal[16, 256, 16777216]
@@ -118,6 +120,29 @@ def theme(
     if depth > 16:
         palette = tuple(sgr(colour, depth) for colour in IDENTITIES[background])
     return Theme({role: sgr(look, depth) for role, look in looks.items()}, palette, depth)
+
+
+def configured_theme(found: Settings, env: Mapping[str, str]) -> Theme:
+    """Return the theme of a terminal with the ``[colors]`` of the user's configuration.
+
+    Raises:
+        UsageError: there is no such role, or a look is wrong.
+    """
+    looks: dict[str, str] = dict(found.tables["colors"])
+    background = looks.pop("background", None) or background_of(env)
+    if background not in IDENTITIES:
+        key = ("colors", "background")
+        raise found.wrong(key, f"the background is {' or '.join(IDENTITIES)}, not {background!r}")
+    for role, look in looks.items():
+        key = ("colors", role)
+        if role not in ROLES:
+            names = ("background", *ROLES)
+            raise found.wrong(key, f"nothing is coloured as {role!r}", name=role, names=names)
+        try:
+            sgr(look)
+        except ValueError as error:
+            raise found.wrong(key, str(error)) from error
+    return theme(depth_of(env), background, looks)
 
 
 def depth_of(env: Mapping[str, str]) -> Depth:

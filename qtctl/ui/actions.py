@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from qtctl.config import Settings
 from qtctl.errors import UsageError
 from qtctl.events.patterns import near
 
@@ -94,6 +95,32 @@ def with_keys(changed: Mapping[str, Sequence[str]]) -> tuple[ViewAction, ...]:
             if owners.setdefault(key, action.name) != action.name:
                 raise UsageError(f"the key {key!r} is for {owners[key]} and for {action.name}")
     return tuple(actions)
+
+
+def configured_actions(found: Settings) -> tuple[ViewAction, ...]:
+    """Return the actions with the ``[keys]`` of the user's configuration.
+
+    Raises:
+        UsageError: there is no such action or key, or a key would do two things.
+    """
+    from prompt_toolkit.key_binding import KeyBindings
+
+    changed: dict[str, tuple[str, ...]] = {}
+    for name, value in found.tables["keys"].items():
+        key = ("keys", name)
+        names = [one.name for one in ACTIONS]
+        if name not in names:
+            raise found.wrong(key, f"there is no action {name!r}", name=name, names=names)
+        changed[name] = (value,) if isinstance(value, str) else tuple(value)
+        for one in changed[name]:
+            try:
+                KeyBindings().add(one)
+            except ValueError as error:
+                raise found.wrong(key, f"there is no key {one!r}") from error
+    try:
+        return with_keys(changed)
+    except UsageError as error:
+        raise found.wrong(("keys", *list(changed)[-1:]), error.message) from error
 
 
 def action_of(name: str) -> ViewAction:

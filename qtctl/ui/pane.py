@@ -12,6 +12,7 @@ from qtctl.commands.context import Context, Result
 from qtctl.commands.options import SELECTION
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
+from qtctl.config import settings
 from qtctl.errors import UsageError
 from qtctl.ui.tmux import SIDES, here, split
 from qtctl.ui.top import VIEWED, has_a_screen, view_call
@@ -76,7 +77,10 @@ async def pane(context: Context, options: Options) -> Result | int:
             "not inside tmux ($TMUX and $TMUX_PANE are not set): there is no window to split",
             hint="qtctl pane --here in a second terminal, or start tmux first",
         )
+    from qtctl.ui.actions import configured_actions
     from qtctl.ui.stream_rates import check
+
+    configured_actions(settings())
 
     async with context.attached() as session:
         # Errors must be printed here, not in a pane that nobody looks at yet.

@@ -32,6 +32,7 @@ from qtctl.commands.options import (
 from qtctl.commands.output import MakeLines, Output, put
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
+from qtctl.config import settings
 from qtctl.ui.rate_table import rate_table
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def view_call(
             words.append(one.flags[0])
         elif value not in (None, False):
             words.append(f"{one.flags[0]}={value}")
+        elif value is False and settings().defaults("pane").get(one.name, (False,))[0] is True:
+            words.append(f"--no-{one.name}")
     rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
     return [*words, "--", *rules]
 

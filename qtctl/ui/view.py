@@ -25,12 +25,13 @@ from qtctl.commands.context import Context
 from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import say_sums
 from qtctl.commands.registry import Options
+from qtctl.config import settings
 from qtctl.events.selection import Selection
 from qtctl.text.cells import wrap
 from qtctl.text.style import Style, escaped
 from qtctl.text.tables import cut
 from qtctl.text.units import short
-from qtctl.ui.actions import ACTIONS, help_lines
+from qtctl.ui.actions import configured_actions, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.opened import Opened
 from qtctl.ui.painting import SELECTED, fragments
@@ -71,6 +72,7 @@ class View:
         self._table: list[str] = []
         self._tabled = ("", "")
         self._left = False
+        self._actions = configured_actions(settings())
         self._app = self._application()
         self.state.changed = self._app.invalidate
         self.state.leave = self.leave
@@ -159,7 +161,7 @@ class View:
     def _body(self) -> StyleAndTextTuples:
         rows, width = self._size()
         if self.state.helping:
-            return self._text(help_lines()[self.state.help_top :])
+            return self._text(help_lines(self._actions)[self.state.help_top :])
         if self.state.told:
             return self._text(list(wrap(escaped(self.state.told), 4, width)))
         if self.state.comparing:
@@ -231,7 +233,7 @@ class View:
 
     def _keys(self, asking: Condition) -> KeyBindings:
         bindings = KeyBindings()
-        for action in ACTIONS:
+        for action in self._actions:
             for key in action.keys:
 
                 def run(event: KeyPressEvent, name: str = action.name) -> None:

@@ -22,6 +22,8 @@ from qtctl.errors import UsageError
 from qtctl.events import sets
 from qtctl.model import Address, Budget
 from qtctl.session.attach import resolve
+from qtctl.text.theme import configured_theme, theme
+from qtctl.ui.actions import configured_actions
 
 FILE = Path("config.toml")
 TEXT = """\
@@ -352,3 +354,49 @@ def test_config_reports_everything_that_is_wrong(
     for line in (2, 3, 5, 7, 9, 11):
         assert f"config.toml:{line}: " in said, said
     assert "contains itself" in said
+
+
+def test_colours_are_changed(configured: Use) -> None:
+    found = configured("[colors]\nbackground = 'light'\nevent = 'bold #ff0000'")
+    made = configured_theme(found, {"COLORTERM": "truecolor"})
+    assert made.roles["event"] == "1;38;2;255;0;0"
+    assert made.identities == theme(1 << 24, "light").identities
+    rows = {row[0]: row[1:] for row in shown("colors")[0]}
+    assert rows["colors.event"] == ("bold #ff0000", "config.toml:3")
+    assert rows["colors.good"] == ("green", "qtctl")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[colors]\nevnt = 'red'", "2: nothing is coloured as 'evnt'", "event"),
+        ("[colors]\nevent = 'rde'", "2: 'rde' is no colour", ""),
+        ("[colors]\nevent = '#12345g'", "2: non-hexadecimal", ""),
+        ("[colors]\nbackground = 'red'", "2: the background is dark or light or any", ""),
+        ("[keys]\npuase = 'x'", "2: there is no action 'puase'", "pause"),
+        ("[keys]\npause = 'F99'", "2: there is no key 'F99'", ""),
+        ("[keys]\npause = 'c'", "2: the key 'c' is for", ""),
+    ],
+)
+def test_wrong_colours_and_keys_are_reported(
+    configured: Use, text: str, message: str, hint: str
+) -> None:
+    found = configured(text)
+    with pytest.raises(UsageError) as raised:
+        configured_theme(found, {}) if "colors" in text else configured_actions(found)
+    assert raised.value.message.startswith(f"config.toml:{message}"), raised.value.message
+    assert raised.value.hint == hint
+    assert shown() == (
+        [(text.split(" ")[0][1:].replace("]\n", "."), text.split("'")[1], "config.toml:2")],
+        2,
+    )
+
+
+def test_keys_are_changed(configured: Use) -> None:
+    found = configured("[keys]\npause = ['f2', 'c-x']\nclear = []")
+    keys = {action.name: action.keys for action in configured_actions(found)}
+    assert keys["pause"] == ("f2", "c-x")
+    assert keys["clear"] == ()
+    assert keys["quit"] == ("q", "c-c")
+    assert ("keys.pause", ["f2", "c-x"], "config.toml:2") in shown("keys")[0]
+    assert ("keys.quit", ["q", "c-c"], "qtctl") in shown("keys")[0]

@@ -17,6 +17,8 @@ from qtctl.errors import QtctlError, UsageError
 from qtctl.events.selection import Selection, flat
 from qtctl.session.attach import parse_named
 from qtctl.text.tables import table
+from qtctl.text.theme import ROLES, background_of, configured_theme
+from qtctl.ui.actions import ACTIONS, configured_actions
 
 _ENVIRONMENT = ("QTCTL_CONFIG", "QTCTL_TARGET", "QMP_SOCKET", "NO_COLOR", "PAGER")
 
@@ -55,6 +57,11 @@ names; with QTCTL_CONFIG= none is read. An example:
   lab = "192.0.2.7:4444"
   [sets]                    # @disk
   disk = ["virtio_blk_*", "bdrv_*", "-bdrv_lock_medium"]
+  [colors]                  # see `qtctl config colors`
+  background = "light"
+  event = "bold #0044aa"
+  [keys]                    # of views: see `qtctl config keys`
+  pause = ["space", "f2"]
 
 It must belong to you or to root, and nobody else may write it: an alias can run commands. Exit 2 if
 anything in it is wrong.""",
@@ -101,7 +108,11 @@ def _below(found: Settings, setting: str) -> Iterator[_Setting]:
         rows = list(_options(found, COMMANDS.rows[verb]))
         yield from (row for row in rows if option in ("", row.setting.rpartition(".")[2]))
         return
-    rows = [row for row in _set(found) if f"{row.setting}.".startswith(f"{setting}.")]
+    rows = list(_set(found))
+    given = {row.setting for row in rows}
+    shipped = [*_colours(), *_keys()]
+    rows += [row for row in shipped if row.setting not in given]
+    rows = [row for row in rows if f"{row.setting}.".startswith(f"{setting}.")]
     if not rows and section not in found.tables:
         raise UsageError(f"there is no setting {setting!r}", hint=", ".join(found.tables))
     yield from rows
@@ -119,6 +130,19 @@ def _options(found: Settings, row: Command) -> Iterator[_Setting]:
             value, key = configured[one.name]
             source = _place(found, lines[key])
         yield _Setting(f"defaults.{row.name}.{one.name}", value, source)
+
+
+def _colours() -> Iterator[_Setting]:
+    """Yield the colours that hold where none are set."""
+    yield _Setting("colors.background", background_of(os.environ), "qtctl")
+    for role, look in ROLES.items():
+        yield _Setting(f"colors.{role}", look, "qtctl")
+
+
+def _keys() -> Iterator[_Setting]:
+    """Yield the keys of views that hold where none are set."""
+    for action in ACTIONS:
+        yield _Setting(f"keys.{action.name}", list(action.keys), "qtctl")
 
 
 def _problems(found: Settings) -> Iterator[QtctlError]:
@@ -151,6 +175,10 @@ def _check(found: Settings, key: tuple[str, ...], options: Collection[str]) -> N
             parse_named(name)
         case "sets", name:
             list(flat(Selection.of(f"@{name}")))
+        case ("colors",):
+            configured_theme(found, os.environ)
+        case ("keys",):
+            configured_actions(found)
 
 
 def _dotted(key: Sequence[str]) -> str:
