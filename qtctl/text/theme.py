@@ -129,10 +129,11 @@ def configured_theme(found: Settings, env: Mapping[str, str]) -> Theme:
         UsageError: there is no such role, or a look is wrong.
     """
     looks: dict[str, str] = dict(found.tables["colors"])
-    background = looks.pop("background", None) or background_of(env)
-    if background not in IDENTITIES:
+    wanted = looks.pop("background", None) or background_of(env)
+    background = next((one for one in IDENTITIES if one == wanted), None)
+    if background is None:
         key = ("colors", "background")
-        raise found.wrong(key, f"the background is {' or '.join(IDENTITIES)}, not {background!r}")
+        raise found.wrong(key, f"the background is {' or '.join(IDENTITIES)}, not {wanted!r}")
     for role, look in looks.items():
         key = ("colors", role)
         if role not in ROLES:

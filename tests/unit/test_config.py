@@ -360,7 +360,7 @@ def test_colours_are_changed(configured: Use) -> None:
     found = configured("[colors]\nbackground = 'light'\nevent = 'bold #ff0000'")
     made = configured_theme(found, {"COLORTERM": "truecolor"})
     assert made.roles["event"] == "1;38;2;255;0;0"
-    assert made.identities == theme(1 << 24, "light").identities
+    assert made.identities == theme(16777216, "light").identities
     rows = {row[0]: row[1:] for row in shown("colors")[0]}
     assert rows["colors.event"] == ("bold #ff0000", "config.toml:3")
     assert rows["colors.good"] == ("green", "qtctl")
