@@ -34,7 +34,7 @@ _CALM = bytes.fromhex(
     "b281be467cb442cd13 fe064e7c ebd7 909090"
     "10000100008000000000000000000000 10000800008000000000000000000000"
 )
-_SLOW_DISK = ("-drive", "driver=null-co,size=1G,latency-ns=30000000,read-zeroes=on,if=virtio")
+_SLOW_DISK = ("-drive", "driver=null-co,size=1G,latency-ns=100000000,read-zeroes=on,if=virtio")
 
 _NAME = "qtctl-demo"
 _QEMU = "qemu-system-x86_64"

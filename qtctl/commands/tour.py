@@ -76,7 +76,7 @@ STEPS = (
         "A flood, and its guard",
         "Why is the processor busy meanwhile? The firmware polls a clock until the slow disk has "
         "answered. `--guard` switches off what is louder than its limit.",
-        (("top 'memory_region_ops_*' --by name --once --interval 3s --guard 1000", 4),),
+        (("top 'memory_region_ops_*' --by name --once --interval 3s --guard 500", 4),),
     ),
     TourStep(
         "Given back",

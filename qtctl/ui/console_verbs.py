@@ -46,7 +46,7 @@ async def help_(context: Context, options: Options) -> Result:
     """Print the verbs and keys, or the help of one verb."""
     table = _console(context).table
     if options.topic is None:
-        lines = [*verb_lines(table), *_KEYS.rstrip().split("\n")]
+        lines = [*verb_lines(table)[1:], *_KEYS.rstrip().split("\n")]
     else:
         lines = verb_parser(row_of(table, options.topic)).format_help().rstrip().split("\n")
     return Result({"help": lines}, lambda style: lines)
