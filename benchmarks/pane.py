@@ -94,7 +94,7 @@ def main() -> int:
         print_row("idle, tail -F", cost(guest, home, tail, options.idle, "begun"))
     with Home() as home, RealGuest(the_qemu(), busy=True, extra=["-D", "{dir}/log"]) as guest:
         for view in ("stream", "top"):
-            found = cost(guest, home, qtctl_pane(guest, view), options.flood, "not drawn")
+            found = cost(guest, home, qtctl_pane(guest, view), options.flood, " read")
             print_row(f"flood, pane {view}", found)
         with Qmp(guest.address) as monitor:
             monitor.switch(PATTERN, True)

@@ -159,6 +159,7 @@ class View:
         return self._drawable(cut("  ".join(parts), self._size()[1]))
 
     def _body(self) -> StyleAndTextTuples:
+        self.state.drawn()
         rows, width = self._size()
         if self.state.helping:
             return self._text(help_lines(self._actions)[self.state.help_top :])

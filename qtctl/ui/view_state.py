@@ -26,7 +26,6 @@ from qtctl.ui.records import Records
 from qtctl.ui.scrollback import VisibleRows
 
 Shown: TypeAlias = Literal["stream", "top"]
-_SEARCH_S = 0.2
 _NOTHING_SELECTED = "no record is selected: the arrows select one"
 
 
@@ -58,6 +57,7 @@ class ViewState:
         self.input = InputLine(self.refuse)
         self._style = style
         self._preview: Finder | None = None
+        self._wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         records, ask = self.records, self.input.ask
         self.does: Mapping[str, Callable[[], None]] = {
@@ -121,6 +121,7 @@ class ViewState:
     async def search(self) -> None:
         """Search the rows in the background for all that is searched for, until cancelled."""
         while True:
+            self._wanted.clear()
             stretches = tuple(self.records.kept.stretches)
             began, found = time.monotonic(), False
             for finder in self._finders():
@@ -128,10 +129,15 @@ class ViewState:
                     self.changed()
                     break
             if not found:
-                await asyncio.sleep(_SEARCH_S)
+                await self._wanted.wait()
             elif not self.records.kept.still:
                 # While rows still come, a search must not take the time of a whole core.
                 await asyncio.sleep(time.monotonic() - began)
+
+    def drawn(self) -> None:
+        """Go on searching: there may be other rows, or something else to search for."""
+        if self._finders():
+            self._wanted.set()
 
     async def close(self) -> None:
         """End what was begun."""

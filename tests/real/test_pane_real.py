@@ -84,7 +84,7 @@ def test_the_pane_follows_a_real_flood_and_gives_back(qtctl: Qtctl) -> None:
         tmux.enter(shlex.join([*call, "pane", "memory_region_ops_*", "--size", "40"]), "%0")
         found = eventually(lambda: tmux.run("list-panes", "-F", "#{pane_id}").split()[1:], "")
         pane = found[0]
-        tmux.until("memory_region_ops_", pane, 30.0)
+        tmux.until("ion_ops_", pane, 30.0)
         assert "0 lost" in tmux.screen(pane)
         tmux.send("Space", pane=pane)
         paused = tmux.until("PAUSED", pane)
