@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+_LEAST_ROOM = 30
 RESET = "\x1b[0m"
 _PARTS = re.compile("(\x1b\\[[0-9;]*m)")
 
@@ -63,10 +64,13 @@ def crop(line: str, head: int, left: int, width: int, mark: str) -> str:
 def wrap(line: str, indent: int, width: int) -> Iterator[str]:
     """Yield the rows of a line at most ``width`` wide, those behind the first indented.
 
-    Rows break before words, and within a word that is longer than a row.
+    Rows break before words, and within a word that is longer than a row. The indent is smaller
+    where it would leave few columns.
     """
-    indent = indent if indent <= width // 2 else min(2, width - 1)
-    breaks = _breaks(plain(line), indent, width)
+    head = indent
+    if width - indent < _LEAST_ROOM:
+        indent = min(indent, width // 4)
+    breaks = _breaks(plain(line), head, indent, width)
     row, colour, place, due = "", "", 0, next(breaks, -1)
     for part in _PARTS.split(line):
         if part.startswith("\x1b"):
@@ -82,9 +86,9 @@ def wrap(line: str, indent: int, width: int) -> Iterator[str]:
     yield row
 
 
-def _breaks(text: str, indent: int, width: int) -> Iterator[int]:
-    """Yield where in a text the rows begin that follow the first."""
-    at, word, first = 0, 0, indent
+def _breaks(text: str, head: int, indent: int, width: int) -> Iterator[int]:
+    """Yield where in a text the rows begin that follow the first; its head is not broken."""
+    at, word, first = 0, 0, head
     for place, char in enumerate(text):
         size = columns_of(char)
         if at + size > width and char != " ":

@@ -66,13 +66,15 @@ def test_long_lines_wrap_before_words_with_a_hanging_indent() -> None:
     line = "12:00 name \x1b[2mvdev=\x1b[0m0x55f0 sector=1234 nsectors=8"
     assert [plain(row) for row in wrap(line, 6, 22)] == [
         "12:00 name vdev=0x55f0",
-        "      sector=1234",
-        "      nsectors=8",
+        "     sector=1234",
+        "     nsectors=8",
     ]
+    assert list(wrap(f"{'x' * 34} y", 6, 36)) == [f"{'x' * 34} y"]
+    assert list(wrap(f"{'x' * 34} yy", 6, 36)) == ["x" * 34, "      yy"]
     assert list(wrap("x" * 10, 0, 4)) == ["xxxx", "xxxx", "xx"]
     assert [plain(row) for row in wrap("12:00 \x1b[1m" + "x" * 9 + "\x1b[0m", 6, 12)] == [
         "12:00 xxxxxx",
-        "      xxx",
+        "   xxx",
     ]
 
 

@@ -167,8 +167,8 @@ def test_rows_are_scrolled_sideways_and_wrapped() -> None:
     records.sideways(-1)
     records.wrap()
     assert fragment_list_to_text(records.body(9, 20)).split("\n") == [
-        *("start  dev=0x10", "       req=0x5000", "       n=0"),
-        *("start  dev=0x10", "       req=0x5001", "       n=1"),
+        *("start  dev=0x10", "     req=0x5000 n=0"),
+        *("start  dev=0x10", "     req=0x5001 n=1"),
     ]
     records.move(2)
     assert fragment_list_to_text(records.body(2, 20)).split("\n")[0].startswith("start")
