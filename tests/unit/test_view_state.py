@@ -200,13 +200,15 @@ async def test_the_command_line_of_the_view_is_told_and_copied(state: ViewState)
 
 
 async def test_the_background_searches_when_something_was_drawn(state: ViewState) -> None:
+    found = asyncio.Event()
+    state.changed = found.set
     searching = asyncio.ensure_future(state.search())
     try:
         await asyncio.sleep(0)
         state.records.look_for("finish")
         state.drawn()
         async with asyncio.timeout(60):
-            while state.records.hit_words() != "1 with 'finish'":
-                await asyncio.sleep(0.01)
+            await found.wait()
     finally:
         searching.cancel()
+    assert state.records.hit_words() == "1 with 'finish'"
