@@ -88,6 +88,9 @@ def wrap(line: str, indent: int, width: int) -> Iterator[str]:
 
 def _breaks(text: str, head: int, indent: int, width: int) -> Iterator[int]:
     """Yield where in a text the rows begin that follow the first; its head is not broken."""
+    if text.isascii():
+        yield from _plain_breaks(text, head, indent, width)
+        return
     at, word, first = 0, 0, head
     for place, char in enumerate(text):
         size = columns_of(char)
@@ -98,3 +101,15 @@ def _breaks(text: str, head: int, indent: int, width: int) -> Iterator[int]:
         if char == " ":
             word = place + 1
         at += size
+
+
+def _plain_breaks(text: str, head: int, indent: int, width: int) -> Iterator[int]:
+    """Yield the same for a text of one column a character, without a look at each."""
+    end, start, first, room = len(text.rstrip(" ")), 0, head, width
+    while end - start > room:
+        word = text.rfind(" ", first, start + room + 1) + 1
+        start = word if word > first else start + room
+        while text[start] == " ":
+            start += 1
+        yield start
+        first, room = start, width - indent

@@ -123,8 +123,14 @@ class RowFormatter:
         if guests := self._guests(batch):
             columns.append(self._names("guest", batch.origin, guests, gap))
         if not self._style.terminal or self.width >= _NARROW:
-            columns.append(self._names("thread", *self._threads(batch), gap))
+            columns.append(self._thread_column(batch, gap))
         return columns
+
+    def _thread_column(self, batch: Batch, gap: str) -> HeadColumn:
+        plain = not self._style.terminal and not self._style.colour and self._thread is None
+        if plain and not any(one.thread for one in batch.origins):  # the common case, kept fast
+            return lambda block: block.optional(batch.tid[block.rows], after=gap), 0
+        return self._names("thread", *self._threads(batch), gap)
 
     def _names(
         self, column: str, codes: NDArray[Any], names: Sequence[str], gap: str

@@ -78,6 +78,13 @@ def test_long_lines_wrap_before_words_with_a_hanging_indent() -> None:
     ]
 
 
+@given(LINE, st.integers(0, 40), st.integers(4, 30))
+def test_plain_lines_break_where_others_do(line: str, indent: int, width: int) -> None:
+    rows = [plain(row) for row in wrap(line + "…", indent, width)]
+    expected = [plain(row) for row in wrap(line + "=", indent, width)]
+    assert [row.replace("…", "=") for row in rows] == expected
+
+
 @given(WIDE, st.integers(0, 40), st.integers(4, 30))
 def test_wrapping_loses_nothing_but_blanks(line: str, indent: int, width: int) -> None:
     rows = list(wrap(line, indent, width))
