@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 
 from qtctl.model import Guest
 from qtctl.monitor.guests import find_guest
+from tests.forking import READ_ONCE, Forked, queued_seconds, server
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -71,7 +72,7 @@ class Ran:
 class Running:
     """A qtctl that runs: read its pipes with threads, so that many can run at once."""
 
-    def __init__(self, args: Sequence[str], process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, args: Sequence[str], process: subprocess.Popen[bytes] | Forked) -> None:
         self.args = tuple(args)
         self.process = process
         self._began = time.monotonic()
@@ -91,8 +92,13 @@ class Running:
     def _wait(self) -> None:
         killer = threading.Timer(_KILL_SECONDS, self.process.kill)
         killer.start()
-        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        elapsed = time.monotonic() - self._began - _queued(self.process.pid)
+        if isinstance(self.process, Forked):
+            self.process.wait()
+            queued = self.process.queued
+        else:
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+            queued = queued_seconds(self.process.pid)
+        elapsed = time.monotonic() - self._began - queued
         self._seconds = min(self._watch.seconds, max(0.0, elapsed))
         killer.cancel()
         self.process.wait()
@@ -180,14 +186,6 @@ def _stalled() -> float:
     return total / 1e6
 
 
-def _queued(pid: int) -> float:
-    """Return for how long the main thread of a process waited for a processor."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
-
-
 def _drain(pipe: IO[bytes], into: bytearray) -> None:
     with pipe:
         while data := os.read(pipe.fileno(), 1 << 16):
@@ -206,6 +204,7 @@ class Qtctl:
         self.runtime = home / "run"
         self.cache = home / "cache"
         self._started: list[Running] = []
+        self._once = {i for i in self.environment().items() if i[0].startswith(READ_ONCE)}
         for folder in (self.state, self.runtime, self.cache):
             folder.mkdir(mode=0o700, parents=True)
 
@@ -235,15 +234,26 @@ class Qtctl:
         before: Sequence[str] = (),
         **more: Any,
     ) -> Running:
-        """Start qtctl; ``before`` is a command that runs it (``setpriv``, say)."""
-        process = subprocess.Popen(
-            [*before, sys.executable, "-m", "qtctl", *args],
-            env=self.environment(env),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            **more,
-        )
+        """Start qtctl; ``before`` is a command that runs it (``setpriv``, say).
+
+        It is a fork of a server where that makes no difference: see :mod:`tests.forking`.
+        """
+        environment = self.environment(env)
+        once = {item for item in environment.items() if item[0].startswith(READ_ONCE)}
+        process: subprocess.Popen[bytes] | Forked
+        if before or more.keys() - {"cwd"} or once != self._once:
+            process = subprocess.Popen(
+                [*before, sys.executable, "-m", "qtctl", *args],
+                env=environment,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                **more,
+            )
+        else:
+            folder = str(more.get("cwd") or Path.cwd())
+            started = server(frozenset(once)).start
+            process = started(args, environment, folder, stdin, stdout, stderr)
         running = Running(args, process)
         self._started.append(running)
         return running
