@@ -125,7 +125,9 @@ def _end_of(stream: Any, number: int, before: Sequence[int]) -> tuple[IO[bytes] 
     """Return our end of a stream, if it is a pipe, and the descriptor that the process gets."""
     if stream == subprocess.PIPE:
         read, write = os.pipe()
-        return (os.fdopen(write, "wb", 0), read) if number == 0 else (os.fdopen(read, "rb", 0), write)
+        if number == 0:
+            return os.fdopen(write, "wb", 0), read
+        return os.fdopen(read, "rb", 0), write
     if stream == subprocess.DEVNULL:
         return None, os.open(os.devnull, os.O_RDWR)
     if stream == subprocess.STDOUT:

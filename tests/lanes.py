@@ -35,12 +35,17 @@ FLOOD = "flood"
 #: bpftrace sets probes in the memory of every process that has the program open.
 PROBES = "probes"
 
+#: The suite in a fresh system, beside everything else of the field lane: builds in this checkout.
+DEBIAN, BUILDS = "debian", "builds"
+
 #: What all runs on this machine share.
 _ONCE = (SYSLOG, TRACEFS, LTTNG, PROBES)
 
 #: The group of a module or a test, by the beginning of its node id. Long groups come first.
 GROUPS = {
     "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
+    "tests/field/test_fresh_debian.py": DEBIAN,
+    "tests/field/": BUILDS,
     "tests/real/test_readme.py": README,
     "tests/real/test_flood.py": FLOOD,
     "tests/real/test_guard_real.py": FLOOD,
