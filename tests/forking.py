@@ -30,6 +30,11 @@ from typing import IO, Any
 
 TOP = Path(__file__).resolve().parent.parent
 _LIMIT = 1 << 20
+#: Threads of NumPy and pyarrow would not survive a fork.
+_NO_THREADS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 #: Settings that an interpreter or its libraries read once, when they start.
 READ_ONCE = ("PYTHON", "LANG", "LC_", "LD_", "OPENBLAS", "OMP_")
 
@@ -87,8 +92,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
             cwd=TOP,
-            # Threads of NumPy's do not survive a fork.
-            env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+            env={**environment, **_NO_THREADS},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
