@@ -1,8 +1,8 @@
 """Starts qtctl as a fork of a process that has imported it: most of a verb's time are its imports.
 
-``python -m tests.forking FD`` serves one worker of pytest on that socket. A process that it starts
-is one of its own, with its own environment, descriptors, signals and end, but for two things: the
-interpreter's flags are those of the server, and ``/proc/PID/cmdline`` names this module.
+``python -m tests.forking qtctl FD`` serves one worker of pytest on that socket. A process that it
+starts is one of its own, with its own environment, descriptors, signals and end, but for two
+things: the interpreter's flags and ``/proc/PID/cmdline`` are those of the server.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Server:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.forking", "qtctl", str(theirs.fileno())],
             cwd=TOP,
             env={**environment, **_NO_THREADS},
             stdin=subprocess.DEVNULL,
@@ -104,7 +104,7 @@ class Server:
         """Start qtctl; ``streams`` are stdin, stdout, stderr as ``subprocess.Popen`` has them."""
         with contextlib.ExitStack() as theirs:
             ours: list[IO[bytes] | None] = []
-            files = []
+            files: list[int] = []
             for number, stream in enumerate(streams):
                 pipe, file = _end_of(stream, number, files)
                 ours.append(pipe)
@@ -178,6 +178,7 @@ def queued_seconds(pid: int) -> float:
 def _serve(link: socket.socket) -> list[str]:
     """Answer requests; return the arguments in each process that is started."""
     woken, wake = os.pipe()
+    asked = link.fileno()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     usual = {number: signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT)}
@@ -185,11 +186,11 @@ def _serve(link: socket.socket) -> list[str]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for what it starts
     children = _Children()
     while True:
-        ready = select.select([link, woken], [], [])[0]
+        ready = select.select([asked, woken], [], [])[0]
         if woken in ready:
             os.read(woken, 1000)
             children.reap()
-        if link not in ready:
+        if asked not in ready:
             continue
         request, files, _, _ = socket.recv_fds(link, _LIMIT, 4)
         if not request:
@@ -217,9 +218,9 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> list[str]:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    sys.stdin = sys.__stdin__ = _text(0, sys.stdin)
-    sys.stdout = sys.__stdout__ = _text(1, sys.stdout)
-    sys.stderr = sys.__stderr__ = _text(2, sys.stderr)
+    sys.stdin = _text(0, sys.stdin)
+    sys.stdout = _text(1, sys.stdout)
+    sys.stderr = _text(2, sys.stderr)
     words: list[str] = request["args"]
     return words
 
@@ -242,7 +243,7 @@ def main() -> None:
             __import__(module.name)
     gc.collect()
     gc.freeze()
-    words = _serve(socket.socket(fileno=int(sys.argv[1])))
+    words = _serve(socket.socket(fileno=int(sys.argv[2])))
     sys.argv = [str(TOP / "qtctl" / "__main__.py"), *words]
     try:
         runpy.run_module("qtctl", run_name="__main__", alter_sys=True)

@@ -133,9 +133,9 @@ class Running:
         self._waiter.join()
         for reader in self._readers:
             reader.join()
-        ran = Ran(
-            self.args, self.process.returncode, bytes(self.out), bytes(self.err), self._seconds
-        )
+        code = self.process.poll()
+        assert code is not None
+        ran = Ran(self.args, code, bytes(self.out), bytes(self.err), self._seconds)
         assert limit is None or ran.seconds < limit, ran
         assert b"Traceback" not in ran.raw_err, ran.err
         assert "bug in qtctl" not in ran.err, ran
