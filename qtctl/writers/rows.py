@@ -71,6 +71,10 @@ class RowFormatter:
         self._first: Origin | None = None
         self._several = False
 
+    @property
+    def _wraps(self) -> bool:
+        return self.wrap or self.width < _LEAST_WIDTH
+
     def note(self, text: str, role: str = "bad") -> str:
         """Return a message, as a line between the records."""
         return self._style.paint(text, role)
@@ -78,7 +82,7 @@ class RowFormatter:
     def lines(self, batch: Batch) -> list[str]:
         """Return the lines of each record, safe to print."""
         rows = self.rows(batch)
-        return "\n".join(rows).split("\n") if rows and self.wrap else rows
+        return "\n".join(rows).split("\n") if rows and self._wraps else rows
 
     def rows(self, batch: Batch) -> list[str]:
         """Return a text per record, safe to print; with ``wrap`` it may have several lines."""
@@ -107,7 +111,7 @@ class RowFormatter:
                 self._arguments(block, name, values, gap)
         if not terminal:
             return write(blocks)
-        if self.wrap or self.width < _LEAST_WIDTH:
+        if self._wraps:
             indents = np.zeros(len(batch), np.int64)
             for block in blocks:
                 indents[block.rows] = block.head
@@ -184,7 +188,7 @@ class RowFormatter:
     def _name(self, name: str, width: int) -> str:
         """Return an event's name, on a terminal padded or cropped to its column."""
         text = escaped(name)
-        if 0 < width < len(text):  # names that begin alike are told apart by their ends
+        if 0 < width < len(text) and not self._wraps:  # names that begin alike are told apart by their ends
             text = self._mark + text[len(text) - width + 1 :]
         before, after = self._style.sequences(f"1;{self._style.theme.identity(name)}")
         return f"{before}{text.ljust(width)}{after}"
