@@ -188,7 +188,8 @@ class RowFormatter:
     def _name(self, name: str, width: int) -> str:
         """Return an event's name, on a terminal padded or cropped to its column."""
         text = escaped(name)
-        if 0 < width < len(text) and not self._wraps:  # names that begin alike are told apart by their ends
+        if 0 < width < len(text) and not self._wraps:
+            # Names that begin alike are told apart by their ends.
             text = self._mark + text[len(text) - width + 1 :]
         before, after = self._style.sequences(f"1;{self._style.theme.identity(name)}")
         return f"{before}{text.ljust(width)}{after}"

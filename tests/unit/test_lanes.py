@@ -33,7 +33,8 @@ def test_the_group_is_found_by_the_name(nodeid: str, group: str | None) -> None:
 @pytest.mark.parametrize("begin", lanes.GROUPS)
 def test_what_is_in_a_group_exists(begin: str) -> None:
     path, _, function = begin.partition("::")
-    assert f"def {function}" in (TOP / path).read_text()
+    place = TOP / path
+    assert place.is_dir() or f"def {function}" in place.read_text()
 
 
 def test_two_runs_take_turns_with_what_the_machine_has_once(
