@@ -9,6 +9,7 @@ A kernel is a file ``kernel.py`` or any module in a folder ``kernels``; modules 
 import ast
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -122,6 +123,7 @@ class BuildKernels(build_ext):
 
 def manual_pages() -> list[str]:
     """Write the manual pages; none, with a warning, where the verbs cannot be imported."""
+    shutil.rmtree(MAN, ignore_errors=True)  # of verbs that are gone
     sys.path.insert(0, str(Path.cwd()))
     try:
         from qtctl import manual

@@ -20,9 +20,13 @@ from qtctl.verbs import CONSOLE_VERBS, VERBS
 
 VARIABLE = "QTCTL_CONFIG"
 """Names another file; empty: no file is read."""
+_WITHOUT = f"{VARIABLE}= qtctl ..., to do without it"
 _VERBS = [verb.name for verb in VERBS]
+_WORDS = ("exit", "?")
+"""What the prompt takes for another word before it looks for a verb."""
 _LINE_VERBS = [*_VERBS, *(verb.name for verb in CONSOLE_VERBS)]
 _SCALARS = (bool, int, float, str)
+_TARGET_NAMES = "a letter or _ can, with letters, digits, -, _ and . behind it"
 _FORMS: Mapping[str, tuple[str, tuple[type, ...]]] = {
     "defaults": ("a value, or a table of them for a verb", (*_SCALARS, list)),
     "aliases": ("a line of qtctl", (str,)),
@@ -76,7 +80,7 @@ class Settings:
 
         near = difflib.get_close_matches(name, [*names], n=1) if name else []
         return UsageError(
-            f"{self.path}:{self.line_of(key)}: {message}", hint=near[0] if near else ""
+            f"{self.path}:{self.line_of(key)}: {message}", hint=near[0] if near else _WITHOUT
         )
 
     def line_of(self, key: Sequence[str]) -> int:
@@ -86,18 +90,21 @@ class Settings:
     def lines(self) -> Iterator[tuple[tuple[str, ...], int]]:
         """Yield the keys of the file, those of tables among them, with their lines, in order.
 
-        ``tomllib`` gives no lines, so it parses the first line, the first two, and so on.
+        ``tomllib`` gives no lines, so each statement is parsed below the header of its table.
         """
         import tomllib
 
         seen: set[tuple[str, ...]] = set()
         lines = self._text.replace("\r\n", "\n").split("\n")
-        begin = 1
+        begin, header = 1, ""
         for number in range(1, len(lines) + 1):
+            statement = "\n".join(lines[begin - 1 : number])
             try:
-                found = tomllib.loads("\n".join(lines[:number]))
+                found = tomllib.loads(f"{header}\n{statement}")
             except tomllib.TOMLDecodeError:
                 continue  # in the middle of a value of several lines
+            if statement.lstrip().startswith("["):
+                header = statement
             for key in _keys(found):
                 if key not in seen:
                     seen.add(key)
@@ -127,14 +134,18 @@ class Settings:
         types = _SCALARS if section == "defaults" else (str,)
         if not isinstance(value, forms) or not all(isinstance(one, types) for one in parts):
             raise self.wrong(key, f"{name!r} is to be {wanted}")
+        if any(isinstance(one, str) and "\0" in one for one in parts):
+            raise self.wrong(key, f"{name!r} has a NUL in its text")
         if section == "aliases":
             self._check_alias(key, name, value)
         if section == "targets" and not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-            raise self.wrong(key, f"{name!r} cannot name a target: letters, digits, - _ and . can")
+            raise self.wrong(key, f"{name!r} cannot name a target: {_TARGET_NAMES}")
 
     def _check_alias(self, key: tuple[str, ...], name: str, line: Any) -> None:
         if name in _LINE_VERBS:
             raise self.wrong(key, f"{name!r} is a verb: its options have [defaults.{name}]")
+        if name in _WORDS:
+            raise self.wrong(key, f"{name!r} means something else at the prompt")
         if not re.fullmatch(r"[^\s\-'\"\\#][^\s'\"\\]*", name):
             raise self.wrong(key, f"{name!r} cannot be typed as a verb")
         first = next(iter(line.split()), "")
@@ -160,9 +171,9 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         what, _, place = str(error).rpartition(" (at ")
         number = re.match(r"line (\d+)", place)
         line = number[1] if number else str(text.rstrip().count("\n") + 1)
-        raise UsageError(f"{path}:{line}: this is not TOML: {what}") from error
-    except RecursionError as error:
-        raise UsageError(f"{path} is nested too deeply") from error
+        raise UsageError(f"{path}:{line}: this is not TOML: {what}", hint=_WITHOUT) from error
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits
+        raise UsageError(f"{path} cannot be read as TOML: {error}", hint=_WITHOUT) from error
 
 
 def path_of_file() -> Path | None:
@@ -192,7 +203,7 @@ def _check_owner(path: Path, state: os.stat_result) -> None:
         raise UsageError(
             f"{path} belongs to user {state.st_uid}, and could make user {os.geteuid()} run "
             "commands",
-            hint=f"{VARIABLE}= qtctl ..., to do without it",
+            hint=_WITHOUT,
         )
     private_group = state.st_gid == state.st_uid  # with a umask of 002
     if state.st_mode & (stat.S_IWOTH if private_group else stat.S_IWOTH | stat.S_IWGRP):

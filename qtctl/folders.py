@@ -29,11 +29,15 @@ def runtime_folder() -> Path | None:
 def config_folder() -> Path:
     """Return the user's folder of configuration, which need not exist.
 
-    A relative ``$XDG_CONFIG_HOME`` is ignored. Source: the XDG base directory specification.
+    Source: the XDG base directory specification.
     """
-    named = os.environ.get("XDG_CONFIG_HOME", "")
     home = os.path.expanduser("~/.config")  # noqa: PTH111 - "~" where there is no home
-    return Path("/", named if named.startswith("/") else home, "qtctl")
+    return absolute(os.environ.get("XDG_CONFIG_HOME"), Path("/", home)) / "qtctl"
+
+
+def absolute(named: str | None, usual: Path) -> Path:
+    """Return the folder that a variable names, or the usual one: a relative path is ignored."""
+    return Path(named) if named and named.startswith("/") else usual
 
 
 def read_text(path: Path, check: Callable[[os.stat_result], None] = lambda state: None) -> str:

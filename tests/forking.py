@@ -66,8 +66,9 @@ class Forked:
         Raises:
             subprocess.TimeoutExpired: It did not end in ``timeout`` seconds.
         """
-        with contextlib.suppress(ValueError, OSError):  # another thread was told meanwhile
-            select.select([self._ended], [], [], timeout)
+        if self.poll() is None:
+            with contextlib.suppress(ValueError, OSError):  # another thread was told meanwhile
+                select.select([self._ended], [], [], timeout)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired(["qtctl"], timeout or 0)
         return code

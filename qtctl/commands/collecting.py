@@ -85,7 +85,7 @@ class Gathering(Generic[_T]):
             raise UsageError("--json is one document", hint="--ndjson")
         if not options.traces:
             return await self._follow()
-        if (options.duration, options.backend, options.interval) != (None, "auto", None):
+        if {"duration", "backend", "interval"} & {*options.given}:
             raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
         return await self._read(options.traces)
 

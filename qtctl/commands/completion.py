@@ -17,7 +17,7 @@ from qtctl.commands.parsing import COMMON
 from qtctl.commands.registry import COMMANDS, Options, arg, command
 from qtctl.commands.shell_files import SHELLS, Shell, install, script, shell_of
 from qtctl.commands.slots import Slot, read_line, slot
-from qtctl.errors import QtctlError
+from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import escaped
 
 _MOST = 100
@@ -56,6 +56,11 @@ async def completion(context: Context, options: Options) -> Result:
     # A flag behind the shell is among the words, as argparse.REMAINDER takes everything.
     if options.install or options.words == [*_INSTALL.flags]:
         return _installed(context, options.shell or shell_of(os.environ))
+    if options.words and options.words[0].startswith("-"):
+        raise UsageError(
+            f"unrecognized arguments: {' '.join(options.words)}",
+            hint=f"options stand before the shell: qtctl completion {options.words[0]} ...",
+        )
     if not options.words:
         text = script(options.shell or shell_of(os.environ))
         return Result({"script": text}, lambda style: text.splitlines())

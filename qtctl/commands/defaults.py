@@ -83,6 +83,10 @@ def defaults_of(row: Command, common: Sequence[Arg], only: str = "") -> dict[str
             continue
         if name in REFUSED:
             raise configured.wrong(key, f"--{name} has no default: {REFUSED[name]}")
+        if name == "json" and len(key) == 2:
+            raise configured.wrong(
+                key, "streams have no --json: set it for a verb, [defaults.VERB]"
+            )
         if name in known:
             found[name] = _converted(configured, key, known[name], value)
         elif len(key) > 2:  # not one of those for all verbs
@@ -109,20 +113,23 @@ def with_defaults(
     values = defaults_of(row, common, only)
     if not values:
         return row
-    arguments = [_with_default(one, values) for one in row.arguments]
-    switches = [one for one in (*row.arguments, *common) if values.get(one.name) is True]
-    arguments += [_undoing(one) for one in switches if one.is_option]
+    options_of_verb = [one for one in row.arguments if one.is_option]
+    chosen = {one.dest: values[one.name] for one in options_of_verb if values.get(one.name)}
+    arguments = [_with_default(one, values, chosen) for one in row.arguments]
+    flags = [one for one in (*options_of_verb, *common) if not one.takes_value]
+    arguments += [_undoing(one) for one in flags if values.get(one.name)]
     for one in common:
         if one.name in values and one.dest not in given and getattr(options, one.dest) is not True:
             setattr(options, one.dest, values[one.name])
     return row._replace(arguments=tuple(arguments))
 
 
-def _with_default(one: Arg, values: Mapping[str, Any]) -> Arg:
-    if not one.is_option or one.name not in values:
+def _with_default(one: Arg, values: Mapping[str, Any], chosen: Mapping[str, Any]) -> Arg:
+    """Return an argument with its default: argparse takes that of the first for a ``dest``."""
+    if not one.is_option or (one.name not in values and one.dest not in chosen):
         return one
     changed = {"required": False} if "required" in one.options else {}
-    return one.but(default=values[one.name], **changed)
+    return one.but(default=chosen.get(one.dest, values.get(one.name)), **changed)
 
 
 def _undoing(switch: Arg) -> Arg:

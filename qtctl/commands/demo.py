@@ -66,7 +66,7 @@ async def demo(context: Context, options: Options) -> int:
     binary = shutil.which(_QEMU)
     if binary is None:
         raise Unsupported(f"the demo needs {_QEMU}", hint="apt install qemu-system-x86")
-    is_raw = options.raw or options.duration or options.max_events or options.ndjson
+    is_raw = options.raw or {"duration", "max_events"} & {*options.given} or options.ndjson
     if context.json:
         raise UsageError("the demo prints no one document", hint="qtctl demo --raw --ndjson")
     with tempfile.TemporaryDirectory(prefix="qtctl-demo-") as folder:

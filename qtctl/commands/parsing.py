@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from qtctl.commands.defaults import aliases, expanded, with_defaults
+from qtctl.commands.defaults import alias_words, aliases, expanded, with_defaults
 from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
 from qtctl.events.patterns import near
@@ -99,7 +99,7 @@ class _Once(argparse.Action):
 
 
 _GIVEN = "given"
-"""The attribute with the options that were given so far, before and after the verb."""
+"""The attribute with the options that were given, not configured, before and after the verb."""
 
 
 def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
@@ -191,6 +191,8 @@ def verb_parser(row: Command) -> _Parser:
 def row_of(table: CommandTable, verb: str) -> Command:
     """Return the row of a verb; raise a UsageError, with a verb that is near, if there is none."""
     row = table.rows.get(verb)
+    if row is None and verb in (own := aliases()):
+        row = table.rows.get(alias_words(own[verb])[0])
     if row is None:
         similar = near(verb, [*table.summaries, *aliases()], 1)
         hint = f"qtctl {similar[0] if similar else '--help'}"
@@ -221,13 +223,19 @@ def parse(
         options.words = [alone]
     if not options.words:
         raise UsageError("a verb is needed", hint="qtctl --help")
-    options.verb, *rest = expanded(options.words)
+    words = options.words
     del options.words
-    row = row_of(table, options.verb)
     given = vars(options).get(_GIVEN, ())
-    row = with_defaults(row, COMMON, options, given, only=only_default)
+    try:
+        options.verb, *rest = expanded(words)
+        row = row_of(table, options.verb)
+        row = with_defaults(row, COMMON, options, given, only=only_default)
+    except UsageError:
+        if words[0] not in table.rows or not {"-h", "--help"} & {*words}:
+            raise
+        row, rest = table.rows[words[0]], words[1:]  # help needs no configuration
     parse_verb(row, rest, options)
-    vars(options).pop(_GIVEN, None)
+    options.given = frozenset(vars(options).get(_GIVEN, ()))
     return row, options
 
 

@@ -92,7 +92,7 @@ async def query(context: Context, options: Options) -> Result | int:
         raise UsageError("Parquet is no text for a terminal or a pipe", hint="-o FILE")
     if context.json and (options.out or options.format != "table"):
         raise UsageError("--json is one document on stdout", hint="--to ndjson -o FILE")
-    if options.expanded and options.format != "table":
+    if options.expanded and "format" in options.given and options.format != "table":
         raise UsageError("--expanded is a form of --to table", hint="leave out one of them")
     out = Out(options.out, needs_file="Parquet" if options.format == "parquet" else "")
     from qtctl.records.extra import need_analysis

@@ -6,7 +6,7 @@ The command line, its help and completion are made from these rows alone.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtctl.verbs import TASKS, VERBS, Verb
@@ -61,9 +61,11 @@ class Arg(NamedTuple):
 class Options(argparse.Namespace):
     """The parsed arguments of a call; shared ones are typed here.
 
-    Only those that the verb declares are set.
+    Only those that the verb declares are set. ``given`` names those that the call itself has, by
+    their attributes: the others have their defaults, or those of the configuration.
     """
 
+    given: Collection[str] = ()
     verb: str
     target: str | None
     events_all: Path | None

@@ -107,7 +107,8 @@ def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
     command_line = [sys.executable, "-m", "qtctl", "-t", target, "share", "--json"]
     out, into = os.pipe()
     actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, into, 1)]
-    environment = {**os.environ, _DETACHED: "1"}
+    # A configured --detach would start one process after the other.
+    environment = {**os.environ, _DETACHED: "1", "QTCTL_CONFIG": ""}
     pid = os.posix_spawn(
         sys.executable, command_line, environment, file_actions=actions, setsid=True
     )

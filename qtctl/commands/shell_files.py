@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from qtctl.errors import UsageError
-from qtctl.folders import write_whole
+from qtctl.folders import absolute, write_whole
 
 Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 SHELLS: tuple[Shell, ...] = ("bash", "zsh", "fish")
@@ -54,9 +54,9 @@ def install(shell: Shell, env: Mapping[str, str], loader: Path = _BASH_COMPLETIO
         UsageError: a file cannot be written.
     """
     home = Path(env.get("HOME") or Path.home())
-    data = Path(env.get("XDG_DATA_HOME") or home / ".local/share")
-    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
-    bash = Path(env.get("BASH_COMPLETION_USER_DIR") or data / "bash-completion")
+    data = absolute(env.get("XDG_DATA_HOME"), home / ".local/share")
+    config = absolute(env.get("XDG_CONFIG_HOME"), home / ".config")
+    bash = absolute(env.get("BASH_COMPLETION_USER_DIR"), data / "bash-completion")
     places: dict[Shell, tuple[Path, Path | None, str]] = {
         "bash": (
             bash / "completions/qtctl",

@@ -154,7 +154,7 @@ class Tour:
 
 def tour_of(context: Context, target: str, *, color: str, auto: bool) -> Tour:
     """Return the tour on the guest ``target``: for a terminal, or for a pipe or a prompt."""
-    env = {**os.environ, "QTCTL_TARGET": target}
+    env = {**os.environ, "QTCTL_TARGET": target, "QTCTL_CONFIG": ""}  # as the steps say
     if not context.out_style.terminal or context.owner is not None:
 
         async def run_cut(command: str, lines: int) -> int:

@@ -39,7 +39,7 @@ class _Setting(NamedTuple):
             "setting",
             nargs="?",
             metavar="SETTING",
-            help="print all that can be set below this (defaults.tail), as it holds",
+            help="print what can be set below this (defaults.VERB, colors, keys), as it holds",
         ),
     ),
     examples=("qtctl config", "qtctl config defaults.tail", "qtctl config --json"),
@@ -70,12 +70,16 @@ async def config(context: Context, options: Options) -> Result:
     """Print settings; report what is wrong, with exit code 2."""
     found = settings()
     problems = list(_problems(found))
-    for problem in problems:
-        context.fail(problem)
+    if context.json:
+        context.say(*(problem.message for problem in problems))
+    else:
+        for problem in problems:
+            context.fail(problem)
     rows = list(_set(found) if options.setting is None else _below(found, options.setting))
     document = {
         "path": None if (path := path_of_file()) is None else str(path),
         "read": found.path is not None,
+        "problems": [problem.message for problem in problems],
         "settings": [
             {"setting": row.setting, "value": row.value, "from": row.source} for row in rows
         ],
@@ -106,14 +110,14 @@ def _below(found: Settings, setting: str) -> Iterator[_Setting]:
     verb, _, option = name.partition(".")
     if section == "defaults" and verb in COMMANDS.rows:
         rows = list(_options(found, COMMANDS.rows[verb]))
-        yield from (row for row in rows if option in ("", row.setting.rpartition(".")[2]))
-        return
-    rows = list(_set(found))
-    given = {row.setting for row in rows}
-    shipped = [*_colours(), *_keys()]
-    rows += [row for row in shipped if row.setting not in given]
-    rows = [row for row in rows if f"{row.setting}.".startswith(f"{setting}.")]
-    if not rows and section not in found.tables:
+        rows = [row for row in rows if option in ("", row.setting.rpartition(".")[2])]
+    else:
+        rows = list(_set(found))
+        given = {row.setting for row in rows}
+        shipped = [*_colours(), *_keys()]
+        rows += [row for row in shipped if row.setting not in given]
+        rows = [row for row in rows if f"{row.setting}.".startswith(f"{setting}.")]
+    if not rows and setting not in found.tables:
         raise UsageError(f"there is no setting {setting!r}", hint=", ".join(found.tables))
     yield from rows
 

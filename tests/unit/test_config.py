@@ -96,13 +96,15 @@ def test_defaults_of_a_verb_come_before_those_of_all() -> None:
         ("[targets]\n'a/b' = 'unix:/x'", 2, "'a/b' cannot name a target", ""),
         ("[sets]\nx = 'virtio_*'", 2, "'x' is to be a list of patterns", ""),
         ("[sets]\nx = [1]", 2, "'x' is to be a list of patterns", ""),
+        ('[sets]\nx = ["a\\u0000"]', 2, "'x' has a NUL", ""),
+        ("[aliases]\nexit = 'tail x'", 2, "'exit' means something else at the prompt", ""),
     ],
 )
 def test_an_error_names_the_file_and_the_line(text: str, line: int, part: str, hint: str) -> None:
     error = wrong(text)
     assert error.message.startswith(f"config.toml:{line}: "), error.message
     assert part in error.message
-    assert error.hint == hint
+    assert error.hint == (hint or "QTCTL_CONFIG= qtctl ..., to do without it")
 
 
 @pytest.fixture
@@ -211,7 +213,7 @@ def test_a_default_holds_until_an_option_is_given(configured: Use) -> None:
 
 def test_a_switch_that_is_on_can_be_switched_off(configured: Use) -> None:
     configured(
-        "[defaults]\njson = true\n[defaults.tail]\nown = true\njson = false\nkernel = ['kvm:*']"
+        "[defaults.ps]\njson = true\n[defaults.tail]\nown = true\njson = false\nkernel = ['kvm:*']"
     )
     assert parsed("tail").own
     assert not parsed("tail --no-own").own
@@ -224,9 +226,35 @@ def test_a_switch_that_is_on_can_be_switched_off(configured: Use) -> None:
     assert "unrecognized" in refused("ps --no-own").message
 
 
+def test_an_integer_of_many_digits_is_an_error() -> None:
+    assert "config.toml cannot be read as TOML" in wrong(f"[defaults]\nx = {'1' * 5000}").message
+
+
+def test_of_several_flags_for_one_thing_the_configured_one_holds(configured: Use) -> None:
+    configured("[defaults.pane]\nbottom = true")
+    assert parsed("pane").side == "bottom"
+    assert parsed("pane --left").side == "left"
+
+
+def test_a_default_is_not_taken_for_what_was_given(configured: Use) -> None:
+    configured("[defaults]\nduration = '5s'")
+    options = parsed("count --from x")
+    assert options.duration == 5
+    assert "duration" not in options.given
+    assert "duration" in parsed("count --from x --duration 1s").given
+
+
+def test_help_needs_no_configuration(configured: Use, capsys: pytest.CaptureFixture[str]) -> None:
+    configured("[defaults.tail]\ntiem = 'rel'")
+    with pytest.raises(SystemExit):
+        parsed("tail --help")
+    assert "--max-events" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
+        ("[defaults]\njson = true", "2: streams have no --json", ""),
         ("[defaults.tail]\ntiem = 'rel'", "2: tail has no option --tiem", "time"),
         ("[defaults.tail]\ntime = 'rle'", "2: --time: 'rle' is none of abs, rel", "rel"),
         ("[defaults.tail]\nduration = 'x'", "2: --duration: not a duration: 'x'", ""),
@@ -243,7 +271,7 @@ def test_a_wrong_default_is_reported_by_the_verb_that_has_it(
     configured(text)
     error = refused("tail")
     assert error.message.startswith(f"config.toml:{message}"), error.message
-    assert error.hint == hint
+    assert error.hint == (hint or "QTCTL_CONFIG= qtctl ..., to do without it")
     if ".tail" in text:
         assert parsed("list").verb == "list"
 
@@ -385,7 +413,7 @@ def test_wrong_colours_and_keys_are_reported(
     with pytest.raises(UsageError) as raised:
         configured_theme(found, {}) if "colors" in text else configured_actions(found)
     assert raised.value.message.startswith(f"config.toml:{message}"), raised.value.message
-    assert raised.value.hint == hint
+    assert raised.value.hint == (hint or "QTCTL_CONFIG= qtctl ..., to do without it")
     assert shown() == (
         [(text.split(" ")[0][1:].replace("]\n", "."), text.split("'")[1], "config.toml:2")],
         2,
