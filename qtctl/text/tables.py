@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qtctl.text.style import Style, escaped
 
@@ -29,6 +29,7 @@ _NUMBER = re.compile(
 )
 _LEAST_WIDTH = 6
 _HEIGHT = 1 << 20
+_COLOURS: Mapping[int, Literal["standard", "256"]] = {16: "standard", 256: "256"}
 
 
 def table(
@@ -171,7 +172,7 @@ def render(style: Style, drawing: RenderableType, *, least: int = 1) -> Iterator
     console = Console(
         width=max(style.width, least),
         height=_HEIGHT,
-        color_system="standard" if style.colour else None,
+        color_system=_COLOURS.get(style.theme.depth, "truecolor") if style.colour else None,
         force_terminal=style.colour,
         highlight=False,
         markup=False,
@@ -208,12 +209,15 @@ def _width(text: str) -> int:
 def _text(style: Style, text: str, role: str | None = None) -> Text:
     from rich.text import Text
 
-    return Text(text, _rich_style(role)) if role and style.colour else Text(text)
+    if not role or not style.colour:
+        return Text(text)
+    return Text(text, _rich_style(style.theme.roles[role]))
 
 
 @cache
-def _rich_style(role: str) -> str | RichStyle:
-    """Return a role's colour as a style of rich's."""
+def _rich_style(parameters: str) -> str | RichStyle:
+    """Return a style of rich's with the parameters of an SGR."""
     from rich.text import Text
 
-    return Text.from_ansi(Style(colour=True).paint("x", role)).spans[0].style
+    spans = Text.from_ansi(f"\x1b[{parameters}mx").spans
+    return spans[0].style if spans else ""

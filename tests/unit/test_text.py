@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from qtctl.commands.doctor import Finding, _lines
 from qtctl.text.style import Style, escaped, style_for
 from qtctl.text.tables import GrowingTable, cut, pairs, panel, table
+from qtctl.text.theme import Depth, theme
 
 PIPE, TERMINAL = Style(), Style(80)
 DANGEROUS = re.compile("[\x00-\x1f\x7f-\x9f\u202e\ud800-\udfff]")
@@ -172,3 +173,12 @@ def test_doctor_frames_its_findings_on_a_terminal_only() -> None:
         line.strip() for line in plain
     ]
     assert framed[0].startswith("╭─ this machine ─")
+
+
+def test_tables_have_the_colours_of_the_configuration() -> None:
+    roles = {"A": lambda text: "good"}
+    depths: dict[Depth, str] = {16: "\x1b[96m", 256: "38;5;51m", 16777216: "38;2;0;255;255m"}
+    for depth, sequence in depths.items():
+        colours = theme(depth, "dark", {"good": "#00ffff"})
+        [_, row] = table(Style(80, True, True, colours), ("A",), [("x",)], roles=roles)
+        assert sequence in row
