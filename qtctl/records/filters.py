@@ -37,6 +37,12 @@ _NUMERIC = (
 _ORDER = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 
+def spelt(argument: str) -> str:
+    """Return how an argument is written in a filter, and where records are grouped by it."""
+    taken = argument in _OWN or argument in _ORIGIN or keyword.iskeyword(argument)
+    return f"{argument}_" if taken else argument
+
+
 class _Mismatch(Exception):
     """An operation whose operands have the wrong type, with its node."""
 

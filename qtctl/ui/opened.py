@@ -10,6 +10,7 @@ from qtctl.analysis.pairs import request_names
 from qtctl.model import Clock, Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.columns import NULL, BoolArray, Record, StringColumn
+from qtctl.records.filters import spelt
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import ABOUT
 from qtctl.ui.finder import Finder, Holds
@@ -19,7 +20,8 @@ from qtctl.ui.finder import Finder, Holds
 class Opened:
     """A record that is shown whole; ``argument`` is the place of the selected one in its arguments.
 
-    ``number`` is its row. ``others`` finds the records of the same request; None: it has none.
+    ``number`` is its row, ``time`` its whole time. ``others`` finds the records of the same
+    request; None: it has none.
     """
 
     record: Record
@@ -27,6 +29,7 @@ class Opened:
     declaration: Declaration | None
     source: str
     in_hex: frozenset[str]
+    time: str
     argument: int = 0
     others: Finder | None = field(init=False)
 
@@ -51,9 +54,8 @@ class Opened:
         if self.selected is None:
             return ""
         name, value = self.selected
-        if value is None:
-            return f"{name} == None"
-        return f"{name} == {self._shown(name, value) if isinstance(value, int) else repr(value)}"
+        shown = self._shown(name, value) if isinstance(value, int) else repr(value)
+        return f"{spelt(name)} == {shown}"
 
     def _shown(self, name: str, value: int | str | None) -> str:
         if value is None:
@@ -62,12 +64,12 @@ class Opened:
             return f"'{escaped(value)}'"
         return f"{value:#x}" if name in self.in_hex else str(value)
 
-    def lines(self, style: Style, time: str, thread: str) -> list[str]:
+    def lines(self, style: Style, thread: str) -> list[str]:
         """Return the lines that show it, above the rows of the same request."""
         record = self.record
         late = record.clock is Clock.ARRIVAL
         facts = [
-            ("time", f"{ABOUT * late}{time} ({record.clock.value}, {record.time_ns} ns)"),
+            ("time", f"{ABOUT * late}{self.time} ({record.clock.value}, {record.time_ns} ns)"),
             ("thread", thread),
             ("backend", record.backend + (f", {words}" if (words := record.origin.words) else "")),
         ]

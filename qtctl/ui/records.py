@@ -62,12 +62,16 @@ class Records:
     def lay_out_by(self, formatter: RowFormatter, plain: RowFormatter) -> None:
         """Lay out records by another formatter from now on; ``plain`` makes the texts to search."""
         formatter.wrap, formatter.left = self.formatter.wrap, self.formatter.left
+        formatter.times.begin_as(self.formatter.times)
         self.formatter, self._plain = formatter, plain
+        self.look_for(self.search)
+        self.show_only(self.only)
 
     # Rows come.
 
     def add(self, batch: Batch) -> None:
         """Add records at the end."""
+        self.formatter.times.begin(batch)
         self.kept.add(batch)
 
     def note(self, text: str, role: str) -> None:
@@ -188,17 +192,22 @@ class Records:
         """Select the nearest found row above or below; return False if there is none yet."""
         if self.finder is None:
             return False
-        hits = VisibleRows(self.kept.stretches, self._hits)
+        hits = self.rows_of(self.finder)
         here = self.rows.end if self.selected is None else self.selected
         found = next(hits.up(here - 1) if up else hits.down(here + 1), None)
         if found is not None:
             self.select(found)
         return found is not None
 
-    def _hits(self, stretch: Stretch) -> Int64Array:
-        assert self.finder is not None
-        rows, shown = self.finder.rows(stretch), self._visible()(stretch)
-        return rows if shown is None else np.intersect1d(rows, shown, assume_unique=True)
+    def rows_of(self, finder: Finder) -> VisibleRows:
+        """Return the visible rows that a finder has found."""
+        visible = self._visible()
+
+        def found(stretch: Stretch) -> Int64Array:
+            rows, shown = finder.rows(stretch), visible(stretch)
+            return rows if shown is None else np.intersect1d(rows, shown, assume_unique=True)
+
+        return VisibleRows(self.kept.stretches, found)
 
     def sideways(self, steps: int) -> None:
         """Scroll the arguments to the right, or to the left if negative."""
@@ -335,11 +344,12 @@ class Records:
     ) -> Iterator[tuple[int, str]]:
         formatter = self.formatter
         formatter.width = width
-        if numbers and (before := next(rows.up(numbers[0] - 1), None)) is not None:
+        formatter.times.resume()
+        for before in rows.up(numbers[0] - 1) if numbers else ():
             stretch, place = rows.at(before)
-            if stretch.batch is not None:
-                late = bool(stretch.batch.arrived[place])
-                formatter.times.resume(int(stretch.batch.time_ns[place]), late=late)
+            if stretch.batch is not None and stretch.batch.event[place] >= 0:
+                formatter.times.resume(stretch.batch, place)
+                break
         for stretch, places in rows.runs(numbers):
             if isinstance(stretch.content, Note):
                 begin, end = self._style.colours(stretch.content.role)

@@ -189,7 +189,7 @@ class View:
         if record.tid is not None and (name := self.state.guest.names.thread(record.tid)):
             thread += f" {name}"
         rows, width = self._size()
-        whole = opened.lines(self._style, records.moment(opened.number), thread)
+        whole = opened.lines(self._style, thread)
         lines = [row for line in whole for row in wrap(line, _HANGING, width)]
         if opened.others is not None and (room := rows - len(lines)) > 0:
             lines += records.lines_found(opened.others, opened.number, room, width)

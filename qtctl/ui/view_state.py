@@ -14,6 +14,7 @@ from qtctl.commands.formatting import note_words, role_of
 from qtctl.commands.registry import Options
 from qtctl.errors import QtctlError
 from qtctl.records.batch import Batch
+from qtctl.records.filters import spelt
 from qtctl.records.items import Item
 from qtctl.text.style import Style, escaped
 from qtctl.ui.actions import ACTIONS, action_of
@@ -23,10 +24,10 @@ from qtctl.ui.input_line import InputLine
 from qtctl.ui.marked_spans import MarkedSpans
 from qtctl.ui.opened import Opened
 from qtctl.ui.records import Records
-from qtctl.ui.scrollback import VisibleRows
 
 Shown: TypeAlias = Literal["stream", "top"]
 _NOTHING_SELECTED = "no record is selected: the arrows select one"
+_NOTHING_SOUGHT = "nothing is searched for: / searches"
 
 
 class ViewState:
@@ -59,7 +60,7 @@ class ViewState:
         self._preview: Finder | None = None
         self._wanted = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        records, ask = self.records, self.input.ask
+        records, ask, on_rows = self.records, self.input.ask, self._on_rows
         self.does: Mapping[str, Callable[[], None]] = {
             "quit": lambda: self.leave(),
             "help": self._help,
@@ -70,23 +71,23 @@ class ViewState:
             "down": lambda: self._move(-1),
             "page-up": lambda: self._move(self.page()),
             "page-down": lambda: self._move(-self.page()),
-            "first": records.first,
-            "newest": records.follow,
+            "first": lambda: self._go(first=True),
+            "newest": lambda: self._go(first=False),
             "left": lambda: records.sideways(-1),
             "right": lambda: records.sideways(1),
             "wrap": records.wrap,
             "times": self._next_times,
             "search": lambda: ask("search", self._find),
-            "older-hit": lambda: self._seek(up=True),
-            "newer-hit": lambda: self._seek(up=False),
+            "older-hit": on_rows(lambda: self._seek(up=True)),
+            "newer-hit": on_rows(lambda: self._seek(up=False)),
             "context": self._show_context,
             "filter": self._ask_filter,
             "only": lambda: ask("only", records.show_only),
             "open": self._open,
-            "same": lambda: self._start(self._seek_same()),
-            "span-a": lambda: self._mark_span("A"),
-            "span-b": lambda: self._mark_span("B"),
-            "bookmark": records.bookmark,
+            "same": on_rows(lambda: self._start(self._seek_same())),
+            "span-a": on_rows(lambda: self._mark_span("A")),
+            "span-b": on_rows(lambda: self._mark_span("B")),
+            "bookmark": on_rows(self._bookmark),
             "disable": self._disable,
             "enable": lambda: ask("enable", lambda text: self._start(self._switch(text, True))),
             "by": self._ask_by,
@@ -210,6 +211,30 @@ class ViewState:
         else:
             self.records.move(up)
 
+    def _go(self, *, first: bool) -> None:
+        if self.shown == "top":
+            self.group = 0 if first else max(0, len(self.groups) - 1)
+        elif first:
+            self.records.first()
+        else:
+            self.records.follow()
+
+    def _on_rows(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Return an action that is refused while rates are shown in place of its rows."""
+
+        def act() -> None:
+            if self.shown == "top":
+                self.note = "this is for records: t shows them"
+            else:
+                action()
+
+        return act
+
+    def _bookmark(self) -> None:
+        if self.records.selected is None:
+            self.note = _NOTHING_SELECTED
+        self.records.bookmark()
+
     def _next_times(self) -> None:
         self.times = self.records.next_times()
         self.note = f"times: {self.times}"
@@ -219,7 +244,9 @@ class ViewState:
         self._seek(up=True)
 
     def _seek(self, *, up: bool) -> None:
-        if self.records.finder is not None:
+        if self.records.finder is None:
+            self.note = _NOTHING_SOUGHT
+        else:
             self.records.hold_still()
             self._start(self._seek_hit(self.records.finder, up=up))
 
@@ -239,7 +266,7 @@ class ViewState:
 
     def _show_context(self) -> None:
         if not self.records.around_hits():
-            self.note = "nothing is searched for: / searches"
+            self.note = _NOTHING_SOUGHT
 
     def _ask_filter(self) -> None:
         if self.opened is not None and (text := self.opened.filter):
@@ -285,8 +312,8 @@ class ViewState:
             return None
         facts = self.guest.session.facts
         declared, path = facts.declaration(record.name), facts.declarations_path
-        in_hex = self.records.in_hex(record.name)
-        return Opened(record, number, declared, str(path or ""), in_hex)
+        in_hex, moment = self.records.in_hex(record.name), self.records.moment(number)
+        return Opened(record, number, declared, str(path or ""), in_hex, moment)
 
     def _drill(self) -> None:
         """Show the records of the selected row of rates."""
@@ -303,12 +330,17 @@ class ViewState:
         if here is None or here.others is None:
             self.refuse("no record of a request is selected" if here else _NOTHING_SELECTED)
             return
+        self.records.hold_still()
         stretches = tuple(self.records.kept.stretches)
         while await asyncio.to_thread(here.others.step, stretches):
             pass
-        rows = VisibleRows(stretches, here.others.rows)
+        rows = self.records.rows_of(here.others)
         found = next(rows.down(here.number + 1), None)
-        self.records.select(next(rows.down(rows.first)) if found is None else found)
+        found = next(rows.down(rows.first), None) if found is None else found
+        if found is None:
+            self.refuse("no record of the request is kept")
+            return
+        self.records.select(found)
         if self.opened is not None:
             self.opened = self._selected()
         self.changed()
@@ -321,14 +353,20 @@ class ViewState:
         self.comparing = self.spans.whole
 
     def _disable(self) -> None:
-        record = self.records.record()
-        name = record.name if record is not None else ""
-        if self.shown == "top" and self.guest.by == "event" and self.group < len(self.groups):
-            name = str(self.groups[self.group])
-        if name:
-            self._start(self._switch(name, False))
+        if self.shown == "top":
+            self._disable_group()
+        elif (record := self.records.record()) is not None:
+            self._start(self._switch(record.name, False))
         else:
             self.note = _NOTHING_SELECTED
+
+    def _disable_group(self) -> None:
+        if self.guest.by != "event":
+            self.note = "rates by event have events to switch off: b changes that"
+        elif self.group < len(self.groups) and not self.overlaid:
+            self._start(self._switch(str(self.groups[self.group]), False))
+        else:
+            self.note = "no event is selected"
 
     async def _switch(self, pattern: str, on: bool) -> None:
         try:
@@ -348,7 +386,7 @@ class ViewState:
         if self.opened is not None and self.opened.selected is not None:
             name, self.opened = self.opened.selected[0], None
             self.shown = "top"
-            self._group(name)
+            self._group(spelt(name))
             return
         self.input.ask("by (event, tid, ARG)", self._group)
 
@@ -363,5 +401,7 @@ class ViewState:
         self.copy(self.told)
 
     def _clear(self) -> None:
+        self._uncover()
+        self.spans = MarkedSpans()
         self.records.clear()
         self.guest.rating.group_by(self.guest.rating.by)

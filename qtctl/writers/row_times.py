@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,25 +26,48 @@ _SHORT = ((100, _FULL), (60, (5, 6, 11)), (0, (3, 3, 9)))
 """From so many columns on: columns of the second, digits behind it, columns of a span."""
 
 
+class _Moment(NamedTuple):
+    """When a record was; ``late``: when qtctl read it. ``wall``: in Unix time, not since boot."""
+
+    time_ns: int
+    late: bool
+    wall: bool
+
+
 class RowTimes:
     """Appends the times of records to rows; ``form`` is one of ``FORMS``.
 
     A time at which qtctl read the record, and a span that depends on one, is marked. On a terminal
     times are aligned, and shortened where it is narrow: ``:32.295`` is in a minute that is not
-    shown.
+    shown. Spans are between times of one kind of clock: where the other begins, so do they.
     """
 
     def __init__(self, style: Style, form: str, mark: str) -> None:
         self.form = form
         self._style = style
         self._mark = mark
-        self._first_ns: int | None = None
-        self._last_ns: int | None = None
-        self._first_late = self._last_late = self._marked = False
+        self._first: dict[bool, _Moment] = {}
+        self._last: _Moment | None = None
+        self._marked = False
 
-    def resume(self, time_ns: int, *, late: bool) -> None:
-        """Let the next record be the one behind a record at ``time_ns``."""
-        self._last_ns, self._last_late = time_ns, late
+    def resume(self, batch: Batch | None = None, row: int = 0) -> None:
+        """Let the next record be the one behind a row of a batch; without one, the first."""
+        self._last = None if batch is None else _moment_of(batch, row)
+
+    def begin(self, batch: Batch) -> None:
+        """Let spans of ``rel`` begin at the first record of a batch, unless they have begun."""
+        shown = np.flatnonzero(batch.event >= 0)
+        if len(shown):
+            self._begin(batch, shown)
+
+    def _begin(self, batch: Batch, shown: Int64Array) -> tuple[_Moment, _Moment]:
+        """Return the moment of the first shown record, and the one at which ``rel`` begins."""
+        here = _moment_of(batch, int(shown[0]))
+        return here, self._first.setdefault(here.wall, here)
+
+    def begin_as(self, other: RowTimes) -> None:
+        """Let spans of ``rel`` begin where those of another do."""
+        self._first = dict(other._first)
 
     def column(self, batch: Batch, width: int, gap: str) -> tuple[Callable[[LineBlock], None], int]:
         """Return a function that appends the times of a batch and ``gap``, and their columns.
@@ -55,37 +79,39 @@ class RowTimes:
             return lambda block: None, 0
         terminal = self._style.terminal
         sizes = next(sizes for least, sizes in _SHORT if width >= least) if terminal else _FULL
-        time_ns, arrives = int(batch.time_ns[shown[0]]), bool(batch.arrived[shown[0]])
-        if self._first_ns is None:
-            self._first_ns, self._first_late = time_ns, arrives
-        if self._last_ns is None:
-            self._last_ns, self._last_late = time_ns, arrives
-        late = self._late(batch, shown)
+        here, first = self._begin(batch, shown)
+        last = here if self._last is None or self._last.wall != here.wall else self._last
+        self._last = _moment_of(batch, int(shown[-1]))
+        before = first if self.form == "rel" else last
+        late = self._late(batch, shown, before)
         arrived = bool(late.any())
         self._marked |= arrived
         reserved = terminal and self._marked
-        append = self._moments(batch, sizes) if self.form == "abs" else self._spans(batch, sizes)
-        before, after = self._style.colours("time")
+        append = (
+            self._moments(batch, sizes)
+            if self.form == "abs"
+            else self._spans(batch, sizes, shown, before)
+        )
+        begin, end = self._style.colours("time")
 
         def append_time(block: LineBlock) -> None:
             if arrived or reserved:
-                block.literal(before)
+                block.literal(begin)
                 block.choice(late[block.rows].astype(np.int64), (" " * reserved, ABOUT))
-                block.literal(after)
+                block.literal(end)
             append(block)
             block.literal(gap)
 
         columns = sizes[0] + 1 + sizes[1] if self.form == "abs" else sizes[2]
         return append_time, columns + reserved + len(gap)
 
-    def _late(self, batch: Batch, shown: Int64Array) -> BoolArray:
+    def _late(self, batch: Batch, shown: Int64Array, before: _Moment) -> BoolArray:
         """Return the rows whose printed time depends on a time at which qtctl read a record."""
         late = batch.arrived.copy()
         if self.form == "rel":
-            late |= self._first_late
+            late |= before.late
         elif self.form == "delta":
-            late[shown] |= np.append(self._last_late, batch.arrived[shown][:-1])
-            self._last_late = bool(batch.arrived[shown[-1]])
+            late[shown] |= np.append(before.late, batch.arrived[shown][:-1])
         return late
 
     def _moments(self, batch: Batch, sizes: tuple[int, int, int]) -> Callable[[LineBlock], None]:
@@ -110,14 +136,14 @@ class RowTimes:
             return second.rjust(width)
         return second[-width:] if ":" in second else self._mark + second[1 - width :]
 
-    def _spans(self, batch: Batch, sizes: tuple[int, int, int]) -> Callable[[LineBlock], None]:
-        assert self._first_ns is not None
-        shown = np.flatnonzero(batch.event >= 0)
-        spans = batch.time_ns - self._first_ns
+    def _spans(
+        self, batch: Batch, sizes: tuple[int, int, int], shown: Int64Array, before: _Moment
+    ) -> Callable[[LineBlock], None]:
+        """``before`` is the moment from which spans count, or of the record before the first."""
+        spans = batch.time_ns - before.time_ns
         if self.form == "delta":
             times = batch.time_ns[shown]
-            spans[shown] = times - np.append(self._last_ns or 0, times[:-1])
-            self._last_ns = int(batch.time_ns[shown[-1]])
+            spans[shown[1:]] = times[1:] - times[:-1]
         slow = np.zeros(len(spans), np.int64)
         if self.form == "delta":
             slow += np.searchsorted(_SLOW_NS, np.abs(spans), "right")
@@ -135,6 +161,11 @@ class RowTimes:
             block.literal(after)
 
         return append
+
+
+def _moment_of(batch: Batch, row: int) -> _Moment:
+    late = bool(batch.arrived[row])
+    return _Moment(int(batch.time_ns[row]), late, late or batch.clock is not Clock.MONOTONIC)
 
 
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:

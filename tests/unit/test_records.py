@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from prompt_toolkit.formatted_text import fragment_list_to_text
 
 from qtctl.errors import UsageError
+from qtctl.model import Clock
 from qtctl.records.filters import Filter
 from qtctl.text.style import Style
 from qtctl.ui.actions import ACTIONS, action_of, help_lines, key_table, with_keys
@@ -213,12 +216,13 @@ def test_a_record_is_opened_with_the_others_of_its_request() -> None:
     records.move(1)
     record = records.record()
     assert record is not None
-    opened = Opened(record, 150, DECLARED["finish"], "/trace-events-all", HEX["finish"])
+    moment = records.moment(150)
+    opened = Opened(record, 150, DECLARED["finish"], "/trace-events-all", HEX["finish"], moment)
     assert opened.others is not None
     while opened.others.step(tuple(records.kept.stretches)):
         pass
     others = records.lines_found(opened.others, 150, 9, 80)
-    text = "\n".join(opened.lines(Style(80), records.moment(150), "8 vCPU 0"))
+    text = "\n".join(opened.lines(Style(80), "8 vCPU 0"))
     for part in (
         ".000170 (realtime, 170000 ns)",
         "8 vCPU 0",
@@ -236,6 +240,11 @@ def test_a_record_is_opened_with_the_others_of_its_request() -> None:
     assert opened.filter == "s == 'ok'"
     opened.move(9)
     assert opened.selected == ("s", "ok")
+    opened.record = replace(record, args={"tid": 5, "from": None})
+    opened.argument = 0
+    assert opened.filter == "tid_ == 5"
+    opened.move(1)
+    assert opened.filter == "from_ == None"
 
 
 def test_a_record_that_was_not_read_and_a_note_are_opened_as_they_are() -> None:
@@ -247,11 +256,60 @@ def test_a_record_that_was_not_read_and_a_note_are_opened_as_they_are() -> None:
     records.move(1)
     record = records.record()
     assert record is not None
-    opened = Opened(record, 0, None, "", frozenset())
+    opened = Opened(record, 0, None, "", frozenset(), "1.000000")
     assert opened.others is None
-    lines = opened.lines(Style(80), "1.000000", "9")
+    lines = opened.lines(Style(80), "9")
     assert any("some text" in line for line in lines)
     assert (opened.selected, opened.filter) == (None, "")
+
+
+def timed(records: Records, height: int) -> list[str]:
+    """Return the times of the shown rows."""
+    text = fragment_list_to_text(records.body(height, 80))
+    return [line.split()[0] for line in text.split("\n") if "n=" in line]
+
+
+def test_a_drawing_does_not_depend_on_the_one_before() -> None:
+    records = view()
+    records.formatter.times.form = "delta"
+    for first in range(0, 30, 10):
+        records.add(numbered(first, 10))
+        records.note("---", "note")
+    whole = timed(records, 40)
+    assert whole == ["+0.000000", *["+0.000001"] * 29]
+    assert timed(records, 40) == whole
+    assert timed(records, 11) == whole[-10:]
+
+
+def test_times_since_the_first_count_from_the_first_that_came() -> None:
+    records = view(1000)
+    records.formatter.times.form = "rel"
+    assert timed(records, 2) == ["+0.000998", "+0.000999"]
+    formatter = RowFormatter(Style(80), "rel", HEX, [])
+    records.lay_out_by(formatter, formatter)
+    assert timed(records, 1) == ["+0.000999"]
+
+
+@pytest.mark.parametrize("form", ["rel", "delta"])
+def test_spans_are_between_times_of_one_kind_of_clock(form: str) -> None:
+    records = view()
+    records.formatter.times.form = form
+    records.add(numbered(0, 2))
+    records.add(replace(numbered(2, 2), clock=Clock.MONOTONIC))
+    assert timed(records, 9) == ["+0.000000", "+0.000001"] * 2
+
+
+def test_another_layout_is_searched_anew() -> None:
+    records = view(10)
+    records.look_for("req=20480")
+    records.show_only("req=20480")
+    found(records)
+    assert shown(records) == []
+    decimal = RowFormatter(Style(80), "none", {}, [])
+    records.lay_out_by(decimal, decimal)
+    found(records)
+    assert shown(records) == [0]
+    assert records.hit_words().startswith("1 with")
 
 
 def test_every_action_has_a_key_a_word_and_no_other_s_key() -> None:

@@ -129,6 +129,57 @@ async def test_the_records_of_a_request_follow_each_other(state: ViewState) -> N
     assert state.opened.number == 107
 
 
+async def test_a_row_that_is_hidden_is_not_the_next_of_its_request(state: ViewState) -> None:
+    state.do("only")
+    answer(state, "start")
+    await settled(state)
+    state.records.select(107)
+    state.do("same")
+    await settled(state)
+    assert state.records.selected == 7
+
+
+async def test_an_opened_record_outlives_its_row(state: ViewState) -> None:
+    state.do("up")
+    state.do("open")
+    opened = state.opened
+    assert opened is not None
+    assert opened.time.endswith(".000200")
+    state.do("clear")
+    assert state.opened is None
+    state.opened = opened
+    state.do("same")
+    await settled(state)
+    assert state.note == "no record of the request is kept"
+
+
+async def test_in_rates_keys_do_not_reach_the_hidden_rows(state: ViewState) -> None:
+    state.do("up")
+    before = state.records.selected
+    state.do("view")
+    state.guest.by, state.groups = "req", [0x5003, 0x5004, None]
+    state.do("newest")
+    assert state.group == 2
+    state.do("disable")
+    assert "rates by event" in state.note
+    for name in ("span-a", "bookmark", "same", "older-hit", "newer-hit"):
+        state.do(name)
+        assert "records" in state.note
+    state.do("first")
+    assert state.group == 0
+    await settled(state)
+    assert (state.records.selected, state.records.bookmarks) == (before, set())
+    assert not state.spans.ends
+    assert not state.guest.switched  # type: ignore[attr-defined]
+
+
+async def test_what_cannot_be_done_is_told(state: ViewState) -> None:
+    state.do("bookmark")
+    assert "no record is selected" in state.note
+    state.do("older-hit")
+    assert "nothing is searched for" in state.note
+
+
 async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState) -> None:
     state.do("view")
     state.groups = ["start", "finish"]
