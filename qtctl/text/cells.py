@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 _LEAST_ROOM = 30
 RESET = "\x1b[0m"
-_PARTS = re.compile("(\x1b\\[[0-9;]*m)")
+PARTS = re.compile("(\x1b\\[[0-9;]*m)")
 
 
 def plain(line: str) -> str:
     """Return a line without its colours."""
-    return _PARTS.sub("", line) if "\x1b" in line else line
+    return PARTS.sub("", line) if "\x1b" in line else line
 
 
 def columns_of(char: str) -> int:
@@ -44,7 +44,7 @@ def crop(line: str, head: int, left: int, width: int, mark: str) -> str:
     first, begin, end = (head, head + left + 1, left + width) if hides else (0, 0, width)
     limit = end - (total > end)
     found, at, coloured, told = [], 0, False, not hides
-    for part in _PARTS.split(line):
+    for part in PARTS.split(line):
         if part.startswith("\x1b"):
             if at < limit or coloured:
                 found.append(part)
@@ -72,7 +72,7 @@ def wrap(line: str, indent: int, width: int) -> Iterator[str]:
         indent = min(indent, width // 4)
     breaks = _breaks(plain(line), head, indent, width)
     row, colour, place, due = "", "", 0, next(breaks, -1)
-    for part in _PARTS.split(line):
+    for part in PARTS.split(line):
         if part.startswith("\x1b"):
             colour = "" if part == RESET else part
             row += part

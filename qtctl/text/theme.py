@@ -7,6 +7,7 @@ are readable on their background; red is left for trouble. SGR parameters: ECMA-
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -90,7 +91,7 @@ def sgr(look: str, depth: Depth = 16) -> str:
 def _parameters(word: str, depth: Depth) -> str:
     if word in _WORDS:
         return _WORDS[word]
-    if len(word) != 7 or word[0] != "#":
+    if not re.fullmatch("#[0-9a-fA-F]{6}", word):
         raise ValueError(f"{word!r} is no colour: #rrggbb, {', '.join(_WORDS)}")
     rgb = tuple(bytes.fromhex(word[1:]))
     if depth > 256:

@@ -15,6 +15,11 @@ Question: TypeAlias = str | Callable[[], str]
 """What is asked; a function returns what stands there now."""
 
 
+def told(error: QtctlError) -> str:
+    """Return an error with its hint, in one line."""
+    return f"{error.message}: {error.hint}" if error.hint else error.message
+
+
 class InputLine:
     """Asks questions; ``failed`` is called with the message of a wrong answer.
 
@@ -67,5 +72,5 @@ class InputLine:
             try:
                 then(self.widget.text.strip())
             except QtctlError as error:
-                self._failed(error.message)
+                self._failed(told(error))
         return False

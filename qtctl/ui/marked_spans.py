@@ -16,13 +16,20 @@ NAMES = ("A", "B")
 
 @dataclass(slots=True)
 class MarkedSpans:
-    """The rows that begin and end each span, as they were marked; the third mark begins anew."""
+    """The rows that begin and end each span, as they were marked; the third mark begins anew.
+
+    ``lost`` are the spans whose rows were no longer kept when they were compared.
+    """
 
     ends: dict[str, list[int]] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    _counts: list[_CountedSpan] = field(default_factory=list)
 
     def mark(self, name: str, row: int) -> str:
         """Mark a row as an end of a span; return in words what is marked now."""
         ends = self.ends.get(name, [])
+        if ends == [row]:
+            return f"{name} at another row ends it"
         self.ends[name] = [row] if len(ends) != 1 else sorted([*ends, row])
         if len(self.ends[name]) == 1:
             return f"{name} begins here; {name} at another row ends it"
@@ -33,9 +40,23 @@ class MarkedSpans:
         """Whether both spans are marked."""
         return all(len(self.ends.get(name, ())) == 2 for name in NAMES)
 
-    def lines(self, style: Style, rows: VisibleRows) -> Iterator[str]:
-        """Yield a table of the records of both spans by event, the largest change first."""
-        one, two = (_counted(rows, *self.ends[name]) for name in NAMES)
+    def compare(self, rows: VisibleRows) -> None:
+        """Count the records of both spans, which must be marked, for :meth:`lines`."""
+        self.lost = [
+            name
+            for name in NAMES
+            if self.ends[name][0] < rows.first or self.ends[name][1] >= rows.end
+        ]
+        self._counts = [] if self.lost else [_counted(rows, *self.ends[name]) for name in NAMES]
+
+    def lines(self, style: Style) -> Iterator[str]:
+        """Yield a table of the compared records by event, the largest change first."""
+        if not self._counts:
+            yield from (
+                f"{name}: rows of it are no longer kept; mark it again" for name in self.lost
+            )
+            return
+        one, two = self._counts
         header = ("EVENT", "A", "B", "A/s", "B/s")
         names = sorted(
             {*one.events, *two.events}, key=lambda n: (-abs(two.per_s(n) - one.per_s(n)), n)

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
 
-_SGR = re.compile("(\x1b\\[[0-9;]*m)")
+from qtctl.text.cells import PARTS
 
 SELECTED = "reverse"
 MATCH = "bold underline bg:ansiyellow fg:ansiblack"
@@ -22,21 +22,18 @@ def fragments(line: str, *, match: str = "", base: str = "") -> StyleAndTextTupl
     """Return a line with SGR sequences as fragments, with each ``match`` marked, ignoring case."""
     found: StyleAndTextTuples = []
     text, look = "", ""
-    for part in _SGR.split(line):
+    for part in PARTS.split(line):
         if part.startswith("\x1b"):
             look = _look(part)
         elif part:
             found.append((f"{look} {base}".strip(), part))
             text += part
-    return _marked(found, text.lower(), match.lower()) if match else found
+    return _marked(found, text, match) if match else found
 
 
 def _marked(parts: StyleAndTextTuples, text: str, match: str) -> StyleAndTextTuples:
-    edges = []
-    at = text.find(match)
-    while at >= 0:
-        edges += [at, at + len(match)]
-        at = text.find(match, at + len(match))
+    hits = re.finditer(re.escape(match), text, re.IGNORECASE)
+    edges = [edge for hit in hits for edge in hit.span()]
     found: StyleAndTextTuples = []
     place = 0
     for part in parts:

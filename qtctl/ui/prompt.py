@@ -327,17 +327,19 @@ class Prompt:
         is_short = len(lines) < self._terminal.size()[1]
         if not words or is_short or not self._app.is_running or self._lines.default_buffer.text:
             return False
-        self._held = []
+        shown, self._held = False, []
         self._context.interrupt = lambda: None
         try:
             with set_app(self._app):
                 async with in_terminal():
                     await self._terminal.drain(_DRAIN_S)
                     await page(words, lines)
+                    shown = True
         except OSError:
             return False
         finally:
             held, self._held = self._held, None
             self._context.interrupt = self._console.interrupt
-            self._screen.write([*held, f"({len(lines):,} lines, shown by {words[0]})"])
+            told = [f"({len(lines):,} lines, shown by {words[0]})"] if shown else []
+            self._screen.write([*held, *told])
         return True

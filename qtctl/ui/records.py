@@ -24,6 +24,8 @@ from qtctl.writers.rows import RowFormatter
 CONTEXT = 3
 """Rows before and behind a found one."""
 _SIDEWAYS = 8
+_FURTHEST = 1 << 13
+"""At most so many columns are scrolled to the right, so that the way back is not endless."""
 _NOTES = 1000
 _INDENT = 4
 
@@ -211,7 +213,8 @@ class Records:
 
     def sideways(self, steps: int) -> None:
         """Scroll the arguments to the right, or to the left if negative."""
-        self.formatter.left = max(0, self.formatter.left + steps * _SIDEWAYS)
+        left = self.formatter.left + steps * _SIDEWAYS
+        self.formatter.left = min(max(0, left), _FURTHEST)
 
     def wrap(self) -> None:
         """Wrap long records, or crop them."""

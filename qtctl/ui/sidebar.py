@@ -29,14 +29,17 @@ def sidebar(
     """Return a bar of ``height`` rows.
 
     ``span`` and ``shown`` are the first row and the one behind the last, of all and of the shown.
-    ``places`` has the rows of each of ``SIGNS``.
+    ``places`` has the rows of each of ``SIGNS``, ascending.
     """
     first, end = span
     size = max(1, end - first)
 
-    def at(numbers: Int64Array) -> set[int]:
-        inside = numbers[(numbers >= first) & (numbers < end)]
-        return set(np.unique((inside - first) * height // size).tolist())
+    # The first row of each place: looked up, as there may be a million hits.
+    edges = np.minimum(first - (-np.arange(height + 1) * size // height), end)
+
+    def at(numbers: Int64Array) -> list[int]:
+        found: list[int] = np.flatnonzero(np.diff(np.searchsorted(numbers, edges))).tolist()
+        return found
 
     signs: dict[int, tuple[str, str]] = {}
     for name, sign, look in reversed(SIGNS):

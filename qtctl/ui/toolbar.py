@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
+from qtctl.text.cells import width_of
 from qtctl.text.tables import cut
 
 Key = tuple[str, str]
@@ -37,10 +38,10 @@ def toolbar(state: str, keys: Sequence[Key], width: int) -> StyleAndTextTuples:
     As many keys are shown, from the first on, as fit beside the state of the guest.
     """
     state = cut(state, width)
-    room = width - len(state)
+    room = width - width_of(state)
     shown = list[Key]()
     for key, what in keys:
-        size = len(_GAP) + len(key) + 1 + len(what)
+        size = width_of(f"{_GAP}{key} {what}")
         if size + 1 > room:
             break
         room -= size

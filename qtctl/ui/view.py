@@ -167,7 +167,7 @@ class View:
             return self._text(list(wrap(escaped(self.state.told), 4, width)))
         if self.state.comparing:
             style = replace(self._style, width=width)
-            return self._text(list(self.state.spans.lines(style, self.state.records.rows)))
+            return self._text(list(self.state.spans.lines(style)))
         if self.state.opened is not None:
             return self._text(self._opened_lines(self.state.opened))
         if self.state.shown == "top":
@@ -259,7 +259,7 @@ class View:
 
     def _copy(self, text: str) -> None:
         """Put a text on the clipboard of the terminal (OSC 52; tmux passes it on if it may)."""
-        copied = base64.b64encode(text.encode()).decode()
+        copied = base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
         self._app.output.write_raw(f"\x1b]52;c;{copied}\x07")
         self._app.output.flush()
 

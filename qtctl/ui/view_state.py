@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Literal, TypeAlias
 
+from qtctl.analysis.groups import LONGEST
 from qtctl.analysis.rates import SORTS, Key, Sort
 from qtctl.commands.formatting import note_words, role_of
 from qtctl.commands.registry import Options
@@ -20,7 +21,7 @@ from qtctl.text.style import Style, escaped
 from qtctl.ui.actions import ACTIONS, action_of
 from qtctl.ui.finder import Finder
 from qtctl.ui.followed_guest import FollowedGuest
-from qtctl.ui.input_line import InputLine
+from qtctl.ui.input_line import InputLine, told
 from qtctl.ui.marked_spans import MarkedSpans
 from qtctl.ui.opened import Opened
 from qtctl.ui.records import Records
@@ -111,13 +112,17 @@ class ViewState:
             self.records.add(item)
         else:
             self.records.note(f"--- {escaped(note_words(item))} ---", role_of(item))
-        self.changed()
+        self._came()
 
     def write(self, lines: Iterable[str]) -> None:
         """Add messages."""
         for line in lines:
             self.records.note(line, "faint")
-        self.changed()
+        self._came()
+
+    def _came(self) -> None:
+        if not self.records.kept.still:  # else nothing that is drawn has changed
+            self.changed()
 
     async def search(self) -> None:
         """Search the rows in the background for all that is searched for, until cancelled."""
@@ -172,7 +177,7 @@ class ViewState:
         try:
             self.does[name]()
         except QtctlError as error:
-            self.refuse(error.message)
+            self.refuse(told(error))
 
     def refuse(self, message: str) -> None:
         """Show why something was not done."""
@@ -299,6 +304,8 @@ class ViewState:
                 return
 
     def _open(self) -> None:
+        if self.helping or self.told or self.comparing:
+            return
         if self.shown == "top" and not self.overlaid:
             self._drill()
             return
@@ -317,8 +324,14 @@ class ViewState:
 
     def _drill(self) -> None:
         """Show the records of the selected row of rates."""
-        if self.group < len(self.groups) and self.groups[self.group] is not None:
-            key, by = self.groups[self.group], self.guest.by
+        key, by = None, self.guest.by
+        if self.group < len(self.groups):
+            key = self.groups[self.group]
+        if key is None:
+            self.note = f"no filter holds for records without {by}" if self.groups else "no rates"
+        elif isinstance(key, str) and len(key) >= LONGEST:
+            self.note = f"only {LONGEST} characters of this text are known: f filters"
+        else:
             in_hex = isinstance(key, int) and self.guest.rating.prints_hex
             self.shown = "stream"
             self.records.follow()
@@ -351,6 +364,8 @@ class ViewState:
             return
         self.note = self.spans.mark(name, self.records.selected)
         self.comparing = self.spans.whole
+        if self.comparing:
+            self.spans.compare(self.records.rows)
 
     def _disable(self) -> None:
         if self.shown == "top":
@@ -372,7 +387,7 @@ class ViewState:
         try:
             await self.guest.switch(pattern, on)
         except QtctlError as error:
-            self.refuse(error.message)
+            self.refuse(told(error))
         else:
             self.note = f"{'on' if on else 'off'}: {escaped(pattern)}"
             self.changed()

@@ -208,7 +208,7 @@ class RowFormatter:
         self, block: LineBlock, name: str, values: Mapping[str, Column], gap: str
     ) -> None:
         in_hex = self.hex_arguments.get(name, frozenset())
-        crops = self._style.terminal and not self.wrap and self.width < _WIDE
+        crops = self._style.terminal and not self._wraps and self.width < _WIDE
         short = self._mark if crops else ""
         for key, column in values.items():
             block.literal(f"{gap}{self._style.paint(f'{key}=', 'key')}")

@@ -399,7 +399,7 @@ def test_colours_are_changed(configured: Use) -> None:
     [
         ("[colors]\nevnt = 'red'", "2: nothing is coloured as 'evnt'", "event"),
         ("[colors]\nevent = 'rde'", "2: 'rde' is no colour", ""),
-        ("[colors]\nevent = '#12345g'", "2: non-hexadecimal", ""),
+        ("[colors]\nevent = '#12345g'", "2: '#12345g' is no colour", ""),
         ("[colors]\nbackground = 'red'", "2: the background is dark or light or any", ""),
         ("[keys]\npuase = 'x'", "2: there is no action 'puase'", "pause"),
         ("[keys]\npause = 'F99'", "2: there is no key 'F99'", ""),

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prompt_toolkit.formatted_text import fragment_list_to_text
 
 from qtctl.errors import UsageError
@@ -261,6 +263,27 @@ def test_a_record_that_was_not_read_and_a_note_are_opened_as_they_are() -> None:
     lines = opened.lines(Style(80), "9")
     assert any("some text" in line for line in lines)
     assert (opened.selected, opened.filter) == (None, "")
+
+
+def test_matches_are_marked_at_their_place_behind_letters_that_grow_in_lower_case() -> None:
+    marked = [part[1] for part in fragments("\u0130\u0130 Req", match="req") if MATCH in part[0]]
+    assert marked == ["Req"]
+
+
+@given(
+    height=st.integers(1, 60),
+    first=st.integers(0, 1000),
+    rows=st.integers(1, 500),
+    hits=st.lists(st.integers(0, 2000)),
+)
+def test_a_bar_shows_each_hit_at_its_place(
+    height: int, first: int, rows: int, hits: list[int]
+) -> None:
+    span = (first, first + rows)
+    parts = sidebar(height, span, span, {"hit": sorted(hits)}, unicode=False)
+    places = {place for place, part in enumerate(parts) if part[1].startswith("-")}
+    inside = (hit - first for hit in hits if 0 <= hit - first < rows)
+    assert places == {hit * height // rows for hit in inside}
 
 
 def timed(records: Records, height: int) -> list[str]:

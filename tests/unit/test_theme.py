@@ -69,8 +69,9 @@ def test_looks_become_sequences() -> None:
     assert sgr("underline #ff8800", 256) == "4;38;5;208"
     assert sgr("#ff0000") == "91"
     assert theme(changes={"bad": "reverse"}).roles["bad"] == "7"
-    with pytest.raises(ValueError, match="'purplish' is no colour"):
-        sgr("purplish")
+    for wrong in ("purplish", "#gg0000"):
+        with pytest.raises(ValueError, match=f"'{wrong}' is no colour"):
+            sgr(wrong)
 
 
 @pytest.mark.parametrize(

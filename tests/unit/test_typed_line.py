@@ -9,6 +9,7 @@ from prompt_toolkit.document import Document
 
 from qtctl.commands.slots import divided, is_comment, scan_line
 from qtctl.model import EventState
+from qtctl.text.cells import width_of
 from qtctl.text.style import Style
 from qtctl.ui.completer import marked
 from qtctl.ui.completion import matched
@@ -106,6 +107,9 @@ def test_a_bar_is_as_wide_as_the_terminal() -> None:
         for keys in (READY, TYPED, OPEN, SEARCH):
             parts = toolbar(" vm1 running | 3 on ", keys, width)
             assert len("".join(part[1] for part in parts)) == width
+    for width in (20, 40, 80):
+        parts = toolbar(" \u865a\u62df\u673a running ", READY, width)
+        assert width_of("".join(part[1] for part in parts)) == width
     wide = "".join(part[1] for part in toolbar(" vm1 running ", READY, 70))
     assert wide.endswith("Tab complete  ^R search  ^C stop  ^D leave  ? help ")
     narrow = "".join(part[1] for part in toolbar(" vm1 running ", READY, 30))

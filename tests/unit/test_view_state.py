@@ -12,6 +12,7 @@ from prompt_toolkit.formatted_text import fragment_list_to_text
 from qtctl.records.filters import Filter
 from qtctl.text.style import Style
 from qtctl.ui.actions import ACTIONS
+from qtctl.ui.scrollback import Scrollback, VisibleRows
 from qtctl.ui.view_state import ViewState
 from qtctl.writers.rows import RowFormatter
 from tests.unit.test_records import HEX
@@ -178,6 +179,23 @@ async def test_what_cannot_be_done_is_told(state: ViewState) -> None:
     assert "no record is selected" in state.note
     state.do("older-hit")
     assert "nothing is searched for" in state.note
+    state.do("palette")
+    answer(state, "quot")
+    assert state.note == "no action is named 'quot': quit"
+    state.do("view")
+    state.guest.by = "s"
+    for group, words in ((None, "without s"), ("x" * 200, "only 200 characters")):
+        state.groups = [group]
+        state.do("open")
+        assert words in state.note
+        assert state.shown == "top"
+
+
+async def test_enter_opens_nothing_behind_help(state: ViewState) -> None:
+    state.do("up")
+    state.do("help")
+    state.do("open")
+    assert state.opened is None
 
 
 async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState) -> None:
@@ -203,7 +221,7 @@ async def test_two_spans_are_compared(state: ViewState) -> None:
         state.records.select(row)
         state.do(f"span-{name}")
     assert state.comparing
-    lines = list(state.spans.lines(Style(60), state.records.rows))
+    lines = list(state.spans.lines(Style(60)))
     assert lines[0] == "A lasts 99.0 us, B 50.0 us"
     assert [line.split()[:3] for line in lines[2:]] == [
         ["finish", "0", "1"],
@@ -211,6 +229,33 @@ async def test_two_spans_are_compared(state: ViewState) -> None:
     ]
     state.do("back")
     assert not state.comparing
+
+
+async def test_spans_whose_rows_are_gone_are_not_compared(state: ViewState) -> None:
+    state.records.select(5)
+    state.do("span-a")
+    state.do("span-a")
+    assert state.note == "A at another row ends it"
+    spans = state.spans
+    spans.ends = {"A": [0, 10], "B": [150, 160]}
+    kept = Scrollback()
+    kept.add(numbered(0, 1))
+    kept.clear()
+    kept.add(numbered(1, 200))
+    spans.compare(VisibleRows(kept.stretches))
+    assert list(spans.lines(Style(60))) == ["A: rows of it are no longer kept; mark it again"]
+
+
+async def test_what_comes_while_rows_hold_still_is_not_drawn(state: ViewState) -> None:
+    drawn: list[None] = []
+    state.changed = lambda: drawn.append(None)
+    state.take(numbered(0, 1))
+    state.write(["a message"])
+    assert len(drawn) == 2
+    state.do("pause")
+    state.take(numbered(0, 1))
+    state.write(["a message"])
+    assert len(drawn) == 2
 
 
 async def test_a_search_selects_the_nearest_and_tells_when_there_is_no_more(
