@@ -14,7 +14,8 @@ MATCH = "bold underline bg:ansiyellow fg:ansiblack"
 
 
 @lru_cache(maxsize=256)
-def _look(sequence: str) -> str:
+def look_of(sequence: str) -> str:
+    """Return an SGR sequence as a style of prompt_toolkit."""
     return str(to_formatted_text(ANSI(f"{sequence}x"))[0][0])
 
 
@@ -24,7 +25,7 @@ def fragments(line: str, *, match: str = "", base: str = "") -> StyleAndTextTupl
     text, look = "", ""
     for part in PARTS.split(line):
         if part.startswith("\x1b"):
-            look = _look(part)
+            look = look_of(part)
         elif part:
             found.append((f"{look} {base}".strip(), part))
             text += part

@@ -22,7 +22,7 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.filters import Condition, is_searching
-from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import CompletionsMenu, Dimension, Window
@@ -40,6 +40,7 @@ from qtctl.ui.completer import ConsoleCompleter
 from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
 from qtctl.ui.pager import page, pager_of
+from qtctl.ui.painting import look_of
 from qtctl.ui.screen import Screen
 from qtctl.ui.terminal import Terminal
 from qtctl.ui.toolbar import OPEN, QUESTION, READY, SEARCH, TYPED, toolbar
@@ -118,7 +119,7 @@ def styles(style: Style) -> Styles:
     """Return the looks of the prompt's parts, in the colours of ``style``."""
 
     def look(role: str) -> str:
-        return to_formatted_text(ANSI(f"{style.colours(role)[0]}x"))[0][0]
+        return look_of(style.colours(role)[0])
 
     return Styles(
         [
