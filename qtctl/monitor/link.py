@@ -23,7 +23,7 @@ from qtctl.model import Address
 from qtctl.monitor.answers import Version, version_of
 from qtctl.monitor.messages import MessageLines
 from qtctl.monitor.news import LEFT
-from qtctl.monitor.requests import TOKEN, id_of
+from qtctl.monitor.requests import id_of, own_token
 from qtctl.shapes import Malformed, members, parsed
 
 COMMAND_TIMEOUT_S = 5.0
@@ -55,7 +55,7 @@ class _Client(QMPClient):
 
     def _get_exec_id(self) -> str:
         self._execute_id += 1
-        return id_of(TOKEN, self._execute_id)
+        return id_of(own_token(), self._execute_id)
 
     async def _readline(self) -> bytes:
         while True:

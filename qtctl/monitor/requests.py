@@ -8,6 +8,7 @@ could not assign the error to a client.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -159,8 +160,15 @@ def new_token() -> str:
     return os.urandom(4).hex()
 
 
-TOKEN = new_token()
-"""The token in the ids of all requests of this process, also where a lender forwards them."""
+def own_token() -> str:
+    """Return the token in the ids of this process's requests, also where a lender forwards them."""
+    return _token_of(os.getpid())
+
+
+@functools.cache
+def _token_of(pid: int) -> str:
+    """Return a token for a process: one that was forked is another client."""
+    return new_token()
 
 
 def id_of(token: str, number: int) -> str:
@@ -240,7 +248,7 @@ _DECODER = json.JSONDecoder(
 )
 _BEFORE = re.compile(rb'\{"id": %s, ' % _ID)
 _BEHIND = re.compile(rb', "id": %s\}\s*\Z' % _ID)
-_BEHIND_BYTES = len(', "id": ""}\r\n') + len(id_of(TOKEN, 1 << 63))
+_BEHIND_BYTES = len(', "id": ""}\r\n') + len(id_of(new_token(), 1 << 63))
 
 
 class Reply(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from qtctl.monitor.requests import TOKEN
+from qtctl.monitor.requests import own_token
 
 _KEPT = 256
 NEVER_NS = 1 << 63
@@ -37,7 +37,7 @@ class Flight(NamedTuple):
 class Sent:
     """The last requests of this process to one guest; ``mark`` is in the ids of all of them."""
 
-    mark: str = f"qtctl-{TOKEN}-"
+    mark: str = field(default_factory=lambda: f"qtctl-{own_token()}-")
     _requests: deque[SentRequest] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def add(self, command: str, arguments: Mapping[str, object] | None) -> SentRequest:

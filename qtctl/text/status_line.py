@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 from qtctl.text.style import Style
@@ -12,16 +13,17 @@ REDRAW_S = 0.5
 
 
 class StatusLine:
-    """The line; ``style`` is that of stderr. Off a terminal nothing is drawn."""
+    """The line; ``style`` is that of stderr. Only a terminal that can rewrite it has one."""
 
     def __init__(self, style: Style) -> None:
         self.style = style.narrower(1) if style.terminal else style
         """In the last column a terminal may go on to the next line."""
+        self._rewrites = style.terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._drawn = False
 
     def draw(self, line: str) -> None:
         """Rewrite the line; it must fit ``style.width``."""
-        if self.style.terminal:
+        if self._rewrites:
             self._drawn = True
             self._write(f"\r{line}\x1b[K")
 

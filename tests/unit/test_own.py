@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -288,3 +290,23 @@ def test_other_events_cost_nothing() -> None:
     assert not is_traced(["virtio_blk_handle_read", "kvm_exit"])
     for name in ("qmp_exit_stop", "monitor_suspend", "visit_free", "qemu_mutex_lock"):
         assert is_traced([name])
+
+
+_FORKS = """
+import os
+from qtctl.monitor.sent import Sent
+before = Sent().mark
+if os.fork():
+    os.wait()
+    print(before, Sent().mark)
+else:
+    print(Sent().mark, end=" ", flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_process_that_was_forked_is_another_client() -> None:
+    # A process with threads, as those of pytest-xdist are, may not fork.
+    ran = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=True)
+    child, before, after = ran.stdout.split()
+    assert before == after != child
