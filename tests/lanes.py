@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: One fixture starts all cases at once.
 FAULTS = "faults"
-#: An example uses files of the one before it.
-README = "readme"
 #: Only one daemon can serve ``/dev/log``.
 SYSLOG = "syslog"
 #: Every process writes to one buffer of tracefs, with one set of options.
@@ -46,7 +44,6 @@ GROUPS = {
     "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
     "tests/field/test_fresh_debian.py": DEBIAN,
     "tests/field/": BUILDS,
-    "tests/real/test_readme.py": README,
     "tests/real/test_flood.py": FLOOD,
     "tests/real/test_guard_real.py": FLOOD,
     "tests/real/test_kills.py": FLOOD,

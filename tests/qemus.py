@@ -20,7 +20,10 @@ from typing import IO, Literal, Self
 
 PROGRAM = "qemu-system-x86_64"
 
-Image = Literal["ports", "virtio-blk", "counting", "sectors", "idle"]
+Image = Literal[
+    "ports", "virtio-blk", "counting", "sectors", "idle",
+    "second-disk", "dirtying", "masked", "ejecting", "panicking",
+]  # fmt: skip
 #: What a guest does over and over, as code of a boot sector: once at the start, and in each turn.
 #: One that is not busy takes so many turns, then it rests until the timer ticks.
 _LOOPS: dict[Image, tuple[str, str, int]] = {
@@ -37,6 +40,28 @@ _LOOPS: dict[Image, tuple[str, str, int]] = {
     "sectors": ("31 c0 8e d8", "b2 80 be 00 7d b4 42 cd 13 66 ff 06 08 7d", 1),
     # Waits with interrupts off.
     "idle": ("fa", "f4", 0),
+    # Reads sectors of the second disk: as "sectors", with 81h and inc byte.
+    "second-disk": ("31 c0 8e d8", "b2 81 be 00 7d b4 42 cd 13 fe 06 08 7d", 1),
+    # Writes to each page from 64 KiB to 576 KiB. First it switches the line A20, for TCG of QEMU
+    # 7.2 sees which pages are dirty only after such a flush of its TLB: in al,92h; xor al,2;
+    # out 92h,al; mov ax,1000h; next: mov es,ax; inc byte [es:0]; add ax,100h; cmp ax,9000h;
+    # jb next.
+    "dirtying": (
+        "fa",
+        "e4 92 34 02 e6 92 b8 00 10 8e c0 26 fe 06 00 00 05 00 01 3d 00 90 72 f1",
+        1,
+    ),
+    # Masks all interrupts and waits for one: mov al,ffh; out 21h,al; sti; again: hlt.
+    "masked": ("b0 ff e6 21 fb", "f4", 0),
+    # Ejects the PCI device in slot 4: mov dx,ae08h; mov eax,10h; out dx,eax.
+    "ejecting": ("", "ba 08 ae 66 b8 10 00 00 00 66 ef", 1),
+    # As "sectors"; after each 64 it reports a panic to the device pvpanic:
+    # test word [PACKET + 8],3fh; jnz over; mov dx,505h; mov al,1; out dx,al; over:
+    "panicking": (
+        "31 c0 8e d8",
+        "b2 80 be 00 7d b4 42 cd 13 66 ff 06 08 7d f7 06 08 7d 3f 00 75 06 ba 05 05 b0 01 ee",
+        1,
+    ),
 }
 COUNTER = 0x7000
 #: What ``sectors`` asks the BIOS for, at 7d00h: one sector to 0:8000h, from sector 0.

@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 from qtctl.model import Guest
 from qtctl.monitor.guests import find_guest
 from tests.forking import READ_ONCE, Forked, queued_seconds, server
+from tests.streams import check_stream
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -139,6 +140,8 @@ class Running:
         assert limit is None or ran.seconds < limit, ran
         assert b"Traceback" not in ran.raw_err, ran.err
         assert "bug in qtctl" not in ran.err, ran
+        if "--ndjson" in self.args:
+            check_stream(ran.raw)
         return ran
 
     def end(self) -> None:

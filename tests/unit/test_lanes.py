@@ -23,7 +23,6 @@ TOP = Path(__file__).parents[2]
         ("tests/real/test_saved_real.py::test_it[journald short]", lanes.SYSLOG),
         ("tests/real/test_guard_real.py::test_it[path]", lanes.FLOOD),
         ("tests/real/test_guard_real.py::test_it[built-ftrace-5000]", lanes.TRACEFS),
-        ("tests/real/test_readme.py::test_it[qtctl tail --backend ust]", lanes.README),
     ],
 )
 def test_the_group_is_found_by_the_name(nodeid: str, group: str | None) -> None:
