@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -113,9 +114,13 @@ class Film:
         """Show how a line is typed."""
         for at in range(0, len(line), 3):
             self._tmux.send("-l", "--", line[at : at + 3])
-            eventually(lambda at=at: line[: at + 3].rstrip() in self._tmux.screen(), "the keys")
+            typed = line[: at + 3].rstrip()
+            eventually(partial(self._shows, typed), "the keys")
             self.hold(0.12)
         self.hold(0.6)
+
+    def _shows(self, text: str) -> bool:
+        return text in self._tmux.screen()
 
     def save(self, name: str, title: str) -> None:
         """Write the picture."""
