@@ -23,7 +23,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages."""
     made = {
         "verbs.md": "\n".join(verbs()),
-        "changelog.md": (TOP / "CHANGELOG.md").read_text(),
+        "changelog.md": (TOP / "CHANGELOG.md").read_text().replace("](docs/", "]("),
     }
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
