@@ -31,7 +31,7 @@ def test_unit_tests_pass(version: str) -> None:
     chosen = [] if newest else ["-m", "not process"]
     for command in (
         [str(python), "-m", "venv", str(folder)],
-        [inside, "-m", "pip", "install", "-q", "-e", ".[dev]"],
+        [inside, "-m", "pip", "install", "-q", "--no-compile", "-e", ".[dev]"],
         [inside, "-m", "pytest", "-q", "-n", "4", "-p", "no:cacheprovider", "tests/unit", *chosen],
     ):
         ran = subprocess.run(

@@ -28,7 +28,7 @@ def python() -> Path:
     inside = folder / "bin" / "python"
     for command in (
         [sys.executable, "-m", "venv", str(folder)],
-        [str(inside), "-m", "pip", "install", "-q", "pyspark>=4"],
+        [str(inside), "-m", "pip", "install", "-q", "--no-compile", "pyspark>=4"],
     ):
         subprocess.run(command, check=True)
     return inside
