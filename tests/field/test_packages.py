@@ -156,20 +156,6 @@ def test_without_what_compiles_the_kernels_they_run_interpreted(
     check(empty, tmp_path, INTERPRETED)
 
 
-@pytest.mark.parametrize("tool", ["pipx", "uv"])
-def test_tools_that_install_applications_install_it(sdist: Path, tool: str, tmp_path: Path) -> None:
-    """As docs/install.md says; the tools come from the package index, too."""
-    tools = environment(tmp_path)
-    tools.pip("install", "--no-cache-dir", tool)
-    own = {"XDG_BIN_HOME": tmp_path / "bin", "UV_TOOL_DIR": tmp_path / "uv"}
-    own |= {"PIPX_BIN_DIR": tmp_path / "bin", "PIPX_HOME": tmp_path / "pipx"}
-    wheel = build_wheel(tmp_path, sdist, Path(sys.executable))
-    command = {"pipx": ["pipx", "install"], "uv": ["uv", "tool", "install"]}[tool]
-    variables = [f"{name}={value}" for name, value in own.items()]
-    tools.run("/usr/bin/env", *variables, tools.folder / "bin" / command[0], *command[1:], wheel)
-    assert tools.run(tmp_path / "bin/qtctl", "--version").startswith("qtctl ")
-
-
 def test_a_kernel_that_cython_refuses_is_left_out_and_its_old_extension_too(checkout: Path) -> None:
     [kernel] = checkout.rglob("kernels/naming.py")
     old = kernel.with_suffix(".cpython-311-x86_64-linux-gnu.so")
