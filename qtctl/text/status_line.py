@@ -18,7 +18,7 @@ class StatusLine:
     def __init__(self, style: Style) -> None:
         self.style = style.narrower(1) if style.terminal else style
         """In the last column a terminal may go on to the next line."""
-        self._rewrites = style.terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self._rewrites = style.terminal and os.environ.get("TERM") != "dumb"
         self._drawn = False
 
     def draw(self, line: str) -> None:

@@ -89,7 +89,7 @@ def test_texts_of_simpletrace_py_are_bytes_of_python(tmp_path: Path) -> None:
     """As every script for Python 3 prints them (7.2 did here)."""
     text = (
         "load_file 0.000 pid=4711 name=b'it\\'s \\xff' path=b\"it's\"\n"
-        "load_file 1.000 pid=4711 name=b'' path=b'a=b\\\\ c'\r\n"
+        "load_file 1.000 pid=4711 name=b'' path=b'a=b\\\\ c'\n"
         "load_file 1.000 pid=4711 name=bios b' path=b'x\n"
     )
     assert [one.args for one in records_of(items_of(text, tmp_path)[0])] == [
