@@ -105,6 +105,7 @@ def test_the_window_is_resized_while_records_are_drawn(
     fake.tell(emit=[f"{READ} number 20"])
     # The row may be wrapped at the width from before the last change.
     eventually(lambda: "number20" in "".join("".join(rows(tmux)).split()), "the record is shown")
+    tmux.until("^D leave")  # tmux resizes the terminal of a window a little later
     tmux.enter("jobs")
     tmux.until("JOB")
     eventually(lambda: rows(tmux)[-2:-1] == ["qtctl>"], "the prompt is last")
