@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,7 +198,11 @@ def _serve(link: socket.socket) -> list[str]:
         if not request:
             link.close()
             sys.exit(0)
-        if pid := os.fork():
+        with warnings.catch_warnings():
+            # Of threads that a library started where _NO_THREADS does not stop it (Python 3.12).
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid:
             for file in files[:3]:
                 os.close(file)
             children.ends[pid] = files[3]
