@@ -16,14 +16,12 @@ from typing import Any
 
 from qtctl.errors import UsageError
 from qtctl.folders import config_folder, read_text
-from qtctl.verbs import CONSOLE_VERBS, VERBS
+from qtctl.verbs import CONSOLE_VERBS, OTHER_NAMES, VERBS
 
 VARIABLE = "QTCTL_CONFIG"
 """Names another file; empty: no file is read."""
 _WITHOUT = f"{VARIABLE}= qtctl ..., to do without it"
 _VERBS = [verb.name for verb in VERBS]
-_WORDS = ("exit", "?")
-"""What the prompt takes for another word before it looks for a verb."""
 _LINE_VERBS = [*_VERBS, *(verb.name for verb in CONSOLE_VERBS)]
 _SCALARS = (bool, int, float, str)
 _TARGET_NAMES = "a letter or _ can, with letters, digits, -, _ and . behind it"
@@ -144,7 +142,7 @@ class Settings:
     def _check_alias(self, key: tuple[str, ...], name: str, line: Any) -> None:
         if name in _LINE_VERBS:
             raise self.wrong(key, f"{name!r} is a verb: its options have [defaults.{name}]")
-        if name in _WORDS:
+        if name in OTHER_NAMES:
             raise self.wrong(key, f"{name!r} means something else at the prompt")
         if not re.fullmatch(r"[^\s\-'\"\\#][^\s'\"\\]*", name):
             raise self.wrong(key, f"{name!r} cannot be typed as a verb")

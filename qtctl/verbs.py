@@ -99,3 +99,6 @@ CONSOLE_VERBS = (
     _verb("prompt", "quit", "leave (also exit); restore what this prompt switched", module=_OWN),
 )
 """The verbs that only a console has."""
+
+OTHER_NAMES = {"?": "help", "exit": "quit"}
+"""Words that a console takes for verbs, and the verbs."""

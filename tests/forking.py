@@ -36,8 +36,12 @@ _NO_THREADS = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-#: Settings that an interpreter or its libraries read once, when they start.
-READ_ONCE = ("PYTHON", "LANG", "LC_", "LD_", "OPENBLAS", "OMP_")
+_READ_ONCE = ("PYTHON", "LANG", "LC_", "LD_", "OPENBLAS", "OMP_")
+
+
+def read_once(environment: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """Return the settings that an interpreter or its libraries read once, when they start."""
+    return frozenset(item for item in environment.items() if item[0].startswith(_READ_ONCE))
 
 
 class Forked:

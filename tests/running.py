@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 
 from qtctl.model import Guest
 from qtctl.monitor.guests import find_guest
-from tests.forking import READ_ONCE, Forked, queued_seconds, server
+from tests.forking import Forked, queued_seconds, read_once, server
 from tests.streams import check_stream
 
 TOP = Path(__file__).resolve().parent.parent
@@ -99,10 +99,10 @@ class Running:
         else:
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
             queued = queued_seconds(self.process.pid)
+            self.process.wait()
         elapsed = time.monotonic() - self._began - queued
         self._seconds = min(self._watch.seconds, max(0.0, elapsed))
         killer.cancel()
-        self.process.wait()
 
     @property
     def pid(self) -> int:
@@ -207,7 +207,7 @@ class Qtctl:
         self.runtime = home / "run"
         self.cache = home / "cache"
         self._started: list[Running] = []
-        self._once = {i for i in self.environment().items() if i[0].startswith(READ_ONCE)}
+        self._usual = read_once(self.environment())
         for folder in (self.state, self.runtime, self.cache):
             folder.mkdir(mode=0o700, parents=True)
 
@@ -242,9 +242,9 @@ class Qtctl:
         It is a fork of a server where that makes no difference: see :mod:`tests.forking`.
         """
         environment = self.environment(env)
-        once = {item for item in environment.items() if item[0].startswith(READ_ONCE)}
+        once = read_once(environment)
         process: subprocess.Popen[bytes] | Forked
-        if before or more.keys() - {"cwd"} or once != self._once:
+        if before or more.keys() - {"cwd"} or once != self._usual:
             process = subprocess.Popen(
                 [*before, sys.executable, "-m", "qtctl", *args],
                 env=environment,
@@ -255,7 +255,7 @@ class Qtctl:
             )
         else:
             folder = str(more.get("cwd") or Path.cwd())
-            started = server(frozenset(once)).start
+            started = server(once).start
             process = started(args, environment, folder, stdin, stdout, stderr)
         running = Running(args, process)
         self._started.append(running)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qtctl import config
 from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options, arg, command
 from qtctl.errors import LinkLost, QtctlError
@@ -108,7 +109,7 @@ def _start(address: Address, guest: Guest | None) -> dict[str, Any] | int:
     out, into = os.pipe()
     actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, into, 1)]
     # A configured --detach would start one process after the other.
-    environment = {**os.environ, _DETACHED: "1", "QTCTL_CONFIG": ""}
+    environment = {**os.environ, _DETACHED: "1", config.VARIABLE: ""}
     pid = os.posix_spawn(
         sys.executable, command_line, environment, file_actions=actions, setsid=True
     )

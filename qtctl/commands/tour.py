@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from qtctl import config
 from qtctl.commands.context import Context
 from qtctl.text.style import counted
 
@@ -154,7 +155,7 @@ class Tour:
 
 def tour_of(context: Context, target: str, *, color: str, auto: bool) -> Tour:
     """Return the tour on the guest ``target``: for a terminal, or for a pipe or a prompt."""
-    env = {**os.environ, "QTCTL_TARGET": target, "QTCTL_CONFIG": ""}  # as the steps say
+    env = {**os.environ, "QTCTL_TARGET": target, config.VARIABLE: ""}  # as the steps say
     if not context.out_style.terminal or context.owner is not None:
 
         async def run_cut(command: str, lines: int) -> int:

@@ -34,12 +34,12 @@ from qtctl.ui.console_watch import Watch
 from qtctl.ui.guest_state import GuestState
 from qtctl.ui.jobs import Job, Jobs
 from qtctl.ui.screen import Screen, ScreenContext
+from qtctl.verbs import OTHER_NAMES
 from qtctl.version import VERSION
 
 FOREGROUND_S = 0.5
 """A verb that takes longer goes on in the background, and the next line is run."""
 _NAME_CHARS = 30
-_OTHER_NAMES = {"?": "help", "exit": "quit"}
 
 
 @dataclass(slots=True)
@@ -356,4 +356,4 @@ def _split(line: str) -> list[str]:
     except ValueError as error:
         raise UsageError(f"this line cannot be read: {str(error).lower()}") from error
     words = words[1:] if words[:1] == ["qtctl"] else words
-    return [_OTHER_NAMES.get(words[0], words[0]), *words[1:]] if words else []
+    return [OTHER_NAMES.get(words[0], words[0]), *words[1:]] if words else []
