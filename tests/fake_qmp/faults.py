@@ -32,7 +32,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "id-less-error": ("COMMAND", "replies with an error without an id"),
     "deep-json": ("COMMAND", "replies with lists nested 100,000 deep"),
     "huge-line": ("COMMAND", "replies with one line of 12 MB"),
-    "split-json": ("COMMAND", "sends the reply in pieces of 1 to 7 bytes"),
+    "split-json": ("COMMAND", "sends the reply in pieces: a thousand of 1 to 7 bytes, then larger"),
     "invalid-utf8": ("COMMAND", "replies with a string that is not UTF-8"),
     "control-characters": ("COMMAND", "puts ESC, BEL and C1 bytes into names and texts of replies"),
     "reply-not-object": ("KIND:COMMAND", "replies with a list, or a number if KIND is number"),

@@ -393,7 +393,10 @@ class FakeQmp:
             await writer.drain()
             raise _HangUpError
         if take("split-json", name):
-            await self._dribble(writer, data, itertools.cycle(range(1, 8)))
+            # A long reply in small pieces only would outlast the patience of who asks.
+            small = itertools.islice(itertools.cycle(range(1, 8)), 1000)
+            rest = itertools.cycle(range(1000, 8000, 777))
+            await self._dribble(writer, data, itertools.chain(small, rest))
             return
         writer.write(data)
         await writer.drain()
