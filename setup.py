@@ -18,6 +18,8 @@ from setuptools.command.build_ext import build_ext
 
 BUILD = Path("build/cython")
 MAN = Path("build/man")
+#: The module of what Cython needs in every kernel, compiled once: memoryviews are a megabyte of C.
+SHARED = "qtctl.records.kernels._cython"
 
 modules = sorted(Path("qtctl").rglob("[!_]*.py"))
 kernels = [path for path in modules if path.name == "kernel.py" or path.parent.name == "kernels"]
@@ -82,7 +84,7 @@ def remove_stale(folder: Path) -> None:
     Python prefers an extension to the source beside it, so one that can't be built anew has to go.
     """
     newest = max(path.stat().st_mtime for path in inlines)
-    for built in [*folder.glob("qtctl/**/*.py"), *folder.glob("qtctl/**/*.so")]:
+    for built in [*folder.glob("qtctl/**/*.py"), *folder.glob("qtctl/**/[!_]*.so")]:
         source = built.relative_to(folder).with_name(built.name.partition(".")[0] + ".py")
         is_stale = not source.exists()
         if built.suffix == ".so" and not is_stale:
@@ -104,6 +106,9 @@ class BuildKernels(build_ext):
             self.warn(f"the kernels are not compiled: {error!r}")
         else:
             super().build_extensions()
+            if not Path(self.get_ext_fullpath(SHARED)).exists():  # no kernel can be imported then
+                for extension in self.extensions:
+                    Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
 
     def translate(self) -> None:
         """Replace the sources of all extensions by the C that Cython makes of them."""
@@ -115,7 +120,12 @@ class BuildKernels(build_ext):
             write_changed(BUILD / path, with_c_functions(with_cimports(path.read_text())))
         for extension in self.extensions:
             extension.sources = [str(BUILD / source) for source in extension.sources]
-        translated = cythonize(self.extensions, include_path=[str(BUILD)], language_level=3)
+        translated = cythonize(
+            self.extensions,
+            include_path=[str(BUILD)],
+            language_level=3,
+            shared_utility_qualified_name=SHARED,
+        )
         sources = {extension.name: extension.sources for extension in translated}
         for extension in self.extensions:
             extension.sources = sources[extension.name]
@@ -136,16 +146,17 @@ def manual_pages() -> list[str]:
 
 pages = manual_pages()
 
+
+def extension(name: str, source: str) -> Extension:
+    """Return an extension that may fail to build."""
+    return Extension(name, [source], optional=True, extra_compile_args=["-O3", "-g0"])
+
+
 setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=[
-        Extension(
-            ".".join(path.with_suffix("").parts),
-            [str(path)],
-            optional=True,
-            extra_compile_args=["-O3", "-g0"],
-        )
-        for path in kernels
+        extension(SHARED, f"{SHARED.replace('.', '/')}.c"),
+        *(extension(".".join(path.with_suffix("").parts), str(path)) for path in kernels),
     ],
     data_files=[("share/man/man1", pages)] if pages else [],
     options={"build_ext": {"parallel": os.cpu_count()}},
