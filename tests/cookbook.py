@@ -125,6 +125,26 @@ GUESTS = {
             -drive if=virtio,format=raw,readonly=on,file=/mnt/boot.img' 2>/dev/null""",
         root=True,
     ),
+    "docs/cookbook/two-builds.md": Case(
+        extra=_NAMED,
+        before=(
+            'mkdir -p $HOME/.config/qtctl && printf \'[targets]\\nold = "%s"\\nnew = "%s"\\n\' '
+            f"$QTCTL_TARGET $GUEST/new.sock >{_CONFIG}",
+            "until qtctl -t new qmp query-status >/dev/null 2>&1; do sleep 0.2; done",
+            _BOOTED,
+        ),
+        beside="""exec qemu-system-x86_64 -accel tcg -m 32 -display none -nodefaults \\
+            -msg timestamp=on -qmp unix:$GUEST/new.sock,server=on,wait=off -drive \\
+            if=virtio,format=raw,readonly=on,throttling.iops-total=10,file=$GUEST/boot.img""",
+    ),
+    "docs/cookbook/own-events.md": Case(
+        image="idle",
+        before=(
+            "mkdir -p hw/block && cat >hw/block/trace-events <<'END'\n"
+            f"{pages.blocks('docs/cookbook/own-events.md', 'text')[0]}\nEND",
+            f"cat >vm1.log <<'END'\n{pages.blocks('docs/cookbook/own-events.md', 'text')[-1]}\nEND",
+        ),
+    ),
     "docs/cookbook/from-boot.md": Case(
         extra=(*_NAMED, "-S"),
         beside=_ONCE_ON.format("virtio_set_status")
