@@ -89,13 +89,27 @@ def test_lines_that_differ_from_run_to_run_are_as_shown() -> None:
     assert len(first.shown.splitlines()) == 3
 
 
+def prose(page: Path) -> str:
+    """Return the text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page has where the repository is read: one a heading."""
+    headings = re.findall(r"^#+ (.*)", prose(page), re.M)
+    return {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
 @pytest.mark.parametrize("page", sorted({*OTHERS, *PAGES}))
 def test_links_between_files_lead_somewhere(page: str) -> None:
     """They are read in the repository, too."""
-    text = re.sub(r"^```.*?^```", "", (TOP / page).read_text(), flags=re.M | re.S)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(TOP / page)):
         if not re.match(r"[a-z]+:", link):
-            assert ((TOP / page).parent / link.partition("#")[0]).exists(), link
+            name, _, anchor = link.partition("#")
+            target = (TOP / page).parent / name if name else TOP / page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
 
 
 class _Sources(HTMLParser):
