@@ -17,26 +17,38 @@ _SILENCE_S = 10.0
 def runtime_folder() -> Path | None:
     """Return ``$XDG_RUNTIME_DIR``, else systemd's folder ``/run/user/UID`` if it exists, else None.
 
-    The variable is unset under su and cron. platformdirs would invent a folder and warn. Source:
-    pam_systemd(8).
+    The variable is unset under su and cron. Source: pam_systemd(8).
     """
-    if named := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(named)
     made = Path(f"/run/user/{os.getuid()}")
-    return made if made.is_dir() else None
+    found = absolute(os.environ.get("XDG_RUNTIME_DIR"), made)
+    return found if found is not made or made.is_dir() else None
 
 
 def config_folder() -> Path:
-    """Return the user's folder of configuration, which need not exist.
+    """Return qtctl's folder of the user's configuration; it need not exist."""
+    return _user_folder("XDG_CONFIG_HOME", "~/.config")
 
-    Source: the XDG base directory specification.
-    """
-    home = os.path.expanduser("~/.config")  # noqa: PTH111 - "~" where there is no home
-    return absolute(os.environ.get("XDG_CONFIG_HOME"), Path("/", home)) / "qtctl"
+
+def cache_folder() -> Path:
+    """Return qtctl's folder of what can be made again; it need not exist."""
+    return _user_folder("XDG_CACHE_HOME", "~/.cache")
+
+
+def state_folder() -> Path:
+    """Return qtctl's folder of leases and typed lines; it need not exist."""
+    return _user_folder("XDG_STATE_HOME", "~/.local/state")
+
+
+def _user_folder(variable: str, usual: str) -> Path:
+    home = os.path.expanduser(usual)  # noqa: PTH111 - "~" where there is no home
+    return absolute(os.environ.get(variable), Path("/", home)) / "qtctl"
 
 
 def absolute(named: str | None, usual: Path) -> Path:
-    """Return the folder that a variable names, or the usual one: a relative path is ignored."""
+    """Return the folder that a variable names, or the usual one: a relative path is ignored.
+
+    Source: the XDG base directory specification.
+    """
     return Path(named) if named and named.startswith("/") else usual
 
 

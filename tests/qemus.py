@@ -190,11 +190,6 @@ def find(label: str) -> Qemu | None:
     return _FINDERS[label]()
 
 
-def at_hand() -> list[Qemu]:
-    """List the real QEMUs this machine can start."""
-    return [qemu for label in LABELS if (qemu := find(label)) is not None]
-
-
 def require(label: str) -> Qemu:
     """Return a QEMU that starts here, or skip the test; in CI the one on PATH must be there."""
     import pytest

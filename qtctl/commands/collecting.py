@@ -21,7 +21,16 @@ from qtctl.commands.following import (
     records_read,
 )
 from qtctl.commands.formatting import JsonFormatter, say_sums
-from qtctl.commands.options import BACKEND, DURATION, FROM, INTERVAL, NDJSON, OWN, STRICT
+from qtctl.commands.options import (
+    BACKEND,
+    DURATION,
+    FROM,
+    GUARD,
+    INTERVAL,
+    NDJSON,
+    OWN,
+    STRICT,
+)
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_files, read_through, say_end
@@ -34,7 +43,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
 
-SOURCE = (FROM, BACKEND, DURATION, INTERVAL, NDJSON, STRICT, OWN)
+SOURCE = (FROM, BACKEND, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -85,8 +94,10 @@ class Gathering(Generic[_T]):
             raise UsageError("--json is one document", hint="--ndjson")
         if not options.traces:
             return await self._follow()
-        if {"duration", "backend", "interval"} & {*options.given}:
-            raise UsageError("--duration, --interval and --backend are for a guest, not for a file")
+        if {"duration", "backend", "interval", "guard"} & {*options.given}:
+            raise UsageError(
+                "--duration, --interval, --guard and --backend are for a guest, not for a file"
+            )
         return await self._read(options.traces)
 
     async def _follow(self) -> int:

@@ -16,7 +16,7 @@ from qtctl.errors import QtctlError
 from qtctl.model import EventState, Guest
 from qtctl.monitor.advice import run_beside, start_with
 from qtctl.monitor.answers import run_state_of
-from qtctl.session.journals import state_folder
+from qtctl.session.journals import leases_folder
 from qtctl.session.session import Session
 from qtctl.text.style import Style, counted, escaped
 from qtctl.text.tables import panel
@@ -75,7 +75,7 @@ def _finding_lines(style: Style, findings: list[Finding]) -> Iterator[str]:
 def _machine() -> Iterator[Finding]:
     yield Finding("ok", f"qtctl {VERSION}, Python {platform.python_version()}")
     yield _form_of_kernels()
-    folder = state_folder()
+    folder = leases_folder()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(existing, os.W_OK):
         yield Finding("ok", f"leases are kept in {folder}")

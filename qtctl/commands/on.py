@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context
 from qtctl.commands.following import Following, following, listening
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import BACKEND, DURATION, NDJSON, OUTPUT, OWN, RING, TIME, WHERE
+from qtctl.commands.options import (
+    BACKEND,
+    DURATION,
+    GUARD,
+    NDJSON,
+    OUTPUT,
+    OWN,
+    RING,
+    TIME,
+    WHERE,
+)
 from qtctl.commands.output import put
 from qtctl.commands.parsing import parse_verb
 from qtctl.commands.places import Out
@@ -73,6 +83,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
         BACKEND,
         OWN,
         DURATION,
+        GUARD,
         TIME,
         NDJSON,
     ),
@@ -105,7 +116,7 @@ async def on(context: Context, options: Options) -> int:
     async with context.attached(lend=True) as session:
         selection = await _bind(session, triggers, options.also)
         follows = dumps or selection or any(not one.when.guest_event for one in triggers)
-        follow = Follow(selection, backend=options.backend, own=options.own)
+        follow = Follow(selection, backend=options.backend, guard=options.guard, own=options.own)
         stream = session.stream(follow) if follows else None
         if stream is None:
             context.say("waiting for QMP events; Ctrl-C ends")

@@ -19,7 +19,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 
-from qtctl.folders import inode_of, runtime_folder
+from qtctl.folders import cache_folder, inode_of, runtime_folder
 from qtctl.model import Address, Guest
 from qtctl.monitor.kernel_sockets import tcp_listeners, tcp_sockets
 from qtctl.monitor.networks import is_elsewhere, network_for
@@ -145,14 +145,9 @@ def rendezvous_of(address: Address, guest: Guest | None = None) -> Rendezvous | 
             return None
         name = "{:x}-{:x}".format(*inode)
     runtime = runtime_folder()
-    # Below /tmp: its owner and mode are checked.
+    # Below /tmp: its owner and mode are checked. Nobody else can make a folder in the cache folder.
     first = f"{runtime}/qtctl" if runtime and runtime.is_dir() else f"/tmp/qtctl-{os.getuid()}"  # noqa: S108
-    return Rendezvous((first, f"{_cache_folder()}/qtctl/lent"), f"lent-{name}")
-
-
-def _cache_folder() -> str:
-    """Return the user's cache folder: nobody else can make a folder in it."""
-    return os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Rendezvous((first, str(cache_folder() / "lent")), f"lent-{name}")
 
 
 def _tcp_name(address: Address, guest: Guest | None) -> str | None:

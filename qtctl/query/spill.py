@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import platformdirs
+from qtctl.folders import cache_folder
 
 _PREFIX = "qtctl-query-"
 _NEW_S = 60.0
@@ -24,7 +24,7 @@ class SpillFolder:
     """
 
     def __init__(self) -> None:
-        base = platformdirs.user_cache_path("qtctl")
+        base = cache_folder()
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(base)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))

@@ -27,7 +27,7 @@ from qtctl.monitor.holders import holders
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
-from qtctl.session.journals import prune, state_folder
+from qtctl.session.journals import leases_folder, prune
 from qtctl.session.session import Session
 
 TARGET_VARIABLES = ("QTCTL_TARGET", "QMP_SOCKET")
@@ -66,7 +66,7 @@ async def attach(
     try:
         if monitor.lending_note:
             say(monitor.lending_note)
-        prune(state_folder())
+        prune(leases_folder())
         for notice in await session.leasing.recover():
             say(notice)
         with session.mending(say):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from qtctl.backends.declared import installed_declarations
-from qtctl.folders import write_whole
+from qtctl.folders import cache_folder, write_whole
 from qtctl.model import Declaration
 
 _FEW = 50
@@ -22,9 +22,7 @@ _DECLARED = r"^(?:[\w-]+[ \t]+)*({start}\w*)[ \t]*\(([^)]*)\)"
 
 
 def _path() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("qtctl") / "events"
+    return cache_folder() / "events"
 
 
 def remember(names: Iterable[str], declarations: Path | None) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from qtctl.backends.table import Undoing
+from qtctl.folders import state_folder
 from qtctl.leases.journal import Journal, guest_key, guest_of_key
 from qtctl.leases.leasing import forget
 from qtctl.model import Guest
@@ -24,7 +25,7 @@ def identify(monitor: Monitor, guest: Guest | None) -> tuple[Guest | None, Journ
         key = "remote-" + re.sub(r"[^\w.:-]", "_", str(monitor.address)) + _network_suffix()
     else:
         key = guest_key(guest.pid, guest.started)
-    return guest, Journal(state_folder() / key)
+    return guest, Journal(leases_folder() / key)
 
 
 def _network_suffix() -> str:
@@ -33,11 +34,9 @@ def _network_suffix() -> str:
     return f"-net{ours}" if None not in (ours, machines) and ours != machines else ""
 
 
-def state_folder() -> Path:
+def leases_folder() -> Path:
     """Return the folder of leases, with one folder per guest."""
-    import platformdirs
-
-    return platformdirs.user_state_path("qtctl") / "leases"
+    return state_folder() / "leases"
 
 
 def prune(folder: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+from qtctl.folders import state_folder
 
 _KEEP_BYTES = 1 << 20
 
@@ -17,7 +18,7 @@ def open_history() -> tuple[History, str]:
     Its file is ``history`` in the XDG state folder (mode 0600). A file of more than 1 MiB loses
     its older half.
     """
-    path = platformdirs.user_state_path("qtctl") / "history"
+    path = state_folder() / "history"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

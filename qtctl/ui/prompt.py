@@ -44,7 +44,7 @@ from qtctl.ui.painting import look_of
 from qtctl.ui.screen import Screen
 from qtctl.ui.terminal import Terminal
 from qtctl.ui.toolbar import OPEN, QUESTION, READY, SEARCH, TYPED, toolbar
-from qtctl.ui.typed_line import Span, TypedLine, spans
+from qtctl.ui.typed_line import KnownWords, Span, TypedLine
 
 PROMPT = "qtctl> "
 _CONTINUED = " ....> "
@@ -232,7 +232,8 @@ class Prompt:
     def _spans(self, text: str) -> Iterator[Span]:
         if self._answer is not None:
             return iter(())
-        return spans(text, self._console.table, self._console.state.states, aliases())
+        console = self._console
+        return KnownWords(console.table, console.state.states, aliases()).spans(text)
 
     def _toolbar(self) -> StyleAndTextTuples:
         if self._answer is not None:

@@ -6,6 +6,7 @@ Pure, but for :class:`TypedLine`, through which prompt_toolkit asks for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
+from typing import NamedTuple
 
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -24,73 +25,61 @@ Span = tuple[int, int, str]
 """The begin and end of a part of the text, and its kind, a class of prompt_toolkit's styles."""
 
 
-def spans(
-    text: str,
-    table: CommandTable,
-    states: Mapping[str, EventState],
-    aliases: Mapping[str, str],
-) -> Iterator[Span]:
-    """Yield the parts of a text that have a colour, in order.
+class KnownWords(NamedTuple):
+    """The words that a line can have: verbs, the guest's events, and the user's aliases."""
 
-    Their kinds are ``verb``, ``option``, ``event``, ``value``, ``comment``, and ``unknown`` for a
-    word that is complete and not known; what is still being typed is not.
-    """
-    begin = 0
-    for line in divided(text):
-        if is_comment(line):
-            yield begin, begin + len(line), "comment"
-        else:
-            for first, last, kind in _of_line(line, table, states, aliases):
-                yield begin + first, begin + last, kind
-        begin += len(line) + 1
+    table: CommandTable
+    states: Mapping[str, EventState]
+    aliases: Mapping[str, str]
 
+    def spans(self, text: str) -> Iterator[Span]:
+        """Yield the parts of a text that have a colour, in order.
 
-def _of_line(
-    line: str,
-    table: CommandTable,
-    states: Mapping[str, EventState],
-    aliases: Mapping[str, str],
-) -> Iterator[Span]:
-    words, _ = scan_line(line)
-    if len(words) > 1 and words[0].text == "qtctl":
-        del words[0]
-    for number, word in enumerate(words):
-        place = slot([one.text for one in words[: number + 1]], table, COMMON, aliases)
-        begin = word.begin
-        if place.lead.endswith("="):  # --where=EXPR
-            begin += len(place.lead)
-            yield word.begin, begin, "option"
-        typing = number == len(words) - 1
-        if kind := _kind(place, table, states, aliases, typing=typing):
-            yield begin, word.end, kind
+        Their kinds are ``verb``, ``option``, ``event``, ``value``, ``comment``, and ``unknown`` for
+        a word that is complete and not known; what is still being typed is not.
+        """
+        begin = 0
+        for line in divided(text):
+            if is_comment(line):
+                yield begin, begin + len(line), "comment"
+            else:
+                for first, last, kind in self._of_line(line):
+                    yield begin + first, begin + last, kind
+            begin += len(line) + 1
 
+    def _of_line(self, line: str) -> Iterator[Span]:
+        words, _ = scan_line(line)
+        if len(words) > 1 and words[0].text == "qtctl":
+            del words[0]
+        for number, word in enumerate(words):
+            before = [one.text for one in words[: number + 1]]
+            place = slot(before, self.table, COMMON, self.aliases)
+            begin = word.begin
+            if place.lead.endswith("="):  # --where=EXPR
+                begin += len(place.lead)
+                yield word.begin, begin, "option"
+            if kind := self._kind(place, typing=number == len(words) - 1):
+                yield begin, word.end, kind
 
-def _kind(
-    place: Slot,
-    table: CommandTable,
-    states: Mapping[str, EventState],
-    aliases: Mapping[str, str],
-    *,
-    typing: bool,
-) -> str:
-    """Return the kind of a word, empty for none; ``typing``: it may go on."""
-    text = place.text
-    match place.kind:
-        case "verb":
-            names = {*table.summaries, *aliases}
-            return _known("verb", text, names, typing=typing)
-        case "option":
-            flags = {flag for one in place.options for flag in (*one.flags, *one.hidden)}
-            return _known("option", text, flags | {"-h", "--help", "--"}, typing=typing)
-        case "choice":
-            return _known("value", text, {*place.choices}, typing=typing)
-        case "event":
-            if is_pattern(text) or set_name(text) is not None or not states:
-                return "event"
-            return _known("event", text, states.keys(), typing=typing)
-        case "filter" | "argument":
-            return "value"
-    return ""
+    def _kind(self, place: Slot, *, typing: bool) -> str:
+        """Return the kind of a word, empty for none; ``typing``: it may go on."""
+        text = place.text
+        match place.kind:
+            case "verb":
+                names = {*self.table.summaries, *self.aliases}
+                return _known("verb", text, names, typing=typing)
+            case "option":
+                flags = {flag for one in place.options for flag in (*one.flags, *one.hidden)}
+                return _known("option", text, flags | {"-h", "--help", "--"}, typing=typing)
+            case "choice":
+                return _known("value", text, {*place.choices}, typing=typing)
+            case "event":
+                if is_pattern(text) or set_name(text) is not None or not self.states:
+                    return "event"
+                return _known("event", text, self.states.keys(), typing=typing)
+            case "filter" | "argument":
+                return "value"
+        return ""
 
 
 def _known(kind: str, text: str, names: Container[str], *, typing: bool) -> str:

@@ -56,9 +56,19 @@ def test_a_guard_is_a_number_of_events(qtctl: Qtctl, fake: FakeProcess) -> None:
     assert not fake.tell()["enabled"]
 
 
-def test_a_guard_may_be_so_many_bytes(qtctl: Qtctl, fake: FakeProcess, folder: Path) -> None:
-    words = ("tail", "virtio_*", "--guard", "1MB", "--ndjson")
-    running = qtctl.start("-t", fake.address, *words)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tail virtio_* --guard 1MB --ndjson",
+        "count virtio_* --guard 1MB",
+        "latency virtio_notify virtio_blk_req_complete --key none --guard 1MB",
+        "on virtio_* --every 1h --guard 1MB do mark seen",
+    ],
+)
+def test_a_guard_may_be_so_many_bytes(
+    words: str, qtctl: Qtctl, fake: FakeProcess, folder: Path
+) -> None:
+    running = qtctl.start("-t", fake.address, *words.split())
     running.said("events on")
     flood(folder / "qmp.log", running, "MB/s: virtio_blk_req_complete")
     eventually(

@@ -17,14 +17,15 @@ from qtctl.ui.pager import pager_of
 from qtctl.ui.prompt import styles
 from qtctl.ui.repl import verbs
 from qtctl.ui.toolbar import OPEN, READY, SEARCH, TYPED, toolbar
-from qtctl.ui.typed_line import TypedLine, spans
+from qtctl.ui.typed_line import KnownWords, TypedLine
 
 TABLE = verbs()
 STATES = {"virtio_blk_handle_read": EventState.ENABLED, "nvme_read": EventState.DISABLED}
 
 
 def kinds(text: str) -> list[tuple[str, str]]:
-    found = spans(text, TABLE, STATES, {"blk": "tail @virtio-blk --where"})
+    known = KnownWords(TABLE, STATES, {"blk": "tail @virtio-blk --where"})
+    found = known.spans(text)
     return [(text[begin:end], kind) for begin, end, kind in found]
 
 
@@ -63,7 +64,7 @@ def test_a_line_has_colours(text: str, wanted: list[tuple[str, str]]) -> None:
 @given(st.text(alphabet="tail -'\"\\\n@*=#x", max_size=30))
 def test_any_text_can_be_coloured(text: str) -> None:
     document = Document(text)
-    line = TypedLine(lambda text: spans(text, TABLE, STATES, {})).lex_document(document)
+    line = TypedLine(KnownWords(TABLE, STATES, {}).spans).lex_document(document)
     drawn = ["".join(part[1] for part in line(number)) for number in range(document.line_count)]
     assert "\n".join(drawn) == text
 

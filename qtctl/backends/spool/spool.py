@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtctl.errors import Unsupported
-from qtctl.folders import runtime_folder
+from qtctl.folders import cache_folder, runtime_folder
 from qtctl.model import Guest
 from qtctl.monitor.advice import start_with
 
@@ -91,13 +91,11 @@ def _bases(guest: Guest) -> list[Path]:
     """
     if guest.root or guest.uid != os.getuid():
         return [Path(guest.root + place) for place in ("/var/tmp", "/tmp", "/run")]  # noqa: S108
-    import platformdirs
-
     runtime = runtime_folder()
     return [
         *([runtime / "qtctl"] if runtime else []),
         *([_SHARED_MEMORY] if _SHARED_MEMORY.is_dir() else []),
-        platformdirs.user_cache_path("qtctl"),
+        cache_folder(),
         Path(tempfile.gettempdir()),
     ]
 
