@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from qtctl.commands.parsing import parse
 from qtctl.commands.registry import COMMANDS, Command, Options
 from qtctl.config import settings, use_file
-from qtctl.errors import QtctlError, unexpected
+from qtctl.errors import NotChosen, QtctlError, unexpected
 from qtctl.version import VERSION
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _main(words: list[str]) -> int:
         verbose=options.verbose,
         out_style=style_for(sys.stdout, options.color, os.environ, colours),
         err_style=style_for(sys.stderr, options.color, os.environ, colours),
+        choose=_choose,
     )
     gc.freeze()
     gc.enable()
@@ -80,6 +81,23 @@ def _main(words: list[str]) -> int:
         if options.verbose:
             raise
         return context.fail(unexpected(error))
+
+
+async def _choose(context: Context) -> str | None:
+    """Let the user choose one of several guests; return None where nobody can be asked.
+
+    Raises:
+        NotChosen: the user left the list.
+    """
+    from qtctl.ui.top import has_a_screen
+
+    if context.json or context.ndjson or not has_a_screen(context):
+        return None
+    from qtctl.ui.picker import pick_guest
+
+    if (target := await pick_guest(context.out_style)) is None:
+        raise NotChosen("several guests run, and none was chosen", hint="qtctl -t PID")
+    return target
 
 
 def _configured_colours() -> Theme | None:

@@ -32,6 +32,10 @@ class UsageError(QtctlError):
     exit_code = 2
 
 
+class SeveralGuests(UsageError):
+    """Several guests are running, and the call names none of them."""
+
+
 class TooBroad(UsageError):
     """More than half of the guest's events would be switched on; nothing was switched."""
 
@@ -84,6 +88,12 @@ class TimedOut(QtctlError):
     """The awaited event did not happen in time."""
 
     exit_code = 124
+
+
+class NotChosen(QtctlError):
+    """The user left a list without choosing, as with Ctrl-C; nothing was sent to a guest."""
+
+    exit_code = 130
 
 
 class Refused(QtctlError):

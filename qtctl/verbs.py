@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, TypeAlias
 
-Role: TypeAlias = Literal["", "watch", "enables", "absent"]
+Role: TypeAlias = Literal["", "watch", "enables", "moves", "absent"]
 
 
 class Verb(NamedTuple):
@@ -15,8 +15,8 @@ class Verb(NamedTuple):
 
     ``task`` is what it is for, one of ``TASKS``. ``console`` is its role in a console. ``watch``:
     without arguments it prints the records of all enabled events, and the console starts it
-    unasked. ``enables``: the console starts the watch before it. ``absent``: a console does not
-    have it.
+    unasked. ``enables``: the console starts the watch before it. ``moves``: it goes on with another
+    guest, for which the lines behind it are meant. ``absent``: a console does not have it.
     """
 
     task: str
@@ -94,6 +94,7 @@ VERBS = (
 _OWN = "ui.console_verbs"
 CONSOLE_VERBS = (
     _verb("prompt", "help", "list the verbs and keys, or describe one (also ?)", module=_OWN),
+    _verb("prompt", "use", "go on with another guest", console="moves", module=_OWN),
     _verb("prompt", "jobs", "list the jobs in the background", module=_OWN),
     _verb("prompt", "stop", "stop a job: the newest, or the one with a number", module=_OWN),
     _verb("prompt", "quit", "leave (also exit); restore what this prompt switched", module=_OWN),

@@ -120,12 +120,13 @@ def _answers(place: Slot) -> Iterator[tuple[str, str]]:
         case "argument" | "filter":
             yield from _arguments(place)
         case "target":
-            yield from _targets()
+            yield from targets()
         case "event":
             yield from _events(place.text)
 
 
-def _targets() -> Iterator[tuple[str, str]]:
+def targets() -> Iterator[tuple[str, str]]:
+    """Yield what can stand for a guest, and a description: configured names, running guests."""
     from qtctl.config import settings
     from qtctl.monitor.guests import running_guests
     from qtctl.monitor.networks import is_elsewhere

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.errors import LinkLost, QtctlError
+from qtctl.errors import LinkLost, QtctlError, SeveralGuests
 from qtctl.leases.journal import Owner
 from qtctl.session.attach import attach, waited_for
 from qtctl.session.session import Session
@@ -70,6 +70,8 @@ class Context:
     shown: bool = False
     """Whether the result of a one-shot verb, or the summary that ends a stream, was printed."""
     before_talk: Callable[[], None] = lambda: None
+    choose: Callable[[Context], Awaitable[str | None]] | None = None
+    """Lets the user choose one of the running guests; returns its TARGET, None off a terminal."""
 
     def say(self, *texts: str) -> None:
         """Print messages on stderr, unless ``-q``."""
@@ -265,14 +267,15 @@ class Context:
 
         ``lend`` is for verbs that run for a while: other consoles reach the guest through them.
         """
-        told = self.say if self.verbose else lambda text: None
         async with contextlib.AsyncExitStack() as stack:
-            with self.waiting(lambda: f"waiting for {waited_for(self.target)}"):
-                session = await stack.enter_async_context(
-                    attach(
-                        self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
-                    )
-                )
+            try:
+                session = await self._attach(stack, lend=lend)
+            except SeveralGuests:
+                with self._cancelled_by_signals():
+                    self.target = await self.choose(self) if self.choose is not None else None
+                if self.target is None:
+                    raise
+                session = await self._attach(stack, lend=lend)
             if self.verbose:
                 version = ".".join(map(str, session.monitor.version))
                 self.say(f"attached to {session.where}, QEMU {version}")
@@ -283,3 +286,11 @@ class Context:
                     yield session
             finally:
                 self.say(*session.notices)
+
+    async def _attach(self, stack: contextlib.AsyncExitStack, *, lend: bool) -> Session:
+        told = self.say if self.verbose else lambda text: None
+        attaching = attach(
+            self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
+        )
+        with self.waiting(lambda: f"waiting for {waited_for(self.target)}"):
+            return await stack.enter_async_context(attaching)

@@ -9,6 +9,8 @@ from qtctl.commands.registry import Options, command
 from qtctl.model import Address, Guest
 from qtctl.text.tables import table
 
+HEADER = ("PID", "NAME", "VERSION", "MONITOR", "HELD BY", "BACKENDS")
+
 
 @command(
     "ps",
@@ -17,15 +19,23 @@ from qtctl.text.tables import table
 )
 async def ps(context: Context, options: Options) -> Result:
     """List running guests."""
-    from qtctl.monitor.guests import running_guests
-
-    guests = [_guest_document(guest) for guest in running_guests()]
+    guests = _guest_documents()
     if not guests:
         context.say("no running QEMU guest was found; try: qtctl demo")
-    header = ("PID", "NAME", "VERSION", "MONITOR", "HELD BY", "BACKENDS")
     return Result(
-        {"guests": guests}, lambda style: table(style, header, list(map(_ps_row, guests)))
+        {"guests": guests}, lambda style: table(style, HEADER, list(map(_ps_row, guests)))
     )
+
+
+def guest_rows() -> list[tuple[str, ...]]:
+    """Return a row for each running guest, with the columns of ``HEADER``."""
+    return list(map(_ps_row, _guest_documents()))
+
+
+def _guest_documents() -> list[dict[str, Any]]:
+    from qtctl.monitor.guests import running_guests
+
+    return list(map(_guest_document, running_guests()))
 
 
 def _guest_document(guest: Guest) -> dict[str, Any]:

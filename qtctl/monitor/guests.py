@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from qtctl.errors import ConnectionFailed, UsageError
+from qtctl.errors import ConnectionFailed, SeveralGuests, UsageError
 from qtctl.model import Address, Guest
 from qtctl.monitor.address import shown
 from qtctl.monitor.cmdline import parse_cmdline
@@ -88,13 +88,15 @@ def the_only_guest() -> Guest:
 
     Raises:
         ConnectionFailed: no running guest was found.
-        UsageError: several run; the message lists pid, name and address of each.
+        SeveralGuests: the message lists pid, name and address of each.
     """
     guests = running_guests()
     if not guests:
         raise ConnectionFailed("no QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo")
     if len(guests) > 1:
-        raise UsageError(f"{len(guests)} guests are running:", hint=_CHOOSE, more=_listing(guests))
+        raise SeveralGuests(
+            f"{len(guests)} guests are running:", hint=_CHOOSE, more=_listing(guests)
+        )
     return guests[0]
 
 

@@ -65,6 +65,12 @@ class Session:
             return str(self.guest.pid)
         return self.where
 
+    def is_on_guest_of(self, other: Session) -> bool:
+        """Return whether another session is on the same guest."""
+        if self.guest is None or other.guest is None:
+            return self.guest is other.guest and self.where == other.where
+        return (self.guest.pid, self.guest.started) == (other.guest.pid, other.guest.started)
+
     async def list(self, *patterns: str) -> dict[str, EventState]:
         """Return the states of the events that ``patterns`` match (default: all), by name."""
         selection = Selection.of(*(patterns or ("*",)))

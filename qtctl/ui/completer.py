@@ -9,8 +9,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
+from qtctl.commands.completion import targets
 from qtctl.commands.defaults import aliases
-from qtctl.config import settings
 from qtctl.errors import QtctlError
 from qtctl.model import Declaration
 from qtctl.text.style import escaped
@@ -37,7 +37,7 @@ class ConsoleCompleter(Completer):
             self._declared(),
             _sets,
             aliases(),
-            settings().tables["targets"],
+            targets,
         )
         for found in suggest(document.text_before_cursor, known):
             typed = document.text_before_cursor[-found.replaces :] if found.replaces else ""

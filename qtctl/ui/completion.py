@@ -28,9 +28,9 @@ LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The verbs, events and declarations to suggest; ``sets`` yields names and descriptions.
+    """The verbs, events and declarations to suggest.
 
-    ``aliases`` and ``targets`` are those of the user's configuration.
+    ``sets`` and ``targets`` yield names and descriptions; ``aliases`` are the user's.
     """
 
     table: CommandTable
@@ -38,7 +38,7 @@ class Vocabulary:
     declarations: Mapping[str, Declaration]
     sets: Callable[[], Iterable[tuple[str, str]]] = lambda: ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    targets: Mapping[str, str] = field(default_factory=dict)
+    targets: Callable[[], Iterable[tuple[str, str]]] = lambda: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
         case "filter" | "argument":
             yield from _arguments(place, known)
         case "target":
-            yield from _begun(word, known.targets.items())
+            yield from _begun(word, known.targets())
         case "file":
             yield from _files(word)
 

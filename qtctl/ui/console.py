@@ -11,7 +11,7 @@ import io
 import os
 import shlex
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,10 +44,15 @@ _NAME_CHARS = 30
 
 @dataclass(slots=True)
 class ConsoleContext(ScreenContext):
-    """The context of one line in a console: its session, its lease, its screen if it has one."""
+    """The context of one line in a console: its session, its lease, its screen if it has one.
+
+    ``attaches`` is how many blocks of :meth:`attached` use the session now.
+    """
 
     screen: Screen | None = field(default=None, kw_only=True)
     console: Console = field(kw_only=True)
+    session: Session = field(kw_only=True)
+    attaches: int = field(default=0, kw_only=True)
 
     async def confirm(self, question: str) -> bool:
         """Ask for a yes in the console; where nobody can be asked it is a no."""
@@ -73,12 +78,18 @@ class ConsoleContext(ScreenContext):
             async with Context.attached(self, lend=lend) as session:
                 yield session
             return
-        session = self.console.session
+        session = self.session
+        if session is not self.console.session:
+            hint = "run the line again for the guest that it is on now"
+            raise LinkLost(f"this prompt left {session.where} meanwhile", hint=hint)
         if session.monitor.lost:
-            raise LinkLost(f"the guest on {session.where} is gone", hint="Ctrl-D leaves")
+            hint = "use GUEST goes to another; Ctrl-D leaves"
+            raise LinkLost(f"the guest on {session.where} is gone", hint=hint)
+        self.attaches += 1
         try:
             yield session
         finally:
+            self.attaches -= 1
             self.say_notices(session)
 
     def say_notices(self, session: Session) -> None:
@@ -90,7 +101,8 @@ class ConsoleContext(ScreenContext):
 class Console:
     """Runs lines on ``session``; make it in its event loop, and end it with :meth:`leave`.
 
-    ``changed`` is called when :meth:`bar` may show something new, ``ask`` to ask for a yes,
+    ``held`` closes the session; :meth:`use` puts another one into it. ``changed`` is called when
+    :meth:`bar` may show something new, ``ask`` to ask for a yes, ``pick`` to choose a guest,
     ``page`` to show an answer in a pager, if it is a long one: it returns whether it did.
     ``jobs`` are its jobs, the watch among them; ``left`` is set when it is to be left; ``width`` is
     that of the terminal, if it changes; ``newest`` is the context of the last line.
@@ -102,19 +114,22 @@ class Console:
         session: Session,
         table: CommandTable,
         *,
+        held: contextlib.AsyncExitStack,
         screen: Screen | None = None,
         changed: Callable[[], None] = lambda: None,
         ask: Callable[[str], Awaitable[bool]] | None = None,
+        pick: Callable[[], Awaitable[str | None]] | None = None,
         page: Callable[[Sequence[str]], Awaitable[bool]] | None = None,
     ) -> None:
-        self.session = session
         self.table = table
         self.screen = screen
         self.ask = ask
+        self.pick = pick
         self.page = page
         self.left = asyncio.Event()
         self.width = 0
         self.newest: ConsoleContext | None = None
+        self._held = held
         self._changed = changed
         self._owner = new_owner()
         self._context = ConsoleContext(
@@ -126,16 +141,25 @@ class Console:
             name="",
             screen=screen,
             console=self,
+            session=session,
         )
         self.jobs = Jobs(self._ended)
-        self.state = GuestState(session, self._owner, changed)
-        self._watch = Watch(session, self._start_watch, allowed=screen is not None)
         self._lines: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self._moving: asyncio.Task[None] | None = None
+        self._background = [
+            asyncio.ensure_future(work) for work in (self._run_lines(), self._leave_at(base.stop))
+        ]
+        self._begin_on(session)
+
+    def _begin_on(self, session: Session) -> None:
+        self.session = session
+        self.state = GuestState(session, self._owner, self._changed)
+        self._watch = Watch(session, self._start_watch, allowed=self.screen is not None)
         self._resuming = False
         session.on_streams = self._streams_changed
-        work = [self._run_lines(), self._print_news(), self._keep_link(), self._leave_at(base.stop)]
+        work = [self._print_news(), self._keep_link()]
         work += [self.state.keep_fresh(self._update_watch), self.state.keep_rate()]
-        self._background = list(map(asyncio.ensure_future, work))
+        self._minding = list(map(asyncio.ensure_future, work))
 
     def bar(self) -> str:
         """Return the text of the bar as it is now."""
@@ -149,7 +173,15 @@ class Console:
         """End all jobs, and restore what this console switched."""
         for task in self._background:
             task.cancel()
-        await self.jobs.end()
+        if self._moving is not None:
+            await asyncio.wait({self._moving})
+        await self._give_back(list(self.jobs.running))
+
+    async def _give_back(self, jobs: Collection[Job]) -> None:
+        """End ``jobs`` and what is done for the guest, and restore what was switched on it."""
+        for task in self._minding:
+            task.cancel()
+        await self.jobs.end(jobs)
         given = await self.session.end(self._owner)
         if given.events:
             self._context.say(f"gave back {counted(len(given.events), 'event')}")
@@ -157,6 +189,39 @@ class Console:
             left = counted(len(given.left), "event")
             self._context.say(f"left {left} as they are: switched by somebody else, or in use")
         self._context.say_notices(self.session)
+
+    # Going to another guest
+
+    async def use(self, context: ConsoleContext) -> bool:
+        """Go on with the guest of ``context.target``; return False if it is this one.
+
+        The jobs on this guest end, and what was switched on it is given back.
+
+        Raises: what attaching does; this guest then stays.
+        """
+        async with contextlib.AsyncExitStack() as fresh:
+            session = await fresh.enter_async_context(context.attached(lend=True))
+            if session.is_on_guest_of(self.session):
+                return False
+            self._moving = asyncio.ensure_future(self._move(session, fresh.pop_all()))
+        await asyncio.shield(self._moving)  # Ctrl-C does not leave half of it
+        return True
+
+    async def _move(self, session: Session, held: contextlib.AsyncExitStack) -> None:
+        jobs = [job for job in self.jobs.running if self._is_on_guest(job)]
+        for job in jobs:
+            if job is not self._watch.job:
+                self._context.say(f"ended on {self.session.where}: {job.line.strip()}")
+        await self._give_back(jobs)
+        await self._held.aclose()
+        self._held.push_async_exit(held)
+        self._context.session = session
+        self._begin_on(session)
+        self._changed()
+
+    @staticmethod
+    def _is_on_guest(job: Job) -> bool:
+        return isinstance(job.context, ConsoleContext) and job.context.attaches > 0
 
     # Lines and jobs
 
@@ -171,9 +236,24 @@ class Console:
         while True:
             line, again = await self._lines.get()
             job = self._begin(line, again=again)
-            if isinstance(job, Job):
-                await asyncio.wait({job.task}, timeout=FOREGROUND_S)
+            if not isinstance(job, Job):
+                moved = not (job and self._moves(_first_word(line)))
+            else:
+                moves = self._moves(job.row.name)
+                await asyncio.wait({job.task}, timeout=None if moves else FOREGROUND_S)
                 job.context.name = cut(job.line.strip(), _NAME_CHARS)
+                moved = not moves or not (job.task.cancelled() or job.task.result())
+            if not moved:
+                self._drop_lines()
+
+    def _moves(self, verb: str) -> bool:
+        return self.table.console_roles.get(verb) == "moves"
+
+    def _drop_lines(self) -> None:
+        """Drop the lines that were typed for another guest, to which the console did not go."""
+        while not self._lines.empty():
+            line, _ = self._lines.get_nowait()
+            self._context.say(f"not run on {self.session.where}: {line.strip()}")
 
     async def run(self, line: str) -> int:
         """Run a line to its end; return its exit code."""
@@ -314,9 +394,9 @@ class Console:
             leased = self.state.leased
             again = [job for job in self.jobs.running if self._resumes(job)]
             self._context.complain(f"the guest on {session.where} is gone: {cause}")
-            self._context.say("waiting for it to come back; Ctrl-D leaves")
+            self._context.say("waiting for it to come back; use GUEST goes on, Ctrl-D leaves")
             self.state.gone()
-            await self.jobs.wait()
+            await self.jobs.wait(self.jobs.running)
             await session.comes_back()
             self._context.say("the guest is back")
             self._context.say_notices(session)
@@ -345,6 +425,12 @@ class Console:
         else:
             changed = counted(len(report.changed), "event")
             self._context.say(f"again: {changed} switched {'on' if on else 'off'}")
+
+
+def _first_word(line: str) -> str:
+    with contextlib.suppress(UsageError):
+        return next(iter(_split(line)), "")
+    return ""
 
 
 def _split(line: str) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
+
 from qtctl.commands.context import Context, Result
 from qtctl.commands.help import TOPIC
 from qtctl.commands.parsing import row_of, verb_lines, verb_parser
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import count
-from qtctl.errors import UsageError
+from qtctl.errors import QtctlError, UsageError
+from qtctl.monitor.guests import described
 from qtctl.text.tables import table
 from qtctl.ui.console import Console, ConsoleContext
 from qtctl.ui.jobs import Job
@@ -22,15 +26,20 @@ Enter      run the line; where a quotation is open, go on in the next
 Alt-Enter  add a line
 Ctrl-C     clear the line; on an empty one stop the newest job
 Ctrl-R     search in the lines of before; Ctrl-C leaves that
+Ctrl-G     choose another guest, as `use` does
 Ctrl-D     leave; what this prompt switched is put back
 
 `help VERB` shows more. `qtctl` in front of a verb may stay.
 """
 
 
-def _console(context: Context) -> Console:
+def _own(context: Context) -> ConsoleContext:
     assert isinstance(context, ConsoleContext)
-    return context.console
+    return context
+
+
+def _console(context: Context) -> Console:
+    return _own(context).console
 
 
 def _jobs(context: Context) -> list[Job]:
@@ -50,6 +59,45 @@ async def help_(context: Context, options: Options) -> Result:
     else:
         lines = verb_parser(row_of(table, options.topic)).format_help().rstrip().split("\n")
     return Result({"help": lines}, lambda style: lines)
+
+
+@command(
+    "use",
+    arguments=(
+        arg(
+            "guest",
+            nargs="?",
+            metavar="GUEST",
+            completes="target",
+            help="any TARGET, as of -t (default: choose from a list)",
+        ),
+    ),
+    examples=("use vm2", "use /run/vm2.sock", "use"),
+    details="""\
+Jobs on the guest of before end, and what this prompt switched there is put back. If the other one
+does not answer, the prompt stays on this one, and lines typed meanwhile are not run.""",
+)
+async def use(context: Context, options: Options) -> int:
+    """Go on with another guest."""
+    console = _console(context)
+    target: str | None = options.guest
+    if options.target is not None:
+        raise UsageError("-t is for other verbs", hint=f"use {shlex.quote(options.target)}")
+    if target is None:
+        if console.pick is None:
+            raise UsageError("nothing can be chosen from a list here", hint="use GUEST")
+        if (target := await console.pick()) is None:
+            return 0
+    try:
+        moved = await console.use(replace(_own(context), target=target))
+    except QtctlError as error:
+        code = context.fail(error)
+        context.say(f"still on {console.session.where}")
+        return code
+    guest, where = console.session.guest, console.session.where
+    name = where if guest is None else f"{described(guest.pid)}, {where}"
+    context.say(f"{'now' if moved else 'already'} on {name}")
+    return 0
 
 
 @command("jobs", examples=("jobs",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +53,14 @@ class Jobs:
         self.running.remove(job)
         self._ended(job)
 
-    async def wait(self) -> None:
-        """Wait until all running jobs have ended, at most a few seconds."""
-        if tasks := [job.task for job in self.running]:
+    async def wait(self, jobs: Collection[Job]) -> None:
+        """Wait until those of ``jobs`` that run have ended, at most a few seconds."""
+        if tasks := [job.task for job in self.running if job in jobs]:
             await asyncio.wait(tasks, timeout=_END_S)
 
-    async def end(self) -> None:
-        """Stop all jobs, and cancel those that do not end in time."""
+    async def end(self, jobs: Collection[Job]) -> None:
+        """Stop jobs, and cancel those that do not end in time."""
         for cancel in (False, True):
-            for job in list(self.running):
+            for job in [one for one in self.running if one in jobs]:
                 job.task.cancel() if cancel else job.stop()
-            await self.wait()
+            await self.wait(jobs)

@@ -6,11 +6,20 @@ import re
 from functools import lru_cache
 
 from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
+from prompt_toolkit.output import ColorDepth
 
 from qtctl.text.cells import PARTS
+from qtctl.text.style import Style
 
 SELECTED = "reverse"
+_DEPTHS = {16: ColorDepth.DEPTH_4_BIT, 256: ColorDepth.DEPTH_8_BIT}
 MATCH = "bold underline bg:ansiyellow fg:ansiblack"
+
+
+def colour_depth(style: Style) -> ColorDepth:
+    """Return how many colours a full screen has."""
+    depth = _DEPTHS.get(style.theme.depth, ColorDepth.DEPTH_24_BIT)
+    return depth if style.colour else ColorDepth.DEPTH_1_BIT
 
 
 @lru_cache(maxsize=256)

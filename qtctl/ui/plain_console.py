@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -14,8 +15,10 @@ from qtctl.ui.console import Console
 from qtctl.ui.screen import Screen
 
 
-async def run_lines(context: Context, session: Session, verbs: CommandTable) -> int:
-    """Run the lines of stdin; return the exit code.
+async def run_lines(
+    context: Context, session: Session, verbs: CommandTable, held: contextlib.AsyncExitStack
+) -> int:
+    """Run the lines of stdin on ``session``, which ``held`` closes; return the exit code.
 
     Lines from a terminal run as at the prompt, long ones in the background. Lines of a script each
     run to their end, and the first that fails is the last.
@@ -24,7 +27,7 @@ async def run_lines(context: Context, session: Session, verbs: CommandTable) -> 
     screen = None
     if sys.stdout.isatty():
         screen = Screen(context.out_style, context.write, lambda: True)
-    console = Console(context, session, verbs, screen=screen)
+    console = Console(context, session, verbs, held=held, screen=screen)
     if typed:
         context.interrupt = console.interrupt
         context.say(f"on {session.where}; `help` lists the verbs, Ctrl-D leaves")

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
@@ -21,7 +22,7 @@ from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.filters import Condition, is_searching
+from prompt_toolkit.filters import Condition, has_completions, has_selection, is_searching
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.input import create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -41,6 +42,7 @@ from qtctl.ui.console import Console
 from qtctl.ui.history import open_history
 from qtctl.ui.pager import page, pager_of
 from qtctl.ui.painting import look_of
+from qtctl.ui.picker import pick_guest
 from qtctl.ui.screen import Screen
 from qtctl.ui.terminal import Terminal
 from qtctl.ui.toolbar import OPEN, QUESTION, READY, SEARCH, TYPED, toolbar
@@ -56,11 +58,13 @@ _SWITCH_S = 0.001
 _ROLES = (("option", "key"), ("event", "event"), ("value", "good"), ("comment", "faint"))
 
 
-async def run_prompt(context: Context, session: Session, verbs: CommandTable) -> int:
-    """Run a prompt on ``session`` until it is left; return the exit code."""
+async def run_prompt(
+    context: Context, session: Session, verbs: CommandTable, held: contextlib.AsyncExitStack
+) -> int:
+    """Run a prompt on ``session``, which ``held`` closes; return the exit code."""
     sys.setswitchinterval(_SWITCH_S)
     with contextlib.closing(Terminal(sys.stdout.fileno(), context.stop.set)) as terminal:
-        prompt = Prompt(context, session, verbs, terminal)
+        prompt = Prompt(context, session, verbs, held, terminal)
         await prompt.run()
     return 0
 
@@ -138,7 +142,12 @@ class Prompt:
     """A prompt on a terminal."""
 
     def __init__(
-        self, context: Context, session: Session, verbs: CommandTable, terminal: Terminal
+        self,
+        context: Context,
+        session: Session,
+        verbs: CommandTable,
+        held: contextlib.AsyncExitStack,
+        terminal: Terminal,
     ) -> None:
         self._context = context
         self._bar = ""
@@ -150,12 +159,15 @@ class Prompt:
             context,
             session,
             verbs,
+            held=held,
             screen=self._screen,
             changed=self._invalidate,
             ask=self._ask,
+            pick=self._pick,
             page=self._page,
         )
         self._held: list[str] | None = None
+        self._away = asyncio.Lock()
         self._question = ""
         self._answer: asyncio.Future[bool] | None = None
         self._asking = asyncio.Lock()
@@ -285,6 +297,12 @@ class Prompt:
             else:
                 event.app.exit()
 
+        free = ~is_searching & ~has_completions & ~has_selection
+
+        @keys.add("c-g", filter=free & Condition(lambda: self._answer is None))
+        def _(event: KeyPressEvent) -> None:
+            self._console.submit("use")
+
         @keys.add("escape", "enter", filter=~is_searching)
         def _(event: KeyPressEvent) -> None:
             event.current_buffer.insert_text("\n")
@@ -322,26 +340,45 @@ class Prompt:
     async def _page(self, lines: Sequence[str]) -> bool:
         """Show an answer in the user's pager if it is longer than the screen; return whether.
 
-        Nothing is paged while a line is typed. Meanwhile messages are held, records are counted,
-        and Ctrl-C is the pager's.
+        Nothing is paged while a line is typed.
         """
         words = pager_of(os.environ)
         is_short = len(lines) < self._terminal.size()[1]
-        if not words or is_short or not self._app.is_running or self._lines.default_buffer.text:
+        busy = not self._app.is_running or self._away.locked()
+        if not words or is_short or busy or self._lines.default_buffer.text:
             return False
-        shown, self._held = False, []
-        self._context.interrupt = lambda: None
         try:
-            with set_app(self._app):
-                async with in_terminal():
-                    await self._terminal.drain(_DRAIN_S)
-                    await page(words, lines)
-                    shown = True
+            async with self._elsewhere():
+                await page(words, lines)
         except OSError:
             return False
-        finally:
-            held, self._held = self._held, None
-            self._context.interrupt = self._console.interrupt
-            told = [f"({len(lines):,} lines, shown by {words[0]})"] if shown else []
-            self._screen.write([*held, *told])
+        self._screen.write([f"({len(lines):,} lines, shown by {words[0]})"])
         return True
+
+    async def _pick(self) -> str | None:
+        """Let the user choose one of the running guests; return its TARGET."""
+        style = replace(self._context.out_style, width=self._terminal.size()[0])
+        guest = self._console.session.guest
+        async with self._elsewhere():
+            return await pick_guest(
+                style,
+                here=None if guest is None else guest.pid,
+                input=self._app.input,
+                output=self._output,
+            )
+
+    @contextlib.asynccontextmanager
+    async def _elsewhere(self) -> AsyncIterator[None]:
+        """Give the terminal to something else: what is shown is held, Ctrl-C is not for jobs."""
+        async with self._away:
+            self._held = []
+            self._context.interrupt = lambda: None
+            try:
+                with set_app(self._app):
+                    async with in_terminal():
+                        await self._terminal.drain(_DRAIN_S)
+                        yield
+            finally:
+                held, self._held = self._held, None
+                self._context.interrupt = self._console.interrupt
+                self._screen.write(held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -30,14 +31,15 @@ async def repl(context: Context, options: Options) -> int:
     context.stops = True
     # On a dumb terminal, nothing can be drawn above the line.
     drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    async with context.attached(lend=True) as session:
+    async with contextlib.AsyncExitStack() as held:
+        session = await held.enter_async_context(context.attached(lend=True))
         if drawn:
             from qtctl.ui.prompt import run_prompt
 
-            return await run_prompt(context, session, verbs())
+            return await run_prompt(context, session, verbs(), held)
         from qtctl.ui.plain_console import run_lines
 
-        return await run_lines(context, session, verbs())
+        return await run_lines(context, session, verbs(), held)
 
 
 def verbs() -> CommandTable:

@@ -18,6 +18,7 @@ READY: Sequence[Key] = (
     ("^C", "stop"),
     ("^D", "leave"),
     ("?", "help"),
+    ("^G", "guests"),
 )
 TYPED: Sequence[Key] = (
     ("Enter", "run"),

@@ -18,7 +18,6 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import ConditionalContainer, HSplit, Layout, VSplit, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
 from prompt_toolkit.mouse_events import MouseEvent, MouseEventType
-from prompt_toolkit.output import ColorDepth
 
 from qtctl.analysis.rates import Sort
 from qtctl.commands.context import Context
@@ -34,7 +33,7 @@ from qtctl.text.units import short
 from qtctl.ui.actions import configured_actions, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.opened import Opened
-from qtctl.ui.painting import SELECTED, fragments
+from qtctl.ui.painting import SELECTED, colour_depth, fragments
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.screen import ScreenContext
 from qtctl.ui.stream_rates import check
@@ -44,7 +43,6 @@ _TICK_S = 0.5
 _REDRAW_S = 0.03
 _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
-_DEPTHS = {16: ColorDepth.DEPTH_4_BIT, 256: ColorDepth.DEPTH_8_BIT}
 _HANGING = 4
 _WHEEL = {MouseEventType.SCROLL_UP: 3, MouseEventType.SCROLL_DOWN: -3}
 
@@ -90,13 +88,12 @@ class View:
             ConditionalContainer(self.state.input.widget, asking),
             ConditionalContainer(Window(FormattedTextControl(self._foot), height=1), ~asking),
         ]
-        depth = _DEPTHS.get(self._style.theme.depth, ColorDepth.DEPTH_24_BIT)
         return Application(
             Layout(HSplit(lines), focused_element=self.state.input.widget),
             key_bindings=self._keys(asking),
             full_screen=True,
             mouse_support=True,
-            color_depth=depth if self._style.colour else ColorDepth.DEPTH_1_BIT,
+            color_depth=colour_depth(self._style),
             min_redraw_interval=_REDRAW_S,
             terminal_size_polling_interval=None,
         )

@@ -81,9 +81,12 @@ def test_sets_are_offered_behind_an_at() -> None:
 
 
 def test_what_the_configuration_names_is_offered() -> None:
-    known = replace(KNOWN, aliases={"blk": "tail virtio_blk_*"}, targets={"lab": "unix:/x"})
+    known = replace(
+        KNOWN, aliases={"blk": "tail virtio_blk_*"}, targets=lambda: [("lab", "unix:/x")]
+    )
     assert [found.text for found in suggest("bl", known)] == ["blk"]
     assert [found.meta for found in suggest("-t l", known)] == ["unix:/x"]
+    assert [found.text for found in suggest("use l", known)] == ["lab"]
     assert [found.text for found in suggest("blk --where nse", known)] == ["nsectors"]
 
 
