@@ -65,12 +65,6 @@ class Session:
             return str(self.guest.pid)
         return self.where
 
-    def is_on_guest_of(self, other: Session) -> bool:
-        """Return whether another session is on the same guest."""
-        if self.guest is None or other.guest is None:
-            return self.guest is other.guest and self.where == other.where
-        return (self.guest.pid, self.guest.started) == (other.guest.pid, other.guest.started)
-
     async def list(self, *patterns: str) -> dict[str, EventState]:
         """Return the states of the events that ``patterns`` match (default: all), by name."""
         selection = Selection.of(*(patterns or ("*",)))
@@ -237,3 +231,10 @@ class Session:
         if not selection.plain:
             remember(states, self.facts.declarations_path)
         return states
+
+
+def same_guest(one: Session, other: Session) -> bool:
+    """Return whether two sessions are on one guest."""
+    if one.guest is None or other.guest is None:
+        return one.guest is other.guest and one.where == other.where
+    return (one.guest.pid, one.guest.started) == (other.guest.pid, other.guest.started)

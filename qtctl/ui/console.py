@@ -27,7 +27,7 @@ from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control
 from qtctl.monitor.news import EventQueue
-from qtctl.session.session import Session
+from qtctl.session.session import Session, same_guest
 from qtctl.text.style import counted, escaped
 from qtctl.text.tables import cut
 from qtctl.ui.console_watch import Watch
@@ -201,7 +201,7 @@ class Console:
         """
         async with contextlib.AsyncExitStack() as fresh:
             session = await fresh.enter_async_context(context.attached(lend=True))
-            if session.is_on_guest_of(self.session):
+            if same_guest(session, self.session):
                 return False
             self._moving = asyncio.ensure_future(self._move(session, fresh.pop_all()))
         await asyncio.shield(self._moving)  # Ctrl-C does not leave half of it

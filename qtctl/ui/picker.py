@@ -142,14 +142,14 @@ class Picker:
         @keys.add("enter", eager=True)
         def choose(event: KeyPressEvent) -> None:
             if self._choices.selected is not None:
-                event.app.exit(self._choices.selected)
+                event.app.exit(result=self._choices.selected)
 
         @keys.add("escape", eager=True)
         @keys.add("c-c", eager=True)
         @keys.add("c-d", eager=True)
         @keys.add("c-g", eager=True)
         def leave(event: KeyPressEvent) -> None:
-            event.app.exit(None)
+            event.app.exit()
 
         return keys
 

@@ -369,6 +369,101 @@ def test_a_terminal_that_stalls_holds_up_nobody(qtctl: Qtctl, fake: FakeProcess)
     assert not qtctl.leases()
 
 
+def test_use_goes_on_with_another_guest_and_gives_the_first_back(
+    qtctl: Qtctl, make_fake: MakeFake, folder: Path
+) -> None:
+    first, second = make_fake(name="one"), make_fake(name="two")
+    record = "vdev 0x1 req 0x2 sector {} nsectors 1"
+    with prompt(qtctl, first) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched")
+        on.send(f"tail virtio_blk_handle_write -o {folder / 'rows'}\r")
+        place = on.until("1 event on")
+        on.send(f"tail -t {second.address} virtio_blk_req_complete\r")
+        place = on.until("1 event on", place)
+        on.send(f"use {second.address}\r")
+        on.until(f"ended on unix:{first.address}: tail virtio_blk_handle_write", place)
+        place = on.until("gave back 1 event", place)
+        place = on.until(f", unix:{second.address}", place)
+        assert not first.tell()["enabled"]
+        assert f"ended on unix:{first.address}: tail -t" not in on.text
+        assert "virtio_blk_req_complete" in second.tell()["enabled"], "another guest's job goes on"
+        assert qtctl("-t", first.address, "ps").code == 0
+        on.send(f"enable {READ}\r")
+        place = on.until("1 matched", place)
+        first.tell(emit=[f"{READ} {record.format(111)}"])
+        second.tell(emit=[f"{READ} {record.format(222)}"])
+        on.until("sector 222", place)
+        assert "sector 111" not in on.text
+        on.send("jobs\r")
+        on.until(f"tail -t {second.address}", place)
+        on.send(f"use {second.address}\r")
+        place = on.until("already on", place)
+        on.send(f"use {first.address}\r")
+        place = on.until("gave back 1 event", place)
+        on.until(f", unix:{first.address}", place)
+        on.send("\x04")
+        assert on.finish() == 0
+    assert not first.tell()["enabled"]
+    assert not second.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def test_a_guest_that_does_not_answer_leaves_the_prompt_where_it_is(
+    qtctl: Qtctl, fake: FakeProcess, folder: Path
+) -> None:
+    with prompt(qtctl, fake) as on:
+        on.until(PROMPT)
+        on.send(f"tail {READ}\r")
+        place = on.until("1 event on")
+        for wrong, why in ((folder / "nosuch", "nosuch"), ("no-guest", "no running guest is")):
+            on.send(f"use {wrong}\nenable virtio_blk_handle_write\r")
+            place = on.until(why, place)
+            place = on.until(f"still on unix:{fake.address}", place)
+            place = on.until("not run on", place)
+        on.send("use one two\nenable virtio_blk_handle_write\r")
+        place = on.until("unrecognized arguments: two", place)
+        place = on.until("not run on", place)
+        assert fake.tell()["enabled"] == [READ]
+        fake.tell(emit=[f"{READ} vdev 0x1 req 0x2 sector 7 nsectors 1"])
+        on.until("sector 7", place)
+        on.send("\x04")
+        assert on.finish() == 0
+
+
+def test_use_goes_on_where_the_first_guest_is_gone(
+    qtctl: Qtctl, make_fake: MakeFake, folder: Path
+) -> None:
+    second = make_fake(name="two")
+    with FakeProcess("--socket", str(folder / "one")) as first, prompt(qtctl, first) as on:
+        on.until(PROMPT)
+        on.send(f"enable {READ}\r")
+        place = on.until("1 matched")
+        first.stop()
+        place = on.until("is gone", place)
+        on.send("list\r")
+        place = on.until("use GUEST goes to another", place)
+        on.send(f"use {second.address}\r")
+        place = on.until(f", unix:{second.address}", place)
+        on.send(f"enable {READ}\r")
+        on.until("1 matched", place)
+        assert second.tell()["enabled"] == [READ]
+        on.send("\x04")
+        assert on.finish() == 0
+    assert not second.tell()["enabled"]
+    assert not qtctl.leases()
+
+
+def test_a_script_goes_from_guest_to_guest(qtctl: Qtctl, make_fake: MakeFake, folder: Path) -> None:
+    first, second = make_fake(name="one"), make_fake(name="two")
+    lines = f"enable {READ}\nuse {second.address}\nlist --state enabled\n"
+    ran = script(qtctl, first, folder, lines).said(0, "gave back 1 event", "now on")
+    assert READ not in ran.out
+    script(qtctl, first, folder, "use\n").said(2, "nothing can be chosen", "use GUEST")
+    script(qtctl, first, folder, "use -t x\n").said(2, "-t is for other verbs", "use x")
+
+
 def script(qtctl: Qtctl, fake: FakeProcess, folder: Path, text: str) -> Ran:
     (folder / "lines").write_text(text)
     with (folder / "lines").open() as lines:

@@ -1,0 +1,112 @@
+"""Several guests: a list to choose from where the call names none, in the prompt and in a view."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.qemus import RealGuest, require
+from tests.running import Qtctl
+from tests.terminals import Pty, Tmux
+
+pytestmark = pytest.mark.qemu
+
+READ = "virtio_blk_handle_read"
+
+
+@pytest.fixture
+def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
+    with Qtctl(tmp_path / "home") as runner:
+        yield runner
+
+
+@pytest.fixture
+def guests() -> Iterator[tuple[str, str]]:
+    """Return the names of two guests, which no other guest of this machine has."""
+    with ExitStack() as stack:
+        names = []
+        for number in (1, 2):
+            guest = RealGuest(
+                require("path"),
+                image="virtio-blk",
+                extra=("-name", f"pick{number}", "-msg", "timestamp=on", "-D", "{dir}/log"),
+            )
+            stack.enter_context(guest)
+            names.append(str(guest.pid))
+        yield names[0], names[1]
+
+
+def on_terminal(qtctl: Qtctl, *words: str, columns: int = 100) -> Tmux:
+    # The shell keeps the window when qtctl has ended.
+    call = ("sh", "-c", '"$@"; echo "exit $?"; exec sleep 600', "sh", sys.executable, "-m", "qtctl")
+    return Tmux((*call, *words), qtctl.environment(), columns=columns, rows=20)
+
+
+def choose(tmux: Tmux, pid: str) -> None:
+    """Type a pid into the list, and choose its guest."""
+    tmux.until("Enter: choose")
+    tmux.send("-l", pid)
+    tmux.until("1 of ")
+    tmux.send("Enter")
+
+
+def enabled(qtctl: Qtctl, pid: str) -> str:
+    return qtctl("-t", pid, "list", "--state", "enabled", limit=None).said(0).out
+
+
+def test_the_prompt_begins_with_a_list_and_ctrl_g_shows_it_again(
+    qtctl: Qtctl, guests: tuple[str, str]
+) -> None:
+    first, second = guests
+    with on_terminal(qtctl) as tmux:
+        shown = tmux.until("Enter: choose")
+        assert "HELD BY" in shown
+        assert "pick1" in shown
+        choose(tmux, first)
+        tmux.until("pick1 running | 0 on")
+        tmux.enter(f"enable {READ}")
+        tmux.until("0 lost")
+        tmux.send("-l", "jobs")
+        tmux.send("C-g")
+        tmux.until("Enter: choose")
+        tmux.send("Escape")
+        tmux.until("qtctl> jobs")  # what was typed is still there
+        assert READ in enabled(qtctl, first)
+        tmux.send("C-g")
+        choose(tmux, second)
+        tmux.until("gave back 1 event")
+        tmux.until("pick2 running | 0 on")
+        assert not enabled(qtctl, first)
+        tmux.send("C-c")
+        tmux.send("-l", "use pick")
+        tmux.until("QEMU 7.2") if require("path").series == "7.2" else tmux.until("pick1")
+        tmux.send("C-c")
+        tmux.enter("use pick1")
+        tmux.until("pick1 running | 0 on")
+        tmux.enter("quit")
+        tmux.until("exit 0")
+    assert not qtctl.leases()
+
+
+def test_a_verb_asks_for_a_guest_on_a_terminal_only(qtctl: Qtctl, guests: tuple[str, str]) -> None:
+    first, _ = guests
+    with on_terminal(qtctl, "list", READ, columns=40) as tmux:
+        choose(tmux, first)
+        tmux.until(READ)
+        tmux.until("exit 0")
+    for key in ("Escape", "C-c"):
+        with on_terminal(qtctl, "list", READ) as tmux:
+            tmux.until("Enter: choose")
+            tmux.send(key)
+            tmux.until("none was chosen")
+            tmux.until("exit 130")
+    for words in ((), ("list", READ)):
+        with Pty(words, qtctl.environment({"TERM": "dumb"})) as dumb:
+            dumb.until("guests are running")
+            dumb.until("qtctl -t PID")
+            assert dumb.finish() == 2
+        qtctl(*(words or ("repl",)), limit=None).said(2, "guests are running", first)
