@@ -74,14 +74,18 @@ class Picker:
             self._list, get_cursor_position=lambda: Point(0, self._choices.place)
         )
         self._window = Window(listed, always_hide_cursor=True)
-        lines = [
-            self._typed,
-            Window(FormattedTextControl(lambda: self._lines()[0]), height=1),
-            self._window,
-            Window(FormattedTextControl(self._foot), height=1),
-        ]
         self._app: Application[int | None] = Application(
-            Layout(HSplit(lines), focused_element=self._typed),
+            Layout(
+                HSplit(
+                    [
+                        self._typed,
+                        Window(FormattedTextControl(lambda: self._lines()[0]), height=1),
+                        self._window,
+                        Window(FormattedTextControl(self._foot), height=1),
+                    ]
+                ),
+                focused_element=self._typed,
+            ),
             key_bindings=self._keys(),
             full_screen=True,
             color_depth=colour_depth(style),
