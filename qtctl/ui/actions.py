@@ -20,6 +20,7 @@ class ViewAction(NamedTuple):
 
 ACTIONS = (
     ViewAction("quit", ("q", "c-c"), "leave, and give the guest back"),
+    ViewAction("guests", ("g",), "go on with another guest, chosen from a list"),
     ViewAction("help", ("h", "?"), "list the keys"),
     ViewAction("palette", (":",), "do something by its name"),
     ViewAction("pause", ("space",), "hold the rows still; counters go on"),
@@ -28,8 +29,8 @@ ACTIONS = (
     ViewAction("down", ("down", "j"), "select the row below; behind the last, go on"),
     ViewAction("page-up", ("pageup",), "a page up"),
     ViewAction("page-down", ("pagedown",), "a page down"),
-    ViewAction("first", ("home", "g"), "the first row that is kept"),
-    ViewAction("newest", ("end", "G"), "select no row, and go on with the newest"),
+    ViewAction("first", ("home", "<"), "the first row that is kept"),
+    ViewAction("newest", ("end", ">", "G"), "select no row, and go on with the newest"),
     ViewAction("left", ("left",), "scroll arguments to the left"),
     ViewAction("right", ("right",), "scroll arguments to the right"),
     ViewAction("wrap", ("w",), "continue long records on further rows, or crop them"),

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from prompt_toolkit.application import Application
+from prompt_toolkit.application import Application, in_terminal
+from prompt_toolkit.application.current import set_app
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -25,15 +28,19 @@ from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import say_sums
 from qtctl.commands.registry import Options
 from qtctl.config import settings
+from qtctl.errors import QtctlError, unexpected
 from qtctl.events.selection import Selection
+from qtctl.records.counts import Counts
 from qtctl.text.cells import wrap
 from qtctl.text.style import Style, escaped
 from qtctl.text.tables import cut
 from qtctl.text.units import short
 from qtctl.ui.actions import configured_actions, help_lines
 from qtctl.ui.followed_guest import FollowedGuest
+from qtctl.ui.input_line import told
 from qtctl.ui.opened import Opened
 from qtctl.ui.painting import SELECTED, colour_depth, fragments
+from qtctl.ui.picker import pick_guest
 from qtctl.ui.rate_table import rate_table
 from qtctl.ui.screen import ScreenContext
 from qtctl.ui.stream_rates import check
@@ -45,6 +52,9 @@ _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
 _HANGING = 4
 _WHEEL = {MouseEventType.SCROLL_UP: 3, MouseEventType.SCROLL_DOWN: -3}
+
+Call: TypeAlias = Callable[[Options, Selection, str, Path | None], list[str]]
+"""Returns the arguments of the command line that shows a view."""
 
 
 class _Clickable(FormattedTextControl):
@@ -111,6 +121,15 @@ class View:
             for task in working:
                 task.cancel()
             await asyncio.gather(*working, self.state.close(), return_exceptions=True)
+
+    async def pick_guest(self) -> str | None:
+        """Let the user choose another guest, in place of the view; return its TARGET."""
+        session = self.state.guest.session
+        here = None if session.guest is None else session.guest.pid
+        with set_app(self._app):
+            async with in_terminal():
+                target = await pick_guest(self._style, here=here)
+        return None if target == str(here) else target
 
     def leave(self) -> None:
         """End :meth:`run`, also if it has not begun yet."""
@@ -266,20 +285,44 @@ async def view(
     options: Options,
     selection: Selection,
     shown: Shown,
-    call: Callable[[Options, Selection, str, Path | None], list[str]],
+    call: Call,
 ) -> int:
     """Show a guest full screen until the view is left or stopped; return the exit code.
 
-    ``call`` returns the arguments of the command line that shows a view.
+    Another guest that is chosen in the view takes the place of the first, which is restored.
     """
     context.stops = True
     inner = ScreenContext(**{one.name: getattr(context, one.name) for one in fields(context)})
+    clock, counts = asyncio.get_running_loop().time, Counts()
+    end = None if options.duration is None else clock() + options.duration
+    async with contextlib.AsyncExitStack() as held:
+        drawn = await held.enter_async_context(_opened(inner, options, selection, shown, call))
+        while True:
+            moving = _Moving(inner, drawn, options, call)
+            try:
+                await _run(context, drawn, moving, None if end is None else end - clock())
+            finally:
+                await moving.close(held)
+            counts += drawn.state.guest.counts
+            if moving.to is None:
+                break
+            drawn, options = moving.to, moving.options
+    if options.strict:
+        check_lost(counts)
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    context: ScreenContext, options: Options, selection: Selection, shown: Shown, call: Call
+) -> AsyncIterator[View]:
+    """Follow a guest, and yield a view of it that is not shown yet; restore the guest behind it."""
     drawn = View(context.out_style, shown, options.sort, options.time)
     state = drawn.state
-    async with inner.attached(lend=True) as session:
+    async with context.attached(lend=True) as session:
         await check(session, selection, options.where, options.by)
         guest = state.guest = FollowedGuest(
-            inner, options, session, selection, state.take, state.lay_out
+            context, options, session, selection, state.take, state.lay_out
         )
         state.command = lambda: [
             "qtctl",
@@ -288,31 +331,75 @@ async def view(
             ),
         ]
         await guest.open()
-        inner.screen = state
+        context.screen = state
         try:
-            await _run(inner, options, drawn, guest)
+            yield drawn
         finally:
-            inner.screen = None
+            context.screen = None
             await guest.close()
             say_sums(context, guest.counts)
-    if options.strict:
-        check_lost(guest.counts)
-    return 0
 
 
-async def _run(context: Context, options: Options, drawn: View, guest: FollowedGuest) -> None:
-    """Follow and draw until the view is left or stopped.
+class _Moving:
+    """Lets the user choose another guest in a view, and opens a view of it: ``to``.
+
+    ``options`` are those with which it begins.
+    """
+
+    def __init__(self, context: ScreenContext, drawn: View, options: Options, call: Call) -> None:
+        self.to: View | None = None
+        self.options = options
+        self._context, self._drawn, self._call = context, drawn, call
+        self._held = contextlib.AsyncExitStack()
+        self._choosing: asyncio.Task[None] | None = None
+        drawn.state.choose_guest = self._begin
+
+    def _begin(self) -> None:
+        if self._choosing is None or self._choosing.done():
+            self._choosing = asyncio.ensure_future(self._choose())
+
+    async def _choose(self) -> None:
+        state = self._drawn.state
+        try:
+            if (target := await self._drawn.pick_guest()) is None:
+                return
+            context = replace(self._context, target=target, events_all=None, screen=state)
+            options, selection = state.options(self.options), state.guest.selection
+            opened = _opened(context, options, selection, state.shown, self._call)
+            self.to = await self._held.enter_async_context(opened)
+        except Exception as error:
+            state.refuse(told(error if isinstance(error, QtctlError) else unexpected(error)))
+        else:
+            self.options = options
+            self._drawn.leave()
+
+    async def stop(self) -> None:
+        """Choose no longer."""
+        if self._choosing is not None:
+            self._choosing.cancel()
+            await asyncio.gather(self._choosing, return_exceptions=True)
+
+    async def close(self, held: contextlib.AsyncExitStack) -> None:
+        """Close ``held``, the guest of before, and let it hold the one that was chosen."""
+        await held.aclose()
+        held.push_async_exit(self._held)
+
+
+async def _run(context: Context, drawn: View, moving: _Moving, seconds: float | None) -> None:
+    """Follow and draw until the view is left or stopped, at most for some seconds.
 
     Raises: what :meth:`FollowedGuest.follow` does.
     """
+    guest = drawn.state.guest
     showing = asyncio.ensure_future(drawn.run())
     following = asyncio.ensure_future(guest.follow())
     stopped = asyncio.ensure_future(context.stop.wait())
     try:
         await asyncio.wait(
-            {showing, following, stopped}, timeout=options.duration, return_when="FIRST_COMPLETED"
+            {showing, following, stopped}, timeout=seconds, return_when="FIRST_COMPLETED"
         )
     finally:
+        await moving.stop()  # the list is shown in place of the view
         guest.stop()
         drawn.leave()
         stopped.cancel()

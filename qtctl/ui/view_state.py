@@ -34,14 +34,16 @@ _NOTHING_SOUGHT = "nothing is searched for: / searches"
 class ViewState:
     """The state of a view of ``guest``; ``changed`` is called when it is to be drawn again.
 
-    ``leave`` ends the view, ``copy`` puts a text on the clipboard, ``page`` returns how many rows a
-    page has, and ``command`` the words of the command line that shows the same.
+    ``leave`` ends the view, ``choose_guest`` goes on with another guest, ``copy`` puts a text on
+    the clipboard, ``page`` returns how many rows a page has, and ``command`` the words of the
+    command line that shows the same.
     """
 
     def __init__(self, style: Style, shown: Shown, sort: Sort, times: str) -> None:
         self.guest: FollowedGuest
         self.changed: Callable[[], None] = lambda: None
         self.leave: Callable[[], None] = lambda: None
+        self.choose_guest: Callable[[], None] = lambda: None
         self.copy: Callable[[str], None] = lambda text: None
         self.page: Callable[[], int] = lambda: 1
         self.command: Callable[[], Sequence[str]] = lambda: ()
@@ -64,6 +66,7 @@ class ViewState:
         records, ask, on_rows = self.records, self.input.ask, self._on_rows
         self.does: Mapping[str, Callable[[], None]] = {
             "quit": lambda: self.leave(),
+            "guests": lambda: self.choose_guest(),
             "help": self._help,
             "palette": lambda: ask("do", lambda name: self.do(action_of(name).name)),
             "pause": lambda: records.pause(not records.paused),

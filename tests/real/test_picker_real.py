@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.qemus import RealGuest, require
-from tests.running import Qtctl
+from tests.running import Qtctl, eventually
 from tests.terminals import Pty, Tmux
 
 pytestmark = pytest.mark.qemu
@@ -55,6 +55,7 @@ def choose(tmux: Tmux, pid: str) -> None:
 
 
 def enabled(qtctl: Qtctl, pid: str) -> str:
+    """Return what is on; the prompt or the view lends the guest's monitor."""
     return qtctl("-t", pid, "list", "--state", "enabled", limit=None).said(0).out
 
 
@@ -110,3 +111,41 @@ def test_a_verb_asks_for_a_guest_on_a_terminal_only(qtctl: Qtctl, guests: tuple[
             dumb.until("qtctl -t PID")
             assert dumb.finish() == 2
         qtctl(*(words or ("repl",)), limit=None).said(2, "guests are running", first)
+
+
+def test_a_view_goes_on_with_another_guest(qtctl: Qtctl, guests: tuple[str, str]) -> None:
+    first, second = guests
+    with on_terminal(qtctl, "pane", READ, "--here", "--where", "nsectors == 1") as tmux:
+        choose(tmux, first)
+        tmux.until("pick1  ")
+        tmux.until(READ)
+        assert READ in enabled(qtctl, first)
+        tmux.send("g")
+        tmux.until("Enter: choose")
+        tmux.send("Escape")
+        tmux.until("h: help")
+        with RealGuest(require("path"), image="idle", qmp=False) as deaf:
+            tmux.send("g")
+            choose(tmux, str(deaf.pid))
+            assert "pick1  " in tmux.until("has no QMP monitor")
+        tmux.send("t")
+        tmux.until("SHARE")
+        tmux.send("g")
+        choose(tmux, second)
+        eventually(lambda: not enabled(qtctl, first), "the first is given back")
+        assert "pick2  " in tmux.until("SHARE")
+        assert READ in enabled(qtctl, second)
+        tmux.send("y")
+        shown = tmux.until("nsectors == 1")
+        assert "--view top" in shown
+        tmux.send("Escape")
+        tmux.send("g")
+        choose(tmux, first)
+        eventually(lambda: not enabled(qtctl, second), "the second is given back")
+        tmux.until("SHARE")
+        tmux.send("q")
+        shown = tmux.until("exit 0")
+        assert shown.count(" read, ") == 3
+    assert not enabled(qtctl, first)
+    assert not enabled(qtctl, second)
+    assert not qtctl.leases()
