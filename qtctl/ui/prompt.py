@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
-from typing import TextIO, cast
+from typing import TextIO, TypeVar, cast
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import in_terminal
@@ -55,6 +55,7 @@ _MENU_ROWS = 8
 _DRAIN_S = 1.0
 _SWITCH_S = 0.001
 """A key waits at most so long for a thread that decodes; Python's default of 5 ms is noticeable."""
+_T = TypeVar("_T")
 _ROLES = (("option", "key"), ("event", "event"), ("value", "good"), ("comment", "faint"))
 
 
@@ -348,8 +349,7 @@ class Prompt:
         if not words or is_short or busy or self._lines.default_buffer.text:
             return False
         try:
-            async with self._elsewhere():
-                await page(words, lines)
+            await self._elsewhere(page(words, lines))
         except OSError:
             return False
         self._screen.write([f"({len(lines):,} lines, shown by {words[0]})"])
@@ -359,17 +359,16 @@ class Prompt:
         """Let the user choose one of the running guests; return its TARGET."""
         style = replace(self._context.out_style, width=self._terminal.size()[0])
         guest = self._console.session.guest
-        async with self._elsewhere():
-            return await pick_guest(
-                style,
-                here=None if guest is None else guest.pid,
-                input=self._app.input,
-                output=self._output,
-            )
+        here = None if guest is None else guest.pid
+        return await self._elsewhere(
+            pick_guest(style, here=here, input=self._app.input, output=self._output)
+        )
 
-    @contextlib.asynccontextmanager
-    async def _elsewhere(self) -> AsyncIterator[None]:
-        """Give the terminal to something else: what is shown is held, Ctrl-C is not for jobs."""
+    async def _elsewhere(self, work: Coroutine[None, None, _T]) -> _T | None:
+        """Give the terminal to ``work``, and return its result; None if the prompt was left.
+
+        Meanwhile what would be shown is held, and Ctrl-C is not for jobs.
+        """
         async with self._away:
             self._held = []
             self._context.interrupt = lambda: None
@@ -377,8 +376,20 @@ class Prompt:
                 with set_app(self._app):
                     async with in_terminal():
                         await self._terminal.drain(_DRAIN_S)
-                        yield
+                        return await self._until_left(work)
             finally:
                 held, self._held = self._held, None
                 self._context.interrupt = self._console.interrupt
                 self._screen.write(held)
+
+    async def _until_left(self, work: Coroutine[None, None, _T]) -> _T | None:
+        """Run ``work``; cancel it if the prompt is left."""
+        working = asyncio.ensure_future(work)
+        left = asyncio.ensure_future(self._console.left.wait())
+        try:
+            await asyncio.wait({working, left}, return_when="FIRST_COMPLETED")
+        finally:
+            working.cancel()
+            left.cancel()
+            await asyncio.gather(working, left, return_exceptions=True)
+        return None if working.cancelled() else working.result()

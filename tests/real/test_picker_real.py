@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,18 +28,23 @@ def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
 
 @pytest.fixture
 def guests() -> Iterator[tuple[str, str]]:
-    """Return the names of two guests, which no other guest of this machine has."""
+    """Return the pids of two guests, named ``name(1)`` and ``name(2)``."""
     with ExitStack() as stack:
-        names = []
+        pids = []
         for number in (1, 2):
             guest = RealGuest(
                 require("path"),
                 image="virtio-blk",
-                extra=("-name", f"pick{number}", "-msg", "timestamp=on", "-D", "{dir}/log"),
+                extra=("-name", name(number), "-msg", "timestamp=on", "-D", "{dir}/log"),
             )
             stack.enter_context(guest)
-            names.append(str(guest.pid))
-        yield names[0], names[1]
+            pids.append(str(guest.pid))
+        yield pids[0], pids[1]
+
+
+def name(number: int) -> str:
+    """Return the name of a guest, which those of other workers do not have."""
+    return f"pick{number}-{os.getpid()}"
 
 
 def on_terminal(qtctl: Qtctl, *words: str, columns: int = 100) -> Tmux:
@@ -66,9 +73,9 @@ def test_the_prompt_begins_with_a_list_and_ctrl_g_shows_it_again(
     with on_terminal(qtctl) as tmux:
         shown = tmux.until("Enter: choose")
         assert "HELD BY" in shown
-        assert "pick1" in shown
+        assert name(1) in shown
         choose(tmux, first)
-        tmux.until("pick1 running | 0 on")
+        tmux.until(f"{name(1)} running | 0 on")
         tmux.enter(f"enable {READ}")
         tmux.until("0 lost")
         tmux.send("-l", "jobs")
@@ -80,14 +87,14 @@ def test_the_prompt_begins_with_a_list_and_ctrl_g_shows_it_again(
         tmux.send("C-g")
         choose(tmux, second)
         tmux.until("gave back 1 event")
-        tmux.until("pick2 running | 0 on")
+        tmux.until(f"{name(2)} running | 0 on")
         assert not enabled(qtctl, first)
         tmux.send("C-c")
-        tmux.send("-l", "use pick")
-        tmux.until("QEMU 7.2") if require("path").series == "7.2" else tmux.until("pick1")
+        tmux.send("-l", f"use {name(1)[:-1]}")
+        tmux.until(f"pid {first}")  # the menu of guests
         tmux.send("C-c")
-        tmux.enter("use pick1")
-        tmux.until("pick1 running | 0 on")
+        tmux.enter(f"use {name(1)}")
+        tmux.until(f"{name(1)} running | 0 on")
         tmux.enter("quit")
         tmux.until("exit 0")
     assert not qtctl.leases()
@@ -117,7 +124,7 @@ def test_a_view_goes_on_with_another_guest(qtctl: Qtctl, guests: tuple[str, str]
     first, second = guests
     with on_terminal(qtctl, "pane", READ, "--here", "--where", "nsectors == 1") as tmux:
         choose(tmux, first)
-        tmux.until("pick1  ")
+        tmux.until(f"{name(1)}  ")
         tmux.until(READ)
         assert READ in enabled(qtctl, first)
         tmux.send("g")
@@ -127,13 +134,13 @@ def test_a_view_goes_on_with_another_guest(qtctl: Qtctl, guests: tuple[str, str]
         with RealGuest(require("path"), image="idle", qmp=False) as deaf:
             tmux.send("g")
             choose(tmux, str(deaf.pid))
-            assert "pick1  " in tmux.until("has no QMP monitor")
+            assert f"{name(1)}  " in tmux.until("has no QMP monitor")
         tmux.send("t")
         tmux.until("SHARE")
         tmux.send("g")
         choose(tmux, second)
         eventually(lambda: not enabled(qtctl, first), "the first is given back")
-        assert "pick2  " in tmux.until("SHARE")
+        assert f"{name(2)}  " in tmux.until("SHARE")
         assert READ in enabled(qtctl, second)
         tmux.send("y")
         shown = tmux.until("nsectors == 1")
@@ -149,3 +156,14 @@ def test_a_view_goes_on_with_another_guest(qtctl: Qtctl, guests: tuple[str, str]
     assert not enabled(qtctl, first)
     assert not enabled(qtctl, second)
     assert not qtctl.leases()
+
+
+def test_a_signal_ends_the_prompt_while_the_list_is_shown(
+    qtctl: Qtctl, guests: tuple[str, str]
+) -> None:
+    with Pty(("-t", guests[0]), qtctl.environment()) as prompt:
+        prompt.until("qtctl>")
+        prompt.send("\x07")
+        prompt.until("Enter: choose")
+        prompt.process.send_signal(signal.SIGTERM)
+        assert prompt.finish() == 143
