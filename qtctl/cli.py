@@ -89,9 +89,11 @@ async def _choose(context: Context) -> str | None:
     Raises:
         NotChosen: the user left the list.
     """
+    from qtctl.commands.keys import in_foreground
     from qtctl.ui.top import has_a_screen
 
-    if context.json or context.ndjson or not has_a_screen(context):
+    asks = has_a_screen(context) and in_foreground(sys.stdin.fileno())
+    if context.json or context.ndjson or not asks:
         return None
     from qtctl.ui.picker import pick_guest
 

@@ -11,6 +11,14 @@ import tty
 from collections.abc import Callable, Iterator, Mapping
 
 
+def in_foreground(fd: int) -> bool:
+    """Return whether this process may read from its terminal: the shell stops others that do."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def keys(bound: Mapping[str, Callable[[], None]]) -> Iterator[bool]:
     """For the length of the block, call the function bound to each key that is pressed.
@@ -20,8 +28,7 @@ def keys(bound: Mapping[str, Callable[[], None]]) -> Iterator[bool]:
     try:
         fd = sys.stdin.fileno()
         before = termios.tcgetattr(fd)
-        # A background process must not read from the terminal.
-        ours = os.tcgetpgrp(fd) == os.getpgrp()
+        ours = in_foreground(fd)
     except (OSError, ValueError, AttributeError, termios.error):
         ours = False
     if not ours:

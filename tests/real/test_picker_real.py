@@ -112,6 +112,12 @@ def test_a_verb_asks_for_a_guest_on_a_terminal_only(qtctl: Qtctl, guests: tuple[
             tmux.send(key)
             tmux.until("none was chosen")
             tmux.until("exit 130")
+    call = f"{sys.executable} -m qtctl list {READ}"
+    with Tmux(
+        ["bash", "-ic", f"{call} & wait $!; echo exit $?; sleep 600"], qtctl.environment()
+    ) as tmux:
+        tmux.until("guests are running")
+        tmux.until("exit 2")
     for words in ((), ("list", READ)):
         with Pty(words, qtctl.environment({"TERM": "dumb"})) as dumb:
             dumb.until("guests are running")
