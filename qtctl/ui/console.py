@@ -26,6 +26,7 @@ from qtctl.errors import LinkLost, QtctlError, UsageError, unexpected
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import new_owner
 from qtctl.model import Control
+from qtctl.monitor.guests import described
 from qtctl.monitor.news import EventQueue
 from qtctl.session.session import Session, same_guest
 from qtctl.text.style import counted, escaped
@@ -218,6 +219,13 @@ class Console:
         self._context.session = session
         self._begin_on(session)
         self._changed()
+        self._context.say(f"now on {self.place}")
+
+    @property
+    def place(self) -> str:
+        """The guest and its monitor, in words."""
+        guest, where = self.session.guest, self.session.where
+        return where if guest is None else f"{described(guest.pid)}, {where}"
 
     @staticmethod
     def _is_on_guest(job: Job) -> bool:
@@ -241,6 +249,8 @@ class Console:
             else:
                 moves = self._moves(job.row.name)
                 await asyncio.wait({job.task}, timeout=None if moves else FOREGROUND_S)
+                if self._moving is not None:
+                    await asyncio.wait({self._moving})
                 job.context.name = cut(job.line.strip(), _NAME_CHARS)
                 moved = not moves or not (job.task.cancelled() or job.task.result())
             if not moved:

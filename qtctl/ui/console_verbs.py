@@ -11,7 +11,6 @@ from qtctl.commands.parsing import row_of, verb_lines, verb_parser
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import count
 from qtctl.errors import QtctlError, UsageError
-from qtctl.monitor.guests import described
 from qtctl.text.tables import table
 from qtctl.ui.console import Console, ConsoleContext
 from qtctl.ui.jobs import Job
@@ -94,9 +93,8 @@ async def use(context: Context, options: Options) -> int:
         code = context.fail(error)
         context.say(f"still on {console.session.where}")
         return code
-    guest, where = console.session.guest, console.session.where
-    name = where if guest is None else f"{described(guest.pid)}, {where}"
-    context.say(f"{'now' if moved else 'already'} on {name}")
+    if not moved:
+        context.say(f"already on {console.place}")
     return 0
 
 
