@@ -11,13 +11,18 @@ from typing import NamedTuple
 
 _MAGIC = b"\x7fELF"
 _DYNAMIC = 6
+_EMPTY = 8
 _NEEDED = 1
 
 
 class Section(NamedTuple):
-    """A section: the number of its type, where its content lies, and the section it refers to."""
+    """A section: the number of its type, where its content lies, and the section it refers to.
+
+    ``address`` is where it lies in memory, 0 for one that does not.
+    """
 
     kind: int
+    address: int
     offset: int
     size: int
     link: int
@@ -46,7 +51,7 @@ class Elf:
             )
             header = struct.Struct(self.order + ("IIQQQQI" if wide else "IIIIIII"))
             rows = [header.unpack_from(image, at + size * index) for index in range(count)]
-            self._all = [Section(row[1], *row[4:]) for row in rows]
+            self._all = [Section(row[1], *row[3:]) for row in rows]
             self.sections: dict[bytes, Section] = {}
             text = self.data(self._all[names]) if rows else b""
             for row, section in zip(rows, self._all, strict=True):
@@ -74,6 +79,18 @@ class Elf:
             ValueError: it is not within the file.
         """
         return self.data(self._all[section.link])
+
+    def offset_of(self, address: int) -> int:
+        """Return where in the file the byte lies that is at an address in memory.
+
+        Raises:
+            ValueError: no section is there.
+        """
+        for section in self._all:
+            inside = section.kind != _EMPTY and section.address > 0
+            if inside and 0 <= address - section.address < section.size:
+                return section.offset + address - section.address
+        raise ValueError(f"no section is at {address:#x}")
 
     def needed(self) -> list[bytes]:
         """Return the names of the libraries it is linked with.

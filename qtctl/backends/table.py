@@ -34,7 +34,7 @@ class BackendRow(NamedTuple):
     ``cost`` ranks what it costs the guest, cheapest first, as measured by ``benchmarks/cost.py``.
     ``followed``: qtctl can follow it. ``follows_qmp``: QEMU's event states decide what it gets.
     ``instead`` is a command to use where qtctl cannot follow, ``missing`` a hint for a QEMU without
-    it. ``resource`` is the kind of what its feed leases, ``arguments`` how recordings call its form
+    it. ``resource`` is the kind of what its feed leases, ``arguments`` how recordings call its forms
     of arguments. ``whole_seconds``: its times may lack a fraction.
     """
 
@@ -113,8 +113,9 @@ TABLE: dict[Backend, BackendRow] = {
             "USDT probes",
             cost=5,
             follows_qmp=False,
-            instead="bpftrace -p PID -e 'usdt:BINARY:qemu:EVENT { ... }'",
-            arguments="bpf",
+            instead="qemu-trace-stap, with SystemTap",
+            resource="uprobes",
+            arguments="uprobe bpf",
         ),
         BackendRow(
             Backend.NOP,
@@ -187,7 +188,7 @@ def recorded_arguments(form: str) -> ArgumentsPart:
         ValueError: no backend writes that form.
     """
     for row in TABLE.values():
-        if row.arguments and row.arguments == form:
+        if form in row.arguments.split():
             return row.argument_reader
     raise ValueError(f"arguments of the form {form!r}")
 

@@ -18,7 +18,7 @@ class _Type:
         return self
 
 
-bint = uchar = int = uint = longlong = ulonglong = Py_ssize_t = void = _Type()
+bint = uchar = ushort = int = uint = longlong = ulonglong = Py_ssize_t = void = _Type()
 p_uchar = p_int = p_longlong = p_ulonglong = const = _Type()
 
 

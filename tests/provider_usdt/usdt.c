@@ -2,8 +2,10 @@
 #define _SDT_HAS_SEMAPHORES 1
 #include <sys/sdt.h>
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -65,6 +67,31 @@ static void count(uint64_t times)
             STAP_PROBE1(qemu, own_count, n);
 }
 
+static void *once(void *unused)
+{
+    count(1);
+    return unused;
+}
+
+static void threads(unsigned long long times)
+{
+    pthread_t thread;
+    while (times--)
+        if (pthread_create(&thread, NULL, once, NULL) == 0)
+            pthread_join(thread, NULL);
+}
+
+static void long_text(size_t size)
+{
+    char *made = malloc(size + 1);
+    if (made == NULL)
+        return;
+    memset(made, 'x', size);
+    made[size] = 0;
+    text((void *)4, made, 4);
+    free(made);
+}
+
 static void tell_time(void)
 {
     struct timespec now;
@@ -81,6 +108,10 @@ int main(void)
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "count %llu", &times) == 1)
             count(times);
+        else if (sscanf(line, "threads %llu", &times) == 1)
+            threads(times);
+        else if (sscanf(line, "long %llu", &times) == 1)
+            long_text(times);
         else if (strcmp(line, "texts\n") == 0)
             texts();
         else if (strcmp(line, "clock\n") == 0)

@@ -1,8 +1,9 @@
-"""USDT probes of a real QEMU, followed through bpftrace by qtctl as users run it."""
+"""USDT probes of a real QEMU, followed through uprobes by qtctl as users run it."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ import pytest
 
 from qtctl.backends.detect import signs_in
 from qtctl.model import Backend
-from qtctl.monitor.processes import start_ticks
 from tests import needs
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually
@@ -29,9 +29,9 @@ def guest() -> Iterator[RealGuest]:
     qemu = require("built")
     if not signs_in(Path(qemu.command[0]), None, [Backend.DTRACE])[Backend.DTRACE]:
         pytest.skip("the QEMU in $QTCTL_TEST_QEMU has no USDT probes")
-    needs.program("bpftrace", "bpftrace")
-    if not Path("/sys/kernel/tracing/trace_marker").exists():
-        pytest.skip("a QEMU with ftrace does not start where tracefs is not mounted")
+    needs.tracefs()
+    if os.geteuid() != 0 or not os.access(needs.TRACEFS / "uprobe_events", os.W_OK):
+        pytest.skip("uprobes take root, and a kernel that has them")
     null = subprocess.DEVNULL
     with RealGuest(qemu, image="virtio-blk", extra=SECOND, stderr=null) as running:
         yield running
@@ -43,18 +43,11 @@ def run(tmp_path: Path) -> Iterator[Qtctl]:
         yield qtctl_command
 
 
-def tracers_of(guest: RealGuest) -> list[int]:
-    """Find the bpftraces that trace a guest."""
-    wanted = ["bpftrace", "-f", "json", "-p", str(guest.pid), "-"]
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().decode(errors="replace").split("\0")[:-1]
-        except OSError:
-            continue
-        if [Path(words[0]).name, *words[1:]] == wanted if words else False:
-            found.append(int(entry.parent.name))
-    return found
+def left() -> list[str]:
+    """Return the instances and uprobes of any qtctl."""
+    lines = (needs.TRACEFS / "uprobe_events").read_text().splitlines()
+    made = [path.name for path in (needs.TRACEFS / "instances").glob("qtctl-usdt-*")]
+    return made + sorted({one.partition(" ")[0] for one in lines if one.startswith("p:qtctl_")})
 
 
 def parsed(out: bytes | str) -> list[dict[str, Any]]:
@@ -78,7 +71,8 @@ def test_tail_shows_typed_records_and_leaves_qmp_s_states_alone(
             assert (event["args"]["sector"], event["args"]["nsectors"]) == (0, 1)
     listed = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
     assert json.loads(listed.out)["events"] == []
-    assert (run.leases(), tracers_of(guest)) == ([], [])
+    assert run.leases() == []
+    eventually(lambda: left() == [], "nothing is left")
 
 
 def test_two_follow_one_guest_and_sigkill_leaves_nothing(guest: RealGuest, run: Qtctl) -> None:
@@ -87,43 +81,50 @@ def test_two_follow_one_guest_and_sigkill_leaves_nothing(guest: RealGuest, run: 
     other = str(guest.directory / "second.sock")
     two = run.start("-t", other, "tail", "virtio_blk_handle_read", *DTRACE)
     two.wrote(b'"virtio_blk_handle_read"')
-    assert len(tracers_of(guest)) == 2
+    assert len(left()) == 4
     one.signal(signal.SIGKILL)
     one.finish(None)
-    eventually(lambda: len(tracers_of(guest)) == 1, "the killed one's bpftrace is gone")
+    eventually(lambda: len(left()) == 2, "what the killed one made is gone")
     seen = len(two.out)
     eventually(lambda: len(two.out) > seen + 20_000, "the other one goes on")
     two.signal(signal.SIGINT)
     records = parsed(two.finish(None).said(130).out)
     assert (records[-1]["type"], records[-1]["lost"]) == ("summary", 0)
-    assert tracers_of(guest) == []
+    eventually(lambda: left() == [], "nothing is left")
     # Probes of the dead would slow the guest down still.
     assert run("-t", guest.address, "status", "--json").said(0)
     assert run.leases() == []
 
 
-def test_a_dead_bpftrace_and_a_dead_guest_have_their_exit_codes(
-    guest: RealGuest, run: Qtctl
-) -> None:
+def test_a_killed_keeper_is_made_up_for_by_the_next_run(guest: RealGuest, run: Qtctl) -> None:
     running = run.start("-t", guest.address, "tail", "virtio_blk_handle_read", *DTRACE)
     running.wrote(b'"virtio_blk_handle_read"')
-    (tracer,) = tracers_of(guest)
-    subprocess.run(["kill", "-KILL", str(tracer)], check=True)
-    running.finish(None).said(1, "bpftrace ended while it followed guest", "follow again")
-    eventually(lambda: start_ticks(tracer) is None, "bpftrace is reaped")
-    running = run.start("-t", guest.address, "tail", "virtio_blk_handle_read", *DTRACE)
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        words = entry.read_bytes().split(b"\0")
+        if (
+            len(words) > 5
+            and words[3].endswith(b"dtrace/keeper.py")
+            and left()[0].encode() in words[4]
+        ):
+            os.kill(int(entry.parent.name), signal.SIGKILL)
+    running.signal(signal.SIGKILL)
+    running.finish(None)
+    assert len(left()) == 2
+    ran = run("-t", guest.address, "status")
+    ran.said(0, "gave back its uprobes that qtctl pid")
+    assert left() == []
+
+
+def test_all_probes_and_the_death_of_the_guest(guest: RealGuest, run: Qtctl) -> None:
+    running = run.start("-t", guest.address, "tail", "*", *DTRACE)
     running.wrote(b'"virtio_blk_handle_read"')
+    lines = (needs.TRACEFS / "uprobe_events").read_text().splitlines()
+    assert len(lines) > 2000
     guest.process.kill()
     ran = running.finish(None).said(5, "closed the connection")
-    assert parsed(ran.out)[-1]["type"] == "summary"
+    records = parsed(ran.out)
+    assert (records[-1]["type"], records[-1]["lost"]) == ("summary", 0)
+    times = [record["time_ns"] for record in records if record["type"] == "event"]
+    assert times == sorted(times)
     assert run.leases() == []
-
-
-def test_without_bpftrace_the_alternative_is_named(guest: RealGuest, run: Qtctl) -> None:
-    words = ("-t", guest.address, "tail", "virtio_blk_*", *DTRACE)
-    run(*words, env={"PATH": "/nonexistent"}).said(
-        1, "bpftrace, which is not installed", "apt install bpftrace", "qemu-trace-stap"
-    )
-    ran = run("-t", guest.address, "tail", "*", *DTRACE, limit=None)
-    ran.said(1, "are too many for bpftrace", "at most 512")
-    assert tracers_of(guest) == []
+    eventually(lambda: left() == [], "nothing is left")

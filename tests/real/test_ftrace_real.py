@@ -19,11 +19,11 @@ import pytest
 
 import qtctl
 from qtctl.backends.ftrace import shared as ftraceshared
-from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace import undo
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ftrace.feed import FtraceFeed
-from qtctl.backends.ftrace.tracefs import TracePipe
+from qtctl.backends.ring import tracefs as ftrace
+from qtctl.backends.ring.tracefs import TracePipe
 from qtctl.errors import Unsupported
 from qtctl.leases.journal import Resource
 from qtctl.records.batch import Batch, EventTable

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qtctl.backends.ftrace import tracefs as ftrace
+from qtctl.backends.ring import tracefs as ftrace
 from qtctl.errors import Unsupported
 from tests import needs
 from tests.qemus import COUNTER, LABELS, RealGuest, require
@@ -87,7 +87,7 @@ WAYS = {
     # Each reader of these and of ust has a clock of its own.
     "simple": Way("simple", same_times=False),
     "ftrace": Way("ftrace", needs="tracefs", same_times=False),
-    "dtrace": Way("dtrace", needs="bpftrace", same_times=False),
+    "dtrace": Way("dtrace", needs="tracefs", same_times=False),
     "rsyslog": Way("syslog", needs="rsyslog"),
     "journald": Way("syslog", needs="journald"),
     "ust": Way("ust", needs="lttng", same_times=False),
@@ -99,15 +99,13 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
     """Give each way that there is here."""
     found = WAYS[request.param]
     match found.needs:
-        case "bpftrace" | "tracefs" if os.geteuid() != 0:
+        case "tracefs" if os.geteuid() != 0:
             pytest.skip("it takes root")
         case "tracefs":
             try:
                 ftrace.check_namespace()
             except Unsupported as error:
                 pytest.skip(str(error))
-        case "bpftrace":
-            needs.program("bpftrace", "bpftrace")
         case "lttng":
             needs.lttng()
         case "rsyslog" | "journald":

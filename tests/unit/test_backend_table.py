@@ -39,7 +39,8 @@ def test_what_is_followed_has_its_parts(row: BackendRow) -> None:
     if row.resource:
         assert callable(row.undo.end) and callable(row.undo.discard)
     if row.arguments:
-        assert callable(recorded_arguments(row.arguments).reader)
+        for form in row.arguments.split():
+            assert callable(recorded_arguments(form).reader)
 
 
 def test_names_are_plain_text_and_open() -> None:
@@ -54,7 +55,7 @@ def test_names_are_plain_text_and_open() -> None:
 async def test_leases_of_all_backends_are_undone_by_their_kind(tmp_path: Path) -> None:
     """Old journals hold these kinds; one that nobody knows is reported, not forgotten."""
     kinds = {row.resource for row in FOLLOWED if row.resource}
-    assert kinds == {"log", "simple", "tracefs", "lttng"}
+    assert kinds == {"log", "simple", "tracefs", "lttng", "uprobes"}
     undoing = Undoing()
     spool = tmp_path / "qtctl-spool-1" / "log"
     for kind in ("log", "simple"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qtctl.backends.ftrace import tracefs as ftrace
+from qtctl.backends.ring import tracefs as ftrace
 from qtctl.backends.table import candidates
 from qtctl.backends.unix_time import unix_offset_ns
 from qtctl.errors import Unsupported

@@ -6,7 +6,6 @@ text is in ``test_log_decoder.py``; for pairs see ``test_pairs.py``, for lines `
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -17,14 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.decoder import BpfDecoder
+from qtctl.backends.dtrace.decoder import ProbeDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
+from qtctl.backends.ring.layout import Layout
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch, EventTable
+from tests import ringpages as ring
 from tests.rendering import render
 from tests.samples import FORMS, capture, declarations, event_table, running
 from tests.simplefiles import event, header, mapping, plainly
@@ -39,6 +40,7 @@ DECLARED = parse_declarations(
 ).by_name
 TABLE = EventTable.build(None, DECLARED)
 PID = 4711
+LAYOUT = Layout(4096, 0, 8, 16)
 
 
 @pytest.fixture(params=FORMS, autouse=True)
@@ -193,20 +195,13 @@ def test_an_lttng_capture() -> None:
 
 
 @given(run=RUNS)
-def test_bpftrace_lines(run: list[Any]) -> None:
+def test_pages_of_probes(run: list[Any]) -> None:
     data, expected = b"", []
     for name, time_ns, _, args in given_rows(run):
-        words = [f"{TABLE.names.index(name):x}", f"{time_ns:x}", "4d"]
-        for one in DECLARED[name].arguments:
-            value = args[one.name]
-            if isinstance(value, int):
-                words.append(f"{value % (1 << one.bits):x}")
-        texts = [str(v) for v in args.values() if isinstance(v, str)]
-        data += bpf_line(" ".join(words) + "".join(" " + text for text in texts))
+        texts = [v.encode("utf-8", "surrogateescape") for v in args.values() if isinstance(v, str)]
+        numbers = [v for v in args.values() if isinstance(v, int)]
+        one = ring.probe(TABLE.names.index(name), *numbers, texts=tuple(texts), tid=77)
+        data += ring.page(ring.entry(one, 0), stamp=time_ns, layout=LAYOUT)
         expected.append((name, time_ns, 77, args))
-    decoder = BpfDecoder(TABLE, b"\0never", pid=PID)
+    decoder = ProbeDecoder(TABLE, LAYOUT, ring.sites(len(TABLE)), pid=PID)
     assert rows(decoder.feed(data, Clocks(0))) == expected
-
-
-def bpf_line(text: str) -> bytes:
-    return json.dumps({"type": "printf", "data": text + "\n"}, ensure_ascii=False).encode() + b"\n"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.dtrace.decoder import BpfDecoder
+from qtctl.backends.dtrace.decoder import ProbeDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
@@ -22,6 +22,7 @@ from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
 from qtctl.records.rows import Rows
+from tests import ringpages as ring
 from tests.recordings import objects, read, write
 from tests.samples import FORMS, capture, declarations, event_table, forms, running
 
@@ -136,15 +137,20 @@ def lttng_items() -> Iterator[Item]:
     yield from decoder.feed(capture("qemu-7.2-ust-babeltrace2.txt"), Clocks(NOW_NS))
 
 
-def bpf_items() -> Iterator[Item]:
-    table, mark = event_table("7.2"), b" |mark| "
-    decoder = BpfDecoder(table, mark, pid=1)
-    names = ("virtio_blk_req_complete", "memory_region_ops_read", "virtio_blk_req_complete")
-    rest = (b"5 6 0", b"1 5 70 ff 1 rtc-\\uffffffff" + mark, b"no number")
-    for number, (name, text) in enumerate(zip(names, rest, strict=True)):
-        line = b"%d %x 6ee %s" % (table.indices[name], 1000 * number, text)
-        data = b'{"type": "printf", "data": "%s\\n"}\n' % line
-        yield from decoder.feed(data, Clocks(NOW_NS))
+def probe_items() -> Iterator[Item]:
+    table = event_table("7.2")
+    decoder = ProbeDecoder(table, ring.LAYOUT, ring.sites(len(table)), pid=1)
+    complete, read = (
+        table.indices[name] for name in ("virtio_blk_req_complete", "memory_region_ops_read")
+    )
+    records = (
+        ring.probe(complete, 5, 6, 0),
+        ring.probe(read, 1, 5, 0x70, 0xFF, 1, texts=(b"rtc-\xff",)),
+        ring.probe(read, 1, 5, 0x70, 0xFF, 1, texts=(None,)),
+        ring.probe(complete),
+    )
+    yield from decoder.feed(ring.page(*map(ring.entry, records[:2])), Clocks(NOW_NS))
+    yield from decoder.feed(ring.page(*map(ring.entry, records[2:]), lost=4), Clocks(NOW_NS))
 
 
 def syslog_items() -> Iterator[Item]:
@@ -160,7 +166,7 @@ CAPTURES = {
     "log 11.1": lambda: log_items("qemu-11.1-log-timestamp.txt", "11.1"),
     "log mixed": lambda: log_items("qemu-7.2-log-plain-mixed-with-d-output.txt", "7.2"),
     "ust": lttng_items,
-    "dtrace": bpf_items,
+    "dtrace": probe_items,
     "syslog": syslog_items,
 }
 

@@ -1,25 +1,126 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-r"""Split the JSON lines of bpftrace into records, and parse their arguments.
+r"""Find the events of uprobe records, and read their arguments.
 
-A record is ``{"type": "printf", "data": "EVENT NSECS TID ARGS\n"}``, all numbers in hex, as the
-program of ``bpftrace.py`` prints it; ``~`` for EVENT is a CPU's sign of life, with the
-CPU for TID. Texts are escaped as bpftrace 0.17 does: control bytes ``\u0001``, bytes that are
-not ASCII ``\uffffffc3`` (a char that was sign-extended); newer ones leave those as they are.
+Arguments are 8 bytes a number, 8 bytes the pointer to each text, and 4 bytes where the text is in
+the record (``__data_loc``): ``uprobes.py`` defines them so.
+
+Recordings of qtctl 0.1 have arguments as bpftrace 0.17 printed them: numbers in hex, then texts,
+control bytes escaped as ``\u0001``, bytes that are not ASCII as ``\uffffffc3`` (a char that was
+sign-extended).
 """
-# ruff: noqa: SIM102
 
 from qtctl.records import shadow as cython
-from qtctl.records.kernels.inline import integers, octets, pointers
+from qtctl.records.kernels.inline import native, octets, pointers
 
 COMPILED: bool = cython.compiled
 
-#: What a row is, where it is no event; 0 to n-1 are events.
-TEXT = -1
-ALIVE = -2
-LOST = -3
 
-_LAST = cython.declare(cython.longlong, 0x7FFFFFFFFFFFFFFF)
-_LAST_COUNT = cython.declare(cython.ulonglong, 999999999999999999)
+def find_sites(
+    data: cython.const[cython.uchar][::1],
+    kind: cython.int[::1],
+    start: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    address_at: cython.Py_ssize_t,
+    least: cython.Py_ssize_t,
+    addresses: cython.longlong[::1],
+    events: cython.int[::1],
+    kinds: cython.int[::1],
+    event: cython.int[::1],
+) -> None:
+    """Put the event of each record into ``event``, -1 for one that no probe of these makes.
+
+    A record data[start[i]:stop[i]] has its probe's address at ``address_at``, and at least
+    ``least`` bytes. ``events`` and ``kinds`` belong to ``addresses``, which are in order.
+    """
+    if len(data) == 0:
+        return
+    text: cython.p_uchar = pointers.to_chars(data)
+    rows: cython.Py_ssize_t = len(kind)
+    count: cython.Py_ssize_t = len(addresses)
+    row: cython.Py_ssize_t
+    low: cython.Py_ssize_t
+    high: cython.Py_ssize_t
+    middle: cython.Py_ssize_t
+    place: cython.longlong
+    wide: cython.ulonglong
+    for row in range(rows):
+        event[row] = -1
+        if kind[row] < 0 or stop[row] - start[row] < least:
+            continue
+        wide = native.u64(text, start[row] + address_at)
+        if wide >> 63:
+            continue
+        place = cython.cast(cython.longlong, wide)
+        low = 0
+        high = count
+        while low < high:
+            middle = (low + high) // 2
+            if addresses[middle] < place:
+                low = middle + 1
+            else:
+                high = middle
+        while low < count and addresses[low] == place:
+            if kinds[low] == kind[row]:
+                event[row] = events[low]
+                break
+            low += 1
+
+
+def read_fetched(
+    data: cython.const[cython.uchar][::1],
+    numbers: cython.Py_ssize_t,
+    texts: cython.Py_ssize_t,
+    begin: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    values: cython.ulonglong[::1],
+    spans: cython.longlong[::1],
+    ok: cython.uchar[::1],
+) -> None:
+    """Read rows data[begin[i]:stop[i]] of ``numbers`` numbers and ``texts`` texts.
+
+    values[i * rows + row] gets number i; data[spans[2 * i * rows + row]: ...] is text i, a single
+    NUL for NULL. ok[row] is 1, 2 where a text could not be fetched whole, 0 where a row is in no
+    such form.
+    """
+    if len(data) == 0:
+        return
+    text: cython.p_uchar = pointers.to_chars(data)
+    rows: cython.Py_ssize_t = len(ok)
+    fixed: cython.Py_ssize_t = 8 * numbers + 12 * texts
+    row: cython.Py_ssize_t
+    i: cython.Py_ssize_t
+    at: cython.longlong
+    place: cython.longlong
+    first: cython.longlong
+    size: cython.longlong
+    where: cython.uint
+    for row in range(rows):
+        ok[row] = 0
+        at = begin[row]
+        if stop[row] - at < fixed:
+            continue
+        for i in range(numbers):
+            values[i * rows + row] = native.u64(text, at + 8 * i)
+        ok[row] = 1
+        first = 0
+        for i in range(texts):
+            where = native.u32(text, at + 8 * (numbers + texts) + 4 * i)
+            # The kernel counts from the beginning of the record, of which this is the end.
+            if i == 0:
+                first = where & 0xFFFF
+            place = at + fixed + (where & 0xFFFF) - first
+            size = where >> 16
+            if native.u64(text, at + 8 * (numbers + i)) == 0:
+                place = at + 8 * (numbers + i)
+                size = 2
+            elif size == 0:
+                ok[row] = 2
+                break
+            elif place < at + fixed or size > stop[row] - place or text[place + size - 1] != 0:
+                ok[row] = 0
+                break
+            spans[2 * i * rows + row] = place
+            spans[(2 * i + 1) * rows + row] = place + size - 1
 
 
 def _nibble(byte: cython.int) -> cython.int:
@@ -42,94 +143,6 @@ def _hex(
         at += 1
     out[0] = value
     return at if at - first <= 16 else first
-
-
-def _head(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    events: cython.longlong,
-    out: cython.p_longlong,
-) -> cython.bint:
-    """Read ``EVENT NSECS TID`` into out[0:3] and where the arguments begin into out[3]."""
-    after: cython.Py_ssize_t
-    value: cython.ulonglong[1] = [0]
-    field: cython.int
-    for field in range(3):
-        if field == 0 and at < end and data[at] == 126:
-            out[0] = -2
-            after = at + 1
-        else:
-            after = _hex(data, at, end, value)
-            if after == at or value[0] > cython.cast(cython.ulonglong, _LAST):
-                return False
-            out[field] = cython.cast(cython.longlong, value[0])
-        if after < end and data[after] != 32:
-            return False
-        if after == end and field < 2:
-            return False
-        at = after + 1
-    out[3] = at if at < end else end
-    return out[0] < events and out[2] <= 0x7FFFFFFF
-
-
-def split_lines(
-    data: cython.const[cython.uchar][::1],
-    events: cython.longlong,
-    event: cython.int[::1],
-    time_ns: cython.longlong[::1],
-    tid: cython.int[::1],
-    start: cython.longlong[::1],
-    begin: cython.longlong[::1],
-    stop: cython.longlong[::1],
-    at: cython.Py_ssize_t,
-) -> tuple[int, int]:
-    """Split data[at:] at its newlines into rows, as many as the columns hold.
-
-    A row LOST has the count in ``time_ns``; a line in no known form is a row TEXT; empty lines and
-    ``attached_probes`` are none. Returns the rows and where the first line not taken begins.
-    """
-    size: cython.Py_ssize_t = len(data)
-    room: cython.Py_ssize_t = len(event)
-    row: cython.Py_ssize_t = 0
-    end: cython.Py_ssize_t
-    last: cython.Py_ssize_t
-    scratch: cython.longlong[4] = [0, 0, 0, 0]
-    text: cython.p_uchar = pointers.to_chars(data)
-    printf: cython.p_uchar = b'{"type": "printf", "data": "'
-    loss: cython.p_uchar = b'{"type": "lost_events", "data": {"events": '
-    skipped: cython.p_uchar = b'{"type": "attached_probes", '
-    tail: cython.p_uchar = b'\\n"}'
-    while row < room:
-        end = octets.find(text, 10, at, size)
-        if end < 0:
-            break
-        if end == at or octets.starts(text, at, end, skipped, 28):
-            at = end + 1
-            continue
-        event[row] = -1
-        time_ns[row] = -1
-        tid[row] = -1
-        start[row] = at
-        begin[row] = at
-        stop[row] = end
-        if octets.starts(text, at, end, printf, 28):
-            last = end - 4
-            if last >= at + 28 and octets.starts(text, last, end, tail, 4):
-                if _head(text, at + 28, last, events, scratch):
-                    event[row] = cython.cast(cython.int, scratch[0])
-                    time_ns[row] = scratch[1]
-                    tid[row] = cython.cast(cython.int, scratch[2])
-                    begin[row] = scratch[3]
-                    stop[row] = last
-        elif octets.starts(text, at, end, loss, 43):
-            last = integers.number(text, at + 43, end, _LAST_COUNT, scratch, 0)
-            if last == end - 2 and octets.starts(text, last, end, b"}}", 2):
-                event[row] = -3
-                time_ns[row] = scratch[0]
-        row += 1
-        at = end + 1
-    return row, at
 
 
 def _unescaped(

@@ -1,21 +1,29 @@
 from typing import Final
 
 COMPILED: Final[bool]
-TEXT: Final[int]
-ALIVE: Final[int]
-LOST: Final[int]
 
-def split_lines(
+def find_sites(
     data: bytes,
-    events: int,
-    event: memoryview,
-    time_ns: memoryview,
-    tid: memoryview,
+    kind: memoryview,
     start: memoryview,
+    stop: memoryview,
+    address_at: int,
+    least: int,
+    addresses: memoryview,
+    events: memoryview,
+    kinds: memoryview,
+    event: memoryview,
+) -> None: ...
+def read_fetched(
+    data: bytes,
+    numbers: int,
+    texts: int,
     begin: memoryview,
     stop: memoryview,
-    at: int,
-) -> tuple[int, int]: ...
+    values: memoryview,
+    spans: memoryview,
+    ok: memoryview,
+) -> None: ...
 def read_arguments(
     data: bytes,
     numbers: int,

@@ -10,10 +10,10 @@ from pathlib import Path
 from qtctl.backends.base import Clocks, FeedRequest
 from qtctl.backends.child_pipe import wait_readable
 from qtctl.backends.ftrace import shared as ftraceshared
-from qtctl.backends.ftrace import tracefs as ftrace
 from qtctl.backends.ftrace.decoder import TraceDecoder
-from qtctl.backends.ftrace.tracefs import TracePipe
 from qtctl.backends.ftrace.undo import close_at_end
+from qtctl.backends.ring import tracefs as ftrace
+from qtctl.backends.ring.tracefs import TracePipe
 from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import NothingMatched, Unsupported
 from qtctl.events.patterns import near

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtctl.backends.ftrace.tracefs import per_cpu_kib
+from qtctl.backends.ring.tracefs import per_cpu_kib
 from qtctl.errors import Unsupported
 from qtctl.folders import inode_of
 

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from qtctl.backends.ftrace import shared
-from qtctl.backends.ftrace.tracefs import TracePipe, remove_instance
+from qtctl.backends.ring.tracefs import TracePipe, remove_instance
 from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor

@@ -35,8 +35,12 @@ _OPTIONS = {
 _TGID_EVENT = "events/sched/sched_process_exit"
 
 
-def find_tracefs() -> Path:
+def find_tracefs(
+    use: str = "the ftrace backend writes", then: str = ", then start QEMU anew"
+) -> Path:
     """Return where tracefs is mounted, readable for this process.
+
+    ``use`` is what happens there, and ``then`` what to do once it is mounted.
 
     Raises:
         Unsupported: it is not mounted, or this user may not read it; with a hint.
@@ -54,17 +58,17 @@ def find_tracefs() -> Path:
             return place
     if closed:
         raise Unsupported(
-            f"the ftrace backend writes to tracefs at {closed}, which only root may read",
+            f"tracefs, where {use}, is at {closed}, which only root may read",
             hint="run qtctl as root (sudo)",
         )
     if "tracefs" not in Path("/proc/filesystems").read_text():
         raise Unsupported(
-            "this kernel has no tracefs (CONFIG_TRACING), where the ftrace backend writes",
+            f"this kernel has no tracefs (CONFIG_TRACING), where {use}",
             hint="another backend: --backend NAME",
         )
     raise Unsupported(
-        "tracefs, where the ftrace backend writes, is not mounted",
-        hint=f"mount -t tracefs nodev {PLACES[0]} (as root), then start QEMU anew",
+        f"tracefs, where {use}, is not mounted",
+        hint=f"mount -t tracefs nodev {PLACES[0]} (as root){then}",
     )
 
 
@@ -109,43 +113,38 @@ def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
 
 
 def _set_up(folder: Path, pid: int, events: Sequence[str]) -> None:
-    _write(folder / "trace_clock", "mono")
-    _write(folder / "buffer_size_kb", str(per_cpu_kib()))
+    write(folder / "trace_clock", "mono")
+    write(folder / "buffer_size_kb", str(per_cpu_kib()))
     with contextlib.suppress(OSError):  # Linux 5.0; wakes a reader for any record
-        _write(folder / "buffer_percent", "0")
+        write(folder / "buffer_percent", "0")
     for option, value in _OPTIONS.items():
         with contextlib.suppress(OSError):
-            _write(folder / "options" / option, value)
+            write(folder / "options" / option, value)
     with contextlib.suppress(OSError):
-        _write(folder / _TGID_EVENT / "filter", "common_pid < 0")
-        _write(folder / _TGID_EVENT / "enable", "1")
+        write(folder / _TGID_EVENT / "filter", "common_pid < 0")
+        write(folder / _TGID_EVENT / "enable", "1")
     if events:
-        _watch_threads(folder, pid)
+        watch_threads(folder, pid)
     for name in events:
         event = "events/" + name.replace(":", "/", 1)
         if event == _TGID_EVENT:
-            _write(folder / event / "filter", "0")
-        _write(folder / event / "enable", "1")
-    _write(folder / "tracing_on", "1")
-    _write(folder / "options/copy_trace_marker", "1")
+            write(folder / event / "filter", "0")
+        write(folder / event / "enable", "1")
+    write(folder / "tracing_on", "1")
+    write(folder / "options/copy_trace_marker", "1")
 
 
-def _watch_threads(folder: Path, pid: int) -> None:
-    """Limit kernel events to the guest's threads, present and future ones (event-fork)."""
+def watch_threads(folder: Path, pid: int) -> None:
+    """Limit an instance's events to the guest's threads, also future ones by ``event-fork``."""
     known: set[str] = set()
     while fresh := set(os.listdir(f"/proc/{pid}/task")) - known:  # noqa: PTH208
-        handle = os.open(folder / "set_event_pid", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            for thread in fresh:
-                os.write(handle, thread.encode())
-        finally:
-            os.close(handle)
+        write(folder / "set_event_pid", " ".join(fresh), append=True)
         known |= fresh
 
 
 def remove_instance(folder: Path) -> str:
     """Remove an instance; return a sentence on what failed, else ''."""
-    _stop(folder)
+    stop_recording(folder)
     try:
         folder.rmdir()
     except FileNotFoundError:
@@ -156,7 +155,7 @@ def remove_instance(folder: Path) -> str:
     return ""
 
 
-def _stop(folder: Path) -> None:
+def stop_recording(folder: Path) -> None:
     """Stop recording.
 
     Copies first: where one instance that takes them is off, the kernel gives up on the write and
@@ -164,11 +163,17 @@ def _stop(folder: Path) -> None:
     """
     for name in ("options/copy_trace_marker", "tracing_on"):
         with contextlib.suppress(OSError):
-            _write(folder / name, "0")
+            write(folder / name, "0")
 
 
-def _write(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write(path: Path, text: str, *, append: bool = False) -> None:
+    """Write a setting; ``append``: what the file holds stays.
+
+    Raises:
+        OSError: the kernel refuses; ``filename`` is the path.
+    """
+    flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_APPEND if append else 0)
+    handle = os.open(path, flags)
     try:
         os.write(handle, text.encode())
     except OSError as error:
@@ -182,6 +187,18 @@ def owner_of(thread: int) -> int | None:
     """Return the process of a thread, None if it is gone."""
     process = status_of(thread).get("Tgid")
     return None if process is None else int(process)
+
+
+def stats(folder: Path, *names: str) -> list[int]:
+    """Return the sums over all CPUs of counters of a buffer, by the kernel's names."""
+    found = dict.fromkeys(names, 0)
+    for path in folder.glob("per_cpu/cpu*/stats"):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text().splitlines():
+                name, _, value = line.partition(":")
+                if name in found:
+                    found[name] += int(value)
+    return list(found.values())
 
 
 class TracePipe:
@@ -225,27 +242,16 @@ class TracePipe:
 
     def uncounted(self) -> int:
         """Return how many records the kernel dropped without a line in the text."""
-        return sum(self._stats("commit overrun", "dropped events"))
+        return sum(stats(self.folder, "commit overrun", "dropped events"))
 
     def waiting(self) -> tuple[int, int]:
         """Return how many records are to be read, and how many were overwritten so far."""
-        entries, overwritten = self._stats("entries", "overrun")
+        entries, overwritten = stats(self.folder, "entries", "overrun")
         return entries, overwritten
-
-    def _stats(self, *names: str) -> list[int]:
-        """Return the sums over all CPUs of counters, by the kernel's names."""
-        found = dict.fromkeys(names, 0)
-        for path in self.folder.glob("per_cpu/cpu*/stats"):
-            with contextlib.suppress(OSError, ValueError):
-                for line in path.read_text().splitlines():
-                    name, _, value = line.partition(":")
-                    if name in found:
-                        found[name] += int(value)
-        return list(found.values())
 
     def stop(self) -> None:
         """Stop recording; the records in the buffer can still be read."""
-        _stop(self.folder)
+        stop_recording(self.folder)
 
     def close(self) -> None:
         """Close it; an instance cannot be removed before."""

@@ -1,0 +1,22 @@
+from typing import Final
+
+COMPILED: Final[bool]
+LOST: Final[int]
+BAD: Final[int]
+
+def split_pages(
+    data: bytes,
+    page_bytes: int,
+    stamp_at: int,
+    commit_at: int,
+    data_at: int,
+    type_at: int,
+    thread_at: int,
+    final: bool,
+    kind: memoryview,
+    tid: memoryview,
+    time_ns: memoryview,
+    start: memoryview,
+    stop: memoryview,
+    at: int,
+) -> tuple[int, int]: ...
