@@ -30,7 +30,7 @@ TRACEFS = "tracefs"
 LTTNG = "lttng"
 #: A guest that floods its log takes a processor, and so does qtctl behind it.
 FLOOD = "flood"
-#: bpftrace sets probes in the memory of every process that has the program open.
+#: A probe is set in the memory of every process that runs the program, and counted in each.
 PROBES = "probes"
 
 #: The suite in a fresh system, beside everything else of the field lane: builds in this checkout.

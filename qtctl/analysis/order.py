@@ -1,7 +1,7 @@
 """Where times step back in a stream, and so the order of its records may be wrong.
 
-Tracers that keep a buffer for each CPU (bpftrace, for dtrace) pass on a buffer at a time. Threads
-of the other backends stamp a record shortly before they write it.
+The kernel keeps a buffer for each CPU; recordings of dtrace by qtctl 0.1 have a buffer at a time
+(bpftrace's). Threads of the other backends stamp a record shortly before they write it.
 """
 
 from __future__ import annotations

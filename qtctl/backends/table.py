@@ -34,8 +34,8 @@ class BackendRow(NamedTuple):
     ``cost`` ranks what it costs the guest, cheapest first, as measured by ``benchmarks/cost.py``.
     ``followed``: qtctl can follow it. ``follows_qmp``: QEMU's event states decide what it gets.
     ``instead`` is a command to use where qtctl cannot follow, ``missing`` a hint for a QEMU without
-    it. ``resource`` is the kind of what its feed leases, ``arguments`` how recordings call its forms
-    of arguments. ``whole_seconds``: its times may lack a fraction.
+    it. ``resource`` is the kind of what its feed leases, ``arguments`` how recordings call its
+    forms of arguments. ``whole_seconds``: its times may lack a fraction.
     """
 
     name: Backend

@@ -109,7 +109,7 @@ def request_for(guest: Guest, *picked: str, serial: int = 1) -> FeedRequest:
 def left() -> list[str]:
     """Return what qtctl of this process has in tracefs."""
     lines = (needs.TRACEFS / "uprobe_events").read_text().splitlines()
-    made = [str(path) for path in (needs.TRACEFS / "instances").glob(f"qtctl-usdt-{os.getpid()}-*")]
+    made = [str(path) for path in (needs.TRACEFS / "instances").glob(f"qtctl_{os.getpid()}_*")]
     return made + [line for line in lines if f"qtctl_{os.getpid()}_" in line]
 
 
@@ -123,7 +123,7 @@ async def opened(
         yield feed
     finally:
         await feed.close()
-    eventually(lambda: not [one for one in left() if f"{os.getpid()}_{serial}" in one], "no probe")
+    eventually(lambda: not [one for one in left() if f"_0_{serial}/" in one], "no probe")
     eventually(lambda: not feed._keeper.instance.exists(), "no instance is left")
 
 
@@ -247,6 +247,30 @@ async def test_a_record_is_read_soon_after_its_event(provider: Provider) -> None
     assert sorted(off)[20] < 5
 
 
+async def test_bpftrace_reads_the_same(provider: Provider) -> None:
+    command = needs.program("bpftrace", "bpftrace")
+    pid = provider.process.pid
+    program = f'usdt:/proc/{pid}/exe:qemu:own_count {{ printf("%llu %d\\n", arg0, tid); }}'
+    with subprocess.Popen(
+        [command, "-p", str(pid), "-e", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as oracle:
+        eventually(lambda: provider.tell("") == 1 or oracle.poll() is not None, "it has attached")
+        async with opened(provider, "own_count") as feed:
+            provider.tell("count 50")
+            provider.tell("threads 3")
+            found = records(await rest(feed))
+        oracle.send_signal(signal.SIGINT)
+        said, _ = oracle.communicate(timeout=LIMIT_S)
+    if "Attaching" not in said:
+        pytest.skip("bpftrace may not run here")
+    theirs = [line.split() for line in said.splitlines() if line[:1].isdigit()]
+    assert [[str(r.args["n"]), str(r.tid)] for r in found] == theirs
+    assert len(theirs) == 53
+
+
 async def test_threads_to_come_are_followed(provider: Provider) -> None:
     async with opened(provider, "own_count") as feed:
         provider.tell("threads 3")
@@ -343,6 +367,7 @@ async def test_what_cannot_be_followed_is_told_by_name(provider: Provider) -> No
     request = request_for(provider.guest, "own_count", "own_no_probe")
     feed = await dtrace.open_feed(request)
     await feed.close()
+    eventually(lambda: left() == [], "nothing is left")
     assert "own_no_probe" in request.site.notices[0]
     with pytest.raises(Unsupported, match="no USDT probe that can be followed for own_no_probe"):
         await dtrace.open_feed(request_for(provider.guest, "own_no_probe"))

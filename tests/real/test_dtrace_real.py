@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Iterator[Qtctl]:
 def left() -> list[str]:
     """Return the instances and uprobes of any qtctl."""
     lines = (needs.TRACEFS / "uprobe_events").read_text().splitlines()
-    made = [path.name for path in (needs.TRACEFS / "instances").glob("qtctl-usdt-*")]
+    made = [path.name for path in (needs.TRACEFS / "instances").glob("qtctl_*")]
     return made + sorted({one.partition(" ")[0] for one in lines if one.startswith("p:qtctl_")})
 
 

@@ -72,13 +72,13 @@ def test_numbers_come_first_and_texts_last() -> None:
     )
     assert one == Traced(3, 0x1195, 0x3048, ("%di", "%dx"), (64, 64), ("+8(%sp)",))
     assert one.definition("g_1", "/proc/7/exe") == (
-        "p:g_1/a64_64t1_g_1 /proc/7/exe:0x1195(0x3048) a0=%di:u64 a1=%dx:u64 p0=+8(%sp):u64 "
+        "p:g_1/a88t1_g_1 /proc/7/exe:0x1195(0x3048) a0=%di:u64 a1=%dx:u64 p0=+8(%sp):u64 "
         "s0=+0(+8(%sp)):ustring"
     )
     assert [name for name, _ in one.fields()] == ["a0", "a1", "p0", "s0"]
     null = traced(3, UsdtProbe("own_text", "8@%rdi 8@$0 -4@%edx", 1, 0), DECLARED["own_text"])
     assert null is not None
-    assert null.definition("g", "/x").startswith("p:g/a64_64t1_g /x:0x1 a0=%di:u64")
+    assert null.definition("g", "/x").startswith("p:g/a88t1_g /x:0x1 a0=%di:u64")
     assert null.definition("g", "/x").endswith("p0=\\0:u64 s0=@0x0:ustring")
 
 

@@ -134,8 +134,8 @@ async def open_feed(request: FeedRequest) -> DtraceFeed:
     # By this path the file is found in a container, and also once it was deleted or replaced.
     binary = f"/proc/{guest.pid}/exe"
     chosen = await asyncio.to_thread(_plan, request, guest.pid, binary)
-    name = f"{request.owner.pid}-{request.owner.serial}"
-    instance, group = root / "instances" / f"qtctl-usdt-{name}", f"qtctl_{name}".replace("-", "_")
+    group = "_".join(map(str, ("qtctl", *request.owner)))
+    instance = root / "instances" / group
     facts = {"instance": str(instance), "group": group}
     await request.site.leasing.hold(request.owner, Resource(KIND, facts))
     try:

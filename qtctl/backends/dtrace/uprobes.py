@@ -55,7 +55,8 @@ class Traced(NamedTuple):
 
         It has the group's name too, for ``uprobe_profile`` does not name groups.
         """
-        return f"a{'_'.join(map(str, self.bits))}t{len(self.texts)}_{group}"
+        sizes = "".join(str(bits // 8) for bits in self.bits)
+        return f"a{sizes}t{len(self.texts)}_{group}"
 
     def definition(self, group: str, path: str) -> str:
         """Return its line for ``uprobe_events``."""
