@@ -251,19 +251,17 @@ async def test_bpftrace_reads_the_same(provider: Provider) -> None:
     command = needs.program("bpftrace", "bpftrace")
     pid = provider.process.pid
     program = f'usdt:/proc/{pid}/exe:qemu:own_count {{ printf("%llu %d\\n", arg0, tid); }}'
-    with subprocess.Popen(
-        [command, "-p", str(pid), "-e", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as oracle:
-        eventually(lambda: provider.tell("") == 1 or oracle.poll() is not None, "it has attached")
-        async with opened(provider, "own_count") as feed:
-            provider.tell("count 50")
-            provider.tell("threads 3")
-            found = records(await rest(feed))
-        oracle.send_signal(signal.SIGINT)
-        said, _ = oracle.communicate(timeout=LIMIT_S)
+    oracle = await asyncio.create_subprocess_exec(
+        command, "-p", str(pid), "-e", program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    eventually(lambda: provider.tell("") == 1 or oracle.returncode is not None, "it attached")
+    async with opened(provider, "own_count") as feed:
+        provider.tell("count 50")
+        provider.tell("threads 3")
+        found = records(await rest(feed))
+    oracle.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(oracle.communicate(), LIMIT_S)
+    said = out.decode()
     if "Attaching" not in said:
         pytest.skip("bpftrace may not run here")
     theirs = [line.split() for line in said.splitlines() if line[:1].isdigit()]

@@ -1,1 +1,1 @@
-"""The dtrace backend: QEMU's USDT probes, read through bpftrace."""
+"""The dtrace backend: QEMU's USDT probes, followed by uprobes of the kernel."""
