@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import OWN, TID, Groups
+from qtctl.analysis.heat import HeatMap
 from qtctl.analysis.order import ARRIVED, Order, Part, clock_codes
 from qtctl.analysis.pairs import NO_KEY, PairCounts, Pairing, check_key, learn_key, other_ends
 from qtctl.errors import UsageError
@@ -101,6 +102,16 @@ class Question:
         """The key as ``--key`` takes it."""
         return ",".join(self.key) if self.key != NO_KEY else "none"
 
+    @property
+    def words(self) -> str:
+        """What is measured, in words."""
+        sides = [
+            one[0] + f" and {len(one) - 1} more" * (len(one) > 1)
+            for one in (self.starts, self.ends)
+        ]
+        where = f" where {self.where.text}" if self.where is not None else ""
+        return f"{sides[0]} .. {sides[1]} by {self.key_words}{where}"
+
     def other_ends(self, declared: Mapping[str, Declaration]) -> list[str]:
         """Return events besides ``ends`` that may complete a START, by their names."""
         found = [other_ends(start, self.ends, self.key, declared) for start in self.starts]
@@ -138,11 +149,12 @@ class Latency:
     no figure are counted: ``filtered`` ones did not match ``where``; ``disordered`` ones overlap a
     place where times step back, where the order of records is not known; ``arrived`` ones have
     times at which qtctl read them, and ``mixed`` ones times of two clocks. ``coarse`` counts pairs
-    of whole seconds, which mean little.
+    of whole seconds, which mean little. A ``heat_map`` gets the pairs that are in the figures.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, heat_map: HeatMap | None = None) -> None:
         self.question = question
+        self._heat_map = heat_map
         self.counts = PairCounts()
         self.groups = Groups(_GROUPS)
         self._spans = Distribution()
@@ -162,13 +174,13 @@ class Latency:
     @property
     def spans(self) -> Distribution:
         """The latencies so far; later records take none of them away."""
-        self._settle(0)
+        self.settle()
         return self._spans
 
     @property
     def coarse(self) -> int:
         """How many pairs have times of whole seconds."""
-        self._settle(0)
+        self.settle()
         return self._coarse
 
     def take(self, item: Item) -> None:
@@ -177,9 +189,10 @@ class Latency:
             if len(item):
                 self._measure(item)
         elif isinstance(item, Loss):
-            self._lose()
+            self.lose()
 
-    def _lose(self) -> None:
+    def lose(self) -> None:
+        """Drop what is open: its END may be lost."""
         if self._pairing is not None:
             self._pairing.lose()
 
@@ -187,14 +200,14 @@ class Latency:
         question = self.question
         if self._pairing is None or batch.table is not self._table:
             # Another table is another run of the guest: open STARTs of the last one never end.
-            self._lose()
+            self.lose()
             self._table = batch.table
             self._pairing = Pairing(
                 batch.table, question.starts, question.ends, question.key, counts=self.counts
             )
         for part in self._order.parts(batch):
             if part.restarts:
-                self._lose()
+                self.lose()
             if part.low_ns is not None:
                 self._step_back(part)
             self._pair(part)
@@ -234,9 +247,9 @@ class Latency:
         self.disordered += leave_out(self._order.doubtful(part, pairs.start_ns, pairs.end_ns))
         group = numbers[pairs.row] if question.by_end else tag
         self._recent.append(_Spans(pairs.start_ns[good], pairs.end_ns[good], group[good]))
-        self._settle(_RECENT)
+        self.settle(_RECENT)
 
-    def _settle(self, most: int) -> None:
+    def settle(self, most: int = 0) -> None:
         """Add the oldest pairs to the figures, until at most ``most`` are recent."""
         left = sum(len(recent.group) for recent in self._recent)
         while left > most or (self._recent and not most):
@@ -245,6 +258,8 @@ class Latency:
             whole = (recent.start_ns % _SECOND_NS == 0) & (recent.end_ns % _SECOND_NS == 0)
             self._coarse += int(np.count_nonzero(whole))
             self._spans.add(recent.end_ns - recent.start_ns, recent.group)
+            if self._heat_map is not None:
+                self._heat_map.add(recent.start_ns, recent.end_ns)
 
     def _numbers(self, batch: Batch) -> NDArray[np.int32]:
         """Return the group of each row that decides it; the values of other rows mean nothing."""

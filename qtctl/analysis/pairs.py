@@ -328,7 +328,7 @@ def check_key(
             raise UsageError(f"{words} is a text in one of the events and a number in another")
 
 
-_ENDINGS = (
+ENDINGS = (
     *("complete", "completed", "completion", "done", "end", "return", "finish", "finished"),
     *("cb", "cancel", "cancelled", "abort", "aborted", "fail", "failed", "error"),
 )
@@ -347,7 +347,7 @@ def other_ends(
         if name not in ends
         and name != start
         and name.split("_")[:2] == family
-        and name.rpartition("_")[2] in _ENDINGS
+        and name.rpartition("_")[2] in ENDINGS
         and needed
         and needed <= {one.name for one in _printed(declaration)}
     ]

@@ -196,10 +196,22 @@ class Rates:
         """Return how many seconds the window covers."""
         return max(self._step_s / 5, now_s - max(self._began_s, self._window.began_s()))
 
-    def snapshot(self, now_s: float, sort: Sort = "rate", limit: int | None = None) -> Snapshot:
-        """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest."""
+    def snapshot(
+        self,
+        now_s: float,
+        sort: Sort = "rate",
+        limit: int | None = None,
+        second: int | None = None,
+    ) -> Snapshot:
+        """Return the rates at ``now_s``: the first ``limit`` groups by ``sort``, and the rest.
+
+        With ``second``, one of the last ``HISTORY_S``, they are the rates in that second.
+        """
         self._advance(now_s)
-        per_s, bytes_per_s = self._window.sums() / self._span_s(now_s)
+        if second is None:
+            per_s, bytes_per_s = self._window.sums() / self._span_s(now_s)
+        else:
+            per_s, bytes_per_s = self._minute.values[second % HISTORY_S].astype(np.float64)
         total, total_bytes = self._totals
         history = self._minute.history()
 

@@ -37,10 +37,7 @@ _REASONS = {
     "mixed": "of two clocks",
     "arrived": "by arrival times",
 }
-"""Why records are in no figure. The first three are always printed, the others if not 0.
-
-An earlier START came before the first record, or was lost.
-"""
+"""Why records are in no figure. An earlier START came before the first record, or was lost."""
 
 
 @command(
@@ -95,7 +92,7 @@ async def latency(context: Context, options: Options) -> int:
     printed: set[str] = set()
 
     def result(measured: Latency, lost: int) -> Result:
-        for kind, text in _warnings(measured, others):
+        for kind, text in warnings(measured, others):
             if kind not in printed:
                 context.complain(text)
             printed.add(kind)
@@ -105,7 +102,7 @@ async def latency(context: Context, options: Options) -> int:
     return await Gathering(context, options, chosen, ready, result, whole=True).run()
 
 
-def _warnings(measured: Latency, others: Sequence[str]) -> Iterator[tuple[str, str]]:
+def warnings(measured: Latency, others: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield warnings about the figures, each with its kind.
 
     ``others`` are further events that may complete a START.
@@ -167,6 +164,12 @@ def _groups(measured: Latency) -> list[tuple[int | str | None, Statistics]]:
     return sorted(found, key=lambda pair: -pair[1].count)
 
 
+def left_out(measured: Latency, least: int = 3) -> list[tuple[str, int]]:
+    """Return why records are in no figure, and how many; the first ``least`` reasons always."""
+    rest = _rest(measured)
+    return [(_REASONS[one], rest[one]) for n, one in enumerate(_REASONS) if rest[one] or n < least]
+
+
 def _rest(measured: Latency) -> dict[str, int]:
     """Return the counts of records that are in no figure, by the names in ``_REASONS``."""
     own = ("filtered", "disordered", "mixed", "arrived")
@@ -183,9 +186,7 @@ def _lines(
     from qtctl.text.tables import pairs, table
     from qtctl.text.units import duration_words
 
-    rest = _rest(measured)
-    shown = [name for place, name in enumerate(_REASONS) if rest[name] or place < 3]
-    reasons = [(_REASONS[name], str(rest[name])) for name in shown]
+    reasons = [(words, str(count)) for words, count in left_out(measured)]
     by, in_hex = measured.question.by, measured.question.by_hex
     if by is None:
         yield from pairs(style, [*figure_words(whole, duration_words), *reasons])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtctl.commands.registry import arg
-from qtctl.commands.values import budget, count, duration, key, pair, ring
+from qtctl.commands.values import budget, count, duration, key, pair, pair_text, ring
 
 # Which events.
 
@@ -109,6 +109,12 @@ PAIR = arg(
     type=pair,
     default=[],
     help="also the latency of this pair of events; may be repeated",
+)
+ONE_PAIR = arg(
+    "--pair",
+    metavar="START,END[,KEY]",
+    type=pair_text,
+    help="measure the latency of this pair of events, over time",
 )
 
 KEY = arg(

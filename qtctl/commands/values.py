@@ -79,6 +79,12 @@ def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
     return words[0], words[1], key(",".join(words[2:])) if words[2:] else None
 
 
+def pair_text(text: str) -> str:
+    """Return a text that :func:`pair` can read as it is."""
+    pair(text)
+    return text
+
+
 def parameter(text: str) -> tuple[str, int | str]:
     """Read ``NAME=VALUE``: a number, also in hex, or a text."""
     found = re.fullmatch(r"(\w+)=(.*)", text, re.DOTALL)

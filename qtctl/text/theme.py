@@ -52,6 +52,22 @@ IDENTITIES: Mapping[Background, tuple[str, ...]] = {
     ),
     "any": ("#af5fff", "#af8700", "#5f8787", "#af875f", "#875faf", "#8700ff"),
 }
+HEAT: Mapping[Background, tuple[str, ...]] = {
+    "dark": (
+        *("#5f5f87", "#5f5faf", "#5f87af", "#5fafaf"),
+        *("#5fd7af", "#87d787", "#d7d75f", "#ffff87"),
+    ),
+    "light": (
+        *("#87afd7", "#87afaf", "#5f87d7", "#5f87af"),
+        *("#5f5faf", "#5f5f87", "#00005f", "#000000"),
+    ),
+    "any": (
+        *("#5f5fd7", "#5f87d7", "#5f87af", "#5f8787"),
+        *("#87875f", "#af875f", "#af8700", "#d78700"),
+    ),
+}
+"""Intensities, the least first: further and further from the background, also for the colour-blind;
+where that is not known, from blue to orange. With 16 colours there are none."""
 _SIXTEEN: Mapping[Background, tuple[str, ...]] = {
     "dark": ("36", "35", "32", "33", "94", "96", "95", "92"),
     "light": ("34", "35", "36", "32", "33"),
@@ -63,11 +79,12 @@ _STEPS = (0, 95, 135, 175, 215, 255)
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """SGR parameters by role, and those of the palette of identities."""
+    """SGR parameters by role, and those of the palettes of identities and of intensities."""
 
     roles: Mapping[str, str]
     identities: tuple[str, ...]
     depth: Depth = 16
+    heat: tuple[str, ...] = ()
 
     def identity(self, name: str) -> str:
         """Return the parameters for a text; the same text has the same colour everywhere."""
@@ -117,10 +134,11 @@ def theme(
         ValueError: a look is wrong.
     """
     looks = {**ROLES, **(_ON_LIGHT if background == "light" else {}), **(changes or {})}
-    palette = _SIXTEEN[background]
+    palette, heat = _SIXTEEN[background], tuple[str, ...]()
     if depth > 16:
         palette = tuple(sgr(colour, depth) for colour in IDENTITIES[background])
-    return Theme({role: sgr(look, depth) for role, look in looks.items()}, palette, depth)
+        heat = tuple(sgr(colour, depth) for colour in HEAT[background])
+    return Theme({role: sgr(look, depth) for role, look in looks.items()}, palette, depth, heat)
 
 
 def configured_theme(found: Settings, env: Mapping[str, str]) -> Theme:

@@ -41,14 +41,16 @@ class InputLine:
         question: Question,
         then: Callable[[str], None],
         typed: Callable[[str], None] | None = None,
+        text: str = "",
     ) -> None:
         """Ask a question, and call ``then`` with the answer; a QtctlError refuses it.
 
-        ``typed`` is called with what is typed so far.
+        ``typed`` is called with what is typed so far; ``text`` is what stands there at first.
         """
         self._typed = None
         self._asked = question, then
-        self.widget.text = ""
+        self.widget.text = text
+        self.widget.buffer.cursor_position = len(text)
         self._typed = typed
 
     def cancel(self) -> None:

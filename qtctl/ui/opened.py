@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from qtctl.records.filters import spelt
 from qtctl.text.style import Style, escaped
 from qtctl.text.units import ABOUT
 from qtctl.ui.finder import Finder, Holds
+from qtctl.ui.scrollback import VisibleRows
 
 
 @dataclass(slots=True)
@@ -21,7 +24,8 @@ class Opened:
     """A record that is shown whole; ``argument`` is the place of the selected one in its arguments.
 
     ``number`` is its row, ``time`` its whole time. ``others`` finds the records of the same
-    request; None: it has none.
+    request; None: it has none. Behind the last argument, one of those is selected: ``other`` is
+    its row. ``listed`` are the rows of those that were drawn last.
     """
 
     record: Record
@@ -32,15 +36,27 @@ class Opened:
     time: str
     argument: int = 0
     others: Finder | None = field(init=False)
+    other: int | None = None
+    listed: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self.others = None
         if holds := same_request(self.record, self.declaration):
             self.others = Finder(holds, lambda note: False)
 
-    def move(self, down: int) -> None:
-        """Select the argument ``down`` further down."""
-        self.argument = max(0, min(len(self.record.args) - 1, self.argument + down))
+    def move(self, down: int, others: VisibleRows) -> None:
+        """Select what is ``down`` further down: an argument, or one of the ``others``."""
+        if self.other is None:
+            last = len(self.record.args) - 1
+            if self.argument + down > max(0, last) and self.listed:
+                self.argument, self.other = max(0, last), self.listed[0]
+            else:
+                self.argument = max(0, min(last, self.argument + down))
+            return
+        way = others.up(self.other) if down < 0 else others.down(self.other)
+        steps = list(islice(way, abs(down) + 1))
+        at_top = down < 0 and len(steps) <= 1
+        self.other = None if at_top or not steps else steps[-1]
 
     @property
     def selected(self) -> tuple[str, int | str | None] | None:
@@ -85,7 +101,7 @@ class Opened:
         lines += [row(key, escaped(text)) for key, text in facts if text]
         for place, (name, value) in enumerate(record.args.items()):
             kind = style.paint(types.get(name, "").ljust(column), "faint")
-            mark = ">" if place == self.argument else " "
+            mark = ">" if place == self.argument and self.other is None else " "
             lines.append(row(name, f"{kind}  {self._shown(name, value)}", mark))
         if record.raw is not None:
             lines.append(row("text", escaped(record.raw) + " (perhaps not whole)" * record.cut))

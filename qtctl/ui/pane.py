@@ -9,7 +9,7 @@ import re
 import sys
 
 from qtctl.commands.context import Context, Result
-from qtctl.commands.options import SELECTION
+from qtctl.commands.options import ONE_PAIR, SELECTION
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
 from qtctl.config import settings
@@ -31,10 +31,11 @@ def _size(text: str) -> str:
         *VIEWED,
         arg(
             "--view",
-            choices=("stream", "top"),
+            choices=("stream", "top", "latency"),
             default="stream",
-            help="begin with the records (default), or with their rates",
+            help="begin with the records (default), with their rates, or with a latency",
         ),
+        ONE_PAIR,
         *(
             arg(f"--{side}", dest="side", action="store_const", const=side, help=f"{side} of here")
             for side in SIDES
@@ -52,14 +53,15 @@ def _size(text: str) -> str:
         "qtctl pane",
         "qtctl pane 'virtio_blk_*' --bottom --size 15",
         "qtctl pane --view top --left",
+        "qtctl pane 'virtio_blk_*' --pair virtio_blk_handle_read,virtio_blk_req_complete",
         "qtctl pane 'virtio_*' --where 'status != 0' --here",
     ),
     details="""\
 Splits the current tmux window and leaves the focus where it is; prints the new pane's id. Without a
 pattern it shows what is on: `qtctl enable` and `qtctl mark` in any other pane show up in it. Keys:
-space pauses, arrows select a record, Enter opens it, / searches, f filters, w wraps, t switches to
-the rates, h lists all keys, q leaves. A guest that is started again is followed again. Closing the
-pane restores the guest. Outside tmux: --here, in a second terminal.""",
+space pauses, arrows select a record, Enter opens it, / searches, f filters, w wraps, Tab goes round
+records, rates and latency, h lists all keys, q leaves. A guest that is started again is followed
+again. Closing the pane restores the guest. Outside tmux: --here, in a second terminal.""",
     selects=True,
 )
 async def pane(context: Context, options: Options) -> Result | int:
@@ -84,7 +86,7 @@ async def pane(context: Context, options: Options) -> Result | int:
 
     async with context.attached() as session:
         # Errors must be printed here, not in a pane that nobody looks at yet.
-        await check(session, chosen, options.where, options.by)
+        await check(session, chosen, options.where, options.by, options.pair)
         words = view_call(options, chosen, session.target, session.facts.events_all)
     call = [sys.executable, "-m", "qtctl", *words]
     made = await asyncio.to_thread(

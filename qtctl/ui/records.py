@@ -253,6 +253,21 @@ class Records:
             return None
         return next(stretch.batch.select(slice(place, place + 1)).records())
 
+    def moment_ns(self) -> int | None:
+        """Return the time of the selected record, or of the one above a note; None without."""
+        rows = self.rows
+        for number in rows.up(self.selected) if self.selected is not None else ():
+            stretch, place = rows.at(number)
+            if stretch.batch is not None:
+                return int(stretch.batch.time_ns[place])
+        return None
+
+    def events(self) -> set[str]:
+        """Return the names of the events of which records are kept."""
+        batches = [one.batch for one in self.kept.stretches if one.batch is not None]
+        codes = ((one, np.flatnonzero(np.bincount(one.event + 1))) for one in batches)
+        return {one.names[code - 1] for one, found in codes for code in found.tolist() if code}
+
     def moment(self, number: int) -> str:
         """Return the whole time of a record's row."""
         stretch, place = self.rows.at(number)
@@ -265,16 +280,22 @@ class Records:
         """Return the arguments of an event that are printed in hex."""
         return self.formatter.hex_arguments.get(event, frozenset())
 
-    def lines_found(self, finder: Finder, number: int, height: int, width: int) -> list[str]:
-        """Return the laid-out rows that a finder has found: the ``height`` nearest to a row."""
-        rows = VisibleRows(self.kept.stretches, finder.rows)
+    def rows_found(self, finder: Finder | None) -> VisibleRows:
+        """Return the rows that a finder has found, also those that are hidden; None finds none."""
+        return VisibleRows(()) if finder is None else VisibleRows(self.kept.stretches, finder.rows)
+
+    def lines_found(
+        self, finder: Finder, number: int, height: int, width: int
+    ) -> list[tuple[int, str]]:
+        """Return the rows that a finder has found, and a line of each: the nearest to a row."""
+        rows = self.rows_found(finder)
         before = list(islice(rows.up(number), height))[::-1]
         behind = list(islice(rows.down(number + 1), height // 2))
         numbers = before[-(height - len(behind)) :] + behind
         formatter, wrapped = self.formatter, self.formatter.wrap
         formatter.wrap = False
         try:
-            return [line for _, line in self._lines(rows, numbers, width)]
+            return list(self._lines(rows, numbers, width))
         finally:
             formatter.wrap = wrapped
 

@@ -7,7 +7,7 @@ are shown become text.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -217,6 +217,27 @@ class VisibleRows:
             rows = np.arange(len(stretch)) if shown is None else shown
             numbers = rows + stretch.first
             yield stretch.batch.select(rows[(numbers >= first) & (numbers <= last)])
+
+    def first_at(self, time_ns: int, events: Collection[str] | None = None) -> int | None:
+        """Return the visible record with the least time from one on, of ``events`` if given."""
+        found, least = None, 0
+        for stretch in self._stretches:
+            batch = stretch.batch
+            if batch is None:
+                continue
+            shown = self._visible(stretch)
+            rows = np.arange(len(stretch)) if shown is None else shown
+            chosen = batch.time_ns[rows] >= time_ns
+            if events is not None:
+                codes = [code for code, name in enumerate(batch.names) if name in events]
+                chosen &= np.isin(batch.event[rows], codes)
+            rows = rows[chosen]
+            if not len(rows):
+                continue
+            row = int(rows[batch.time_ns[rows].argmin()])
+            if found is None or batch.time_ns[row] < least:
+                found, least = stretch.first + row, int(batch.time_ns[row])
+        return found
 
     def runs(self, numbers: Sequence[int]) -> Iterator[tuple[Stretch, Int64Array]]:
         """Yield each stretch that has some of ``numbers`` (ascending), and their places there."""

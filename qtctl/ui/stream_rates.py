@@ -49,9 +49,9 @@ class StreamRates:
         spelt = {self.by, self.by.removesuffix("_")}
         return any(not spelt.isdisjoint(self._in_hex.get(name, ())) for name in names)
 
-    def snapshot(self, sort: Sort, limit: int | None = None) -> Snapshot:
-        """Return the rates now; see :meth:`Rates.snapshot`."""
-        return self._rates.snapshot(time.monotonic(), sort, limit)
+    def snapshot(self, sort: Sort, limit: int | None = None, second: int | None = None) -> Snapshot:
+        """Return the rates now, or of a second of the last minute; see :meth:`Rates.snapshot`."""
+        return self._rates.snapshot(time.monotonic(), sort, limit, second)
 
     def per_s(self) -> float:
         """Return the rate of all records."""
@@ -109,12 +109,14 @@ class StreamRates:
         }
 
 
-async def check(session: Session, chosen: Selection, where: str | None, by: str) -> None:
+async def check(
+    session: Session, chosen: Selection, where: str | None, by: str, pair: str | None = None
+) -> None:
     """Check a selection and its options before anything is switched.
 
     Raises:
-        NothingMatched: the selection picks no event.
-        UsageError: ``where`` or ``by`` does not fit the picked events.
+        NothingMatched: the selection, or the ``pair``, picks no event.
+        UsageError: ``where``, ``by`` or the pair does not fit the picked events.
     """
     names = list(await session.all_states())
     picked = chosen.pick(names) if chosen else names
@@ -124,6 +126,10 @@ async def check(session: Session, chosen: Selection, where: str | None, by: str)
     if where is not None:
         Filter.compile(where, declared)
     check_by(declared, by)
+    if pair is not None:
+        from qtctl.ui.stream_latency import asked
+
+        asked(pair, picked, {one.name: one for one in declared}, session.where, where or "")
 
 
 def declared_of(session: Session, picked: Iterable[str]) -> list[Declaration]:

@@ -138,6 +138,8 @@ def view_call(
             words.append(f"{one.flags[0]}={value}")
         elif value is False and settings().defaults("pane").get(one.name, (False,))[0] is True:
             words.append(f"--no-{one.name}")
+    if pair := getattr(options, "pair", None):
+        words.append(f"--pair={pair}")
     rules = (pattern if include else f"-{pattern}" for include, pattern in chosen.rules)
     return [*words, "--", *rules]
 

@@ -1,4 +1,4 @@
-"""The full-screen view of one guest: the records of its events as they come, or their rates.
+"""The full-screen view of one guest: records of its events as they come, rates, or a latency.
 
 ``qtctl pane`` shows it beside the work, ``qtctl top`` in the terminal itself.
 """
@@ -41,17 +41,19 @@ from qtctl.ui.input_line import told
 from qtctl.ui.opened import Opened
 from qtctl.ui.painting import SELECTED, colour_depth, fragments
 from qtctl.ui.picker import pick_guest
-from qtctl.ui.rate_table import rate_table
 from qtctl.ui.screen import ScreenContext
 from qtctl.ui.stream_rates import check
-from qtctl.ui.view_state import Shown, ViewState
+from qtctl.ui.view_state import ViewState
+from qtctl.ui.views import Shown
 
 _TICK_S = 0.5
 _REDRAW_S = 0.03
 _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
 _HANGING = 4
-_WHEEL = {MouseEventType.SCROLL_UP: 3, MouseEventType.SCROLL_DOWN: -3}
+_WHEEL = {MouseEventType.SCROLL_UP: 1, MouseEventType.SCROLL_DOWN: -1}
+_LEAST_OTHERS = 3
+"""So many records of the same request are listed, behind the last row if need be."""
 
 Call: TypeAlias = Callable[[Options, Selection, str, Path | None], list[str]]
 """Returns the arguments of the command line that shows a view."""
@@ -77,8 +79,6 @@ class View:
     def __init__(self, style: Style, shown: Shown, sort: Sort, times: str = "abs") -> None:
         self.state = ViewState(style, shown, sort, times)
         self._style = style
-        self._table: list[str] = []
-        self._tabled = ("", "")
         self._left = False
         self._actions = configured_actions(settings())
         self._app = self._application()
@@ -110,7 +110,7 @@ class View:
 
     async def run(self) -> None:
         """Show the view until it is left or the terminal is gone."""
-        working = [asyncio.ensure_future(work) for work in (self._tick(), self.state.search())]
+        working = [asyncio.ensure_future(work) for work in (self._tick(), self.state.search.run())]
         try:
             await self._app.run_async(
                 pre_run=self._begun, handle_sigint=False, set_exception_handler=False
@@ -120,7 +120,7 @@ class View:
         finally:
             for task in working:
                 task.cancel()
-            await asyncio.gather(*working, self.state.close(), return_exceptions=True)
+            await asyncio.gather(*working, self.state.search.close(), return_exceptions=True)
 
     async def pick_guest(self) -> str | None:
         """Let the user choose another guest, in place of the view; return its TARGET."""
@@ -145,9 +145,8 @@ class View:
         """Redraw regularly what changes without a row: rates and counts."""
         before: object = None
         while True:
-            if self.state.shown == "top" and not self.state.records.paused:
-                self._tabulate()
-            now = self._bar(), self._table
+            self._make_lines(again=not self.state.records.paused)
+            now = self._bar(), self._lines()
             if now != before:
                 self._app.invalidate()
             before = now
@@ -168,14 +167,14 @@ class View:
         lost = short(counts.lost) + ("+" if counts.unknown_losses else "")
         read = f"{counts.read:,}" if self._size()[1] >= _ROOMY else short(counts.read)
         parts += [f"{read} read", f"{lost} lost"]
-        if guest.filter is not None:
-            parts.append(f"where {escaped(guest.filter.text)}")
+        if guest.where:
+            parts.append(f"where {escaped(guest.where)}")
         if state.records.only:
             parts.append(f"only {escaped(state.records.only)!r}")
         return self._drawable(cut("  ".join(parts), self._size()[1]))
 
     def _body(self) -> StyleAndTextTuples:
-        self.state.drawn()
+        self.state.search.drawn()
         rows, width = self._size()
         if self.state.helping:
             return self._text(help_lines(self._actions)[self.state.help_top :])
@@ -185,21 +184,44 @@ class View:
             style = replace(self._style, width=width)
             return self._text(list(self.state.spans.lines(style)))
         if self.state.opened is not None:
-            return self._text(self._opened_lines(self.state.opened))
-        if self.state.shown == "top":
-            if self._tabled != (self.state.sort, self.state.guest.rating.by):
-                self._tabulate()
-            return self._text(self._table, selected=self.state.group + 1)
+            return self._text(*self._opened_lines(self.state.opened))
+        if self.state.shown != "stream":
+            self._make_lines(again=False)
+            return self._text(*self._lines())
         return self.state.records.body(rows, max(1, width - 1))
 
+    def _lines(self) -> tuple[Sequence[str], int]:
+        """Return the lines of rates or of the latency, and the place of the selected one."""
+        state = self.state
+        if state.shown == "top":
+            return state.rates.lines, state.rates.selected
+        if state.shown == "stream":
+            return (), -1
+        if state.guest.latency is None:
+            return state.heat.suggesting(*self._size())
+        return state.heat.lines, -1
+
+    def _make_lines(self, *, again: bool) -> None:
+        """Make the lines of rates or of the latency: ``again`` also if only the numbers changed."""
+        state = self.state
+        if state.shown == "top":
+            state.rates.draw(state.guest.rating, *self._size(), again=again)
+        elif state.shown == "latency" and state.guest.latency is not None:
+            still = state.records.paused
+            state.heat.draw(state.guest.latency, *self._size(), still=still, again=again)
+
     def _text(self, lines: Sequence[str], selected: int = -1) -> StyleAndTextTuples:
+        """Return the lines that there is room for, among them the selected one."""
         found: StyleAndTextTuples = []
-        for place, line in enumerate(lines[: self._size()[0]]):
-            found += [("", "\n")] if place else []
+        rows, _ = self._size()
+        begin = max(0, selected + 1 - rows)
+        for place, line in enumerate(lines[begin : begin + rows], begin):
+            found += [("", "\n")] if found else []
             found += fragments(self._drawable(line), base=SELECTED if place == selected else "")
         return found
 
-    def _opened_lines(self, opened: Opened) -> list[str]:
+    def _opened_lines(self, opened: Opened) -> tuple[list[str], int]:
+        """Return the lines of an opened record, and the place of what is selected in them."""
         record, records = opened.record, self.state.records
         thread = "" if record.tid is None else str(record.tid)
         if record.tid is not None and (name := self.state.guest.names.thread(record.tid)):
@@ -207,9 +229,16 @@ class View:
         rows, width = self._size()
         whole = opened.lines(self._style, thread)
         lines = [row for line in whole for row in wrap(line, _HANGING, width)]
-        if opened.others is not None and (room := rows - len(lines)) > 0:
-            lines += records.lines_found(opened.others, opened.number, room, width)
-        return lines
+        selected = next((n for n, line in enumerate(lines) if line.startswith(">")), -1)
+        if opened.others is None:
+            return lines, selected
+        room = max(_LEAST_OTHERS, rows - len(lines))
+        here = opened.number if opened.other is None else opened.other
+        others = records.lines_found(opened.others, here, room, width)
+        opened.listed = [number for number, _ in others]
+        if opened.other in opened.listed:
+            selected = len(lines) + opened.listed.index(opened.other)
+        return lines + [line for _, line in others], selected
 
     def _side(self) -> StyleAndTextTuples:
         return self.state.records.bar(self._size()[0])
@@ -221,9 +250,9 @@ class View:
         if self.state.overlaid:
             keys = "Down: more, Esc: back" if self.state.helping else "Esc: back"
             if self.state.opened is not None:
-                keys = (
-                    "f: filter by the argument, b: rates by it, p: next of the request, Esc: back"
-                )
+                keys = "f: filter by it, b: rates by it, p: next of the request, Esc: back"
+                if self.state.opened.other is not None:
+                    keys = "Enter, p: to this record, Esc: back"
         parts = [self.state.records.hit_words(), keys]
         return [("fg:ansibrightblack", self._drawable("  ".join(filter(None, parts))))]
 
@@ -234,17 +263,6 @@ class View:
 
     def _drawable(self, line: str) -> str:
         return line if self._style.unicode else line.encode("ascii", "replace").decode()
-
-    def _tabulate(self) -> None:
-        """Make the table of rates of this moment."""
-        rows, width = self._size()
-        rating = self.state.guest.rating
-        snapshot = rating.snapshot(self.state.sort, max(1, rows - 2))
-        title = f"{rating.title} (by {self.state.sort})"
-        style = replace(self._style, width=width)
-        self._table = list(rate_table(style, snapshot, rating.label, title=title))
-        self._tabled = (self.state.sort, rating.by)
-        self.state.groups = [key for key, _ in snapshot.keyed()]
 
     # Keys, the mouse, and the input line at the foot.
 
@@ -266,12 +284,10 @@ class View:
         return bindings
 
     def _clicked(self, event: MouseEvent) -> None:
-        if self.state.overlaid or self.state.shown != "stream":
-            return
         if event.event_type is MouseEventType.MOUSE_DOWN:
-            self.state.records.select_line(event.position.y)
+            self.state.click(event.position.y, event.position.x)
         elif event.event_type in _WHEEL:
-            self.state.records.move(_WHEEL[event.event_type])
+            self.state.wheel(_WHEEL[event.event_type])
 
     def _copy(self, text: str) -> None:
         """Put a text on the clipboard of the terminal (OSC 52; tmux passes it on if it may)."""
@@ -319,8 +335,9 @@ async def _opened(
     """Follow a guest, and yield a view of it that is not shown yet; restore the guest behind it."""
     drawn = View(context.out_style, shown, options.sort, options.time)
     state = drawn.state
+    pair = getattr(options, "pair", None)
     async with context.attached(lend=True) as session:
-        await check(session, selection, options.where, options.by)
+        await check(session, selection, options.where, options.by, pair)
         guest = state.guest = FollowedGuest(
             context, options, session, selection, state.take, state.lay_out
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import Literal, TypeAlias
 
 from qtctl.analysis.groups import LONGEST
-from qtctl.analysis.rates import SORTS, Key, Sort
+from qtctl.analysis.rates import Sort
 from qtctl.commands.formatting import note_words, role_of
 from qtctl.commands.registry import Options
 from qtctl.errors import QtctlError
@@ -24,11 +24,12 @@ from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import InputLine, told
 from qtctl.ui.marked_spans import MarkedSpans
 from qtctl.ui.opened import Opened
-from qtctl.ui.records import Records
+from qtctl.ui.row_search import RowSearch
+from qtctl.ui.stream_latency import StreamLatency
+from qtctl.ui.views import Shown, Views
 
-Shown: TypeAlias = Literal["stream", "top"]
 _NOTHING_SELECTED = "no record is selected: the arrows select one"
-_NOTHING_SOUGHT = "nothing is searched for: / searches"
+_WHEEL_ROWS = 3
 
 
 class ViewState:
@@ -47,8 +48,9 @@ class ViewState:
         self.copy: Callable[[str], None] = lambda text: None
         self.page: Callable[[], int] = lambda: 1
         self.command: Callable[[], Sequence[str]] = lambda: ()
-        self.records = Records(style)
-        self.shown, self.sort, self.times = shown, sort, times
+        self.views = Views(style, shown, sort, lambda: self.guest.latency)
+        self.records, self.rates, self.heat = self.views.records, self.views.rates, self.views.heat
+        self.times = times
         self.note = ""
         self.helping = False
         self.help_top = 0
@@ -56,46 +58,46 @@ class ViewState:
         self.opened: Opened | None = None
         self.spans = MarkedSpans()
         self.comparing = False
-        self.groups: Sequence[Key] = ()
-        self.group = 0
         self.input = InputLine(self.refuse)
         self._style = style
-        self._preview: Finder | None = None
-        self._wanted = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        records, ask, on_rows = self.records, self.input.ask, self._on_rows
+        self.search = RowSearch(
+            self.records, lambda: self.changed(), self.refuse, lambda: self._others()
+        )
+        records, search, ask, on_rows = self.records, self.search, self.input.ask, self._on_rows
         self.does: Mapping[str, Callable[[], None]] = {
             "quit": lambda: self.leave(),
             "guests": lambda: self.choose_guest(),
             "help": self._help,
             "palette": lambda: ask("do", lambda name: self.do(action_of(name).name)),
             "pause": lambda: records.pause(not records.paused),
-            "view": self._next_view,
+            "view": lambda: self.show(self.views.next),
+            "rates": lambda: self.show("stream" if self.shown == "top" else "top"),
+            "pair": self._ask_pair,
             "up": lambda: self._move(1),
             "down": lambda: self._move(-1),
-            "page-up": lambda: self._move(self.page()),
-            "page-down": lambda: self._move(-self.page()),
-            "first": lambda: self._go(first=True),
-            "newest": lambda: self._go(first=False),
-            "left": lambda: records.sideways(-1),
-            "right": lambda: records.sideways(1),
+            "page-up": lambda: self._page(1),
+            "page-down": lambda: self._page(-1),
+            "first": self.views.first,
+            "newest": self.views.newest,
+            "left": lambda: self.views.right(-1),
+            "right": lambda: self.views.right(1),
             "wrap": records.wrap,
             "times": self._next_times,
-            "search": lambda: ask("search", self._find),
-            "older-hit": on_rows(lambda: self._seek(up=True)),
-            "newer-hit": on_rows(lambda: self._seek(up=False)),
-            "context": self._show_context,
+            "search": on_rows(lambda: ask("search", search.find)),
+            "older-hit": on_rows(lambda: search.seek(up=True)),
+            "newer-hit": on_rows(lambda: search.seek(up=False)),
+            "context": on_rows(search.show_context),
             "filter": self._ask_filter,
-            "only": lambda: ask("only", records.show_only),
+            "only": on_rows(lambda: ask("only", records.show_only)),
             "open": self._open,
-            "same": on_rows(lambda: self._start(self._seek_same())),
+            "same": on_rows(lambda: search.start(self._seek_same())),
             "span-a": on_rows(lambda: self._mark_span("A")),
             "span-b": on_rows(lambda: self._mark_span("B")),
             "bookmark": on_rows(self._bookmark),
             "disable": self._disable,
-            "enable": lambda: ask("enable", lambda text: self._start(self._switch(text, True))),
+            "enable": lambda: ask("enable", lambda text: search.start(self._switch(text, True))),
             "by": self._ask_by,
-            "sort": self._next_sort,
+            "sort": self.rates.next_sort,
             "command": self._tell_command,
             "clear": self._clear,
             "back": self._go_back,
@@ -108,10 +110,12 @@ class ViewState:
         """Lay out the records of the guest that is followed from now on."""
         formatter = self.guest.formatter(self._style, self.times)
         self.records.lay_out_by(formatter, self.guest.formatter(Style(), "abs"))
+        self._suggest()
 
     def take(self, item: Item) -> None:
         """Add an item of the stream."""
         if isinstance(item, Batch):
+            self.views.timeline.take(item, time.monotonic())
             self.records.add(item)
         else:
             self.records.note(f"--- {escaped(note_words(item))} ---", role_of(item))
@@ -127,45 +131,26 @@ class ViewState:
         if not self.records.kept.still:  # else nothing that is drawn has changed
             self.changed()
 
-    async def search(self) -> None:
-        """Search the rows in the background for all that is searched for, until cancelled."""
-        while True:
-            self._wanted.clear()
-            stretches = tuple(self.records.kept.stretches)
-            began, found = time.monotonic(), False
-            for finder in self._finders():
-                if found := await asyncio.to_thread(finder.step, stretches):
-                    self.changed()
-                    break
-            if not found:
-                await self._wanted.wait()
-            elif not self.records.kept.still:
-                # While rows still come, a search must not take the time of a whole core.
-                await asyncio.sleep(time.monotonic() - began)
-
-    def drawn(self) -> None:
-        """Go on searching: there may be other rows, or something else to search for."""
-        if self._finders():
-            self._wanted.set()
-
-    async def close(self) -> None:
-        """End what was begun."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _finders(self) -> list[Finder]:
-        others = self.opened.others if self.opened else None
-        return [one for one in (self._preview, others, *self.records.finders()) if one is not None]
+    def _others(self) -> Finder | None:
+        return self.opened.others if self.opened else None
 
     def options(self, options: Options) -> Options:
         """Return options with which a view begins as this one is now."""
         now = copy(options)
-        now.view, now.sort, now.time, now.by = self.shown, self.sort, self.times, self.guest.by
-        if self.guest.filter is not None:
-            conditions = filter(None, (options.where, self.guest.filter.text))
-            now.where = " and ".join(f"({one})" for one in conditions)
+        now.view, now.sort, now.time, now.by = (
+            self.shown,
+            self.rates.sort,
+            self.times,
+            self.guest.by,
+        )
+        now.where = self.guest.where or None
+        now.pair = self.guest.latency and self.guest.latency.pair
         return now
+
+    @property
+    def shown(self) -> Shown:
+        """The view that is shown."""
+        return self.views.shown
 
     @property
     def overlaid(self) -> bool:
@@ -189,7 +174,7 @@ class ViewState:
 
     def cancel(self) -> None:
         """Ask no longer."""
-        self._preview = None
+        self.search.try_filter(None)
         self.input.cancel()
 
     def _help(self) -> None:
@@ -202,41 +187,83 @@ class ViewState:
     def _go_back(self) -> None:
         if self.overlaid:
             self._uncover()
-        else:
+        elif self.shown == "stream":
             self.records.look_for("")
+        else:
+            self.rates.second = None
+            self.heat.follow()
 
-    def _next_view(self) -> None:
+    # The views.
+
+    def show(self, shown: Shown) -> None:
+        """Show another view, at the time that is selected in this one."""
         self._uncover()
-        self.shown = "stream" if self.shown == "top" else "top"
+        self.note = self.views.show(shown)
+        self._suggest()
+
+    def _suggest(self) -> None:
+        """Suggest pairs of events where a latency is shown and none is measured."""
+        if self.shown == "latency" and self.guest.latency is None:
+            self.views.suggest(self.guest.suggested_pairs())
+
+    def _ask_pair(self) -> None:
+        suggestion = self.guest.latency.pair if self.guest.latency else self.heat.suggestion
+        self.input.ask("pair (START,END[,KEY])", self._pair, text=suggestion)
+
+    def _pair(self, pair: str) -> None:
+        self.guest.pair_by(pair, tuple(self.records.kept.stretches))
+        self._catch_up()
+        if self.shown != "latency":
+            self.show("latency")
+
+    def _catch_up(self) -> None:
+        """Measure the latency in the rows that are kept, meanwhile."""
+
+        async def catch_up(latency: StreamLatency) -> None:
+            await asyncio.to_thread(latency.catch_up)
+            self.heat.renew()
+            self.changed()
+
+        if self.guest.latency is not None:
+            self.search.start(catch_up(self.guest.latency))
 
     def _move(self, up: int) -> None:
         if self.helping:
             self.help_top = max(0, min(len(ACTIONS) - 1, self.help_top - up))
         elif self.opened is not None:
-            self.opened.move(-up)
-        elif self.shown == "top":
-            self.group = max(0, min(len(self.groups) - 1, self.group - up))
+            self.opened.move(-up, self.records.rows_found(self.opened.others))
         else:
-            self.records.move(up)
+            self.views.up(up)
 
-    def _go(self, *, first: bool) -> None:
-        if self.shown == "top":
-            self.group = 0 if first else max(0, len(self.groups) - 1)
-        elif first:
-            self.records.first()
+    def _page(self, up: int) -> None:
+        if self.overlaid:
+            self._move(up * self.page())
         else:
-            self.records.follow()
+            self.views.page_up(up, self.page())
+
+    def click(self, line: int, column: int) -> None:
+        """Select what is drawn at a place."""
+        if not self.overlaid:
+            self.views.click(line, column)
+
+    def wheel(self, up: int) -> None:
+        """Scroll a turn of the mouse's wheel."""
+        if not self.overlaid:
+            self.views.up(up * _WHEEL_ROWS)
 
     def _on_rows(self, action: Callable[[], None]) -> Callable[[], None]:
-        """Return an action that is refused while rates are shown in place of its rows."""
+        """Return an action that is refused while something else is shown in place of its rows."""
 
         def act() -> None:
-            if self.shown == "top":
-                self.note = "this is for records: t shows them"
-            else:
+            if self.shown == "stream":
                 action()
+            else:
+                keys = "t shows" if self.shown == "top" else "Tab shows"
+                self.note = f"this is for records: {keys} them"
 
         return act
+
+    # Records.
 
     def _bookmark(self) -> None:
         if self.records.selected is None:
@@ -247,51 +274,18 @@ class ViewState:
         self.times = self.records.next_times()
         self.note = f"times: {self.times}"
 
-    def _find(self, text: str) -> None:
-        self.records.look_for(text or self.records.search)
-        self._seek(up=True)
-
-    def _seek(self, *, up: bool) -> None:
-        if self.records.finder is None:
-            self.note = _NOTHING_SOUGHT
-        else:
-            self.records.hold_still()
-            self._start(self._seek_hit(self.records.finder, up=up))
-
-    async def _seek_hit(self, finder: Finder, *, up: bool) -> None:
-        """Select the next hit, once the search has come to it."""
-        records = self.records
-        stretches = tuple(records.kept.stretches)
-        while finder is records.finder:
-            if records.next_hit(up=up):
-                break
-            if not await asyncio.to_thread(finder.step, stretches):
-                if not records.next_hit(up=up):
-                    where = "above" if up else "below"
-                    self.refuse(f"no other row {where} has {records.search!r}")
-                break
-        self.changed()
-
-    def _show_context(self) -> None:
-        if not self.records.around_hits():
-            self.note = _NOTHING_SOUGHT
-
     def _ask_filter(self) -> None:
         if self.opened is not None and (text := self.opened.filter):
             self.opened = None
             self._filter(text)
         else:
-            self.input.ask(self._question, self._filter, typed=self._try_filter)
-
-    def _question(self) -> str:
-        if self._preview is None:
-            return "filter"
-        count, searched = self._preview.count(self.records.kept.stretches)
-        return f"filter ({count:,} of {searched:,} stay)"
+            self.input.ask(self.search.filter_question, self._filter, typed=self._try_filter)
 
     def _filter(self, text: str) -> None:
-        self._preview = None
-        self.guest.filter_by(text)
+        self.search.try_filter(None)
+        self.note = escaped(self.guest.filter_by(text, tuple(self.records.kept.stretches)))
+        self._catch_up()
+        self._suggest()
         found = self.guest.filter
         self.records.show_where(found.mask if found else None)
         words = f"only records where {text} are kept from here" if text else "all records again"
@@ -299,22 +293,27 @@ class ViewState:
 
     def _try_filter(self, text: str) -> None:
         """Count how many of the kept records an expression would leave."""
-        self._preview = None
+        holds = None
         if text:
-            try:
-                self._preview = Finder(self.guest.compiled(text).mask, lambda note: False)
-            except QtctlError:
-                return
+            with contextlib.suppress(QtctlError):
+                holds = self.guest.compiled(text).mask
+        self.search.try_filter(holds)
 
     def _open(self) -> None:
         if self.helping or self.told or self.comparing:
             return
-        if self.shown == "top" and not self.overlaid:
+        if self.overlaid or self.shown == "stream":
+            if self.opened is not None and self.opened.other is not None:
+                self.records.select(self.opened.other)
+            self.opened = self._selected() or self.opened
+            if self.opened is None:
+                self.note = _NOTHING_SELECTED
+        elif self.shown == "top":
             self._drill()
-            return
-        self.opened = self._selected() or self.opened
-        if self.opened is None:
-            self.note = _NOTHING_SELECTED
+        elif self.guest.latency is not None:
+            self.note = self.views.show_last_end()
+        elif self.heat.suggestion:
+            self._pair(self.heat.suggestion)
 
     def _selected(self) -> Opened | None:
         record, number = self.records.record(), self.records.selected
@@ -325,34 +324,15 @@ class ViewState:
         in_hex, moment = self.records.in_hex(record.name), self.records.moment(number)
         return Opened(record, number, declared, str(path or ""), in_hex, moment)
 
-    def _drill(self) -> None:
-        """Show the records of the selected row of rates."""
-        key, by = None, self.guest.by
-        if self.group < len(self.groups):
-            key = self.groups[self.group]
-        if key is None:
-            self.note = f"no filter holds for records without {by}" if self.groups else "no rates"
-        elif isinstance(key, str) and len(key) >= LONGEST:
-            self.note = f"only {LONGEST} characters of this text are known: f filters"
-        else:
-            in_hex = isinstance(key, int) and self.guest.rating.prints_hex
-            self.shown = "stream"
-            self.records.follow()
-            self._filter(f"{by} == {hex(key) if in_hex and isinstance(key, int) else repr(key)}")
-
     async def _seek_same(self) -> None:
         """Select the next record of the selected one's request, or else the first."""
         here = self.opened or self._selected()
         if here is None or here.others is None:
             self.refuse("no record of a request is selected" if here else _NOTHING_SELECTED)
             return
-        self.records.hold_still()
-        stretches = tuple(self.records.kept.stretches)
-        while await asyncio.to_thread(here.others.step, stretches):
-            pass
-        rows = self.records.rows_of(here.others)
-        found = next(rows.down(here.number + 1), None)
-        found = next(rows.down(rows.first), None) if found is None else found
+        found = here.other
+        if found is None:
+            found = await self.search.next_found(here.others, here.number)
         if found is None:
             self.refuse("no record of the request is kept")
             return
@@ -370,19 +350,54 @@ class ViewState:
         if self.comparing:
             self.spans.compare(self.records.rows)
 
+    # Rates.
+
+    def _group(self) -> str | int | None:
+        rates = self.rates
+        return rates.groups[rates.group] if rates.group < len(rates.groups) else None
+
+    def _drill(self) -> None:
+        """Show the records of the selected row of rates."""
+        key, by = self._group(), self.guest.by
+        if key is None:
+            rows = bool(self.rates.groups)
+            self.note = f"no filter holds for records without {by}" if rows else "no rates"
+        elif isinstance(key, str) and len(key) >= LONGEST:
+            self.note = f"only {LONGEST} characters of this text are known: f filters"
+        else:
+            in_hex = isinstance(key, int) and self.guest.rating.prints_hex
+            self.views.shown = "stream"
+            self.records.follow()
+            self._filter(f"{by} == {hex(key) if in_hex and isinstance(key, int) else repr(key)}")
+
+    def _ask_by(self) -> None:
+        if self.opened is not None and self.opened.selected is not None:
+            name = self.opened.selected[0]
+            self.show("top")
+            self._group_by(spelt(name))
+            return
+        self.input.ask("by (event, tid, ARG)", self._group_by)
+
+    def _group_by(self, by: str) -> None:
+        self.guest.group_by(by or "event")
+
+    # Switching events, and the rest.
+
     def _disable(self) -> None:
+        record = self.records.record() if self.shown == "stream" else None
         if self.shown == "top":
             self._disable_group()
-        elif (record := self.records.record()) is not None:
-            self._start(self._switch(record.name, False))
+        elif record is not None:
+            self.search.start(self._switch(record.name, False))
         else:
-            self.note = _NOTHING_SELECTED
+            self.note = "records and rates have events to switch off: Tab shows them"
+            self.note = _NOTHING_SELECTED if self.shown == "stream" else self.note
 
     def _disable_group(self) -> None:
         if self.guest.by != "event":
             self.note = "rates by event have events to switch off: b changes that"
-        elif self.group < len(self.groups) and not self.overlaid:
-            self._start(self._switch(str(self.groups[self.group]), False))
+        elif (event := self._group()) is not None and not self.overlaid:
+            self.search.start(self._switch(str(event), False))
         else:
             self.note = "no event is selected"
 
@@ -395,25 +410,6 @@ class ViewState:
             self.note = f"{'on' if on else 'off'}: {escaped(pattern)}"
             self.changed()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _ask_by(self) -> None:
-        if self.opened is not None and self.opened.selected is not None:
-            name, self.opened = self.opened.selected[0], None
-            self.shown = "top"
-            self._group(spelt(name))
-            return
-        self.input.ask("by (event, tid, ARG)", self._group)
-
-    def _group(self, by: str) -> None:
-        self.guest.group_by(by or "event")
-
-    def _next_sort(self) -> None:
-        self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
-
     def _tell_command(self) -> None:
         self.told = shlex.join(self.command())
         self.copy(self.told)
@@ -423,3 +419,7 @@ class ViewState:
         self.spans = MarkedSpans()
         self.records.clear()
         self.guest.rating.group_by(self.guest.rating.by)
+        self.rates.second = None
+        self.heat.follow()
+        if self.guest.latency is not None:
+            self.guest.latency.clear()

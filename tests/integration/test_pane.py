@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.running import Qtctl, eventually
 from tests.terminals import Pty, Tmux
 
 READ = "virtio_blk_handle_read"
+DONE = "virtio_blk_req_complete"
 #: QEMU 11.1 has it no more.
 ONLY_OLD = "qdev_reset"
 
@@ -200,6 +202,128 @@ def test_the_view_switches_to_rates_and_back(beside: Beside) -> None:
     beside.shows("NSECTORS (by bytes)")
     beside.keys("t")
     beside.shows("sector=5")
+
+
+def request(req: int, *, stamp: bool = True) -> list[str]:
+    """Return the lines of a request that ends now; ``stamp``: with times."""
+    lines = [
+        f"{READ} vdev 0x55f0 req {req:#x} sector {req} nsectors 1",
+        f"{DONE} vdev 0x55f0 req {req:#x} status 0",
+    ]
+    times = (time.time() - 1.2e-4, time.time())
+    stamps = [f"7@{at:.6f}:" if stamp else "" for at in times]
+    return [begin + line for begin, line in zip(stamps, lines, strict=True)]
+
+
+def clicked(beside: Beside, column: int, row: int) -> None:
+    """Press and release the mouse in the pane, as a terminal tells it (SGR)."""
+    for end in "Mm":
+        beside.keys("-l", f"\x1b[<0;{column + 1};{row + 1}{end}")
+
+
+def test_records_rates_and_latency_share_the_selected_time(beside: Beside) -> None:
+    beside.open(READ, DONE, "--size", "100")
+    beside.emit(*request(1), *request(2))
+    beside.shows("req=0x2")
+    beside.keys("Tab")
+    beside.shows("Left selects a second")
+    beside.keys("Tab")
+    beside.shows("no pair of events is measured")
+    beside.keys("Enter")
+    shown = beside.shows("2 pairs")
+    assert f"{READ} .. {DONE} by vdev,req" in shown
+    # What comes later is measured, too; time goes on without records.
+    beside.emit(*request(3), request(4)[0])
+    beside.shows("1 in flight")
+    beside.shows("3 pairs")
+    beside.keys("Home")
+    told = re.search(r"(:\d\d)  .* \.\. .*: (\d) of (\d)", beside.shows(" of "))
+    assert told is not None
+    assert 1 <= int(told[2]) <= int(told[3])
+    beside.keys("Tab")
+    shown = beside.shows("BACK")
+    assert "req=0x1" in shown
+    beside.keys("Tab")
+    assert f"{told[1]}  " in beside.shows(" records in this second")
+    beside.keys("Tab")
+    beside.shows(" of ")
+    beside.keys("Enter")
+    beside.shows("status=0")
+    beside.keys("Enter")
+    assert DONE in beside.shows("the same request").splitlines()[1]
+
+
+def test_a_filter_is_for_pairs_and_for_the_rest(beside: Beside) -> None:
+    words = ("--view", "latency", "--pair", f"{READ},{DONE}", "--where", "sector != 1")
+    beside.open(READ, DONE, *words, "--size", "100")
+    assert "no pair yet" in beside.shows("no pair yet")
+    beside.emit(*request(1), *request(2), *request(3))
+    shown = beside.shows("2 pairs")
+    assert "1 not matching --where" in shown
+    assert " 6 read" in shown
+    beside.answer("f", "filter", "sector < 3")
+    beside.emit(*request(4), *request(1), *request(2))
+    beside.shows("1 pairs")
+    beside.keys("y")
+    told = beside.shows("--pair=").replace("\n", "")
+    assert "--view latency" in told
+    assert "(sector != 1) and (sector < 3)" in re.sub(r" +", " ", told)
+    beside.keys("Escape")
+    beside.answer("f", "filter", "status == 1")
+    shown = beside.shows("no latency is measured: no matched event has an argument 'status'")
+    assert f"{READ},{DONE}" in shown
+    beside.keys("q")
+    beside.gone()
+
+
+def test_the_mouse_selects_seconds_and_rows(beside: Beside) -> None:
+    beside.open(READ, DONE, "--view", "top", "--size", "100")
+    beside.emit(*request(1), *request(2))
+    shown = beside.shows(DONE)
+    lines = beside.shows("Left selects").splitlines()
+    bars = next(n for n, line in enumerate(lines) if line.startswith("the last")) - 1
+    eventually(lambda: beside.tmux.screen(beside.pane).splitlines()[bars].strip(), shown)
+    place = len(beside.tmux.screen(beside.pane).splitlines()[bars].rstrip()) - 1
+    clicked(beside, place, bars)
+    beside.shows(" records in this second")
+    clicked(beside, 3, 3)
+    beside.keys("d")
+    eventually(lambda: len(beside.enabled()) == 1, "an event is off")
+
+
+def test_times_of_arrival_are_no_latency(beside: Beside) -> None:
+    beside.open(READ, DONE, "--view", "latency", "--pair", f"{READ},{DONE}", "--size", "100")
+    beside.emit(*request(1, stamp=False))
+    assert "1 by arrival times" in beside.shows("QEMU gave their records no times")
+
+
+def test_a_wrong_pair_makes_no_pane(beside: Beside) -> None:
+    beside.call("pane", READ, "--pair", f"{READ},{DONE}")
+    beside.tmux.until("no event matches", "%0")
+    beside.call("pane", READ, "--pair", READ)
+    beside.tmux.until("not two events", "%0")
+    assert beside.panes() == ["%0"]
+
+
+@pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"COLORFGBG": "0;15"}, {"LANG": "C"}])
+def test_the_heat_map_fits_forty_columns_and_twelve_rows(
+    qtctl: Qtctl, fake: FakeProcess, declared: Path, env: dict[str, str]
+) -> None:
+    words = ("-t", fake.address, "--events-all", str(declared), "pane", "--here", READ, DONE)
+    call = [sys.executable, "-m", "qtctl", *words, "--view", "latency", "--pair", f"{READ},{DONE}"]
+    with Tmux(call, qtctl.environment(env), columns=40, rows=12) as tmux:
+        tmux.until("no pair yet")
+        fake.tell(emit=[line for req in range(1, 50) for line in request(req)])
+        shown = tmux.until("49 pairs")
+        assert ("#" if env.get("LANG") == "C" else "█") in shown
+        tmux.send("Home")
+        tmux.until(": 49 of 49")
+        for columns, rows in ((3, 3), (1, 1), (200, 50), (40, 12)):
+            tmux.run("resize-window", "-x", str(columns), "-y", str(rows))
+            tmux.send("Up")
+        tmux.until(" of 49")
+        tmux.send("q")
+        eventually(lambda: fake.tell()["enabled"] == [], "the events are off")
 
 
 def test_forty_columns_and_one(beside: Beside) -> None:

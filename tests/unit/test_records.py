@@ -223,7 +223,8 @@ def test_a_record_is_opened_with_the_others_of_its_request() -> None:
     assert opened.others is not None
     while opened.others.step(tuple(records.kept.stretches)):
         pass
-    others = records.lines_found(opened.others, 150, 9, 80)
+    found = records.lines_found(opened.others, 150, 9, 80)
+    others = [line for _, line in found]
     text = "\n".join(opened.lines(Style(80), "8 vCPU 0"))
     for part in (
         ".000170 (realtime, 170000 ns)",
@@ -236,16 +237,25 @@ def test_a_record_is_opened_with_the_others_of_its_request() -> None:
     ):
         assert part in text
     assert [line.split()[-1] for line in others] == ["n=0", "n=100", "s='ok'"]
-    assert records.lines_found(opened.others, 150, 2, 80) == others[1:]
+    assert [line for _, line in records.lines_found(opened.others, 150, 2, 80)] == others[1:]
     assert opened.filter == "dev == 0x10"
-    opened.move(2)
+    rows = records.rows_found(opened.others)
+    opened.move(2, rows)
     assert opened.filter == "s == 'ok'"
-    opened.move(9)
+    opened.move(9, rows)
+    assert (opened.selected, opened.other) == (("s", "ok"), None)
+    opened.listed = [number for number, _ in found]
+    places = []
+    for down in (1, 1, 9, -1, 1, -9, -1):
+        opened.move(down, rows)
+        places.append(opened.other)
+    assert places == [0, 100, 150, 100, 150, 0, None]
     assert opened.selected == ("s", "ok")
     opened.record = replace(record, args={"tid": 5, "from": None})
     opened.argument = 0
     assert opened.filter == "tid_ == 5"
-    opened.move(1)
+    opened.listed = ()
+    opened.move(1, rows)
     assert opened.filter == "from_ == None"
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prompt_toolkit.formatted_text import fragment_list_to_text
 
+from qtctl.commands.registry import Options
 from qtctl.records.filters import Filter
 from qtctl.text.style import Style
 from qtctl.ui.actions import ACTIONS
-from qtctl.ui.scrollback import Scrollback, VisibleRows
+from qtctl.ui.scrollback import Scrollback, Stretch, VisibleRows
+from qtctl.ui.stream_latency import StreamLatency, asked
 from qtctl.ui.view_state import ViewState
 from qtctl.writers.rows import RowFormatter
 from tests.unit.test_records import HEX
@@ -24,8 +27,10 @@ class Guest:
 
     def __init__(self) -> None:
         self.filter: Filter | None = None
+        self.where = ""
         self.by = "event"
         self.switched: list[tuple[str, bool]] = []
+        self.latency: StreamLatency | None = None
         self.rating = SimpleNamespace(prints_hex=True, by="event", group_by=lambda by: None)
         facts = SimpleNamespace(declaration=DECLARED.get, declarations_path="/declared")
         self.session = SimpleNamespace(facts=facts)
@@ -33,8 +38,16 @@ class Guest:
     def compiled(self, text: str) -> Filter:
         return Filter.compile(text, list(DECLARED.values()))
 
-    def filter_by(self, text: str) -> None:
+    def filter_by(self, text: str, kept: Sequence[Stretch]) -> str:
         self.filter = self.compiled(text) if text else None
+        return ""
+
+    def suggested_pairs(self) -> list[tuple[str, str]]:
+        return [("other", "done"), ("start", "finish")]
+
+    def pair_by(self, pair: str, kept: Sequence[Stretch]) -> None:
+        question = asked(pair, list(DECLARED), DECLARED, "here", "")
+        self.latency = StreamLatency(pair, question, kept)
 
     def group_by(self, by: str) -> None:
         self.by = by
@@ -60,8 +73,8 @@ def state() -> ViewState:
 
 async def settled(state: ViewState) -> None:
     """Wait for what was begun, and search for all that is searched for."""
-    while state._tasks:
-        await asyncio.gather(*state._tasks)
+    while state.search.tasks:
+        await asyncio.gather(*state.search.tasks)
     for finder in state.records.finders():
         while finder.step(tuple(state.records.kept.stretches)):
             pass
@@ -71,6 +84,11 @@ def answer(state: ViewState, text: str) -> None:
     """Answer what is asked."""
     state.input.widget.text = text
     state.input.widget.buffer.validate_and_handle()
+
+
+def seen(state: ViewState) -> str:
+    """Return which view is shown."""
+    return state.shown
 
 
 def shown(state: ViewState, height: int = 300) -> str:
@@ -84,11 +102,11 @@ async def test_every_action_of_the_table_does_something(state: ViewState) -> Non
 async def test_a_filter_counts_while_it_is_typed(state: ViewState) -> None:
     state.do("filter")
     state.input.widget.text = "n <"
-    assert state._question() == "filter"
+    assert state.search.filter_question() == "filter"
     state.input.widget.text = "n < 10"
-    [finder] = state._finders()
+    [finder] = state.search.finders()
     finder.step(tuple(state.records.kept.stretches))
-    assert state._question() == "filter (10 of 201 stay)"
+    assert state.search.filter_question() == "filter (10 of 201 stay)"
     answer(state, "n < 10")
     await settled(state)
     assert shown(state).count("n=") == 10
@@ -158,16 +176,16 @@ async def test_in_rates_keys_do_not_reach_the_hidden_rows(state: ViewState) -> N
     state.do("up")
     before = state.records.selected
     state.do("view")
-    state.guest.by, state.groups = "req", [0x5003, 0x5004, None]
+    state.guest.by, state.rates.groups = "req", [0x5003, 0x5004, None]
     state.do("newest")
-    assert state.group == 2
+    assert state.rates.group == 2
     state.do("disable")
     assert "rates by event" in state.note
     for name in ("span-a", "bookmark", "same", "older-hit", "newer-hit"):
         state.do(name)
         assert "records" in state.note
     state.do("first")
-    assert state.group == 0
+    assert state.rates.group == 0
     await settled(state)
     assert (state.records.selected, state.records.bookmarks) == (before, set())
     assert not state.spans.ends
@@ -185,7 +203,7 @@ async def test_what_cannot_be_done_is_told(state: ViewState) -> None:
     state.do("view")
     state.guest.by = "s"
     for group, words in ((None, "without s"), ("x" * 200, "only 200 characters")):
-        state.groups = [group]
+        state.rates.groups = [group]
         state.do("open")
         assert words in state.note
         assert state.shown == "top"
@@ -200,7 +218,7 @@ async def test_enter_opens_nothing_behind_help(state: ViewState) -> None:
 
 async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState) -> None:
     state.do("view")
-    state.groups = ["start", "finish"]
+    state.rates.groups = ["start", "finish"]
     state.do("down")
     state.do("disable")
     await settled(state)
@@ -210,10 +228,86 @@ async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState)
     assert state.shown == "stream"
     assert "finish" in shown(state)
     assert "start " not in shown(state)
-    state.guest.by, state.groups, state.group, state.shown = "req", [0x5003], 0, "top"
+    state.show("top")
+    state.guest.by, state.rates.groups, state.rates.group = "req", [0x5003], 0
     state.do("open")
     assert state.guest.filter is not None
     assert state.guest.filter.text == "req == 0x5003"
+
+
+async def test_a_suggested_pair_is_measured_and_its_end_is_shown(state: ViewState) -> None:
+    state.do("view")
+    state.do("view")
+    assert seen(state) == "latency"
+    # Of what came first.
+    assert state.heat.suggestion == "start,finish"
+    state.do("down")
+    assert state.heat.suggestion == "other,done"
+    state.do("up")
+    state.do("open")
+    await settled(state)
+    latency = state.guest.latency
+    assert latency is not None
+    assert latency.sums().pairs == 1
+    state.heat.draw(latency, 10, 40, still=False, again=True)
+    state.do("open")
+    assert "no pair is in the selected cell" in state.note
+    state.heat.second = 0
+    state.heat.draw(latency, 10, 40, still=False, again=True)
+    for name in ("search", "bookmark", "disable"):
+        state.do(name)
+        assert "records" in state.note
+    state.do("open")
+    assert state.records.selected == 200
+    assert seen(state) == "stream"
+    state.do("pair")
+    assert state.input.widget.text == "start,finish"
+    answer(state, "nonsense")
+    assert "not two events" in state.note
+    state.do("pair")
+    answer(state, "start,finish,req")
+    assert seen(state) == "latency"
+    state.do("rates")
+    state.do("rates")
+    assert seen(state) == "stream"
+    assert state.options(Options()).pair == "start,finish,req"
+    state.do("clear")
+    assert latency is not state.guest.latency
+    assert state.guest.latency is not None
+    assert state.guest.latency.sums().pairs == 0
+
+
+async def test_another_record_of_the_request_is_chosen(state: ViewState) -> None:
+    state.do("up")
+    state.do("open")
+    opened = state.opened
+    assert opened is not None
+    assert opened.others is not None
+    while opened.others.step(tuple(state.records.kept.stretches)):
+        pass
+    opened.listed = [7, 107, 200]
+    for name in ("down", "down", "down", "down"):
+        state.do(name)
+    assert opened.other == 107
+    state.do("open")
+    assert state.opened is not None
+    assert (state.opened.number, state.records.selected) == (107, 107)
+    state.opened.other = 7
+    state.do("same")
+    await settled(state)
+    assert state.opened.number == 7
+
+
+async def test_the_mouse_selects_and_scrolls(state: ViewState) -> None:
+    shown(state, 10)
+    state.click(2, 0)
+    assert state.records.selected == 193
+    state.wheel(1)
+    assert state.records.selected == 190
+    state.do("help")
+    state.click(1, 0)
+    state.wheel(1)
+    assert state.records.selected == 190
 
 
 async def test_two_spans_are_compared(state: ViewState) -> None:
@@ -298,11 +392,11 @@ async def test_the_command_line_of_the_view_is_told_and_copied(state: ViewState)
 async def test_the_background_searches_when_something_was_drawn(state: ViewState) -> None:
     found = asyncio.Event()
     state.changed = found.set
-    searching = asyncio.ensure_future(state.search())
+    searching = asyncio.ensure_future(state.search.run())
     try:
         await asyncio.sleep(0)
         state.records.look_for("finish")
-        state.drawn()
+        state.search.drawn()
         async with asyncio.timeout(60):
             await found.wait()
     finally:
