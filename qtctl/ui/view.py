@@ -31,14 +31,12 @@ from qtctl.config import settings
 from qtctl.errors import QtctlError, unexpected
 from qtctl.events.selection import Selection
 from qtctl.records.counts import Counts
-from qtctl.text.cells import wrap
 from qtctl.text.style import Style, escaped
 from qtctl.text.tables import cut
 from qtctl.text.units import short
-from qtctl.ui.actions import configured_actions, help_lines
+from qtctl.ui.actions import configured_actions
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import told
-from qtctl.ui.opened import Opened
 from qtctl.ui.painting import SELECTED, colour_depth, fragments
 from qtctl.ui.picker import pick_guest
 from qtctl.ui.screen import ScreenContext
@@ -50,10 +48,7 @@ _TICK_S = 0.5
 _REDRAW_S = 0.03
 _ROOMY = 60
 """From so many columns on, the bar shows whole numbers."""
-_HANGING = 4
 _WHEEL = {MouseEventType.SCROLL_UP: 1, MouseEventType.SCROLL_DOWN: -1}
-_LEAST_OTHERS = 3
-"""So many records of the same request are listed, behind the last row if need be."""
 
 Call: TypeAlias = Callable[[Options, Selection, str, Path | None], list[str]]
 """Returns the arguments of the command line that shows a view."""
@@ -89,7 +84,7 @@ class View:
 
     def _application(self) -> Application[None]:
         asking = self.state.input.asking
-        beside = Condition(lambda: self.state.shown == "stream" and not self.state.overlaid)
+        beside = Condition(lambda: self.state.shown == "stream" and not self.state.over)
         body = _Clickable(self._body, self._clicked)
         side = Window(FormattedTextControl(self._side), width=1, always_hide_cursor=True)
         lines = [
@@ -176,15 +171,12 @@ class View:
     def _body(self) -> StyleAndTextTuples:
         self.state.search.drawn()
         rows, width = self._size()
-        if self.state.helping:
-            return self._text(help_lines(self._actions)[self.state.help_top :])
-        if self.state.told:
-            return self._text(list(wrap(escaped(self.state.told), 4, width)))
-        if self.state.comparing:
-            style = replace(self._style, width=width)
-            return self._text(list(self.state.spans.lines(style)))
-        if self.state.opened is not None:
-            return self._text(*self._opened_lines(self.state.opened))
+        if self.state.over:
+            names, size = self.state.guest.names.thread, self._size()
+            over = self.state.over.lines(
+                self._style, self._actions, self.state.records, names, size
+            )
+            return self._text(*over)
         if self.state.shown != "stream":
             self._make_lines(again=False)
             return self._text(*self._lines())
@@ -220,39 +212,13 @@ class View:
             found += fragments(self._drawable(line), base=SELECTED if place == selected else "")
         return found
 
-    def _opened_lines(self, opened: Opened) -> tuple[list[str], int]:
-        """Return the lines of an opened record, and the place of what is selected in them."""
-        record, records = opened.record, self.state.records
-        thread = "" if record.tid is None else str(record.tid)
-        if record.tid is not None and (name := self.state.guest.names.thread(record.tid)):
-            thread += f" {name}"
-        rows, width = self._size()
-        whole = opened.lines(self._style, thread)
-        lines = [row for line in whole for row in wrap(line, _HANGING, width)]
-        selected = next((n for n, line in enumerate(lines) if line.startswith(">")), -1)
-        if opened.others is None:
-            return lines, selected
-        room = max(_LEAST_OTHERS, rows - len(lines))
-        here = opened.number if opened.other is None else opened.other
-        others = records.lines_found(opened.others, here, room, width)
-        opened.listed = [number for number, _ in others]
-        if opened.other in opened.listed:
-            selected = len(lines) + opened.listed.index(opened.other)
-        return lines + [line for _, line in others], selected
-
     def _side(self) -> StyleAndTextTuples:
         return self.state.records.bar(self._size()[0])
 
     def _foot(self) -> StyleAndTextTuples:
         if self.state.note:
             return [("", self._drawable(self.state.note))]
-        keys = "h: help, q: quit"
-        if self.state.overlaid:
-            keys = "Down: more, Esc: back" if self.state.helping else "Esc: back"
-            if self.state.opened is not None:
-                keys = "f: filter by it, b: rates by it, p: next of the request, Esc: back"
-                if self.state.opened.other is not None:
-                    keys = "Enter, p: to this record, Esc: back"
+        keys = self.state.over.keys if self.state.over else "h: help, q: quit"
         parts = [self.state.records.hit_words(), keys]
         return [("fg:ansibrightblack", self._drawable("  ".join(filter(None, parts))))]
 

@@ -18,12 +18,13 @@ from qtctl.records.batch import Batch
 from qtctl.records.filters import spelt
 from qtctl.records.items import Item
 from qtctl.text.style import Style, escaped
-from qtctl.ui.actions import ACTIONS, action_of
+from qtctl.ui.actions import action_of
 from qtctl.ui.finder import Finder
 from qtctl.ui.followed_guest import FollowedGuest
 from qtctl.ui.input_line import InputLine, told
 from qtctl.ui.marked_spans import MarkedSpans
 from qtctl.ui.opened import Opened
+from qtctl.ui.overlay import Overlay
 from qtctl.ui.row_search import RowSearch
 from qtctl.ui.stream_latency import StreamLatency
 from qtctl.ui.views import Shown, Views
@@ -52,12 +53,7 @@ class ViewState:
         self.records, self.rates, self.heat = self.views.records, self.views.rates, self.views.heat
         self.times = times
         self.note = ""
-        self.helping = False
-        self.help_top = 0
-        self.told = ""
-        self.opened: Opened | None = None
-        self.spans = MarkedSpans()
-        self.comparing = False
+        self.over = Overlay()
         self.input = InputLine(self.refuse)
         self._style = style
         self.search = RowSearch(
@@ -67,7 +63,7 @@ class ViewState:
         self.does: Mapping[str, Callable[[], None]] = {
             "quit": lambda: self.leave(),
             "guests": lambda: self.choose_guest(),
-            "help": self._help,
+            "help": self.over.turn_help,
             "palette": lambda: ask("do", lambda name: self.do(action_of(name).name)),
             "pause": lambda: records.pause(not records.paused),
             "view": lambda: self.show(self.views.next),
@@ -132,7 +128,7 @@ class ViewState:
             self.changed()
 
     def _others(self) -> Finder | None:
-        return self.opened.others if self.opened else None
+        return self.over.opened.others if self.over.opened else None
 
     def options(self, options: Options) -> Options:
         """Return options with which a view begins as this one is now."""
@@ -151,11 +147,6 @@ class ViewState:
     def shown(self) -> Shown:
         """The view that is shown."""
         return self.views.shown
-
-    @property
-    def overlaid(self) -> bool:
-        """Whether help, a text, a record or a comparison is shown in place of the rows."""
-        return self.helping or self.comparing or bool(self.told) or self.opened is not None
 
     # What keys do.
 
@@ -177,16 +168,9 @@ class ViewState:
         self.search.try_filter(None)
         self.input.cancel()
 
-    def _help(self) -> None:
-        self.helping, self.help_top = not self.helping, 0
-
-    def _uncover(self) -> None:
-        self.helping = self.comparing = False
-        self.opened, self.told = None, ""
-
     def _go_back(self) -> None:
-        if self.overlaid:
-            self._uncover()
+        if self.over:
+            self.over.remove()
         elif self.shown == "stream":
             self.records.look_for("")
         else:
@@ -197,7 +181,7 @@ class ViewState:
 
     def show(self, shown: Shown) -> None:
         """Show another view, at the time that is selected in this one."""
-        self._uncover()
+        self.over.remove()
         self.note = self.views.show(shown)
         self._suggest()
 
@@ -228,27 +212,25 @@ class ViewState:
             self.search.start(catch_up(self.guest.latency))
 
     def _move(self, up: int) -> None:
-        if self.helping:
-            self.help_top = max(0, min(len(ACTIONS) - 1, self.help_top - up))
-        elif self.opened is not None:
-            self.opened.move(-up, self.records.rows_found(self.opened.others))
+        if self.over:
+            self.over.up(up, self.records)
         else:
             self.views.up(up)
 
     def _page(self, up: int) -> None:
-        if self.overlaid:
+        if self.over:
             self._move(up * self.page())
         else:
             self.views.page_up(up, self.page())
 
     def click(self, line: int, column: int) -> None:
         """Select what is drawn at a place."""
-        if not self.overlaid:
+        if not self.over:
             self.views.click(line, column)
 
     def wheel(self, up: int) -> None:
         """Scroll a turn of the mouse's wheel."""
-        if not self.overlaid:
+        if not self.over:
             self.views.up(up * _WHEEL_ROWS)
 
     def _on_rows(self, action: Callable[[], None]) -> Callable[[], None]:
@@ -275,8 +257,8 @@ class ViewState:
         self.note = f"times: {self.times}"
 
     def _ask_filter(self) -> None:
-        if self.opened is not None and (text := self.opened.filter):
-            self.opened = None
+        if self.over.opened is not None and (text := self.over.opened.filter):
+            self.over.opened = None
             self._filter(text)
         else:
             self.input.ask(self.search.filter_question, self._filter, typed=self._try_filter)
@@ -300,13 +282,13 @@ class ViewState:
         self.search.try_filter(holds)
 
     def _open(self) -> None:
-        if self.helping or self.told or self.comparing:
+        if self.over.reading:
             return
-        if self.overlaid or self.shown == "stream":
-            if self.opened is not None and self.opened.other is not None:
-                self.records.select(self.opened.other)
-            self.opened = self._selected() or self.opened
-            if self.opened is None:
+        if self.over or self.shown == "stream":
+            if self.over.opened is not None and self.over.opened.other is not None:
+                self.records.select(self.over.opened.other)
+            self.over.opened = self._selected() or self.over.opened
+            if self.over.opened is None:
                 self.note = _NOTHING_SELECTED
         elif self.shown == "top":
             self._drill()
@@ -326,7 +308,7 @@ class ViewState:
 
     async def _seek_same(self) -> None:
         """Select the next record of the selected one's request, or else the first."""
-        here = self.opened or self._selected()
+        here = self.over.opened or self._selected()
         if here is None or here.others is None:
             self.refuse("no record of a request is selected" if here else _NOTHING_SELECTED)
             return
@@ -337,18 +319,15 @@ class ViewState:
             self.refuse("no record of the request is kept")
             return
         self.records.select(found)
-        if self.opened is not None:
-            self.opened = self._selected()
+        if self.over.opened is not None:
+            self.over.opened = self._selected()
         self.changed()
 
     def _mark_span(self, name: str) -> None:
         if self.records.selected is None:
             self.note = _NOTHING_SELECTED
             return
-        self.note = self.spans.mark(name, self.records.selected)
-        self.comparing = self.spans.whole
-        if self.comparing:
-            self.spans.compare(self.records.rows)
+        self.note = self.over.mark_span(name, self.records.selected, self.records)
 
     # Rates.
 
@@ -371,8 +350,8 @@ class ViewState:
             self._filter(f"{by} == {hex(key) if in_hex and isinstance(key, int) else repr(key)}")
 
     def _ask_by(self) -> None:
-        if self.opened is not None and self.opened.selected is not None:
-            name = self.opened.selected[0]
+        if self.over.opened is not None and self.over.opened.selected is not None:
+            name = self.over.opened.selected[0]
             self.show("top")
             self._group_by(spelt(name))
             return
@@ -396,7 +375,7 @@ class ViewState:
     def _disable_group(self) -> None:
         if self.guest.by != "event":
             self.note = "rates by event have events to switch off: b changes that"
-        elif (event := self._group()) is not None and not self.overlaid:
+        elif (event := self._group()) is not None and not self.over:
             self.search.start(self._switch(str(event), False))
         else:
             self.note = "no event is selected"
@@ -411,12 +390,12 @@ class ViewState:
             self.changed()
 
     def _tell_command(self) -> None:
-        self.told = shlex.join(self.command())
-        self.copy(self.told)
+        self.over.told = shlex.join(self.command())
+        self.copy(self.over.told)
 
     def _clear(self) -> None:
-        self._uncover()
-        self.spans = MarkedSpans()
+        self.over.remove()
+        self.over.spans = MarkedSpans()
         self.records.clear()
         self.guest.rating.group_by(self.guest.rating.by)
         self.rates.second = None

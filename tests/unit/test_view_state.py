@@ -121,7 +121,7 @@ async def test_a_record_is_opened_filtered_by_and_pivoted(state: ViewState) -> N
     assert "no record is selected" in state.note
     state.do("up")
     state.do("open")
-    assert state.opened is not None
+    assert state.over.opened is not None
     state.do("down")
     state.do("filter")
     assert state.guest.filter is not None
@@ -144,8 +144,8 @@ async def test_the_records_of_a_request_follow_each_other(state: ViewState) -> N
     state.do("open")
     state.do("same")
     await settled(state)
-    assert state.opened is not None
-    assert state.opened.number == 107
+    assert state.over.opened is not None
+    assert state.over.opened.number == 107
 
 
 async def test_a_row_that_is_hidden_is_not_the_next_of_its_request(state: ViewState) -> None:
@@ -161,12 +161,12 @@ async def test_a_row_that_is_hidden_is_not_the_next_of_its_request(state: ViewSt
 async def test_an_opened_record_outlives_its_row(state: ViewState) -> None:
     state.do("up")
     state.do("open")
-    opened = state.opened
+    opened = state.over.opened
     assert opened is not None
     assert opened.time.endswith(".000200")
     state.do("clear")
-    assert state.opened is None
-    state.opened = opened
+    assert state.over.opened is None
+    state.over.opened = opened
     state.do("same")
     await settled(state)
     assert state.note == "no record of the request is kept"
@@ -188,7 +188,7 @@ async def test_in_rates_keys_do_not_reach_the_hidden_rows(state: ViewState) -> N
     assert state.rates.group == 0
     await settled(state)
     assert (state.records.selected, state.records.bookmarks) == (before, set())
-    assert not state.spans.ends
+    assert not state.over.spans.ends
     assert not state.guest.switched  # type: ignore[attr-defined]
 
 
@@ -213,7 +213,7 @@ async def test_enter_opens_nothing_behind_help(state: ViewState) -> None:
     state.do("up")
     state.do("help")
     state.do("open")
-    assert state.opened is None
+    assert state.over.opened is None
 
 
 async def test_a_row_of_rates_is_drilled_into_and_switched_off(state: ViewState) -> None:
@@ -280,7 +280,7 @@ async def test_a_suggested_pair_is_measured_and_its_end_is_shown(state: ViewStat
 async def test_another_record_of_the_request_is_chosen(state: ViewState) -> None:
     state.do("up")
     state.do("open")
-    opened = state.opened
+    opened = state.over.opened
     assert opened is not None
     assert opened.others is not None
     while opened.others.step(tuple(state.records.kept.stretches)):
@@ -290,12 +290,12 @@ async def test_another_record_of_the_request_is_chosen(state: ViewState) -> None
         state.do(name)
     assert opened.other == 107
     state.do("open")
-    assert state.opened is not None
-    assert (state.opened.number, state.records.selected) == (107, 107)
-    state.opened.other = 7
+    assert state.over.opened is not None
+    assert (state.over.opened.number, state.records.selected) == (107, 107)
+    state.over.opened.other = 7
     state.do("same")
     await settled(state)
-    assert state.opened.number == 7
+    assert state.over.opened.number == 7
 
 
 async def test_the_mouse_selects_and_scrolls(state: ViewState) -> None:
@@ -314,15 +314,15 @@ async def test_two_spans_are_compared(state: ViewState) -> None:
     for row, name in ((0, "a"), (99, "a"), (150, "b"), (200, "b")):
         state.records.select(row)
         state.do(f"span-{name}")
-    assert state.comparing
-    lines = list(state.spans.lines(Style(60)))
+    assert state.over.comparing
+    lines = list(state.over.spans.lines(Style(60)))
     assert lines[0] == "A lasts 99.0 us, B 50.0 us"
     assert [line.split()[:3] for line in lines[2:]] == [
         ["finish", "0", "1"],
         ["start", "100", "50"],
     ]
     state.do("back")
-    assert not state.comparing
+    assert not state.over.comparing
 
 
 async def test_spans_whose_rows_are_gone_are_not_compared(state: ViewState) -> None:
@@ -330,7 +330,7 @@ async def test_spans_whose_rows_are_gone_are_not_compared(state: ViewState) -> N
     state.do("span-a")
     state.do("span-a")
     assert state.note == "A at another row ends it"
-    spans = state.spans
+    spans = state.over.spans
     spans.ends = {"A": [0, 10], "B": [150, 160]}
     kept = Scrollback()
     kept.add(numbered(0, 1))
@@ -386,7 +386,7 @@ async def test_the_command_line_of_the_view_is_told_and_copied(state: ViewState)
     state.copy = copied.append
     state.command = lambda: ["qtctl", "pane", "--where=n < 10"]
     state.do("command")
-    assert copied == [state.told] == ["qtctl pane '--where=n < 10'"]
+    assert copied == [state.over.told] == ["qtctl pane '--where=n < 10'"]
 
 
 async def test_the_background_searches_when_something_was_drawn(state: ViewState) -> None:
