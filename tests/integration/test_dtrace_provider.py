@@ -315,6 +315,33 @@ async def test_a_binary_that_was_replaced_is_followed(program: Path, tmp_path: P
             running.stop()
 
 
+async def test_a_guest_in_a_container_is_followed(tmp_path: Path) -> None:
+    """Its binary is not at that path here, and its thread ids are others there."""
+    unshare = needs.program("unshare", "util-linux")
+    source = TOP / "tests" / "provider_usdt" / "usdt.c"
+    command = ["gcc", "-O1", "-static", "-o", str(tmp_path / "own"), str(source)]
+    if subprocess.run(command, check=False, timeout=60).returncode:  # noqa: ASYNC221
+        pytest.skip("no static libc")
+    script = tmp_path / "start"
+    words = f"{unshare} --mount --pid --fork --kill-child chroot {tmp_path} /own"
+    script.write_text(f"#!/bin/sh\nexec {words}\n")
+    script.chmod(0o755)
+    running = Provider(script)
+    try:
+        assert running.tell("") == 0
+        outer = running.process.pid
+        (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+        guest = Guest(int(inner), start_ticks(int(inner)) or 0, "provider", ())
+        feed = await dtrace.open_feed(request_for(guest, "own_count"))
+        running.tell("count 3")
+        found = records(await rest(feed))
+        await feed.close()
+        assert [(r.args["n"], r.tid) for r in found] == [(n, int(inner)) for n in range(3)]
+        eventually(lambda: left() == [], "nothing is left")
+    finally:
+        running.stop()
+
+
 async def test_a_guest_that_ends_leaves_what_it_emitted(program: Path) -> None:
     gone = Provider(program)
     async with opened(gone, "own_count") as feed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -76,8 +77,9 @@ class DtraceFeed:
 
     async def settle(self) -> None:
         """Stop recording; what is in the buffers can still be read."""
-        self._hits = await asyncio.to_thread(self._count_hits)
-        tracefs.write(self._keeper.instance / "tracing_on", "0")
+        with contextlib.suppress(OSError):  # somebody else removed what is in tracefs
+            self._hits = await asyncio.to_thread(self._count_hits)
+            tracefs.write(self._keeper.instance / "tracing_on", "0")
         self._settling = True
 
     def settled(self) -> bool:

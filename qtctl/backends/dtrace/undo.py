@@ -16,7 +16,7 @@ from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
 NEEDS = (frozenset({"instance", "group"}),)
-_END_S = 0.6
+_END_S = 0.3
 """How long the end of a lease waits for the keeper, which goes on by itself."""
 _POLL_S = 0.01
 

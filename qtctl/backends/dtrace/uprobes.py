@@ -229,6 +229,14 @@ def define(root: Path, group: str, binary: str, probes: Sequence[Traced]) -> Non
             f"the kernel refuses uprobes: {error.strerror}{locked}{why}",
             hint=HINT if os.geteuid() == 0 else f"as root; {HINT}",
         ) from error
+    begin = f"p:{group}/"
+    defined = sum(line.startswith(begin) for line in path.read_text().splitlines())
+    if defined != len(lines):
+        raise Unsupported(
+            f"the kernel took {defined} of {len(lines)} uprobes: before Linux 5.4 a kernel event "
+            "has one probe only",
+            hint=HINT,
+        )
 
 
 def hits(root: Path, group: str) -> int:
