@@ -75,6 +75,32 @@ done
 exec chroot "$root" "$@"
 """
 
+#: Builds the package, and uses what it installed, away from the checkout.
+_PACKAGE = """
+set -e
+export DEBIAN_FRONTEND=noninteractive
+./dev deb /root/deb
+apt-get install -y -q --no-install-recommends lintian man-db >/dev/null
+lintian --allow-root --fail-on error,warning /root/deb/*.changes
+cd /
+apt-get install -y -q --no-install-recommends /root/deb/qtctl_*.deb qemu-system-x86
+qtctl --version
+qtctl ps
+qtctl doctor | grep 'decoding runs compiled'
+qtctl demo --max-events 5 | grep -c virtio_ | grep -x 5
+man qtctl | grep -w tail
+man -w qtctl-tail
+. /usr/share/bash-completion/completions/qtctl
+complete -p qtctl
+test -e /usr/share/zsh/vendor-completions/_qtctl
+test -e /usr/share/fish/vendor_completions.d/qtctl.fish
+apt-get purge -y -q qtctl
+find /etc /usr /var/lib -name '*qtctl*' >/root/left
+cat /root/left
+test ! -s /root/left
+echo all done
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class System:
@@ -236,6 +262,13 @@ def test_the_whole_suite_passes(system: System) -> None:
     summary = re.findall(r"^=*\s*(\d+ passed.*?)=*$", printed, re.M)
     assert summary, printed[-5000:]
     print(summary[-1])
+
+
+@pytest.mark.timeout(_BOOTSTRAP_SECONDS + _DEMO_SECONDS + 120)
+def test_the_debian_package_is_clean_and_works(system: System) -> None:
+    code, printed = system.run(shlex.join(["bash", "-c", _PACKAGE]), _DEMO_SECONDS)
+    assert code == 0, printed[-5000:]
+    assert printed.endswith("all done\n")
 
 
 @pytest.mark.timeout(_BOOTSTRAP_SECONDS + 300)

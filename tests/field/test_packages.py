@@ -40,6 +40,11 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_sdist(folder, copied(folder))
 
 
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    return build_wheel(sdist.parent, sdist, Path(sys.executable))
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return copied(tmp_path)
@@ -122,8 +127,7 @@ def check(installed: Environment, tmp_path: Path, form: str) -> None:
     assert "cython==" not in packages
 
 
-def test_wheel_has_every_kernel_compiled(sdist: Path, tmp_path: Path) -> None:
-    wheel = build_wheel(tmp_path, sdist, Path(sys.executable))
+def test_wheel_has_every_kernel_compiled(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
     kernels = {
@@ -154,6 +158,24 @@ def test_without_what_compiles_the_kernels_they_run_interpreted(
     empty = environment(tmp_path, compiler)
     empty.install(checkout if package == "checkout" else sdist)
     check(empty, tmp_path, INTERPRETED)
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [("pipx install", "PIPX_BIN_DIR"), ("uv tool install", "UV_TOOL_BIN_DIR")],
+)
+def test_tools_that_install_applications_install_it(
+    wheel: Path, command: str, folder: str, tmp_path: Path
+) -> None:
+    """As docs/install.md says; the tools come from the package index, too."""
+    tools = environment(tmp_path)
+    tool, *words = command.split()
+    tools.pip("install", "--no-cache-dir", tool)
+    names = {folder, "PIPX_HOME", "PIPX_MAN_DIR", "UV_TOOL_DIR"}
+    own = [f"{name}={tmp_path / name}" for name in names]
+    own.append(f"UV_PYTHON={sys.executable}")  # or it downloads one
+    tools.run("/usr/bin/env", *own, tools.folder / "bin" / tool, *words, wheel)
+    assert tools.run(tmp_path / folder / "qtctl", "--version").startswith("qtctl ")
 
 
 def test_a_kernel_that_cython_refuses_is_left_out_and_its_old_extension_too(checkout: Path) -> None:

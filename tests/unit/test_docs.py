@@ -16,6 +16,7 @@ import pytest
 
 from qtctl import errors
 from qtctl.commands.registry import COMMANDS
+from qtctl.version import VERSION
 from tests import streams
 from tests.pages import PAGES, TOP, as_shown, examples
 
@@ -77,6 +78,10 @@ def templates() -> str:
 def test_a_message_of_the_page_is_one_of_qtctls(message: str) -> None:
     parts = [re.escape(part.strip()) for part in " ".join(message.split()).split("...")]
     assert re.search(".*".join(parts), templates()), message
+
+
+def test_the_debian_package_has_the_version_of_the_code() -> None:
+    assert (TOP / "debian/changelog").read_text().startswith(f"qtctl ({VERSION}) ")
 
 
 def test_lines_that_differ_from_run_to_run_are_as_shown() -> None:
