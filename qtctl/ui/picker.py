@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.data_structures import Point
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.input import Input
+from prompt_toolkit.input import Input, create_input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import HSplit, Layout, Window
 from prompt_toolkit.layout.controls import FormattedTextControl
@@ -89,7 +90,9 @@ class Picker:
             key_bindings=self._keys(),
             full_screen=True,
             color_depth=colour_depth(style),
-            input=input,
+            # That of a prompt or view would take the Escape with which this list is left: half a
+            # second after its last key it flushes what its parser holds.
+            input=input or create_input(sys.stdin),
             output=output,
             terminal_size_polling_interval=None,
         )
@@ -162,7 +165,6 @@ async def pick_guest(
     style: Style,
     *,
     here: int | None = None,
-    input: Input | None = None,
     output: Output | None = None,
 ) -> str | None:
     """Let the user choose a running guest; return its TARGET, None if the list was left.
@@ -177,6 +179,6 @@ async def pick_guest(
         raise ConnectionFailed("no QEMU guest was found", hint="qtctl -t SOCKET, or qtctl demo")
     listed = [row[0] for row in rows]
     place = listed.index(str(here)) if str(here) in listed else 0
-    picker = Picker(style, "guest", HEADER, rows, selected=place, input=input, output=output)
+    picker = Picker(style, "guest", HEADER, rows, selected=place, output=output)
     chosen = await picker.run()
     return None if chosen is None else listed[chosen]

@@ -360,9 +360,7 @@ class Prompt:
         style = replace(self._context.out_style, width=self._terminal.size()[0])
         guest = self._console.session.guest
         here = None if guest is None else guest.pid
-        return await self._elsewhere(
-            pick_guest(style, here=here, input=self._app.input, output=self._output)
-        )
+        return await self._elsewhere(pick_guest(style, here=here, output=self._output))
 
     async def _elsewhere(self, work: Coroutine[None, None, _T]) -> _T | None:
         """Give the terminal to ``work``, and return its result; None if the prompt was left.
