@@ -368,9 +368,10 @@ class ViewState:
             self._disable_group()
         elif record is not None:
             self.search.start(self._switch(record.name, False))
+        elif self.shown == "stream":
+            self.note = _NOTHING_SELECTED
         else:
             self.note = "records and rates have events to switch off: Tab shows them"
-            self.note = _NOTHING_SELECTED if self.shown == "stream" else self.note
 
     def _disable_group(self) -> None:
         if self.guest.by != "event":

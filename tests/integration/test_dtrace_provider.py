@@ -205,8 +205,8 @@ async def test_delivered_and_lost_add_up_to_produced(
     cpus = sorted(os.sched_getaffinity(provider.process.pid))
     async with opened(provider, "own_count") as feed:
         for number in range(6):
-            if moving:
-                os.sched_setaffinity(provider.process.pid, {cpus[number % len(cpus)]})
+            cpu = cpus[number % len(cpus) if moving else 0]
+            os.sched_setaffinity(provider.process.pid, {cpu})
             await asyncio.to_thread(provider.tell, f"count {produced // 6}")
         items = await rest(feed)
     delivered = [int(r.args["n"] or 0) for r in records(items)]
@@ -214,7 +214,8 @@ async def test_delivered_and_lost_add_up_to_produced(
     print(f"{produced} produced, {len(delivered)} delivered, {lost} reported lost")
     assert len(delivered) + lost == produced
     assert lost > 0
-    assert isinstance(items[0], Loss)  # the oldest are overwritten
+    if not moving:
+        assert isinstance(items[0], Loss)  # the oldest are overwritten
 
 
 async def test_a_text_too_long_for_the_kernel_is_marked_or_counted(provider: Provider) -> None:
