@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def tracefs() -> None:
     """Skip where tracefs is not mounted; as root the test run mounts it (see ``conftest``)."""
     if not (TRACEFS / "trace_marker").exists():
         pytest.skip("tracefs is not mounted, and could not be")
+
+
+def containers() -> None:
+    """Skip where a process gets no mount namespace of its own: in a chroot, for one."""
+    words = [program("unshare", "util-linux"), "--mount", "--net", "true"]
+    tried = subprocess.run(words, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no container can be made: {tried.stderr.strip()}")
 
 
 def trace_processor() -> str:

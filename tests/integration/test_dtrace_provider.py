@@ -326,13 +326,13 @@ async def test_a_binary_that_was_replaced_is_followed(program: Path, tmp_path: P
 
 async def test_a_guest_in_a_container_is_followed(tmp_path: Path) -> None:
     """Its binary is not at that path here, and its thread ids are others there."""
-    unshare = needs.program("unshare", "util-linux")
+    needs.containers()
     source = TOP / "tests" / "provider_usdt" / "usdt.c"
     command = ["gcc", "-O1", "-static", "-o", str(tmp_path / "own"), str(source)]
     if subprocess.run(command, check=False, timeout=60).returncode:  # noqa: ASYNC221
         pytest.skip("no static libc")
     script = tmp_path / "start"
-    words = f"{unshare} --mount --pid --fork --kill-child chroot {tmp_path} /own"
+    words = f"unshare --mount --pid --fork --kill-child chroot {tmp_path} /own"
     script.write_text(f"#!/bin/sh\nexec {words}\n")
     script.chmod(0o755)
     running = Provider(script)
