@@ -6,8 +6,6 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,12 +19,6 @@ MACHINE = (
     *("-object", "iothread,id=io1", "-smp", "2", "-name", "vm1,debug-threads=on"),
     *("-device", "virtio-rng-pci,id=rng0", "-msg", "timestamp=on"),
 )
-
-
-@pytest.fixture
-def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
 
 
 def top(qtctl: Qtctl, guest: RealGuest, *words: str) -> list[dict[str, object]]:

@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -18,12 +17,6 @@ from tests.terminals import Pty, Tmux
 pytestmark = pytest.mark.qemu
 
 READ = "virtio_blk_handle_read"
-
-
-@pytest.fixture
-def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
 
 
 @pytest.fixture

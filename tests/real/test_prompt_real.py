@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tests.terminals import Tmux
 pytestmark = pytest.mark.qemu
 
 READ = "virtio_blk_handle_read"
-
-
-@pytest.fixture
-def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
 
 
 def prompt(qtctl: Qtctl, address: str) -> Tmux:
