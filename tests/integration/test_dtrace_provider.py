@@ -200,7 +200,6 @@ async def test_delivered_and_lost_add_up_to_produced(
 ) -> None:
     """Nobody reads, and the buffer is small; ``moving``: the provider changes processors."""
     monkeypatch.setattr(uprobes, "_CPU_KIB", 256)
-    monkeypatch.setattr(uprobes, "_LEAST_KIB", 256)
     produced = 60_000
     cpus = sorted(os.sched_getaffinity(provider.process.pid))
     async with opened(provider, "own_count") as feed:
@@ -305,6 +304,21 @@ async def test_only_this_process_is_traced_and_other_tracers_stay(
     finally:
         tracefs.write(root / "uprobe_events", f"-:{strange}\n", append=True)
         other.stop()
+
+
+async def test_options_of_the_global_buffer_add_no_records(provider: Provider) -> None:
+    """An instance inherits them; stack traces are records of their own, which nobody wants."""
+    option = needs.TRACEFS / "options" / "stacktrace"
+    before = option.read_text()
+    tracefs.write(option, "1")
+    try:
+        async with opened(provider, "own_count") as feed:
+            provider.tell("count 3")
+            items = await rest(feed)
+    finally:
+        tracefs.write(option, before)
+    assert [r.args["n"] for r in records(items)] == [0, 1, 2]
+    assert lost_of(items) == 0
 
 
 async def test_a_binary_that_was_replaced_is_followed(program: Path, tmp_path: Path) -> None:

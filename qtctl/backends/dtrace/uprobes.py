@@ -32,7 +32,6 @@ HINT = "qtctl tail --backend NAME, with another backend of this guest"
 _MEMORY_SHARE = 16
 """The part of the machine's memory that buffers may take: 1/16."""
 _CPU_KIB = 64 << 10
-_LEAST_KIB = 1 << 10
 _IP = "__probe_ip"
 _ENTRY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+)")
 
@@ -186,12 +185,7 @@ def make_instance(folder: Path, pid: int) -> None:
     """
     try:
         folder.mkdir()
-        tracefs.write(folder / "trace_clock", "mono")
-        tracefs.write(folder / "buffer_size_kb", str(_buffer_kib()))
-        for option in ("overwrite", "event-fork"):
-            tracefs.write(folder / "options" / option, "1")
-        with contextlib.suppress(OSError):  # Linux 5.0; wakes a reader for any record
-            tracefs.write(folder / "buffer_percent", "0")
+        tracefs.set_up(folder, _buffer_kib())
         tracefs.watch_threads(folder, pid)
     except OSError as error:
         raise Unsupported(
@@ -203,8 +197,7 @@ def make_instance(folder: Path, pid: int) -> None:
 def _buffer_kib() -> int:
     """Return the size of the buffer of one processor."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 10
-    share = total // _MEMORY_SHARE // (os.cpu_count() or 1)
-    return min(_CPU_KIB, max(_LEAST_KIB, share))
+    return min(_CPU_KIB, tracefs.per_cpu_kib(total // _MEMORY_SHARE))
 
 
 def define(root: Path, group: str, binary: str, probes: Sequence[Traced]) -> None:

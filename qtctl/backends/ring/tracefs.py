@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from qtctl.errors import Unsupported
@@ -24,12 +24,13 @@ _READ_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 # Instances inherit the options of the global buffer, whatever somebody made of them.
+_NEEDED = ("overwrite", "event-fork")
 _OPTIONS = {
-    **dict.fromkeys(("context-info", "irq-info", "overwrite", "markers", "event-fork"), "1"),
+    **dict.fromkeys(("context-info", "irq-info"), "1"),
     **dict.fromkeys(("bin", "hex", "raw", "verbose", "latency-format", "block", "annotate"), "0"),
     **dict.fromkeys(("sym-addr", "sym-offset", "stacktrace", "userstacktrace"), "0"),
-    "record-tgid": "1",
 }
+_MARK_OPTIONS = {"markers": "1", "record-tgid": "1"}
 # The kernel notes which process a thread is of only while some event is on. This one is, with a
 # filter that nothing passes.
 _TGID_EVENT = "events/sched/sched_process_exit"
@@ -90,9 +91,9 @@ def has_private(root: Path) -> bool:
     return (root / "options/copy_trace_marker").exists()
 
 
-def per_cpu_kib() -> int:
-    """Return the size of the buffer of one processor, in KiB."""
-    return max(_LEAST_KIB, TOTAL_KIB // (os.cpu_count() or 1))
+def per_cpu_kib(total_kib: int = TOTAL_KIB) -> int:
+    """Return the size of the buffer of one processor, in KiB, its share of ``total_kib``."""
+    return max(_LEAST_KIB, total_kib // (os.cpu_count() or 1))
 
 
 def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
@@ -103,7 +104,8 @@ def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
     """
     try:
         folder.mkdir()
-        _set_up(folder, pid, events)
+        set_up(folder, per_cpu_kib())
+        _take_marks(folder, pid, events)
     except OSError as error:
         remove_instance(folder)
         raise Unsupported(
@@ -112,14 +114,30 @@ def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
         ) from error
 
 
-def _set_up(folder: Path, pid: int, events: Sequence[str]) -> None:
+def set_up(folder: Path, cpu_kib: int) -> None:
+    """Set clock, size (KiB for each processor) and options of an instance, whatever it inherited.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     write(folder / "trace_clock", "mono")
-    write(folder / "buffer_size_kb", str(per_cpu_kib()))
+    write(folder / "buffer_size_kb", str(cpu_kib))
     with contextlib.suppress(OSError):  # Linux 5.0; wakes a reader for any record
         write(folder / "buffer_percent", "0")
-    for option, value in _OPTIONS.items():
+    for option in _NEEDED:
+        write(folder / "options" / option, "1")
+    _choose(folder, _OPTIONS)
+
+
+def _choose(folder: Path, options: Mapping[str, str]) -> None:
+    """Set options, but for those that this kernel lacks."""
+    for option, value in options.items():
         with contextlib.suppress(OSError):
             write(folder / "options" / option, value)
+
+
+def _take_marks(folder: Path, pid: int, events: Sequence[str]) -> None:
+    _choose(folder, _MARK_OPTIONS)
     with contextlib.suppress(OSError):
         write(folder / _TGID_EVENT / "filter", "common_pid < 0")
         write(folder / _TGID_EVENT / "enable", "1")
