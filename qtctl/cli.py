@@ -55,7 +55,7 @@ def _main(words: list[str]) -> int:
     from qtctl.text.style import style_for
 
     context = Context(
-        target=options.target,
+        target=next(iter(options.targets), None),
         events_all=options.events_all,
         json=options.json,
         ndjson=getattr(options, "ndjson", False),
@@ -125,7 +125,9 @@ async def _run(row: Command, options: Options, context: Context) -> int:
     """Run a verb; the first signal stops it, a third one ends the process at once."""
     import asyncio
 
-    task = asyncio.ensure_future(row.run(context, options))
+    from qtctl.commands.each import run_verb
+
+    task = asyncio.ensure_future(run_verb(row, context, options))
     caught: list[int] = []
 
     def on_signal(number: int) -> None:

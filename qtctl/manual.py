@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from qtctl.commands.parsing import COMMON, EXIT_CODES, TARGETS
+from qtctl.commands.parsing import EXIT_CODES, SHARED, TARGETS, shared_by
 from qtctl.commands.registry import COMMANDS, Arg, Command, CommandTable
 from qtctl.errors import UsageError
 from qtctl.version import VERSION
@@ -63,7 +63,7 @@ def _main_page(table: CommandTable, version: str, date: str) -> str:
         lines.append(f".SS {_roff(heading)}")
         for verb in verbs:
             lines += [".TP", f".BR qtctl\\-{_roff(verb.name)} (1)", *_filled(verb.summary)]
-    lines += [".SH OPTIONS", *_arguments(COMMON), ".SH EXIT STATUS", *_filled(EXIT_CODES)]
+    lines += [".SH OPTIONS", *_arguments(SHARED), ".SH EXIT STATUS", *_filled(EXIT_CODES)]
     lines.append(".SH ENVIRONMENT")
     for name, use in _ENVIRONMENT:
         lines += [".TP", f".B {_roff(name)}", *_filled(use)]
@@ -80,7 +80,7 @@ def _verb_page(row: Command, version: str, date: str) -> str:
         ".SH DESCRIPTION",
         *_filled(f"{row.summary[:1].upper()}{row.summary[1:]}.\n\n{row.details}".rstrip()),
         ".SH OPTIONS",
-        *_arguments((*row.arguments, *COMMON)),
+        *_arguments((*row.arguments, *shared_by(row))),
         ".SH EXAMPLES",
         ".nf",
         *map(_roff, row.examples),

@@ -151,6 +151,10 @@ News: TypeAlias = GuestEvent | Mark | Control | Flood
 """Items of a stream that are no records."""
 
 
+EVERY = "all"
+"""The TARGET that means all guests that run on this machine."""
+
+
 class Address(NamedTuple):
     """Where a QMP server listens: a Unix socket's ``path``, or a TCP ``host`` and ``port``."""
 

@@ -13,7 +13,7 @@ from qtctl.backends.table import TABLE
 from qtctl.commands.argument_names import argument_names, selected
 from qtctl.commands.context import Context, Result
 from qtctl.commands.defaults import aliases
-from qtctl.commands.parsing import COMMON
+from qtctl.commands.parsing import SHARED
 from qtctl.commands.registry import COMMANDS, Options, arg, command
 from qtctl.commands.shell_files import SHELLS, Shell, install, script, shell_of
 from qtctl.commands.slots import Slot, read_line, slot
@@ -72,7 +72,7 @@ async def completion(context: Context, options: Options) -> Result:
         cut = max((words[-1].rfind(char) + 1 for char in breaks if char in ":="), default=0)
     elif words:  # as it is typed, with a quotation that may be open
         words[-1] = read_line(words[-1])[0][-1]
-    place = slot(words, COMMANDS, COMMON, aliases())
+    place = slot(words, COMMANDS, SHARED, aliases())
     is_path = place.kind == "target" and place.text.startswith(("/", ".", "~"))
     if (place.kind == "file" or is_path) and not place.lead:
         return Result([], lambda style: [_FILES])

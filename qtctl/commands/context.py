@@ -7,9 +7,9 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from qtctl.errors import LinkLost, QtctlError, SeveralGuests
 from qtctl.leases.journal import Owner
@@ -44,6 +44,12 @@ def error_object(error: QtctlError) -> dict[str, Any]:
     }
 
 
+class Stop(asyncio.Event):
+    """The request to stop; ``heeded``: the running verb ends by itself once it is set."""
+
+    heeded = False
+
+
 @dataclass(slots=True)
 class Context:
     """One call of qtctl; ``name`` stands before its messages.
@@ -62,8 +68,7 @@ class Context:
     verbose: bool = False
     out_style: Style = field(default_factory=Style)
     err_style: Style = field(default_factory=Style)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    stops: bool = False
+    stop: Stop = field(default_factory=Stop)
     interrupt: Callable[[], None] | None = None
     owner: Owner | None = None
     name: str = "qtctl"
@@ -72,6 +77,22 @@ class Context:
     before_talk: Callable[[], None] = lambda: None
     choose: Callable[[Context], Awaitable[str | None]] | None = None
     """Lets the user choose one of the running guests; returns its TARGET, None off a terminal."""
+    alone: bool = True
+    """Whether no other context uses the terminal: else it asks nothing, and draws no progress."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the running verb ends by itself when ``stop`` is set."""
+        return self.stop.heeded
+
+    @stops.setter
+    def stops(self, heeded: bool) -> None:
+        self.stop.heeded = heeded
+
+    def for_guest(self, target: str, name: str) -> Self:
+        """Return the context of one of several guests, which stops together with this one."""
+        before = f"{self.name}: {name}" if self.name else name
+        return replace(self, target=target, name=before, alone=False, choose=None)
 
     def say(self, *texts: str) -> None:
         """Print messages on stderr, unless ``-q``."""
@@ -91,6 +112,10 @@ class Context:
         if (self.ndjson or self.json) and not self.shown:
             with contextlib.suppress(OSError, ValueError):
                 self.write([json.dumps(error_object(error))])
+        return self.report(error)
+
+    def report(self, error: QtctlError) -> int:
+        """Print an error and its hint on stderr; return its exit code."""
         hint = [f"  try: {error.hint}"] if error.hint else []
         self._talk("bad", [*map(shortened, (error.message, *error.more)), *hint])
         return error.exit_code
@@ -112,7 +137,7 @@ class Context:
 
         In a console it draws nothing. What is said clears it.
         """
-        shows = not self.quiet and self.owner is None
+        shows = not self.quiet and self.owner is None and self.alone
         line = StatusLine(self.err_style if shows else Style())
         self.before_talk = line.clear
         return line
@@ -144,7 +169,7 @@ class Context:
             line.draw(cut(waited, line.style.width))
             timer = loop.call_later(REDRAW_S, draw)
 
-        if self.err_style.terminal:
+        if self.err_style.terminal and self.alone:
             timer = loop.call_later(REDRAW_S, draw)
         try:
             yield
@@ -156,7 +181,7 @@ class Context:
 
     async def confirm(self, question: str) -> bool:
         """Ask for a yes on the terminal; return False for anything else, and without a terminal."""
-        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        if not (self.alone and sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         loop = asyncio.get_running_loop()
         answered = asyncio.Event()

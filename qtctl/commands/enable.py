@@ -46,6 +46,7 @@ _SWITCH = (
     ),
     details="`qtctl restore` puts every event back as it was before.",
     selects=True,
+    guests=True,
 )
 async def enable(context: Context, options: Options) -> Result:
     """Switch events on."""
@@ -67,6 +68,7 @@ async def enable(context: Context, options: Options) -> Result:
     ),
     details="`qtctl restore` puts every event back as it was before.",
     selects=True,
+    guests=True,
 )
 async def disable(context: Context, options: Options) -> Result:
     """Switch events off."""

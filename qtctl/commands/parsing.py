@@ -12,11 +12,13 @@ from qtctl.commands.defaults import alias_words, aliases, expanded, with_default
 from qtctl.commands.registry import Arg, Command, CommandTable, Options, arg
 from qtctl.errors import UsageError
 from qtctl.events.patterns import near
+from qtctl.model import EVERY
 
 TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
 (unix:P,server=on,wait=off), a pid, or a guest's -name. Without -t: $QTCTL_TARGET, $QMP_SOCKET,
-else the only guest that runs."""
+else the only guest that runs. -t may be repeated; -t all, or --all, means all guests of this
+machine. If a guest fails, others go on; the exit code is that of the first in order that failed."""
 EXIT_CODES = """\
 exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 cannot connect or
 monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C
@@ -115,7 +117,16 @@ def _add(to: argparse._ActionsContainer, argument: Arg, **more: Any) -> None:
 
 
 COMMON = (
-    arg("-t", "--target", completes="target", help="which guest (see qtctl -h)"),
+    arg(
+        "-t",
+        "--target",
+        dest="targets",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        completes="target",
+        help="which guest (see qtctl -h); may be repeated, and be: all",
+    ),
     arg(
         "--events-all",
         metavar="FILE",
@@ -134,13 +145,34 @@ COMMON = (
     arg("-q", "--quiet", action="store_true", help="no messages on stderr"),
     arg("-v", "--verbose", action="store_true", help="more messages on stderr"),
 )
+"""Options that may stand before and after the verb, and have a default in the configuration."""
+SHARED = (
+    *COMMON,
+    arg(
+        "--all",
+        dest="targets",
+        action="append_const",
+        const=EVERY,
+        default=[],
+        help="all guests of this machine, as -t all",
+    ),
+)
 """Options that may stand before and after the verb."""
 
 
-def _add_common(parser: argparse.ArgumentParser, **preset: str) -> None:
+def shared_by(row: Command | None) -> list[Arg]:
+    """Return the shared options that may stand after a verb: it has none of its own of that name.
+
+    None: before the verb.
+    """
+    own = {flag for one in row.arguments for flag in one.flags} if row else set()
+    return [one for one in SHARED if own.isdisjoint(one.flags)]
+
+
+def _add_shared(parser: argparse.ArgumentParser, row: Command | None, **preset: str) -> None:
     group = parser.add_argument_group("common options")
-    for common in COMMON:
-        _add(group, common, **preset)
+    for one in shared_by(row):
+        _add(group, one, **preset)
 
 
 def verb_lines(table: CommandTable) -> list[str]:
@@ -164,7 +196,7 @@ def main_parser(table: CommandTable, version: str) -> _Parser:
         description="\n".join([_SUMMARY, "", *(f"  {example}" for example in _EXAMPLES)]),
         epilog=f"{TARGETS}\n\n{EXIT_CODES}\n\nqtctl help VERB has all about a verb.",
     )
-    _add_common(parser)
+    _add_shared(parser, None)
     parser.add_argument("--version", action="version", version=f"qtctl {version}")
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
@@ -184,7 +216,7 @@ def verb_parser(row: Command) -> _Parser:
     )
     for argument in row.arguments:
         _add(parser, argument)
-    _add_common(parser, default=argparse.SUPPRESS)  # keeps values that stand before the verb
+    _add_shared(parser, row, default=argparse.SUPPRESS)  # keeps values that stand before the verb
     return parser
 
 

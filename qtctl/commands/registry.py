@@ -67,7 +67,7 @@ class Options(argparse.Namespace):
 
     given: Collection[str] = ()
     verb: str
-    target: str | None
+    targets: list[str]
     events_all: Path | None
     json: bool
     color: str
@@ -104,6 +104,7 @@ class Command(NamedTuple):
     """One verb. ``selects``: its patterns are ordered, with ``--except`` between them.
 
     ``until`` is a word that ends its arguments; the words after it go into ``behind`` unparsed.
+    ``guests``: it may be called for several guests, and is then run on each of them.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Command(NamedTuple):
     details: str = ""
     selects: bool = False
     until: str = ""
+    guests: bool = False
 
 
 _DECLARED: dict[tuple[str, str], Command] = {}
@@ -128,12 +130,13 @@ def command(
     details: str = "",
     selects: bool = False,
     until: str = "",
+    guests: bool = False,
 ) -> Callable[[Run], Run]:
     """Declare a verb, which ``qtctl/verbs.py`` lists; the decorated coroutine runs it."""
 
     def declare(run: Run) -> Run:
         _DECLARED[run.__module__, name] = Command(
-            name, "", run, arguments, examples, details, selects, until
+            name, "", run, arguments, examples, details, selects, until, guests
         )
         return run
 

@@ -82,7 +82,7 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         UsageError: the target cannot be right, or several guests are running.
         ConnectionFailed: no such guest, or it has no QMP monitor.
     """
-    chosen = _from_environment() if target is None else target
+    chosen = from_environment() if target is None else target
     parsed = None if chosen is None else parse_named(chosen)
     if isinstance(parsed, Address):
         return parsed, None
@@ -132,7 +132,7 @@ def _other_way(guest: Guest, path_is_taken: bool) -> str:
     return advice.start_with(guest, f"-qmp unix:PATH,server=on,wait=off{another}")
 
 
-def _from_environment() -> str | None:
+def from_environment() -> str | None:
     """Return the target in the environment, or None; refuse one that a script left empty."""
     for name in TARGET_VARIABLES:
         if (value := os.environ.get(name)) is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qtctl.commands.argument_names import argument_names, selected
-from qtctl.commands.parsing import COMMON
+from qtctl.commands.parsing import SHARED
 from qtctl.commands.registry import CommandTable
 from qtctl.commands.slots import Slot, read_line, slot
 from qtctl.events.patterns import is_pattern
@@ -55,7 +55,7 @@ def suggest(text: str, known: Vocabulary) -> Iterator[Suggestion]:
     words, _ = read_line(text)
     if len(words) > 1 and words[0] == "qtctl":
         del words[0]
-    place = slot(words, known.table, COMMON, known.aliases)
+    place = slot(words, known.table, SHARED, known.aliases)
     word = place.text
     match place.kind:
         case "verb":

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from qtctl.commands.context import Context, Result
+from qtctl.commands.context import Context, Result, Stop
+from qtctl.commands.each import run_verb
 from qtctl.commands.formatting import TextFormatter
 from qtctl.commands.output import Output
 from qtctl.commands.parsing import parse
@@ -305,12 +306,12 @@ class Console:
         return replace(
             self._context,
             out_style=replace(style, width=self.width or style.width),
-            target=options.target,
+            target=next(iter(options.targets), None),
             events_all=options.events_all,
             json=options.json,
             quiet=options.quiet or self._context.quiet,
             verbose=options.verbose or self._context.verbose,
-            stop=asyncio.Event(),
+            stop=Stop(),
         )
 
     def _start(self, line: str, row: Command, options: Options, context: ConsoleContext) -> Job:
@@ -323,7 +324,7 @@ class Console:
         try:
             if self._enables(row) and not options.dry_run:
                 await self._watch.start_first()
-            result = await row.run(context, options)
+            result = await run_verb(row, context, options)
             if not isinstance(result, Result):
                 return result
             await context.answer([*context.lines_of(result)])

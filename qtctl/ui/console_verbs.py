@@ -80,8 +80,8 @@ async def use(context: Context, options: Options) -> int:
     """Go on with another guest."""
     console = _console(context)
     target: str | None = options.guest
-    if options.target is not None:
-        raise UsageError("-t is for other verbs", hint=f"use {shlex.quote(options.target)}")
+    if options.targets:
+        raise UsageError("-t is for other verbs", hint=f"use {shlex.quote(options.targets[0])}")
     if target is None:
         if console.pick is None:
             raise UsageError("nothing can be chosen from a list here", hint="use GUEST")

@@ -12,7 +12,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
-from qtctl.commands.parsing import COMMON
+from qtctl.commands.parsing import SHARED
 from qtctl.commands.registry import CommandTable
 from qtctl.commands.slots import Slot, divided, is_comment, scan_line, slot
 from qtctl.events.patterns import is_pattern, set_name
@@ -53,7 +53,7 @@ class KnownWords(NamedTuple):
             del words[0]
         for number, word in enumerate(words):
             before = [one.text for one in words[: number + 1]]
-            place = slot(before, self.table, COMMON, self.aliases)
+            place = slot(before, self.table, SHARED, self.aliases)
             begin = word.begin
             if place.lead.endswith("="):  # --where=EXPR
                 begin += len(place.lead)

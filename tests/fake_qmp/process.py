@@ -33,7 +33,8 @@ def _loader() -> Path:
 class FakeProcess:
     """``with FakeProcess("--socket", path, "--qemu", "10.0") as fake: fake.address, fake.pid``.
 
-    ``tell`` reaches the fake beside its monitor, which a client under test holds.
+    ``tell`` reaches the fake beside its monitor, which a client under test holds. A ``program``
+    with the name of a QEMU is one of the guests that run here.
 
     Its binary is a file in a temporary folder, so nothing that qtctl reads there (trace backends,
     ``trace-events-all`` beside it) depends on the Python that runs the tests: Debian's imports
@@ -45,8 +46,10 @@ class FakeProcess:
         *arguments: str,
         stderr: int | IO[bytes] | None = None,
         pass_fds: Sequence[int] = (),
+        program: str = "fake-qmp",
     ) -> None:
         self._arguments = arguments
+        self._program = program
         self._pass_fds = pass_fds
         self._stderr = stderr
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +87,7 @@ class FakeProcess:
 
     def _start(self) -> None:
         folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="qtctl-fake-"))
-        binary = Path(folder, "bin", "fake-qmp")
+        binary = Path(folder, "bin", self._program)
         binary.parent.mkdir()
         # By another process: what another thread forks while this one has the copy open for
         # writing keeps it open for a moment, and a file that is open for writing does not run.

@@ -83,7 +83,15 @@ def test_common_options_stand_before_or_behind_the_verb() -> None:
     before = options("-t", "x", "--json", "list")
     behind = options("list", "-t", "x", "--json")
     assert before == behind
-    assert (before.target, before.json, before.quiet) == ("x", True, False)
+    assert (before.targets, before.json, before.quiet) == (["x"], True, False)
+
+
+def test_targets_add_up_before_and_behind_the_verb() -> None:
+    assert options("-t", "a", "list", "--target=b").targets == ["a", "b"]
+    assert options("--all", "list").targets == options("list", "--all").targets == ["all"]
+    tail = options("--all", "tail", "--all")
+    assert (tail.targets, tail.all) == (["all"], True)
+    assert options("tail", "--all").targets == []
 
 
 @pytest.mark.parametrize(
@@ -91,9 +99,6 @@ def test_common_options_stand_before_or_behind_the_verb() -> None:
     [
         "tail --backend log --backend simple",
         "tail --backend=log --backend log",
-        "-t a list -t b",
-        "-t a --target=b list",
-        "-t a tail x -t a --except y",
         "--color never list --color always",
         "list --state enabled --state disabled",
         "enable x --file a --file b",
@@ -257,7 +262,7 @@ def test_the_pane_is_called_as_it_was_asked_for() -> None:
     words = view_call(given, selection(given), "unix:/a b", Path("/e a"))
     called = options(*words)
     assert called.here and not given.here
-    assert (called.target, called.events_all) == ("unix:/a b", Path("/e a"))
+    assert (called.targets, called.events_all) == (["unix:/a b"], Path("/e a"))
     for name in ("where", "by", "interval", "guard", "duration", "strict", "view", "time"):
         assert getattr(called, name) == getattr(given, name)
     assert selection(called) == selection(given)

@@ -291,7 +291,7 @@ def test_an_alias_takes_words(configured: Use) -> None:
         "--key=req",
         "--json",
     ]
-    assert parsed("-t vm1 blk").target == "vm1"
+    assert parsed("-t vm1 blk").targets == ["vm1"]
     assert parsed("blk").verb == "tail"
     error = refused("slow a")
     assert error.message == "'slow' needs 2 words behind it"
