@@ -139,6 +139,18 @@ GUESTS = {
             -msg timestamp=on -qmp unix:$GUEST/new.sock,server=on,wait=off -drive \\
             if=virtio,format=raw,readonly=on,throttling.iops-total=10,file=$GUEST/boot.img""",
     ),
+    "docs/fleet.md": Case(
+        extra=_NAMED,
+        before=(
+            'mkdir -p $HOME/.config/qtctl && printf \'[targets]\\nvm1 = "%s"\\nvm2 = "%s"\\n\' '
+            f"$QTCTL_TARGET $GUEST/vm2.sock >{_CONFIG}",
+            "until qtctl -t vm2 qmp query-status >/dev/null 2>&1; do sleep 0.2; done",
+            _BOOTED,
+        ),
+        beside="""exec qemu-system-x86_64 -accel tcg -m 32 -display none -nodefaults -name vm2 \\
+            -msg timestamp=on -qmp unix:$GUEST/vm2.sock,server=on,wait=off -drive \\
+            if=virtio,format=raw,readonly=on,file=$GUEST/boot.img""",
+    ),
     "docs/cookbook/own-events.md": Case(
         image="idle",
         before=(
