@@ -71,6 +71,7 @@ VERBS = (
     _verb("follow", "mark", "put a note into the stream of every console on this guest"),
     _verb("measure", "count", "count records by event or by an argument; its histogram"),
     _verb("measure", "latency", "time from one event to another: percentiles and a histogram"),
+    _verb("measure", "metrics", "serve rates, losses and latencies to Prometheus"),
     _verb("files", "record", "write records to a file, to replay, query or export"),
     _verb("files", "replay", "print the records of a recording, a trace, or saved log text"),
     _verb("files", "query", "query files of records in SQL: each event is a table"),

@@ -159,6 +159,12 @@ GUESTS = {
             f"cat >vm1.log <<'END'\n{pages.blocks('docs/cookbook/own-events.md', 'text')[-1]}\nEND",
         ),
     ),
+    "docs/forward.md": Case(
+        extra=_NAMED,
+        beside="exec qtctl -q metrics virtio_blk_handle_read "
+        "--pair virtio_blk_handle_read,virtio_blk_req_complete",
+        before=("until curl -s localhost:9464/metrics | grep -q req_complete; do sleep 0.2; done",),
+    ),
     "docs/cookbook/from-boot.md": Case(
         extra=(*_NAMED, "-S"),
         beside=_ONCE_ON.format("virtio_set_status")

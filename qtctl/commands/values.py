@@ -79,6 +79,17 @@ def pair(text: str) -> tuple[str, str, tuple[str, ...] | None]:
     return words[0], words[1], key(",".join(words[2:])) if words[2:] else None
 
 
+def listener(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT`` or ``[::1]:PORT``, where to listen; port 0 is a free one."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
+        raise argparse.ArgumentTypeError(f"not HOST:PORT: {text!r} (say 127.0.0.1:9464)")
+    if ":" in host and not bracketed:
+        raise argparse.ArgumentTypeError(f"ambiguous: {text!r} (say [::1]:9464)")
+    return host[1:-1] if bracketed else host, int(port)
+
+
 def pair_text(text: str) -> str:
     """Return a text that :func:`pair` can read as it is."""
     pair(text)
