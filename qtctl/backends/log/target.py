@@ -273,8 +273,12 @@ def has_open(pid: int, path: Path) -> bool:
 
 def has_inode(pid: int, inode: tuple[int, int]) -> bool:
     """Return whether process ``pid`` has the file with this device and inode open."""
-    with contextlib.suppress(OSError):
-        return any(entry.inode == inode for entry in open_files(pid))
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                state = entry.stat()
+                if (state.st_dev, state.st_ino) == inode:
+                    return True
     return False
 
 
