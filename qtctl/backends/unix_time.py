@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 
 _DAY_S = 86400
 _TRIES = 5
@@ -37,32 +38,45 @@ class UnixOffset:
         return self._offset_ns
 
 
-def local_unix_s(month: int, day: int, second: int, now_s: int) -> int:
-    """Return Unix time in s of a second of a local day, in the latest year not in the future.
+def yearless_unix_s(
+    month: int, day: int, second: int, now_s: int, zone: tzinfo | None = None
+) -> int:
+    """Return Unix time in s of a second of a day in a zone, in the latest year not in the future.
 
-    Returns -1 if these years have no such day.
+    Without a zone it is a local day. Returns -1 if these years have no such day.
     """
     year = time.localtime(now_s).tm_year
     for guess in (year + 1, year, year - 1):
         with suppress(ValueError):  # February 29
-            moment = datetime(guess, month, day) + timedelta(seconds=second)
+            moment = datetime(guess, month, day, tzinfo=zone) + timedelta(seconds=second)
             if moment.timestamp() <= now_s + _DAY_S:
                 return int(moment.timestamp())
     return -1
 
 
 def zone_of(text: bytes) -> tzinfo | None:
-    """Return the zone of ``Z``, ``UTC``, ``+0200`` or ``+02:00``; None for local time.
+    """Return the zone of ``Z``, ``UTC``, ``+0200``, ``GMT+2``, ``Europe/Berlin``; None: local time.
 
     Raises:
         ValueError: it is another zone's name, which may mean several zones.
     """
-    if text in (b"Z", b"UTC", b"GMT"):
-        return UTC
-    if text[:1] in (b"+", b"-"):
-        digits = text[1:].replace(b":", b"")
-        shift = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-        return timezone(shift if text[:1] == b"+" else -shift)
-    if text and text.decode() not in time.tzname:
+    name, sign, shift = re.fullmatch(r"(.*?)(?:([+-])([\d:]+))?", text.decode()).groups()  # type: ignore[union-attr]
+    if "/" in name:
+        return _zone_named(text.decode())
+    if name.upper() in ("Z", "UTC", "GMT") or (sign and not name):
+        digits = (shift or "0").replace(":", "")
+        hours, minutes = (digits[:-2], digits[-2:]) if len(digits) > 2 else (digits, "0")
+        ahead = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-ahead if sign == "-" else ahead)
+    if name and (sign or name not in time.tzname):
         raise ValueError(f"{text!r} may be several zones")
     return None
+
+
+def _zone_named(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError) as error:
+        raise ValueError(f"{name!r} is no zone that is known here") from error

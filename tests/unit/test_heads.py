@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from qtctl.backends.base import Clocks
 from qtctl.backends.log.heads import Known, read_head
 from qtctl.backends.log.text import TextDecoder
 from qtctl.events.declarations import parse_declarations
+from qtctl.model import Clock
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
 from tests.samples import batches
@@ -106,3 +108,54 @@ def test_any_bytes_before_a_record_are_a_head_or_text(
     assert all(record.args == {"a": 5} for record in events)
     assert len(events) <= 1
     assert events or decoder.unread or any(record.line is not None for record in records)
+
+
+SECOND = 1_764_345_600
+"""2025-11-28 16:00:00 UTC, a second of the year before the one at which it is read."""
+
+
+@pytest.mark.parametrize(
+    ("words", "unix_ns"),
+    [
+        ("2025-11-28T16:00:00.5+01 ", (SECOND - 3600) * 10**9 + 5 * 10**8),
+        ("2025-11-28T16:00:00+1:00 ", (SECOND - 3600) * 10**9),
+        ("2025-11-28T16:00:00 +530 ", (SECOND - 19800) * 10**9),
+        ("2025-11-28 16:00:00 UTC+1 ", (SECOND - 3600) * 10**9),
+        ("2025-11-28 16:00:00 GMT-01:00 ", (SECOND + 3600) * 10**9),
+        ("2025-11-28 16:00:00 Europe/Berlin ", (SECOND - 3600) * 10**9),
+        ("2025-11-28T16:00:00z ", SECOND * 10**9),
+        ("2025-11-28 16:00:00 UTC, ", SECOND * 10**9),
+        ("2025-11-28_16:00:00.5Z ", SECOND * 10**9 + 5 * 10**8),
+        ("Nov 28 16:00:00 UTC: ", SECOND * 10**9),
+        ("Nov 28 16:00:00 EST: ", None),
+        ("2025-11-28 16:00:00 Nowhere/City ", None),
+        ("(2025-11-28 16:00:00 XYZ) ", None),
+        ("2025-11-28 16:00:00 XYZ: ", None),
+        ("Fri 28 Nov 2025 04:00:00 PM UTC ", None),
+        ("2025-11-28 04:00:00.5pm ", None),
+        ("Nov 28 04:00:00 PM host qemu[7]: ", None),
+        ("2025-11-28 16:00:00 +99:00 ", None),
+    ],
+)
+def test_a_time_in_another_zone_is_right_or_none(words: str, unix_ns: int | None) -> None:
+    decoder = TextDecoder(TABLE)
+    items = decoder.end(f"{words}count a=5\n".encode(), Clocks((SECOND + 86400) * 10**9))
+    (record,) = [record for batch in batches(items) for record in batch.records()]
+    assert (record.name, record.args) == ("count", {"a": 5})
+    assert (record.time_ns if record.clock is Clock.REALTIME else None) == unix_ns
+
+
+@pytest.mark.parametrize("level", ["INFO", "WARN", "ERR", "DBG", "TRACE"])
+@pytest.mark.parametrize("behind", [" ", ": ", " | ", "] "])
+def test_a_level_is_neither_a_zone_nor_a_guest(level: str, behind: str) -> None:
+    head = read_head(f"2025-11-28 16:00:00,500 {level}{behind}".encode())
+    assert head.known is Known.WHOLLY
+    assert head.guest is None
+    assert head.time is not None
+    assert head.time.zone.begin == head.time.zone.stop
+
+
+@pytest.mark.parametrize("sign", ["+", ">", "> +"])
+def test_a_record_directly_behind_the_sign_of_a_quotation(sign: str) -> None:
+    records, _ = decoded(f"{sign}count a=5\n".encode())
+    assert [record.args for record in records] == [{"a": 5}]

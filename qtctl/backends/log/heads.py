@@ -74,9 +74,27 @@ _TIMES = ("qemu", "iso", "unix", "ctime", "mail", "web", "yearless", "klog")
 _FRACTION = rb"(?:[.,](?P<fraction>\d+))?"
 _PLAIN = frozenset({"tid", "thread", "guest", "host", "part"})
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-_CLOCK = rb"\d\d:\d\d:\d\d"
-_ISO = rb"(?P<iso>\d{4}[-/]\d\d[-/]\d\d[T ]" + _CLOCK + rb")" + _FRACTION
-_ZONE = rb"(?: ?(?P<zone>Z|[+-]\d\d:?\d\d|[A-Z]{3,4}(?=[ \]])))?"
+_CLOCK = rb"\d\d:\d\d:\d\d(?![.,\d]* ?[AaPp]\.?[Mm]\b)"
+"""No clock of twelve hours: its time would be wrong by twelve of them."""
+_LEVEL = (
+    rb"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL"
+    rb"|VRB|TRC|DBG|INF|WRN|ERR|CRIT|FTL|LOG)\b"
+)
+_ISO = rb"(?P<iso>\d{4}[-/]\d\d[-/]\d\d[T _]" + _CLOCK + rb")" + _FRACTION
+_SHIFT = rb"[+-]\d{1,2}(?::?\d\d)?"
+_ZONE = (
+    rb"(?: ?(?P<zone>[Zz]|"
+    + _SHIFT
+    + rb"|(?!"
+    + _LEVEL
+    + rb"|QEMU\b|KVM\b)[A-Z]{3,5}(?:"
+    + _SHIFT
+    + rb")?(?=[ \]):,])|[A-Z][A-Za-z]+/[\w/+-]+))?"
+)
+_ZONE_BEFORE_HOST = (
+    rb"(?: (?P<zone>(?:UTC|GMT|[A-Z]{1,3}ST|[A-Z]{1,3}DT|[CEW]ES?T|MSK|SGT|HKT)(?=[ :])))?"
+)
+"""Where a host may follow the time, whose name may be of capital letters."""
 _END = rb"(?![\w.])"
 _WORD = rb"(?!\d{9,10}\.)[^\s\[\](){}<>:\"'=|]{1,80}"
 """Of a host or a program, but no time."""
@@ -104,19 +122,24 @@ FORMS = tuple(
         + _FRACTION
         + rb"(?: +\d+ [^\s\]]+:\d+\])?"
         + _END,
-        rb"(?P<yearless>[A-Z][a-z]{2} [ \d]\d " + _CLOCK + rb")" + _FRACTION + _END,
+        rb"(?P<yearless>[A-Z][a-z]{2} [ \d]\d "
+        + _CLOCK
+        + rb")"
+        + _FRACTION
+        + _ZONE_BEFORE_HOST
+        + _END,
         rb"(?P<unix>\d{9,10})\.(?P<fraction>\d{1,9})" + _END,
         rb"\[ *\d+\.\d+(?: <[^>\n]*>)?\]",
         rb"(?:\[(?P<guest>[^\]\n]+)\] )?[\w.+-]+\((?:(?P<tid>\d{1,10}):)?(?P<thread>[^()\n]+)\): ",
-        rb"(?P<guest>[\w.-]+) +\| ",
+        rb"(?!" + _LEVEL + rb")(?P<guest>[\w.-]+) +\| ",
         rb"(?:(?<= )(?P<host>" + _WORD + rb") )?"
         rb"(?P<sender>(?P<prog>" + _WORD + rb"(?: " + _WORD + rb"){0,3})\[(?P<pid>\d{1,10})\]): ?",
         rb"\[pod/(?P<guest>[^\]\s]+)\] ",
         rb"std(?:out|err) (?:F|(?P<part>P)) ",
         rb"\d\d[OE]\+? ",
-        rb"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL)\b:?",
+        _LEVEL + rb":?",
         _CLOCK + rb"(?:[.,]\d+)?" + _END,
-        rb"[>|+*#]+(?=[ \t>])|[>|+]+(?=\w)",
+        rb"[>|+*#]+(?=[ \t>])|[>|+]+(?=\w|\Z)",
         rb"(?:(?P<guest>[\w./~+-]*[A-Za-z./~][\w./~+-]*):)?\d+:(?=[^\d]|\d+@|\d{4}-|\d{9,10}\.)",
         rb"(?P<guest>[\w./~+-]*[./][\w./~+-]*):",
         rb"\d+\t",

@@ -26,7 +26,7 @@ from qtctl.backends.log.spanning import (
     Lines,
 )
 from qtctl.backends.splitting import Arrays
-from qtctl.backends.unix_time import local_unix_s, zone_of
+from qtctl.backends.unix_time import yearless_unix_s, zone_of
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Int64Array, StringColumn
@@ -50,7 +50,8 @@ _DATED = {
     "mail": "%d %b %Y %H:%M:%S",
     "web": "%d-%b-%Y:%H:%M:%S",
 }
-"""Forms of dates and times, for strptime(3), with ``-`` for ``/`` and a blank for ``T``."""
+"""Forms of dates and times, for strptime(3), once :data:`_PLAIN_DATE` was applied."""
+_PLAIN_DATE = str.maketrans("/T_", "-  ")
 
 
 class TextDecoder(LogDecoder):
@@ -285,10 +286,10 @@ def _second(form: str, text: bytes, zone: bytes, now_s: int) -> int:
         if form in _YEARLESS:
             at = datetime.strptime(f"{_LEAP_YEAR} {words}", _YEARLESS[form])
             second = (at.hour * 60 + at.minute) * 60 + at.second
-            return local_unix_s(at.month, at.day, second, now_s)
+            return yearless_unix_s(at.month, at.day, second, now_s, zone_of(zone))
         if form == "ctime" and len(parts := words.split()) == 5:
             words, zone = " ".join((*parts[:3], parts[4])), parts[3].encode()
-        at = datetime.strptime(words.replace("/", "-").replace("T", " "), _DATED[form])
+        at = datetime.strptime(words.translate(_PLAIN_DATE), _DATED[form])
         at = at.replace(tzinfo=zone_of(zone))
         return int(at.timestamp()) if 1970 <= at.year < 2262 else -1
     except (ValueError, OverflowError):

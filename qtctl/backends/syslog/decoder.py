@@ -14,7 +14,7 @@ from qtctl.backends.splitting import SPAN_BYTES, Arrays, LineDecoder, RowBuffers
 from qtctl.backends.syslog import kernel as syslog
 from qtctl.backends.syslog.kernel import DAEMON, MINE, PLAIN, REPEATED
 from qtctl.backends.syslog.notices import ESCAPED, REPEAT_LIMIT, read_notice
-from qtctl.backends.unix_time import local_unix_s
+from qtctl.backends.unix_time import yearless_unix_s
 from qtctl.model import Backend
 from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
@@ -136,7 +136,7 @@ class SyslogDecoder(LineDecoder):
             return
         packed, place = np.unique(-2 - time_ns[rows], return_inverse=True)
         dated = [
-            local_unix_s(value >> 22, (value >> 17) & 31, value & (1 << 17) - 1, now_ns // 10**9)
+            yearless_unix_s(value >> 22, (value >> 17) & 31, value & (1 << 17) - 1, now_ns // 10**9)
             for value in packed.tolist()
         ]
         seconds = np.array(dated, np.int64)[place]
