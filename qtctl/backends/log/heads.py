@@ -69,8 +69,8 @@ class LineHead(NamedTuple):
 
 LABELS = ("pid", "guest", "host", "thread")
 """Fields of a head that say where its record comes from."""
-#: Forms of times, by preference: QEMU's own is the record's, one without a year the vaguest.
-_TIMES = ("qemu", "iso", "unix", "ctime", "mail", "web", "yearless", "klog")
+_TIMES = {"qemu": 2, "iso": 1, "unix": 1, "ctime": 1, "mail": 1, "web": 1, "yearless": 0, "klog": 0}
+"""Forms of times, and their rank: QEMU's own is the record's, one without a year the vaguest."""
 _FRACTION = rb"(?:[.,](?P<fraction>\d+))?"
 _PLAIN = frozenset({"tid", "thread", "guest", "host", "part"})
 _DAYS = rb"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -166,9 +166,10 @@ def read_head(head: bytes) -> LineHead:
 
 
 def _head(known: Known, own: int, found: dict[str, object]) -> LineHead:
-    times = [found[form] for form in _TIMES if form in found]
+    times = [time for form in _TIMES if isinstance(time := found.get(form), Time)]
+    nearest = max(times, key=lambda time: (_TIMES[time.form], time.seconds.begin), default=None)
     fields = {name: found[name] for name in ("pid", *_PLAIN) if name in found}
-    return LineHead(known, own, times[0] if times else None, **fields)  # type: ignore[arg-type]
+    return LineHead(known, own, nearest, **fields)  # type: ignore[arg-type]
 
 
 def _parse(head: bytes, end: int, base: int = 0) -> tuple[Known, dict[str, object]]:

@@ -1,8 +1,9 @@
 """Log text inside other text: UTF-16 or a BOM (PowerShell), mails, and JSON lines of collectors.
 
-JSON: docker's json-file (``log``, ``time``), kubevirt's virt-launcher (``msg``, ``timestamp``) and
-``journalctl -o json`` (``MESSAGE``, ``__REALTIME_TIMESTAMP``, systemd.journal-fields(7)); with the
-pod or container that fluentd and podman name.
+JSON: docker's json-file (``log``, ``time``), kubevirt's virt-launcher (``msg``, ``timestamp``),
+``journalctl -o json`` (``MESSAGE``, ``__REALTIME_TIMESTAMP``, systemd.journal-fields(7)), Elastic's
+schema and Vector (``message``, ``@timestamp``), GELF, Loki; with the pod or container that fluentd
+and podman name. An object may follow a collector's words, as in CRI's files, or be a message.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from contextlib import suppress
 from typing import Any
 
 from qtctl.backends.log.divided import MailDecoder
+from qtctl.backends.log.heads import ALIKE, Known, read_head
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_TEXTS = ("log", "msg", "MESSAGE")
+_TEXTS = ("log", "msg", "MESSAGE", "message", "short_message", "line")
+_TIMES = ("time", "timestamp", "@timestamp", "ts", "__REALTIME_TIMESTAMP")
+_UNIX = re.compile(r"(\d{10})((?:\d{3}){0,3})")
+"""Unix time in s, ms, us or ns."""
+_FIRST_LINES = 100
 _BOOT = re.compile(r"[0-9a-f]{32}")
 _LONGEST = 1 << 20
 _PART_BYTES = 1 << 14
@@ -44,11 +50,11 @@ class Unwrapper:
                 if name != "utf-8":
                     self._decoder = codecs.getincrementaldecoder(name)("replace")
                     self.note = f"converted from {name.upper()}"
-        first = head.removeprefix(self._bom).lstrip()
+        first = head.removeprefix(self._bom).split(b"\n", _FIRST_LINES)[:_FIRST_LINES]
         self._mail = MailDecoder()
         self._parts: dict[str, tuple[str, str]] = {}
         self._boot = ""
-        self._json = first.startswith(b"{") and _message(_loaded(first.split(b"\n", 1)[0]))[1] != ""
+        self._json = any(_object(line)[2] for line in first)
         if self._json:
             self.note = "lines of JSON, of which the messages are read"
 
@@ -70,9 +76,8 @@ class Unwrapper:
 
     def _unwrapped(self, line: bytes) -> bytes:
         """Return the message of a line of JSON; none of a part, but of the last one of all."""
-        found = _loaded(line) if line.startswith(b"{") else None
-        head, text = _message(found)
-        if not isinstance(found, dict) or not text:
+        found, head, text = _object(line)
+        if not text:
             return line
         if _BOOT.fullmatch(boot := str(found.get("_BOOT_ID"))) and boot != self._boot:
             before, self._boot = self._boot, boot
@@ -101,10 +106,23 @@ def _line(head: str, text: str) -> bytes:
         return lines.encode("utf-8", "replace")
 
 
-def _loaded(line: bytes) -> Any:
+def _loaded(line: str | bytes) -> Any:
+    """Return what JSON says; fractions as they are written, for a float has not all digits."""
     with suppress(ValueError, RecursionError):
-        return json.loads(line)
+        return json.loads(line, parse_float=str)
     return None
+
+
+def _object(line: bytes) -> tuple[dict[str, Any], str, str]:
+    """Return the JSON object at a line's end, the time and sender of its message, and that."""
+    at = line.find(b"{")
+    found = _loaded(line[at:]) if at >= 0 else None
+    head, text = _message(found)
+    if at > 0 and text:
+        known = read_head(line[:at].translate(ALIKE)).known
+        head = line[:at].decode("utf-8", "surrogateescape") + head
+        text = text if known is Known.WHOLLY else ""
+    return (found, head, text) if isinstance(found, dict) and text else ({}, "", "")
 
 
 def _message(found: Any) -> tuple[str, str]:
@@ -112,10 +130,9 @@ def _message(found: Any) -> tuple[str, str]:
     if not isinstance(found, dict):
         return "", ""
     text = next(filter(None, (_text(found.get(name)) for name in _TEXTS)), "")
-    stamp = str(found.get("time") or found.get("timestamp") or "")
-    micros = str(found.get("__REALTIME_TIMESTAMP", ""))
-    if micros.isdigit() and len(micros) > 6:
-        stamp = f"{micros[:-6]}.{micros[-6:]}"
+    stamp = str(next(filter(None, map(found.get, _TIMES)), ""))
+    if unix := _UNIX.fullmatch(stamp):
+        stamp = f"{unix[1]}.{unix[2] or 0}"
     if "_PID" in found:
         sender = f"{found.get('SYSLOG_IDENTIFIER', '')}[{found['_PID']}]:"
         stamp += " " + "".join(str(found.get("_HOSTNAME", "")).split()) + " " + sender
@@ -123,7 +140,10 @@ def _message(found: Any) -> tuple[str, str]:
     name = pod.get("pod_name") if isinstance(pod, dict) else found.get("CONTAINER_NAME")
     if name:
         stamp += f" [pod/{''.join(str(name).replace(']', '').split())}]"
-    return " ".join(stamp.split()) + " ", text
+    head = " ".join(stamp.split()) + " "
+    if text.startswith("{") and (inner := _message(_loaded(text)))[1]:
+        return head + inner[0], inner[1]  # the time that is nearer to the record counts
+    return head, text
 
 
 def _text(value: Any) -> str:
