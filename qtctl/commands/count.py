@@ -72,7 +72,8 @@ async def count(context: Context, options: Options) -> int:
         if options.hist or name not in OWN:
             check_argument(name, picked, known.declared, number=bool(options.hist))
             declared = [known.declared[one] for one in picked if one in known.declared]
-            in_hex = any(name in hex_arguments(one) for one in declared)
+            having = (one for one in declared if any(a.name == name for a in one.arguments))
+            in_hex = any(name in hex_arguments(one) for one in having)
         return ArgumentValues(name) if options.hist else Tally(name)
 
     def result(collector: Tally | ArgumentValues, lost: int) -> Result:

@@ -99,7 +99,7 @@ async def diff(context: Context, options: Options) -> Result:
     whole = not problems and not any(map(_missing, traces))
     every = not chosen and options.where is None
     lines = [trace.counts.filtered if every else 0 for trace in traces]
-    in_hex = traces[0].hex_arguments() | traces[1].hex_arguments()
+    in_hex = {**traces[0].hex_arguments(), **traces[1].hex_arguments()}
     everything = options.all or context.json
     return Result(
         {**document(traces, profiles, found), **records(alignment, whole and not any(lines))},

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -138,7 +138,7 @@ class _Escaped:
     def __init__(self, lines: LineExport) -> None:
         self._lines = lines
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
+    def lines(self, item: Item, records: int) -> Iterable[str]:
         return map(escaped, self._lines.lines(item, records))
 
     def ended(self, counts: Counts) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
@@ -36,8 +36,8 @@ class JsonFormatter:
             switch = Control("enable", patterns, len(stream.report.changed), stream.began_ns)
             yield json.dumps(schema.to_object(switch))
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
+    def lines(self, item: Item, records: int) -> Iterable[str]:
+        """Return the lines of an item; of a batch, those of its first ``records``."""
         from qtctl.writers.ndjson import JsonExport
 
         return JsonExport().lines(item, records)
@@ -74,15 +74,15 @@ class TextFormatter:
         """Yield nothing: stderr has it."""
         return iter(())
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, those of its first ``records``."""
+    def lines(self, item: Item, records: int) -> Iterable[str]:
+        """Return the lines of an item; of a batch, those of its first ``records``."""
         from qtctl.records.batch import Batch
 
         if isinstance(item, Batch):
             if self._columns is not None:
                 self._rows.width = self._columns()
-            return iter(self._rows.lines(item.first(records)))
-        return iter([self._rows.note(f"--- {note_words(item)} ---", role_of(item))])
+            return self._rows.lines(item.first(records))
+        return [self._rows.note(f"--- {note_words(item)} ---", role_of(item))]
 
     def fired(self, fired: Fired) -> Iterator[str]:
         """Yield the lines of what a trigger acted on, and a note of what it did."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from qtctl.errors import QtctlError
+from qtctl.text.encoded import EncodedLines
 
 FILE_S = 60.0
 """How long the last lines of a file may take to be written, in seconds."""
@@ -142,11 +143,17 @@ class Sink:
                 return
 
     def _write(self, lines: Iterable[str]) -> None:
+        if isinstance(lines, EncodedLines):
+            self._write_all(lines.data)
+            return
         rest = iter(lines)
         while piece := list(itertools.islice(rest, _PIECE)):
-            data = memoryview(("\n".join(piece) + "\n").encode("utf-8", "backslashreplace"))
-            while data:
-                data = data[os.write(self._fd, data) :]
+            self._write_all(("\n".join(piece) + "\n").encode("utf-8", "backslashreplace"))
+
+    def _write_all(self, data: bytes | memoryview) -> None:
+        data = memoryview(data)
+        while data:
+            data = data[os.write(self._fd, data) :]
 
     def _written(self, error: Exception | None) -> None:
         self._room.release()

@@ -10,6 +10,7 @@ exception: ``(null)`` is taken for NULL.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice, pairwise
@@ -199,7 +200,7 @@ def _refuse_neighbours(steps: list[Step], declaration: Declaration) -> None:
 
 def _mark_only(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(
-        replace(step, only=step.only or _ends_once(step, steps[place:]))
+        replace(step, only=True) if not step.only and _ends_once(step, steps[place:]) else step
         for place, step in enumerate(steps, 1)
     )
 
@@ -223,3 +224,28 @@ def hex_arguments(declaration: Declaration) -> frozenset[str]:
     shown = {s.argument for s in steps if s.op is Op.POINTER or s.base == 16}
     pointers = {a.name for a in declaration.arguments if a.kind is Kind.POINTER}
     return frozenset(pointers | {declaration.arguments[index].name for index in shown})
+
+
+class HexArguments(Mapping[str, frozenset[str]]):
+    """The :func:`hex_arguments` of events, each of which is read when it is asked for.
+
+    An event that is declared several times has those of all.
+    """
+
+    def __init__(self, declared: Iterable[Declaration]) -> None:
+        self._declared: dict[str, list[Declaration]] = {}
+        for one in declared:
+            self._declared.setdefault(one.name, []).append(one)
+        self._found: dict[str, frozenset[str]] = {}
+
+    def __getitem__(self, event: str) -> frozenset[str]:
+        if event not in self._found:
+            each = map(hex_arguments, self._declared[event])
+            self._found[event] = frozenset().union(*each)
+        return self._found[event]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._declared)
+
+    def __len__(self) -> int:
+        return len(self._declared)

@@ -20,6 +20,7 @@ from qtctl.records.columns import Int64Array
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
+from qtctl.records.printf import HexArguments
 from qtctl.session.replay import Replay
 
 _CLOCKS = {
@@ -184,13 +185,9 @@ class Files:
             return f"time since boot in {', '.join(booted)}: in one order only if the boot is one"
         return ""
 
-    def hex_arguments(self) -> dict[str, frozenset[str]]:
+    def hex_arguments(self) -> HexArguments:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
-        found: dict[str, frozenset[str]] = {}
-        for replay in self.replays:
-            for name, arguments in replay.hex_arguments().items():
-                found[name] = found.get(name, frozenset()) | arguments
-        return found
+        return HexArguments(one for replay in self.replays for one in replay.declared())
 
     def step(self) -> list[Item] | None:
         """Read on and return the filtered items; None at the end. Blocks shortly."""

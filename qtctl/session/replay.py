@@ -14,11 +14,11 @@ from qtctl.backends.table import saved_parts
 from qtctl.errors import QtctlError
 from qtctl.events.selection import Selection
 from qtctl.leases.leasing import nothing_matched
-from qtctl.model import Clock
+from qtctl.model import Clock, Declaration
 from qtctl.recordings import saved
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
-from qtctl.records.printf import hex_arguments
+from qtctl.records.printf import HexArguments
 from qtctl.session.filter import RecordFilter
 
 
@@ -101,10 +101,14 @@ class Replay:
             "was set, or another run begins): records are in the order of the file"
         )
 
-    def hex_arguments(self) -> dict[str, frozenset[str]]:
-        """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
+    def declared(self) -> list[Declaration]:
+        """Return the declarations of the picked events."""
         declared = self.table.declarations
-        return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
+        return [declared[name] for name in self.picked if name in declared]
+
+    def hex_arguments(self) -> HexArguments:
+        """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
+        return HexArguments(self.declared())
 
     def step(self) -> list[Item] | None:
         """Read on and return the filtered items; None at the end. Blocks shortly."""

@@ -22,7 +22,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
-from qtctl.records.printf import hex_arguments
+from qtctl.records.printf import HexArguments
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.filter import RecordFilter
 from qtctl.session.follow import Follow
@@ -239,10 +239,10 @@ class Stream:
         """Return the names of all events that may come, and the declarations."""
         return [*self.picked, *self._kernel], self.session.facts.declarations.by_name
 
-    def hex_arguments(self) -> dict[str, frozenset[str]]:
+    def hex_arguments(self) -> HexArguments:
         """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
         declared = self.session.facts.declarations.by_name
-        return {n: hex_arguments(declared[n]) for n in self.picked if n in declared}
+        return HexArguments(declared[name] for name in self.picked if name in declared)
 
     def leave_out(self, names: Collection[str]) -> None:
         """Filter these events from now on, and no others that were left out before."""

@@ -11,7 +11,7 @@ The last two raise a UsageError, before they call ``create``, if they cannot exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from qtctl.records.counts import Counts
@@ -33,8 +33,11 @@ class Source(NamedTuple):
 class LineExport(Protocol):
     """Formats items as lines of text; they may be printed while the source is still read."""
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, only its first ``records`` records."""
+    def lines(self, item: Item, records: int) -> Iterable[str]:
+        """Return the lines of an item; of a batch, only its first ``records`` records.
+
+        :class:`~qtctl.text.encoded.EncodedLines` are the quickest to print.
+        """
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the lines after the last item."""

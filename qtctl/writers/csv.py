@@ -7,7 +7,8 @@ only one event is exported, each of its arguments has a column, after the others
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from qtctl.records.columns import Column, readable
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.schema import to_object
+from qtctl.text.encoded import EncodedLines
 from qtctl.text.values import csv_text
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
@@ -43,13 +45,14 @@ class CsvExport:
         self._arguments = arguments
         self._begun = False
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, only its first ``records`` records."""
-        yield from self._header()
+    def lines(self, item: Item, records: int) -> Iterable[str]:
+        """Return the lines of an item; of a batch, only its first ``records`` records."""
+        lines: Iterable[str]
         if isinstance(item, Batch):
-            yield from self._batch(item.first(records))
+            lines = self._batch(item.first(records))
         else:
-            yield self._note(to_object(item))
+            lines = [self._note(to_object(item))]
+        return lines if self._begun else chain(self._header(), lines)
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the header if there were no items."""
@@ -69,7 +72,7 @@ class CsvExport:
         own["args"] = json.dumps(more) if more else None
         return readable(csv_text([[*own.values(), *(None for _ in self._arguments)]]))
 
-    def _batch(self, batch: Batch) -> list[str]:
+    def _batch(self, batch: Batch) -> EncodedLines:
         """Return the lines of a batch; a text that contains newlines spans several."""
         blocks = []
         for event, rows, values in batch.alike():

@@ -6,6 +6,7 @@ text. All parts must be safe to print already.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from qtctl.records.columns import Column, Int64Array, StringColumn
 from qtctl.records.kernels import writing
 from qtctl.text import cells
+from qtctl.text.encoded import EncodedLines
 
 _LONGEST = {
     writing.SIGNED: 20,
@@ -28,6 +30,7 @@ _LONGEST = {
 
 
 _SHORT_DIGITS = 5
+_MOST_KEPT = 1 << 24
 
 
 class LineBlock:
@@ -44,14 +47,27 @@ class LineBlock:
         self._texts = b""
         self._edges: list[int] = []
         self._columns: list[NDArray[np.uint64]] = []
+        self._goes_on = False  # whether the next literal may continue the last piece
 
     def literal(self, text: str) -> None:
         """Append the same text to every line."""
+        if self._goes_on and self._plan[-1] == len(self._texts):
+            encoded = text.encode()
+            self._texts += encoded
+            self._plan[-1] += len(encoded)
+            self.room += len(encoded) * len(self.rows)
+        elif text:
+            self._piece(text)
+            self._goes_on = True
+
+    def _piece(self, text: str) -> None:
+        """Append a literal that is a piece by itself."""
         encoded = text.encode()
         at = len(self._texts)
         self._texts += encoded
         self.room += len(encoded) * len(self.rows)
         self._plan += (writing.LITERAL, 0, at, at + len(encoded))
+        self._goes_on = False
 
     def number(self, values: NDArray[Any], *, in_hex: bool = False, short: str = "") -> None:
         """Append integers (int64 or uint64), in decimal or as C's ``%#x``.
@@ -70,18 +86,21 @@ class LineBlock:
         self, numbers: NDArray[Any], before: str = "", after: str = "", instead: str = ""
     ) -> None:
         """Append numbers between two texts; for a negative one append ``instead`` instead."""
+        if len(numbers) and numbers.max() < 0:
+            self.literal(instead)
+            return
         values = numbers.astype(np.int64)
         self._value(writing.UNLESS_NEGATIVE, values, 3)
-        self.literal(before)
+        self._piece(before)
         self._value(writing.SIGNED, values)
-        self.literal(after)
+        self._piece(after)
         if instead:
             self._value(writing.IF_NEGATIVE, values, 1)
-            self.literal(instead)
+            self._piece(instead)
 
-    def digits(self, values: Int64Array, count: int) -> None:
-        """Append the last ``count`` digits (at most 6) of numbers from 0."""
-        self._value(writing.DIGITS, values, count)
+    def fraction(self, times_ns: Int64Array, count: int) -> None:
+        """Append the first ``count`` digits (at most 6) below the second of times in ns."""
+        self._value(writing.DIGITS, times_ns, count, 10 ** (9 - count))
 
     def seconds(self, spans_ns: Int64Array) -> None:
         """Append times in ns as seconds with a sign and six decimals."""
@@ -89,6 +108,9 @@ class LineBlock:
 
     def choice(self, codes: NDArray[Any], texts: Sequence[str]) -> None:
         """Append texts[codes[i]] to line i."""
+        if len(texts) == 1:
+            self.literal(texts[0])
+            return
         encoded = [text.encode() for text in texts]
         sizes = np.array([len(text) for text in encoded], np.int64)
         begins = len(self._texts) + np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
@@ -116,6 +138,7 @@ class LineBlock:
     def _value(self, kind: int, values: NDArray[Any], parameter: int = 0, second: int = 0) -> None:
         self.room += _LONGEST.get(kind, 0) * len(self.rows)
         self._plan += (kind, len(self._columns), parameter, second)
+        self._goes_on = False
         self._columns.append(values.view(np.uint64))
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
@@ -143,36 +166,57 @@ class Crop(NamedTuple):
     mark: str
 
 
-def write(blocks: Sequence[LineBlock], crop: Crop | None = None) -> list[str]:
+class _Room(threading.local):
+    """A buffer of each thread that is used again: fresh memory has to be cleared by the kernel."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> NDArray[np.uint8]:
+        """Return at least ``size`` bytes, valid until the next call."""
+        if size > _MOST_KEPT:
+            return np.empty(size, np.uint8)
+        if size > len(self._buffer):
+            self._buffer = np.empty(size, np.uint8)
+        return self._buffer
+
+
+_ROOM = _Room()
+
+
+def write(blocks: Sequence[LineBlock]) -> EncodedLines:
     """Return the lines of a batch in row order; the blocks together hold each row once."""
-    rows = sum(len(block.rows) for block in blocks)
-    if not rows:
-        return []
-    out = np.empty(sum(block.room for block in blocks), np.uint8)
-    begin, stop = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    at = 0
-    for block in blocks:
-        at = block.write(out, begin, stop, at)
-    if crop is not None:
-        return _cropped(blocks, out, begin, stop, crop)
-    if len(blocks) > 1:
-        unordered, out = out, np.empty(at, np.uint8)
-        writing.gather(unordered.data, begin.data, stop.data, out.data)
-    return out[: at - 1].tobytes().decode().split("\n")
+    text, begin, stop, size = _written(blocks)
+    if len(blocks) < 2:
+        return EncodedLines(text[:size].tobytes())
+    out = np.empty(size, np.uint8)
+    writing.gather(text.data, begin.data, stop.data, out.data)
+    return EncodedLines(out.data)
 
 
-def _cropped(
+def _written(
     blocks: Sequence[LineBlock],
-    text: NDArray[np.uint8],
-    begin: Int64Array,
-    stop: Int64Array,
-    crop: Crop,
-) -> list[str]:
+) -> tuple[NDArray[np.uint8], Int64Array, Int64Array, int]:
+    """Return the lines, block by block; where that of each row begins and ends; and their size."""
+    rows = sum(len(block.rows) for block in blocks)
+    text = _ROOM.of(sum(block.room for block in blocks))
+    begin, stop = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    size = 0
+    for block in blocks:
+        size = block.write(text, begin, stop, size)
+    return text, begin, stop, size
+
+
+def write_cropped(blocks: Sequence[LineBlock], crop: Crop) -> list[str]:
+    """Return the lines of :func:`write` as a terminal shows them."""
+    text, begin, stop, size = _written(blocks)
+    if not size:
+        return []
     heads, odd = np.zeros(len(begin), np.int64), np.empty(len(begin), np.uint8)
     for block in blocks:
         heads[block.rows] = block.head
     mark = crop.mark.encode()
-    out = np.empty(len(text) + len(begin) * (2 * len(mark) + 4), np.uint8)
+    out = np.empty(size + len(begin) * (2 * len(mark) + 4), np.uint8)
     at = writing.crop(
         text.data,
         begin.data,

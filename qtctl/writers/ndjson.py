@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.origins import Origin
+from qtctl.text.encoded import EncodedLines
 from qtctl.writers.base import Source
 from qtctl.writers.lines import LineBlock, write
 
@@ -31,18 +32,18 @@ def open_lines(source: Source) -> JsonExport:
 class JsonExport:
     """Formats items as JSON lines of schema ``qtctl/1``, with a summary at the end."""
 
-    def lines(self, item: Item, records: int) -> Iterator[str]:
-        """Yield the lines of an item; of a batch, only its first ``records`` records."""
+    def lines(self, item: Item, records: int) -> Iterable[str]:
+        """Return the lines of an item; of a batch, only its first ``records`` records."""
         if isinstance(item, Batch):
-            return iter(json_lines(item.first(records)))
-        return iter([json.dumps(schema.to_object(item))])
+            return json_lines(item.first(records))
+        return [json.dumps(schema.to_object(item))]
 
     def ended(self, counts: Counts) -> Iterator[str]:
         """Yield the summary."""
         yield json.dumps(schema.summary(counts))
 
 
-def json_lines(batch: Batch) -> list[str]:
+def json_lines(batch: Batch) -> EncodedLines:
     """Return a JSON line per record, the same as ``json.dumps`` of ``schema.record``.
 
     ``schema.record`` is called once for rows of equal columns, with placeholders for the columns:

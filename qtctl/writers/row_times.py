@@ -118,14 +118,13 @@ class RowTimes:
         codes, texts = _seconds(batch)
         if self._style.terminal:
             texts = [self._shortened(text, sizes[0]) for text in texts]
-        parts = batch.time_ns % _SECOND_NS // 10 ** (9 - sizes[1])
         before, after = self._style.colours("time")
 
         def append(block: LineBlock) -> None:
             block.literal(before)
             block.choice(codes[block.rows], texts)
             block.literal(".")
-            block.digits(parts[block.rows], sizes[1])
+            block.fraction(batch.time_ns[block.rows], sizes[1])
             block.literal(after)
 
         return append
@@ -171,6 +170,9 @@ def _moment_of(batch: Batch, row: int) -> _Moment:
 def _seconds(batch: Batch) -> tuple[NDArray[np.int64], list[str]]:
     """Return the whole second of each row as text: codes, and the distinct texts."""
     wall = batch.arrived | (batch.clock != Clock.MONOTONIC)
+    second = int(batch.time_ns.min()) // _SECOND_NS
+    if second == int(batch.time_ns.max()) // _SECOND_NS and wall.all() == wall.any():
+        return np.zeros(len(wall), np.int64), [_clock_text(second, wall=bool(wall[0]))]
     # Adjacent rows mostly share a second: look only at the first of each run.
     kind = 2 * (batch.time_ns // _SECOND_NS) + wall
     first = np.ones(len(kind), np.bool_)

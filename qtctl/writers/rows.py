@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from qtctl.records.columns import NULL, Column, StringColumn
 from qtctl.records.origins import Origin
 from qtctl.text.cells import RESET, crop, width_of, wrap
 from qtctl.text.style import Style, escaped
-from qtctl.writers.lines import Crop, LineBlock, write
+from qtctl.writers.lines import Crop, LineBlock, write, write_cropped
 from qtctl.writers.row_times import RowTimes
 
 _LONGEST = {"event": 36, "guest": 20, "thread": 12}
@@ -79,15 +79,31 @@ class RowFormatter:
         """Return a message, as a line between the records."""
         return self._style.paint(text, role)
 
-    def lines(self, batch: Batch) -> list[str]:
+    def lines(self, batch: Batch) -> Iterable[str]:
         """Return the lines of each record, safe to print."""
+        if not self._style.terminal:
+            return write(self._blocks(batch))
         rows = self.rows(batch)
         return "\n".join(rows).split("\n") if rows and self._wraps else rows
 
     def rows(self, batch: Batch) -> list[str]:
         """Return a text per record, safe to print; with ``wrap`` it may have several lines."""
-        terminal = self._style.terminal
-        gap = "  " if terminal and self.width >= _WIDE else " "
+        blocks = self._blocks(batch)
+        if not self._style.terminal:
+            return list(write(blocks))
+        if self._wraps:
+            indents = np.zeros(len(batch), np.int64)
+            for block in blocks:
+                indents[block.rows] = block.head
+            lines = zip(write(blocks), indents.tolist(), strict=True)
+            return ["\n".join(wrap(line, indent, self.width)) for line, indent in lines]
+        head = max((block.head for block in blocks), default=0)
+        left = self.left if head < self.width else 0
+        return write_cropped(blocks, Crop(self.width, left, self._mark))
+
+    def _blocks(self, batch: Batch) -> list[LineBlock]:
+        """Return the parts of the lines, events of one kind together."""
+        gap = "  " if self._style.terminal and self.width >= _WIDE else " "
         columns = [self.times.column(batch, self.width, gap), *self._origins(batch, gap)]
         name_width = self._name_width()
         head = sum(size for _, size in columns) + name_width + len(gap)
@@ -109,15 +125,7 @@ class RowFormatter:
             else:
                 block.literal(self._name(name, name_width if values else 0))
                 self._arguments(block, name, values, gap)
-        if not terminal:
-            return write(blocks)
-        if self._wraps:
-            indents = np.zeros(len(batch), np.int64)
-            for block in blocks:
-                indents[block.rows] = block.head
-            lines = zip(write(blocks), indents.tolist(), strict=True)
-            return ["\n".join(wrap(line, indent, self.width)) for line, indent in lines]
-        return write(blocks, Crop(self.width, self.left if head < self.width else 0, self._mark))
+        return blocks
 
     # The columns before the arguments: a function that appends it with its gap, and its size.
 

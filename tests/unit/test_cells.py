@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qtctl.text.cells import crop, plain, width_of, wrap
-from qtctl.writers.lines import Crop, LineBlock, write
+from qtctl.writers.lines import Crop, LineBlock, write_cropped
 from tests.samples import forms, running
 
 ASCII = st.text("abc =", max_size=8)
@@ -24,7 +24,7 @@ def by_kernel(lines: list[str], heads: list[int], left: int, width: int, mark: s
         block.literal(line)
         block.head = head
         blocks.append(block)
-    return write(blocks, Crop(width, left, mark))
+    return write_cropped(blocks, Crop(width, left, mark))
 
 
 @given(

@@ -49,7 +49,7 @@ def test_outputs() -> None:
         "((null))",
     ]
     shown = RowFormatter(Style(width=0, colour=False, unicode=True), "none", {}, TABLE.names)
-    assert shown.lines(found)[:2] == ["say s=(null) a=1", "say s='' a=2"]
+    assert shown.rows(found)[:2] == ["say s=(null) a=1", "say s='' a=2"]
     export = CsvExport(["s", "a"])
     lines = [*export.lines(found, 4), *export.ended(Counts())]
     assert [line.split(",")[-2] for line in lines[1:]] == ["", "", "x", "((null))"]

@@ -20,32 +20,63 @@ _TOP = cython.declare(cython.ulonglong, 1 << 63)
 _LONG = cython.declare(cython.ulonglong, 1 << 32)
 _MICRO = cython.declare(cython.ulonglong, 1000)
 _SECOND = cython.declare(cython.ulonglong, 1000000)
+_SECOND_NS = cython.declare(cython.ulonglong, 1000000000)
+_PAIR_TABLE = "".join(f"{number:02}" for number in range(100)).encode()
+_HEX_TABLE = b"0123456789abcdef"
+cython.declare(_PAIRS=cython.p_uchar, _HEX=cython.p_uchar)
+_PAIRS = _PAIR_TABLE
+_HEX = _HEX_TABLE
 
 
-def _number(
-    value: cython.ulonglong, base: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
+def _decimal(
+    value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t
 ) -> cython.Py_ssize_t:
-    """Write a number in base 10 or 16; return its end."""
-    size: cython.int = 1
-    rest: cython.ulonglong = value // base
-    while rest:
-        size += 1
-        rest = rest // base
-    end: cython.Py_ssize_t = at + size
+    """Write a number in decimal; return its end."""
+    end: cython.Py_ssize_t = at + 1
+    rest: cython.ulonglong = value
+    while rest >= 10000:
+        rest = rest // 10000
+        end += 4
+    if rest >= 10:
+        end += 1 if rest < 100 else 2 if rest < 1000 else 3
     place: cython.Py_ssize_t = end
-    digit: cython.int
-    while place > at:
-        place -= 1
-        digit = cython.cast(cython.int, value % base)
-        value = value // base
-        out[place] = digit + 48 if digit < 10 else digit + 87
+    pair: cython.Py_ssize_t
+    while value >= 100:
+        pair = 2 * cython.cast(cython.Py_ssize_t, value % 100)
+        value = value // 100
+        place -= 2
+        out[place] = _PAIRS[pair]
+        out[place + 1] = _PAIRS[pair + 1]
+    if value >= 10:
+        out[at] = _PAIRS[2 * value]
+        at += 1
+    out[at] = _PAIRS[2 * value + 1]
     return end
 
 
 def _hex(value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Write a number in hex behind ``0x``; return its end."""
     out[at] = 48
     out[at + 1] = 120
-    return _number(value, 16, out, at + 2)
+    at += 2
+    end: cython.Py_ssize_t = at + 1
+    rest: cython.ulonglong = value >> 4
+    while rest:
+        rest >>= 4
+        end += 1
+    return _hex_digits(value, out, at, end)
+
+
+def _hex_digits(
+    value: cython.ulonglong, out: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Write the last digits of a number to out[at:end]; return ``end``."""
+    place: cython.Py_ssize_t = end
+    while place > at:
+        place -= 1
+        out[place] = _HEX[value & 15]
+        value >>= 4
+    return end
 
 
 def _hex_end(
@@ -59,14 +90,7 @@ def _hex_end(
 ) -> cython.Py_ssize_t:
     """Write a mark and the last ``count`` hex digits of a number; return its end."""
     at = octets.copy(mark, begin, size, out, at)
-    place: cython.Py_ssize_t = at + count
-    digit: cython.int
-    while place > at:
-        place -= 1
-        digit = cython.cast(cython.int, value % 16)
-        out[place] = digit + 48 if digit < 10 else digit + 87
-        value = value // 16
-    return at + count
+    return _hex_digits(value, out, at, at + count)
 
 
 def _digits(
@@ -79,6 +103,14 @@ def _digits(
         out[place] = cython.cast(cython.int, value % 10) + 48
         value = value // 10
     return at + count
+
+
+def _fraction(time_ns: cython.ulonglong) -> cython.ulonglong:
+    """Return the ns since the second of a signed time began."""
+    if time_ns < _TOP:
+        return time_ns % _SECOND_NS
+    rest: cython.ulonglong = integers.negated(time_ns) % _SECOND_NS
+    return _SECOND_NS - rest if rest else 0
 
 
 def write_rows(
@@ -97,10 +129,10 @@ def write_rows(
     ``plan`` has FIELDS numbers per piece: type, column c, a and b. The value of line i is
     values[c * len(rows) + i], 64 bits. LITERAL writes texts[a:b]. CHOICE writes text number
     a + value; text n is texts[edges[n]:edges[n + 1]]. HEX writes of a number from 2**32 on
-    text number b and the last ``a`` digits, unless ``a`` is 0. DIGITS writes the last ``a`` digits
-    of a number, SPAN a signed time in ns as seconds. IF_NEGATIVE skips the next ``a`` pieces unless
-    the value is negative, UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's
-    offsets.
+    text number b and the last ``a`` digits, unless ``a`` is 0. DIGITS writes of a time in ns the
+    first ``a`` of the nine digits below the second, with b = 10 ** (9 - a); SPAN writes it as
+    seconds with a sign. IF_NEGATIVE skips the next ``a`` pieces unless the value is negative,
+    UNLESS_NEGATIVE if it is. begin[rows[i]] and stop[rows[i]] get line i's offsets.
     """
     source: cython.p_uchar = pointers.to_chars(texts)
     target: cython.p_uchar = pointers.to_chars(out)
@@ -130,7 +162,7 @@ def write_rows(
                     size = edges[first + 1] - edges[first]
                     at = octets.copy(source, edges[first], size, target, at)
                 elif kind == 2:
-                    at = _number(value, 10, target, at)
+                    at = _decimal(value, target, at)
                 elif kind == 3:
                     if first and value >= _LONG:
                         size = edges[plan[4 * piece + 3]]
@@ -139,6 +171,7 @@ def write_rows(
                     else:
                         at = _hex(value, target, at)
                 elif kind == 6:
+                    value = _fraction(value) // cython.cast(cython.ulonglong, plan[4 * piece + 3])
                     at = _digits(value, first, target, at)
                 elif kind >= 8:
                     if (value >= _TOP) != (kind == 8):
@@ -153,12 +186,12 @@ def write_rows(
                         target[at] = 43
                         at += 1
                     if kind == 1:
-                        at = _number(value, 10, target, at)
+                        at = _decimal(value, target, at)
                     elif kind == 4:
                         at = _hex(value, target, at)
                     else:
                         value = value // _MICRO
-                        at = _number(value // _SECOND, 10, target, at)
+                        at = _decimal(value // _SECOND, target, at)
                         target[at] = 46
                         at = _digits(value % _SECOND, 6, target, at + 1)
                 piece += 1
