@@ -57,6 +57,9 @@ VERBS = (
     _verb("switch", "probe", "measure how many records each event writes, before you enable it"),
     _verb("switch", "sets", "list event sets, print one as an events file, save your own"),
     _verb("follow", "tail", "enable events, print their records, restore on exit", console="watch"),
+    _verb(
+        "follow", "run", "start a program of QEMU's, traced from its first event", console="absent"
+    ),
     _verb("follow", "wait", "block until an event happens, print it"),
     _verb("follow", "top", "live rates of events, by thread or argument", module="ui.top"),
     _verb("follow", "pane", "watch a guest in a tmux pane beside your work", module="ui.pane"),

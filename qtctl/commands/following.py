@@ -247,7 +247,7 @@ def _announce(context: Context, stream: Stream) -> None:
     else:
         context.say(
             f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed), "
-            f"from {stream.source}; Ctrl-C gives back"
+            f"from {stream.source}; Ctrl-C {stream.on_interrupt}"
         )
         for pattern in report.unmatched:
             context.say(f"no event matches {pattern!r}")

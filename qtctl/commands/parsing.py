@@ -276,13 +276,13 @@ def parse_verb(row: Command, words: list[str], options: Options) -> Options:
     parser = verb_parser(row)
     if row.until:
         at = words.index(row.until) if row.until in words else len(words)
-        options.behind = words[at + 1 :]
-        _, wrong = parser.parse_known_intermixed_args(words[:at], namespace=options)
-    elif row.selects:
+        words, options.behind = words[:at], words[at + 1 :]
+    if row.selects:
         from qtctl.commands.values import in_order
 
-        _, wrong = parser.parse_known_intermixed_args(in_order(words), namespace=options)
-    else:
-        _, wrong = parser.parse_known_args(words, namespace=options)
+        words = in_order(words)
+    intermixed = row.until or row.selects
+    parse = parser.parse_known_intermixed_args if intermixed else parser.parse_known_args
+    _, wrong = parse(words, namespace=options)
     parser.refuse(wrong)
     return options

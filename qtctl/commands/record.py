@@ -113,11 +113,11 @@ async def record(context: Context, options: Options) -> Result:
         ) as items:
             if options.ring is None:
                 into = OneFile(stream, out)
-                await _write(context, stream, items, into)
+                await write_items(context, stream, items, into)
             else:
                 into = RingFiles(stream, out, options.ring, conditions, at_end=not conditions)
                 with _dump_on_request(context, into):
-                    await _write(context, stream, items, into)
+                    await write_items(context, stream, items, into)
     counts = stream.counts
     if options.strict:
         check_lost(counts)
@@ -148,7 +148,9 @@ def _dump_on_request(context: Context, ring: RingFiles) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-async def _write(context: Context, stream: Stream, items: Following, into: Destination) -> None:
+async def write_items(
+    context: Context, stream: Stream, items: Following, into: Destination
+) -> None:
     """Write the items of a stream until it ends or a file cannot be written."""
     ticking = asyncio.ensure_future(_tick(context, stream, into))
     try:

@@ -92,6 +92,7 @@ class Options(argparse.Namespace):
     time: str
     ndjson: bool
     out: Path | None
+    record: Path | None
     behind: list[str]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
-from qtctl.commands.following import check_lost, follow_of, following, records_read
+from qtctl.commands.following import Following, check_lost, follow_of, following, records_read
 from qtctl.commands.formatting import count_records, formatter_of
 from qtctl.commands.options import (
     ALL,
@@ -25,6 +26,10 @@ from qtctl.commands.registry import Options, command
 from qtctl.commands.values import selection
 from qtctl.errors import UsageError
 from qtctl.model import Control, GuestEvent, Mark
+
+if TYPE_CHECKING:
+    from qtctl.commands.output import Output
+    from qtctl.session.stream import Stream
 
 
 @command(
@@ -61,20 +66,30 @@ async def tail(context: Context, options: Options) -> int:
             warns=not on_screen,
             progress=None if out.is_stdout else partial(records_read, stream),
         ) as items:
-            formatter = formatter_of(context, options, stream, out)
-            await output.put(lambda _: formatter.began(stream))
-            try:
-                async for item in items:
-                    if output.tells_news and isinstance(item, GuestEvent | Mark | Control):
-                        continue
-                    lines, records = partial(formatter.lines, item), count_records(item)
-                    if output.error is not None or not await put(
-                        output, lines, context.stop, records
-                    ):
-                        break
-            finally:
-                await put(output, lambda _: formatter.ended(stream.counts), context.stop)
-                context.shown = True
+            await print_items(context, options, stream, items, output, out)
     if options.strict:
         check_lost(stream.counts)
     return 0
+
+
+async def print_items(
+    context: Context,
+    options: Options,
+    stream: Stream,
+    items: Following,
+    output: Output,
+    out: Out,
+) -> None:
+    """Print the items of a stream, and its sums, until it ends or nobody reads them."""
+    formatter = formatter_of(context, options, stream, out)
+    await output.put(lambda _: formatter.began(stream))
+    try:
+        async for item in items:
+            if output.tells_news and isinstance(item, GuestEvent | Mark | Control):
+                continue
+            lines, records = partial(formatter.lines, item), count_records(item)
+            if output.error is not None or not await put(output, lines, context.stop, records):
+                break
+    finally:
+        await put(output, lambda _: formatter.ended(stream.counts), context.stop)
+        context.shown = True

@@ -62,6 +62,10 @@ class Stream:
     the settings.
     """
 
+    on_interrupt = "gives back"
+    """What Ctrl-C does, in words."""
+    _checks_arrival = True
+
     def __init__(self, session: Attached, follow: Follow) -> None:
         self.session = session
         self.follow = follow
@@ -125,13 +129,10 @@ class Stream:
             request = FeedRequest(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
             self._floods = self._watch_for_floods(self._feed, states)
-            if not TABLE[self.backend].follows_qmp:
-                picked = tuple(sorted(picked))
-                self.report = SwitchReport(True, picked, picked, (), ())
-            elif self.selection:
-                self.report = await self.session.leasing.switch(self._owner, self.selection, True)
+            self.report = await self._switch_on()
             self.began_ns = time.time_ns()
-            if self.report is not None or EventState.ENABLED in states.values():
+            awaited = self.report is not None or EventState.ENABLED in states.values()
+            if awaited and self._checks_arrival:
                 self._arrival = Arrival(
                     self.session,
                     self._feed,
@@ -145,6 +146,19 @@ class Stream:
             await self._leave()
             raise
         return self
+
+    async def _switch_on(self) -> SwitchReport | None:
+        """Switch the events on; return None if none are to be switched."""
+        if not TABLE[self.backend].follows_qmp:
+            picked = tuple(sorted(self.picked))
+            return SwitchReport(True, picked, picked, (), ())
+        if not self.selection:
+            return None
+        return await self.session.leasing.switch(self._owner, self.selection, True)
+
+    async def _switch_back(self) -> None:
+        """Switch the events back."""
+        await self.session.leasing.release_events(self._owner)
 
     def _check_available(self, states: States) -> None:
         """Raise Unsupported if no picked event can ever occur."""
@@ -257,7 +271,7 @@ class Stream:
         if self._window is not None and self._feed is not None:
             self._window.close(self._feed.taken + self._feed.behind())
         async with self._switching:  # or two tasks would wait for the guest's own lock
-            await self.session.leasing.release_events(self._owner)
+            await self._switch_back()
 
     async def __aiter__(self) -> AsyncGenerator[Item]:
         """Yield the filtered items in order, until :meth:`stop`, the limit or the guest's end.

@@ -1,4 +1,4 @@
-"""Signs of the simple backend: the command ``trace-file`` of the human monitor."""
+"""Signs of the simple backend: ``trace-file`` of the human monitor, and its text in the binary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ QUESTION = "trace-file"
 
 
 def in_process(process: Process) -> bool | None:
-    """Return whether the binary holds the command's name."""
-    return None if process.image is None else process.image.find(b"trace-file") >= 0
+    """Return whether the binary holds what the command prints (``trace/simple.c``)."""
+    return None if process.image is None else process.image.find(b'Trace file "') >= 0
 
 
 def in_answer(answer: str) -> bool:

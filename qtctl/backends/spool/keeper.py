@@ -23,7 +23,7 @@ def keep(path: str, guest_pid: int, limit_bytes: int, head_bytes: int) -> int:
     folder, name = os.path.split(path)
     place, folder_name = os.path.split(folder)
     outer = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    inner = os.open(folder_name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=outer)
+    inner = os.open(folder_name, os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=outer)
     fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=inner)
     if os.fork():
         return 0
@@ -31,7 +31,8 @@ def keep(path: str, guest_pid: int, limit_bytes: int, head_bytes: int) -> int:
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     while os.fstat(fd).st_nlink:
         if not os.path.exists(f"/proc/{guest_pid}"):  # noqa: PTH110
-            os.unlink(name, dir_fd=inner)
+            for one in os.listdir(inner):  # noqa: PTH208 - also the socket of a killed guest
+                os.unlink(one, dir_fd=inner)
             os.rmdir(folder_name, dir_fd=outer)
             break
         state = os.fstat(fd)
