@@ -34,7 +34,7 @@ from qtctl.session.programs import Program
 from qtctl.session.stream import Stream
 
 
-class _Process(Monitor):
+class _ProgramLink(Monitor):
     """Stands for the monitor of a program that qtctl asks nothing: it lasts as long as that."""
 
     def __init__(self, program: Program, qmp: Path) -> None:
@@ -75,7 +75,7 @@ class Launched:
         self._stdout = stdout
         self._spool = self._made()
         self.qmp = self._spool.path.with_name("qmp")
-        self.monitor = _Process(program, self.qmp)
+        self.monitor = _ProgramLink(program, self.qmp)
         self.leasing = Leasing(self.monitor, None, Journal(leases_folder() / "launched"), Undoing())
 
     def _made(self) -> Spool:

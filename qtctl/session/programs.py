@@ -31,7 +31,7 @@ _TRACING = ("-T", "-trace", "--trace", "-D", "--D")
 _SHOWS = "qtctl run PATTERN... -- qemu-system-x86_64 ..."
 
 
-class Kind(StrEnum):
+class ProgramKind(StrEnum):
     """What a program of QEMU's is: an emulator of a machine, of user programs, or a tool."""
 
     SYSTEM = "system"
@@ -46,7 +46,7 @@ class Program(NamedTuple):
     """
 
     path: Path
-    kind: Kind
+    kind: ProgramKind
     version: tuple[int, int, int]
     backend: Backend
     silences: bool
@@ -55,18 +55,18 @@ class Program(NamedTuple):
     @property
     def has_monitor(self) -> bool:
         """Whether its events can be switched while it runs."""
-        return self.kind is Kind.SYSTEM
+        return self.kind is ProgramKind.SYSTEM
 
     def argv(self, arguments: Sequence[str], events: Path, spool: Path, qmp: Path) -> list[str]:
         """Return the command line that traces to ``spool`` the events that a file lists."""
-        option = "--trace" if self.kind is Kind.TOOL else "-trace"
+        option = "--trace" if self.kind is ProgramKind.TOOL else "-trace"
         file = f",file={_escaped(spool)}"
         added: list[str] = []
-        if self.kind is not Kind.TOOL and self.backend is Backend.LOG:
+        if self.kind is not ProgramKind.TOOL and self.backend is Backend.LOG:
             file = f",file={os.devnull}" if self.silences else ""
             added = ["-D", str(spool)]
         added += [option, f"events={_escaped(events)}{file}"]
-        if self.kind is Kind.SYSTEM:
+        if self.kind is ProgramKind.SYSTEM:
             added += ["-qmp", f"unix:{_escaped(qmp)},server=on,wait=off"]
             if not {"-msg", "--msg"}.intersection(arguments):
                 added += ["-msg", "timestamp=on"]
@@ -97,15 +97,15 @@ def find_program(words: Sequence[str]) -> Program:
     kind, version = _described(path)
     _check(kind, words)
     # A tool takes no -D, and --trace file= names the file of simple.
-    by_simple = has_simple and (kind is Kind.TOOL or not has_log)
+    by_simple = has_simple and (kind is ProgramKind.TOOL or not has_log)
     backend = Backend.SIMPLE if by_simple else Backend.LOG
-    option = "--trace" if kind is Kind.TOOL else "-trace"
+    option = "--trace" if kind is ProgramKind.TOOL else "-trace"
     names = [line.strip() for line in _asked(path, option, "help").splitlines()]
     named = tuple(sorted({one for one in names if _NAME.fullmatch(one)}))
     return Program(path, kind, version, backend, has_simple and not by_simple, named)
 
 
-def _described(path: Path) -> tuple[Kind, tuple[int, int, int]]:
+def _described(path: Path) -> tuple[ProgramKind, tuple[int, int, int]]:
     """Return what a program is, and its version, as it says itself."""
     first = _asked(path, "--version").partition("\n")[0]
     numbers = _VERSION.search(first)
@@ -113,8 +113,8 @@ def _described(path: Path) -> tuple[Kind, tuple[int, int, int]]:
         raise Unsupported(f"{path} --version names no QEMU: {first!r}", hint=_SHOWS)
     version = (int(numbers[1]), int(numbers[2]), int(numbers[3] or 0))
     if first.startswith("QEMU emulator"):
-        return Kind.SYSTEM, version
-    return (Kind.TOOL if _TOOL.match(first) else Kind.USER), version
+        return ProgramKind.SYSTEM, version
+    return (ProgramKind.TOOL if _TOOL.match(first) else ProgramKind.USER), version
 
 
 def _asked(path: Path, *arguments: str) -> str:
@@ -140,13 +140,13 @@ def _asked(path: Path, *arguments: str) -> str:
     return ran.stdout
 
 
-def _check(kind: Kind, words: Sequence[str]) -> None:
+def _check(kind: ProgramKind, words: Sequence[str]) -> None:
     """Refuse options that qtctl adds itself, and those that put the program into the background."""
     arguments = words[1:]
-    if kind is Kind.USER:  # behind its program's name all words are the program's
+    if kind is ProgramKind.USER:  # behind its program's name all words are the program's
         count = next((n for n, one in enumerate(arguments) if not one.startswith("-")), None)
         arguments = arguments[:count]
-    options = parse_cmdline(words) if kind is Kind.SYSTEM else None
+    options = parse_cmdline(words) if kind is ProgramKind.SYSTEM else None
     leaves = options.daemonize if options else any(one in _DETACHING for one in arguments)
     if leaves:
         raise UsageError(

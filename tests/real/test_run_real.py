@@ -28,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Qtctl]:
     Path("boot.img").write_bytes(boot_sector("virtio-blk", busy=False).ljust(1 << 20, b"\0"))
     with Qtctl(tmp_path / "home") as command:
         yield command
-        eventually(lambda: not command.spools(), "the spools are gone", 10)
+        assert not command.spools()
 
 
 def events(out: str) -> list[dict[str, object]]:
@@ -75,18 +75,24 @@ def test_another_qtctl_reaches_it_and_ctrl_c_ends_it(run: Qtctl) -> None:
 
 def test_a_killed_qtctl_leaves_the_guest_running_and_its_spool_goes_with_it(run: Qtctl) -> None:
     require("path")
-    program = ("qemu-system-x86_64", "-name", "left", *MACHINE, *DISK)
+    name = f"left-{os.getpid()}"
+    program = ("qemu-system-x86_64", "-name", name, *MACHINE, *DISK)
     nowhere = subprocess.DEVNULL  # the guest that is left would keep a pipe open
-    words = ("run", "virtio_blk_*", "-o", "out", "--", *program)
-    running = run.start(*words, stdout=nowhere, stderr=nowhere)
+    call = ("run", "virtio_blk_*", "-o", "out", "--", *program)
+    running = run.start(*call, stdout=nowhere, stderr=nowhere)
     eventually(lambda: Path("out").exists() and Path("out").stat().st_size, "a record")
     running.signal(signal.SIGKILL)
     running.finish(None)
     guests = json.loads(run("ps", "--json").said(0).out)["guests"]
-    (guest,) = [one for one in guests if one["name"] == "left"]
-    assert len(run.spools()) == 1
-    run("-t", "left", "tail", "virtio_blk_*", "--max-events", "3", limit=None).said(0)
-    os.kill(guest["pid"], signal.SIGKILL)
+    (guest,) = [one for one in guests if one["name"] == name]
+    try:
+        words = Path(f"/proc/{guest['pid']}/cmdline").read_text().split("\0")
+        spool = Path(words[words.index("-D") + 1])
+        assert spool.with_name("qmp").exists()
+        run("-t", name, "tail", "virtio_blk_*", "--max-events", "3", limit=None).said(0)
+    finally:
+        os.kill(guest["pid"], signal.SIGKILL)
+    eventually(lambda: not spool.parent.exists(), "the spool is gone")
 
 
 def test_the_simple_backend_is_read_where_it_has_the_file(run: Qtctl) -> None:
