@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 
 _PARTS = (
-    # What must be in the bytes, of which a single rare byte is found quickest; a part with the begin
-    # of the next one; and what is kept of both.
+    # What must be in the bytes (a single rare byte is found quickest), a part with the begin of the
+    # next one, and what is kept of both.
     (
         (b"P", b" P "),
         re.compile(rb"(?m)^(\S+ (std(?:out|err)) )P ([^\n]*)\n\S+ \2 ([PF]) "),
