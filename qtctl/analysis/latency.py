@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -149,17 +149,24 @@ class Latency:
     no figure are counted: ``filtered`` ones did not match ``where``; ``disordered`` ones overlap a
     place where times step back, where the order of records is not known; ``arrived`` ones have
     times at which qtctl read them, and ``mixed`` ones times of two clocks. ``coarse`` counts pairs
-    of whole seconds, which mean little. A ``heat_map`` gets the pairs that are in the figures.
+    of whole seconds, which mean little. A ``heat_map``, and ``on_spans`` with the batches of their
+    ENDs, get the pairs that are in the figures, once :meth:`settle` adds them.
     """
 
-    def __init__(self, question: Question, heat_map: HeatMap | None = None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        heat_map: HeatMap | None = None,
+        on_spans: Callable[[Spans], None] | None = None,
+    ) -> None:
         self.question = question
         self._heat_map = heat_map
+        self._on_spans = on_spans
         self.counts = PairCounts()
         self.groups = Groups(_GROUPS)
         self._spans = Distribution()
         self._order = Order()
-        self._recent: list[_Spans] = []
+        self._recent: list[Spans] = []
         self._table: EventTable | None = None
         self._pairing: Pairing | None = None
         self.renew()
@@ -246,7 +253,10 @@ class Latency:
         self.arrived += leave_out(own == ARRIVED)
         self.disordered += leave_out(self._order.doubtful(part, pairs.start_ns, pairs.end_ns))
         group = numbers[pairs.row] if question.by_end else tag
-        self._recent.append(_Spans(pairs.start_ns[good], pairs.end_ns[good], group[good]))
+        kept = None if self._on_spans is None else batch
+        self._recent.append(
+            Spans(pairs.start_ns[good], pairs.end_ns[good], group[good], pairs.row[good], kept)
+        )
         self.settle(_RECENT)
 
     def settle(self, most: int = 0) -> None:
@@ -260,6 +270,8 @@ class Latency:
             self._spans.add(recent.end_ns - recent.start_ns, recent.group)
             if self._heat_map is not None:
                 self._heat_map.add(recent.start_ns, recent.end_ns)
+            if self._on_spans is not None and len(recent.group):
+                self._on_spans(recent)
 
     def _numbers(self, batch: Batch) -> NDArray[np.int32]:
         """Return the group of each row that decides it; the values of other rows mean nothing."""
@@ -274,12 +286,19 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Spans:
-    """Columns with one row a pair: its times in ns and its group."""
+class Spans:
+    """Columns with one row a pair: its times in ns, its group, and its END's row in ``batch``.
+
+    The batch is None where nobody asked for it.
+    """
 
     start_ns: Int64Array
     end_ns: Int64Array
     group: NDArray[np.int32]
+    row: Int64Array
+    batch: Batch | None
 
-    def select(self, rows: BoolArray) -> _Spans:
-        return _Spans(self.start_ns[rows], self.end_ns[rows], self.group[rows])
+    def select(self, rows: BoolArray) -> Spans:
+        """Return the pairs of a mask."""
+        start_ns, end_ns = self.start_ns[rows], self.end_ns[rows]
+        return Spans(start_ns, end_ns, self.group[rows], self.row[rows], self.batch)

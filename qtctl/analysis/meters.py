@@ -7,16 +7,17 @@ an argument, by a limit of its values.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from qtctl.analysis.counts import check_argument
 from qtctl.analysis.distribution import Statistics
 from qtctl.analysis.groups import OWN, TID, Groups
-from qtctl.analysis.latency import Latency, Question
+from qtctl.analysis.latency import Latency, Question, Spans
 from qtctl.analysis.pairs import PairCounts
 from qtctl.errors import UsageError
 from qtctl.model import Declaration, Kind
@@ -24,6 +25,12 @@ from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
 from qtctl.records.printf import hex_arguments
 
+BOUNDS_NS = [(1 << power) - 1 for power in range(10, 37)]
+"""Bounds of histograms, from 1 microsecond to 69 seconds.
+
+They are a nanosecond below powers of two, so that counts are exact: latencies are whole
+nanoseconds, and counted between powers of two.
+"""
 _NO_REASONS = ("paired", "in_flight")
 _REASONS = ("disordered", "mixed", "arrived")
 
@@ -54,6 +61,9 @@ class Pair(NamedTuple):
     question: Question
 
 
+OnSpans: TypeAlias = Callable[[Pair, Spans], None]
+
+
 class Measured(NamedTuple):
     """The latencies of a pair in a guest up to now, in ns; ``left_out`` are records, by reason."""
 
@@ -62,6 +72,17 @@ class Measured(NamedTuple):
     spans: Statistics
     in_flight: int
     left_out: Mapping[str, int]
+
+    def cumulated(self) -> list[int]:
+        """Return how many latencies are at or below each of ``BOUNDS_NS``."""
+        bars = iter(self.spans.log2())
+        bar, total, found = next(bars, None), 0, []
+        for bound in BOUNDS_NS:
+            while bar is not None and bar.high <= bound + 1:
+                total += bar.count
+                bar = next(bars, None)
+            found.append(total)
+        return found
 
 
 class Label(NamedTuple):
@@ -111,11 +132,18 @@ class Meters:
     """Counts the records of a stream, and measures pairs in it.
 
     ``guest`` names the guest of records that name none. One thread may take items while others
-    read the figures.
+    read the figures. ``on_spans`` gets the spans that are in the figures of a pair, once they are.
     """
 
-    def __init__(self, guest: str, pairs: Sequence[Pair] = (), by: Label | None = None) -> None:
+    def __init__(
+        self,
+        guest: str,
+        pairs: Sequence[Pair] = (),
+        by: Label | None = None,
+        on_spans: OnSpans | None = None,
+    ) -> None:
         self.by = by
+        self._on_spans = on_spans
         self._guest = guest
         self._pairs = pairs
         self._values = Groups(by.limit if by is not None else 0)
@@ -155,9 +183,20 @@ class Meters:
                 self._meters[key] = more
         if self._pairs:
             if guest not in self._latencies:
-                self._latencies[guest] = [Latency(pair.question) for pair in self._pairs]
+                self._latencies[guest] = [self._latency(pair) for pair in self._pairs]
             for latency in self._latencies[guest]:
                 latency.take(batch)
+
+    def _latency(self, pair: Pair) -> Latency:
+        told = None if self._on_spans is None else partial(self._on_spans, pair)
+        return Latency(pair.question, on_spans=told)
+
+    def settle(self) -> None:
+        """Add what is measured to the figures: no later record takes it away."""
+        with self._lock:
+            for found in self._latencies.values():
+                for latency in found:
+                    latency.settle()
 
     def records(self) -> list[Meter]:
         """Return the records so far: a row for each guest, event and value that occurred."""

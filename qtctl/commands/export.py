@@ -8,9 +8,11 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
+from qtctl.commands.following import until_stopped
 from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, PAIR, SELECTION, STRICT, TRACE, WHERE
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
@@ -50,7 +52,8 @@ def _details() -> str:
             required=True,
             choices=tuple(FORMATS),
             help=f"{_formats('lines')} (lines), {_formats('file')} (a file), "
-            f"{_formats('folder')} (a folder)",
+            f"{_formats('folder')} (a folder), {_formats('endpoint')} (sent to ENDPOINT, which "
+            "stands before FILE)",
         ),
         TRACE,
         *SELECTION,
@@ -59,8 +62,8 @@ def _details() -> str:
         ALL,
         STRICT,
         PAIR.but(
-            help="perfetto: a slice from START to the END with the same KEY (arguments, with "
-            "commas; learned where it is plain); may be repeated"
+            help="perfetto, otlp: a slice (a span) from START to the END with the same KEY "
+            "(arguments, with commas; learned where it is plain); may be repeated"
         ),
         OUTPUT.but(metavar="OUT", help="a new file, or a new folder"),
     ),
@@ -70,6 +73,7 @@ def _details() -> str:
         "qtctl export --to perfetto trace-4711 -o guest.pftrace",
         "qtctl export --to perfetto t1 -o p --pair virtio_blk_handle_read,virtio_blk_req_complete",
         "qtctl export --to ctf trace-4711 'virtio_*' -o ctf && babeltrace2 ctf",
+        "qtctl export --to otlp http://collector:4318 trace-4711",
     ),
     details=_details(),
     selects=True,
@@ -79,7 +83,8 @@ async def export(context: Context, options: Options) -> int:
     form = FORMATS[options.to]
     if context.json:
         raise UsageError("export writes a stream, not one document", hint="--to ndjson")
-    if options.out is None and form.makes != "lines":
+    endpoint = _endpoint(options) if form.makes == "endpoint" else ""
+    if options.out is None and form.makes in ("file", "folder"):
         raise UsageError(f"--to {form.name} needs a place to write to", hint="-o OUT")
     if options.pair and not form.pairs:
         able = next(row.name for row in FORMATS.values() if row.pairs)
@@ -89,7 +94,7 @@ async def export(context: Context, options: Options) -> int:
     from qtctl.records.extra import need_analysis
     from qtctl.writers.base import Source
 
-    need_analysis(f"--to {form.name}", *form.needs)
+    need_analysis(f"--to {form.name}", *form.needs, install=f"'qtctl[{form.extra}]'")
     out = Out(options.out, needs_folder=f"--to {form.name}" if form.makes == "folder" else "")
     if form.makes == "file" and out.is_stdout and sys.stdout.isatty():
         raise UsageError(
@@ -109,14 +114,32 @@ async def export(context: Context, options: Options) -> int:
                 await print_all(context, replay, formatter, output, out)
                 output.check()
         else:
-            await _write(context, replay, form, source, out)
+            await _write(context, replay, form, source, out, endpoint)
         say_end(context, replay)
     check_read(replay, strict=options.strict)
     return 0
 
 
-async def _write(context: Context, replay: Reading, form: Format, source: Source, out: Out) -> None:
+def _endpoint(options: Options) -> str:
+    """Take the ENDPOINT, the first word, from the words of a call."""
+    if options.out is not None:
+        raise UsageError(f"--to {options.to} sends, and writes no -o", hint="ENDPOINT before FILE")
+    if not options.patterns:
+        raise UsageError(
+            f"--to {options.to} needs an ENDPOINT and a FILE",
+            hint=f"qtctl export --to {options.to} http://127.0.0.1:4318 FILE",
+        )
+    endpoint, options.path = str(options.path), Path(options.patterns.pop(0))
+    return endpoint
+
+
+async def _write(
+    context: Context, replay: Reading, form: Format, source: Source, out: Out, endpoint: str
+) -> None:
     opened: Callable[[], Export]
+    if form.makes == "endpoint":
+        await _send(context, replay, partial(form.load().open_endpoint, endpoint, source))
+        return
     if form.makes == "file":
         opened = partial(form.load().open_file, partial(out.open_binary, context.stop), source)
     else:
@@ -130,6 +153,16 @@ async def _write(context: Context, replay: Reading, form: Format, source: Source
         pass  # the reader left
     except OSError as error:
         raise QtctlError(f"cannot write the export: {error.strerror or error}") from error
+
+
+async def _send(context: Context, replay: Reading, opened: Callable[[], Any]) -> None:
+    """Send a file to a receiver; what it does not take is an error."""
+    with contextlib.closing(await asyncio.to_thread(opened)) as made:
+        async with until_stopped(context.stop, None, made.stop):
+            await read_through(context, replay, made.write)
+            await asyncio.to_thread(made.finish)
+        if made.timeless:
+            context.complain(f"{made.timeless} pairs made no span: their times are since boot")
 
 
 class _Escaped:

@@ -102,7 +102,6 @@ class Session:
         news: bool = True,
         whole: bool = False,
         own: bool = False,
-        clock: str = "arrival",
     ) -> Stream:
         """Return a stream of the guest's records, to enter with ``async with``.
 
@@ -114,7 +113,7 @@ class Session:
         budget = Budget(guard) if isinstance(guard, int) else guard
         events = tuple(kernel)
         return self.stream(
-            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own, clock)
+            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own)
         )
 
     def stream(self, follow: Follow) -> Stream:

@@ -126,8 +126,7 @@ class Stream:
         picked = tuple(self.picked)
         opened_ns = time.time_ns()
         try:
-            clock = self.follow.clock
-            request = FeedRequest(self.session, self._owner, table, picked, self._kernel, clock)
+            request = FeedRequest(self.session, self._owner, table, picked, self._kernel)
             self._feed = await self._open(wanted, request)
             self._floods = self._watch_for_floods(self._feed, states)
             self.report = await self._switch_on()

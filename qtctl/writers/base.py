@@ -5,8 +5,11 @@
   ``create()`` opens, and closes it.
 - ``open_folder(create, source)`` returns an :class:`Export` that writes into the empty folder whose
   path ``create()`` returns.
+- ``open_endpoint(endpoint, source)`` returns an :class:`Export` that sends to a receiver, and whose
+  ``stop()`` makes writing end soon.
 
-The last two raise a UsageError, before they call ``create``, if they cannot export ``source``.
+Those of files and folders raise a UsageError, before they call ``create``, if they cannot export
+``source``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Serve the figures of a stream to Prometheus, by its client library.
-
-Histograms are classic ones. Their bounds are a nanosecond below powers of two, so that the counts
-are exact: latencies are whole nanoseconds, and counted between powers of two.
-"""
+"""Serve the figures of a stream to Prometheus, by its client library; histograms are classic."""
 
 from __future__ import annotations
 
@@ -17,13 +13,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from qtctl.analysis.distribution import Statistics
-from qtctl.analysis.meters import Meters
+from qtctl.analysis.meters import BOUNDS_NS, Measured, Meters
 from qtctl.errors import QtctlError
 from qtctl.records.columns import readable
-
-_BOUNDS_NS = [(1 << power) - 1 for power in range(10, 37)]
-"""From 1 microsecond to 69 seconds."""
 
 
 class _Figures(Collector):
@@ -85,7 +77,7 @@ class _Figures(Collector):
         )
         for one in self._meters.latencies():
             key = _texts((one.guest, one.pair.start, one.pair.end))
-            spans.add_metric(key, list(_buckets(one.spans)), one.spans.total / 1e9)
+            spans.add_metric(key, _buckets(one), one.spans.total / 1e9)
             flying.add_metric(key, one.in_flight)
             for reason, count in one.left_out.items():
                 rest.add_metric([*key, reason], count)
@@ -105,16 +97,10 @@ def _texts(key: Sequence[str]) -> list[str]:
     return [readable(text) for text in key]
 
 
-def _buckets(spans: Statistics) -> Iterator[tuple[str, float]]:
-    """Yield each bound in seconds, and how many latencies are at or below it."""
-    bars = iter(spans.log2())
-    bar, total = next(bars, None), 0
-    for bound in _BOUNDS_NS:
-        while bar is not None and bar.high <= bound + 1:
-            total += bar.count
-            bar = next(bars, None)
-        yield repr(bound / 1e9), total
-    yield "+Inf", spans.count
+def _buckets(measured: Measured) -> list[tuple[str, float]]:
+    """Return each bound in seconds, and how many latencies are at or below it."""
+    bounds = [repr(bound / 1e9) for bound in BOUNDS_NS]
+    return [*zip(bounds, measured.cumulated(), strict=True), ("+Inf", measured.spans.count)]
 
 
 class MetricsServer:

@@ -10,15 +10,17 @@ class Format(NamedTuple):
     """An export format.
 
     ``module`` is imported only when the format is used, and defines what ``base`` says of
-    ``makes``: ``lines`` (to stdout or a file), ``file``, or ``folder``. ``needs`` are the modules
-    of the extra ``analysis`` that it imports. ``pairs``: it supports ``--pair``.
+    ``makes``: ``lines`` (to stdout or a file), ``file``, ``folder``, or ``endpoint`` (it is sent).
+    ``needs`` are the modules of ``extra``, one of qtctl's extras, that it imports. ``pairs``: it
+    supports ``--pair``.
     """
 
     name: str
     summary: str
     module: str
-    makes: Literal["lines", "file", "folder"]
+    makes: Literal["lines", "file", "folder", "endpoint"]
     needs: tuple[str, ...] = ()
+    extra: str = "analysis"
     pairs: bool = False
 
     def load(self) -> Any:
@@ -62,5 +64,15 @@ FORMATS: dict[str, Format] = {
             needs=("pyarrow",),
         ),
         Format("ctf", "CTF 1.8, for babeltrace2 and Trace Compass", "qtctl.writers.ctf", "folder"),
+        Format(
+            "otlp",
+            "sends records as logs, each --pair as spans, and losses as metrics to a receiver of "
+            "OpenTelemetry's OTLP over HTTP, at ENDPOINT",
+            "qtctl.writers.otlp.writer",
+            "endpoint",
+            needs=("opentelemetry.proto",),
+            extra="otlp",
+            pairs=True,
+        ),
     )
 }

@@ -335,9 +335,7 @@ def guest(private: Path) -> Iterator[RealGuest]:
 
 
 def instances(root: Path) -> list[str]:
-    names = (path.name for path in (root / "instances").iterdir())
-    # Those of other tests are traces of logs.
-    return [name for name in names if name.startswith("qtctl-") and not name.endswith("-log")]
+    return [path.name for path in (root / "instances").iterdir() if path.name.startswith("qtctl-")]
 
 
 def told(out: str) -> list[dict[str, Any]]:

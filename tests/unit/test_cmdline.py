@@ -141,7 +141,6 @@ def test_output_files_and_folders() -> None:
         data_dirs=("/x", "/y"),
         chroot="/jail",
         config_files=("/c",),
-        stamps_log=True,
     )
     assert parse("-run-with chroot=/jail,user=nobody").chroot == "/jail"
 

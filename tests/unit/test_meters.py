@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from qtctl.analysis.distribution import Distribution
 from qtctl.analysis.groups import OTHERS
 from qtctl.analysis.latency import Question
-from qtctl.analysis.meters import GuestLosses, Label, Meters, Pair
+from qtctl.analysis.meters import BOUNDS_NS, GuestLosses, Label, Measured, Meters, Pair
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.errors import UsageError
@@ -22,7 +22,6 @@ from qtctl.events.declarations import parse_declarations
 from qtctl.model import Backend, Mark
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.items import Loss
-from qtctl.writers.prometheus import _BOUNDS_NS, _buckets
 from tests.samples import only_batch
 
 DECLARED = parse_declarations(
@@ -68,14 +67,15 @@ def test_records_and_bytes_as_a_plain_counter_has_them(
     assert found == ([("vm1", "io_read", sum(sums.values()), held)] if sums else [])
 
 
-@given(st.lists(st.integers(0, 1 << 40) | st.sampled_from(_BOUNDS_NS), max_size=30))
+@given(st.lists(st.integers(0, 1 << 40) | st.sampled_from(BOUNDS_NS), max_size=30))
 def test_buckets_are_exact_and_always_the_same(lengths: list[int]) -> None:
     spread = Distribution()
     spread.add(np.array(lengths, np.int64))
     lengths.sort()
-    found = list(_buckets(spread.statistics()))
-    expected = [(repr(one / 1e9), bisect_right(lengths, one)) for one in _BOUNDS_NS]
-    assert found == [*expected, ("+Inf", len(lengths))]
+    question = Question.ask("io_read", "io_done", TABLE.names, DECLARED, "here")
+    pair = Pair("io_read", "io_done", question)
+    found = Measured("vm1", pair, spread.statistics(), 0, {}).cumulated()
+    assert found == [bisect_right(lengths, one) for one in BOUNDS_NS]
 
 
 def test_pairs_losses_and_news() -> None:
