@@ -50,6 +50,10 @@ BENCHMARKS = {
     "cost": Row(
         "speed of a guest while it is traced, for each backend", ("--seconds", "1", "--only", "log")
     ),
+    "clock": Row(
+        "the kernel's times of log lines, against QEMU's own; what they cost the guest",
+        ("--rounds", "1", "--seconds", "1"),
+    ),
     "pane": Row(
         "CPU of a view in a tmux pane, idle and under flood, against tail -F and watch",
         ("--idle", "5", "--flood", "3"),

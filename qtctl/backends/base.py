@@ -96,6 +96,7 @@ class FeedRequest(NamedTuple):
     ``owner`` owns the leases of what is made for it. ``picked`` are the events wanted: where QEMU's
     own states do not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are
     switched on once the feed is open. ``kernel`` are kernel events (``kvm:kvm_exit``), for ftrace.
+    ``clock`` is that of a log without times: see ``Follow.clock``.
     """
 
     site: Site
@@ -103,6 +104,7 @@ class FeedRequest(NamedTuple):
     table: EventTable
     picked: Sequence[str]
     kernel: Sequence[str] = ()
+    clock: str = "arrival"
 
 
 class Feed(Protocol):

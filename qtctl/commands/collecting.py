@@ -23,6 +23,7 @@ from qtctl.commands.following import (
 from qtctl.commands.formatting import JsonFormatter, say_sums
 from qtctl.commands.options import (
     BACKEND,
+    CLOCK,
     DURATION,
     FROM,
     GUARD,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
 
-SOURCE = (FROM, BACKEND, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
+SOURCE = (FROM, BACKEND, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 

@@ -40,6 +40,7 @@ def follow_of(options: Options, selection: Selection) -> Follow:
         kernel=tuple(getattr(options, "kernel", ())),
         guard=getattr(options, "guard", None),
         own=getattr(options, "own", False),
+        clock=getattr(options, "clock", "arrival"),
     )
 
 

@@ -14,7 +14,7 @@ from qtctl.commands.collecting import (
     value_words,
 )
 from qtctl.commands.context import Context, Result
-from qtctl.commands.options import BY, KEY, WHERE
+from qtctl.commands.options import BY, CLOCK, KEY, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.events.selection import Selection
 
@@ -48,7 +48,8 @@ _REASONS = {
         KEY,
         BY.but(default=None, help="a row for each value of this argument, tid, guest, file, event"),
         WHERE.but(help="only pairs whose START matches; whose END does, where only that can"),
-        *SOURCE,
+        *(one for one in SOURCE if one is not CLOCK),
+        CLOCK.but(default="auto"),
     ),
     examples=(
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --duration 10s",
@@ -56,6 +57,7 @@ _REASONS = {
         "qtctl latency nvme_submit_command nvme_complete_command --key s,q_index,cid",
         "qtctl latency virtio_queue_notify virtio_queue_notify --key vq --where 'n == 0'",
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --interval 1s --ndjson",
+        "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --clock kernel",
         "qtctl latency thread_pool_submit_aio thread_pool_complete_aio --from trace-4711 --json",
     ),
     details=(
@@ -63,7 +65,8 @@ _REASONS = {
         "found. One event for both measures from each time to the next. An END belongs to the\n"
         "last START of the same key. A loss drops what was open, lest it be paired wrongly; what\n"
         "is in no figure is counted. What came before both were on, or after one went off, is\n"
-        "passed over. Pairs by times at which qtctl read the records are in no figure.\n"
+        "passed over. Pairs by times at which qtctl read the records are in no figure; where it\n"
+        "may, qtctl has the kernel tell when a log without times was written (--clock auto).\n"
         "Percentiles occurred, and are within 0.8 %; count, mean, max are exact."
     ),
 )
@@ -131,8 +134,8 @@ def warnings(measured: Latency, others: Sequence[str]) -> Iterator[tuple[str, st
         yield (
             "time",
             f"{measured.arrived} pairs are in no figure: QEMU gave their records no times, and "
-            "those at which qtctl read them say little; start QEMU with -msg timestamp=on, or try "
-            "another backend",
+            "those at which qtctl read them say little; as root --clock kernel has exact ones; "
+            "or start QEMU with -msg timestamp=on, or try another backend",
         )
 
 

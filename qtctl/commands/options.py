@@ -64,6 +64,13 @@ BACKEND = arg(
     completes="backend",
     help="trace backend to read (default: auto)",
 )
+CLOCK = arg(
+    "--clock",
+    choices=("auto", "kernel", "arrival"),
+    default="arrival",
+    help="times of log lines that have none: when qtctl reads them (arrival), or when QEMU wrote "
+    "them, by the kernel (as root); auto: the kernel's where permitted (default: %(default)s)",
+)
 TRACE = arg(
     "path",
     metavar="FILE...",
@@ -100,7 +107,7 @@ OWN = arg(
     action="store_true",
     help="also the records of qtctl's own requests, which QEMU traces as any client's",
 )
-FOLLOW = (WHERE, BACKEND, DURATION, MAX_EVENTS, OWN)
+FOLLOW = (WHERE, BACKEND, CLOCK, DURATION, MAX_EVENTS, OWN)
 STRICT = arg("--strict", action="store_true", help="exit 6 if any record was lost, or unread")
 PAIR = arg(
     "--pair",

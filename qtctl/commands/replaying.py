@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import check_lost
@@ -117,6 +118,23 @@ async def replay_of(context: Context, options: Options) -> Reading:
     )
 
 
+class _OneThread:
+    """Runs functions in one thread: each thread that allocates keeps memory of its own."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "qtctl-reading")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(wait=False)
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Run a function; the caller may be cancelled meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+
 async def read_through(context: Context, replay: Reading, take: Callable[[Item], None]) -> None:
     """Pass every item of a file to ``take``, in a thread, with progress, until stopped."""
 
@@ -126,8 +144,8 @@ async def read_through(context: Context, replay: Reading, take: Callable[[Item],
             take(item)
         return items is not None
 
-    with bytes_progress(context, replay.size) as progress:
-        while not context.stop.is_set() and await asyncio.to_thread(step):
+    with bytes_progress(context, replay.size) as progress, _OneThread() as thread:
+        while not context.stop.is_set() and await thread.run(step):
             progress.update(replay.taken)
 
 
@@ -136,9 +154,9 @@ async def print_all(
 ) -> None:
     """Print every item of a file to ``output``, which leads to ``out``, until stopped; flush."""
     alone = not context.style_at(out).terminal
-    with bytes_progress(context, replay.size, alone=alone) as progress:
+    with bytes_progress(context, replay.size, alone=alone) as progress, _OneThread() as thread:
         while not context.stop.is_set():
-            items = await asyncio.to_thread(replay.step)
+            items = await thread.run(replay.step)
             if items is None:
                 break
             for item in items:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         "qtctl tail @migration @qmp",
         "qtctl tail 'memory_region_ops_*' --where 'size == 4 and addr > 0xfee00000'",
         "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
+        "qtctl tail 'virtio_blk_*' --clock kernel --time delta",
         "qtctl tail '*' --guard 100000 -o everything",
         "qtctl tail",
     ),

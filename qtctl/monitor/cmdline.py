@@ -24,7 +24,8 @@ class QemuOptions(NamedTuple):
     wildcard host is given as the loopback address. ``descriptors`` are listening QMP sockets that
     QEMU inherited (``fd=N``, as libvirt starts it). ``log_file`` is ``-D``, ``log_items`` the items
     of the last ``-d``, ``config_files`` are ``-readconfig``, which may name further monitors.
-    ``human_monitors`` are the paths of sockets where QEMU serves its human monitor.
+    ``human_monitors`` are the paths of sockets where QEMU serves its human monitor. ``stamps_log``:
+    the log has times of QEMU's own (``-msg timestamp=on``).
     """
 
     addresses: tuple[Address, ...] = ()
@@ -38,6 +39,7 @@ class QemuOptions(NamedTuple):
     chroot: str | None = None
     config_files: tuple[str, ...] = ()
     human_monitors: tuple[str, ...] = ()
+    stamps_log: bool = False
 
 
 _Pairs = dict[str, str]
@@ -114,7 +116,12 @@ def parse_cmdline(argv: Sequence[str]) -> QemuOptions:
 
 _PLAIN = ("D", "d", "chroot")
 # Options of which one key is used: the key that QEMU implies for a bare value, and the key used.
-_SUBOPTIONS = {"name": ("guest", "guest"), "trace": ("enable", "file"), "run-with": ("", "chroot")}
+_SUBOPTIONS = {
+    "name": ("guest", "guest"),
+    "trace": ("enable", "file"),
+    "run-with": ("", "chroot"),
+    "msg": ("", "timestamp"),
+}
 # Options whose value may be any text, even one that looks like an option.
 _FREE_TEXT = frozenset(
     ("append", "kernel", "initrd", "fw_cfg", "smbios", "serial", "pidfile", "runas")
@@ -146,6 +153,7 @@ def _options(reader: _Reader) -> QemuOptions:
         chroot=values.get("chroot"),
         config_files=tuple(reader.config_files),
         human_monitors=tuple(dict.fromkeys(_human_paths(reader))),
+        stamps_log=is_on(values.get("timestamp")),
     )
 
 

@@ -13,8 +13,7 @@ a terminal; control characters and NUL stay unchanged.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ from qtctl.records.columns import BoolArray, Column, StringColumn, readable
 from qtctl.records.event_table import EventTable
 from qtctl.records.extra import need_analysis
 from qtctl.records.items import Loss
+from qtctl.records.lines import LineBlock, write_texts
 from qtctl.records.schema import to_object
 
 need_analysis("Arrow", "pyarrow")
 
 import pyarrow as pa  # noqa: E402
-import pyarrow.compute as pc  # noqa: E402
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 OWN = pa.schema(
@@ -202,7 +201,10 @@ class _ArrowRows:
     def table(self, schema: pa.Schema, other: Callable[[pa.Field], pa.Array]) -> pa.RecordBatch:
         """Return the columns of ``schema``; ``other`` makes those that are not in ``OWN``."""
         made = [self.own(one.name) if one.name in OWN.names else other(one) for one in schema]
-        made = [one.cast(field.type) for one, field in zip(made, schema, strict=True)]
+        made = [
+            one if one.type == field.type else one.cast(field.type)
+            for one, field in zip(made, schema, strict=True)
+        ]
         return pa.RecordBatch.from_arrays(made, schema=schema)
 
     def own(self, name: str) -> pa.Array:
@@ -302,28 +304,18 @@ def _in_row_order(batch: Batch, make: Callable[[int], pa.Array]) -> pa.Array:
 def _objects(batch: Batch, event: int) -> pa.Array:
     """Return the arguments of all rows of an event as JSON objects; null if not parsed."""
     columns = batch.arguments(event)
-    if not columns.values:
-        made = pa.array(["{}"] * len(columns), pa.string())
-    else:
-        made = pc.binary_join_element_wise(*_pieces(columns.values), "")
-    if columns.ok.all():
-        return made
-    return pc.if_else(pa.array(columns.ok), made, pa.scalar(None, pa.string()))
-
-
-def _pieces(values: Mapping[str, Column]) -> Iterator[Any]:
+    block = LineBlock(np.arange(len(columns)))
     before = "{"
-    for name, column in values.items():
-        yield pa.scalar(f"{before}{_quoted(name)}: ")
-        if isinstance(column, StringColumn):
-            texts = ["null" if text is None else _quoted(readable(text)) for text in column.uniques]
-            yield _dictionary(column.codes, texts).cast(pa.string())
-        else:
-            yield pa.array(column).cast(pa.string())
+    for name, column in columns.values.items():
+        block.literal(f"{before}{json.dumps(name)}: ")
+        block.column(column, _json)
         before = ", "
-    yield pa.scalar("}")
+    block.literal("}" if columns.values else "{}")
+    data, bounds = write_texts(block)
+    missing = None if columns.ok.all() else pa.array(columns.ok).buffers()[1]
+    buffers = pa.py_buffer(bounds), pa.py_buffer(data)
+    return pa.StringArray.from_buffers(len(columns), *buffers, missing)
 
 
-@cache
-def _quoted(text: str) -> str:
-    return json.dumps(text)
+def _json(text: str | None) -> str:
+    return "null" if text is None else json.dumps(readable(text))

@@ -18,7 +18,10 @@ class Follow(NamedTuple):
     guest's (ftrace only). Above ``guard`` events or bytes a second, the loudest events are switched
     off until the end. ``news`` also yields QMP events, marks and other consoles' switches.
     ``whole`` leaves out records from before all events were on and after the first went off.
-    ``own`` does not leave out the records of this process's own requests to the guest.
+    ``own`` does not leave out the records of this process's own requests to the guest. ``clock`` is
+    that of log lines to which QEMU gives no time: ``arrival``, when they are read; ``kernel``, when
+    they were written, by a trace of the kernel (as root), also in place of QEMU's own times; or
+    ``auto``, by the kernel where it can be traced.
     """
 
     selection: Selection = Selection(())
@@ -31,3 +34,4 @@ class Follow(NamedTuple):
     news: bool = True
     whole: bool = False
     own: bool = False
+    clock: str = "arrival"

@@ -102,6 +102,7 @@ class Session:
         news: bool = True,
         whole: bool = False,
         own: bool = False,
+        clock: str = "arrival",
     ) -> Stream:
         """Return a stream of the guest's records, to enter with ``async with``.
 
@@ -113,7 +114,7 @@ class Session:
         budget = Budget(guard) if isinstance(guard, int) else guard
         events = tuple(kernel)
         return self.stream(
-            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own)
+            Follow(chosen, where, backend, text, limit, events, budget, news, whole, own, clock)
         )
 
     def stream(self, follow: Follow) -> Stream:

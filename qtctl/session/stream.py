@@ -126,7 +126,8 @@ class Stream:
         picked = tuple(self.picked)
         opened_ns = time.time_ns()
         try:
-            request = FeedRequest(self.session, self._owner, table, picked, self._kernel)
+            clock = self.follow.clock
+            request = FeedRequest(self.session, self._owner, table, picked, self._kernel, clock)
             self._feed = await self._open(wanted, request)
             self._floods = self._watch_for_floods(self._feed, states)
             self.report = await self._switch_on()

@@ -18,11 +18,11 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Column, readable
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
+from qtctl.records.lines import LineBlock, write
 from qtctl.records.schema import to_object
 from qtctl.text.encoded import EncodedLines
 from qtctl.text.values import csv_text
 from qtctl.writers.base import Source
-from qtctl.writers.lines import LineBlock, write
 
 _COLUMNS = (
     "type", "time_ns", "clock", "pid", "guest", "run", "thread", "file", "tid", "backend", "name",

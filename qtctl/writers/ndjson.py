@@ -16,10 +16,10 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
+from qtctl.records.lines import LineBlock, write
 from qtctl.records.origins import Origin
 from qtctl.text.encoded import EncodedLines
 from qtctl.writers.base import Source
-from qtctl.writers.lines import LineBlock, write
 
 _PLACEHOLDER = re.compile(r'"\\u0000(\d+)"')
 

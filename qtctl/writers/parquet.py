@@ -32,7 +32,7 @@ from qtctl.records.arrow import (
     notes_rows,
     object_rows,
 )
-from qtctl.records.batch import Batch
+from qtctl.records.batch import Batch, joined, kind_of
 from qtctl.records.columns import readable
 from qtctl.records.items import Item
 from qtctl.records.schema import to_object
@@ -41,11 +41,15 @@ from qtctl.writers.base import Source
 HOUR_NS = 3_600_000_000_000
 _LONGEST_BOOT_HOURS = 20 * 365 * 24
 _PART_ROWS = 1 << 18
-_BUFFERED_ROWS = 1 << 21
+_WAITING_BYTES = 1 << 23
+"""So many bytes of batches are converted at once."""
+_BUFFERED_BYTES = 64 << 20
 _LONGEST_NAME = 255
 """Of a folder, in bytes (limits.h)."""
 _CUT_NAME = 200
 _OMITTED = ("event", "time")
+_DISTINCT = ("time_ns",)
+"""Columns whose values hardly repeat, for which a dictionary would be made in vain."""
 _RENAMED = {"guest": "guest_name"}
 """Columns that would have the name of a partition key."""
 
@@ -99,23 +103,38 @@ class ParquetExport:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._waiting: list[Batch] = []
         self._buffered: defaultdict[_Partition, list[Any]] = defaultdict(list)
         self._rows: defaultdict[_Partition, int] = defaultdict(int)
+        self._bytes: defaultdict[_Partition, int] = defaultdict(int)
         self._parts: defaultdict[_Partition, int] = defaultdict(int)
         self._monotonic = False
         self._guest = 0
 
     def write(self, item: Item) -> None:
         """Write the next batch, loss or note."""
-        if isinstance(item, Batch):
-            self._monotonic = item.clock is Clock.MONOTONIC
-            for origin, batch in item.by_process():
+        if not isinstance(item, Batch):
+            self._convert()
+            self._buffer("notes", self.notes(to_object(item)))
+            return
+        if self._waiting and kind_of(item) != kind_of(self._waiting[0]):
+            self._convert()
+        self._waiting.append(item)
+        if sum(len(batch.data) for batch in self._waiting) >= _WAITING_BYTES:
+            self._convert()
+
+    def _convert(self) -> None:
+        """Convert the batches that wait, and write the largest parts if too much is buffered."""
+        batches, self._waiting = self._waiting, []
+        if batches:
+            whole = joined(batches)
+            self._monotonic = whole.clock is Clock.MONOTONIC
+            for origin, batch in whole.by_process():
                 self._guest = origin.pid or 0
                 self._write(batch)
-        else:
-            self._buffer("notes", self.notes(to_object(item)))
-        if sum(self._rows.values()) >= _BUFFERED_ROWS:
-            self.finish()
+        if sum(self._bytes.values()) >= _BUFFERED_BYTES:
+            while sum(self._bytes.values()) > _BUFFERED_BYTES // 2:
+                self._write_part(max(self._bytes, key=self._bytes.__getitem__))
 
     def _write(self, batch: Batch) -> None:
         """Buffer the rows of one process."""
@@ -143,12 +162,15 @@ class ParquetExport:
         return _fitted(rows, {"args": rows.column("note")})
 
     def _buffer(self, name: str, rows: Any) -> None:
-        hours = rows.column("time_ns").to_numpy() // HOUR_NS
-        for hour in np.unique(hours).tolist():
+        times = rows.column("time_ns").to_numpy()
+        first, last = int(times.min()) // HOUR_NS, int(times.max()) // HOUR_NS
+        hours = None if first == last else times // HOUR_NS
+        for hour in [first] if hours is None else np.unique(hours).tolist():
             partition = _Partition(self._guest, name, self._time(hour))
-            part = rows.filter(pa.array(hours == hour))
+            part = rows if hours is None else rows.filter(pa.array(hours == hour))
             self._buffered[partition].append(part)
             self._rows[partition] += len(part)
+            self._bytes[partition] += part.nbytes
             if self._rows[partition] >= _PART_ROWS:
                 self._write_part(partition)
 
@@ -160,7 +182,7 @@ class ParquetExport:
 
     def _write_part(self, partition: _Partition) -> None:
         table = pa.Table.from_batches(self._buffered.pop(partition))
-        del self._rows[partition]
+        del self._rows[partition], self._bytes[partition]
         table = table.drop_columns([n for n in table.column_names if n in _OMITTED])
         schema = _plain(table.schema)
         folder = self._folder
@@ -170,10 +192,15 @@ class ParquetExport:
         path = folder / f"part-{self._parts[partition]}.parquet"
         self._parts[partition] += 1
         with path.open("xb") as file:
-            pq.write_table(table.rename_columns(schema.names).cast(schema), file)
+            # Texts are written from their dictionaries, and read as texts: no schema of Arrow's is
+            # stored. Times hardly repeat.
+            texts = [one.name for one in schema if one.name not in _DISTINCT]
+            table = table.rename_columns(schema.names)
+            pq.write_table(table, file, use_dictionary=texts, store_schema=False)
 
     def finish(self) -> None:
         """Write all buffered rows."""
+        self._convert()
         for partition in list(self._buffered):
             self._write_part(partition)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from qtctl.model import Clock
 from qtctl.records.batch import Batch
 from qtctl.records.columns import BoolArray, Int64Array
+from qtctl.records.lines import LineBlock
 from qtctl.text.style import Style
 from qtctl.text.units import ABOUT
-from qtctl.writers.lines import LineBlock
 
 FORMS = ("abs", "rel", "delta", "none")
 _SECOND_NS = 1_000_000_000

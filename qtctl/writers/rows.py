@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from qtctl.records.batch import Batch
 from qtctl.records.columns import NULL, Column, StringColumn
+from qtctl.records.lines import Crop, LineBlock, write, write_cropped
 from qtctl.records.origins import Origin
 from qtctl.text.cells import RESET, crop, width_of, wrap
 from qtctl.text.style import Style, escaped
-from qtctl.writers.lines import Crop, LineBlock, write, write_cropped
 from qtctl.writers.row_times import RowTimes
 
 _LONGEST = {"event": 36, "guest": 20, "thread": 12}

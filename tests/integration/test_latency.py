@@ -150,7 +150,7 @@ def test_what_comes_while_not_both_are_on_is_passed_over(
     fake = make_fake(*stamps, "--fault", "late-reply:0.2:trace-event-set-state")
     running = qtctl.start(
         *("-t", fake.address, "latency", *words, "--key", "none"),
-        *("--events-all", str(declared), "--duration", "0.4s", "--json"),
+        *("--events-all", str(declared), "--duration", "0.4s", "--json", "--clock", "arrival"),
     )
     partly = 0
     while not running.ended:

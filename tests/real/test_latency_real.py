@@ -61,7 +61,7 @@ def test_live_on_the_log(label: str, pattern: bool, run: Qtctl) -> None:
 
 def test_live_on_a_log_without_times_has_no_figures(run: Qtctl) -> None:
     with RealGuest(require("path"), image="virtio-blk") as guest:
-        words = ("-t", guest.address, *VERB, "--duration", "3s", "--json")
+        words = ("-t", guest.address, *VERB, "--duration", "3s", "--json", "--clock", "arrival")
         ran = run(*words, limit=None).said(1, "the same vdev and req", "-msg timestamp=on")
         found = json.loads(ran.out)
         assert (found["count"], found["p50"]) == (0, None)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qtctl.records.lines import Crop, LineBlock, write_cropped
 from qtctl.text.cells import crop, plain, width_of, wrap
-from qtctl.writers.lines import Crop, LineBlock, write_cropped
 from tests.samples import forms, running
 
 ASCII = st.text("abc =", max_size=8)

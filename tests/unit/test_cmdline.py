@@ -141,6 +141,7 @@ def test_output_files_and_folders() -> None:
         data_dirs=("/x", "/y"),
         chroot="/jail",
         config_files=("/c",),
+        stamps_log=True,
     )
     assert parse("-run-with chroot=/jail,user=nobody").chroot == "/jail"
 

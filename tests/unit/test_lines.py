@@ -22,10 +22,10 @@ from qtctl.records import schema
 from qtctl.records.batch import Batch, EventTable
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
+from qtctl.records.lines import LineBlock, write
 from qtctl.text.cells import plain, width_of
 from qtctl.text.style import Style, escaped
 from qtctl.writers.csv import CsvExport
-from qtctl.writers.lines import LineBlock, write
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
 from tests.samples import batches, capture, event_table, forms, running

@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 
 from qtctl.backends.ftrace import shared
+from qtctl.backends.ring import instance as ring
 from qtctl.backends.ring.tracefs import TracePipe, remove_instance
 from qtctl.leases.journal import Resource
 from qtctl.model import Guest
@@ -34,6 +35,7 @@ def discard(resource: Resource) -> None:
 
 def _end(resource: Resource) -> str:
     place = resource.facts.get("instance") or resource.facts["shared"]
+    ring.close(place)
     pipe = _pipes.pop(place, None)
     if pipe is not None:
         pipe.close()

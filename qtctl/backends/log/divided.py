@@ -12,10 +12,15 @@ import re
 from collections.abc import Callable
 
 _PARTS = (
-    # What must be in the bytes, a part with the begin of the next one, and what is kept of both.
-    (b" P ", re.compile(rb"(?m)^(\S+ (std(?:out|err)) )P ([^\n]*)\n\S+ \2 ([PF]) "), rb"\1\4 \3"),
-    (b"O+", re.compile(rb"(?m)^(\S+Z (\d\dO)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
-    (b"E+", re.compile(rb"(?m)^(\S+Z (\d\dE)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
+    # What must be in the bytes (a single rare byte is found quickest), a part with the begin of the
+    # next one, and what is kept of both.
+    (
+        (b"P", b" P "),
+        re.compile(rb"(?m)^(\S+ (std(?:out|err)) )P ([^\n]*)\n\S+ \2 ([PF]) "),
+        rb"\1\4 \3",
+    ),
+    ((b"+", b"O+"), re.compile(rb"(?m)^(\S+Z (\d\dO)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
+    ((b"+", b"E+"), re.compile(rb"(?m)^(\S+Z (\d\dE)[ +][^\n]*)\n\S+Z \2\+"), rb"\1"),
 )
 _BEGUN = re.compile(rb"\S+ std(?:out|err) P ")
 _ENCODING = re.compile(rb"content-transfer-encoding:[ \t]*([\w-]+)", re.IGNORECASE)
@@ -27,7 +32,7 @@ _LONGEST = 1 << 20
 def join_parts(data: bytes) -> bytes:
     """Join the parts of lines that a collector divided and that follow one another."""
     for needed, pattern, kept in _PARTS:
-        count = int(needed in data)
+        count = int(all(text in data for text in needed))
         while count:
             data, count = pattern.subn(kept, data)
     return data

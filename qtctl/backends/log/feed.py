@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from qtctl.backends.arrival import CHECK_EVENT, fire
-from qtctl.backends.base import Clocks, FeedRequest, Site
+from qtctl.backends.base import Clocks, Feed, FeedRequest, Site
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.target import (
     LogReach,
@@ -21,12 +21,14 @@ from qtctl.backends.log.target import (
     redirect,
     refusal,
 )
+from qtctl.backends.log.timed import timed
 from qtctl.backends.splitting import SPAN_S
 from qtctl.backends.spool.growing import GrowingFile, Skipped
 from qtctl.backends.spool.leased import leased_spool, shared_spool
 from qtctl.errors import Unsupported
 from qtctl.model import Backend
 from qtctl.monitor.advice import run_beside
+from qtctl.monitor.cmdline import parse_cmdline
 from qtctl.records.items import Items, Loss
 
 KIND = "log"
@@ -39,8 +41,8 @@ class LogFeed:
 
     def __init__(self, site: Site, file: GrowingFile, decoder: LogDecoder, source: str) -> None:
         self.source = source
+        self.file = file
         self._site = site
-        self._file = file
         self._end = 0
         self._decoder = decoder
         self._checked = self._looked = self._came = time.monotonic()
@@ -50,7 +52,7 @@ class LogFeed:
     def read(self) -> Items:
         """Decode the bytes since the last call. Blocks shortly: call it in a thread."""
         out: Items = self._look_for_room()
-        items = self._file.read()
+        items = self.file.read()
         if items:
             self._came = time.monotonic()
         elif self._decoder.holds and time.monotonic() - self._came >= SPAN_S:
@@ -70,7 +72,7 @@ class LogFeed:
         guest = self._site.guest
         if guest is None or now - self._looked < _RECHECK_S:
             return []
-        before, self._full = self._full, self._file.is_full(root=guest.uid == 0)
+        before, self._full = self._full, self.file.is_full(root=guest.uid == 0)
         self._looked = now
         if before or not self._full:
             return []
@@ -83,7 +85,7 @@ class LogFeed:
 
     def keep_up(self) -> None:
         """Count lines that fall too far behind. Blocks shortly: call it in a thread."""
-        self._file.keep_up()
+        self.file.keep_up()
 
     def finish(self) -> Items:
         """Return the rest of an unfinished line."""
@@ -92,31 +94,31 @@ class LogFeed:
     @property
     def taken(self) -> int:
         """Bytes of the log read so far."""
-        return self._file.offset
+        return self.file.offset
 
     def behind(self) -> int:
         """Bytes of the log that are written and not read."""
-        return self._file.behind()
+        return self.file.behind()
 
     async def settle(self) -> None:
         """Note where the log ends."""
-        self._end = self._file.offset + self._file.behind()
+        self._end = self.file.offset + self.file.behind()
 
     def settled(self) -> bool:
         """Return whether the log has been read to that end."""
-        return self._file.offset >= self._end
+        return self.file.offset >= self._end
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait for more, for at most ``timeout_s``; follow a log that was moved."""
-        await self._file.wait(min(timeout_s, SPAN_S) if self._decoder.holds else timeout_s)
-        if self._file.behind() or time.monotonic() - self._checked < _RECHECK_S:
+        await self.file.wait(min(timeout_s, SPAN_S) if self._decoder.holds else timeout_s)
+        if self.file.behind() or time.monotonic() - self._checked < _RECHECK_S:
             return []
         self._checked = time.monotonic()
         return self._look_for_room() or await self._follow_move()
 
     async def _follow_move(self) -> Items:
         guest, now_ns = self._site.guest, time.time_ns()
-        if guest is None or has_inode(guest.pid, self._file.inode()):
+        if guest is None or has_inode(guest.pid, self.file.inode()):
             return []
         target = await self._site.log_target()
         if not target.certain and not self._log_unknown:
@@ -125,13 +127,13 @@ class LogFeed:
                 self._log_unknown = True
                 self._site.notices.append(f"the log has left {self.source}; it goes to {target}")
                 return [Loss(Backend.LOG, None, time.time_ns())]
-        if not target.certain or target.reach is not LogReach.FILE or self._file.behind():
+        if not target.certain or target.reach is not LogReach.FILE or self.file.behind():
             return []
         with contextlib.suppress(OSError):
             older = await asyncio.to_thread(may_be_older, guest.pid, target.fd, self._began_ns)
             file = _open_target(guest.pid, target, offset=None if older else 0)
-            self._file.close()
-            self._file, self.source, self._began_ns = file, str(target), now_ns
+            self.file.close()
+            self.file, self.source, self._began_ns = file, str(target), now_ns
             self._site.notices.append(f"the log moved to {target}")
             # QEMU closed the old log, and all of it has been read.
             lost = [Loss(Backend.LOG, None, now_ns)] if older else []
@@ -140,7 +142,7 @@ class LogFeed:
 
     async def close(self) -> None:
         """Close the log; where it goes is not changed here."""
-        self._file.close()
+        self.file.close()
 
 
 async def _located_log(site: Site) -> LogTarget:
@@ -179,14 +181,21 @@ def _open_target(pid: int, target: LogTarget, *, offset: int | None = None) -> G
     return GrowingFile(f"/proc/{pid}/fd/{target.fd}", offset=offset)
 
 
-async def open_feed(request: FeedRequest) -> LogFeed:
+async def open_feed(request: FeedRequest) -> Feed:
     """Start reading the guest's log from its present end, redirecting it where it can't be read.
 
     A redirection is in the journal, under the owner, before QEMU is asked.
 
     Raises:
-        Unsupported: the log can neither be read nor redirected; it is as it was.
+        Unsupported: the log can neither be read nor redirected, and is as it was; or its lines
+            cannot have the clock that is demanded.
     """
+    guest = request.site.guest
+    stamped = guest is not None and parse_cmdline(guest.argv).stamps_log
+    return await timed(request, await _open_log(request), stamped=stamped)
+
+
+async def _open_log(request: FeedRequest) -> LogFeed:
     site, owner = request.site, request.owner
     guest = site.guest
     target = await _located_log(site)

@@ -57,6 +57,8 @@ class RingReader:
         self.folder = folder
         self.taken = 0
         self.dry = False
+        self.until_ns: int | None = None
+        """No record from before this time will come any more."""
         self._page_bytes = page_bytes
         self._ordering = Ordering()
         self._ready = select.epoll()
@@ -94,7 +96,8 @@ class RingReader:
             cpu.last_ns = now_ns if cpu.dry else max([cpu.last_ns, *times])
             self._ordering.add(items)
         self.dry = all(cpu.dry for cpu in self._cpus)
-        return self._ordering.take(min((cpu.last_ns for cpu in self._cpus), default=None))
+        self.until_ns = min((cpu.last_ns for cpu in self._cpus), default=None)
+        return self._ordering.take(self.until_ns)
 
     def rest(self, offset_ns: int) -> Items:
         """Return what was read and held back."""

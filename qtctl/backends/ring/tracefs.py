@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from qtctl.backends.ring.layout import EventFormat, Layout, parse_format, parse_layout
 from qtctl.errors import Unsupported
 from qtctl.monitor.processes import link_of, status_of
 
@@ -114,6 +115,45 @@ def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def making(folder: Path, cpu_kib: int, hint: str = "") -> Iterator[None]:
+    """Make an instance and set it up; inside of the block, set up the rest of it.
+
+    ``cpu_kib`` is the size of its buffer for each processor. ``hint`` is what to do instead.
+
+    Raises:
+        Unsupported: the kernel refuses, also inside of the block; what was made is removed again.
+    """
+    try:
+        folder.mkdir()
+        set_up(folder, cpu_kib)
+        yield
+    except OSError as error:
+        remove_instance(folder)
+        raise Unsupported(
+            f"cannot set up the tracefs instance {folder}: {error.filename or ''} {error.strerror}",
+            hint="; ".join(filter(None, (_remedy(error, cpu_kib), hint))),
+        ) from error
+
+
+def _remedy(error: OSError, cpu_kib: int) -> str:
+    """Return what may help where the kernel refuses an instance."""
+    if error.errno == errno.EROFS:
+        return "mount tracefs writable: mount -o remount,rw /sys/kernel/tracing"
+    if error.errno == errno.ENOMEM:
+        return f"free memory: its buffers take {cpu_kib} KiB for each processor"
+    if is_locked():
+        return "kernel lockdown may forbid it: cat /sys/kernel/security/lockdown"
+    return "run qtctl as root; dmesg may tell more"
+
+
+def is_locked() -> bool:
+    """Return whether kernel lockdown is on."""
+    with contextlib.suppress(OSError):
+        return "[none]" not in Path("/sys/kernel/security/lockdown").read_text()
+    return False
+
+
 def set_up(folder: Path, cpu_kib: int) -> None:
     """Set clock, size (KiB for each processor) and options of an instance, whatever it inherited.
 
@@ -150,6 +190,27 @@ def _take_marks(folder: Path, pid: int, events: Sequence[str]) -> None:
         write(folder / event / "enable", "1")
     write(folder / "tracing_on", "1")
     write(folder / "options/copy_trace_marker", "1")
+
+
+def read_format(folder: Path, event: str) -> EventFormat:
+    """Return the format of an event (``kvm:kvm_exit``), of tracefs or of an instance.
+
+    Raises:
+        OSError: there is no such event.
+        ValueError: this kernel has another form of records than is known.
+    """
+    return parse_format((folder / "events" / event.replace(":", "/", 1) / "format").read_text())
+
+
+def read_layout(folder: Path, event: EventFormat) -> Layout:
+    """Return the layout of the pages of tracefs' buffer, or of an instance's.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: this kernel has another form of pages than is known.
+    """
+    page, head = (folder / "events" / name for name in ("header_page", "header_event"))
+    return parse_layout(page.read_text(), head.read_text(), event)
 
 
 def watch_threads(folder: Path, pid: int) -> None:

@@ -157,6 +157,10 @@ class GrowingFile:
         """Return how many bytes are written and not read yet."""
         return max(0, os.fstat(self._fd).st_size - self.offset)
 
+    def size(self) -> int:
+        """Return the size of the file that is read, in bytes."""
+        return os.fstat(self._fd).st_size
+
     def is_full(self, *, root: bool) -> bool:
         """Return whether the file system is all but full, for root or for others."""
         place = os.fstatvfs(self._fd)

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Write rows as lines: numbers in decimal and hex, and texts by their codes.
 
-``writers/lines.py`` is the only caller and makes sure that the buffers are large enough.
+``records/lines.py`` is the only caller and makes sure that the buffers are large enough.
 """
 
 from qtctl.records import shadow as cython
@@ -9,7 +9,7 @@ from qtctl.records.kernels.inline import integers, octets, pointers
 
 COMPILED: bool = cython.compiled
 
-# Types of the pieces of a line, as ``writers/lines.py`` uses them. A piece is four numbers: its
+# Types of the pieces of a line, as ``records/lines.py`` uses them. A piece is four numbers: its
 # type, its column, and two parameters.
 LITERAL, SIGNED, UNSIGNED, HEX, SIGNED_HEX, CHOICE, DIGITS, SPAN, IF_NEGATIVE, UNLESS_NEGATIVE = (
     range(10)

@@ -143,7 +143,6 @@ class LineBlock:
 
     def write(self, out: NDArray[np.uint8], begin: Int64Array, stop: Int64Array, at: int) -> int:
         """Write the lines to out[at:], their offsets to ``begin`` and ``stop``; return the end."""
-        self.literal("\n")
         values = np.concatenate(self._columns) if self._columns else np.empty(0, np.uint64)
         return writing.write_rows(
             np.array(self._plan, np.int64).data,
@@ -203,8 +202,17 @@ def _written(
     begin, stop = np.empty(rows, np.int64), np.empty(rows, np.int64)
     size = 0
     for block in blocks:
+        block.literal("\n")
         size = block.write(text, begin, stop, size)
     return text, begin, stop, size
+
+
+def write_texts(block: LineBlock) -> tuple[bytes, NDArray[np.int32]]:
+    """Return the texts of a block whose rows are 0, 1, 2 and so on, and the bounds of each."""
+    rows = len(block.rows)
+    text, bounds = _ROOM.of(block.room), np.zeros(rows + 1, np.int64)
+    size = block.write(text, np.empty(rows, np.int64), bounds[1:], 0)
+    return text[:size].tobytes(), bounds.astype(np.int32)
 
 
 def write_cropped(blocks: Sequence[LineBlock], crop: Crop) -> list[str]:
