@@ -106,7 +106,7 @@ TABLE: dict[Backend, BackendRow] = {
             follows_qmp=False,
             instead="lttng enable-event -u 'qemu:PATTERN'",
             resource="lttng",
-            arguments="fields",
+            arguments="ctf fields",
         ),
         BackendRow(
             Backend.DTRACE,

@@ -1,1 +1,1 @@
-"""The ust backend: LTTng-UST tracepoints, read from an LTTng live session."""
+"""The ust backend: LTTng-UST tracepoints, read from the packets that LTTng writes."""

@@ -1,6 +1,6 @@
 """LTTng's daemons: finding them, starting those that are missing, ending those of qtctl.
 
-Manuals: lttng(1), lttng-sessiond(8), lttng-relayd(8) of LTTng-tools 2.13. A daemon that qtctl
+Manuals: lttng(1), lttng-sessiond(8) of LTTng-tools 2.13. A daemon that qtctl
 started has a folder named ``qtctl-lttng-`` and some random letters in its arguments, which
 distinguishes it from the user's, also for the qtctl that runs after a killed one.
 """
@@ -12,17 +12,16 @@ import fcntl
 import os
 import pwd
 import re
+import select
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from qtctl.errors import QtctlError, Unsupported
-from qtctl.monitor.processes import argv_of, pids
+from qtctl.monitor.processes import argv_of, fd_links, pids, stat_number
 
 MARK = "qtctl-lttng-"
 COMMAND_TIMEOUT_S = 8.0
@@ -30,7 +29,8 @@ COMMAND_TIMEOUT_S = 8.0
 _LOCK_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 2.0
 _POLL_S = 0.02
-_PACKAGES = {"babeltrace2": "babeltrace2", "stdbuf": "coreutils"}
+_PARENT = 4
+"""Field of /proc/PID/stat."""
 _NO_DAEMON = "No session daemon is available"
 
 
@@ -46,10 +46,9 @@ def program(name: str) -> str:
     """
     found = shutil.which(name)
     if found is None:
-        package = _PACKAGES.get(name, "lttng-tools")
         raise Unsupported(
             f"{name} is not installed, and without it nothing of LTTng can be read",
-            hint=f"install {package}",
+            hint="install lttng-tools",
         )
     return found
 
@@ -137,48 +136,6 @@ def start_session_daemon(folder: Path) -> None:
     _start(words, "the session daemon", folder)
 
 
-class Ports(NamedTuple):
-    """TCP ports of a relay daemon on 127.0.0.1."""
-
-    control: int
-    data: int
-    live: int
-
-
-def start_relay_daemon(folder: Path) -> Ports:
-    """Start a relay daemon that keeps its files below ``folder`` and listens on free local ports.
-
-    Raises:
-        Unsupported: it did not start.
-    """
-    relay = program("lttng-relayd")
-    for attempt in range(3):
-        ports = _free_ports()
-        words = [
-            *(relay, "--background", f"--output={folder / 'out'}"),
-            f"--control-port=tcp://127.0.0.1:{ports.control}",
-            f"--data-port=tcp://127.0.0.1:{ports.data}",
-            f"--live-port=tcp://127.0.0.1:{ports.live}",
-        ]
-        try:
-            _start(words, "the relay daemon", folder)
-            break
-        except Unsupported:
-            if attempt == 2:
-                raise
-    return ports
-
-
-def _free_ports() -> Ports:
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(3):
-            link = stack.enter_context(socket.socket())
-            link.bind(("127.0.0.1", 0))
-            ports.append(int(link.getsockname()[1]))
-    return Ports(*ports)
-
-
 def _start(words: Sequence[str], what: str, folder: Path) -> None:
     """Run a daemon that goes to the background once it is ready."""
     said = folder / "said"  # not a pipe: in the background it keeps that open
@@ -229,3 +186,35 @@ def end_marked(mark: str, name: str) -> None:
             found = marked(mark, name)
         if not found:
             return
+
+
+class Writers:
+    """The daemons that write a session's files below ``folder``: a consumer, its session daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        self._watched: dict[str, int] = {}
+        inside = f"{folder}/"
+        for pid in pids():
+            if "lttng-consumerd" not in (argv_of(pid) or ("",))[0]:
+                continue
+            if any(link.startswith(inside) for link in fd_links(pid) or ()):
+                self._watch("the consumer daemon", pid)
+                self._watch("the session daemon", stat_number(pid, _PARENT) or 0)
+
+    def _watch(self, what: str, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            if pid > 1:
+                self._watched.setdefault(what, os.pidfd_open(pid))
+
+    def ended(self) -> str:
+        """Return which of them has ended; empty if none."""
+        for what, handle in self._watched.items():
+            if select.select([handle], (), (), 0)[0]:
+                return what
+        return ""
+
+    def close(self) -> None:
+        """Watch them no longer."""
+        for handle in self._watched.values():
+            os.close(handle)
+        self._watched = {}

@@ -1,173 +1,251 @@
-"""Decoder for the text that babeltrace2 prints of an LTTng-UST trace of QEMU.
-
-Forms checked on babeltrace2 2.0.4 with LTTng 2.13 and QEMU 7.2; its texts come from
-``plugins/text/pretty/print.c`` (``print_escape_string``, ``print_discarded_elements_msg``).
-"""
+"""Decode the packets of one stream of a CTF trace."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
 
 from qtctl.backends.base import Clocks
-from qtctl.backends.splitting import Arrays, RowBuffers, as_batch
-from qtctl.backends.ust import kernel as lttng
-from qtctl.backends.ust.arguments import FieldReader
+from qtctl.backends.splitting import Arrays, as_batch
+from qtctl.backends.ust import kernel
+from qtctl.backends.ust.ctf import TraceClock
+from qtctl.backends.ust.layout import PacketHead, StreamLayout, TraceLayout
+from qtctl.backends.ust.program import CLOCK, PROCESS, REGISTERS, THREAD
 from qtctl.model import Backend
-from qtctl.records.columns import StringColumn
-from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
 from qtctl.records.origins import Origin
 
-LINE_LIMIT = 1 << 20
-_HALF = 1 << 63
-_STREAMS = 4096
-_GROUP = re.compile(rb'\{ ((?:"(?:[^"\\]|\\.)*"|[^}"])*) \}')
-_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|[^,"])+')
-_DISCARDED = re.compile(
-    rb"WARNING: Tracer (?:discarded (?P<count>one|\d{1,20})|may have discarded) "
-    rb"(?P<what>event|packet)s? between \[[^\]]*\] and \[(?:(?P<s>\d{1,10})\.(?P<ns>\d{9}))?"
-    rb"(?:.*stream ID: (?P<stream>\d{1,20})\))?"
-)
+PACKET_LIMIT = 1 << 28
+"""Bytes of the largest packet that is kept until it is whole."""
+HEAD_LIMIT = 1 << 12
+"""Bytes within which a packet's head must end."""
+_ROWS = 1 << 15
+_KINDS = (np.int32, np.int64, np.int32, np.int32, np.int64, np.int64, np.int64)
+"""Of the columns: event, time, thread, process, and where a record and its fields are."""
 
 
-class _Losses:
-    """Parses babeltrace2's reports of discarded events, and ignores what it reports twice.
+class CtfDecoder:
+    """Decodes the packets of one stream; keeps at most one unfinished packet.
 
-    It prints how much the tracer's counter of a stream rose between two packets. LTTng 2.13 now
-    and then sends a packet with an old counter: the fall is printed as 2^64 less it, and the rise
-    back to where it was is no loss. Lost packets hold an unknown number of records.
-    """
-
-    def __init__(self) -> None:
-        self._fallen: dict[bytes, int] = {}
-
-    def read(self, line: bytes, now_ns: int) -> Loss | None:
-        """Return the loss that a line reports, with a count of 0 if nothing is lost; else None.
-
-        A report without a time gets ``now_ns``.
-        """
-        match = _DISCARDED.match(line)
-        if match is None:
-            return None
-        time_ns = int(match["s"]) * 10**9 + int(match["ns"]) if match["s"] else now_ns
-        return Loss(Backend.UST, self._count(match), time_ns)
-
-    def _count(self, match: re.Match[bytes]) -> int | None:
-        if match["count"] is None:
-            return None
-        count = 1 if match["count"] == b"one" else int(match["count"])
-        if match["what"] == b"packet":
-            return 0 if count >= _HALF else None
-        stream = match["stream"] or b""
-        fallen = self._fallen.get(stream, 0)
-        if count >= _HALF:
-            if len(self._fallen) < _STREAMS:
-                self._fallen[stream] = fallen + max(0, 2 * _HALF - count)
-            return 0
-        taken = min(fallen, count)
-        if taken:
-            self._fallen[stream] = fallen - taken
-        return count - taken
-
-
-class LttngDecoder:
-    """Decodes babeltrace2's text; keeps at most one unfinished line.
-
-    A line that is neither a record of a known event nor a report of
-    discarded ones is a text row; one beyond ``LINE_LIMIT`` bytes is several text rows.
-    ``thread`` and ``process`` are the places of the ids of the thread and, unless ``pid`` is that
-    of all records, of the process among the contexts of an event, from 0, or -1.
+    What the tracer discarded, packets that are missing, and what cannot be read are losses.
+    ``pid`` is the process of all records; without it, each has that of its context ``vpid``.
+    ``whole``: the stream is read from its first packet on. ``patient``: where the metadata lack an
+    event, ``waiting`` is set, and the rest is kept until :meth:`go_on`.
     """
 
     def __init__(
-        self, table: EventTable, *, pid: int | None = None, thread: int = 1, process: int = -1
+        self,
+        layout: TraceLayout,
+        *,
+        pid: int | None = None,
+        whole: bool = False,
+        patient: bool = False,
     ) -> None:
-        self._table = table
+        self.layout = layout
+        self.waiting = False
+        self.missing = 0
+        """Packets before the first, which are not there."""
+        self.first_bad: int | None = None
+        """Offset of the first byte that could not be read."""
+        self.last_ns = 0
+        """Unix time of the end of the last packet: what follows is not older."""
         self._pid = pid
-        self._thread = thread
-        self._process = process
-        self._reader = FieldReader(table)
-        self._losses = _Losses()
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._buffers = RowBuffers(*(np.int64,) * 3, np.int32, *(np.int64,) * 3)
+        self._patient = patient
+        self._whole = whole
+        self._kept: list[bytes] = []
+        self._kept_bytes = self._needed = self._passed = 0
+        self._bad = False
+        self._sequence = -1
+        self._discarded = 0
+        self._begun = False
+        self._resume_at = self._resume_clock = 0
+        self._registers = np.zeros(REGISTERS, np.int64)
+        self._state = np.zeros(1, np.int64)
+        self._columns: Arrays = tuple(np.empty(_ROWS, kind) for kind in _KINDS)
+        self._views = tuple(column.data for column in self._columns)
+        self._row = 0
+        self._clock = TraceClock()
+        self._items: Items = []
+
+    @property
+    def discarded(self) -> int:
+        """Events that the tracer discarded, by the packets so far."""
+        return self._discarded
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes of the unfinished line that is kept."""
-        return self._pending_bytes
+        """Bytes of the unfinished packet that is kept."""
+        return self._kept_bytes
 
     def feed(self, data: bytes, clocks: Clocks) -> Items:
-        """Decode the next bytes."""
-        cut = data.rfind(b"\n") + 1
-        out: Items = []
-        if cut:
-            out = self._decode(self._take_pending() + data[:cut], clocks)
-        if cut < len(data):
-            self._pending.append(data[cut:])
-            self._pending_bytes += len(data) - cut
-        if self._pending_bytes > LINE_LIMIT:
-            out += self.flush(clocks)
-        return out
+        """Decode the packets that are whole now."""
+        if data:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+        if self._kept_bytes < self._needed or self.waiting:
+            return []
+        return self._decode(clocks, final=False)
 
     def flush(self, clocks: Clocks) -> Items:
-        """Return an unfinished line as text."""
-        rest = self._take_pending()
-        if not rest:
-            return []
-        row = np.array([[-1], [-1], [-1], [-1], [0], [0], [len(rest)]])
-        return self._items(rest, (*row[:3], row[3].astype(np.int32), *row[4:]), clocks)
+        """Decode what is kept as if the stream ended here."""
+        self._patient = False
+        return self._decode(clocks, final=True)
 
-    def _take_pending(self) -> bytes:
-        data = b"".join(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        return data
+    def begin_file(self) -> None:
+        """Count offsets from here."""
+        self.first_bad, self._passed = None, 0
 
-    def _decode(self, data: bytes, clocks: Clocks) -> Items:
-        scratch = np.zeros(2, np.int64)
-        columns, _ = self._buffers.fill(lttng.split_records, data, scratch.data, self._thread)
-        return self._items(data, columns, clocks)
+    def go_on(self, layout: TraceLayout | None, clocks: Clocks) -> Items:
+        """Read on with new metadata; None: leave out what cannot be read."""
+        patient, self._patient = self._patient, layout is not None
+        self.layout = layout or self.layout
+        found = self._decode(clocks, final=False)
+        self._patient = patient
+        return found
 
-    def _items(self, data: bytes, part: Arrays, clocks: Clocks) -> Items:
-        """Cut the rows where something was discarded."""
-        name, name_stop, time_ns, tid, start, begin, stop = part
-        event = np.full(len(name), -1, np.int32)
-        records = np.flatnonzero(name >= 0)
-        if len(records):
-            event[records], _ = self._table.match(data, name[records], name_stop[records])
-            begin = np.where(event < 0, start, begin)
-        columns = (event, time_ns, tid, start, begin, stop)
-        pid, reader = self._pid, self._reader
-        whole = as_batch(self._table, data, columns, clocks, Backend.UST, pid=pid, reader=reader)
-        if self._process >= 0 and len(records):
-            contexts = StringColumn.from_spans(data, name_stop[records], part[5][records])
-            codes = np.zeros(len(event), np.int32)
-            codes[records] = contexts.codes + 1
-            pids = [
-                self._pid_in(text.encode("utf-8", "surrogateescape")) for text in contexts.texts
-            ]
-            whole = replace(whole, origin=codes, origins=[Origin(), *map(Origin, pids)])
-        losses = [
-            (row, found)
-            for row in np.flatnonzero(whole.arrived).tolist()
-            if (found := self._losses.read(data[start[row] : stop[row]], clocks.now_ns)) is not None
-        ]
-        out: Items = []
-        first = 0
-        for row, found in [*losses, (len(event), None)]:
-            if row > first:
-                out.append(whole.select(slice(first, row)) if losses else whole)
-            if found is not None and found.count != 0:
-                out.append(found)
-            first = row + 1
-        return out
+    def _decode(self, clocks: Clocks, *, final: bool) -> Items:
+        data = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+        self.waiting = False
+        self._needed = at = 0
+        while at < len(data):
+            end = self._packet(data, at, clocks, final=final)
+            if end == at:
+                break
+            at = end
+        self._flush_rows(data, clocks)
+        rest = data[at:] if at else data
+        self._kept, self._kept_bytes = [rest] if rest else [], len(rest)
+        self._passed += at
+        items, self._items = self._items, []
+        return items
 
-    def _pid_in(self, contexts: bytes) -> int | None:
-        """Return the process id in ``: { CPU }, { VPID, VTID }, ``."""
-        groups = _GROUP.findall(contexts)
-        values = _VALUE.findall(groups[1]) if len(groups) > 1 else []
-        found = values[self._process].strip() if self._process < len(values) else b""
-        return int(found) if found.isdigit() and int(found) < 1 << 31 else None
+    def _packet(self, data: bytes, at: int, clocks: Clocks, *, final: bool) -> int:
+        """Decode the packet at a byte; return where the next begins, ``at`` if it is not whole."""
+        size = len(data) - at
+        try:
+            head = self.layout.read_head(data, at, self._registers)
+            if head is None and (final or size >= HEAD_LIMIT):
+                raise ValueError("a head that does not end")
+            if head is not None and head.size > PACKET_LIMIT:
+                raise ValueError("a packet that is too large")
+        except ValueError:
+            return self._pass_over(data, at, clocks, final=final)
+        if head is None:
+            return at
+        if head.size > size and not final:
+            self._needed = head.size
+            return at
+        self._bad = False
+        stream = self.layout.streams[head.stream]
+        self._clock = stream.clock
+        content = min(head.content, size * 8)
+        if not self._resume_at:
+            self._begin(data, head, clocks)
+        reason = self._records(data, at, content, head, stream, clocks)
+        if reason == kernel.UNKNOWN and self._patient:
+            self.waiting = True
+            return at
+        self._resume_at = 0
+        last_ns = self._clock.unix_ns(head.last) if head.last >= 0 else self.last_ns
+        if reason != kernel.DONE or content < head.content:
+            self._note_bad(at)
+            self._lose(data, None, last_ns, clocks)
+        self._end(data, head, last_ns, clocks)
+        return at + min(head.size, size)
+
+    def _begin(self, data: bytes, head: PacketHead, clocks: Clocks) -> None:
+        """Compare the packet's number with that of the one before."""
+        between = head.sequence - self._sequence - 1
+        if head.sequence >= 0 and between > 0:
+            if self._begun or self._whole:
+                self._lose(data, None, self._clock.unix_ns(max(0, head.first)), clocks)
+            else:
+                self.missing = between
+                self._discarded = max(0, head.discarded)
+        self._sequence = head.sequence
+        self._begun = True
+
+    def _end(self, data: bytes, head: PacketHead, last_ns: int, clocks: Clocks) -> None:
+        """Compare the tracer's count of what it discarded with that of the packet before.
+
+        LTTng 2.13 now and then sends a packet with an old count.
+        """
+        if head.discarded > self._discarded:
+            self._lose(data, head.discarded - self._discarded, last_ns, clocks)
+            self._discarded = head.discarded
+        self.last_ns = max(self.last_ns, last_ns)
+
+    def _records(
+        self,
+        data: bytes,
+        at: int,
+        content: int,
+        head: PacketHead,
+        stream: StreamLayout,
+        clocks: Clocks,
+    ) -> int:
+        """Decode the records of a packet; return why that ended."""
+        known, base = self._registers, at * 8
+        known[[THREAD, PROCESS]] = -1
+        known[CLOCK] = self._resume_clock if self._resume_at else max(0, head.first)
+        self._state[0] = base + (self._resume_at or head.records)
+        while True:
+            self._row, reason = kernel.split_packet(
+                *(data, base, base + content, self.layout.program.data),
+                *(stream.header, stream.context, stream.classes.data, known.data),
+                *(self._state.data, *self._views, self._row),
+            )
+            if reason != kernel.FULL:
+                break
+            self._flush_rows(data, clocks)
+        self._resume_at = int(self._state[0]) - base
+        self._resume_clock = int(known[CLOCK])
+        return reason
+
+    def _pass_over(self, data: bytes, at: int, clocks: Clocks, *, final: bool) -> int:
+        """Return where a packet may begin behind a byte where none does."""
+        mark = self.layout.mark
+        found = data.find(mark, at + 1) if mark else -1
+        if found < 0:
+            # The end may be the beginning of one.
+            tails = range(max(at + 1, len(data) - len(mark) + 1), len(data))
+            ends = [place for place in tails if mark.startswith(data[place:])]
+            found = ends[0] if ends and not final else len(data)
+        self._note_bad(at)
+        if not self._bad:
+            self._lose(data, None, self.last_ns or clocks.now_ns, clocks)
+        self._bad = True
+        return found
+
+    def _note_bad(self, at: int) -> None:
+        if self.first_bad is None:
+            self.first_bad = self._passed + at
+
+    def _lose(self, data: bytes, count: int | None, time_ns: int, clocks: Clocks) -> None:
+        self._flush_rows(data, clocks)
+        self._items.append(Loss(Backend.UST, count, time_ns + clocks.offset_ns))
+
+    def _flush_rows(self, data: bytes, clocks: Clocks) -> None:
+        """Make a batch of the rows that there are."""
+        if not self._row:
+            return
+        event, cycles, tid, pid, start, begin, stop = (
+            column[: self._row].copy() for column in self._columns
+        )
+        self._row = 0
+        columns = (event, self._clock.unix_ns(cycles), tid, start, begin, stop)
+        known = self._pid or self.layout.process
+        one = self._pid is not None or bool((pid == pid[0]).all())
+        if one and known is None and pid[0] >= 0:
+            known = int(pid[0])
+        whole = as_batch(
+            *(self.layout.table, data, columns, clocks, Backend.UST),
+            pid=known,
+            reader=self.layout.reader,
+        )
+        if not one:
+            pids, codes = np.unique(pid, return_inverse=True)
+            origins = [Origin(number if number >= 0 else known) for number in pids.tolist()]
+            whole = replace(whole, origin=codes.astype(np.int32), origins=origins)
+        self._items.append(whole)

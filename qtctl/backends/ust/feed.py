@@ -1,25 +1,26 @@
-"""Following a guest through the ust backend: an LTTng live session for the picked events."""
+"""Following a guest through the ust backend: an LTTng session for the picked events."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import contextlib
+import os
 import time
 from collections.abc import Sequence
 from os.path import commonprefix
+from pathlib import Path
 
-from qtctl.backends.base import Clocks, FeedRequest
-from qtctl.backends.child_pipe import ChildPipe
+from qtctl.backends.base import FeedRequest
 from qtctl.backends.ust import lttng
-from qtctl.backends.ust.decoder import LttngDecoder
-from qtctl.errors import LinkLost, Unsupported
+from qtctl.backends.ust.daemons import Writers
+from qtctl.backends.ust.reader import SessionReader
+from qtctl.errors import LinkLost, QtctlError, Unsupported
 from qtctl.events.patterns import cover
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
 KIND = "lttng"
-_END_S = 1.0
 
 
 def tracer_patterns(picked: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -43,99 +44,105 @@ class UstFeed:
     """Follows one guest through LTTng; :func:`open_feed` makes it."""
 
     def __init__(
-        self, session: str, reader: subprocess.Popen[bytes], decoder: LttngDecoder, pid: int
+        self, session: str, folder: Path, request: FeedRequest, pid: int, *, timed: bool
     ) -> None:
         self.source = f"LTTng session {session}"
-        self.taken = 0
         self._session = session
-        self._reader = reader
-        self._decoder = decoder
+        self._folder = folder
+        self._notices = request.site.notices
         self._pid = pid
-        self._settling = False
-        self._reported = 0
+        self._timed = timed
+        self._final = self._settled = False
         self._discarded: int | None = 0
-        self._last_line = ""
-        self._pipe = ChildPipe(reader)
+        self._noted = False
+        self._reader = SessionReader(
+            *(folder, lttng.CHANNEL, lttng.FILES, lttng.KEEP_BYTES, request.table, pid)
+        )
+        self._writers = Writers(folder)
+
+    @property
+    def taken(self) -> int:
+        """Bytes read so far."""
+        return self._reader.taken
 
     def behind(self) -> int:
-        """Return 0: LTTng does not show how much waits."""
-        return 0
+        """Return how many bytes wait to be read."""
+        return self._reader.behind()
 
     def read(self) -> Items:
-        """Decode the bytes since the last call.
+        """Decode what came since the last call.
 
         Raises:
-            LinkLost: the session ended without having been asked to.
+            LinkLost: a daemon that writes the session has ended.
         """
-        data = self._pipe.read()
-        self.taken += len(data)
-        if data:
-            return self._noted(self._decoder.feed(data, Clocks(time.time_ns())))
-        if self._pipe.ended and not self._settling:
-            code = self._reader.poll()
+        final = self._final
+        items = self._reader.read(final=final)
+        self._settled = final and self._reader.dry
+        if not (self._timed or final) and self._reader.lacks_metadata:
+            with contextlib.suppress(QtctlError):
+                lttng.renew(self._session)
+            items.append(Loss(Backend.UST, None, time.time_ns()))
+        if not items and not self._final and (ended := self._writers.ended()):
             raise LinkLost(
-                f"LTTng's live session of guest {self._pid} ended by itself (babeltrace2 "
-                f"{'runs' if code is None else f'ended with code {code}'}){self._last_line}",
-                hint="see whether lttng-sessiond and the guest still run, and follow again",
+                f"{ended} of LTTng, which records guest {self._pid}, has ended",
+                hint="follow again: qtctl starts one where none runs",
             )
-        return []
-
-    def _noted(self, items: Items) -> Items:
-        """Count the losses and keep the last line of text, for an error; return ``items``."""
-        for item in items:
-            if isinstance(item, Loss):
-                self._reported += item.count or 0
-            elif (texts := item.groups().get(-1)) is not None:
-                self._last_line = f": {item.text(int(texts[-1]))[:500]}"
+        if not self._noted and any(isinstance(one, Loss) and one.count is None for one in items):
+            self._note()
         return items
 
+    def _note(self) -> None:
+        """Say why records of an unknown number are missing, if that can be seen."""
+        with contextlib.suppress(OSError):
+            room = os.statvfs(self._folder)
+            if room.f_bavail * room.f_frsize < lttng.PACKET_BYTES:
+                self._noted = True
+                self._notices.append(
+                    f"{self._folder} has no room left: LTTng drops what it cannot write there"
+                )
+        if self._reader.undeclared:
+            self._noted = True
+            self._notices.append(
+                "LTTng did not declare some events in time: what followed them is lost"
+            )
+
     def keep_up(self) -> None:
-        """Do nothing: the relay daemon keeps a bounded amount and reports what it loses."""
+        """Count and drop what LTTng would overwrite."""
+        self._reader.shed()
 
     async def wait(self, timeout_s: float) -> Items:
-        """Wait until babeltrace2 has written, for at most ``timeout_s``."""
-        await self._pipe.wait(timeout_s)
+        """Wait until LTTng has written, for at most ``timeout_s``."""
+        await self._reader.wait(timeout_s)
         return []
 
     async def settle(self) -> None:
-        """Stop recording; babeltrace2 ends when it has printed everything."""
-        self._settling = True
+        """Stop recording; all that the tracer had is in the files then."""
         self._discarded = await asyncio.to_thread(lttng.stop, self._session)
+        self._final = True
 
     def settled(self) -> bool:
-        """Return whether babeltrace2 has printed everything."""
-        return self._pipe.ended
+        """Return whether the files have been read since."""
+        return self._settled
 
     def finish(self) -> Items:
-        """Return the rest of an unfinished line, and events discarded after the last packet."""
-        now_ns = time.time_ns()
-        out = self._noted(self._decoder.flush(Clocks(now_ns)))
-        if not self._settling:
+        """Return what was held back, and events discarded after the last packet."""
+        out, now_ns = self._reader.rest(), time.time_ns()
+        if not self._final:
             return out
-        if self._discarded is None or not self._pipe.ended:
+        if self._discarded is None or not self._settled:
             out.append(Loss(Backend.UST, None, now_ns))
-        elif self._discarded > self._reported:
-            out.append(Loss(Backend.UST, self._discarded - self._reported, now_ns))
+        elif self._discarded > self._reader.discarded:
+            out.append(Loss(Backend.UST, self._discarded - self._reader.discarded, now_ns))
         return out
 
     async def close(self) -> None:
-        """End babeltrace2; the session ends with the lease."""
-        await asyncio.to_thread(_end_reader, self._reader)
-
-
-def _end_reader(reader: subprocess.Popen[bytes]) -> None:
-    if reader.stdout is not None:
-        reader.stdout.close()
-    reader.terminate()
-    try:
-        reader.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        reader.kill()
-        reader.wait()
+        """Close the files; the session ends with the lease."""
+        self._writers.close()
+        self._reader.close()
 
 
 async def open_feed(request: FeedRequest) -> UstFeed:
-    """Record the picked events in a new live session, from now on.
+    """Record the picked events in a new session, from now on.
 
     The session is in the journal, under the owner, before it is made.
 
@@ -151,6 +158,7 @@ async def open_feed(request: FeedRequest) -> UstFeed:
     includes, excludes = tracer_patterns(request.picked, request.table.names)
     facts = await asyncio.to_thread(lttng.new_facts)
     await site.leasing.hold(request.owner, Resource(KIND, facts))
-    reader = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
-    decoder = LttngDecoder(request.table, pid=guest.pid)
-    return UstFeed(facts["session"], reader, decoder, guest.pid)
+    timed = await asyncio.to_thread(lttng.open_session, guest, facts, includes, excludes)
+    folder = Path(facts["folder"]) / lttng.OUTPUT
+    name = facts["session"]
+    return await asyncio.to_thread(UstFeed, name, folder, request, guest.pid, timed=timed)

@@ -1,318 +1,382 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Split the text of babeltrace2 into lines, and parse named arguments, for ``decoder.py``.
+"""Split packets of a CTF trace into records by the steps of ``program.py``, and read arguments.
 
-The form is that of babeltrace2 2.0.4's ``sink.text.pretty`` with the parameters that
-``qtctl.backends.ust.lttng`` gives it: ``[SEC.NSEC] qemu:NAME: { CPU }, { VPID, VTID }, { a = 1 }``.
+Source: The Common Trace Format 1.8.3, section 4. Positions in packets are in bits. A step is five
+numbers: its kind, and
+
+- END;
+- FIXED: align - 1, bits to pass over;
+- READ, TICK: align - 1, bits, register, flags; TICK sets the clock by its low bits;
+- TEXT: pass over bytes up to a NUL;
+- RUN: align - 1, bits of an element, register with their number;
+- LOOP: register with the number of turns, or -1 and the number, step behind the loop, level;
+- NEXT: (unused), (unused), first step of the loop, level;
+- SWITCH: register, how many steps CASE follow;
+- CASE: first, last number, step;
+- JUMP: (unused), (unused), step.
 """
 
 from qtctl.records import shadow as cython
-from qtctl.records.kernels.inline import integers, moments, octets, pointers, words
+from qtctl.records.kernels.inline import integers, native, octets, pointers
 
 COMPILED: bool = cython.compiled
 
+END = 0
+FIXED = 1
+READ = 2
+TICK = 3
+TEXT = 4
+RUN = 5
+LOOP = 6
+NEXT = 7
+SWITCH = 8
+CASE = 9
+JUMP = 10
+
+SIGNED = 1
+BIG = 2
+#: The number is of whole bytes in this machine's order.
+WHOLE = 4
+
+#: Levels of loops.
+LOOPS = 8
+
+#: What ended a call of :func:`split_packet`.
+DONE = 0
+FULL = 1
+BAD = 2
+UNKNOWN = 3
+
+_END = cython.declare(cython.longlong, 0)
+_FIXED = cython.declare(cython.longlong, 1)
+_READ = cython.declare(cython.longlong, 2)
+_TICK = cython.declare(cython.longlong, 3)
+_TEXT = cython.declare(cython.longlong, 4)
+_RUN = cython.declare(cython.longlong, 5)
+_LOOP = cython.declare(cython.longlong, 6)
+_NEXT = cython.declare(cython.longlong, 7)
+_SWITCH = cython.declare(cython.longlong, 8)
+_JUMP = cython.declare(cython.longlong, 10)
+_CLOCK = cython.declare(cython.int, 1)
+_MOST_TURNS = cython.declare(cython.longlong, 1 << 20)
+_LATEST = cython.declare(cython.ulonglong, 1 << 62)
+_LARGEST = cython.declare(cython.ulonglong, 0x7FFFFFFFFFFFFFFF)
+_LEVELS = cython.declare(cython.int, 8)
 _MASK = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
 _ONE = cython.declare(cython.ulonglong, 1)
 
 
-def _stamp(
+def _bits(
+    data: cython.p_uchar, at: cython.longlong, bits: cython.longlong, big: cython.bint
+) -> cython.ulonglong:
+    """Return the number of 1 to 64 bits that begins at a bit."""
+    value: cython.ulonglong = 0
+    done: cython.longlong = 0
+    part: cython.ulonglong
+    inside: cython.longlong
+    size: cython.longlong
+    while done < bits:
+        part = data[at >> 3]
+        inside = at & 7
+        size = 8 - inside
+        if size > bits - done:
+            size = bits - done
+        if big:
+            value = (value << size) | ((part >> (8 - inside - size)) & ((_ONE << size) - 1))
+        else:
+            value |= ((part >> inside) & ((_ONE << size) - 1)) << done
+        done += size
+        at += size
+    return value
+
+
+def _whole(data: cython.p_uchar, at: cython.Py_ssize_t, bits: cython.longlong) -> cython.ulonglong:
+    """Return the number of 8, 16, 32 or 64 bits at a byte, in this machine's order."""
+    if bits == 32:
+        return native.u32(data, at)
+    if bits == 64:
+        return native.u64(data, at)
+    if bits == 16:
+        return cython.cast(cython.ulonglong, native.u16(data, at))
+    return data[at]
+
+
+def _signed(value: cython.ulonglong) -> cython.longlong:
+    """Return a 64-bit pattern as a signed number."""
+    if value > _LARGEST:
+        return -cython.cast(cython.longlong, _MASK - value) - 1
+    return cython.cast(cython.longlong, value)
+
+
+def _run(
     data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    out: cython.p_longlong,
-) -> cython.Py_ssize_t:
-    """Read ``[SEC.NSEC] qemu:``: where the name starts, or -1. Sets out[0], ns."""
-    if at >= end or data[at] != 91:
-        return -1
-    at = moments.unix(data, at + 1, end, 9, out)
-    return at + 7 if at >= 0 and octets.starts(data, at, end, b"] qemu:", 7) else -1
-
-
-def _contexts(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    place: cython.longlong,
-    out: cython.p_longlong,
-) -> cython.Py_ssize_t:
-    """Read ``: { CPU }, { VPID, VTID }, ``: where it ends, or -1. Sets out[1], the thread id.
-
-    That stands at ``place`` among the second braces, or nowhere where this is -1. A trace that
-    somebody else recorded may have other contexts, or none: they are stepped over, up to
-    ``{ name = `` or the empty ``{ }`` of the arguments, and the thread is not known.
-    """
-    if end - at < 5 or data[at] != 58 or data[at + 1] != 32:
-        return -1
-    at += 2
-    group: cython.int = 0
-    stop: cython.Py_ssize_t
-    while end - at >= 3 and data[at] == 123 and data[at + 1] == 32:
-        if data[at + 2] == 125:
-            return at if end - at == 3 else -1
-        stop = _word_end(data, at + 2, end)
-        if stop > at + 2 and end - stop > 3 and data[stop] == 32 and data[stop + 1] == 61:
-            return at
-        if group == 1 and place >= 0:
-            out[1] = _thread(data, at + 2, end, place)
-        group += 1
-        at = _group_end(data, at + 2, end)
-        if at < 0 or end - at < 2 or data[at] != 44 or data[at + 1] != 32:
-            return -1
-        at += 2
-        if out[1] != -1:
-            return at if out[1] <= 0x7FFFFFFF else -1
-    return -1
-
-
-def _word_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Where the run of letters, digits and underscores at ``at`` ends."""
-    while at < end and words.of_name(data[at]):
-        at += 1
-    return at
-
-
-def _group_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Where what follows the closing brace begins, quoted texts left out; -1 without one."""
-    quoted: cython.bint = False
-    while at < end:
-        if data[at] == 92 and quoted:
-            at += 1
-        elif data[at] == 34:
-            quoted = not quoted
-        elif data[at] == 125 and not quoted:
-            return at + 1
-        at += 1
-    return -1
-
-
-def _thread(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t, place: cython.longlong
+    base: cython.longlong,
+    program: cython.p_longlong,
+    step: cython.longlong,
+    at: cython.longlong,
+    end: cython.longlong,
+    registers: cython.p_longlong,
+    loops: cython.p_longlong,
 ) -> cython.longlong:
-    """Read the thread id among ``VPID, VTID }``; -1 where that does not stand there.
+    """Take steps from ``step`` to END; return the bit behind, or -1 for what is not as described.
 
-    What is too large for one is a number still.
+    ``at`` and ``end`` are bits of data, whose packet begins at bit ``base``.
     """
-    while place > 0:
-        if at < end and data[at] == 34:
-            at += 1
-            while at < end and data[at] != 34:
-                at += 2 if data[at] == 92 else 1
-        while at < end and data[at] != 44 and data[at] != 125:
-            at += 1
-        if end - at < 2 or data[at] != 44 or data[at + 1] != 32:
-            return -1
-        at += 2
-        place -= 1
-    stop: cython.Py_ssize_t = at
-    while stop < end and data[stop] >= 48 and data[stop] <= 57:
-        stop += 1
-    is_last: cython.bint = octets.starts(data, stop, end, b" }", 2)
-    if stop == at or not (is_last or octets.starts(data, stop, end, b", ", 2)):
-        return -1
-    return integers.digits(data, at, stop - at) if stop - at <= 18 else 0xFFFFFFFF
+    turns: cython.longlong = 0
+    place: cython.longlong
+    kind: cython.longlong
+    bits: cython.longlong
+    count: cython.longlong
+    flags: cython.longlong
+    i: cython.longlong
+    _case: cython.longlong
+    value: cython.ulonglong
+    low: cython.ulonglong
+    while True:
+        place = step * 5
+        kind = program[place]
+        step += 1
+        if kind == _END:
+            return at
+        if kind <= _TICK:
+            at = base + ((at - base + program[place + 1]) & ~program[place + 1])
+            bits = program[place + 2]
+            if bits > end - at:
+                return -1
+            if kind == _FIXED:
+                at += bits
+                continue
+            flags = program[place + 4]
+            value = _whole(data, at >> 3, bits) if flags & 4 else _bits(data, at, bits, flags & 2)
+            at += bits
+            if kind == _READ:
+                if flags & 1:
+                    value = integers.extended(value, bits, True)
+                    registers[program[place + 3]] = _signed(value)
+                else:
+                    if value > _LARGEST:
+                        value = _LARGEST
+                    registers[program[place + 3]] = cython.cast(cython.longlong, value)
+                continue
+            if bits < 64:
+                low = (_ONE << bits) - 1
+                value += cython.cast(cython.ulonglong, registers[_CLOCK]) & ~low & _MASK
+                if value < cython.cast(cython.ulonglong, registers[_CLOCK]):
+                    value += low + 1
+            if value >= _LATEST:
+                return -1
+            registers[_CLOCK] = cython.cast(cython.longlong, value)
+        elif kind == _TEXT:
+            at = base + ((at - base + 7) & ~7)
+            i = octets.find(data, 0, at >> 3, end >> 3)
+            if i < 0:
+                return -1
+            at = (i + 1) * 8
+        elif kind == _RUN:
+            at = base + ((at - base + program[place + 1]) & ~program[place + 1])
+            bits = program[place + 2]
+            count = registers[program[place + 3]]
+            if count < 0 or at > end or count > (end - at) // bits:
+                return -1
+            at += count * bits
+        elif kind == _LOOP:
+            count = program[place + 2]
+            if program[place + 1] >= 0:
+                count = registers[program[place + 1]]
+            if count < 0:
+                return -1
+            loops[program[place + 4]] = count
+            if count == 0:
+                step = program[place + 3]
+        elif kind == _NEXT:
+            turns += 1
+            if turns > _MOST_TURNS:
+                return -1
+            loops[program[place + 4]] -= 1
+            if loops[program[place + 4]] > 0:
+                step = program[place + 3]
+        elif kind == _SWITCH:
+            count = registers[program[place + 1]]
+            bits = -1
+            for _case in range(program[place + 2]):
+                place += 5
+                if program[place + 1] <= count and count <= program[place + 2]:
+                    bits = program[place + 3]
+                    break
+            if bits < 0:
+                return -1
+            step = bits
+        else:
+            step = program[place + 3]
 
 
-def _name_end(
-    data: cython.p_uchar, at: cython.Py_ssize_t, end: cython.Py_ssize_t
-) -> cython.Py_ssize_t:
-    """Where the name at ``at`` ends: at a colon, or -1."""
-    first: cython.Py_ssize_t = at
-    while at < end and data[at] != 58 and data[at] != 32:
-        at += 1
-    return at if at > first and at < end and data[at] == 58 else -1
-
-
-def split_records(
+def read_registers(
     data: cython.const[cython.uchar][::1],
-    scratch: cython.longlong[::1],
-    place: cython.longlong,
-    name: cython.longlong[::1],
-    name_stop: cython.longlong[::1],
-    time_ns: cython.longlong[::1],
+    base: cython.longlong,
+    program: cython.longlong[::1],
+    step: cython.longlong,
+    at: cython.longlong,
+    registers: cython.longlong[::1],
+) -> int:
+    """Take steps over data from bit ``at``; return the bit behind, or -1 if data ends before it.
+
+    The packet begins at bit ``base``.
+    """
+    if len(data) == 0:
+        return -1
+    levels = cython.declare(cython.longlong[8], [0] * 8)
+    return _run(
+        pointers.to_chars(data), base, pointers.to_longs(program), step, at, len(data) * 8,
+        pointers.to_longs(registers), levels,
+    )  # fmt: skip
+
+
+def split_packet(
+    data: cython.const[cython.uchar][::1],
+    base: cython.longlong,
+    end: cython.longlong,
+    program: cython.longlong[::1],
+    header: cython.longlong,
+    context: cython.longlong,
+    classes: cython.longlong[::1],
+    registers: cython.longlong[::1],
+    state: cython.longlong[::1],
+    event: cython.int[::1],
+    time: cython.longlong[::1],
     tid: cython.int[::1],
+    pid: cython.int[::1],
     start: cython.longlong[::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
-    at: cython.Py_ssize_t,
-) -> tuple:
-    """Split data[at:] into whole lines; returns (rows written, offset reached).
-
-    A line that is a record gets the offsets of its name; for others ``name`` is -1, ``time_ns`` -1
-    and ``begin`` the line's start. ``stop`` leaves the newline out. ``scratch`` is of two. The
-    thread id has ``place`` among the contexts, from 0, or -1. Stops when the columns are full, or
-    at a line without an end.
-    """
-    text: cython.p_uchar = pointers.to_chars(data)
-    out: cython.p_longlong = pointers.to_longs(scratch)
-    size: cython.Py_ssize_t = len(data)
-    room: cython.Py_ssize_t = len(start)
-    row: cython.Py_ssize_t = 0
-    with cython.nogil:
-        while row < room:
-            end: cython.Py_ssize_t = octets.find(text, 10, at, size)
-            if end < 0:
-                break
-            name[row] = name_stop[row] = time_ns[row] = -1
-            tid[row] = -1
-            start[row] = begin[row] = at
-            stop[row] = end
-            out[1] = -1
-            first: cython.Py_ssize_t = _stamp(text, at, end, out)
-            last: cython.Py_ssize_t = _name_end(text, first, end) if first >= 0 else -1
-            after: cython.Py_ssize_t = _contexts(text, last, end, place, out) if last >= 0 else -1
-            if after >= 0:
-                name[row] = first
-                name_stop[row] = last
-                time_ns[row] = out[0]
-                tid[row] = cython.cast(cython.int, out[1])
-                begin[row] = after
-            row += 1
-            at = end + 1
-    return row, at
-
-
-def _integer(
-    data: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
-    bits: cython.longlong,
-    is_signed: cython.bint,
-    out: cython.p_ulonglong,
-) -> cython.Py_ssize_t:
-    """Read a number, decimal or ``0xHEX``: its end, or -1. Sets out[0], a 64-bit pattern."""
-    value: cython.ulonglong = 0
-    base: cython.int = 10
-    negative: cython.bint = False
-    digit: cython.int
-    if octets.starts(data, at, end, b"0x", 2):
-        base = 16
-        at += 2
-    elif at < end and data[at] == 45:
-        negative = True
-        at += 1
-    first: cython.Py_ssize_t = at
-    while at < end:
-        digit = data[at] - 48
-        if digit > 9:
-            digit = digit - 7 if digit > 16 else base
-        if digit < 0 or digit >= base:
-            break
-        if at - first >= 16 and value > (_MASK - digit) // base:
-            return -1
-        value = value * base + digit
-        at += 1
-    if at == first or (base == 16 and at - first > 16):
-        return -1
-    # More than one digit after a leading zero would be octal, which QEMU does not ask for.
-    if base == 10 and at - first > 1 and data[first] == 48:
-        return -1
-    if negative:
-        if value > _ONE << 63:
-            return -1
-        value = integers.negated(value)
-    # The tracer may carry a number wider or narrower than it was declared.
-    out[0] = integers.extended(value, bits, is_signed)
-    return at
-
-
-def _read_row(
-    data: cython.p_uchar,
-    table: cython.p_longlong,
-    count: cython.Py_ssize_t,
-    names: cython.p_uchar,
-    at: cython.Py_ssize_t,
-    end: cython.Py_ssize_t,
     row: cython.Py_ssize_t,
-    rows: cython.Py_ssize_t,
-    number: cython.p_ulonglong,
-    values: cython.p_ulonglong,
-    spans: cython.p_longlong,
-    escaped: cython.p_uchar,
-) -> cython.bint:
-    """Read ``{ name = value, ... }`` whole; True if it has the arguments of the table."""
-    if not octets.starts(data, at, end, b"{ ", 2):
-        return False
-    at += 2
-    named: cython.Py_ssize_t = 0
-    numbers: cython.Py_ssize_t = 0
-    texts: cython.Py_ssize_t = 0
-    field: cython.Py_ssize_t
-    for field in range(count):
-        size: cython.Py_ssize_t = table[field * 3]
-        bits: cython.longlong = table[field * 3 + 1]
-        if field:
-            if not octets.starts(data, at, end, b", ", 2):
-                return False
-            at += 2
-        if end - at < size + 3 or not octets.same(data, at, names, named, size):
-            return False
-        named += size
-        at += size
-        if not octets.starts(data, at, end, b" = ", 3):
-            return False
-        at += 3
-        if bits == 0:
-            if at >= end or data[at] != 34:
-                return False
-            at += 1
-            spans[2 * texts * rows + row] = at
-            while at < end and data[at] != 34:
-                if data[at] == 92:
-                    escaped[texts] = 1
-                    at += 1
-                at += 1
-            if at >= end:
-                return False
-            spans[(2 * texts + 1) * rows + row] = at
-            texts += 1
-            at += 1
-        else:
-            at = _integer(data, at, end, bits, table[field * 3 + 2] != 0, number)
+) -> tuple[int, int]:
+    """Put the records of one packet into the columns, from ``row`` on.
+
+    ``base`` and ``end`` are bits of data; state[0] is the bit of the next record. ``header`` and
+    ``context`` are steps. classes[5 * NUMBER:] has the event, -1 for one that is passed over, -2
+    for none; the step of its context or -1; align - 1, bits (-1: take steps) and step of its
+    fields. Returns the next row, and why it ended.
+    """
+    if len(data) == 0:
+        return row, DONE
+    text: cython.p_uchar = pointers.to_chars(data)
+    steps: cython.p_longlong = pointers.to_longs(program)
+    known: cython.p_longlong = pointers.to_longs(registers)
+    levels = cython.declare(cython.longlong[8], [0] * 8)
+    room: cython.Py_ssize_t = len(event)
+    most: cython.longlong = len(classes) // 5
+    at: cython.longlong = state[0]
+    first: cython.longlong
+    fields: cython.longlong
+    place: cython.longlong
+    clock: cython.longlong
+    reason: cython.int = DONE
+    while at < end:
+        if row == room:
+            reason = FULL
+            break
+        reason = BAD
+        clock = known[1]
+        first = at
+        at = _run(text, base, steps, header, at, end, known, levels)
+        if at < 0:
+            break
+        if known[0] < 0 or known[0] >= most or classes[known[0] * 5] == -2:
+            reason = UNKNOWN
+            known[1] = clock
+            break
+        place = known[0] * 5
+        if context >= 0:
+            at = _run(text, base, steps, context, at, end, known, levels)
             if at < 0:
-                return False
-            values[numbers * rows + row] = number[0]
-            numbers += 1
-    if count:
-        if end - at != 2 or data[at] != 32:
-            return False
-        at += 1
-    return at + 1 == end and data[at] == 125
+                break
+        if classes[place + 1] >= 0:
+            at = _run(text, base, steps, classes[place + 1], at, end, known, levels)
+            if at < 0:
+                break
+        at = base + ((at - base + classes[place + 2]) & ~classes[place + 2])
+        fields = at
+        if classes[place + 3] >= 0:
+            at += classes[place + 3]
+            if at > end:
+                break
+        else:
+            at = _run(text, base, steps, classes[place + 4], at, end, known, levels)
+            if at < 0:
+                break
+        if classes[place] >= 0:
+            event[row] = cython.cast(cython.int, classes[place])
+            time[row] = known[1]
+            tid[row] = -1
+            if known[2] >= 0 and known[2] <= 0x7FFFFFFF:
+                tid[row] = cython.cast(cython.int, known[2])
+            pid[row] = -1
+            if known[3] >= 0 and known[3] <= 0x7FFFFFFF:
+                pid[row] = cython.cast(cython.int, known[3])
+            start[row] = first >> 3
+            begin[row] = fields >> 3
+            stop[row] = (at + 7) >> 3
+            row += 1
+        reason = DONE
+        state[0] = at
+    return row, reason
 
 
-def parse_fields(
+def read_values(
     data: cython.const[cython.uchar][::1],
-    table: cython.longlong[::1],
-    names: cython.const[cython.uchar][::1],
+    fields: cython.longlong[::1],
     begin: cython.longlong[::1],
     stop: cython.longlong[::1],
     values: cython.ulonglong[::1],
     spans: cython.longlong[::1],
-    escaped: cython.uchar[::1],
     ok: cython.uchar[::1],
 ) -> None:
-    """Read the arguments data[begin[i]:stop[i]] of every row of one event.
+    """Read rows data[begin[i]:stop[i]] of ``fields``: bits (0: a text), signed, align, big.
 
-    ``table`` has three numbers for each argument that is printed: the length of its name, bits (0:
-    a text), and whether it is signed; ``names`` are the names end to end. ``values`` (numbers x
-    rows) gets 64-bit patterns, ``spans`` (2 x texts x rows) where the texts lie between their
-    quotes, ``escaped`` which text columns hold a backslash, ``ok`` which rows could be read.
+    values[n * rows + row] gets number n; data[spans[2 * n * rows + row]: ...] is text n. ok[row]
+    is 1 for what is of that form.
     """
+    if len(data) == 0:
+        return
     text: cython.p_uchar = pointers.to_chars(data)
-    plan: cython.p_longlong = pointers.to_longs(table)
-    fixed: cython.p_uchar = pointers.to_chars(names)
-    out: cython.p_ulonglong = pointers.to_ulongs(values)
-    edges: cython.p_longlong = pointers.to_longs(spans)
-    marks: cython.p_uchar = pointers.to_chars(escaped)
-    count: cython.Py_ssize_t = len(table) // 3
-    rows: cython.Py_ssize_t = len(begin)
-    number: cython.ulonglong[1] = [0]
+    rows: cython.Py_ssize_t = len(ok)
+    count: cython.Py_ssize_t = len(fields) // 4
     row: cython.Py_ssize_t
-    with cython.nogil:
-        for row in range(rows):
-            ok[row] = _read_row(
-                text, plan, count, fixed, begin[row], stop[row], row, rows, number, out, edges,
-                marks,
-            )  # fmt: skip
+    i: cython.Py_ssize_t
+    number: cython.Py_ssize_t
+    span: cython.Py_ssize_t
+    at: cython.longlong
+    end: cython.longlong
+    bits: cython.longlong
+    value: cython.ulonglong
+    for row in range(rows):
+        ok[row] = 0
+        at = begin[row]
+        end = stop[row]
+        number = row
+        span = row
+        for i in range(count):
+            bits = fields[4 * i]
+            if bits == 0:
+                spans[span] = at
+                at = octets.find(text, 0, at, end)
+                if at < 0:
+                    break
+                spans[span + rows] = at
+                at += 1
+                span += 2 * rows
+                continue
+            at = begin[row] + ((at - begin[row] + fields[4 * i + 2] - 1) & ~(fields[4 * i + 2] - 1))
+            if end - at < bits >> 3:
+                break
+            if fields[4 * i + 3]:
+                value = _bits(text, at << 3, bits, fields[4 * i + 3] == 1)
+            else:
+                value = _whole(text, at, bits)
+            if fields[4 * i + 1] and bits < 64:
+                value = integers.extended(value, bits, True)
+            values[number] = value
+            number += rows
+            at += bits >> 3
+        else:
+            ok[row] = at == end

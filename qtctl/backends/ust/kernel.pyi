@@ -1,28 +1,54 @@
 from typing import Final
 
 COMPILED: Final[bool]
+END: Final[int]
+FIXED: Final[int]
+READ: Final[int]
+TICK: Final[int]
+TEXT: Final[int]
+RUN: Final[int]
+LOOP: Final[int]
+NEXT: Final[int]
+SWITCH: Final[int]
+CASE: Final[int]
+JUMP: Final[int]
+SIGNED: Final[int]
+BIG: Final[int]
+WHOLE: Final[int]
+LOOPS: Final[int]
+DONE: Final[int]
+FULL: Final[int]
+BAD: Final[int]
+UNKNOWN: Final[int]
 
-def split_records(
+def read_registers(
+    data: bytes, base: int, program: memoryview, step: int, at: int, registers: memoryview
+) -> int: ...
+def split_packet(
     data: bytes,
-    scratch: memoryview,
-    place: int,
-    name: memoryview,
-    name_stop: memoryview,
-    time_ns: memoryview,
+    base: int,
+    end: int,
+    program: memoryview,
+    header: int,
+    context: int,
+    classes: memoryview,
+    registers: memoryview,
+    state: memoryview,
+    event: memoryview,
+    time: memoryview,
     tid: memoryview,
+    pid: memoryview,
     start: memoryview,
     begin: memoryview,
     stop: memoryview,
-    at: int,
+    row: int,
 ) -> tuple[int, int]: ...
-def parse_fields(
+def read_values(
     data: bytes,
-    table: memoryview,
-    names: bytes,
+    fields: memoryview,
     begin: memoryview,
     stop: memoryview,
     values: memoryview,
     spans: memoryview,
-    escaped: memoryview,
     ok: memoryview,
 ) -> None: ...
