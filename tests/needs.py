@@ -35,7 +35,7 @@ def program(name: str, package: str) -> str:
 
 def lttng() -> None:
     """Need LTTng's tools and daemons, and babeltrace2."""
-    for name in ("lttng", "lttng-sessiond", "lttng-relayd"):
+    for name in ("lttng", "lttng-sessiond"):
         program(name, "lttng-tools")
     program("babeltrace2", "babeltrace2")
 

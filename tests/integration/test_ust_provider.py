@@ -138,7 +138,9 @@ async def test_only_what_was_picked_of_this_process_is_recorded(
     assert {r.tid for r in found} == {provider.process.pid}
 
 
-@pytest.mark.parametrize(("produced", "small"), [(1000, False), (3_000_000, False), (600_000, True)])
+@pytest.mark.parametrize(
+    ("produced", "small"), [(1000, False), (3_000_000, False), (600_000, True)]
+)
 async def test_delivered_and_lost_add_up_to_produced(
     provider: Provider, produced: int, small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

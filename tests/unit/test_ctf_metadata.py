@@ -1,102 +1,71 @@
-"""What the metadata of LTTng's traces declares, whole, in packets, cut and hostile."""
+"""Metadata of traces, in both forms: what is understood, and what is refused."""
 
 from __future__ import annotations
 
+import json
 import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.ust.ctf_metadata import agrees, context_place, declared_events, metadata_text
-from qtctl.model import Kind
-from tests.samples import parse_one
+from qtctl.backends.ust.ctf import Number, Text, Trace, agrees, declared_events, members
+from qtctl.backends.ust.layout import TraceLayout
+from qtctl.backends.ust.metadata import metadata_text, parse_metadata
+from qtctl.events.declarations import parse_declarations
+from qtctl.model import Declaration, Kind
+from qtctl.records.event_table import EventTable
+from tests import ctffiles as ctf
 
-NUMBER = "integer {{ size = {}; align = 8; signed = {}; encoding = none; base = {}; }} _{};"
-TEXT = """/* CTF 1.8 */
-stream {
-	id = 0;
-	packet.context := struct {
-		integer { size = 32; align = 8; signed = 0; encoding = none; base = 10; } _cpu_id;
-	};
-	event.context := struct {
-		integer { size = 8; align = 8; signed = 1; encoding = UTF8; base = 10; } _procname[17];
-		integer { size = 32; align = 8; signed = 1; encoding = none; base = 10; } _vpid;
-		integer { size = 32; align = 8; signed = 1; encoding = none; base = 10; } _vtid;
-	};
-};
+FIELDS = [
+    ctf.NUMBER % (64, 0, 16, "dev"),
+    "string _name;",
+    ctf.NUMBER % (32, 1, 10, "ret"),
+    ctf.NUMBER % (8, 0, 10, "flags"),
+]
+TEXT = ctf.metadata(ctf.event_text(0, "qemu:own_text", FIELDS) + ctf.event_text(1, "x:y", ()))
+UUID = bytes(16)
 
-event {
-	name = "qemu:own_text";
-	id = 3;
-	stream_id = 0;
-	loglevel = 13;
-	fields := struct {
-		integer { size = 64; align = 8; signed = 0; encoding = none; base = 16; } _dev;
-		string _name;
-		integer { size = 32; align = 8; signed = 1; encoding = none; base = 10; } _ret;
-		integer { size = 8; align = 8; signed = 0; encoding = none; base = 16; } _flags;
-	};
-};
 
-event {
-	name = "qemu:own_nothing";
-	fields := struct {
-	};
-};
-
-event {
-	name = "lttng_ust_statedump:start";
-	fields := struct {
-		string _other;
-	};
-};
-"""
+def parse_one(line: str) -> Declaration:
+    [declaration] = parse_declarations(line).by_name.values()
+    return declaration
 
 
 def packets(text: bytes, size: int, order: str) -> bytes:
-    """Cut a text as LTTng does: each piece behind a head, and padded."""
     out = b""
     for at in range(0, len(text), size):
-        piece = text[at : at + size]
+        part = text[at : at + size]
         head = struct.pack(
-            f"{order}I16sIIIBBBBB",
-            *(0x75D11D57, b"u" * 16, 0, 8 * (37 + len(piece)), 8 * (37 + size), 0, 0, 0, 1, 8),
-        )
-        out += head + piece.ljust(size, b"\0")
+            order + "I16sIII5B", 0x75D11D57, UUID, 0, 8 * (37 + len(part)), 8 * (37 + size),
+            0, 0, 0, 1, 8,
+        )  # fmt: skip
+        out += (head + part).ljust(37 + size, b"\0")
     return out
 
 
-def test_numbers_addresses_and_texts_are_told_apart() -> None:
-    found = declared_events(TEXT.encode())
-    assert list(found) == ["own_text", "own_nothing"]
-    one = found["own_text"]
-    assert [(a.name, a.kind, a.bits, a.signed) for a in one.arguments] == [
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("size", [7, 100, 1 << 20])
+def test_text_is_taken_out_of_packets(size: int, order: str) -> None:
+    assert metadata_text(packets(TEXT.encode(), size, order)) == TEXT.encode()
+    assert metadata_text(TEXT.encode()) == TEXT.encode()
+
+
+def test_a_trace_is_understood() -> None:
+    trace = parse_metadata(TEXT.encode())
+    assert trace.uuid == ctf.UUID
+    assert trace.environment == {"domain": "ust", "tracer_name": "lttng-ust", "tracer_major": 2}
+    assert trace.clocks["monotonic"].offset_ns == ctf.OFFSET_NS
+    assert [name for name, _ in members(trace.streams[0].context)] == ["_vpid", "_vtid"]
+    assert [one.name for one in trace.events] == ["qemu:own_text", "x:y"]
+    declared = declared_events(trace)["own_text"]
+    kinds = [(one.name, one.kind, one.bits, one.signed) for one in declared.arguments]
+    assert kinds == [
         ("dev", Kind.POINTER, 64, False),
         ("name", Kind.STRING, 64, False),
         ("ret", Kind.INTEGER, 32, True),
         ("flags", Kind.INTEGER, 8, False),
     ]
-    assert one.format == "dev %p name %s ret %ld flags %#lx"
-    assert found["own_nothing"].arguments == ()
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@given(size=st.integers(1, 3000))
-def test_packets_may_cut_it_anywhere(order: str, size: int) -> None:
-    assert metadata_text(packets(TEXT.encode(), size, order)) == TEXT.encode()
-
-
-def test_the_thread_has_its_place() -> None:
-    text = TEXT.encode()
-    assert context_place(text, b"vtid") == 2
-    assert context_place(text, b"vpid") == 1
-    assert context_place(text.replace(b"_vtid", b"_other"), b"vtid") == -1
-    assert context_place(text + text, b"vtid") == 2
-    assert context_place(text + text.replace(b"_vpid", b"_vtid"), b"vtid") == -1
-    strange = text.replace(b"integer { size = 8; align = 8; signed = 1", b"variant <x>")
-    assert context_place(strange, b"vtid") == -1
-    assert context_place(b"", b"vtid") == -1
 
 
 @pytest.mark.parametrize(
@@ -112,13 +81,81 @@ def test_the_thread_has_its_place() -> None:
     ],
 )
 def test_declarations_of_another_build_are_noticed(declared: str, fits: bool) -> None:
-    assert agrees(parse_one(declared), declared_events(TEXT.encode())["own_text"]) is fits
+    written = declared_events(parse_metadata(TEXT.encode()))["own_text"]
+    assert agrees(parse_one(declared), written) is fits
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "event { fields := struct { nowhere _x; }; };",
+        "event { name = ",
+        "event { id = x; };",
+        "clock { name = a; freq = 0; };",
+        "clock { name = a; freq = 1; offset = 99999999999999999999; };",
+        "typealias integer { size = 65; } := a;",
+        "typealias integer { size = 8; align = 3; } := a;",
+        "struct { " * 40,
+        'trace { uuid = "xyz"; };',
+        "\x1e{",
+        "\x1e[]",
+        '\x1e{"type": "clock-class", "frequency": "x"}',
+        '\x1e{"type": "event-record-class", "payload-field-class": "unknown"}',
+    ],
+)
+def test_nonsense_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_metadata(text.encode())
+
+
+def test_packets_without_sizes_are_refused() -> None:
+    text = TEXT.replace("content_size", "other_size").encode()
+    with pytest.raises(ValueError, match="sizes"):
+        TraceLayout(parse_metadata(text), EventTable.build(["own_text"], {}))
+
+
+def test_kinds_of_ctf_2() -> None:
+    byte = {"type": "fixed-length-unsigned-integer", "length": 8, "alignment": 8,
+            "byte-order": "little-endian"}  # fmt: skip
+    fields = {
+        "n": byte,
+        "real": {"type": "fixed-length-floating-point-number", "length": 64, "alignment": 8},
+        "text": {"type": "null-terminated-string"},
+        "blob": {"type": "static-length-blob", "length": 3},
+        "many": {"type": "dynamic-length-array", "element-field-class": "byte",
+                 "length-field-location": {"origin": "event-record-payload", "path": ["n"]}},
+        "maybe": {"type": "optional", "field-class": byte,
+                  "selector-field-location": {"path": ["n"]}},
+        "_under": byte,
+    }  # fmt: skip
+    payload = [{"name": name, "field-class": kind} for name, kind in fields.items()]
+    fragments = [
+        {"type": "field-class-alias", "name": "byte", "field-class": byte},
+        {"type": "unheard-of"},
+        {"type": "event-record-class", "name": "qemu:all",
+         "payload-field-class": {"type": "structure", "member-classes": payload}},
+    ]  # fmt: skip
+    trace = parse_metadata("".join(f"\x1e{json.dumps(one)}\n" for one in fragments).encode())
+    found = dict(trace.events[0].fields.fields)
+    assert found["n"] == found["__under"] == Number(8, align=8)
+    assert found["text"] == Text()
+
+
+def complain(data: bytes) -> None:
+    """Parse what may be nonsense; only a ValueError may come of it."""
+    try:
+        trace = parse_metadata(data)
+    except ValueError:
+        return
+    assert isinstance(trace, Trace)
+    names = [*declared_events(trace)]
+    try:
+        TraceLayout(trace, EventTable.build(names, {}))
+    except ValueError:
+        return
 
 
 @given(st.binary(max_size=60), st.integers(0, 5000), st.integers(0, 5000))
-def test_hostile_bytes_never_raise(noise: bytes, at: int, cut: int) -> None:
+def test_hostile_bytes_never_raise_anything_else(noise: bytes, at: int, cut: int) -> None:
     for data in (TEXT.encode(), packets(TEXT.encode(), 100, "<")):
-        text = metadata_text(data[:at] + noise + data[at : at + cut])
-        context_place(text, b"vtid")
-        for one in declared_events(text).values():
-            assert one.name.isidentifier()
+        complain(data[:at] + noise + data[at + cut :])

@@ -5,11 +5,13 @@ A decoder of a new backend gets a row in ``ROWS``, and all of this holds for it.
 
 from __future__ import annotations
 
-import re
+import struct
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +25,14 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder, read_names
 from qtctl.backends.syslog.decoder import SyslogDecoder
-from qtctl.backends.ust.decoder import LttngDecoder
+from qtctl.backends.ust.decoder import HEAD_LIMIT, CtfDecoder
+from qtctl.backends.ust.metadata import metadata_text
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Kind
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
+from tests import ctffiles as ctf
 from tests import ringpages as ring
 from tests.samples import capture, declarations, event_table, running
 from tests.simplefiles import dropped, event, header, mapping
@@ -122,19 +126,17 @@ def mark(text: str, tid: int = 30300, tgid: str = "") -> bytes:
 HOST = b"2026-11-22T21:37:32.295065+00:00 host "
 MINE = HOST + b"qemu-system-x86_64[30513]: "
 PREFIX = b"2026-11-22T21:37:32.000123Z host qemu[7]: "
-UST = b"[1795391293.015875625] qemu:"
-
-
-def ust(name: bytes, arguments: bytes) -> bytes:
-    return UST + name + b": { 0 }, { 24667, 24668 }, " + arguments + b"\n"
-
-
-def discarded(words: bytes) -> bytes:
-    return (
-        b"WARNING: Tracer discarded %s between [1795391212.793343257] and [1795391212.956325633] "
-        b'in trace "x" (UUID: b) within stream "s" (stream class ID: 0, stream ID: 1).\n' % words
-    )
-
+UST_TEXT = struct.pack("<i", -5) + b"hi\0"
+UST_PIECES = (
+    ctf.packet(ctf.record(ONE, 5, UST_TEXT), ctf.record(NONE, 6), size=200),
+    ctf.packet(ctf.record(PAIR, 7, b"a\0\x07b\0"), sequence=1, discarded=5),
+    ctf.packet(ctf.record(UNDECLARED, 7, bytes(8)), sequence=3),
+    ctf.packet(ctf.record(TWO, 9, bytes(8)), sequence=4, discarded=5),
+    ctf.packet(ctf.record(99, 9), ctf.record(NONE, 9)),
+    ctf.packet(),
+    ctf.packet(ctf.record(ONE, 9, UST_TEXT))[:-3],
+    b"\0" * 40,
+)
 
 LOG_PIECES = (
     b"one a=5 s=text\n",
@@ -193,14 +195,30 @@ def captured_prefixed() -> tuple[EventTable, bytes]:
     return event_table("7.2"), b"".join(PREFIX + line for line in lines)
 
 
+@cache
 def captured_ust() -> tuple[EventTable, bytes]:
-    """Return the capture in the form that qtctl asks babeltrace2 for."""
-    pattern = (
-        rb"\[21:39:(\d\d\.\d{9})\] \(\S+\) vm (qemu:\w+: )\{ cpu_id = (\d+) \}, "
-        rb"\{ vpid = (\d+), vtid = (\d+), procname = [^}]*\}, "
-    )
-    text = capture("qemu-7.2-ust-babeltrace2.txt")
-    return event_table("7.2"), re.sub(pattern, rb"[17953835\1] \2{ \3 }, { \4, \5 }, ", text)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "qemu-7.2-ust-ctf/ust/uid/0/64-bit"
+        ctf.unpack("qemu-7.2-ust-ctf.tar.gz", Path(name))
+        UST_METADATA.append(metadata_text((folder / "metadata").read_bytes()).decode())
+        return event_table("7.2"), (folder / "channel0_1").read_bytes()
+
+
+UST_METADATA: list[str] = []
+
+
+def packets(table: EventTable) -> CtfDecoder:
+    """Return a decoder of a table's events as ``ctffiles`` or the captured trace has them."""
+    if table.names == event_table("7.2").names:
+        captured_ust()
+        return CtfDecoder(ctf.layout(table, UST_METADATA[0]))
+    return CtfDecoder(ctf.layout(table), pid=9)
+
+
+def every_packet(decoder: Decoder, data: bytes, items: Items) -> bool:
+    """Expect a loss for what could not be read."""
+    assert isinstance(decoder, CtfDecoder)
+    return decoder.first_bad is None or any(isinstance(one, Loss) for one in items)
 
 
 def probes(table: EventTable) -> ProbeDecoder:
@@ -312,20 +330,12 @@ ROWS = {
         LIMIT,
     ),
     "ust": Row(
-        LttngDecoder,
-        (
-            ust(b"one", b'{ a = -5, s = "a\\"b" }'),
-            ust(b"none", b"{ }"),
-            ust(b"unknown", b"{ }"),
-            discarded(b"5 events"),
-            discarded(b"2 packets"),
-            b"\n",
-            UST + b'one: { 0 }, { 1, 2 }, { s = "\\\n',
-        ),
-        ust(b"one", b'{ a = -5, s = "x" }') + discarded(b"5 events") + ust(b"none", b"{ }"),
+        packets,
+        UST_PIECES,
+        b"".join(UST_PIECES[:4]),
         captured_ust,
-        every_line_but(lambda line: line.startswith(b"WARNING: Tracer")),
-        1 << 20,
+        every_packet,
+        HEAD_LIMIT,
     ),
     "dtrace": Row(
         probes,

@@ -1,18 +1,20 @@
-"""``qtctl replay`` on a folder of LTTng's, with what babeltrace2 prints replaced by a capture."""
+"""``qtctl replay`` on folders of LTTng's: a real one, and made ones with all that is odd."""
 
 from __future__ import annotations
 
 import json
-import os
-import pty
-import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import ctffiles as ctf
 from tests.running import Qtctl
-from tests.samples import capture, declarations_text
+from tests.samples import declarations_text
+
+NOTIFY = ctf.event_text(1, "qemu:virtio_notify", [ctf.NUMBER % (64, 0, 16, "vdev")])
+BIG = struct.pack("<Q", 5)
 
 
 @pytest.fixture
@@ -21,128 +23,97 @@ def run(tmp_path: Path) -> Iterator[Qtctl]:
         yield command
 
 
-def printed(contexts: bytes = rb"{ \4, \5 }, ") -> bytes:
-    """Return the capture in the form that qtctl asks babeltrace2 for."""
-    pattern = (
-        rb"\[21:39:(\d\d\.\d{9})\] \(\S+\) vm (qemu:\w+: )\{ cpu_id = (\d+) \}, "
-        rb"\{ vpid = (\d+), vtid = (\d+), procname = [^}]*\}, "
-    )
-    text = capture("qemu-7.2-ust-babeltrace2.txt")
-    return re.sub(pattern, rb"[17953835\1] \2{ \3 }, " + contexts, text)
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Make what looks like a trace, and a babeltrace2 that knows what is in it."""
-    made = tmp_path / "trace" / "ust" / "uid" / "0" / "64-bit"
-    made.mkdir(parents=True)
-    names = ("virtio_blk_handle_read", "virtio_blk_req_complete", "virtio_queue_notify")
-    (made / "metadata").write_text("".join(map(metadata, names)))
-    (tmp_path / "text").write_bytes(printed())
+def alone(tmp_path: Path) -> tuple[str, str]:
+    """Give the option that keeps declarations of installed QEMUs away."""
+    (tmp_path / "none").write_text("")
+    return "--events-all", str(tmp_path / "none")
+
+
+def test_a_real_trace(run: Qtctl, tmp_path: Path) -> None:
     (tmp_path / "all").write_text(declarations_text("7.2"))
-    return tmp_path / "trace"
+    trace = ctf.unpack("qemu-7.2-ust-ctf.tar.gz", tmp_path / "trace")
+    words = ("--events-all", str(tmp_path / "all"), "replay", str(trace), "--ndjson")
+    ran = run(*words, limit=None).said(0, "121 events, declared in", "12586 shown", "0 lost")
+    *found, _ = (json.loads(line) for line in ran.out.splitlines())
+    times = [one["time_ns"] for one in found]
+    assert times == sorted(times)
+    assert {one["pid"] for one in found} == {30566}
+    assert len({one["tid"] for one in found}) > 1
+    assert not any("raw" in one for one in found)
+    ran = run(*words, "virtio_blk_req_complete", "--where", "status == 0", limit=None)
+    ran.said(0, "576 shown")
 
 
-def stream(names: list[str]) -> str:
-    """Return what metadata say of the contexts that an event has."""
-    number = "integer { size = 32; align = 8; signed = 1; encoding = none; base = 10; }"
-    return (
-        "stream {\n\tevent.context := struct {\n"
-        + "".join(f"\t\t{'string' if n == 'procname' else number} _{n};\n" for n in names)
-        + "\t};\n};\n"
-    )
-
-
-def metadata(name: str, fields: str = "") -> str:
-    return f'event {{\n\tname = "qemu:{name}";\n\tfields := struct {{\n{fields}\t}};\n}};\n\n'
-
-
-def babeltrace2(tmp_path: Path, script: str) -> dict[str, str | None]:
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "babeltrace2"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-
-
-@pytest.mark.parametrize(
-    ("contexts", "names", "known"),
-    [
-        (rb"{ \4, \5 }, ", ["vpid", "vtid"], True),
-        (rb"{ \5, \4 }, ", ["vtid", "vpid"], True),
-        (rb"{ \5 }, ", ["vtid"], True),
-        (rb'{ "qemu } \\" , {", \5 }, ', ["procname", "vtid"], True),
-        (rb"{ \4, \5 }, ", ["perf_one", "perf_two"], False),
-        (b"", [], False),
-    ],
-)
-def test_it_is_read_as_it_is_live(
-    run: Qtctl, folder: Path, tmp_path: Path, contexts: bytes, names: list[str], known: bool
-) -> None:
-    (tmp_path / "text").write_bytes(printed(contexts))
-    file = next(folder.rglob("metadata"))
-    file.write_text(stream(names) + file.read_text())
-    env = babeltrace2(tmp_path, f"cat {tmp_path / 'text'}")
-    words = ("replay", str(folder), "virtio_blk_req_complete", "--ndjson")
-    ran = run(*words, "--events-all", str(tmp_path / "all"), env=env, limit=None).said(0)
-    *found, summary = (json.loads(line) for line in ran.out.splitlines())
-    text = capture("qemu-7.2-ust-babeltrace2.txt")
-    events = [one for one in found if one["type"] == "event"]
-    assert len(events) == summary["shown"] == text.count(b" qemu:virtio_blk_req_complete:") > 0
-    assert all(set(one["args"]) == {"vdev", "req", "status"} for one in events)
-    assert {one["backend"] for one in events} == {"ust"}
-    threads = re.findall(
-        rb"vtid = (\d+)[^\n]* ", text.split(b" qemu:virtio_blk_req_complete:", 1)[1]
-    )
-    assert events[0]["tid"] == (int(threads[0]) if known else None)
-
-
-def test_a_trace_declares_itself(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+def test_a_trace_declares_itself(run: Qtctl, tmp_path: Path) -> None:
     """Without declarations, or with those of another build."""
-    number = "integer { size = 64; align = 8; signed = 0; encoding = none; base = 16; }"
-    text = "".join(f"\t\t{number} _{name};\n" for name in ("vdev", "req"))
-    text += (
-        "\t\tinteger { size = 32; align = 8; signed = 1; encoding = none; base = 10; } _status;\n"
-    )
-    next(folder.rglob("metadata")).write_text(metadata("virtio_blk_req_complete", text))
-    env = babeltrace2(tmp_path, f"cat {tmp_path / 'text'}")
+    folder = ctf.write(tmp_path / "trace", ctf.metadata(NOTIFY), ctf.packet(ctf.record(1, 5, BIG)))
     other = tmp_path / "other"
-    other.write_text('virtio_blk_req_complete(const char *vdev, int state) "%s %d"\n')
-    words = ("count", "--by", "status", "--json", "--from", str(folder))
-    ran = run(*words, "--events-all", str(other), env=env, limit=None).said(
-        0, "1 event, declared by the trace itself"
+    other.write_text('virtio_notify(const char *vdev, int state) "%s %d"\n')
+    words = ("count", "--by", "vdev", "--json", "--from", str(folder))
+    ran = run(*words, "--events-all", str(other)).said(0, "1 event, declared by the trace itself")
+    assert json.loads(ran.out)["groups"][0]["value"] == 5
+
+
+def test_other_traces_and_providers_are_named(
+    run: Qtctl, tmp_path: Path, alone: tuple[str, str]
+) -> None:
+    other = ctf.event_text(2, "app:thing", ["string _text;"])
+    data = ctf.packet(ctf.record(1, 5, BIG), ctf.record(2, 6, b"text\0"), ctf.record(1, 7, BIG))
+    ctf.write(tmp_path / "trace/ust", ctf.metadata(NOTIFY + other), data)
+    kernel = ctf.metadata(ctf.event_text(0, "sched_switch", ["string _comm;"]))
+    kernel = kernel.replace('domain = "ust"', 'domain = "kernel"')
+    ctf.write(tmp_path / "trace/kernel", kernel, ctf.packet(ctf.record(0, 5, b"x\0")))
+    ran = run(*alone, "replay", str(tmp_path / "trace"), "--ndjson")
+    ran.said(
+        0, "not read, as they are not QEMU's: 1 event of the kernel, 1 event of app", "2 shown"
     )
-    groups = json.loads(ran.out)["groups"]
-    assert [one["value"] for one in groups] == [0]
-    assert groups[0]["count"] == printed().count(b" qemu:virtio_blk_req_complete:")
 
 
-def test_what_babeltrace2_cannot_read_is_told(run: Qtctl, folder: Path, tmp_path: Path) -> None:
-    env = babeltrace2(tmp_path, f"head -3 {tmp_path / 'text'}; echo ERROR: it is broken; exit 1")
-    ran = run("replay", str(folder), "--events-all", str(tmp_path / "all"), env=env, limit=None)
-    ran.said(1, "babeltrace2 cannot read all of", "ERROR: it is broken")
-    assert len(ran.out.splitlines()) == 3
+def test_streams_in_several_files_and_folders(
+    run: Qtctl, tmp_path: Path, alone: tuple[str, str]
+) -> None:
+    """Files of one stream follow one another; those before the first are told."""
+    one, two, three = (
+        ctf.packet(ctf.record(1, n, struct.pack("<Q", n)), first=n, last=n, sequence=n, discarded=2)
+        for n in (3, 4, 5)
+    )
+    late = ctf.packet(ctf.record(1, 4, BIG), instance=1, first=1, last=9, discarded=4)
+    ctf.write(tmp_path / "trace/a", ctf.metadata(NOTIFY), two, one, late)
+    ctf.write(tmp_path / "trace/b", ctf.metadata(NOTIFY), three)
+    ran = run(*alone, "replay", str(tmp_path / "trace"), "--ndjson")
+    ran.said(0, "4 shown", "4 lost", "3 packets before the first that is there are missing")
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    times = [one["time_ns"] - ctf.OFFSET_NS for one in found if one["type"] == "event"]
+    assert times == [3, 4, 4, 5]
 
 
-def test_progress_is_told_on_a_terminal(run: Qtctl, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "text").write_bytes(printed() * 8)
-    loop = f"for n in 1 2 3 4 5 6; do cat {tmp_path / 'text'}; sleep 0.2; done"
-    env = babeltrace2(tmp_path, loop)
-    ours, theirs = pty.openpty()
-    words = ("--events-all", str(tmp_path / "all"), "count", "--from", str(folder))
-    ran = run.start(*words, env=env, stderr=theirs).finish(None)
-    assert ran.code == 0
-    assert b" MiB  " in os.read(ours, 1 << 16)
-    os.close(ours)
-    os.close(theirs)
+def test_an_event_that_differs_between_traces(
+    run: Qtctl, tmp_path: Path, alone: tuple[str, str]
+) -> None:
+    other = NOTIFY.replace("size = 64", "size = 32")
+    ctf.write(tmp_path / "t/a", ctf.metadata(NOTIFY), ctf.packet(ctf.record(1, 5, BIG)))
+    ctf.write(tmp_path / "t/b", ctf.metadata(other), ctf.packet(ctf.record(1, 5, b"abcd")))
+    ran = run(*alone, "replay", str(tmp_path / "t"), "--ndjson")
+    ran.said(0, "/t/b, as another trace differs: virtio_notify", "1 shown")
 
 
-def test_folders_that_are_none(run: Qtctl, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_told(run: Qtctl, tmp_path: Path, alone: tuple[str, str]) -> None:
+    data = ctf.packet(ctf.record(1, 5, BIG), ctf.record(1, 6, BIG))
+    folder = ctf.write(tmp_path / "trace", ctf.metadata(NOTIFY), data[:-1], b"garbage")
+    ran = run(*alone, "replay", str(folder), "--ndjson")
+    ran.said(1, "cannot read all of", "channel0_0, at byte 0", "1 shown", "1 other file")
+    (folder / "metadata").write_text(ctf.metadata(NOTIFY)[:-20])
+    run(*alone, "replay", str(folder)).said(1, "cannot read the metadata in", "after")
+
+
+def test_folders_that_are_none(run: Qtctl, tmp_path: Path) -> None:
     run("replay", str(tmp_path / "home")).said(1, "without an LTTng trace")
-    next(folder.rglob("metadata")).write_text("something else")
-    run("replay", str(folder)).said(1, "no event of QEMU", "lttng enable-event -u")
-    next(folder.rglob("metadata")).write_text('env { tracer_name = "qtctl"; };')
-    run("replay", str(folder)).said(1, "qtctl export --to ctf", "that it was made from")
-    for found in folder.rglob("metadata"):
-        found.write_text(metadata("virtio_queue_notify"))
-    run("replay", str(folder), env={"PATH": "/nonexistent"}).said(1, "install babeltrace2")
+    (tmp_path / "trace").mkdir()
+    file = tmp_path / "trace" / "metadata"
+    file.write_text("")
+    run("replay", str(file.parent)).said(1, "no event of QEMU", "lttng enable-event -u")
+    file.write_text('env { tracer_name = "qtctl"; };')
+    run("replay", str(file.parent)).said(1, "qtctl export --to ctf", "that it was made from")
+    file.write_text("something else;")
+    run("replay", str(file.parent)).said(1, "the type 'something else' is not known")

@@ -93,10 +93,9 @@ def test_a_process_without_tracers_costs_no_look_at_its_binary() -> None:
 
 
 def fake_lttng(folder: Path, script: str) -> None:
-    for name in ("lttng", "babeltrace2"):
-        path = folder / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
+    path = folder / "lttng"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.ring.layout import Layout
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
-from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch, EventTable
@@ -30,7 +29,6 @@ from tests.rendering import render
 from tests.samples import FORMS, capture, declarations, event_table, running
 from tests.simplefiles import event, header, mapping, plainly
 from tests.unit.test_log_decoder import naive_args
-from tests.unit.test_lttng_decoder import live_text
 
 Row = tuple[str, int, int | None, dict[str, int | str | None]]
 """Name, time in ns, thread and arguments."""
@@ -161,37 +159,6 @@ def test_a_syslog_capture() -> None:
     lines = re.findall(pattern, data, re.M)
     assert len(lines) == data.count(b"\n")
     assert found == [(n.decode(), naive_args(known[n.decode()], t.decode())) for n, t in lines]
-
-
-def lttng_args(declaration: Declaration, text: str) -> dict[str, int | str | None]:
-    """Read ``name = value, ...``; integers are in hex or decimal, texts have plain letters."""
-    args: dict[str, int | str | None] = {}
-    kinds = {one.name: one for one in declaration.arguments}
-    for name, value in re.findall(r'(\w+) = ("[^"]*"|-?\w+)', text):
-        one = kinds[name]
-        if one.kind is Kind.STRING:
-            args[name] = value[1:-1]
-        else:
-            args[name] = bits(int(value, 0), one.bits, one.signed)
-    return args
-
-
-def test_an_lttng_capture() -> None:
-    data = live_text()
-    known = declarations("7.2").by_name
-    found = rows(LttngDecoder(event_table("7.2"), pid=PID).feed(data, Clocks(0)))
-    pattern = rb"^\[(\d+)\.(\d{9})\] qemu:(\w+): \{ \d+ \}, \{ \d+, (\d+) \}, \{ (.*) \}$"
-    expected = [
-        (
-            name.decode(),
-            int(second) * 10**9 + int(nano),
-            int(tid),
-            lttng_args(known[name.decode()], text.decode()),
-        )
-        for second, nano, name, tid, text in re.findall(pattern, data, re.M)
-    ]
-    assert found == expected
-    assert len(found) == 1000
 
 
 @given(run=RUNS)

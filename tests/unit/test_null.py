@@ -9,7 +9,6 @@ import pytest
 
 from qtctl.backends.base import Clocks
 from qtctl.backends.log.decoder import LogDecoder
-from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.events.declarations import parse_declarations
 from qtctl.records.arrow import event_rows, event_schema
 from qtctl.records.batch import Batch
@@ -20,7 +19,7 @@ from qtctl.text.style import Style
 from qtctl.writers.csv import CsvExport
 from qtctl.writers.ndjson import json_lines
 from qtctl.writers.rows import RowFormatter
-from tests.samples import batches, only_batch
+from tests.samples import only_batch
 
 DECLARED = parse_declarations(
     'say(const char *s, int a) "s=%s a=%d"\nwide(const char *s) "%9s|"\n'
@@ -76,13 +75,6 @@ def test_filters(where: str, rows: list[int]) -> None:
     found = batch()
     mask = Filter.compile(where, list(DECLARED.values())).mask(found)
     assert (np.flatnonzero(mask) + 1).tolist() == rows
-
-
-def test_lttng() -> None:
-    text = b'[1795391293.015875625] qemu:say: { 0 }, { 1, 2 }, { s = "(null)", a = 1 }\n'
-    decoder = LttngDecoder(TABLE)
-    [found] = batches(decoder.feed(text, Clocks(1)) + decoder.flush(Clocks(1)))
-    assert [record.args for record in found.records()] == [{"s": None, "a": 1}]
 
 
 def test_selected_rows_have_the_arguments_that_were_read_before() -> None:

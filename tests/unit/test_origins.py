@@ -25,7 +25,6 @@ from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.log.unwrapping import Unwrapper
-from qtctl.backends.ust.decoder import LttngDecoder
 from qtctl.model import Backend, Clock
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
@@ -340,22 +339,6 @@ def test_ftrace_without_processes_is_told(tmp_path: Path) -> None:
         (tmp_path / "trace").write_text(f"{head}{SUBMIT}\n")
         _, replay = read(tmp_path / "trace", events_all=tmp_path / "all")
         assert sum("record-tgid" in note for note in replay.notes) == told
-
-
-def test_lttng_tells_processes() -> None:
-    text = b"".join(
-        b"[1700000000.00000000%d] qemu:virtio_notify: { 0 }, { %b }, { vdev = 0x1, vq = 0x2 }\n"
-        % (number, contexts)
-        for number, contexts in enumerate((b'"a, { }", 4711, 4712', b"x, 5822, 5823", b"y, -1, 7"))
-    )
-    decoder = LttngDecoder(TABLE, thread=2, process=1)
-    found = batches(decoder.feed(text, Clocks(0)))
-    records = [record for batch in found for record in batch.records()]
-    assert [(record.pid, record.tid) for record in records] == [
-        (4711, 4712),
-        (5822, 5823),
-        (None, 7),
-    ]
 
 
 # Output

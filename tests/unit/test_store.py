@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from qtctl.backends.dtrace.decoder import ProbeDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
-from qtctl.backends.ust.decoder import LttngDecoder
+from qtctl.backends.ust.decoder import CtfDecoder
 from qtctl.model import Backend, Control, GuestEvent, Mark
 from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss
 from qtctl.records.rows import Rows
+from tests import ctffiles as ctf
+from tests import printedfields
 from tests import ringpages as ring
 from tests.recordings import objects, read, write
 from tests.samples import FORMS, capture, declarations, event_table, forms, running
@@ -132,9 +135,32 @@ def log_items(name: str, version: str) -> Iterator[Item]:
     yield from decoder.flush(Clocks(NOW_NS))
 
 
+_READ_FIELDS = (
+    ("cpu_index", 32, 1), ("mr", 64, 0), ("addr", 64, 0), ("value", 64, 0), ("size", 32, 0)
+)  # fmt: skip
+
+
 def lttng_items() -> Iterator[Item]:
-    decoder = LttngDecoder(event_table("7.2"), pid=1)
-    yield from decoder.feed(capture("qemu-7.2-ust-babeltrace2.txt"), Clocks(NOW_NS))
+    """Return records of qtctl 0.1, and of a trace that has an event in another form."""
+    yield printedfields.captured()
+    table = event_table("7.2")
+    complete, read = (
+        table.indices[name] for name in ("virtio_blk_req_complete", "memory_region_ops_read")
+    )
+    fields = [ctf.NUMBER % (64, 0, 16, "req"), ctf.NUMBER % (16, 1, 10, "status")]
+    text = ctf.event_text(complete, "qemu:virtio_blk_req_complete", fields)
+    fields = [
+        *(ctf.NUMBER % (bits, signed, 10, name) for name, bits, signed in _READ_FIELDS),
+        "string _name;",
+    ]
+    text = ctf.metadata(text + ctf.event_text(read, "qemu:memory_region_ops_read", fields))
+    decoder = CtfDecoder(ctf.layout(table, text), pid=1)
+    arguments = struct.pack("<iQQQI", 1, 5, 0x70, 0xFF, 1) + b"rtc-\xff\0"
+    records = (
+        ctf.record(complete, 5, struct.pack("<Qh", 6, -1)),
+        ctf.record(read, 6, arguments),
+    )
+    yield from decoder.feed(ctf.packet(*records, discarded=4), Clocks(NOW_NS))
 
 
 def probe_items() -> Iterator[Item]:

@@ -88,9 +88,17 @@ class CtfDecoder:
         return self._decode(clocks, final=False)
 
     def flush(self, clocks: Clocks) -> Items:
-        """Decode what is kept as if the stream ended here."""
-        self._patient = False
-        return self._decode(clocks, final=True)
+        """Decode what is kept as if the stream ended here; the next bytes begin another."""
+        found = self.end_file(clocks)
+        self._sequence, self._discarded, self._begun, self._bad = -1, 0, False, False
+        return found
+
+    def end_file(self, clocks: Clocks) -> Items:
+        """Decode what is kept, as the file ends here; the stream may go on in another."""
+        patient, self._patient = self._patient, False
+        found = self._decode(clocks, final=True)
+        self._patient = patient
+        return found
 
     def begin_file(self) -> None:
         """Count offsets from here."""
@@ -192,10 +200,10 @@ class CtfDecoder:
         self._state[0] = base + (self._resume_at or head.records)
         while True:
             self._row, reason = kernel.split_packet(
-                *(data, base, base + content, self.layout.program.data),
-                *(stream.header, stream.context, stream.classes.data, known.data),
-                *(self._state.data, *self._views, self._row),
-            )
+                data, base, base + content, self.layout.program.data,
+                stream.header, stream.context, stream.classes.data, known.data,
+                self._state.data, *self._views, self._row,
+            )  # fmt: skip
             if reason != kernel.FULL:
                 break
             self._flush_rows(data, clocks)

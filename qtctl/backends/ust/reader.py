@@ -171,7 +171,7 @@ class SessionReader:
         """Return what was read and held back."""
         clocks = Clocks(time.time_ns())
         for stream in self._streams():
-            self._ordering.add(stream.decoder.flush(clocks))
+            self._ordering.add(stream.decoder.end_file(clocks))
         return self._ordering.take()
 
     async def wait(self, timeout_s: float) -> None:

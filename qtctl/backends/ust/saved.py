@@ -80,7 +80,7 @@ class _Stream:
         data = self._file.more()
         if data:
             return self.decoder.feed(data, _CLOCKS), len(data)
-        items = self.decoder.flush(_CLOCKS)
+        items = self.decoder.end_file(_CLOCKS)
         if self._file.fault:
             self.bad.append(self._file.fault)
         elif self.decoder.first_bad is not None:

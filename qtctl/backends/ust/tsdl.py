@@ -340,7 +340,7 @@ def _plain(text: str) -> str:
     """Return a text without its quotes and escapes."""
     if not text.startswith('"'):
         return text
-    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(str(found[1]), str(found[1])), text[1:-1])
 
 
 def _value(text: str) -> str | int:
