@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qtctl.backends.ust.ctf import Number, Text, Trace, agrees, declared_events, members
+from qtctl.backends.ust.ctf import (
+    CtfNumber,
+    CtfText,
+    TraceMetadata,
+    agrees,
+    declared_events,
+    members,
+)
 from qtctl.backends.ust.layout import TraceLayout
 from qtctl.backends.ust.metadata import metadata_text, parse_metadata
 from qtctl.events.declarations import parse_declarations
@@ -137,8 +144,8 @@ def test_kinds_of_ctf_2() -> None:
     ]  # fmt: skip
     trace = parse_metadata("".join(f"\x1e{json.dumps(one)}\n" for one in fragments).encode())
     found = dict(trace.events[0].fields.fields)
-    assert found["n"] == found["__under"] == Number(8, align=8)
-    assert found["text"] == Text()
+    assert found["n"] == found["__under"] == CtfNumber(8, align=8)
+    assert found["text"] == CtfText()
 
 
 def complain(data: bytes) -> None:
@@ -147,7 +154,7 @@ def complain(data: bytes) -> None:
         trace = parse_metadata(data)
     except ValueError:
         return
-    assert isinstance(trace, Trace)
+    assert isinstance(trace, TraceMetadata)
     names = [*declared_events(trace)]
     try:
         TraceLayout(trace, EventTable.build(names, {}))

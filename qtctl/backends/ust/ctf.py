@@ -13,13 +13,13 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from qtctl.model import Argument, Declaration, Kind
 from qtctl.records.columns import Int64Array
 
-Ranges: TypeAlias = "tuple[tuple[str, int, int], ...]"
-Type: TypeAlias = "Number | Text | Struct | Array | Variant"
+CtfRanges: TypeAlias = "tuple[tuple[str, int, int], ...]"
+CtfType: TypeAlias = "CtfNumber | CtfText | CtfStruct | CtfArray | CtfVariant"
 Cycles = TypeVar("Cycles", int, Int64Array)
-Fields: TypeAlias = "tuple[tuple[str, Type], ...]"
+CtfFields: TypeAlias = "tuple[tuple[str, CtfType], ...]"
 
 
-class Number(NamedTuple):
+class CtfNumber(NamedTuple):
     """An integer, an enumeration (``ranges``: label, first, last) or a ``real`` number.
 
     ``align`` is in bits. ``clock`` names the clock of which it is the value.
@@ -31,20 +31,20 @@ class Number(NamedTuple):
     big: bool = False
     base: int = 10
     clock: str = ""
-    ranges: Ranges = ()
+    ranges: CtfRanges = ()
     real: bool = False
 
 
-class Text(NamedTuple):
+class CtfText(NamedTuple):
     """Bytes up to a NUL."""
 
     align: int = 8
 
 
-class Struct(NamedTuple):
+class CtfStruct(NamedTuple):
     """Fields one after the other."""
 
-    fields: Fields
+    fields: CtfFields
     least_align: int = 1
 
     @property
@@ -53,10 +53,10 @@ class Struct(NamedTuple):
         return max((self.least_align, *(kind.align for _, kind in self.fields)))
 
 
-class Array(NamedTuple):
+class CtfArray(NamedTuple):
     """Elements; ``length`` is their number, or the name of the field that has it."""
 
-    element: Type
+    element: CtfType
     length: int | str
 
     @property
@@ -65,12 +65,12 @@ class Array(NamedTuple):
         return self.element.align
 
 
-class Variant(NamedTuple):
+class CtfVariant(NamedTuple):
     """One of several types: the field ``tag`` has the label, or a number in ``ranges``."""
 
     tag: str
-    options: Fields
-    ranges: Ranges = ()
+    options: CtfFields
+    ranges: CtfRanges = ()
     align: int = 1
 
 
@@ -114,25 +114,25 @@ class EventClass(NamedTuple):
     name: str
     number: int
     stream: int
-    context: Type | None
-    fields: Struct
+    context: CtfType | None
+    fields: CtfStruct
 
 
 class StreamClass(NamedTuple):
     """What the packets and events of a channel begin with."""
 
-    packet: Type | None = None
-    header: Type | None = None
-    context: Type | None = None
+    packet: CtfType | None = None
+    header: CtfType | None = None
+    context: CtfType | None = None
 
 
 @dataclass(frozen=True)
-class Trace:
+class TraceMetadata:
     """The metadata of one trace."""
 
     uuid: bytes = b""
     big: bool = False
-    header: Type | None = None
+    header: CtfType | None = None
     streams: Mapping[int, StreamClass] = field(default_factory=dict)
     events: tuple[EventClass, ...] = ()
     clocks: Mapping[str, TraceClock] = field(default_factory=dict)
@@ -142,14 +142,14 @@ class Trace:
 PROVIDER = "qemu:"
 
 
-def own_events(trace: Trace) -> list[EventClass]:
+def own_events(trace: TraceMetadata) -> list[EventClass]:
     """Return the events of provider ``qemu``."""
     return [event for event in trace.events if event.name.startswith(PROVIDER)]
 
 
-def members(kind: Type | None) -> Fields:
+def members(kind: CtfType | None) -> CtfFields:
     """Return the fields of a struct; none of what is no struct."""
-    return kind.fields if isinstance(kind, Struct) else ()
+    return kind.fields if isinstance(kind, CtfStruct) else ()
 
 
 def shown(name: str) -> str:
@@ -175,9 +175,9 @@ def plain_fields(event: EventClass) -> tuple[FieldLayout, ...] | None:
     """
     found = []
     for name, kind in event.fields.fields:
-        if isinstance(kind, Text):
+        if isinstance(kind, CtfText):
             found.append(FieldLayout(shown(name), 0))
-        elif isinstance(kind, Number) and not kind.real and _of_bytes(kind):
+        elif isinstance(kind, CtfNumber) and not kind.real and _of_bytes(kind):
             found.append(
                 FieldLayout(shown(name), kind.bits, kind.signed, kind.align // 8, kind.big)
             )
@@ -186,11 +186,11 @@ def plain_fields(event: EventClass) -> tuple[FieldLayout, ...] | None:
     return tuple(found)
 
 
-def _of_bytes(kind: Number) -> bool:
+def _of_bytes(kind: CtfNumber) -> bool:
     return kind.bits in (8, 16, 32, 64) and kind.align in (8, 16, 32, 64)
 
 
-def declared_events(trace: Trace) -> dict[str, Declaration]:
+def declared_events(trace: TraceMetadata) -> dict[str, Declaration]:
     """Return the events of provider ``qemu`` with their fields, as declarations of QEMU's."""
     found = {}
     for event in own_events(trace):
@@ -203,9 +203,9 @@ def declared_events(trace: Trace) -> dict[str, Declaration]:
     return found
 
 
-def _argument(name: str, kind: Type) -> tuple[Argument, str]:
+def _argument(name: str, kind: CtfType) -> tuple[Argument, str]:
     """Return an argument and how it is printed; 64 bits in hex are taken for an address."""
-    if not isinstance(kind, Number):
+    if not isinstance(kind, CtfNumber):
         return Argument(name, "const char *", Kind.STRING, 64, False), "%s"
     if kind.base == 16 and kind.bits == 64:
         return Argument(name, "void *", Kind.POINTER, 64, False), "%p"

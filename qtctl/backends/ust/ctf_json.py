@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtctl.backends.ust.ctf import (
-    Array,
+    CtfArray,
+    CtfNumber,
+    CtfRanges,
+    CtfStruct,
+    CtfText,
+    CtfType,
+    CtfVariant,
     EventClass,
-    Number,
-    Ranges,
     StreamClass,
-    Struct,
-    Text,
-    Trace,
     TraceClock,
-    Type,
-    Variant,
+    TraceMetadata,
 )
 from qtctl.shapes import elements, member, members, pair, parsed, text, whole
 
@@ -41,11 +41,11 @@ _ROLES = {
 _TIME = "default-clock-timestamp"
 _NUMBER = "fixed-length-"
 _DEEPEST = 32
-_BYTE = Number(8, align=8)
+_BYTE = CtfNumber(8, align=8)
 _MOST = (1 << 63) - 1
 
 
-def parse_json(source: str) -> Trace:
+def parse_json(source: str) -> TraceMetadata:
     """Parse metadata.
 
     Raises:
@@ -63,18 +63,18 @@ class _Reading:
 
     def __init__(self) -> None:
         self._uuid = b""
-        self._header: Type | None = None
+        self._header: CtfType | None = None
         self._big = False
         self._streams: dict[int, StreamClass] = {}
         self._events: list[EventClass] = []
         self._clocks: dict[str, TraceClock] = {}
         self._environment: dict[str, str | int] = {}
-        self._aliases: dict[str, Type] = {}
+        self._aliases: dict[str, CtfType] = {}
         self._clock = ""
 
-    def trace(self) -> Trace:
+    def trace(self) -> TraceMetadata:
         """Return what was collected."""
-        return Trace(
+        return TraceMetadata(
             self._uuid,
             self._big,
             self._header,
@@ -94,8 +94,8 @@ class _Reading:
                 for name, value in members(one.get("environment", {}), "an environment").items():
                     if isinstance(value, str | int):
                         self._environment[name] = value
-                first = self._header.fields[:1] if isinstance(self._header, Struct) else ()
-                self._big = any(isinstance(kind, Number) and kind.big for _, kind in first)
+                first = self._header.fields[:1] if isinstance(self._header, CtfStruct) else ()
+                self._big = any(isinstance(kind, CtfNumber) and kind.big for _, kind in first)
             case "clock-class":
                 self._add_clock(one)
             case "data-stream-class":
@@ -122,8 +122,8 @@ class _Reading:
         )
 
     def _add_event(self, one: dict[str, Any]) -> None:
-        fields = self._optional(one, "payload-field-class") or Struct(())
-        if not isinstance(fields, Struct):
+        fields = self._optional(one, "payload-field-class") or CtfStruct(())
+        if not isinstance(fields, CtfStruct):
             raise ValueError("an event whose fields are no structure")
         self._events.append(
             EventClass(
@@ -135,10 +135,10 @@ class _Reading:
             )
         )
 
-    def _optional(self, one: Mapping[str, Any], name: str) -> Type | None:
+    def _optional(self, one: Mapping[str, Any], name: str) -> CtfType | None:
         return self._type(one[name], 0) if name in one else None
 
-    def _type(self, value: object, depth: int) -> Type:
+    def _type(self, value: object, depth: int) -> CtfType:
         """Return a field class as a type."""
         if depth > _DEEPEST:
             raise ValueError("types nested too deep")
@@ -152,30 +152,30 @@ class _Reading:
             case "null-terminated-string":
                 if one.get("encoding", "utf-8") != "utf-8":
                     raise ValueError(f"texts in {one['encoding']!r}")
-                return Text()
+                return CtfText()
             case "static-length-string" | "static-length-blob":
-                return Array(_BYTE, whole(member(one, "length"), "a length", 0))
+                return CtfArray(_BYTE, whole(member(one, "length"), "a length", 0))
             case "dynamic-length-string" | "dynamic-length-blob":
-                return Array(_BYTE, _location(member(one, "length-field-location")))
+                return CtfArray(_BYTE, _location(member(one, "length-field-location")))
             case "static-length-array":
                 element = self._type(member(one, "element-field-class"), depth + 1)
-                return Array(element, whole(member(one, "length"), "a length", 0))
+                return CtfArray(element, whole(member(one, "length"), "a length", 0))
             case "dynamic-length-array":
                 element = self._type(member(one, "element-field-class"), depth + 1)
-                return Array(element, _location(member(one, "length-field-location")))
+                return CtfArray(element, _location(member(one, "length-field-location")))
             case "structure":
                 fields = [
                     self._member(field, depth)
                     for field in elements(one.get("member-classes", []), "members")
                 ]
-                return Struct(tuple(fields), _align(one.get("minimum-alignment", 1)))
+                return CtfStruct(tuple(fields), _align(one.get("minimum-alignment", 1)))
             case "variant" | "optional":
                 return self._choice(one, what, depth)
         if not what.startswith(_NUMBER):
             raise ValueError(f"fields of type {what!r} cannot be read")
         return self._number(one, what)
 
-    def _member(self, value: object, depth: int) -> tuple[str, Type]:
+    def _member(self, value: object, depth: int) -> tuple[str, CtfType]:
         """Return a field of a structure; its role decides what it is called."""
         one = members(value, "a member")
         kind = self._type(member(one, "field-class"), depth + 1)
@@ -184,32 +184,32 @@ class _Reading:
         roles = described.get("roles", ()) if isinstance(described, dict) else ()
         for role in elements(list(roles), "roles"):
             name = _ROLES.get(role, name)
-            if role == _TIME and isinstance(kind, Number):
+            if role == _TIME and isinstance(kind, CtfNumber):
                 kind = kind._replace(clock=self._clock)
                 name = "timestamp_begin" if name.endswith("begin") else name
         return name, kind
 
-    def _choice(self, one: dict[str, Any], what: str, depth: int) -> Variant:
+    def _choice(self, one: dict[str, Any], what: str, depth: int) -> CtfVariant:
         """Return a variant; an optional field is one with nothing as its other option."""
         tag = _location(member(one, "selector-field-location"))
         if what == "optional":
             kind = self._type(member(one, "field-class"), depth + 1)
             given = one.get("selector-field-ranges")
             on = _ranges("on", given) if given is not None else (("on", 1, _MOST),)
-            options: tuple[tuple[str, Type], ...] = (("on", kind), ("off", Struct(())))
-            return Variant(tag, options, (*on, ("off", -_MOST - 1, _MOST)))
-        made: list[tuple[str, Type]] = []
+            options: tuple[tuple[str, CtfType], ...] = (("on", kind), ("off", CtfStruct(())))
+            return CtfVariant(tag, options, (*on, ("off", -_MOST - 1, _MOST)))
+        made: list[tuple[str, CtfType]] = []
         ranges: list[tuple[str, int, int]] = []
         for number, value in enumerate(elements(member(one, "options"), "options")):
             option = members(value, "an option")
             made.append((str(number), self._type(member(option, "field-class"), depth + 1)))
             ranges += _ranges(str(number), member(option, "selector-field-ranges"))
-        return Variant(tag, tuple(made), tuple(ranges))
+        return CtfVariant(tag, tuple(made), tuple(ranges))
 
-    def _number(self, one: dict[str, Any], what: str) -> Number:
+    def _number(self, one: dict[str, Any], what: str) -> CtfNumber:
         bits = whole(member(one, "length"), "a length", 1, 64)
         labels = members(one.get("mappings", {}), "mappings")
-        return Number(
+        return CtfNumber(
             bits,
             what == "fixed-length-signed-integer",
             _align(one.get("alignment", 1)),
@@ -220,7 +220,7 @@ class _Reading:
         )
 
 
-def _ranges(label: str, value: object) -> Ranges:
+def _ranges(label: str, value: object) -> CtfRanges:
     found = []
     for one in elements(value, "ranges"):
         first, last = (

@@ -198,11 +198,12 @@ class CtfDecoder:
         known[[THREAD, PROCESS]] = -1
         known[CLOCK] = self._resume_clock if self._resume_at else max(0, head.first)
         self._state[0] = base + (self._resume_at or head.records)
+        event, cycles, tid, pid, start, begin, stop = self._views
         while True:
             self._row, reason = kernel.split_packet(
                 data, base, base + content, self.layout.program.data,
                 stream.header, stream.context, stream.classes.data, known.data,
-                self._state.data, *self._views, self._row,
+                self._state.data, event, cycles, tid, pid, start, begin, stop, self._row,
             )  # fmt: skip
             if reason != kernel.FULL:
                 break

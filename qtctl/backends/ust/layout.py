@@ -13,16 +13,16 @@ from qtctl.backends.ust import kernel
 from qtctl.backends.ust.arguments import CtfArguments
 from qtctl.backends.ust.ctf import (
     PROVIDER,
-    Number,
+    CtfNumber,
+    CtfType,
+    CtfVariant,
     StreamClass,
-    Trace,
     TraceClock,
-    Type,
-    Variant,
+    TraceMetadata,
     members,
     own_events,
 )
-from qtctl.backends.ust.program import CLOCK, EVENT, PROCESS, THREAD, Place, Program
+from qtctl.backends.ust.program import CLOCK, EVENT, PROCESS, THREAD, Program, StepRange
 from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
 
@@ -60,7 +60,7 @@ class PacketHead(NamedTuple):
 class StreamLayout(NamedTuple):
     """How the records of a stream class are read; see ``kernel.split_packet``."""
 
-    packet: Place
+    packet: StepRange
     header: int
     context: int
     classes: Int64Array
@@ -84,7 +84,7 @@ class TraceLayout:
 
     def __init__(
         self,
-        trace: Trace,
+        trace: TraceMetadata,
         table: EventTable,
         reader: CtfArguments | None = None,
         without: Collection[str] = (),
@@ -166,9 +166,9 @@ class TraceLayout:
         )
 
 
-def _clocks(kind: Type | None) -> list[str]:
+def _clocks(kind: CtfType | None) -> list[str]:
     """Return the names of the clocks whose values a type holds."""
-    if isinstance(kind, Number):
+    if isinstance(kind, CtfNumber):
         return [kind.clock] if kind.clock else []
-    inner = kind.options if isinstance(kind, Variant) else members(kind)
+    inner = kind.options if isinstance(kind, CtfVariant) else members(kind)
     return [name for _, one in inner for name in _clocks(one)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from qtctl.backends.ust.ctf import Trace
+from qtctl.backends.ust.ctf import TraceMetadata
 from qtctl.backends.ust.ctf_json import BEGIN, parse_json
 from qtctl.backends.ust.tsdl import parse_tsdl
 
@@ -34,7 +34,7 @@ def metadata_text(data: bytes) -> bytes:
     return b"".join(parts) if at or parts else data
 
 
-def parse_metadata(data: bytes) -> Trace:
+def parse_metadata(data: bytes) -> TraceMetadata:
     """Parse a ``metadata`` file.
 
     Raises:

@@ -12,7 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from qtctl.backends.ust import kernel
-from qtctl.backends.ust.ctf import Array, Fields, Number, Struct, Text, Type, Variant
+from qtctl.backends.ust.ctf import (
+    CtfArray,
+    CtfFields,
+    CtfNumber,
+    CtfStruct,
+    CtfText,
+    CtfType,
+    CtfVariant,
+)
 from qtctl.records.columns import Int64Array
 
 REGISTERS = 64
@@ -24,7 +32,7 @@ _UNROLLED = 1 << 40
 _MOST_STEPS = 1 << 22
 
 
-class Place(NamedTuple):
+class StepRange(NamedTuple):
     """Where the steps of a type begin; ``bits`` is its size, or -1 where that differs."""
 
     first: int
@@ -37,16 +45,18 @@ class Program:
 
     def __init__(self) -> None:
         self._steps: list[list[int]] = []
-        self._known: dict[tuple[Type | None, tuple[tuple[str, int], ...], bool], Place] = {}
+        self._known: dict[tuple[CtfType | None, tuple[tuple[str, int], ...], bool], StepRange] = {}
         self._registers: dict[str, int] = {}
-        self._tags: dict[str, Number] = {}
+        self._tags: dict[str, CtfNumber] = {}
         self._barrier = self._depth = 0
 
     def steps(self) -> Int64Array:
         """Return all steps, flat."""
         return np.array(self._steps or [[kernel.END, 0, 0, 0, 0]], np.int64).reshape(-1)
 
-    def add(self, kind: Type | None, wanted: Mapping[str, int], *, clocked: bool = True) -> Place:
+    def add(
+        self, kind: CtfType | None, wanted: Mapping[str, int], *, clocked: bool = True
+    ) -> StepRange:
         """Add the steps of a type; the fields called ``wanted`` are read into registers.
 
         ``clocked``: a field that is the value of a clock sets the record's.
@@ -69,7 +79,7 @@ class Program:
             fixed = not body or (len(body) == 1 and body[0][0] == kernel.FIXED)
             bits = (body[0][2] if body else 0) if fixed else -1
             self._step(kernel.END)
-            self._known[key] = Place(first, 1 if kind is None else kind.align, bits)
+            self._known[key] = StepRange(first, 1 if kind is None else kind.align, bits)
         return self._known[key]
 
     def _step(self, *numbers: int) -> int:
@@ -81,22 +91,22 @@ class Program:
     def _register(self, name: str) -> int:
         return self._wanted.get(name, self._registers.get(name, -1))
 
-    def _type(self, name: str, kind: Type) -> None:
-        if isinstance(kind, Number):
+    def _type(self, name: str, kind: CtfType) -> None:
+        if isinstance(kind, CtfNumber):
             self._number(name, kind)
-        elif isinstance(kind, Text):
+        elif isinstance(kind, CtfText):
             self._step(kernel.TEXT)
-        elif isinstance(kind, Struct):
+        elif isinstance(kind, CtfStruct):
             if kind.align > 1:
                 self._fixed(kind.align, 0)
             for field, one in kind.fields:
                 self._type(field, one)
-        elif isinstance(kind, Array):
+        elif isinstance(kind, CtfArray):
             self._array(kind)
         else:
             self._variant(kind)
 
-    def _number(self, name: str, kind: Number) -> None:
+    def _number(self, name: str, kind: CtfNumber) -> None:
         register = self._register(name)
         if kind.ranges:
             self._tags[name] = kind
@@ -119,10 +129,10 @@ class Program:
                 return
         self._step(kernel.FIXED, align - 1, bits)
 
-    def _array(self, kind: Array) -> None:
+    def _array(self, kind: CtfArray) -> None:
         element = kind.element
-        packed = isinstance(element, Number) and element.bits % element.align == 0
-        if packed and isinstance(element, Number):
+        packed = isinstance(element, CtfNumber) and element.bits % element.align == 0
+        if packed and isinstance(element, CtfNumber):
             if isinstance(kind.length, str):
                 register = self._register(kind.length)
                 self._step(kernel.RUN, element.align - 1, element.bits, register)
@@ -146,8 +156,8 @@ class Program:
         self._step(kernel.NEXT, 0, 0, loop + 1, self._depth)
         self._steps[loop][3] = self._barrier = len(self._steps)
 
-    def _variant(self, kind: Variant) -> None:
-        ranges = kind.ranges or self._tags.get(kind.tag, Number(8)).ranges
+    def _variant(self, kind: CtfVariant) -> None:
+        ranges = kind.ranges or self._tags.get(kind.tag, CtfNumber(8)).ranges
         options = dict(kind.options)
         cases = [(low, high, label) for label, low, high in ranges if label in options]
         switch = self._step(kernel.SWITCH, self._register(kind.tag), len(cases))
@@ -165,21 +175,21 @@ class Program:
             self._steps[jump][3] = end
 
 
-def _referenced(kind: Type | None) -> list[str]:
+def _referenced(kind: CtfType | None) -> list[str]:
     """Return the names of fields that are lengths or tags of others."""
     found: list[str] = []
     rest = [kind]
     while rest:
         one = rest.pop()
-        inner: Fields = ()
-        if isinstance(one, Array):
+        inner: CtfFields = ()
+        if isinstance(one, CtfArray):
             rest.append(one.element)
             if isinstance(one.length, str):
                 found.append(one.length)
-        elif isinstance(one, Variant):
+        elif isinstance(one, CtfVariant):
             found.append(one.tag)
             inner = one.options
-        elif isinstance(one, Struct):
+        elif isinstance(one, CtfStruct):
             inner = one.fields
         rest += [part for _, part in inner]
     return found

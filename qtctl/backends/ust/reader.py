@@ -32,7 +32,7 @@ _PATIENCE_S = 2.0
 """How long a packet waits for metadata with its events."""
 
 
-class _Trace:
+class _SessionTrace:
     """One trace of the session: the guest's user and word size have one each."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class SessionReader:
         self._keep_bytes = keep_bytes
         self._table = table
         self._pid = pid
-        self._traces: dict[Path, _Trace] = {}
+        self._traces: dict[Path, _SessionTrace] = {}
         self._ordering = Ordering()
         self._hold_ns = _HOLD_NS
         self._looked_s = self._waits_since_s = 0.0
@@ -212,7 +212,7 @@ class SessionReader:
         self._looked_s = now_s
         if not any(trace.layout for trace in self._traces.values()):
             for folder in self._folder.glob("ust/uid/*/*-bit"):
-                self._traces.setdefault(folder, _Trace(folder))
+                self._traces.setdefault(folder, _SessionTrace(folder))
         out: Items = []
         for trace in self._traces.values():
             waiting = [one for one in trace.streams.values() if one.decoder.waiting]
@@ -224,7 +224,7 @@ class SessionReader:
                 self._give_up(waiting, now_s, final=final)
         return out
 
-    def _renew(self, trace: _Trace) -> Items:
+    def _renew(self, trace: _SessionTrace) -> Items:
         """Use new metadata; return what was held with the old."""
         assert trace.layout is not None
         out = self._ordering.take()

@@ -18,7 +18,7 @@ from qtctl.backends.saved import Fit, PlainFile
 from qtctl.backends.ust.arguments import CtfArguments
 from qtctl.backends.ust.ctf import (
     PROVIDER,
-    Trace,
+    TraceMetadata,
     agrees,
     declared_events,
     own_events,
@@ -52,7 +52,7 @@ def open_saved(path: Path, file: PlainFile | None, events_all: Path | None) -> L
 
 
 @dataclass
-class _Part:
+class _StreamFile:
     """A file of a stream, and what its first packet begins with."""
 
     path: Path
@@ -62,10 +62,10 @@ class _Part:
 
 
 @dataclass
-class _Stream:
+class _FolderStream:
     """The files of one stream, in order; ``bad`` are those that could not be read whole."""
 
-    parts: list[_Part]
+    parts: list[_StreamFile]
     decoder: CtfDecoder
     bad: list[str] = field(default_factory=list)
     _file: PlainFile | None = None
@@ -147,7 +147,7 @@ class LttngFolder:
         others = {name: one for name, one in found.items() if name not in written}
         return {**written, **fitting, **(others if fitting else {})}
 
-    def _layouts(self, traces: Mapping[Path, Trace]) -> dict[Path, TraceLayout]:
+    def _layouts(self, traces: Mapping[Path, TraceMetadata]) -> dict[Path, TraceLayout]:
         """Compile the traces that have events of QEMU; all share one reader of arguments.
 
         Of an event whose fields differ, those of the first trace are read.
@@ -221,7 +221,7 @@ def _malformed(path: Path, error: ValueError) -> QtctlError:
     )
 
 
-def _traces(path: Path) -> dict[Path, Trace]:
+def _traces(path: Path) -> dict[Path, TraceMetadata]:
     """Return the traces below a folder, by their folder."""
     found = sorted(islice(path.rglob("metadata"), _MOST))
     if not found:
@@ -241,7 +241,7 @@ def _traces(path: Path) -> dict[Path, Trace]:
     return traces
 
 
-def _events(path: Path, traces: list[Trace]) -> dict[str, Declaration]:
+def _events(path: Path, traces: list[TraceMetadata]) -> dict[str, Declaration]:
     """Return the events of QEMU that the metadata declare."""
     events: dict[str, Declaration] = {}
     for trace in traces:
@@ -270,7 +270,7 @@ def _fitting(
     }
 
 
-def _parts(folder: Path, layout: TraceLayout) -> list[_Part]:
+def _parts(folder: Path, layout: TraceLayout) -> list[_StreamFile]:
     """Return the files of a trace that may hold events of QEMU."""
     found = []
     for entry in sorted(os.scandir(folder), key=lambda one: one.name):
@@ -289,13 +289,13 @@ def _parts(folder: Path, layout: TraceLayout) -> list[_Part]:
         except ValueError:
             pass  # it is garbled: reading it tells where
         if head is None or layout.streams[head.stream].useful:
-            found.append(_Part(Path(entry.path), layout, head, size))
+            found.append(_StreamFile(Path(entry.path), layout, head, size))
     return found
 
 
-def _streams(parts: list[_Part]) -> list[_Stream]:
+def _streams(parts: list[_StreamFile]) -> list[_FolderStream]:
     """Group the files: a stream may go on in other files, also of another folder."""
-    groups: dict[object, list[_Part]] = {}
+    groups: dict[object, list[_StreamFile]] = {}
     for part in parts:
         key: object = part.path
         if part.head is not None and part.head.instance >= 0 and part.layout.trace.uuid:
@@ -304,11 +304,11 @@ def _streams(parts: list[_Part]) -> list[_Stream]:
     found = []
     for group in groups.values():
         group.sort(key=lambda part: part.head.first if part.head else 0)
-        found.append(_Stream(group, CtfDecoder(group[0].layout)))
+        found.append(_FolderStream(group, CtfDecoder(group[0].layout)))
     return found
 
 
-def _notes(traces: Iterable[Trace], streams: list[_Stream]) -> list[str]:
+def _notes(traces: Iterable[TraceMetadata], streams: list[_FolderStream]) -> list[str]:
     """Return what the user should know that is no record."""
     notes = []
     others: Counter[str] = Counter()

@@ -9,18 +9,18 @@ import re
 from collections.abc import Callable
 
 from qtctl.backends.ust.ctf import (
-    Array,
+    CtfArray,
+    CtfFields,
+    CtfNumber,
+    CtfRanges,
+    CtfStruct,
+    CtfText,
+    CtfType,
+    CtfVariant,
     EventClass,
-    Fields,
-    Number,
-    Ranges,
     StreamClass,
-    Struct,
-    Text,
-    Trace,
     TraceClock,
-    Type,
-    Variant,
+    TraceMetadata,
 )
 
 _TOKEN = re.compile(
@@ -36,33 +36,33 @@ _ESCAPES = {"n": "\n", "t": "\t"}
 _DEEPEST = 32
 
 
-def parse_tsdl(text: str) -> Trace:
+def parse_tsdl(text: str) -> TraceMetadata:
     """Parse metadata.
 
     Raises:
         ValueError: it is malformed; the message has the place.
     """
-    return _Parser(text).trace()
+    return _TsdlParser(text).trace()
 
 
-class _Parser:
+class _TsdlParser:
     """Reads tokens one after the other; types that have a name are kept in ``_named``."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = [token for token in _TOKEN.findall(text) if token]
+        self._tokens: list[str] = [token for token in _TOKEN.findall(text) if token]
         self._at = 0
         self._depth = 0
-        self._named: dict[str, Type] = {}
-        self._numbers: dict[str, Number] = {}
+        self._named: dict[str, CtfType] = {}
+        self._numbers: dict[str, CtfNumber] = {}
         self._big = any(
             re.search(r"\bbyte_order\s*=\s*(be|network)\b", part)
             for part in re.findall(r"\btrace\s*\{(.*?)\}", text, re.DOTALL)
         )
 
-    def trace(self) -> Trace:
+    def trace(self) -> TraceMetadata:
         """Parse all."""
         facts: dict[str, str] = {}
-        header: Type | None = None
+        header: CtfType | None = None
         streams: dict[int, StreamClass] = {}
         events: list[EventClass] = []
         clocks: dict[str, TraceClock] = {}
@@ -99,22 +99,22 @@ class _Parser:
                     self._at -= 1
                     self._type()
         uuid = bytes.fromhex(_plain(facts.get("uuid", "")).replace("-", ""))
-        return Trace(uuid, self._big, header, streams, tuple(events), clocks, environment)
+        return TraceMetadata(uuid, self._big, header, streams, tuple(events), clocks, environment)
 
     def _event(self) -> EventClass:
         found, types = self._block()
-        fields = types.get("fields", Struct(()))
-        if not isinstance(fields, Struct):
+        fields = types.get("fields", CtfStruct(()))
+        if not isinstance(fields, CtfStruct):
             raise self._wrong("an event whose fields are no struct")
         stream, number = _int(found.get("stream_id", "0")), _int(found.get("id", "0"))
         return EventClass(
             _plain(found.get("name", "")), number, stream, types.get("context"), fields
         )
 
-    def _block(self) -> tuple[dict[str, str], dict[str, Type]]:
+    def _block(self) -> tuple[dict[str, str], dict[str, CtfType]]:
         """Parse ``{ name = value; name := type; ... }``."""
         values: dict[str, str] = {}
-        types: dict[str, Type] = {}
+        types: dict[str, CtfType] = {}
         self._expect("{")
         while (token := self._next()) != "}":
             if token == "typealias":
@@ -151,19 +151,19 @@ class _Parser:
             words.append(self._next())
         return " ".join(words)
 
-    def _type(self) -> Type:
+    def _type(self) -> CtfType:
         """Parse a type, but for what follows the name that it is given."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise self._wrong("types nested too deep")
         token = self._next()
-        kind: Type
+        kind: CtfType
         if token.endswith("}") and token[0] in "if":
             kind = self._number(token)
         elif token == "string":
             if self._peek() == "{":
                 self._block()
-            kind = Text()
+            kind = CtfText()
         elif token in ("struct", "variant", "enum"):
             kind = self._compound(token)
         else:
@@ -171,7 +171,7 @@ class _Parser:
         self._depth -= 1
         return kind
 
-    def _known(self, first: str) -> Type:
+    def _known(self, first: str) -> CtfType:
         """Return a type by its name, of as many words as are one."""
         name = first
         while name not in self._named and self._peek() not in (";", "{", "[", ":="):
@@ -182,7 +182,7 @@ class _Parser:
             raise self._wrong(f"the type {name!r} is not known")
         return self._named[name]
 
-    def _compound(self, what: str) -> Type:
+    def _compound(self, what: str) -> CtfType:
         """Parse a struct, variant or enumeration, which may have a name, or be known by it."""
         name = ""
         if self._peek() not in ("{", "<", ":"):
@@ -193,26 +193,26 @@ class _Parser:
             while (token := self._next()) != ">":
                 tag += token
             tag = tag.rpartition(".")[2]
-        base: Type = Number(32, align=8, big=self._big)
+        base: CtfType = CtfNumber(32, align=8, big=self._big)
         if what == "enum" and self._peek() == ":":
             self._next()
             base = self._type()
         elif what == "enum":
             base = self._named.get("int", base)
-        kind: Type
+        kind: CtfType
         if self._peek() != "{":
             if name not in self._named:
                 raise self._wrong(f"the type {name!r} is not known")
             kind = self._named[name]
-            return kind._replace(tag=tag) if isinstance(kind, Variant) and tag else kind
+            return kind._replace(tag=tag) if isinstance(kind, CtfVariant) and tag else kind
         if what == "enum":
-            if not isinstance(base, Number):
+            if not isinstance(base, CtfNumber):
                 raise self._wrong("an enumeration of no numbers")
             kind = base._replace(ranges=self._ranges())
         elif what == "variant":
-            kind = Variant(tag, self._fields())
+            kind = CtfVariant(tag, self._fields())
         else:
-            kind = Struct(self._fields(), self._least_align())
+            kind = CtfStruct(self._fields(), self._least_align())
         if name:
             self._named[name] = kind
         return kind
@@ -226,9 +226,9 @@ class _Parser:
         self._expect(")")
         return align
 
-    def _fields(self) -> Fields:
+    def _fields(self) -> CtfFields:
         """Parse ``{ TYPE NAME; ... }``."""
-        found: list[tuple[str, Type]] = []
+        found: list[tuple[str, CtfType]] = []
         self._expect("{")
         while self._peek() != "}":
             if self._peek() == "typealias":
@@ -239,7 +239,7 @@ class _Parser:
         self._next()
         return tuple(found)
 
-    def _member(self, add: Callable[[str, Type], object]) -> None:
+    def _member(self, add: Callable[[str, CtfType], object]) -> None:
         """Parse ``TYPE NAME[LENGTH]...;``; several names, or none, are possible."""
         kind = self._type()
         while self._peek() != ";":
@@ -255,13 +255,13 @@ class _Parser:
                 )
             made = kind
             for one in reversed(lengths):
-                made = Array(made, one)
+                made = CtfArray(made, one)
             add(name, made)
             if self._peek() == ",":
                 self._next()
         self._next()
 
-    def _ranges(self) -> Ranges:
+    def _ranges(self) -> CtfRanges:
         """Parse ``{ LABEL = FIRST ... LAST, ... }``."""
         found = []
         self._expect("{")
@@ -280,7 +280,7 @@ class _Parser:
                 self._next()
         return tuple(found)
 
-    def _number(self, text: str) -> Number:
+    def _number(self, text: str) -> CtfNumber:
         """Parse ``integer { ... }`` or ``floating_point { ... }``, each text once."""
         if text not in self._numbers:
             found = dict(_SETTING.findall(text[text.index("{") + 1 :]))
@@ -296,7 +296,7 @@ class _Parser:
             big = self._big if order == "native" else order in ("be", "network")
             base = found.get("base", "10")
             clock = found.get("map", "").removeprefix("clock.").removesuffix(".value")
-            self._numbers[text] = Number(
+            self._numbers[text] = CtfNumber(
                 bits,
                 found.get("signed", "0") in ("1", "true", "TRUE"),
                 align,
@@ -340,7 +340,8 @@ def _plain(text: str) -> str:
     """Return a text without its quotes and escapes."""
     if not text.startswith('"'):
         return text
-    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(str(found[1]), str(found[1])), text[1:-1])
+    unescaped: str = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
+    return unescaped
 
 
 def _value(text: str) -> str | int:
