@@ -95,6 +95,8 @@ VERBS = (
     _verb("learn", "completion", "complete verbs, events and guests in a shell"),
 )
 """The verbs of the command line, in the order of its help."""
+HIDDEN_VERBS = (_verb("", "serve", "do the work here for the qtctl of another host"),)
+"""The verbs that programs call; no help lists them."""
 
 _OWN = "ui.console_verbs"
 CONSOLE_VERBS = (

@@ -9,6 +9,7 @@ from typing import Any
 from qtctl.commands.context import Context, Result, error_object
 from qtctl.commands.registry import Command, Options
 from qtctl.errors import QtctlError, UsageError, unexpected
+from qtctl.session.attach import other_host
 from qtctl.session.targets import Chosen, chosen_guests, several
 from qtctl.text.style import Style
 
@@ -21,11 +22,21 @@ async def run_verb(row: Command, context: Context, options: Options) -> Result |
     """
     targets = several(options.targets)
     if not targets:
-        return await row.run(context, options)
+        return await _on_one(row, context, options)
     if not row.guests:
         hint = f"qtctl -t {targets[0]} {row.name}" if len(targets) > 1 else "qtctl ps"
         raise UsageError(f"{row.name} is for one guest", hint=hint)
     return await _on_each(row, context, options, await asyncio.to_thread(chosen_guests, targets))
+
+
+async def _on_one(row: Command, context: Context, options: Options) -> Result | int:
+    """Run a verb on one guest; a one-shot verb on the host of the guest."""
+    host = other_host(context.target) if row.guests else None
+    if host is None:
+        return await row.run(context, options)
+    from qtctl.commands.there import run_there
+
+    return await run_there(context, options, host)
 
 
 async def _on_each(
@@ -46,7 +57,7 @@ async def _on_each(
 async def _on(row: Command, context: Context, options: Options, guest: Chosen) -> Result:
     own = context.for_guest(guest.target, guest.name)
     try:
-        result = await row.run(own, options)
+        result = await _on_one(row, own, options)
     except Exception as problem:
         if options.verbose and not isinstance(problem, QtctlError | OSError):
             raise

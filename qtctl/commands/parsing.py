@@ -260,6 +260,7 @@ def parse(
     given = vars(options).get(_GIVEN, ())
     try:
         options.verb, *rest = expanded(words)
+        options.line = [*argv[: len(argv) - len(words)], options.verb, *rest]
         row = row_of(table, options.verb)
         row = with_defaults(row, COMMON, options, given, only=only_default)
     except UsageError:

@@ -6,10 +6,10 @@ The command line, its help and completion are made from these rows alone.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qtctl.verbs import TASKS, VERBS, Verb
+from qtctl.verbs import HIDDEN_VERBS, TASKS, VERBS, Verb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +66,8 @@ class Options(argparse.Namespace):
     """
 
     given: Collection[str] = ()
+    line: Sequence[str] = ()
+    """The words of the call, with the user's aliases replaced; for the qtctl of another host."""
     verb: str
     targets: list[str]
     events_all: Path | None
@@ -145,13 +147,17 @@ def command(
 
 
 class _LazyCommands(Mapping[str, Command]):
-    """Verbs by name, in the order of their list; looking one up imports its module."""
+    """Verbs by name, in the order of their list; looking one up imports its module.
 
-    def __init__(self, listed: Mapping[str, Verb]) -> None:
+    The hidden ones can be looked up, and are not listed.
+    """
+
+    def __init__(self, listed: Mapping[str, Verb], hidden: Mapping[str, Verb]) -> None:
         self._listed = listed
+        self._hidden = hidden
 
     def __getitem__(self, name: str) -> Command:
-        listed = self._listed[name]
+        listed = self._listed.get(name) or self._hidden[name]
         if (listed.module, name) not in _DECLARED:
             import importlib
 
@@ -175,12 +181,14 @@ class CommandTable:
     those that are looked up.
     """
 
-    def __init__(self, verbs: Iterable[Verb]) -> None:
+    def __init__(self, verbs: Iterable[Verb], hidden: Iterable[Verb] = ()) -> None:
         listed = {verb.name: verb for verb in verbs}
         self.verbs = tuple(listed.values())
         self.summaries = {name: verb.summary for name, verb in listed.items()}
         self.console_roles = {name: verb.console for name, verb in listed.items()}
-        self.rows: Mapping[str, Command] = _LazyCommands(listed)
+        self.rows: Mapping[str, Command] = _LazyCommands(
+            listed, {verb.name: verb for verb in hidden}
+        )
 
     def by_task(self) -> Iterator[tuple[str, list[Verb]]]:
         """Yield the headings of help, each with its verbs."""
@@ -189,4 +197,4 @@ class CommandTable:
                 yield heading, verbs
 
 
-COMMANDS = CommandTable(VERBS)
+COMMANDS = CommandTable(VERBS, HIDDEN_VERBS)

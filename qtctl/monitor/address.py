@@ -53,6 +53,8 @@ def parse_target(text: str) -> Address | int | str:
     scheme, colon, rest = text.partition(":")
     if colon and scheme in ("telnet", "tn3270", "websocket", "ws", "wss", "http", "https"):
         raise UsageError(f"{shown(text)}: a monitor on {scheme} is not plain QMP", hint=_FORMS)
+    if colon and scheme == "ssh":
+        raise UsageError(f"{shown(text)} is on another host; a guest of this one is needed here")
     if colon and scheme == "unix":
         return _unix(rest, text)
     if colon and scheme == "tcp":

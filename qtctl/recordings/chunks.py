@@ -52,6 +52,8 @@ class ChunkKind(IntEnum):
     NAMES = 2
     DATA = 3
     END = 4
+    NOTE = 64
+    """One JSON object; only on a link between two hosts, never in a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from qtctl.monitor.guests import (
     the_only_guest,
 )
 from qtctl.monitor.holders import holders
+from qtctl.monitor.hosts import OtherHost, parse_host
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import status_of
 from qtctl.monitor.rendezvous import is_lent
@@ -102,6 +103,18 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
     lent = [address for address in addresses if is_lent(address, guest)]
     free = [address for address in addresses if not holders(address, guest)]
     return (lent or free or addresses)[0], guest
+
+
+def other_host(target: str | None) -> OtherHost | None:
+    """Return the host of a TARGET, as :func:`attach` takes it; None if that is this one.
+
+    Raises:
+        UsageError: the target cannot be right.
+    """
+    chosen = from_environment() if target is None else target
+    if chosen is None:
+        return None
+    return parse_host(settings().tables["targets"].get(chosen, chosen))
 
 
 def parse_named(target: str) -> Address | int | str:

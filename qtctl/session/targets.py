@@ -9,7 +9,7 @@ from typing import NamedTuple
 from qtctl.errors import ConnectionFailed, QtctlError, UsageError
 from qtctl.model import EVERY, Guest
 from qtctl.monitor.guests import find_guest, running_guests
-from qtctl.session.attach import from_environment, resolve
+from qtctl.session.attach import from_environment, other_host, resolve
 
 
 class Chosen(NamedTuple):
@@ -66,6 +66,8 @@ def _each(targets: Iterable[str]) -> Iterator[tuple[str, Guest | None]]:
 
 def _guest_at(target: str) -> Guest | None:
     """Return the guest that a TARGET means; None where that is not known."""
+    if other_host(target) is not None:
+        return None
     try:
         address, guest = resolve(target)
     except UsageError:
