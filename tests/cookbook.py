@@ -23,6 +23,7 @@ from tests import needs, pages
 from tests.qemus import Image, RealGuest, require
 from tests.running import Qtctl
 from tests.samples import capture
+from tests.sshd import Sshd
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Case:
     before: tuple[str, ...] = ()
     beside: str = ""
     in_container: bool = False
+    over_ssh: bool = False
+    """Whether this machine is also reached by ssh, as node7."""
 
     def check(self) -> None:
         """Skip the test if the examples cannot run here."""
@@ -46,6 +49,8 @@ class Case:
             if os.geteuid() != 0:
                 pytest.skip("the examples need root")
             needs.containers()
+        if self.over_ssh:
+            needs.program("sshd", "openssh-server")
 
 
 _NAMED = ("-msg", "timestamp=on", "-name", "vm1")
@@ -151,6 +156,14 @@ GUESTS = {
             -msg timestamp=on -qmp unix:$GUEST/vm2.sock,server=on,wait=off -drive \\
             if=virtio,format=raw,readonly=on,file=$GUEST/boot.img""",
     ),
+    "docs/hosts.md": Case(
+        extra=_NAMED,
+        over_ssh=True,
+        before=(
+            "mkdir $FAR/CONFIG_HOME/qtctl && printf '[targets]\\nvm1 = \"%s\"\\n' $QTCTL_TARGET "
+            ">$FAR/CONFIG_HOME/qtctl/config.toml",
+        ),
+    ),
     "docs/cookbook/own-events.md": Case(
         image="idle",
         before=(
@@ -194,8 +207,13 @@ def shell(page: str, folder: Path) -> Iterator[dict[str, str]]:
         extra=case.extra,
         stderr=subprocess.DEVNULL,
     )
-    with Qtctl(folder / "home") as qtctl, real as guest:
+    with contextlib.ExitStack() as stack:
+        qtctl, guest = stack.enter_context(Qtctl(folder / "home")), stack.enter_context(real)
         told = {"QTCTL_TARGET": guest.address, "GUEST": str(guest.directory)}
+        if case.over_ssh:
+            (folder / "ssh").mkdir()
+            far = stack.enter_context(Sshd(folder / "ssh"))
+            told |= {**far.env, "FAR": str(far.home)}
         environment = pages.shell(folder, qtctl.environment(told))
         beside = subprocess.Popen(
             ["bash", "-c", case.beside],

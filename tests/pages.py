@@ -7,7 +7,6 @@ addresses may differ, and a line ``...`` stands for any number of lines.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -63,7 +62,7 @@ def shell(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
     script = home / "bin" / "qtctl"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m qtctl "$@"\n')
     script.chmod(0o755)
-    return {**environment, "PATH": f"{home / 'bin'}:{os.environ['PATH']}"}
+    return {**environment, "PATH": f"{home / 'bin'}:{environment['PATH']}"}
 
 
 def run(example: Example, folder: Path, environment: Mapping[str, str], seconds: float) -> None:

@@ -20,7 +20,7 @@ from typing import Self
 from tests.needs import program
 from tests.running import TOP, eventually
 
-NAME = "far"
+NAME = "node7"
 """What the user's ssh configuration calls the host."""
 
 

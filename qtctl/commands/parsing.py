@@ -16,9 +16,10 @@ from qtctl.model import EVERY
 
 TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
-(unix:P,server=on,wait=off), a pid, or a guest's -name. Without -t: $QTCTL_TARGET, $QMP_SOCKET,
-else the only guest that runs. -t may be repeated; -t all, or --all, means all guests of this
-machine. If a guest fails, others go on; the exit code is that of the first in order that failed."""
+(unix:P,server=on,wait=off), a pid, a guest's -name, or one of another host as
+ssh://[USER@]HOST[:PORT]/TARGET. Without -t: $QTCTL_TARGET, $QMP_SOCKET, else the only guest that
+runs. -t may be repeated; -t all, or --all, means all guests of this machine. If a guest fails,
+others go on; the exit code is that of the first in order that failed."""
 EXIT_CODES = """\
 exit codes: 0 done, 1 refused or another error, 2 usage, 3 nothing matched, 4 cannot connect or
 monitor busy, 5 link lost, 6 data lost (--strict), 124 time-out, 130 Ctrl-C

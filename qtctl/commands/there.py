@@ -6,7 +6,7 @@ from qtctl.commands.context import Context, Result
 from qtctl.commands.registry import Options
 from qtctl.errors import UsageError
 from qtctl.monitor.hosts import OtherHost
-from qtctl.session.link import Link
+from qtctl.session.link import HostLink
 from qtctl.shapes import Malformed, any_text, elements, member, whole
 from qtctl.text.style import escaped
 from qtctl.version import VERSION
@@ -29,7 +29,7 @@ async def run_there(context: Context, options: Options, host: OtherHost) -> Resu
                 f"{name} names a file of this host, and the qtctl of {host.host} does the work",
                 hint=f"{host.by_hand} qtctl ... {name} FILE",
             )
-    async with Link(host, lambda text: context.talk([escaped(text)])) as link:
+    async with HostLink(host, lambda text: context.talk([escaped(text)])) as link:
         say_version(context, link)
         link.send(
             type="run",
@@ -47,7 +47,7 @@ async def run_there(context: Context, options: Options, host: OtherHost) -> Resu
         raise link.senseless(str(malformed)) from None
 
 
-def say_version(context: Context, link: Link) -> None:
+def say_version(context: Context, link: HostLink) -> None:
     """Say if the qtctl of another host is of another version, and with -v how its clock goes."""
     if link.version != VERSION:
         context.say(f"{link.host.host} has qtctl {link.version}; here is {VERSION}")

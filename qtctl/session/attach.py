@@ -83,6 +83,11 @@ def resolve(target: str | None) -> tuple[Address, Guest | None]:
         UsageError: the target cannot be right, or several guests are running.
         ConnectionFailed: no such guest, or it has no QMP monitor.
     """
+    if (host := other_host(target)) is not None:
+        raise UsageError(
+            f"{host.target} of {host.host} cannot be reached by this verb from here",
+            hint=f"{host.by_hand} -t qtctl -t {shlex.quote(host.target)} ...",
+        )
     chosen = from_environment() if target is None else target
     parsed = None if chosen is None else parse_named(chosen)
     if isinstance(parsed, Address):

@@ -50,7 +50,7 @@ _BY_CODE: Mapping[int, type[QtctlError]] = {
 }
 
 
-class Link:
+class HostLink:
     """The qtctl on another host, inside ``async with``; ``say`` is called with lines it prints.
 
     ``offset`` is the other clock's, by the best ping so far.

@@ -127,6 +127,7 @@ def test_no_ssh_and_wrong_targets(qtctl: Qtctl, tmp_path: Path) -> None:
         qtctl("-t", wrong, "list").said(2, wrong)
     for option in ("ssh://-oProxyCommand=x/vm1", "ssh://-a@h/vm1"):
         qtctl("-t", option, "list").said(2, "begins with '-'")
+    qtctl("-t", "ssh://h/vm1", "share").said(2, "cannot be reached", "ssh h -t qtctl -t vm1 ...")
     qtctl("-t", "ssh://h/vm1", "enable", "--file", "x").said(2, "--file names a file of this host")
 
 
