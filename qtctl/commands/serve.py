@@ -32,7 +32,7 @@ async def serve(context: Context, options: Options) -> int:
     del options
     wire = await Wire.open()
     wire.note("hello", qtctl=VERSION, protocol=PROTOCOL)
-    calls = Calls(wire)
+    calls = IncomingCalls(wire)
     try:
         await _answer(context, wire, await calls.next())
     except QtctlError as error:
@@ -73,7 +73,7 @@ class Wire:
         await self._writer.drain()
 
 
-class Calls:
+class IncomingCalls:
     """The objects that the other host sends, on stdin; pings are answered.
 
     When stdin ends or is silent for ``SILENT_S``, this process is sent SIGTERM, as by a user, and
