@@ -22,7 +22,7 @@ from qtctl.backends.ust.ctf import (
     members,
     own_events,
 )
-from qtctl.backends.ust.program import CLOCK, EVENT, PROCESS, THREAD, Program, StepRange
+from qtctl.backends.ust.program import CLOCK, EVENT, PROCESS, THREAD, StepProgram, StepRange
 from qtctl.records.columns import Int64Array
 from qtctl.records.event_table import EventTable
 
@@ -93,7 +93,7 @@ class TraceLayout:
         self.table = table
         self.reader = reader or CtfArguments.of(table, own_events(trace), big=trace.big)
         self._without = without
-        program = Program()
+        program = StepProgram()
         self._header = program.add(trace.header, _HEAD, clocked=False)
         self.streams = {
             number: self._stream(program, number, one) for number, one in trace.streams.items()
@@ -107,7 +107,7 @@ class TraceLayout:
         process = trace.environment.get("vpid")
         self.process = process if isinstance(process, int) and 0 < process < 1 << 31 else None
 
-    def _stream(self, program: Program, number: int, one: StreamClass) -> StreamLayout:
+    def _stream(self, program: StepProgram, number: int, one: StreamClass) -> StreamLayout:
         if not {"content_size", "packet_size"} <= {name for name, _ in members(one.packet)}:
             raise ValueError("packets without sizes")
         packet = program.add(one.packet, _HEAD, clocked=False)

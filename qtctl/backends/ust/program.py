@@ -40,7 +40,7 @@ class StepRange(NamedTuple):
     bits: int
 
 
-class Program:
+class StepProgram:
     """The steps of all types of a trace, each ended by a step END."""
 
     def __init__(self) -> None:
