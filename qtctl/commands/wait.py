@@ -8,7 +8,7 @@ import time
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import follow_of, following, records_read
 from qtctl.commands.formatting import formatter_of
-from qtctl.commands.options import BACKEND, EVENT, NDJSON, OWN, TIME, WHERE
+from qtctl.commands.options import BACKEND, CLOCK, EVENT, NDJSON, OWN, TIME, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import duration
 from qtctl.errors import QtctlError, TimedOut
@@ -21,6 +21,7 @@ from qtctl.events.selection import Selection
         EVENT.but(help="event name, pattern or @SET"),
         WHERE,
         BACKEND,
+        CLOCK,
         arg("--timeout", metavar="TIME", type=duration, help="give up after this long: exit 124"),
         TIME,
         NDJSON,

@@ -18,6 +18,7 @@ from qtctl.commands.formatting import JsonFormatter, count_records
 from qtctl.commands.options import (
     BACKEND,
     BY,
+    CLOCK,
     DURATION,
     GUARD,
     INTERVAL,
@@ -45,6 +46,7 @@ _SORTS = ("rate", "bytes", "name", "total")
 VIEWED = (
     WHERE,
     BACKEND,
+    CLOCK,
     BY,
     arg("--sort", choices=_SORTS, default="rate", help="order of the rates (default: rate)"),
     INTERVAL.but(default=1.0, help="rates are over this long (default: 1s)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qtctl.backends.log import clock
 from qtctl.backends.ring import tracefs
 from qtctl.errors import Unsupported
 from qtctl.records.batch import Batch
@@ -207,14 +209,14 @@ def test_a_guest_that_is_killed_takes_the_instance_along(guest: RealGuest, run: 
     assert instances(running.pid) == []
 
 
-@pytest.mark.parametrize("clock", ["kernel", "auto"])
+@pytest.mark.parametrize("chosen", ["kernel", "auto"])
 async def test_where_the_kernel_cannot_be_traced(
-    clock: str, guest: RealGuest, own_folders: Path, monkeypatch: pytest.MonkeyPatch
+    chosen: str, guest: RealGuest, own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracefs, "PLACES", (own_folders / "none",))
     async with attach(guest.address) as session:
-        stream = session.follow("virtio_blk_*", clock=clock, limit=3, backend="log")
-        if clock == "kernel":
+        stream = session.follow("virtio_blk_*", clock=chosen, limit=3, backend="log")
+        if chosen == "kernel":
             with pytest.raises(Unsupported, match="not mounted") as raised:
                 await stream.__aenter__()
             assert "timestamp=on" in raised.value.hint
@@ -223,3 +225,47 @@ async def test_where_the_kernel_cannot_be_traced(
             clocks = [record.clock async for record in stream.records()]
         assert any("not mounted" in note for note in session.notices)
     assert set(clocks) == {"arrival"}
+
+
+@pytest.mark.parametrize(
+    ("part", "reason", "hint"),
+    [
+        ("buffer_size_kb", errno.ENOMEM, "free memory"),
+        ("trace_clock", errno.EROFS, "remount,rw"),
+        ("sys_enter_write/filter", errno.EINVAL, "dmesg"),
+        ("sys_exit_writev/enable", errno.EPERM, "as root"),
+    ],
+)
+async def test_what_the_kernel_refuses_leaves_nothing(
+    part: str,
+    reason: int,
+    hint: str,
+    guest: RealGuest,
+    own_folders: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = tracefs.write
+
+    def refuse(path: Path, text: str, *, append: bool = False) -> None:
+        if str(path).endswith(part):
+            raise OSError(reason, os.strerror(reason), str(path))
+        write(path, text, append=append)
+
+    monkeypatch.setattr(tracefs, "write", refuse)
+    async with attach(guest.address) as session:
+        with pytest.raises(Unsupported, match=part) as raised:
+            await session.follow("virtio_blk_*", clock="kernel").__aenter__()
+        assert hint in raised.value.hint
+        assert "timestamp=on" in raised.value.hint
+        assert not list(await session.leasing.held("tracefs"))
+    assert instances(os.getpid()) == []
+
+
+async def test_a_kernel_without_tracepoints_of_system_calls(
+    guest: RealGuest, own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "_ENTERS", ("sys_enter_nothing",))
+    async with attach(guest.address) as session:
+        with pytest.raises(Unsupported, match="CONFIG_FTRACE_SYSCALLS"):
+            await session.follow("virtio_blk_*", clock="kernel").__aenter__()
+    assert instances(os.getpid()) == []

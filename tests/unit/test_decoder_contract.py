@@ -23,6 +23,8 @@ from qtctl.backends.dtrace.decoder import ProbeDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
+from qtctl.backends.log.writes import Numbers, WriteDecoder
+from qtctl.backends.ring.layout import Field
 from qtctl.backends.simple.decoder import SimpleDecoder, read_names
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import HEAD_LIMIT, CtfDecoder
@@ -339,6 +341,16 @@ ROWS = {
     ),
     "dtrace": Row(
         probes,
+        RING_PIECES,
+        b"".join(RING_PIECES[:4]),
+        made_pages,
+        every_ring_record,
+        ring.LAYOUT.page_bytes,
+    ),
+    "writes of a log": Row(
+        lambda _: WriteDecoder(
+            ring.LAYOUT, Numbers((ring.KIND,), (ring.KIND + PAIR, ring.KIND + TWO), Field(16, 8))
+        ),
         RING_PIECES,
         b"".join(RING_PIECES[:4]),
         made_pages,

@@ -163,31 +163,40 @@ class Ledger:
         return found
 
     def _check(self, written: int, low: int, high: int) -> None:
-        """Add the bounds of a sample; what contradicts them is over."""
-        if self._is_open and not low <= self.spans[-1].place <= high:
+        """Add the bounds of a sample; what they contradict ends with what is proven so far."""
+        if self._is_open:
+            least = most = self.spans[-1].place
+        else:
+            least = max((bound[1] for bound in self._bounds), default=low)
+            most = min((bound[2] for bound in self._bounds), default=high)
+        if low > most or high < least:
+            self._find()
             self.interrupt(0)
-        if self._bounds:
-            least = max(bound[1] for bound in self._bounds)
-            most = min(bound[2] for bound in self._bounds)
-            if low > most or high < least:
-                self.interrupt(0)
         self._bounds = [*self._bounds, (written, low, high)][-_KEPT_SAMPLES:]
 
     def _find(self) -> None:
-        """Extend the last span, or begin one, if the bounds of the latest samples prove a place."""
+        """Extend the last span, or begin one, if the bounds of the samples prove a place.
+
+        The place of writes only grows, by what is not of the trace. So where some samples prove
+        one, it is right at the first of the latest that do; and from the last of the earliest that
+        do on, if it still is right then.
+        """
         if not self._bounds:
             return
-        written, low, high = np.array(self._bounds[::-1], np.int64).T
-        least, most = np.maximum.accumulate(low), np.minimum.accumulate(high)
-        exact = np.flatnonzero(least == most)
-        if not len(exact):
-            return
-        place, last = int(least[exact[0]]), int(written[exact[0]])
+        written, low, high = np.array(self._bounds, np.int64).T
         if not self._is_open:
-            self.spans.append(ProvenRun(place, last, last))
+            exact = np.flatnonzero(np.maximum.accumulate(low) == np.minimum.accumulate(high))
+            if not len(exact):
+                return
+            place, first = int(low[: exact[0] + 1].max()), int(written[exact[0]])
+            self.spans.append(ProvenRun(place, first, first))
             self._is_open = True
-        else:
-            self.spans[-1] = self.spans[-1]._replace(last=max(last, self.spans[-1].last))
+        least, most = np.maximum.accumulate(low[::-1]), np.minimum.accumulate(high[::-1])
+        exact = np.flatnonzero(least == most)
+        if len(exact):
+            last = max(int(written[::-1][exact[0]]), self.spans[-1].last)
+            self.spans[-1] = self.spans[-1]._replace(last=last)
+            self._bounds = self._bounds[-1 - int(exact[0]) :]
 
     def pass_by(self, place: int) -> None:
         """Forget the writes before an offset in the file, which nobody will ask for again."""

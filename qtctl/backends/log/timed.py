@@ -23,6 +23,8 @@ _HELD_S = 0.001
 _PATIENCE_S = 0.1
 _PATIENCE_READS = 30
 """How long a record waits at least for its time, before it keeps the one at which it was read."""
+_MOST_HELD = 8
+"""How many items wait at most; a chunk of the log has 2 MiB."""
 _RECHECK_S = 0.5
 _LAST_READS = 20
 _NEWLINE = ord("\n")
@@ -170,7 +172,7 @@ class TimedFeed:
         item, place, due_s, due_reads = self._held[-1 if whole else 0]
         if place is None or isinstance(item, Loss):
             return True
-        if self._reads >= due_reads and time.monotonic() >= due_s:
+        if len(self._held) > _MOST_HELD or (self._reads >= due_reads and time.monotonic() >= due_s):
             return True
         return place + int(item.stop[-1]) < self._clock.ledger.proven
 
