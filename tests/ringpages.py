@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from qtctl.backends.dtrace.uprobes import Sites
-from qtctl.backends.ring.layout import Layout
+from qtctl.backends.ring.layout import EventFormat, Field, Layout
 
 LAYOUT = Layout(256, 0, 8, 16)
 """Pages far smaller than the kernel's."""
 KIND = 2000
 """Number of the kernel event of event 0; the others follow."""
+MARK = EventFormat(5, {"buf": Field(16, 0)})
 ADDRESS = 0x5555_0000_1000
 MISSED, COUNTED = 1 << 31, 1 << 30
 
@@ -38,6 +39,13 @@ def probe(
         where += struct.pack("=I", len(held) << 16 | place + len(fetched))
         fetched += held
     return head + words + where + fetched
+
+
+def mark(text: bytes, tid: int = 30300) -> bytes:
+    """Return a write to trace_marker as the kernel keeps it, with old bytes where it wrote none."""
+    text += b"\0x" if text.endswith(b"\n") else b"\n\0"
+    data = struct.pack("=HBBiQ", MARK.number, 0, 0, tid, ADDRESS) + text
+    return data + b"\n\0x"[: -len(data) % 4]
 
 
 def entry(data: bytes, delta: int = 1) -> bytes:

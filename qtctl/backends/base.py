@@ -95,15 +95,15 @@ class FeedRequest(NamedTuple):
 
     ``owner`` owns the leases of what is made for it. ``picked`` are the events wanted: where QEMU's
     own states do not matter (ust, dtrace), the feed's tracer attaches to them; elsewhere they are
-    switched on once the feed is open. ``kernel`` are kernel events (``kvm:kvm_exit``), for ftrace.
-    ``clock`` is that of a log without times: see ``Follow.clock``.
+    switched on once the feed is open. ``on`` are those that are on already. ``clock`` is that of a
+    log without times: see ``Follow.clock``.
     """
 
     site: Site
     owner: Owner
     table: EventTable
     picked: Sequence[str]
-    kernel: Sequence[str] = ()
+    on: Sequence[str] = ()
     clock: str = "arrival"
 
 

@@ -34,8 +34,10 @@ class BackendRow(NamedTuple):
     ``cost`` ranks what it costs the guest, cheapest first, as measured by ``benchmarks/cost.py``.
     ``followed``: qtctl can follow it. ``follows_qmp``: QEMU's event states decide what it gets.
     ``instead`` is a command to use where qtctl cannot follow, ``missing`` a hint for a QEMU without
-    it. ``resource`` is the kind of what its feed leases, ``arguments`` how recordings call its
-    forms of arguments. ``whole_seconds``: its times may lack a fraction.
+    it. ``resource`` is the kind of what its feed leases (where that is several at once, they have
+    a suffix behind a dash), ``arguments`` how recordings call its
+    forms of arguments. ``whole_seconds``: its times may lack a fraction. ``late_s``: how much later
+    than its time a record can be read, at most, while qtctl keeps up.
     """
 
     name: Backend
@@ -48,6 +50,7 @@ class BackendRow(NamedTuple):
     resource: str = ""
     arguments: str = ""
     whole_seconds: bool = False
+    late_s: float = 0.01
 
     @property
     def signs(self) -> SignsPart | None:
@@ -90,15 +93,24 @@ TABLE: dict[Backend, BackendRow] = {
     row.name: row
     for row in (
         BackendRow(Backend.LOG, "lines in QEMU's log", cost=3, resource="log"),
-        BackendRow(Backend.SIMPLE, "a binary file", cost=2, resource="simple", arguments="simple"),
+        BackendRow(
+            Backend.SIMPLE,
+            "a binary file",
+            cost=2,
+            resource="simple",
+            arguments="simple",
+            late_s=0.3,
+        ),
         BackendRow(
             Backend.FTRACE,
             "the kernel's trace buffer",
             cost=4,
             missing="if it was built with ftrace: start it as root, with tracefs mounted",
             resource="tracefs",
+            arguments="kernel",
+            late_s=0.001,
         ),
-        BackendRow(Backend.SYSLOG, "the system log", cost=6, whole_seconds=True),
+        BackendRow(Backend.SYSLOG, "the system log", cost=6, whole_seconds=True, late_s=1.5),
         BackendRow(
             Backend.UST,
             "LTTng-UST tracepoints",
@@ -107,6 +119,7 @@ TABLE: dict[Backend, BackendRow] = {
             instead="lttng enable-event -u 'qemu:PATTERN'",
             resource="lttng",
             arguments="ctf fields",
+            late_s=0.3,
         ),
         BackendRow(
             Backend.DTRACE,
@@ -116,6 +129,7 @@ TABLE: dict[Backend, BackendRow] = {
             instead="qemu-trace-stap, with SystemTap",
             resource="uprobes",
             arguments="uprobe bpf",
+            late_s=0.001,
         ),
         BackendRow(
             Backend.NOP,
@@ -211,6 +225,6 @@ class Undoing:
 
     def _part(self, resource: Resource) -> UndoPart | None:
         """Return the part that undoes a resource; None if it is not known, or facts are missing."""
-        kind, facts = resource.kind, resource.facts.keys()
+        kind, facts = resource.kind.partition("-")[0], resource.facts.keys()
         part = next((row.undo for row in TABLE.values() if kind and row.resource == kind), None)
         return part if part is not None and any(needs <= facts for needs in part.NEEDS) else None

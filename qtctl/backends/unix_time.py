@@ -15,20 +15,26 @@ _STEP_NS = 100_000
 
 def unix_offset_ns(clock: int = time.CLOCK_MONOTONIC) -> int:
     """Return Unix time minus a clock, in ns, to about 1 us."""
+    return measured_offset_ns(clock)[0]
+
+
+def measured_offset_ns(clock: int = time.CLOCK_MONOTONIC) -> tuple[int, int]:
+    """Return Unix time minus a clock, and by how much that may be wrong, both in ns."""
     tries = []
     for _ in range(_TRIES):
         before = time.clock_gettime_ns(clock)
         now = time.time_ns()
         after = time.clock_gettime_ns(clock)
         tries.append((after - before, now - (before + after) // 2))
-    return min(tries)[1]
+    span, offset_ns = min(tries)
+    return offset_ns, (span + 1) // 2
 
 
 class UnixOffset:
     """Unix time minus CLOCK_MONOTONIC; changes only when the clock is set."""
 
     def __init__(self) -> None:
-        self._offset_ns = unix_offset_ns()
+        self._offset_ns, self.error_ns = measured_offset_ns()
 
     def ns(self) -> int:
         """Measure it and return it, in ns."""

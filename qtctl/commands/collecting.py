@@ -28,6 +28,7 @@ from qtctl.commands.options import (
     FROM,
     GUARD,
     INTERVAL,
+    KERNEL,
     NDJSON,
     OWN,
     STRICT,
@@ -44,17 +45,27 @@ if TYPE_CHECKING:
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
 
-SOURCE = (FROM, BACKEND, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
+SOURCE = (FROM, BACKEND, KERNEL, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 class KnownEvents(NamedTuple):
-    """The events and declarations of a guest or file; ``source`` names it."""
+    """The events and declarations of a guest or file; ``source`` names it.
+
+    ``beside`` are events that are followed whatever is selected: those of ``--kernel``.
+    """
 
     names: Sequence[str]
     declared: Mapping[str, Declaration]
     source: str
+    beside: Sequence[str] = ()
+
+    def pick(self, selection: Selection) -> Sequence[str]:
+        """Return the events that a selection picks, all if it is empty."""
+        if not selection:
+            return self.names
+        return list(dict.fromkeys((*selection.pick(self.names), *self.beside)))
 
 
 class Collector(Protocol):
@@ -95,9 +106,10 @@ class Gathering(Generic[_T]):
             raise UsageError("--json is one document", hint="--ndjson")
         if not options.traces:
             return await self._follow()
-        if {"duration", "backend", "interval", "guard"} & {*options.given}:
+        if {"duration", "backend", "interval", "guard", "kernel"} & {*options.given}:
             raise UsageError(
-                "--duration, --interval, --guard and --backend are for a guest, not for a file"
+                "--duration, --interval, --guard, --backend and --kernel are for a guest, "
+                "not for a file"
             )
         return await self._read(options.traces)
 
@@ -107,13 +119,16 @@ class Gathering(Generic[_T]):
         problem: QtctlError | None = None
         async with context.attached(lend=True) as session:
             names = list(await session.all_states())
-            declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-            collector = self.ready(KnownEvents(names, declared, session.where))
             stream = session.stream(
                 follow_of(options, self.selection)._replace(
                     where=self.where, news=False, whole=self.whole
                 )
             )
+            declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
+            kernel = await stream.kernel_events()
+            known = {**declared, **{name: one.declaration for name, one in kernel.items()}}
+            beside = Selection.of(*options.kernel).pick(kernel)
+            collector = self.ready(KnownEvents([*names, *kernel], known, session.where, beside))
             blocks = None
             try:
                 async with following(

@@ -67,7 +67,7 @@ async def count(context: Context, options: Options) -> int:
         from qtctl.records.printf import hex_arguments
 
         nonlocal in_hex
-        picked = chosen.pick(known.names) if chosen else known.names
+        picked = known.pick(chosen)
         name = options.hist or options.by
         if options.hist or name not in OWN:
             check_argument(name, picked, known.declared, number=bool(options.hist))

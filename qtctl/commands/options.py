@@ -51,7 +51,7 @@ KERNEL = arg(
     action="append",
     default=[],
     metavar="PATTERN",
-    help="also these events of the kernel, such as 'kvm:*' (ftrace backend, as root)",
+    help="also these events of the kernel, such as 'kvm:*', by the guest's threads (as root)",
 )
 ALL = arg("--all", action="store_true", help="also lines of the log that are no trace events")
 

@@ -250,7 +250,7 @@ class DataReader:
         self._table = table
         # Also for lines of text, which have the number -1, and for numbers without a name.
         self._numbers = np.append(numbers, np.int32(-1))
-        self._readers: dict[tuple[str, str, str], ArgumentReader] = {}
+        self._readers: dict[tuple[object, ...], ArgumentReader] = {}
 
     def read(self, raw: bytes) -> list[Item]:
         """Return the items of a chunk in order.
@@ -299,7 +299,8 @@ class DataReader:
         arguments = facts["arguments"]
         if arguments == "text":
             return None
-        key = arguments, facts.get("mark", ""), facts.get("layout", "")
+        own = ("mark", "layout", "places", "others")
+        key = arguments, *(str(facts.get(name)) for name in own)
         if key not in self._readers:
             self._readers[key] = recorded_arguments(arguments).reader(self._table, facts)
         return self._readers[key]

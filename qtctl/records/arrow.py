@@ -231,7 +231,12 @@ class _ArrowRows:
             case "pid" | "guest" | "run" | "thread":
                 return self._of_origin(name, OWN.field(name).type)
             case "backend":
-                return self._constant(str(batch.backend), _TEXT)
+                events = [*range(len(batch.names)), -1]
+                kinds = list(dict.fromkeys(batch.backend_of(event) for event in events))
+                if len(kinds) == 1:
+                    return self._constant(str(batch.backend), _TEXT)
+                place = np.array([kinds.index(batch.backend_of(one)) for one in events], np.int32)
+                return _dictionary(place[batch.event[rows]], [str(kind) for kind in kinds])
             case "file" if self._file is None:
                 return self._of_origin(name, _TEXT)
             case "file":

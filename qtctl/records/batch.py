@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,10 @@ class ArgumentReader(Protocol):
     ``binary``: the bytes that it reads are not text.
     """
 
-    binary: ClassVar[bool]
+    @property
+    def binary(self) -> bool:
+        """See the class."""
+        ...
 
     def stored(self) -> dict[str, str]:
         """Return what a recording needs to rebuild the reader; ``arguments`` names its form."""
@@ -96,6 +99,10 @@ class Batch:
     def names(self) -> tuple[str, ...]:
         """Names of events; ``event`` holds indices in it."""
         return self.table.names
+
+    def backend_of(self, event: int) -> Backend:
+        """Return where an event's records are from: the kernel's own come through its buffer."""
+        return Backend.FTRACE if event >= 0 and ":" in self.names[event] else self.backend
 
     @property
     def binary(self) -> bool:
@@ -234,9 +241,9 @@ class Batch:
             return
         times, tids, late = self.time_ns.tolist(), self.tid.tolist(), self.arrived.tolist()
         made: list[Any] = [None] * len(self)
-        clock, backend, origin = self.clock, self.backend, self.origin.tolist()
+        clock, origin = self.clock, self.origin.tolist()
         for event, places in self.groups().items():
-            name = "" if event < 0 else self.names[event]
+            name, backend = "" if event < 0 else self.names[event], self.backend_of(event)
             for row, args in zip(places.tolist(), self._dicts(event, len(places)), strict=True):
                 record = Record(
                     name,

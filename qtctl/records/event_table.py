@@ -160,6 +160,13 @@ class EventTable:
         """Return whether the printed arguments of an event can be parsed."""
         return self._compile(event) is not None
 
+    def begins(self, event: int) -> bytes:
+        """Return the text with which the printed arguments of an event begin, whatever they are."""
+        compiled = self._compile(event)
+        if compiled is None or not len(compiled.steps) or compiled.steps[0, 0] != Op.LITERAL:
+            return b""
+        return compiled.literals[: int(compiled.steps[0, 2])]
+
     def closes(self, event: int) -> bool:
         """Return whether the printed arguments of an event end with something else than a text."""
         compiled = self._compile(event)

@@ -15,7 +15,7 @@ class Follow(NamedTuple):
     switches nothing. ``where`` filters records by an expression; ``limit`` ends the stream after so
     many shown records; ``text`` also yields lines that are no trace events. ``backend`` is a
     backend's name or ``auto``; ``kernel`` are patterns of kernel events to follow beside the
-    guest's (ftrace only). Above ``guard`` events or bytes a second, the loudest events are switched
+    guest's. Above ``guard`` events or bytes a second, the loudest events are switched
     off until the end. ``news`` also yields QMP events, marks and other consoles' switches.
     ``whole`` leaves out records from before all events were on and after the first went off.
     ``own`` does not leave out the records of this process's own requests to the guest. ``clock`` is

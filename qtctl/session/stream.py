@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed, FeedRequest, Site
@@ -30,6 +30,9 @@ from qtctl.session.guard import FloodGuard, FloodWatch
 from qtctl.session.own import OwnTraffic, is_traced
 from qtctl.session.pump import Pump
 from qtctl.session.warm_up import WarmUpWindow
+
+if TYPE_CHECKING:
+    from qtctl.backends.ftrace.events import KernelEvent
 
 _LOST_S = 1.0
 """How long the monitor of a guest that ended may take to be lost."""
@@ -77,7 +80,9 @@ class Stream:
         self.report: SwitchReport | None = None
         self._filter = RecordFilter(text=follow.text, limit=follow.limit)
         self.counts = self._filter.counts
-        self._kernel: list[str] = []
+        self._switched = Selection()
+        self._kernel: Mapping[str, KernelEvent] = {}
+        self._declared: Mapping[str, Declaration] = {}
         self._window: WarmUpWindow | None = None
         self._floods: FloodWatch | None = None
         self._queue = EventQueue()
@@ -110,29 +115,22 @@ class Stream:
         """
         states = await self.session.all_states()
         names = list(states)
-        self.picked = self.selection.pick(names) if self.selection else names
-        if not self.picked:
-            raise nothing_matched(self.selection, names, self.session.where)
-        if self.selection and not self.follow.kernel:
-            self._check_available(states)
-        if self.follow.kernel:
-            self._kernel = await asyncio.to_thread(self._kernel_events)
-        known = (await self.session.backends()).known
-        named = bool(self.selection)
-        asked = Backend.FTRACE if self.follow.kernel else self.follow.backend
-        wanted = candidates(known, asked, self.session.where, named=named)
+        await self._pick(names, states)
+        alone = bool(self.selection and not self._switched)
+        wanted = [Backend.FTRACE] if alone else await self._candidates()
         self.choices = len(wanted)
         table = await asyncio.to_thread(self._prepare, names)
         picked = tuple(self.picked)
         opened_ns = time.time_ns()
         try:
+            on = [name for name, state in states.items() if state == EventState.ENABLED]
             clock = self.follow.clock
-            request = FeedRequest(self.session, self._owner, table, picked, self._kernel, clock)
-            self._feed = await self._open(wanted, request)
+            request = FeedRequest(self.session, self._owner, table, picked, on, clock)
+            self._feed = await self._open_all(wanted, request, alone)
             self._floods = self._watch_for_floods(self._feed, states)
             self.report = await self._switch_on()
             self.began_ns = time.time_ns()
-            awaited = self.report is not None or EventState.ENABLED in states.values()
+            awaited = self.report is not None or (on and not alone)
             if awaited and self._checks_arrival:
                 self._arrival = Arrival(
                     self.session,
@@ -140,7 +138,8 @@ class Stream:
                     self.backend,
                     lambda text, proven: self.on_silence(text, proven),
                 )
-            self._own = self._own_traffic(table, states, opened_ns)
+            if not alone:
+                self._own = self._own_traffic(table, states, opened_ns)
             self._window = WarmUpWindow(self._feed.taken + self._feed.behind(), opened_ns)
             self.session.following(self, True)
         except BaseException:
@@ -153,13 +152,43 @@ class Stream:
         if not TABLE[self.backend].follows_qmp:
             picked = tuple(sorted(self.picked))
             return SwitchReport(True, picked, picked, (), ())
-        if not self.selection:
+        if not self._switched:
             return None
-        return await self.session.leasing.switch(self._owner, self.selection, True)
+        return await self.session.leasing.switch(self._owner, self._switched, True)
 
     async def _switch_back(self) -> None:
         """Switch the events back."""
         await self.session.leasing.release_events(self._owner)
+
+    async def kernel_events(self) -> Mapping[str, KernelEvent]:
+        """Return the kernel's events that are wanted, by name.
+
+        Raises:
+            NothingMatched: a pattern matches none.
+            Unsupported: the kernel's trace cannot be read here.
+        """
+        from qtctl.backends.ftrace.events import kernel_events, split
+
+        self._switched, of_kernel = split(self.selection)
+        wanted = Selection.of(of_kernel, *self.follow.kernel)
+        return self._kernel or await asyncio.to_thread(kernel_events, wanted)
+
+    async def _pick(self, names: Sequence[str], states: States) -> None:
+        """Pick the guest's events and the kernel's.
+
+        Raises: as :meth:`__aenter__`.
+        """
+        self._kernel = await self.kernel_events()
+        self.picked = self._switched.pick(names) if self.selection else list(names)
+        if not self.picked and (self._switched or not self._kernel):
+            raise nothing_matched(self._switched, list(names), self.session.where)
+        if self._switched:
+            self._check_available(states)
+
+    async def _candidates(self) -> list[Backend]:
+        known = (await self.session.backends()).known
+        named = bool(self._switched)
+        return candidates(known, self.follow.backend, self.session.where, named=named)
 
     def _check_available(self, states: States) -> None:
         """Raise Unsupported if no picked event can ever occur."""
@@ -180,9 +209,9 @@ class Stream:
         traced = on.union(self.picked) if self.selection else on
         if self.follow.own or not (is_traced(traced) or not self.selection):
             return None
-        begun = bool(self.selection) and TABLE[self.backend].follows_qmp
+        begun = bool(self._switched) and TABLE[self.backend].follows_qmp
         sent = self.session.monitor.sent
-        edges = bool(self.selection)
+        edges = bool(self._switched)
         return OwnTraffic(
             table, traced, sent, self.counts, begun=begun, edges=edges, since_ns=opened_ns
         )
@@ -205,6 +234,23 @@ class Stream:
                 leasing = self.session.leasing
                 await leasing.switch(self._owner, selection, False, told_as=patterns)
 
+    async def _open_all(self, wanted: list[Backend], request: FeedRequest, alone: bool) -> Feed:
+        """Open the guest's feed, with the kernel's events beside it; those ``alone``."""
+        if not self._kernel:
+            return await self._open(wanted, request)
+        from qtctl.backends.ftrace.beside import BesideFeed, open_kernel
+
+        if alone:
+            self.backend = Backend.FTRACE
+            return await open_kernel(request, self._kernel)
+        feed = await self._open(wanted, request)
+        try:
+            kernel = await open_kernel(request, self._kernel)
+        except BaseException:
+            await feed.close()
+            raise
+        return BesideFeed(feed, kernel, self.backend, self.session)
+
     async def _open(self, wanted: list[Backend], request: FeedRequest) -> Feed:
         """Open the first backend that can be followed; keep why cheaper ones could not."""
         for backend in wanted:
@@ -224,19 +270,11 @@ class Stream:
                 await self.session.end(self._owner)
         raise AssertionError("no backend was wanted")
 
-    def _kernel_events(self) -> list[str]:
-        from qtctl.backends.ftrace.feed import kernel_names
-
-        if self.follow.backend not in ("auto", Backend.FTRACE):
-            raise UsageError(
-                f"kernel events come with the ftrace backend, not with {self.follow.backend}",
-                hint="--backend ftrace",
-            )
-        return kernel_names(self.follow.kernel)
-
     def _prepare(self, names: list[str]) -> EventTable:
         declared = self.session.facts.declarations.by_name
-        table = EventTable.build([*names, *self._kernel], declared)
+        of_kernel = {name: one.declaration for name, one in self._kernel.items()}
+        self._declared = {**declared, **of_kernel} if of_kernel else declared
+        table = EventTable.build([*names, *self._kernel], self._declared)
         self._filter.pick(table, [*self.picked, *self._kernel], self.follow.where)
         return table
 
@@ -247,17 +285,16 @@ class Stream:
 
     def undeclared(self) -> list[str]:
         """Return the picked events without a declaration, whose arguments stay text."""
-        declared = self.session.facts.declarations.by_name
-        return [name for name in self.picked if name not in declared]
+        return [name for name in self.picked if name not in self._declared]
 
     def events(self) -> tuple[list[str], Mapping[str, Declaration]]:
         """Return the names of all events that may come, and the declarations."""
-        return [*self.picked, *self._kernel], self.session.facts.declarations.by_name
+        return [*self.picked, *self._kernel], self._declared
 
     def hex_arguments(self) -> HexArguments:
-        """Return, by event, the arguments that QEMU prints in hex; pointers are among them."""
-        declared = self.session.facts.declarations.by_name
-        return HexArguments(declared[name] for name in self.picked if name in declared)
+        """Return, by event, the arguments that are printed in hex; pointers are among them."""
+        names, declared = self.events()
+        return HexArguments(declared[name] for name in names if name in declared)
 
     def leave_out(self, names: Collection[str]) -> None:
         """Filter these events from now on, and no others that were left out before."""

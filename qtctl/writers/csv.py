@@ -83,7 +83,7 @@ class CsvExport:
                 block.column(batch.texts(rows), _cell)
                 block.literal(",,")
             else:
-                self._event(block, batch, batch.names[event], values)
+                self._event(block, batch, event, values)
             for name in self._arguments:
                 block.literal(",")
                 if values is not None and name in values:
@@ -91,7 +91,7 @@ class CsvExport:
         return write(blocks)
 
     def _event(
-        self, block: LineBlock, batch: Batch, name: str, values: Mapping[str, Column] | None
+        self, block: LineBlock, batch: Batch, event: int, values: Mapping[str, Column] | None
     ) -> None:
         """Append the columns before those of single arguments."""
         rows = block.rows
@@ -102,7 +102,7 @@ class CsvExport:
         known = [(one.pid, one.guest, one.run, one.thread, one.file) for one in batch.origins]
         block.choice(batch.origin[rows], ["".join(map(_optional, one)) for one in known])
         block.optional(batch.tid[rows])
-        block.literal(f",{batch.backend},{_cell(name)},,,")
+        block.literal(f",{batch.backend_of(event)},{_cell(batch.names[event])},,,")
         if values is None:
             block.column(batch.raws(rows), _cell)
         block.literal(",")

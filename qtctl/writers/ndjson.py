@@ -76,7 +76,7 @@ def json_lines(batch: Batch) -> EncodedLines:
             if len(batch.origins) > 1:
                 texts = [_members(schema.origin(one)) for one in batch.origins]
                 origin = Origin(placeholder(block.choice, batch.origin[rows], texts))
-            fields = clock, tid, batch.backend, origin, raw, None, cut
+            fields = clock, tid, batch.backend_of(event), origin, raw, None, cut
             record = Record(name, args, time_ns, *fields)
         text, *rest = _PLACEHOLDER.split(json.dumps(schema.record(record)))
         block.literal(text)

@@ -403,7 +403,7 @@ async def test_without_its_keeper_the_journal_undoes_it(provider: Provider) -> N
     request = request_for(provider.guest, "own_count")
     feed = await dtrace.open_feed(request)
     (resource,) = cast(Leasing, request.site.leasing).held
-    feed._reader.close()
+    feed.reader.close()
     assert undo._keepers.pop(str(feed._keeper.instance)) is feed._keeper  # as in another process
     assert await undo.end(resource, cast(Monitor, None), None) == ""
     assert left() == []
@@ -448,7 +448,7 @@ async def test_a_kernel_that_refuses_is_told_and_nothing_is_left(
         def unknown(*words: str) -> None:
             raise ValueError("of another form")
 
-        monkeypatch.setattr(uprobes, name, unknown)
+        monkeypatch.setattr(tracefs, name, unknown)
         with pytest.raises(Unsupported, match=wanted):
             await dtrace.open_feed(request_for(provider.guest, "own_count"))
         monkeypatch.undo()

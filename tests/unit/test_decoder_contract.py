@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from sys import byteorder
 from typing import Any
 
 import pytest
@@ -20,7 +21,10 @@ from hypothesis import strategies as st
 
 from qtctl.backends.base import Clocks, Decoder
 from qtctl.backends.dtrace.decoder import ProbeDecoder
+from qtctl.backends.ftrace.beside import KernelDecoder
 from qtctl.backends.ftrace.decoder import TraceDecoder
+from qtctl.backends.ftrace.events import FieldPlace, KernelEvent
+from qtctl.backends.ftrace.marks import MarkDecoder
 from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.log.text import TextDecoder
 from qtctl.backends.log.writes import Numbers, WriteDecoder
@@ -30,7 +34,7 @@ from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import HEAD_LIMIT, CtfDecoder
 from qtctl.backends.ust.metadata import metadata_text
 from qtctl.events.declarations import parse_declarations
-from qtctl.model import Kind
+from qtctl.model import Declaration, Kind
 from qtctl.records.batch import Batch
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
@@ -187,9 +191,7 @@ def captured_simple() -> tuple[EventTable, bytes]:
 
 
 def captured_ftrace() -> tuple[EventTable, bytes]:
-    known = declarations("7.2").by_name
-    table = EventTable.build([*known, "kvm:kvm_pio"], known)
-    return table, capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt")
+    return event_table("7.2"), capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt")
 
 
 def captured_prefixed() -> tuple[EventTable, bytes]:
@@ -251,6 +253,61 @@ def made_pages() -> tuple[EventTable, bytes]:
     return table, b"".join(pages)
 
 
+def kernel_events(table: EventTable) -> dict[str, KernelEvent]:
+    """Return events of the kernel whose records have the form of ``ringpages.probe``."""
+    events = {}
+    for number, name in enumerate(table.names):
+        declaration = table.declarations.get(name, Declaration(name, (), ""))
+        texts = sum(one.kind is Kind.STRING for one in declaration.arguments)
+        at, text_at, places = 16, 16 + 8 * len(declaration.arguments), []
+        for one in declaration.arguments:
+            if one.kind is Kind.STRING:
+                places.append(FieldPlace(text_at, 4, "data"))
+                text_at += 4
+            else:
+                places.append(FieldPlace(at, 8, "number"))
+                at += 8
+        assert at + 8 * texts == 16 + 8 * len(declaration.arguments)
+        events[name] = KernelEvent(ring.KIND + number, declaration, tuple(places))
+    return events
+
+
+def every_known_event(decoder: Decoder, data: bytes, items: Items) -> bool:
+    """Expect each record of an event that is known, each loss, and each unreadable rest."""
+    assert isinstance(decoder, KernelDecoder)
+    numbers = decoder._numbers
+    expected = [
+        what != "record" or bool(numbers[int.from_bytes(content[:2], byteorder)] >= 0)
+        for what, _, content in ring.read(data)
+    ]
+    return sum(len(i) if isinstance(i, Batch) else 1 for i in items) == sum(expected)
+
+
+@cache
+def marked_pages() -> tuple[EventTable, bytes]:
+    """Return pages of the marks of a captured trace."""
+    pages, entries = [], list[bytes]()
+    lines = capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt").splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        _, found, text = line.partition(b"tracing_mark_write: ")
+        one = ring.entry(ring.mark(text), number) if found else b""
+        if len(b"".join([*entries, one])) > 200:
+            pages.append(ring.page(*entries, stamp=1000 * number))
+            entries = []
+        entries.append(one)
+    return event_table("7.2"), b"".join([*pages, ring.page(*entries, stamp=10**9)])
+
+
+MARKED_PIECES = (
+    ring.page(ring.entry(ring.mark(b"one a=5 s=text\n")), ring.entry(ring.mark(b"none"))),
+    ring.page(ring.entry(ring.mark(b"two first 1\nsecond 2\n")), stamp=1 << 40),
+    ring.page(ring.entry(ring.mark(b"one a=1 s=\0\xff\n")), lost=12),
+    ring.page(ring.entry(ring.mark(b"")), ring.extend(1 << 30), lost=-1),
+    ring.page(ring.discarded(12), ring.absolute(77), ring.entry(ring.mark(b"onex a=1\n"))),
+    ring.page(),
+    b"\0" * 40,
+)
+
 RING_PIECES = (
     ring.page(ring.entry(ring.probe(ONE, -5, texts=(b"hi",))), ring.entry(ring.probe(NONE))),
     ring.page(ring.entry(ring.probe(PAIR, 7, texts=(b"", None))), stamp=1 << 40),
@@ -288,10 +345,8 @@ ROWS = {
         every_simple_byte,
         1 << 15,
     ),
-    "ftrace": Row(
-        lambda table: TraceDecoder(
-            table, pid=None, kernel={"kvm_pio": "kvm:kvm_pio"}, line_limit=LIMIT
-        ),
+    "text of ftrace": Row(
+        lambda table: TraceDecoder(table, line_limit=LIMIT),
         (
             mark("one a=5 s=text"),
             mark("one a=5 s=x", tgid="(  30300) "),
@@ -307,8 +362,7 @@ ROWS = {
         ),
         mark("one a=5 s=text") + b"CPU:1 [LOST 3 EVENTS]\n" + mark("two first 1\nsecond 2"),
         captured_ftrace,
-        # Kernel events that were not asked for are not shown.
-        every_line_but(lambda line: b"]" in line and b"tracing_mark_write" not in line),
+        every_line_but(lambda line: False),
         3 * (LIMIT + 1),
     ),
     "syslog": Row(
@@ -338,6 +392,22 @@ ROWS = {
         captured_ust,
         every_packet,
         HEAD_LIMIT,
+    ),
+    "ftrace": Row(
+        lambda table: MarkDecoder(table, ring.LAYOUT, ring.MARK, pid=9),
+        MARKED_PIECES,
+        b"".join(MARKED_PIECES[:4]),
+        marked_pages,
+        every_ring_record,
+        ring.LAYOUT.page_bytes,
+    ),
+    "kernel": Row(
+        lambda table: KernelDecoder(table, ring.LAYOUT, kernel_events(table), 9),
+        RING_PIECES,
+        b"".join(RING_PIECES[:4]),
+        made_pages,
+        every_known_event,
+        ring.LAYOUT.page_bytes,
     ),
     "dtrace": Row(
         probes,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from qtctl.backends.ftrace.feed import make_instance
 from qtctl.backends.ring import tracefs as ftrace
+from qtctl.backends.ring.threads import Threads
 from qtctl.backends.table import candidates
 from qtctl.backends.unix_time import unix_offset_ns
 from qtctl.errors import Unsupported
@@ -51,7 +54,7 @@ def test_closed_to_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_folder_that_is_no_tracefs_leaves_nothing(tmp_path: Path) -> None:
     there = tracefs(tmp_path / "tracing")
     with pytest.raises(Unsupported, match=r"cannot set up the tracefs instance .*trace_clock"):
-        ftrace.make_instance(there / "instances/qtctl-1-1", 1)
+        make_instance(there / "instances/qtctl-1-1")
     assert list((there / "instances").iterdir()) == []
 
 
@@ -72,6 +75,9 @@ def test_clocks_differ_by_what_the_system_says() -> None:
     assert abs(one - two) < 50_000_000
 
 
-def test_threads_have_owners() -> None:
-    assert ftrace.owner_of(os.getpid()) == os.getpid()
-    assert ftrace.owner_of(2**22 + 5) is None
+def test_threads_have_owners(tmp_path: Path) -> None:
+    (tmp_path / "saved_tgids").write_text(f"4194308 {os.getpid()}\n4194309 77\n")
+    tids = np.array([os.getpid(), 1, 4194308, 4194309, 4194310], np.int32)
+    own, unknown = Threads(os.getpid(), tmp_path).own(tids)
+    assert own.tolist() == [True, False, True, False, False]
+    assert unknown.tolist() == [False, False, False, False, True]

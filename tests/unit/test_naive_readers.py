@@ -131,7 +131,7 @@ def trace_naively(data: bytes, known: dict[str, Declaration]) -> list[Row]:
 
 def test_a_trace_pipe_capture() -> None:
     data = capture("qemu-7.2-ftrace-trace_pipe-with-kvm.txt")
-    decoder = TraceDecoder(event_table("7.2"), pid=PID, owner_of=lambda tid: PID)
+    decoder = TraceDecoder(event_table("7.2"))
     found = rows(decoder.feed(data, Clocks(0)))
     assert found == trace_naively(data, dict(declarations("7.2").by_name))
     assert len(found) == 230
@@ -145,7 +145,7 @@ def test_trace_pipe_lines(run: list[Any]) -> None:
         stamp = f"{time_ns // 10**9}.{time_ns // 1000 % 10**6:06d}"
         words = f"{name} {render(DECLARED[name], args)}"
         data += f" qemu-system-x86-77      [001] ...1.  {stamp}: tracing_mark_write: {words}\n"
-    decoder = TraceDecoder(TABLE, pid=PID, owner_of=lambda tid: PID)
+    decoder = TraceDecoder(TABLE)
     items = decoder.feed(data.encode(), Clocks(0))
     assert rows([*items, *decoder.flush(Clocks(0))]) == expected
 

@@ -66,7 +66,9 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_the_layout_is_what_the_kernel_says() -> None:
     one = parse_format(FORMAT)
     assert one.number == 2326
-    assert (one.fields["a0"], one.fields["s0"]) == ((16, 8), (24, 4))
+    assert one.fields["a0"] == (16, 8, "u64", False)
+    assert one.fields["s0"] == (24, 4, "__data_loc char[]", True)
+    assert one.printed.endswith("__get_str(s0)")
     assert parse_layout(HEADER_PAGE, HEADER_EVENT, one) == Layout(4096, 0, 8, 16, 0, 4)
     moved = parse_format(FORMAT.replace("common_pid;\toffset:4", "common_pid;\toffset:2"))
     assert parse_layout(HEADER_PAGE, HEADER_EVENT, moved).thread_at == 2

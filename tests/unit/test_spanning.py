@@ -221,7 +221,7 @@ def test_a_mark_of_ftrace_has_its_whole_text() -> None:
         f"{head}say a=1 s=x\nsay a=2 s=y\n\n{head}count a=2\nother\n{head}say a=1 s={'y' * 300}\n"
     )
     text += "z" * 200 + "\n"
-    decoder = TraceDecoder(TABLE, pid=None)
+    decoder = TraceDecoder(TABLE)
     items = decoder.feed(text.encode(), Clocks(NOW)) + decoder.flush(Clocks(NOW))
     found = [record for batch in batches(items) for record in batch.records()]
     assert [(r.name, r.args.get("s"), r.line) for r in found[:3]] == [

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 
 from qtctl.backends.base import FeedRequest
-from qtctl.backends.child_pipe import wait_readable
 from qtctl.backends.dtrace import uprobes
 from qtctl.backends.dtrace.decoder import ProbeDecoder
 from qtctl.backends.dtrace.undo import Keeper
 from qtctl.backends.dtrace.uprobes import Traced
+from qtctl.backends.ring import instance as ring
 from qtctl.backends.ring import tracefs
+from qtctl.backends.ring.feed import RingFeed
 from qtctl.backends.ring.reader import RingReader
-from qtctl.backends.unix_time import UnixOffset
 from qtctl.errors import Unsupported
 from qtctl.leases.journal import Resource
 from qtctl.model import Backend
@@ -24,10 +23,9 @@ from qtctl.records.items import Items, Loss
 
 KIND = "uprobes"
 _NAMES = 5
-_HELD_S = 0.001
 
 
-class DtraceFeed:
+class DtraceFeed(RingFeed):
     """Follows one guest's probes; :func:`open_feed` makes it.
 
     ``hits`` returns how often the kernel came to them, None if that cannot be known.
@@ -36,75 +34,32 @@ class DtraceFeed:
     def __init__(
         self, keeper: Keeper, reader: RingReader, probes: int, hits: Callable[[], int | None]
     ) -> None:
-        self.source = f"{probes} USDT probe{'s' * (probes != 1)}"
+        super().__init__(reader, f"{probes} USDT probe{'s' * (probes != 1)}", Backend.DTRACE)
         self._keeper = keeper
-        self._reader = reader
         self._count_hits = hits
         self._hits: int | None = None
         self._accounted = 0
-        self._offset = UnixOffset()
-        self._settling = self._settled = False
-        self._behind = 0
-
-    @property
-    def taken(self) -> int:
-        """Bytes read so far."""
-        return self._reader.taken
-
-    def behind(self) -> int:
-        """Return how many bytes waited when :meth:`keep_up` looked."""
-        return self._behind
-
-    def read(self) -> Items:
-        """Decode what came since the last call."""
-        settling = self._settling
-        items = self._account(self._reader.read(self._offset.ns()))
-        self._behind = 0
-        self._settled = settling and self._reader.dry
-        return items
-
-    def keep_up(self) -> None:
-        """Measure how much waits; the kernel counts what it overwrites."""
-        (self._behind,) = tracefs.stats(self._keeper.instance, "bytes")
-
-    async def wait(self, timeout_s: float) -> Items:
-        """Wait until the kernel has a record, for at most ``timeout_s``."""
-        if self._reader.holds:
-            timeout_s = min(timeout_s, _HELD_S)
-        if self._reader.dry:
-            await wait_readable(self._reader.fileno(), timeout_s)
-        return []
 
     async def settle(self) -> None:
         """Stop recording; what is in the buffers can still be read."""
         with contextlib.suppress(OSError):  # somebody else removed what is in tracefs
             self._hits = await asyncio.to_thread(self._count_hits)
-            tracefs.write(self._keeper.instance / "tracing_on", "0")
-        self._settling = True
+        await super().settle()
 
-    def settled(self) -> bool:
-        """Return whether the buffers have been read empty since."""
-        return self._settled
+    def dropped(self) -> int:
+        """Return how many records the kernel dropped without a mark.
 
-    def finish(self) -> Items:
-        """Return what was held back, and what the kernel dropped without a mark.
-
-        It drops a record whose texts have more than about 4,000 bytes, and counts the hit.
+        It also drops a record whose texts have more than about 4,000 bytes, and counts the hit.
         """
-        items = self._account(self._reader.rest(self._offset.ns()))
-        dropped = sum(tracefs.stats(self._keeper.instance, "commit overrun", "dropped events"))
-        if self._hits is not None:
-            dropped = max(dropped, self._hits - self._accounted)
-        if dropped > 0:
-            items.append(Loss(Backend.DTRACE, dropped, time.time_ns()))
-        return items
+        known = super().dropped()
+        return known if self._hits is None else max(known, self._hits - self._accounted)
 
     def _account(self, items: Items) -> Items:
         """Count records and losses; return them."""
         for item in items:
             count = item.count if isinstance(item, Loss) else len(item)
             if count is None:
-                self._count_hits = _unknown
+                self._count_hits, self._hits = _unknown, None
             else:
                 self._accounted += count
         return items
@@ -125,14 +80,8 @@ async def open_feed(request: FeedRequest) -> DtraceFeed:
         Unsupported: the guest is not on this machine, none of the events is a probe, or the kernel
             refuses.
     """
-    guest = request.site.guest
-    if guest is None:
-        raise Unsupported(
-            f"the process behind {request.site.where} is not on this machine",
-            hint="run qtctl where QEMU runs",
-        )
-    root = await asyncio.to_thread(tracefs.find_tracefs, "USDT probes are read", "")
-    tracefs.check_namespace()
+    guest = ring.seen_guest(request.site)
+    root = await ring.find("USDT probes are read")
     # By this path the file is found in a container, and also once it was deleted or replaced.
     binary = f"/proc/{guest.pid}/exe"
     chosen = await asyncio.to_thread(_plan, request, guest.pid, binary)
@@ -167,7 +116,7 @@ def _open(
     uprobes.define(root, group, binary, probes)
     try:
         known = uprobes.formats(instance, group, probes)
-        layout = uprobes.layout_of(instance, next(iter(known.values())))
+        layout = tracefs.read_layout(instance, next(iter(known.values())))
         sites = uprobes.sites_of(probes, group, known, places)
         reader = RingReader(
             instance,

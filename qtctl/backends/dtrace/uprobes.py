@@ -23,7 +23,7 @@ from qtctl.backends.dtrace.operands import Operand, parse_places
 from qtctl.backends.dtrace.probes import UsdtProbe, probes_in
 from qtctl.backends.elf import Elf
 from qtctl.backends.ring import tracefs
-from qtctl.backends.ring.layout import EventFormat, Layout, parse_format, parse_layout
+from qtctl.backends.ring.layout import EventFormat
 from qtctl.errors import Unsupported
 from qtctl.model import Declaration, Kind
 from qtctl.records.columns import Int64Array
@@ -181,17 +181,10 @@ def make_instance(folder: Path, pid: int) -> None:
     """Make and set up the instance; it records nothing but events of the guest's threads.
 
     Raises:
-        Unsupported: the kernel refuses; what was made is still there.
+        Unsupported: the kernel refuses.
     """
-    try:
-        folder.mkdir()
-        tracefs.set_up(folder, _buffer_kib())
+    with tracefs.making(folder, _buffer_kib(), HINT):
         tracefs.watch_threads(folder, pid)
-    except OSError as error:
-        raise Unsupported(
-            f"cannot set up the tracefs instance {folder}: {error.filename or ''} {error.strerror}",
-            hint=f"as root; dmesg may tell more; {HINT}",
-        ) from error
 
 
 def _buffer_kib() -> int:
@@ -217,7 +210,7 @@ def define(root: Path, group: str, binary: str, probes: Sequence[Traced]) -> Non
     except OSError as error:
         last = _last_error(root)
         why = f": {last}" if last else ""
-        locked = "; kernel lockdown forbids it" if _is_locked() else ""
+        locked = "; kernel lockdown forbids it" if tracefs.is_locked() else ""
         raise Unsupported(
             f"the kernel refuses uprobes: {error.strerror}{locked}{why}",
             hint=HINT if os.geteuid() == 0 else f"as root; {HINT}",
@@ -260,12 +253,6 @@ def _last_error(root: Path) -> str:
     return ""
 
 
-def _is_locked() -> bool:
-    with contextlib.suppress(OSError):
-        return "[none]" not in Path("/sys/kernel/security/lockdown").read_text()
-    return False
-
-
 def formats(folder: Path, group: str, probes: Sequence[Traced]) -> dict[str, EventFormat]:
     """Read the format of each kernel event, and check it.
 
@@ -277,24 +264,14 @@ def formats(folder: Path, group: str, probes: Sequence[Traced]) -> dict[str, Eve
         event = probe.event(group)
         if event in found:
             continue
-        one = parse_format((folder / "events" / group / event / "format").read_text())
+        one = tracefs.read_format(folder, f"{group}:{event}")
         at = one.fields[_IP].offset + one.fields[_IP].size
         for name, size in probe.fields():
-            if one.fields.get(name) != (at, size):
+            if name not in one.fields or one.fields[name][:2] != (at, size):
                 raise ValueError(f"field {name} of {event} is not at {at}")
             at += size
         found[event] = one
     return found
-
-
-def layout_of(folder: Path, event: EventFormat) -> Layout:
-    """Return the layout of the instance's pages.
-
-    Raises:
-        ValueError: this kernel has another form of pages than is known.
-    """
-    page, head = (folder / "events" / name for name in ("header_page", "header_event"))
-    return parse_layout(page.read_text(), head.read_text(), event)
 
 
 def sites_of(

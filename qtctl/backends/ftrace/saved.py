@@ -11,7 +11,7 @@ from qtctl.backends.foreign import no_record
 from qtctl.backends.ftrace.decoder import TraceDecoder
 from qtctl.backends.saved import SAMPLE_BYTES, Fit, PlainFile, SavedPlain
 from qtctl.events.declarations import Declarations
-from qtctl.model import Backend, Clock
+from qtctl.model import Backend
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item, Loss
 
@@ -64,7 +64,7 @@ class FtraceFile(SavedPlain):
                 "for one (the kernel says it with: echo record-tgid > trace_options)"
             )
         self.table = EventTable.build(None, known.by_name)
-        self._decoder = _decoder(self.table)
+        self._decoder = TraceDecoder(self.table)
         counts = _WRITTEN.search(head)
         self._overwritten = max(0, int(counts[2]) - int(counts[1])) if counts else 0
 
@@ -75,11 +75,7 @@ class FtraceFile(SavedPlain):
         return [*([Loss(Backend.FTRACE, overwritten, 0)] if overwritten else ()), *items]
 
 
-def _decoder(table: EventTable) -> TraceDecoder:
-    return TraceDecoder(table, pid=None, clock=Clock.MONOTONIC)
-
-
 def _readable(declared: Declarations, sample: bytes) -> Score:
     """Count the lines of a sample that are events with the arguments that are declared."""
-    decoder = _decoder(EventTable.build(None, declared.by_name))
+    decoder = TraceDecoder(EventTable.build(None, declared.by_name))
     return readable(decoder.feed(sample, Clocks(0)) + decoder.flush(Clocks(0)))

@@ -19,6 +19,8 @@ from qtctl.folders import inode_of
 _SETTINGS = {"buffer_size_kb": 64, "tracing_on": 0}
 """Names, and how much more than asked the kernel may set: it rounds the size of a buffer up."""
 
+_RAW = "per_cpu/cpu*/trace_pipe_raw"
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -45,16 +47,16 @@ class Shared:
         return facts
 
 
-def find(root: Path, own: int) -> Shared:
-    """Look at the settings; changes nothing. ``own`` is this process's descriptor of the pipe.
+def find(root: Path) -> Shared:
+    """Look at the settings; changes nothing.
 
     Raises:
-        Unsupported: another process reads the pipe, so each would get a part.
+        Unsupported: another process reads the buffer, so each would get a part.
     """
-    reader = _other_reader(root / "trace_pipe", own)
+    reader = _reader_of(root)
     if reader:
         raise Unsupported(
-            f"process {reader} reads {root}/trace_pipe already, and what it reads is gone",
+            f"process {reader} reads the trace buffer of {root} already, and what it reads is gone",
             hint=f"end process {reader}",
         )
     before = {name: _read(root / name) for name in _SETTINGS}
@@ -68,15 +70,15 @@ def _read(path: Path) -> str:
     return text.partition("expanded: ")[2].rstrip(")") or text
 
 
-def _other_reader(pipe: Path, own: int) -> int:
+def _reader_of(root: Path) -> int:
+    """Return a process that takes records out of the global buffer; 0 if there is none."""
+    pipes = {inode_of(path) for path in (root / "trace_pipe", *root.glob(_RAW))} - {None}
     for process in Path("/proc").glob("[0-9]*/fd"):
-        pid = int(process.parent.name)
         with contextlib.suppress(OSError):
             for entry in process.iterdir():
-                is_own = (pid, entry.name) == (os.getpid(), str(own))
-                is_pipe = os.readlink(entry).endswith("/trace_pipe")  # noqa: PTH115
-                if is_pipe and not is_own and inode_of(entry) == inode_of(pipe):
-                    return pid
+                link = os.readlink(entry)  # noqa: PTH115
+                if link.endswith(("/trace_pipe", "/trace_pipe_raw")) and inode_of(entry) in pipes:
+                    return int(process.parent.name)
     return 0
 
 

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from pathlib import Path
 
 from qtctl.backends.ftrace import shared
 from qtctl.backends.ring import instance as ring
-from qtctl.backends.ring.tracefs import TracePipe, remove_instance
+from qtctl.backends.ring.tracefs import remove_instance
 from qtctl.leases.journal import Resource
 from qtctl.model import Guest
 from qtctl.monitor.client import Monitor
 
 NEEDS = (frozenset({"instance"}), frozenset({"shared"}))
-# An instance cannot be removed while its pipe is open, and a lease ends before its feed is closed.
-_pipes: weakref.WeakValueDictionary[str, TracePipe] = weakref.WeakValueDictionary()
-
-
-def close_at_end(pipe: TracePipe) -> None:
-    """Have a pipe closed when the resource of its folder ends."""
-    _pipes[str(pipe.folder)] = pipe
 
 
 async def end(resource: Resource, monitor: Monitor, guest: Guest | None) -> str:
@@ -36,9 +28,6 @@ def discard(resource: Resource) -> None:
 def _end(resource: Resource) -> str:
     place = resource.facts.get("instance") or resource.facts["shared"]
     ring.close(place)
-    pipe = _pipes.pop(place, None)
-    if pipe is not None:
-        pipe.close()
     if "instance" in resource.facts:
         return remove_instance(Path(place))
     return shared.put_back(resource.facts)

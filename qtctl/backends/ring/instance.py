@@ -36,10 +36,10 @@ def seen_guest(site: Site) -> Guest:
 async def lease(site: Site, owner: Owner, root: Path, suffix: str = "") -> Path:
     """Return the folder of an instance of an owner; it is journalled, and not made yet.
 
-    ``root`` is where tracefs is. Each instance of an owner has another ``suffix``.
+    ``root`` is where tracefs is. Each instance of an owner has another ``suffix`` (``-kernel``).
     """
     folder = root / "instances" / f"qtctl-{owner.pid}-{owner.serial}{suffix}"
-    await site.leasing.hold(owner, Resource(KIND, {"instance": str(folder)}))
+    await site.leasing.hold(owner, Resource(KIND + suffix, {"instance": str(folder)}))
     return folder
 
 

@@ -159,3 +159,46 @@ def split_pages(
             row += 1
         at += held
     return row, at
+
+
+def find_texts(
+    data: cython.const[cython.uchar][::1],
+    kind: cython.int[::1],
+    start: cython.longlong[::1],
+    stop: cython.longlong[::1],
+    wanted: cython.int,
+    text_at: cython.Py_ssize_t,
+    first: cython.longlong[::1],
+    end: cython.longlong[::1],
+) -> None:
+    """Put where the text of each record of kind ``wanted`` begins and ends into first and end.
+
+    The text of data[start[i]:stop[i]] begins at ``text_at``, and has a NUL behind it, which is in
+    the last 5 bytes: the kernel leaves 2 for a newline and a NUL, and records have a multiple of 4.
+    A newline at the end is no part of it. Other rows get an empty text.
+    """
+    rows: cython.Py_ssize_t = len(kind)
+    row: cython.Py_ssize_t
+    at: cython.Py_ssize_t
+    low: cython.Py_ssize_t
+    high: cython.Py_ssize_t
+    if len(data) == 0:
+        return
+    text: cython.p_uchar = pointers.to_chars(data)
+    for row in range(rows):
+        first[row] = end[row] = start[row]
+        if kind[row] != wanted:
+            continue
+        low = start[row] + text_at
+        high = stop[row]
+        if low > high:
+            low = high
+        at = high - 5
+        if at < low:
+            at = low
+        while at < high and text[at] != 0:
+            at += 1
+        if at > low and text[at - 1] == 10:
+            at -= 1
+        first[row] = low
+        end[row] = at

@@ -20,3 +20,13 @@ def split_pages(
     stop: memoryview,
     at: int,
 ) -> tuple[int, int]: ...
+def find_texts(
+    data: bytes,
+    kind: memoryview,
+    start: memoryview,
+    stop: memoryview,
+    wanted: int,
+    text_at: int,
+    first: memoryview,
+    end: memoryview,
+) -> None: ...

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 _FIELD = re.compile(
     r"^\s*field:\s*(?P<kind>[^;]*?)\s*\b(?P<name>\w+)(?P<many>\[[^\]]*\])?;"
-    r"\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);",
+    r"\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);(?:\s*signed:(?P<signed>\d))?",
     re.MULTILINE,
 )
 _HEAD = {
@@ -32,17 +32,20 @@ RECORD_BYTES = 8
 
 
 class Field(NamedTuple):
-    """Where a field lies in a record or a page, in bytes."""
+    """Where a field lies in a record or a page, in bytes; ``ctype`` is as declared, with []."""
 
     offset: int
     size: int
+    ctype: str = ""
+    signed: bool = False
 
 
 class EventFormat(NamedTuple):
-    """A kernel event: its number, and its fields by name."""
+    """A kernel event: its number, its fields by name, and how the kernel prints it."""
 
     number: int
     fields: dict[str, Field]
+    printed: str = ""
 
 
 class Layout(NamedTuple):
@@ -59,7 +62,12 @@ class Layout(NamedTuple):
 def parse_fields(text: str) -> dict[str, Field]:
     """Return the fields that a description lists, by name."""
     return {
-        found["name"]: Field(int(found["offset"]), int(found["size"]))
+        found["name"]: Field(
+            int(found["offset"]),
+            int(found["size"]),
+            found["kind"] + (found["many"] or ""),
+            found["signed"] == "1",
+        )
         for found in _FIELD.finditer(text)
     }
 
@@ -77,7 +85,7 @@ def parse_format(text: str) -> EventFormat:
         raise ValueError("an event without a common_type of 2 bytes")
     if fields.get("common_pid", Field(0, 0)).size != 4:
         raise ValueError("an event without a common_pid of 4 bytes")
-    return EventFormat(int(number[1]), fields)
+    return EventFormat(int(number[1]), fields, text.partition("\nprint fmt: ")[2].strip())
 
 
 def parse_layout(page: str, head: str, event: EventFormat) -> Layout:

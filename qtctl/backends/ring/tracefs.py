@@ -1,4 +1,4 @@
-"""Finding tracefs, making a private instance of it, and reading its trace_pipe.
+"""Finding tracefs, and making a private instance of it.
 
 Source: Documentation/trace/ftrace.rst and kernel/trace/trace.c of Linux, 6.1 to 6.18. QEMU opens
 the one global ``trace_marker`` (trace/ftrace.c of QEMU); an instance with ``copy_trace_marker``
@@ -10,27 +10,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qtctl.backends.ring.layout import EventFormat, Layout, parse_format, parse_layout
 from qtctl.errors import Unsupported
-from qtctl.monitor.processes import link_of, status_of
+from qtctl.monitor.processes import link_of
 
 PLACES = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 TOTAL_KIB = 32 << 10
 """Kernel memory of an instance, shared out over the processors."""
 _LEAST_KIB = 1 << 10
-_READ_BYTES = 1 << 16
-CHUNK_BYTES = 1 << 20
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 # Instances inherit the options of the global buffer, whatever somebody made of them.
 _NEEDED = ("overwrite", "event-fork")
-_OPTIONS = {
-    **dict.fromkeys(("context-info", "irq-info"), "1"),
-    **dict.fromkeys(("bin", "hex", "raw", "verbose", "latency-format", "block", "annotate"), "0"),
-    **dict.fromkeys(("sym-addr", "sym-offset", "stacktrace", "userstacktrace"), "0"),
-}
+_ABSENT = ("stacktrace", "userstacktrace", "block")
 _MARK_OPTIONS = {"markers": "1", "record-tgid": "1"}
 # The kernel notes which process a thread is of only while some event is on. This one is, with a
 # filter that nothing passes.
@@ -97,24 +91,6 @@ def per_cpu_kib(total_kib: int = TOTAL_KIB) -> int:
     return max(_LEAST_KIB, total_kib // (os.cpu_count() or 1))
 
 
-def make_instance(folder: Path, pid: int, events: Sequence[str] = ()) -> None:
-    """Make and set up the instance at ``folder``; ``events`` are the kernel's, of guest ``pid``.
-
-    Raises:
-        Unsupported: the kernel refuses; what was made is removed again.
-    """
-    try:
-        folder.mkdir()
-        set_up(folder, per_cpu_kib())
-        _take_marks(folder, pid, events)
-    except OSError as error:
-        remove_instance(folder)
-        raise Unsupported(
-            f"cannot set up the tracefs instance {folder}: {error.filename or ''} {error.strerror}",
-            hint="run qtctl as root; dmesg may tell more",
-        ) from error
-
-
 @contextlib.contextmanager
 def making(folder: Path, cpu_kib: int, hint: str = "") -> Iterator[None]:
     """Make an instance and set it up; inside of the block, set up the rest of it.
@@ -166,7 +142,7 @@ def set_up(folder: Path, cpu_kib: int) -> None:
         write(folder / "buffer_percent", "0")
     for option in _NEEDED:
         write(folder / "options" / option, "1")
-    _choose(folder, _OPTIONS)
+    _choose(folder, dict.fromkeys(_ABSENT, "0"))
 
 
 def _choose(folder: Path, options: Mapping[str, str]) -> None:
@@ -176,18 +152,16 @@ def _choose(folder: Path, options: Mapping[str, str]) -> None:
             write(folder / "options" / option, value)
 
 
-def _take_marks(folder: Path, pid: int, events: Sequence[str]) -> None:
+def take_marks(folder: Path) -> None:
+    """Have copies of what is written to trace_marker, and note which process a thread is of.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     _choose(folder, _MARK_OPTIONS)
     with contextlib.suppress(OSError):
         write(folder / _TGID_EVENT / "filter", "common_pid < 0")
         write(folder / _TGID_EVENT / "enable", "1")
-    if events:
-        watch_threads(folder, pid)
-    for name in events:
-        event = "events/" + name.replace(":", "/", 1)
-        if event == _TGID_EVENT:
-            write(folder / event / "filter", "0")
-        write(folder / event / "enable", "1")
     write(folder / "tracing_on", "1")
     write(folder / "options/copy_trace_marker", "1")
 
@@ -262,12 +236,6 @@ def write(path: Path, text: str, *, append: bool = False) -> None:
         os.close(handle)
 
 
-def owner_of(thread: int) -> int | None:
-    """Return the process of a thread, None if it is gone."""
-    process = status_of(thread).get("Tgid")
-    return None if process is None else int(process)
-
-
 def stats(folder: Path, *names: str) -> list[int]:
     """Return the sums over all CPUs of counters of a buffer, by the kernel's names."""
     found = dict.fromkeys(names, 0)
@@ -278,62 +246,3 @@ def stats(folder: Path, *names: str) -> list[int]:
                 if name in found:
                     found[name] += int(value)
     return list(found.values())
-
-
-class TracePipe:
-    """The read end of a buffer: the instance's, or the global one where ``folder`` is tracefs.
-
-    Raises:
-        Unsupported: another process reads it already, or it may not be opened.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.dry = False
-        self.taken = 0
-        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            self._fd = os.open(folder / "trace_pipe", flags)
-        except OSError as error:
-            busy = error.errno == errno.EBUSY
-            raise Unsupported(
-                f"cannot read {folder}/trace_pipe: "
-                + ("another process reads it" if busy else str(error.strerror)),
-                hint="end the other tracer" if busy else "run qtctl as root",
-            ) from error
-
-    def fileno(self) -> int:
-        """Return the descriptor, to wait for; -1 once closed."""
-        return self._fd
-
-    def read(self) -> bytes:
-        """Return whole lines, about 1 MiB at most; ``dry`` is set if that was all."""
-        text = bytearray()
-        self.dry = False
-        while len(text) < CHUNK_BYTES and not self.dry:
-            data = b""  # nothing more, with tracing off
-            with contextlib.suppress(BlockingIOError):
-                data = os.read(self._fd, _READ_BYTES)
-            self.dry = not data
-            text += data
-        self.taken += len(text)
-        return bytes(text)
-
-    def uncounted(self) -> int:
-        """Return how many records the kernel dropped without a line in the text."""
-        return sum(stats(self.folder, "commit overrun", "dropped events"))
-
-    def waiting(self) -> tuple[int, int]:
-        """Return how many records are to be read, and how many were overwritten so far."""
-        entries, overwritten = stats(self.folder, "entries", "overrun")
-        return entries, overwritten
-
-    def stop(self) -> None:
-        """Stop recording; the records in the buffer can still be read."""
-        stop_recording(self.folder)
-
-    def close(self) -> None:
-        """Close it; an instance cannot be removed before."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
