@@ -49,7 +49,11 @@ _REASONS = {
         BY.but(default=None, help="a row for each value of this argument, tid, guest, file, event"),
         WHERE.but(help="only pairs whose START matches; whose END does, where only that can"),
         *(one for one in SOURCE if one is not CLOCK),
-        CLOCK.but(default="auto"),
+        CLOCK.but(
+            default="auto",
+            help="times of log lines that have none: when QEMU wrote them, by the kernel (as "
+            "root), or when qtctl reads them (arrival); auto: the kernel's where permitted (default)",
+        ),
     ),
     examples=(
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --duration 10s",

@@ -67,9 +67,9 @@ BACKEND = arg(
 CLOCK = arg(
     "--clock",
     choices=("auto", "kernel", "arrival"),
-    default="arrival",
     help="times of log lines that have none: when qtctl reads them (arrival), or when QEMU wrote "
-    "them, by the kernel (as root); auto: the kernel's where permitted (default: %(default)s)",
+    "them, by the kernel (as root); auto: the kernel's where permitted "
+    "(default: arrival, or with --kernel auto)",
 )
 TRACE = arg(
     "path",

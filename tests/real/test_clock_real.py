@@ -133,6 +133,16 @@ def test_latency_has_figures_on_a_log_without_times(guest: RealGuest, run: Qtctl
     assert json.loads(ran.said(1, "in no figure").out)["count"] == 0
 
 
+def test_a_log_on_stderr_opened_to_read_and_write(tmp_path: Path, run: Qtctl) -> None:
+    with (
+        (tmp_path / "stderr").open("w+b") as log,
+        RealGuest(require("path"), image="virtio-blk", stderr=log) as guest,
+    ):
+        words = ("tail", PAIR[0], "--ndjson", "--clock", "kernel", "--max-events", "5")
+        ran = run("-t", guest.address, *words, limit=None).said(0)
+    assert ran.out.count('"clock": "realtime"') == 5
+
+
 def test_the_log_may_move_while_it_is_followed(guest: RealGuest, run: Qtctl) -> None:
     words = ("tail", PAIR[0], "--ndjson", "--clock", "kernel")
     running = run.start("-t", guest.address, *words)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
-from collections.abc import Collection
 from pathlib import Path
 
 from qtctl.backends.base import Site
@@ -60,30 +60,22 @@ class KernelClock:
         """Trace what goes to the file with this device and inode; return whether that changed.
 
         Raises:
-            OSError: the guest has not opened it, or has ended.
+            OSError: the guest has not opened it, or has ended; what was traced still is.
         """
-        opened = [one.fd for one in open_files(self._pid) if one.inode == inode and one.write_only]
-        descriptors = tuple(opened)
+        descriptors = tuple(one.fd for one in open_files(self._pid) if one.inode == inode)
+        if not descriptors:
+            raise FileNotFoundError(errno.ENOENT, "the guest has not opened the log")
         if descriptors == self._descriptors:
             return False
-        filter_writes(self._folder, descriptors)
+        chosen = " || ".join(f"fd == {fd}" for fd in descriptors)
+        for event in _ENTERS:
+            tracefs.write(self._folder / "events/syscalls" / event / "filter", chosen)
         self._descriptors = descriptors
         return True
 
     def close(self) -> None:
         """Close the buffers; the instance ends with its lease."""
         self._reader.close()
-
-
-def filter_writes(folder: Path, descriptors: Collection[int]) -> None:
-    """Have an instance record only writes to these descriptors.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
-    chosen = " || ".join(f"fd == {fd}" for fd in descriptors) or "fd < 0"
-    for event in _ENTERS:
-        tracefs.write(folder / "events/syscalls" / event / "filter", chosen)
 
 
 async def open_clock(site: Site, owner: Owner, file: GrowingFile) -> KernelClock:
