@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from contextlib import suppress
@@ -42,6 +43,12 @@ class UnixOffset:
         if abs(fresh - self._offset_ns) > _STEP_NS:
             self._offset_ns = fresh
         return self._offset_ns
+
+
+@functools.cache
+def shared_offset() -> UnixOffset:
+    """Return the offset of this process: times of several buffers of the kernel compare exactly."""
+    return UnixOffset()
 
 
 def yearless_unix_s(

@@ -31,17 +31,16 @@ if TYPE_CHECKING:
 
 def follow_of(options: Options, selection: Selection) -> Follow:
     """Return the settings of a stream as the options of a verb say; others keep their defaults."""
-    kernel = tuple(getattr(options, "kernel", ()))
     return Follow(
         selection,
         where=getattr(options, "where", None),
         backend=options.backend,
         text=getattr(options, "all", False),
         limit=getattr(options, "max_events", None),
-        kernel=kernel,
+        kernel=tuple(getattr(options, "kernel", ())),
         guard=getattr(options, "guard", None),
         own=getattr(options, "own", False),
-        clock=getattr(options, "clock", None) or ("auto" if kernel else "arrival"),
+        clock=getattr(options, "clock", None),
     )
 
 

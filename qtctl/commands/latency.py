@@ -52,7 +52,7 @@ _REASONS = {
         CLOCK.but(
             default="auto",
             help="times of log lines that have none: when QEMU wrote them, by the kernel (as "
-            "root), or when qtctl reads them (arrival); auto: the kernel's where permitted (default)",
+            "root), or when qtctl reads them (arrival); auto (default): the kernel's if permitted",
         ),
     ),
     examples=(

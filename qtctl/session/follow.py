@@ -21,7 +21,8 @@ class Follow(NamedTuple):
     ``own`` does not leave out the records of this process's own requests to the guest. ``clock`` is
     that of log lines to which QEMU gives no time: ``arrival``, when they are read; ``kernel``, when
     they were written, by a trace of the kernel (as root), also in place of QEMU's own times; or
-    ``auto``, by the kernel where it can be traced.
+    ``auto``, by the kernel where it can be traced. The default is ``auto`` beside kernel events,
+    else ``arrival``.
     """
 
     selection: Selection = Selection(())
@@ -34,4 +35,4 @@ class Follow(NamedTuple):
     news: bool = True
     whole: bool = False
     own: bool = False
-    clock: str = "arrival"
+    clock: str | None = None

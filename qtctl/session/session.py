@@ -102,7 +102,7 @@ class Session:
         news: bool = True,
         whole: bool = False,
         own: bool = False,
-        clock: str = "arrival",
+        clock: str | None = None,
     ) -> Stream:
         """Return a stream of the guest's records, to enter with ``async with``.
 

@@ -124,7 +124,7 @@ class Stream:
         opened_ns = time.time_ns()
         try:
             on = [name for name, state in states.items() if state == EventState.ENABLED]
-            clock = self.follow.clock
+            clock = self.follow.clock or ("auto" if self._kernel else "arrival")
             request = FeedRequest(self.session, self._owner, table, picked, on, clock)
             self._feed = await self._open_all(wanted, request, alone)
             self._floods = self._watch_for_floods(self._feed, states)

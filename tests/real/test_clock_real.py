@@ -279,3 +279,27 @@ async def test_a_kernel_without_tracepoints_of_system_calls(
         with pytest.raises(Unsupported, match="CONFIG_FTRACE_SYSCALLS"):
             await session.follow("virtio_blk_*", clock="kernel").__aenter__()
     assert instances(os.getpid()) == []
+
+
+async def test_records_stand_where_the_kernel_s_events_are(
+    guest: RealGuest, own_folders: Path
+) -> None:
+    """Each line is a write of its thread; each instance takes its own time of it."""
+    writes: dict[int, list[int]] = {}
+    told: list[tuple[int, int]] = []
+    async with (
+        attach(guest.address) as session,
+        session.follow(PAIR[0], kernel=("syscalls:sys_enter_write",)) as stream,
+    ):
+        async for batch in batches(stream, 2):
+            assert not (batch.arrived & (batch.event >= 0)).any()
+            columns = (batch.event, batch.tid, batch.time_ns)
+            for event, tid, time_ns in zip(*(one.tolist() for one in columns), strict=True):
+                if event >= 0 and batch.names[event] == PAIR[0]:
+                    told.append((tid, time_ns))
+                elif event >= 0:
+                    writes.setdefault(tid, []).append(time_ns)
+    assert len(told) > 20
+    apart = [min(abs(one - time_ns) for one in writes[tid]) for tid, time_ns in told]
+    assert sorted(apart)[len(apart) // 2] < 5_000
+    assert max(apart) < 1_000_000

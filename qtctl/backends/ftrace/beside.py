@@ -36,7 +36,7 @@ _STAMPS_NS = {Backend.LOG: 1_000, Backend.SYSLOG: 1_000_000_000}
 _ARRIVED = (
     "QEMU's records have no times, but those at which qtctl read them: where they stand among the "
     "kernel's events is not exact, and no latency is measured between the two; "
-    "start QEMU with -msg timestamp=on"
+    "--clock auto has the kernel tell their times, or start QEMU with -msg timestamp=on"
 )
 
 
@@ -129,17 +129,17 @@ class _Timed:
 
     def __init__(self) -> None:
         self.items: list[tuple[Batch | Loss, Int64Array]] = []
-        self._last = _BEGIN
+        self.last_ns = _BEGIN
 
     def add(self, items: Items) -> None:
         for item in items:
-            times = np.full(1, self._last)
+            times = np.full(1, self.last_ns)
             if isinstance(item, Batch):
                 stamped = item.time_ns
                 if not _arrived(item):  # a line of text without a time stands where it was written
                     stamped = np.where(item.arrived, _BEGIN, stamped)
-                times = np.maximum(np.maximum.accumulate(stamped), self._last)
-                self._last = int(times[-1])
+                times = np.maximum(np.maximum.accumulate(stamped), self.last_ns)
+                self.last_ns = int(times[-1])
             self.items.append((item, times))
 
     def take(self, before_ns: int | None) -> list[tuple[Batch | Loss, Int64Array]]:
@@ -203,8 +203,8 @@ class BesideFeed:
         if any(isinstance(item, Batch) and _arrived(item) for item in items):
             return self._merged(None)
         until_ns = before_ns - self._late_ns
-        if behind and self._guests.items:
-            until_ns = min(until_ns, int(self._guests.items[-1][1][-1]))
+        if behind:  # what comes is not older than what came
+            until_ns = min(until_ns, self._guests.last_ns)
         until_ns = min(until_ns, self._kernel.reader.until_ns or until_ns)
         return self._merged(until_ns)
 

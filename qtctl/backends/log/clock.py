@@ -20,7 +20,7 @@ from qtctl.backends.ring import instance as ring
 from qtctl.backends.ring import tracefs
 from qtctl.backends.ring.reader import RingReader
 from qtctl.backends.spool.growing import GrowingFile
-from qtctl.backends.unix_time import UnixOffset
+from qtctl.backends.unix_time import shared_offset
 from qtctl.errors import Unsupported
 from qtctl.leases.journal import Owner
 
@@ -41,7 +41,7 @@ class KernelClock:
         self._folder = folder
         self._pid = pid
         self._reader = reader
-        self._offset = UnixOffset()
+        self._offset = shared_offset()
         self._descriptors: tuple[int, ...] = ()
 
     def read(self, file: GrowingFile) -> bool:

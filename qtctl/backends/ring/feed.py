@@ -9,7 +9,7 @@ import time
 from qtctl.backends.child_pipe import wait_readable
 from qtctl.backends.ring import tracefs
 from qtctl.backends.ring.reader import RingReader
-from qtctl.backends.unix_time import UnixOffset
+from qtctl.backends.unix_time import shared_offset
 from qtctl.model import Backend
 from qtctl.records.items import Items, Loss
 
@@ -28,7 +28,7 @@ class RingFeed:
         self.reader = reader
         self._backend = backend
         self._private = private
-        self._offset = UnixOffset()
+        self._offset = shared_offset()
         self._settling = self._settled = False
         self._behind = 0
         self._overwritten: int | None = None
