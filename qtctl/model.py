@@ -99,6 +99,7 @@ class GuestEvent(NamedTuple):
     name: str
     data: Mapping[str, Any]
     time_ns: int
+    guest: str | None = None
 
 
 class Mark(NamedTuple):
@@ -106,6 +107,7 @@ class Mark(NamedTuple):
 
     text: str
     time_ns: int
+    guest: str | None = None
 
 
 class Control(NamedTuple):
@@ -119,6 +121,7 @@ class Control(NamedTuple):
     changed: int
     time_ns: int
     pid: int = 0
+    guest: str | None = None
 
 
 class Budget(NamedTuple):
@@ -145,10 +148,21 @@ class Flood(NamedTuple):
     patterns: tuple[str, ...]
     guarded: bool
     time_ns: int
+    guest: str | None = None
 
 
-News: TypeAlias = GuestEvent | Mark | Control | Flood
-"""Items of a stream that are no records."""
+class Failure(NamedTuple):
+    """One of several guests failed, and is followed no more: an error, its hint and exit code."""
+
+    message: str
+    hint: str
+    exit_code: int
+    time_ns: int
+    guest: str | None = None
+
+
+News: TypeAlias = GuestEvent | Mark | Control | Flood | Failure
+"""Items of a stream that are no records. ``guest`` is its name, where several are followed."""
 
 
 EVERY = "all"

@@ -129,6 +129,11 @@ class Running:
         eventually(lambda: data in self.out or self.ended, f"{self.args} writes {data!r}")
         assert data in self.out, (self.args, bytes(self.out[-2000:]), bytes(self.err))
 
+    def wrote_often(self, data: bytes, times: int) -> None:
+        """Wait until it wrote ``data`` so many times on stdout."""
+        eventually(lambda: self.out.count(data) >= times or self.ended, f"it writes {data!r}")
+        assert self.out.count(data) == times, (self.args, bytes(self.out[-2000:]), bytes(self.err))
+
     def finish(self, limit: float | None = LIMIT_SECONDS) -> Ran:
         """Wait for its end, which must come within ``limit`` seconds of its start."""
         self._waiter.join()

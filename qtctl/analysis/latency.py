@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -142,6 +142,19 @@ def _compiled(
             raise error from None
 
 
+@dataclass(slots=True, eq=False)
+class _OfGuest:
+    """What is known of one of the guests of a stream; a loss of one is none of another."""
+
+    order: Order = field(default_factory=Order)
+    table: EventTable | None = None
+    pairing: Pairing | None = None
+
+    def lose(self) -> None:
+        if self.pairing is not None:
+            self.pairing.lose()
+
+
 class Latency:
     """Measures latencies in the items of a stream; times are in ns.
 
@@ -165,10 +178,8 @@ class Latency:
         self.counts = PairCounts()
         self.groups = Groups(_GROUPS)
         self._spans = Distribution()
-        self._order = Order()
         self._recent: list[Spans] = []
-        self._table: EventTable | None = None
-        self._pairing: Pairing | None = None
+        self._guests: dict[str | None, _OfGuest] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -193,31 +204,32 @@ class Latency:
     def take(self, item: Item) -> None:
         """Measure an item of a stream."""
         if isinstance(item, Batch):
-            if len(item):
-                self._measure(item)
+            for name, batch in item.by_guest():
+                self._measure(self._guests.setdefault(name, _OfGuest()), batch)
         elif isinstance(item, Loss):
-            self.lose()
+            self.lose(item.guest)
 
-    def lose(self) -> None:
-        """Drop what is open: its END may be lost."""
-        if self._pairing is not None:
-            self._pairing.lose()
+    def lose(self, guest: str | None = None) -> None:
+        """Drop what is open, of a guest or of all: its END may be lost."""
+        for name, one in self._guests.items():
+            if guest in (None, name):
+                one.lose()
 
-    def _measure(self, batch: Batch) -> None:
+    def _measure(self, guest: _OfGuest, batch: Batch) -> None:
         question = self.question
-        if self._pairing is None or batch.table is not self._table:
+        if batch.table is not guest.table:
             # Another table is another run of the guest: open STARTs of the last one never end.
-            self.lose()
-            self._table = batch.table
-            self._pairing = Pairing(
+            guest.lose()
+            guest.table = batch.table
+            guest.pairing = Pairing(
                 batch.table, question.starts, question.ends, question.key, counts=self.counts
             )
-        for part in self._order.parts(batch):
+        for part in guest.order.parts(batch):
             if part.restarts:
-                self.lose()
+                guest.lose()
             if part.low_ns is not None:
                 self._step_back(part)
-            self._pair(part)
+            self._pair(guest, part)
 
     def _step_back(self, part: Part) -> None:
         """Leave out recent pairs that overlap a place where times step back."""
@@ -226,9 +238,9 @@ class Latency:
             self.disordered += int(np.count_nonzero(wrong))
             self._recent[place] = recent.select(~np.asarray(wrong))
 
-    def _pair(self, part: Part) -> None:
+    def _pair(self, guest: _OfGuest, part: Part) -> None:
         batch, question = part.batch, self.question
-        assert self._pairing is not None
+        assert guest.pairing is not None
         matched = None if question.where is None else question.where.mask(batch)
         numbers = np.zeros(len(batch), np.int32) if question.by is None else self._numbers(batch)
         tags = numbers.copy() if not question.by_end else np.zeros(len(batch), np.int32)
@@ -236,7 +248,7 @@ class Latency:
             tags[~matched] = -1
         # The lower bits are the clock of the START; -1 stays below 0.
         clock = clock_codes(batch)
-        pairs = self._pairing.feed(batch, tags * _CLOCK_SIZE + clock)
+        pairs = guest.pairing.feed(batch, tags * _CLOCK_SIZE + clock)
         tag, own = pairs.tag // _CLOCK_SIZE, clock[pairs.row]
         good = tag >= 0
         if matched is not None and question.where_end:
@@ -251,7 +263,7 @@ class Latency:
 
         self.mixed += leave_out(pairs.tag % _CLOCK_SIZE != own)
         self.arrived += leave_out(own == ARRIVED)
-        self.disordered += leave_out(self._order.doubtful(part, pairs.start_ns, pairs.end_ns))
+        self.disordered += leave_out(guest.order.doubtful(part, pairs.start_ns, pairs.end_ns))
         group = numbers[pairs.row] if question.by_end else tag
         kept = None if self._on_spans is None else batch
         self._recent.append(

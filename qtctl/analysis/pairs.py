@@ -95,7 +95,7 @@ class Pairing:
 
     An event in both ends the open START and starts again. Records of two processes are no pair.
     Numbers are compared as 64 bits; several arguments, or a text, by a 64-bit hash. ``counts`` may
-    be those of an earlier pairing. With many thousands of keys, some may be mistaken for seen ones,
+    be those of others, too. With many thousands of keys, some may be mistaken for seen ones,
     and ``unseen`` ENDs for ``unpaired``.
     """
 
@@ -117,7 +117,7 @@ class Pairing:
         # One more than the number of events: lines of text are event -1.
         self._roles = np.zeros(len(table) + 1, np.uint8)
         for names, role in ((starts, pairing.START), (ends, pairing.END)):
-            for name in names:
+            for name in table.indices.keys() & names:
                 self._roles[table.indices[name]] |= role
         self._limit = limit
         self._tally = np.zeros(5, np.int64)
@@ -138,12 +138,13 @@ class Pairing:
         begins, ends = np.empty(len(batch), np.int64), np.empty(len(batch), np.int64)
         marks = np.empty(len(batch), np.int32)
         self._tally[1:] = 0
+        before = int(self._tally[0])
         records, pairs, at = (role, key, time_ns, given), (begins, marks, ends), 0
         while (at := self._run(records, pairs, at)) < len(batch):
             self._make_room()
         counts, (in_flight, found, reused, unpaired, unseen) = self.counts, self._tally.tolist()
         counts.paired += found
-        counts.in_flight = in_flight
+        counts.in_flight += in_flight - before
         counts.reused += reused
         counts.unpaired += unpaired
         counts.unseen += unseen
@@ -153,10 +154,11 @@ class Pairing:
     def lose(self) -> None:
         """Drop all open STARTs at a loss: their ENDs may be lost."""
         self.counts.dropped += int(self._tally[0])
+        self.counts.in_flight -= int(self._tally[0])
         self._open = _OpenStarts.make(min(_ROOM, self._limit))
         self._met[:] = 0
         self._cut_runs |= self._runs
-        self._tally[0] = self.counts.in_flight = 0
+        self._tally[0] = 0
 
     def _keys(self, batch: Batch, event: int, rows: Int64Array) -> tuple[NDArray[Any], BoolArray]:
         """Return the keys of an event's rows, and a mask of the rows that have one."""

@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from qtctl.analysis.groups import EVENT, LONGEST, TID
+from qtctl.analysis.groups import EVENT, GUEST, LONGEST, TID
 from qtctl.records.batch import Batch
 from qtctl.records.columns import Int64Array, StringColumn
 
-OWN = (EVENT, TID)
+OWN = (EVENT, TID, GUEST)
 """Group by a property of the record, not by an argument."""
 GROUPS = 1024
 """At most so many values are counted separately; the rarest are counted together."""
@@ -115,7 +115,7 @@ class _TimeSlots:
 
 
 class Rates:
-    """Counts the batches given to :meth:`take`, grouped by event, tid, or an argument's name.
+    """Counts the batches given to :meth:`take`, grouped by one of ``OWN``, or an argument's name.
 
     Rates are over the last ``window_s`` seconds, or since the object was made if that is less.
     ``now_s`` is the time of one monotonic clock, in seconds, everywhere. A record without the
@@ -183,6 +183,9 @@ class Rates:
         events = batch.event >= 0
         if self.by == EVENT:
             yield _by_code(batch.event[events], batch.names, size[events])
+        elif self.by == GUEST:
+            codes, processes = batch.processes()
+            yield _by_code(codes[events], [one.words for one in processes], size[events])
         else:
             keys, counts, sizes = _by_number(batch.tid[events], size[events])
             yield [None if key == -1 else key for key in keys], counts, sizes

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from qtctl.analysis.distribution import Statistics
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
+    from qtctl.session.merged_stream import Followed
 
 SOURCE = (FROM, BACKEND, KERNEL, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
@@ -117,14 +118,14 @@ class Gathering(Generic[_T]):
         context, options = self.context, self.options
         context.stops = True
         problem: QtctlError | None = None
-        async with context.attached(lend=True) as session:
+        async with context.guests() as session:
             names = list(await session.all_states())
             stream = session.stream(
                 follow_of(options, self.selection)._replace(
                     where=self.where, news=False, whole=self.whole
                 )
             )
-            declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
+            declared = await asyncio.to_thread(session.declared)
             kernel = await stream.kernel_events()
             known = {**declared, **{name: one.declaration for name, one in kernel.items()}}
             beside = Selection.of(*options.kernel).pick(kernel)
@@ -139,7 +140,7 @@ class Gathering(Generic[_T]):
                     progress=None if options.interval else partial(records_read, stream),
                 ) as items:
                     if options.interval is not None:
-                        blocks = _Blocks(context, options, stream.counts)
+                        blocks = _Blocks(context, options, stream)
                     await self._take(items, collector, blocks)
             except LinkLost as error:
                 problem = error
@@ -210,9 +211,9 @@ class Gathering(Generic[_T]):
 class _Blocks:
     """Prints the result of each interval: tables with an empty line between, or JSON."""
 
-    def __init__(self, context: Context, options: Options, counts: Counts) -> None:
+    def __init__(self, context: Context, options: Options, stream: Followed) -> None:
         self._context = context
-        self._counts = counts
+        self._stream = stream
         self._reported_lost = 0
         self._ndjson = options.ndjson
         self._window_s = options.interval
@@ -221,7 +222,7 @@ class _Blocks:
 
     def lost(self) -> int:
         """Return how many records were lost since the last call."""
-        before, self._reported_lost = self._reported_lost, self._counts.lost
+        before, self._reported_lost = self._reported_lost, self._stream.counts.lost
         return self._reported_lost - before
 
     def lines(self, shown: Result) -> list[str]:
@@ -238,7 +239,7 @@ class _Blocks:
 
     async def end(self, last: Result) -> int:
         """Print the last, shorter interval, and the end of the stream; return its exit code."""
-        sums = JsonFormatter().ended(self._counts) if self._ndjson else ()
+        sums = JsonFormatter().ended(self._stream.counts) if self._ndjson else ()
         await self.put([*self.lines(last), *sums])
         self._context.shown = True
         await self._context.finish(self._output)

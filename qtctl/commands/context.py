@@ -21,6 +21,8 @@ from qtctl.text.style import Style, escaped, printable, shortened
 if TYPE_CHECKING:
     from qtctl.commands.output import Output
     from qtctl.commands.places import Out
+    from qtctl.session.several import Guests
+    from qtctl.session.targets import Chosen
 
 
 _FIFO_POLL_S = 0.05
@@ -50,6 +52,15 @@ class Stop(asyncio.Event):
     heeded = False
 
 
+@dataclass(slots=True, eq=False)
+class GuestFailure:
+    """The error of one of several guests, and whether it was printed."""
+
+    guest: Chosen
+    error: QtctlError
+    printed: bool = False
+
+
 @dataclass(slots=True)
 class Context:
     """One call of qtctl; ``name`` stands before its messages.
@@ -77,6 +88,10 @@ class Context:
     before_talk: Callable[[], None] = lambda: None
     choose: Callable[[Context], Awaitable[str | None]] | None = None
     """Lets the user choose one of the running guests; returns its TARGET, None off a terminal."""
+    several: Sequence[Chosen] = ()
+    """The guests that a verb follows together; none: the one of ``target``."""
+    failures: list[GuestFailure] = field(default_factory=list)
+    """Which of ``several`` failed, and why."""
     alone: bool = True
     """Whether no other context uses the terminal: else it asks nothing, and draws no progress."""
 
@@ -92,7 +107,7 @@ class Context:
     def for_guest(self, target: str, name: str) -> Self:
         """Return the context of one of several guests, which stops together with this one."""
         before = f"{self.name}: {name}" if self.name else name
-        return replace(self, target=target, name=before, alone=False, choose=None)
+        return replace(self, target=target, name=before, alone=False, choose=None, several=())
 
     def say(self, *texts: str) -> None:
         """Print messages on stderr, unless ``-q``."""
@@ -285,6 +300,24 @@ class Context:
         if lost.done():
             raise LinkLost(f"lost {session.where}: {lost.result()}")
         lost.cancel()
+
+    @contextlib.asynccontextmanager
+    async def guests(self) -> AsyncIterator[Guests]:
+        """Attach to the guest, or to ``several``, to follow them; see :meth:`attached`."""
+        if not self.several:
+            async with self.attached(lend=True) as session:
+                yield session
+            return
+        from qtctl.session.several import Several
+
+        def attaching(guest: Chosen) -> contextlib.AbstractAsyncContextManager[Session]:
+            return self.for_guest(guest.target, guest.name).attached(lend=True)
+
+        def failed(guest: Chosen, error: QtctlError) -> None:
+            self.failures.append(GuestFailure(guest, error))
+
+        async with Several(self.several, attaching, failed, self.stop) as guests:
+            yield guests
 
     @contextlib.asynccontextmanager
     async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         "--limit. qtctl top shows rates while they happen."
     ),
     selects=True,
+    guests="together",
 )
 async def count(context: Context, options: Options) -> int:
     """Count until stopped, or to the end of a file."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qtctl.commands.places import Out, free_name
+from qtctl.model import Failure
 from qtctl.recordings.recorder import FileRecorder, RecordingWriter, RingRecorder
 from qtctl.text.style import counted
 
 if TYPE_CHECKING:
     from qtctl.records.items import Item
     from qtctl.session.conditions import Condition
+    from qtctl.session.merged_stream import Followed
     from qtctl.session.stream import Stream
 
 DUMPS = 16
@@ -32,7 +34,7 @@ class Written(NamedTuple):
 class OneFile:
     """Writes all items to one file as they come."""
 
-    def __init__(self, stream: Stream, out: Out) -> None:
+    def __init__(self, stream: Followed, out: Out) -> None:
         self._stream = stream
         self._writer = RecordingWriter(out.path, out.open(), _facts_of(stream))
         self._recorder = FileRecorder(self._writer, *stream.events())
@@ -74,7 +76,7 @@ class RingFiles:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Followed,
         out: Out,
         limit: tuple[int | None, float | None],
         conditions: Sequence[Condition] = (),
@@ -100,6 +102,8 @@ class RingFiles:
     def add(self, item: Item) -> list[str]:
         """Add an item; dump the ring if a condition holds for it."""
         self._ring.add(item)
+        if isinstance(item, Failure):
+            self._reason = f"{item.guest} went away"
         for condition in self._conditions:
             if condition.matches(item)[0]:
                 self._reason = condition.text
@@ -159,8 +163,22 @@ Raises, in all of them:
 """
 
 
-def _facts_of(stream: Stream) -> dict[str, Any]:
-    """Return the header of a recording: its guest, backend, patterns and begin."""
+def _facts_of(stream: Followed) -> dict[str, Any]:
+    """Return the header of a recording: its guest or guests, patterns and begin."""
+    from qtctl.session.merged_stream import MergedStream
+
+    facts: dict[str, Any] = {
+        "patterns": list(stream.selection.words()),
+        "where": stream.where,
+        "began_ns": stream.began_ns,
+    }
+    if isinstance(stream, MergedStream):
+        return {"guests": [_source_of(one) for one in stream.parts.values()], **facts}
+    return {**_source_of(stream), **facts}
+
+
+def _source_of(stream: Stream) -> dict[str, Any]:
+    """Return the guest of a stream, and where its records are read."""
     guest, monitor = stream.session.guest, stream.session.monitor
     return {
         "guest": {
@@ -171,7 +189,4 @@ def _facts_of(stream: Stream) -> dict[str, Any]:
         },
         "backend": stream.backend,
         "source": stream.source,
-        "patterns": list(stream.selection.words()),
-        "where": stream.follow.where,
-        "began_ns": stream.began_ns,
     }

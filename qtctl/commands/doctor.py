@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     "doctor",
     examples=("qtctl doctor", "qtctl -t /run/vm.sock doctor", "qtctl doctor --json"),
     details="Exit code 1 if something is wrong.",
-    guests=True,
+    guests="each",
 )
 async def doctor(context: Context, options: Options) -> Result:
     """Check this machine, then the guest."""

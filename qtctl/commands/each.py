@@ -26,12 +26,39 @@ async def run_verb(row: Command, context: Context, options: Options) -> Result |
     if not row.guests:
         hint = f"qtctl -t {targets[0]} {row.name}" if len(targets) > 1 else "qtctl ps"
         raise UsageError(f"{row.name} is for one guest", hint=hint)
-    return await _on_each(row, context, options, await asyncio.to_thread(chosen_guests, targets))
+    guests = await asyncio.to_thread(chosen_guests, targets)
+    if row.guests == "each":
+        return await _on_each(row, context, options, guests)
+    context.several = guests
+    return await _together(row, context, options)
+
+
+async def _together(row: Command, context: Context, options: Options) -> Result | int:
+    """Run a verb that follows several guests; its exit code is that of the first that failed."""
+    try:
+        result = await row.run(context, options)
+    except QtctlError as error:
+        _report_rest(context, error)
+        raise
+    _report_rest(context)
+    places = {guest: place for place, guest in enumerate(context.several)}
+    failures = sorted(context.failures, key=lambda one: places[one.guest])
+    code = failures[0].error.exit_code if failures else 0
+    if isinstance(result, Result):
+        return result._replace(exit_code=result.exit_code or code)
+    return result or code
+
+
+def _report_rest(context: Context, but: QtctlError | None = None) -> None:
+    """Print the errors of guests that were not printed yet."""
+    for one in context.failures:
+        if not one.printed and one.error is not but:
+            context.for_guest(one.guest.target, one.guest.name).report(one.error)
 
 
 async def _on_one(row: Command, context: Context, options: Options) -> Result | int:
     """Run a verb on one guest; a one-shot verb on the host of the guest."""
-    host = other_host(context.target) if row.guests else None
+    host = other_host(context.target) if row.guests == "each" else None
     if host is None:
         return await row.run(context, options)
     from qtctl.commands.there import run_there

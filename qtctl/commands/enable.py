@@ -46,7 +46,7 @@ _SWITCH = (
     ),
     details="`qtctl restore` puts every event back as it was before.",
     selects=True,
-    guests=True,
+    guests="each",
 )
 async def enable(context: Context, options: Options) -> Result:
     """Switch events on."""
@@ -68,7 +68,7 @@ async def enable(context: Context, options: Options) -> Result:
     ),
     details="`qtctl restore` puts every event back as it was before.",
     selects=True,
-    guests=True,
+    guests="each",
 )
 async def disable(context: Context, options: Options) -> Result:
     """Switch events off."""

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
+from functools import partial
 from typing import TYPE_CHECKING
 
-from qtctl.commands.formatting import flood_words, lost_words, say_sums
+from qtctl.commands.formatting import lost_words, note_words, say_sums
 from qtctl.commands.progress import Progress
 from qtctl.commands.registry import Options
 from qtctl.errors import DataLost, LinkLost, QtctlError
 from qtctl.events.states import unknown_words
-from qtctl.model import Flood
+from qtctl.model import Failure, Flood, News
 from qtctl.session.follow import Follow
 from qtctl.text.status_line import REDRAW_S
 from qtctl.text.style import counted
@@ -25,7 +33,8 @@ if TYPE_CHECKING:
     from qtctl.events.selection import Selection
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item
-    from qtctl.session.session import Session
+    from qtctl.session.merged_stream import Followed
+    from qtctl.session.several import Guests
     from qtctl.session.stream import Stream
 
 
@@ -44,7 +53,7 @@ def follow_of(options: Options, selection: Selection) -> Follow:
     )
 
 
-def records_read(stream: Stream) -> str:
+def records_read(stream: Followed) -> str:
     """Return what a progress line shows of a stream."""
     read = stream.counts.read
     per_s = read / max((time.time_ns() - stream.began_ns) / 1e9, 1e-9)
@@ -52,16 +61,20 @@ def records_read(stream: Stream) -> str:
 
 
 class Following:
-    """The items of a followed guest, to iterate once.
+    """The items of followed guests, to iterate once.
 
     If the link is lost, the iteration just ends, so that the verb can print the rest; ``lost`` is
-    then the error, which :func:`following` raises afterwards. ``warn`` reports floods.
+    then the error, which :func:`following` raises afterwards. ``warns``: floods, and guests that
+    fail, are reported on stderr.
     """
 
-    def __init__(self, items: AsyncGenerator[Item], warn: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, items: AsyncGenerator[Item] | AsyncGenerator[News], context: Context, *, warns: bool
+    ) -> None:
         self.lost: LinkLost | None = None
         self._items = items
-        self._warn = warn
+        self._context = context
+        self._warns = warns
 
     def __aiter__(self) -> Following:
         return self
@@ -72,9 +85,16 @@ class Following:
         except LinkLost as error:
             self.lost = error
             raise StopAsyncIteration from None
-        if self._warn is not None and isinstance(item, Flood):
-            self._warn(flood_words(item))
+        if isinstance(item, Flood | Failure):
+            self._report(item)
         return item
+
+    def _report(self, item: Flood | Failure) -> None:
+        """Report what goes wrong on stderr, unless the records are on the same terminal."""
+        if self._warns:
+            self._context.complain(note_words(item))
+        for one in self._context.failures:
+            one.printed |= one.guest.name == item.guest
 
     async def aclose(self) -> None:
         """End the iteration early."""
@@ -84,7 +104,7 @@ class Following:
 @contextlib.asynccontextmanager
 async def following(
     context: Context,
-    stream: Stream,
+    stream: Followed,
     *,
     duration: float | None = None,
     output: Output | None = None,
@@ -104,13 +124,11 @@ async def following(
         LinkLost: the guest or its monitor went away.
         QtctlError: the output could not be written; and whatever entering the stream raises.
     """
-    followed = Following(aiter(stream), context.complain if warns else None)
+    followed = Following(aiter(stream), context, warns=warns)
     try:
         async with _flushed(context, output), _entered(context, stream):
             _announce(context, stream)
-            stream.on_silence = lambda text, proven: (
-                context.complain(text) if proven else context.say(text)
-            )
+            stream.on_silence = partial(_say, context)
             async with (
                 until_stopped(context.stop, duration, lambda: _release(stream)),
                 _progress(context, duration, progress),
@@ -120,6 +138,10 @@ async def following(
     finally:
         if sums and stream.began_ns:
             say_sums(context, stream.counts)
+            if late := getattr(stream, "late", 0):  # of several guests
+                context.say(
+                    f"{counted(late, 'record')} came too late for their place among other guests'"
+                )
     _check(followed, output)
 
 
@@ -145,20 +167,26 @@ async def _progress(
 
 @contextlib.asynccontextmanager
 async def listening(
-    context: Context, session: Session, *, duration: float | None, output: Output
+    context: Context, guests: Guests, *, duration: float | None, output: Output
 ) -> AsyncIterator[Following]:
-    """Yield the QMP events and marks of a guest of which no trace event is followed.
+    """Yield the QMP events and marks of guests of which no trace event is followed.
 
     It ends, closes and raises like :func:`following`.
     """
+    from qtctl.session.session import Session
     from qtctl.session.triggers import guest_news
 
-    followed = Following(guest_news(session, context.stop), None)
-    async with (
-        _flushed(context, output),
-        contextlib.aclosing(followed),
-        until_stopped(context.stop, duration, context.stop.set),
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(_flushed(context, output))
+        halt: Callable[[], None] = context.stop.set
+        if isinstance(guests, Session):
+            followed = Following(guest_news(guests, context.stop), context, warns=True)
+        else:
+            stream = await stack.enter_async_context(guests.news())
+            followed = Following(aiter(stream), context, warns=True)
+            halt = stream.stop
+        await stack.enter_async_context(contextlib.aclosing(followed))
+        await stack.enter_async_context(until_stopped(context.stop, duration, halt))
         yield followed
     _check(followed, output)
 
@@ -192,10 +220,10 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _entered(context: Context, stream: Stream) -> AsyncIterator[None]:
+async def _entered(context: Context, stream: Followed) -> AsyncIterator[None]:
     """Enter and leave ``stream``, and show what takes long."""
     async with contextlib.AsyncExitStack() as stack:
-        with context.waiting(lambda: f"switching events on, and opening {stream.backend}"):
+        with context.waiting(lambda: _entering(stream)):
             await stack.enter_async_context(stream)
         try:
             yield
@@ -204,7 +232,12 @@ async def _entered(context: Context, stream: Stream) -> AsyncIterator[None]:
                 await stack.aclose()
 
 
-async def _release(stream: Stream) -> None:
+def _entering(stream: Followed) -> str:
+    by = getattr(stream, "backend", None)  # several guests may have several
+    return f"switching events on, and opening {by}" if by else "switching events on"
+
+
+async def _release(stream: Followed) -> None:
     stream.stop()
     # A stalled reader keeps the stream from doing so itself. The stream tries once more and
     # reports an error.
@@ -236,31 +269,56 @@ def check_lost(counts: Counts) -> None:
         raise DataLost(f"{counts.unread} unread")
 
 
-def _announce(context: Context, stream: Stream) -> None:
+def _say(context: Context, text: str, certain: bool) -> None:
+    (context.complain if certain else context.say)(text)
+
+
+def _announce(context: Context, stream: Followed) -> None:
     """Report on stderr what an entered stream follows, and what is missing."""
+    from qtctl.session.merged_stream import MergedStream
+
+    if not isinstance(stream, MergedStream):
+        for text, certain in _announcement(stream, f", from {stream.source}"):
+            _say(context, text, certain)
+        return
+    alike: dict[tuple[str, bool], list[str]] = {}
+    for name, one in stream.parts.items():
+        for part in _announcement(one, ""):
+            alike.setdefault(part, []).append(name)
+    for (text, certain), names in alike.items():
+        _say(context, f"{', '.join(names)}: {text}", certain)
+    stream.on_began = partial(_announce_late, context)
+
+
+def _announce_late(context: Context, name: str, stream: Stream) -> None:
+    for text, certain in _announcement(stream, ""):
+        _say(context, f"{name}: {text}", certain)
+
+
+def _announcement(stream: Stream, source: str) -> Iterator[tuple[str, bool]]:
+    """Yield messages about a stream, and whether they are also for those who want no others."""
     for backend, why in stream.passed_over.items():
-        context.say(f"not by {backend}: {why}")
+        yield f"not by {backend}: {why}", False
     if stream.choices > 1:
-        context.say(f"by {stream.backend}: of what can be followed here the cheapest for the guest")
+        chosen = f"by {stream.backend}: of what can be followed here the cheapest for the guest"
+        yield chosen, False
     report = stream.report
     if report is None:
-        context.say(f"following what is on, from {stream.source}; Ctrl-C ends")
+        yield f"following what is on{source}; Ctrl-C ends", False
     else:
-        context.say(
-            f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed), "
-            f"from {stream.source}; Ctrl-C {stream.on_interrupt}"
-        )
+        on = f"{counted(len(report.matched), 'event')} on ({len(report.changed)} changed)"
+        yield f"{on}{source}; Ctrl-C {stream.on_interrupt}", False
         for pattern in report.unmatched:
-            context.say(f"no event matches {pattern!r}")
+            yield f"no event matches {pattern!r}", False
         if report.unavailable:
-            context.say(f"{counted(len(report.unavailable), 'event')} unavailable in this QEMU")
+            yield f"{counted(len(report.unavailable), 'event')} unavailable in this QEMU", False
         if report.unknown:
-            context.complain(unknown_words(report))
+            yield unknown_words(report), True
         if report.failed:
-            context.complain(f"{counted(len(report.failed), 'event')} read back as not enabled")
+            yield f"{counted(len(report.failed), 'event')} read back as not enabled", True
     undeclared = stream.undeclared()
     if undeclared:
-        source = stream.session.facts.declarations_path
-        where = f"not declared in {source}" if source else "without a trace-events-all"
+        path = stream.session.facts.declarations_path
+        where = f"not declared in {path}" if path else "without a trace-events-all"
         events = counted(len(undeclared), "event")
-        context.say(f"{events} {where}: arguments stay text; try: --events-all FILE")
+        yield f"{events} {where}: arguments stay text; try: --events-all FILE", False

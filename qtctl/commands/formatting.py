@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context
 from qtctl.commands.registry import Options
-from qtctl.model import Control, Flood, GuestEvent, Mark, News
+from qtctl.model import Control, Failure, Flood, GuestEvent, Mark, News
 from qtctl.text.style import terminal_columns
 
 if TYPE_CHECKING:
     from qtctl.commands.places import Out
     from qtctl.records.counts import Counts
     from qtctl.records.items import Item, Loss
+    from qtctl.session.merged_stream import Followed
     from qtctl.session.merging import Reading
-    from qtctl.session.stream import Stream
     from qtctl.session.triggers import Fired
     from qtctl.writers.rows import RowFormatter
 
@@ -27,7 +28,7 @@ _SHOWN_PATTERNS = 4
 class JsonFormatter:
     """Formats items as JSON lines of schema ``qtctl/1``."""
 
-    def began(self, stream: Stream) -> Iterator[str]:
+    def began(self, stream: Followed) -> Iterator[str]:
         """Yield the object of the switch that the stream began with, if it switched."""
         from qtctl.records import schema
 
@@ -70,7 +71,7 @@ class TextFormatter:
         self._rows = rows
         self._columns = columns
 
-    def began(self, stream: Stream) -> Iterator[str]:
+    def began(self, stream: Followed) -> Iterator[str]:
         """Yield nothing: stderr has it."""
         return iter(())
 
@@ -78,6 +79,8 @@ class TextFormatter:
         """Return the lines of an item; of a batch, those of its first ``records``."""
         from qtctl.records.batch import Batch
 
+        if isinstance(item, Control) and item.pid == os.getpid():
+            return iter(())  # stderr has it
         if isinstance(item, Batch):
             if self._columns is not None:
                 self._rows.width = self._columns()
@@ -107,6 +110,10 @@ def role_of(item: Loss | News) -> str:
 
 def note_words(item: Loss | News) -> str:
     """Return what is no record of a stream in words."""
+    return f"{item.guest}: {_words(item)}" if item.guest else _words(item)
+
+
+def _words(item: Loss | News) -> str:
     match item:
         case GuestEvent(name, data):
             return " ".join([name, *(f"{key}={value}" for key, value in data.items())])
@@ -116,6 +123,8 @@ def note_words(item: Loss | News) -> str:
             return f"{action} {' '.join(patterns)}: {changed} changed"
         case Flood():
             return flood_words(item)
+        case Failure():
+            return f"{item.message}; {item.hint}" if item.hint else item.message
     return loss_words(item)
 
 
@@ -144,7 +153,10 @@ def count_records(item: Item) -> int:
 
 
 def formatter_of(
-    context: Context, options: Options, source: Stream | Reading | None, out: Out | None = None
+    context: Context,
+    options: Options,
+    source: Followed | Reading | None,
+    out: Out | None = None,
 ) -> ItemFormatter:
     """Return the formatter that ``--ndjson`` and ``-o`` ask for, for the records of a source.
 
@@ -156,17 +168,25 @@ def formatter_of(
 
     in_hex, names = (source.hex_arguments(), source.picked) if source else ({}, ())
     style = context.style_at(out)
-    rows = RowFormatter(style, options.time, in_hex, names, wrap=getattr(options, "wrap", True))
+    wrap = getattr(options, "wrap", True)
+    several = bool(context.several)
+    rows = RowFormatter(style, options.time, in_hex, names, wrap=wrap, several=several)
     return TextFormatter(rows, terminal_columns if style.terminal else None)
 
 
 def say_sums(context: Context, counts: Counts) -> None:
     """Print the sums of a stream on stderr."""
-    sums = f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered"
-    unread = f", {counts.unread} unread" if counts.unread else ""
-    context.say(f"{sums}, {lost_words(counts)} lost{unread}")
+    for name, own in counts.guests:
+        context.say(f"{name}: {_sums(own)}")
+    context.say(f"{len(counts.guests)} guests: {_sums(counts)}" if counts.guests else _sums(counts))
     if counts.own or counts.perhaps_own:
         context.say(f"left out: {own_words(counts)}")
+
+
+def _sums(counts: Counts) -> str:
+    sums = f"{counts.read} read, {counts.shown} shown, {counts.filtered} filtered"
+    unread = f", {counts.unread} unread" if counts.unread else ""
+    return f"{sums}, {lost_words(counts)} lost{unread}"
 
 
 def own_words(counts: Counts) -> str:

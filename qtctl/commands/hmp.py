@@ -12,7 +12,7 @@ from qtctl.text.style import escaped
     arguments=(arg("line", nargs="+", metavar="LINE", help="the line, quoted or as words"),),
     examples=("qtctl hmp info status", "qtctl hmp 'help log'", "qtctl -t vm1 hmp info block"),
     details="The human monitor returns errors as text, so the exit code is 0.",
-    guests=True,
+    guests="each",
 )
 async def hmp(context: Context, options: Options) -> Result:
     """Run an HMP line and print its text."""

@@ -20,7 +20,7 @@ from qtctl.text.tables import pairs
         "qtctl info virtio_blk_handle_read --json | jq .arguments",
         "qtctl --events-all /usr/src/qemu info nvme_submit_command",
     ),
-    guests=True,
+    guests="each",
 )
 async def info(context: Context, options: Options) -> Result:
     """Show one event's declaration and state."""

@@ -73,6 +73,7 @@ _REASONS = {
         "may, qtctl has the kernel tell when a log without times was written (--clock auto).\n"
         "Percentiles occurred, and are within 0.8 %; count, mean, max are exact."
     ),
+    guests="together",
 )
 async def latency(context: Context, options: Options) -> int:
     """Measure until stopped, or to the end of a file."""

@@ -30,7 +30,7 @@ from qtctl.text.tables import table
         "qtctl list --json | jq -r '.events[].name'",
     ),
     selects=True,
-    guests=True,
+    guests="each",
 )
 async def list_events(context: Context, options: Options) -> Result:
     """List events, sorted by name."""

@@ -18,7 +18,7 @@ from qtctl.text.style import counted
         "qtctl -t vm1 mark reset",
     ),
     details="Consoles are running qtctls that show events: tail, pane, the prompt.",
-    guests=True,
+    guests="each",
 )
 async def mark(context: Context, options: Options) -> Result:
     """Put a note into every stream."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +31,13 @@ from qtctl.commands.values import duration
 from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 from qtctl.folders import read_text
+from qtctl.model import GuestEvent
 from qtctl.session.follow import Follow
 
 if TYPE_CHECKING:
-    from qtctl.session.session import Session
-    from qtctl.session.triggers import ActionRunner, Fired, Trigger
+    from qtctl.records.batch import Batch
+    from qtctl.session.several import Guests
+    from qtctl.session.triggers import ActionRunner, DumpRing, Fired, Trigger
 
 _DO = "do"
 _TRIGGER = (
@@ -96,13 +99,13 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
     ),
     details=_DETAILS,
     until=_DO,
+    guests="together",
 )
 async def on(context: Context, options: Options) -> int:
     """Follow the guest and run the actions of triggers."""
     if context.json:
         raise UsageError("on prints a stream, not one document", hint="--ndjson")
     from qtctl.commands.destinations import RingFiles
-    from qtctl.session.triggers import ActionRunner
 
     triggers = _triggers(options)
     dumps = any(trigger.action.kind == "dump" for trigger in triggers)
@@ -113,7 +116,7 @@ async def on(context: Context, options: Options) -> int:
     out = Out(options.out, needs_file="a recording") if dumps else None
     context.stops = True
     output = context.output()
-    async with context.attached(lend=True) as session:
+    async with context.guests() as session:
         selection = await _bind(session, triggers, options.also)
         follows = dumps or selection or any(not one.when.guest_event for one in triggers)
         follow = Follow(selection, backend=options.backend, guard=options.guard, own=options.own)
@@ -125,7 +128,7 @@ async def on(context: Context, options: Options) -> int:
             opened = following(context, stream, duration=options.duration, output=output)
         async with opened as items:
             ring = RingFiles(stream, out, options.ring, at_end=False) if out and stream else None
-            acting = ActionRunner(session, ring)
+            acting = _Actions(session, ring)
             writer = formatter_of(context, options, stream)
 
             async def show(fired: Fired) -> None:
@@ -165,13 +168,13 @@ def _trigger(options: Options) -> Trigger:
     return Trigger(when, Action.parse(options.behind), options.once, options.every)
 
 
-async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> Selection:
+async def _bind(session: Guests, triggers: list[Trigger], also: list[str]) -> Selection:
     """Compile the conditions for the guest's events; return the events that must be on."""
     from qtctl.leases.leasing import nothing_matched
     from qtctl.session.conditions import Condition
 
     names = list(await session.all_states())
-    declared = session.facts.declarations.by_name
+    declared = session.declared()
     selection = Selection.of(*also)
     for trigger in triggers:
         when = trigger.when
@@ -188,11 +191,39 @@ async def _bind(session: Session, triggers: list[Trigger], also: list[str]) -> S
     return selection
 
 
+class _Actions:
+    """Acts on the guest for which a condition held; :meth:`close` restores what was switched."""
+
+    def __init__(self, guests: Guests, ring: DumpRing | None) -> None:
+        self._guests = guests
+        self.ring = ring
+        self._runners: dict[str | None, ActionRunner] = {}
+
+    async def act(self, trigger: Trigger, count: int, found: Batch | GuestEvent) -> Fired:
+        """Run the action; a failure is in the outcome."""
+        from qtctl.session.session import Session
+        from qtctl.session.triggers import ActionRunner, Fired
+
+        of = found if isinstance(found, GuestEvent) else found.origins[found.origin[0]]
+        name = of.guest
+        if name not in self._runners:
+            guests = self._guests
+            session = guests if isinstance(guests, Session) else guests.sessions.get(name or "")
+            if session is None:
+                return Fired(trigger, count, found, f"failed: {name} is gone", time.time_ns())
+            self._runners[name] = ActionRunner(session, self.ring)
+        return await self._runners[name].act(trigger, count, found)
+
+    async def close(self) -> None:
+        """End what runs, and restore what was switched, on each guest."""
+        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+
+
 async def _run(
     context: Context,
     triggers: list[Trigger],
     items: Following,
-    acting: ActionRunner,
+    acting: _Actions,
     show: Callable[[Fired], Awaitable[None]],
     stop: Callable[[], None],
 ) -> None:

@@ -139,7 +139,7 @@ BY = arg(
     "--by",
     metavar="ARG",
     default="event",
-    help="group by an argument, tid or event (default)",
+    help="group by an argument, tid, guest or event (default)",
     completes="argument",
 )
 LIMIT = arg(

@@ -48,7 +48,7 @@ sum; louder ones are sampled alone, and no longer than it takes to know the pric
 share of 200,000 lines/s. Events that were on before are counted as they are, and stay on.
 Off a terminal a row is: name, lines/s, bytes/s, share of the budget in per cent.""",
     selects=True,
-    guests=True,
+    guests="each",
 )
 async def probe(context: Context, options: Options) -> Result:
     """Sample events and list their prices."""

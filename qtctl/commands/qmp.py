@@ -17,7 +17,7 @@ from qtctl.errors import UsageError
         """qtctl qmp '{"execute": "query-chardev"}'""",
         "qtctl qmp query-block | jq '.[].device'",
     ),
-    guests=True,
+    guests="each",
 )
 async def qmp(context: Context, options: Options) -> Result:
     """Send a QMP command and print what it returns."""

@@ -35,7 +35,7 @@ from qtctl.text.units import short
 
 if TYPE_CHECKING:
     from qtctl.commands.destinations import Destination, RingFiles
-    from qtctl.session.stream import Stream
+    from qtctl.session.merged_stream import Followed
 
 _TICK_S = 1.0
 
@@ -78,6 +78,7 @@ _TICK_S = 1.0
         "FILE becomes as large. A ring of a TIME holds no more than 256 MiB."
     ),
     selects=True,
+    guests="together",
 )
 async def record(context: Context, options: Options) -> Result:
     """Record until stopped."""
@@ -90,10 +91,10 @@ async def record(context: Context, options: Options) -> Result:
         raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
     out = Out(options.out, needs_file="a recording")
     context.stops = True
-    async with context.attached(lend=True) as session:
+    async with context.guests() as session:
         conditions: list[Condition] = []
         if options.dump_on:
-            declared, known = session.facts.declarations.by_name, list(await session.all_states())
+            declared, known = session.declared(), list(await session.all_states())
             names = chosen.pick(known) if chosen else known
             conditions = [Condition(When.parse([one]), names, declared) for one in options.dump_on]
         stream = session.stream(follow_of(options, chosen))
@@ -149,7 +150,7 @@ def _dump_on_request(context: Context, ring: RingFiles) -> Iterator[None]:
 
 
 async def write_items(
-    context: Context, stream: Stream, items: Following, into: Destination
+    context: Context, stream: Followed, items: Following, into: Destination
 ) -> None:
     """Write the items of a stream until it ends or a file cannot be written."""
     ticking = asyncio.ensure_future(_tick(context, stream, into))
@@ -170,7 +171,7 @@ async def write_items(
         ticking.result()
 
 
-async def _tick(context: Context, stream: Stream, into: Destination) -> None:
+async def _tick(context: Context, stream: Followed, into: Destination) -> None:
     """Flush to the file now and then, until cancelled or the file cannot be written."""
     try:
         while True:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from qtctl.verbs import HIDDEN_VERBS, TASKS, VERBS, Verb
 
@@ -107,7 +107,8 @@ class Command(NamedTuple):
     """One verb. ``selects``: its patterns are ordered, with ``--except`` between them.
 
     ``until`` is a word that ends its arguments; the words after it go into ``behind`` unparsed.
-    ``guests``: it may be called for several guests, and is then run on each of them.
+    ``guests``: it may be called for several guests, and is run on ``each`` of them, or on them
+    ``together``.
     """
 
     name: str
@@ -118,7 +119,7 @@ class Command(NamedTuple):
     details: str = ""
     selects: bool = False
     until: str = ""
-    guests: bool = False
+    guests: Literal["", "each", "together"] = ""
 
 
 _DECLARED: dict[tuple[str, str], Command] = {}
@@ -133,7 +134,7 @@ def command(
     details: str = "",
     selects: bool = False,
     until: str = "",
-    guests: bool = False,
+    guests: Literal["", "each", "together"] = "",
 ) -> Callable[[Run], Run]:
     """Declare a verb, which ``qtctl/verbs.py`` lists; the decorated coroutine runs it."""
 

@@ -12,7 +12,7 @@ from qtctl.text.style import escaped
     "restore",
     examples=("qtctl restore", "qtctl -t vm1 restore", "qtctl restore --json"),
     details="Leaves what a running qtctl still needs, and what somebody else switched since.",
-    guests=True,
+    guests="each",
 )
 async def restore(context: Context, options: Options) -> Result:
     """Undo enable and disable, and restore what killed runs left."""

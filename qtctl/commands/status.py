@@ -23,7 +23,7 @@ _SHOWN_EVENTS = 12
         "qtctl -t vm1 status",
         "qtctl status --json | jq -r '.events.enabled[]'",
     ),
-    guests=True,
+    guests="each",
 )
 async def status(context: Context, options: Options) -> Result:
     """Print the state of tracing on one guest."""

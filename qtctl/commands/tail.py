@@ -29,7 +29,7 @@ from qtctl.model import Control, GuestEvent, Mark
 
 if TYPE_CHECKING:
     from qtctl.commands.output import Output
-    from qtctl.session.stream import Stream
+    from qtctl.session.merged_stream import Followed
 
 
 @command(
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     ),
     details="Without a pattern: follows the events that are on, and switches none.",
     selects=True,
+    guests="together",
 )
 async def tail(context: Context, options: Options) -> int:
     """Print records until stopped."""
@@ -57,7 +58,7 @@ async def tail(context: Context, options: Options) -> int:
     context.stops = True
     output = context.output(out)
     on_screen = context.style_at(out).terminal and not options.ndjson
-    async with context.attached(lend=True) as session:
+    async with context.guests() as session:
         stream = session.stream(follow_of(options, chosen))
         async with following(
             context,
@@ -76,7 +77,7 @@ async def tail(context: Context, options: Options) -> int:
 async def print_items(
     context: Context,
     options: Options,
-    stream: Stream,
+    stream: Followed,
     items: Following,
     output: Output,
     out: Out,

@@ -32,6 +32,7 @@ from qtctl.events.selection import Selection
         "qtctl wait 'nvme_err_*' && echo happened",
         "qtctl wait migration_completion_file_err --ndjson",
     ),
+    guests="together",
 )
 async def wait(context: Context, options: Options) -> Result:
     """Wait for one record."""
@@ -39,7 +40,7 @@ async def wait(context: Context, options: Options) -> Result:
     from qtctl.records.batch import Batch
 
     found: Batch | None = None
-    async with context.attached(lend=True) as session:
+    async with context.guests() as session:
         follow = follow_of(options, Selection.of(options.event))
         stream = session.stream(follow._replace(limit=1, news=False))
         began = time.monotonic()
@@ -61,7 +62,9 @@ async def wait(context: Context, options: Options) -> Result:
                     hint="a longer --timeout, or qtctl tail",
                 ) from None
             formatter = formatter_of(context, options, stream)
-    if found is None:
+    if found is not None:
+        context.failures.clear()  # it happened, whichever guests failed
+    else:
         raise QtctlError(f"{options.event} did not happen before the stream ended")
     one, record = found, next(found.records())
     return Result(schema.record(record), lambda style: formatter.lines(one, 1))

@@ -236,6 +236,8 @@ def _summary(facts: Mapping[str, Any], sums: object, names: int) -> str:
     events = counted(names, "event")
     if isinstance(sums, dict) and isinstance(shown := sums.get("shown"), int):
         events += f", {counted(shown, 'record')}"
+    if isinstance(guests := facts.get("guests"), list):
+        return f"recording of {counted(len(guests), 'guest')}, {events}"
     if not isinstance(guest, dict):
         return f"recording, {events}"
     name = f"{guest.get('name') or 'a guest'} (pid {guest.get('pid')}, QEMU {guest.get('version')})"

@@ -129,6 +129,16 @@ class Batch:
         for code, process in enumerate(processes):
             yield process, self.select(codes == code) if len(processes) > 1 else self
 
+    def by_guest(self) -> Iterator[tuple[str | None, Batch]]:
+        """Yield each guest whose records occur, and a batch of them, in order."""
+        guests = list(dict.fromkeys(one.guest for one in self.origins))
+        if len(guests) == 1:
+            yield guests[0], self
+            return
+        codes = np.array([guests.index(one.guest) for one in self.origins], np.int32)[self.origin]
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            yield guests[code], self.select(codes == code)
+
     def groups(self) -> dict[int, Int64Array]:
         """Map each event that occurs (-1: text lines) to its rows, in order. Do not modify it."""
         if not self._groups and len(self):

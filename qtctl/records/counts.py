@@ -45,7 +45,8 @@ class Counts:
     ``unread`` lines of a saved log hold an event that could not be read; they are in ``read``, too.
     ``declared``: how each file is read.
     ``own`` records of qtctl's own requests were left out and are in no other number;
-    ``perhaps_own`` are in ``read``, for nothing shows whose request it was.
+    ``perhaps_own`` are in ``read``, for nothing shows whose request it was. ``guests`` are the sums
+    of each, by name, where several are followed.
     """
 
     read: int = 0
@@ -57,6 +58,7 @@ class Counts:
     declared: tuple[Declared, ...] = ()
     own: int = 0
     perhaps_own: int = 0
+    guests: tuple[tuple[str, Counts], ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(add, astuple(self), astuple(other)))

@@ -117,12 +117,13 @@ class Filter:
                 resolved = {}
             if resolved is None:
                 return False
-            columns = batch.arguments(event)
-            for name, argument in resolved.items():
-                if argument.name not in columns.values:
-                    return False
-                names[name] = columns.values[argument.name]
-            good = columns.ok
+            if resolved:  # or those of an event without a declaration, which are never good
+                columns = batch.arguments(event)
+                good = columns.ok
+                for name, argument in resolved.items():
+                    if argument.name not in columns.values:
+                        return False
+                    names[name] = columns.values[argument.name]
         used = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)}
         if "time_ns" in used:
             names["time_ns"] = batch.time_ns[rows]

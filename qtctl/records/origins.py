@@ -30,7 +30,7 @@ class Origin(NamedTuple):
     def words(self) -> str:
         """The process in words; empty if nothing is known of it."""
         parts = [
-            self.guest or "",
+            self.guest if self.guest and self.guest != str(self.pid) else "",
             "" if self.pid is None else f"pid {self.pid}",
             f"on {self.host}" if self.host else "",
             "" if self.run is None else f"run {self.run}",

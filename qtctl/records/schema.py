@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qtctl.model import Backend, Control, Flood, GuestEvent, Mark, News
+from qtctl.model import Backend, Control, Failure, Flood, GuestEvent, Mark, News
 from qtctl.records.columns import Record
 from qtctl.records.counts import Counts
 from qtctl.records.items import Loss
@@ -48,13 +48,21 @@ def record(one: Record) -> dict[str, Any]:
 
 def to_object(item: Loss | News) -> dict[str, Any]:
     """Return the object of a loss or news."""
+    result = _object(item)
+    if result.get("guest") is None:
+        result.pop("guest", None)
+    return result
+
+
+def _object(item: Loss | News) -> dict[str, Any]:
     result: dict[str, Any]
     match item:
-        case Loss(backend, count, time_ns, file):
+        case Loss(backend, count, time_ns, file, guest):
             result = {"type": "loss", "backend": str(backend), "count": count, "time_ns": time_ns}
-            return result if file is None else {**result, "file": file}
-        case GuestEvent(name, data, time_ns):
-            return {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
+            return {**result, "guest": guest} if file is None else {**result, "file": file}
+        case GuestEvent(name, data, time_ns, guest):
+            result = {"type": "guest", "event": name, "data": dict(data), "time_ns": time_ns}
+            return {**result, "guest": guest}
         case Mark():
             return {"type": "mark", **item._asdict()}
         case Control():
@@ -69,6 +77,8 @@ def to_object(item: Loss | News) -> dict[str, Any]:
             loudest = [{"name": name, "per_s": rate} for name, rate in item.loudest]
             fields = item._asdict() | {"loudest": loudest, "patterns": list(item.patterns)}
             return {"type": "flood", **fields}
+        case Failure():
+            return {"type": "error", **item._asdict()}
 
 
 def from_object(data: dict[str, Any]) -> Loss | News | None:
@@ -89,18 +99,20 @@ def from_object(data: dict[str, Any]) -> Loss | News | None:
         return tuple(any_text(one, name) for one in elements(member(data, name), name))
 
     time_ns = whole(data.get("time_ns", 0), "time_ns")
+    guest = text_of("guest") if "guest" in data else None
     match member(data, "type"):
         case "loss":
             count = None if member(data, "count") is None else whole_of("count")
             file = text_of("file") if "file" in data else None
-            return Loss(Backend(text_of("backend")), count, time_ns, file)
+            return Loss(Backend(text_of("backend")), count, time_ns, file, guest)
         case "guest":
-            return GuestEvent(text_of("event"), members(member(data, "data"), "data"), time_ns)
+            told = members(member(data, "data"), "data")
+            return GuestEvent(text_of("event"), told, time_ns, guest)
         case "mark":
-            return Mark(text_of("text"), time_ns)
+            return Mark(text_of("text"), time_ns, guest)
         case "control":
             patterns = texts_of("patterns")
-            return Control(text_of("action"), patterns, whole_of("changed"), time_ns)
+            return Control(text_of("action"), patterns, whole_of("changed"), time_ns, guest=guest)
         case "flood":
             rows = [members(one, "loudest") for one in elements(member(data, "loudest"), "loudest")]
             loudest = tuple(
@@ -110,7 +122,10 @@ def from_object(data: dict[str, Any]) -> Loss | News | None:
             patterns = texts_of("patterns")
             size = whole(data.get("bytes_per_s", 0), "bytes_per_s", 0)
             guarded = flag(member(data, "guarded"), "guarded")
-            return Flood(whole_of("per_s"), size, loudest, patterns, guarded, time_ns)
+            return Flood(whole_of("per_s"), size, loudest, patterns, guarded, time_ns, guest)
+        case "error":
+            code = whole_of("exit_code")
+            return Failure(text_of("message"), text_of("hint"), code, time_ns, guest)
     return None
 
 
@@ -133,10 +148,16 @@ def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
 
     Those of ``unread``, ``own`` and ``perhaps_own`` are there that are not 0, ``declarations`` if
-    files were read.
+    files were read, ``guests`` if several were followed.
     """
+    each = [{"guest": name, **_own_sums(own)} for name, own in counts.guests]
+    guests = {"guests": each} if each else {}
+    return {"type": "summary", **_own_sums(counts), **guests, **declarations(counts)}
+
+
+def _own_sums(counts: Counts) -> dict[str, int]:
     numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    return {"type": "summary", **numbers, **rare(counts), **declarations(counts)}
+    return {**numbers, **rare(counts)}
 
 
 def rare(counts: Counts) -> dict[str, int]:

@@ -22,7 +22,7 @@ class Follow(NamedTuple):
     that of log lines to which QEMU gives no time: ``arrival``, when they are read; ``kernel``, when
     they were written, by a trace of the kernel (as root), also in place of QEMU's own times; or
     ``auto``, by the kernel where it can be traced. The default is ``auto`` beside kernel events,
-    else ``arrival``.
+    else ``arrival``. ``guest`` is its name in records and losses.
     """
 
     selection: Selection = Selection(())
@@ -36,3 +36,4 @@ class Follow(NamedTuple):
     whole: bool = False
     own: bool = False
     clock: str | None = None
+    guest: str | None = None

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import pairwise
 from operator import add
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from qtctl.errors import NothingMatched
 from qtctl.model import Clock
-from qtctl.records.batch import Batch, joined, kind_of
-from qtctl.records.columns import Int64Array
+from qtctl.records.batch import Batch
 from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.printf import HexArguments
 from qtctl.session.replay import Replay
+from qtctl.session.rows_by_time import Row, divide, merged
 
 _CLOCKS = {
     Clock.REALTIME: "Unix time",
@@ -33,20 +32,13 @@ _SINCE_BOOT = 1 << 62
 """Added to times since boot: they stand behind Unix times, to which they have no relation."""
 
 
-class _Row(NamedTuple):
-    """An item that is to come, with a time for each of its rows that does not fall."""
-
-    item: Item
-    times: Int64Array
-
-
 class _Side:
     """One file, and its items that were read and are to come."""
 
     def __init__(self, replay: Replay, number: int) -> None:
         self.replay = replay
         self.number = number
-        self.rows: list[_Row] = []
+        self.rows: list[Row] = []
         self.ended = False
         self._last = _BEGIN
 
@@ -64,7 +56,7 @@ class _Side:
                 times = np.maximum.accumulate(np.where(known, times, _BEGIN))
                 times = np.maximum(times, self._last)
                 self._last = int(times[-1])
-            self.rows.append(_Row(item, times))
+            self.rows.append(Row(item, times))
 
     def reached(self) -> int | None:
         """Return a time before which nothing more will come; None if it has ended."""
@@ -72,20 +64,10 @@ class _Side:
             return None
         return int(self.rows[-1].times[-1]) if self.rows else _BEGIN
 
-    def take(self, until: int | None) -> Iterator[_Row]:
-        """Yield what stands at ``until`` or before it; everything without ``until``."""
-        rows, self.rows = self.rows, []
-        for row in rows:
-            count = len(row.times)
-            if until is not None:
-                count = int(np.searchsorted(row.times, until, "right"))
-            if count == len(row.times):
-                yield row
-            elif isinstance(row.item, Batch) and count:
-                yield _Row(row.item.select(slice(count)), row.times[:count])
-                self.rows.append(_Row(row.item.select(slice(count, None)), row.times[count:]))
-            else:
-                self.rows.append(row)
+    def take(self, until: int | None) -> list[Row]:
+        """Take what stands at ``until`` or before it; everything without ``until``."""
+        taken, self.rows = divide(self.rows, until)
+        return taken
 
 
 class Files:
@@ -207,7 +189,7 @@ class Files:
             for side in sides
             for row in side.take(min(until, default=None))
         ]
-        return self._limited(_merged(taken))
+        return self._limited(merged(taken))
 
     def _own(self, item: Item, side: _Side) -> Item:
         """Return an item with the table that all files like its own share."""
@@ -257,34 +239,3 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 def _alike(one: EventTable, two: EventTable) -> bool:
     """Return whether two tables number and declare the same events."""
     return one is two or (one.names == two.names and one.declarations == two.declarations)
-
-
-def _merged(rows: Sequence[_Row]) -> list[Item]:
-    """Return items in the order of their times; those of equal times in the order given."""
-    if len(rows) < 2:
-        return [row.item for row in rows]
-    kinds: dict[object, list[Batch]] = {}
-    kind, place = [], []
-    for number, row in enumerate(rows):
-        if isinstance(row.item, Batch):
-            own = kind_of(row.item)
-            alike = kinds.setdefault(own, [])
-            kind.append(np.full(len(row.times), list(kinds).index(own)))
-            first = sum(map(len, alike))
-            place.append(np.arange(first, first + len(row.times)))
-            alike.append(row.item)
-        else:
-            kind.append(np.full(1, -1 - number))
-            place.append(np.zeros(1, np.int64))
-    whole = [joined(batches) for batches in kinds.values()]
-    order = np.argsort(np.concatenate([row.times for row in rows]), kind="stable")
-    sorted_kinds, places = np.concatenate(kind)[order], np.concatenate(place)[order]
-    begins = [0, *(np.flatnonzero(np.diff(sorted_kinds)) + 1).tolist(), len(order)]
-    items: list[Item] = []
-    for begin, end in pairwise(begins):
-        number = int(sorted_kinds[begin])
-        if number < 0:
-            items.append(rows[-1 - number].item)
-        else:
-            items.append(whole[number].select(places[begin:end]))
-    return items

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qtctl.errors import QtctlError
@@ -62,6 +62,11 @@ class Names:
                 for name, path in await monitor.ask("x-query-virtio", virtio_of)
             ]
         return cls(threads, virtio, guest)
+
+    @classmethod
+    def joined(cls, names: Iterable[Names]) -> Names:
+        """Return the names of the threads of several guests; an address may be one of each."""
+        return cls({tid: name for one in names for tid, name in one._threads.items()}, (), None)
 
     def thread(self, tid: int) -> str:
         """Return the name of a thread, or an empty string."""

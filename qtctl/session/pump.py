@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from qtctl.backends.arrival import Arrival
 from qtctl.backends.base import Feed
 from qtctl.errors import LinkLost
+from qtctl.model import News
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.news import EventQueue
 from qtctl.records.batch import Batch
-from qtctl.records.items import Item, Items, Loss
+from qtctl.records.items import Item, Items, Loss, labelled
 from qtctl.session.filter import RecordFilter
 from qtctl.session.guard import FloodWatch
 from qtctl.session.own import OwnTraffic
@@ -50,6 +51,7 @@ class Pump:
     _arrival: Arrival | None
     _own: OwnTraffic | None
     _release: Callable[[], Awaitable[None]]
+    _guest: str | None = None
 
     async def items(self, stop: asyncio.Event) -> AsyncGenerator[Item]:
         """Yield items until ``stop`` is set, the filter's limit is reached, or the link is lost.
@@ -71,7 +73,7 @@ class Pump:
                 items = await asyncio.to_thread(self._step)
                 if feed.taken > before:
                     self._floods.wake()
-                for item in [*items, *self._queue.take()]:
+                for item in [*items, *self._news()]:
                     async with self._keeping_up():
                         yield item
                     if self._filter.full():
@@ -87,7 +89,7 @@ class Pump:
                 await self._release()
             async for item in self._rest():
                 yield item
-            for news in self._queue.take(last=True):
+            for news in self._news(last=True):
                 yield news
         finally:
             for task in tasks:
@@ -118,6 +120,10 @@ class Pump:
         finally:
             done.set()
             await task
+
+    def _news(self, *, last: bool = False) -> list[News]:
+        found = self._queue.take(last=last)
+        return found if self._guest is None else [one._replace(guest=self._guest) for one in found]
 
     async def _rest(self) -> AsyncGenerator[Item]:
         """Yield what was logged before the events went off."""
@@ -167,6 +173,8 @@ class Pump:
         """
         if self._arrival is not None:
             items = self._arrival.take(items)
+        if self._guest is not None:
+            items = [labelled(item, guest=self._guest) for item in items]
         others = [self._others(item) for item in items]
         others = [one for one in others if not isinstance(one[0], Batch) or len(one[0])]
         if watched and others:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 from qtctl.analysis.spans import Span
@@ -17,7 +16,7 @@ from qtctl.leases.leasing import nothing_matched
 from qtctl.model import Clock, Declaration
 from qtctl.recordings import saved
 from qtctl.records.batch import Batch
-from qtctl.records.items import Item, Loss
+from qtctl.records.items import Item, Loss, labelled
 from qtctl.records.printf import HexArguments
 from qtctl.session.filter import RecordFilter
 
@@ -120,7 +119,8 @@ class Replay:
             self._ended = True
             return None
         if self._label is not None:
-            items = [_labelled(item, self._label) for item in items]
+            label = self._label
+            items = [labelled(i, file=label) if isinstance(i, Batch | Loss) else i for i in items]
         taken = (self._filter.apply(i) if isinstance(i, Batch | Loss) else i for i in items)
         shown = [item for item in taken if item is not None]
         for item in shown:
@@ -133,15 +133,6 @@ class Replay:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _labelled(item: Item, file: str) -> Item:
-    match item:
-        case Batch():
-            return replace(item, origins=tuple(one._replace(file=file) for one in item.origins))
-        case Loss():
-            return replace(item, file=file)
-    return item
 
 
 def open_saved(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,14 @@ from qtctl.events.selection import Selection
 from qtctl.events.states import States, SwitchReport, read_selected
 from qtctl.leases.journal import Owner
 from qtctl.leases.leasing import GivenBack, Leasing, forget, new_owner
-from qtctl.model import Budget, EventState, Guest
+from qtctl.model import Budget, Declaration, EventState, Guest
 from qtctl.monitor.client import Monitor
 from qtctl.monitor.processes import same_process
 from qtctl.session.event_cache import remember
 from qtctl.session.facts import Backends, Facts
 from qtctl.session.follow import Follow
 from qtctl.session.journals import identify
+from qtctl.session.names import Names
 
 if TYPE_CHECKING:
     from qtctl.backends.log.target import LogTarget
@@ -210,6 +211,14 @@ class Session:
     async def restore(self) -> GivenBack:
         """Restore everything that qtctl switched and no running qtctl still needs."""
         return await self.leasing.restore()
+
+    def declared(self) -> Mapping[str, Declaration]:
+        """Return the declarations of the guest's events, by name."""
+        return self.facts.declarations.by_name
+
+    async def names(self) -> Names:
+        """Return the names of the guest's threads and pointers."""
+        return await Names.ask(self.monitor, self.guest)
 
     async def backends(self) -> Backends:
         """Return the guest's trace backends; they are detected once a session."""

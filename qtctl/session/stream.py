@@ -338,6 +338,7 @@ class Stream:
             self._arrival,
             self._own,
             self.release,
+            self.follow.guest,
         )
         return pump.items(self._stop)
 

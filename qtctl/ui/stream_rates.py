@@ -15,15 +15,15 @@ from qtctl.model import Declaration
 from qtctl.records.batch import Batch
 from qtctl.records.filters import Filter
 from qtctl.records.items import Item
+from qtctl.session.merged_stream import Followed
 from qtctl.session.names import Names
-from qtctl.session.session import Session
-from qtctl.session.stream import Stream
+from qtctl.session.several import Guests
 
 
 class StreamRates:
     """Counts the records of a stream, grouped by ``by``: event, tid, or an argument's name."""
 
-    def __init__(self, stream: Stream, names: Names, by: str, window_s: float = 1.0) -> None:
+    def __init__(self, stream: Followed, names: Names, by: str, window_s: float = 1.0) -> None:
         self._in_hex = stream.hex_arguments()
         self._names = names
         self._window_s = window_s
@@ -78,7 +78,7 @@ class StreamRates:
         if key is None:
             return f"(no {'thread' if self.by == 'tid' else self.by})"
         shown = f"{key:#x}" if isinstance(key, int) and self._hex else str(key)
-        if isinstance(key, str) and self.by != "event":
+        if isinstance(key, str) and self.by not in OWN:
             shown = f"'{key}'"
         return " ".join(filter(None, (shown, self.name(key))))
 
@@ -110,7 +110,7 @@ class StreamRates:
 
 
 async def check(
-    session: Session, chosen: Selection, where: str | None, by: str, pair: str | None = None
+    session: Guests, chosen: Selection, where: str | None, by: str, pair: str | None = None
 ) -> None:
     """Check a selection and its options before anything is switched.
 
@@ -132,9 +132,9 @@ async def check(
         asked(pair, picked, {one.name: one for one in declared}, session.where, where or "")
 
 
-def declared_of(session: Session, picked: Iterable[str]) -> list[Declaration]:
+def declared_of(session: Guests, picked: Iterable[str]) -> list[Declaration]:
     """Return the declarations of the events, for those that have one."""
-    known = session.facts.declarations.by_name
+    known = session.declared()
     return [known[name] for name in picked if name in known]
 
 

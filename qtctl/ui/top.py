@@ -39,7 +39,7 @@ from qtctl.ui.rate_table import rate_table
 if TYPE_CHECKING:
     from qtctl.analysis.rates import Snapshot
     from qtctl.events.selection import Selection
-    from qtctl.session.stream import Stream
+    from qtctl.session.merged_stream import Followed
     from qtctl.ui.stream_rates import StreamRates
 
 _SORTS = ("rate", "bytes", "name", "total")
@@ -81,10 +81,10 @@ A live view needs a terminal; elsewhere, and in the prompt, it is as with --once
 the next column, b counts by something else, t shows the records themselves, h lists all keys.
 Off a terminal a row is: name, records/s, bytes/s, share in per cent, records in all.""",
     selects=True,
+    guests="together",
 )
 async def top(context: Context, options: Options) -> Result | int:
     """Print the rates of a guest's records."""
-    from qtctl.session.names import Names
     from qtctl.ui.stream_rates import StreamRates, check
 
     chosen = selection(options)
@@ -96,9 +96,9 @@ async def top(context: Context, options: Options) -> Result | int:
     output = None
     if options.ndjson and not options.once:
         output = context.output()
-    async with context.attached(lend=True) as session:
+    async with context.guests() as session:
         await check(session, chosen, options.where, options.by)
-        names = await Names.ask(session.monitor, session.guest)
+        names = await session.names()
         stream = session.stream(follow_of(options, chosen))
         duration = options.duration if output is not None else None
         progress = partial(records_read, stream) if output is None else None
@@ -122,7 +122,8 @@ async def top(context: Context, options: Options) -> Result | int:
 def has_a_screen(context: Context) -> bool:
     """Return whether the verb has a capable terminal for itself."""
     capable = os.environ.get("TERM", "dumb") != "dumb"
-    return capable and context.out_style.terminal and sys.stdin.isatty() and context.owner is None
+    alone = context.owner is None and not context.several
+    return capable and context.out_style.terminal and sys.stdin.isatty() and alone
 
 
 def view_call(
@@ -149,7 +150,7 @@ def view_call(
 async def _count(
     context: Context,
     options: Options,
-    stream: Stream,
+    stream: Followed,
     items: Following,
     rating: StreamRates,
     output: Output | None,
@@ -189,7 +190,7 @@ def _line(document: dict[str, Any], _: int) -> list[str]:
 
 
 async def _take(
-    stream: Stream,
+    stream: Followed,
     items: Following,
     rating: StreamRates,
     show: Callable[[MakeLines], Awaitable[None]],

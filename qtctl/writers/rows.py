@@ -58,6 +58,7 @@ class RowFormatter:
         thread: Callable[[int], str] | None = None,
         *,
         wrap: bool = False,
+        several: bool = False,
     ) -> None:
         self.width, self.left, self.wrap = style.width, 0, wrap
         self._style = style
@@ -69,7 +70,7 @@ class RowFormatter:
         self._thread = thread
         self._widths: dict[str, int] = {}
         self._first: Origin | None = None
-        self._several = False
+        self._several = several
 
     @property
     def _wraps(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_qmp import FakeProcess
-from tests.running import Qtctl, eventually
+from tests.running import Qtctl, Ran, Running, eventually
 
 EVENT = "virtio_blk_handle_read"
 OTHER = "virtio_blk_req_complete"
@@ -119,6 +119,145 @@ def test_a_guest_that_hangs_does_not_keep_others(qtctl: Qtctl, guests: list[Fake
         running.finish(None).said(4, "vm1: guest", "is stopped")
     finally:
         os.kill(guests[1].pid, signal.SIGCONT)
+
+
+def read_line(sector: int) -> str:
+    return f"{EVENT} vdev 0x1 req 0x2 sector {sector} nsectors 1"
+
+
+def following(qtctl: Qtctl, guests: list[FakeProcess], *words: str) -> Running:
+    """Start a verb that follows guests, and return once their events are on."""
+    running = qtctl.start(*on(guests), *words)
+    for number in range(len(guests)):
+        running.said(f"vm{number}")
+    return running
+
+
+def objects(ran: Ran, kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a type that a stream has."""
+    found = map(json.loads, ran.out.splitlines())
+    return [one for one in found if one["type"] == kind]
+
+
+def test_records_of_all_guests_are_one_stream(
+    qtctl: Qtctl, guests: list[FakeProcess], declared: Path
+) -> None:
+    words = ("--events-all", str(declared), "tail", EVENT, "--ndjson")
+    running = following(qtctl, guests, *words, "--where", "guest != 'vm1' and sector < 9")
+    for came in (2, 4, 6):
+        for number, guest in enumerate(guests):
+            guest.tell(emit=[read_line(number), read_line(9)])
+        running.wrote_often(b'"sector"', came)
+    running.signal(signal.SIGINT)
+    ran = running.finish(None).said(130, "vm1: 6 read, 0 shown, 6 filtered", "3 guests: 18 read")
+    events = objects(ran, "event")
+    assert [(one["guest"], one["pid"]) for one in events if one["guest"] == "vm2"] == [
+        ("vm2", guests[2].pid)
+    ] * 3
+    times = [one["time_ns"] for one in events]
+    assert times == sorted(times)
+    assert {one["guest"] for one in objects(ran, "control")} == {"vm0", "vm1", "vm2"}
+    [summary] = objects(ran, "summary")
+    assert (summary["read"], summary["shown"]) == (18, 6)
+    assert [one["guest"] for one in summary["guests"]] == ["vm0", "vm1", "vm2"]
+    assert [guest.tell()["enabled"] for guest in guests] == [[]] * 3
+
+
+def test_a_guest_that_ends_leaves_the_others_in_the_stream(
+    qtctl: Qtctl, guests: list[FakeProcess]
+) -> None:
+    running = following(qtctl, guests, "tail", EVENT, "--ndjson")
+    guests[0].process.kill()
+    running.said("vm0: lost")
+    guests[1].tell(emit=[read_line(7)])
+    running.wrote(b"sector 7")
+    running.signal(signal.SIGINT)
+    ran = running.finish(None).said(5)
+    [error] = objects(ran, "error")
+    assert (error["guest"], error["exit_code"]) == ("vm0", 5)
+    assert [guest.tell()["enabled"] for guest in guests[1:]] == [[]] * 2
+
+
+def test_a_guest_that_hangs_delays_no_record_of_another(
+    qtctl: Qtctl, guests: list[FakeProcess]
+) -> None:
+    os.kill(guests[0].pid, signal.SIGSTOP)
+    try:
+        running = qtctl.start(*on(guests), "tail", EVENT, "--ndjson")
+        eventually(lambda: all(one.tell()["enabled"] for one in guests[1:]), "others are on")
+        guests[1].tell(emit=[read_line(7)])
+        running.wrote(b"sector 7")
+        running.signal(signal.SIGINT)
+        ran = running.finish(None)
+    finally:
+        os.kill(guests[0].pid, signal.SIGCONT)
+    assert ran.code in (4, 130), ran
+    assert objects(ran, "summary")
+
+
+def test_a_stream_of_guests_ends_with_the_last(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
+    running = following(qtctl, guests, "count", EVENT, "--by", "guest", "--json")
+    for number, guest in enumerate(guests):
+        guest.tell(emit=[read_line(1)] * (number + 1))
+        guest.process.kill()
+    ran = running.finish(None).said(5, "vm0: lost", "vm2: lost")
+    groups = {one["value"].split()[0]: one["count"] for one in json.loads(ran.out)["groups"]}
+    assert groups == {"vm0": 1, "vm1": 2, "vm2": 3}
+
+
+def test_an_event_of_any_guest_is_waited_for(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
+    running = following(qtctl, guests, "wait", EVENT, "--ndjson")
+    guests[2].process.kill()
+    guests[1].tell(emit=[read_line(5)])
+    ran = running.finish(None).said(0)
+    assert json.loads(ran.out)["guest"] == "vm1"
+
+
+def test_an_action_is_run_on_the_guest_of_the_record(
+    qtctl: Qtctl, guests: list[FakeProcess]
+) -> None:
+    running = following(qtctl, guests, "on", EVENT, "--once", "do", "enable", OTHER)
+    guests[1].tell(emit=[read_line(5)])
+    ran = running.finish(None).said(0)
+    assert f"do enable {OTHER}" in ran.out or "1 changed" in ran.out
+    assert [guest.tell()["enabled"] for guest in guests] == [[]] * 3
+    assert f'"name": "{OTHER}"' in json.dumps(guests[1].tell()["commands"])
+    assert f'"name": "{OTHER}"' not in json.dumps(guests[0].tell()["commands"])
+
+
+def test_a_qmp_event_of_any_guest_is_waited_for(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
+    running = qtctl.start(*on(guests), "on", "RESET", "--once", "--ndjson", "do", "mark", "reset")
+    running.said("waiting for QMP events")
+    eventually(lambda: guests[2].tell(event="RESET") and running.ended, "it ends")
+    ran = running.finish(None).said(0)
+    [fired] = objects(ran, "trigger")
+    assert fired["found"]["guest"] == "vm2"
+
+
+def test_a_recording_has_the_guest_of_each_record(
+    qtctl: Qtctl, guests: list[FakeProcess], folder: Path
+) -> None:
+    out = folder / "all.qtr"
+    running = following(qtctl, guests, "record", EVENT, "-o", str(out), "--duration", "2s")
+    for number, guest in enumerate(guests):
+        guest.tell(emit=[read_line(number)])
+    guests[0].process.kill()
+    running.finish(None).said(5, "vm0: lost")
+    ran = qtctl("replay", str(out), "--ndjson").said(0, "recording of 3 guests")
+    assert {one["guest"] for one in objects(ran, "event")} == {"vm0", "vm1", "vm2"}
+    assert [one["guest"] for one in objects(ran, "error")] == ["vm0"]
+    ran = qtctl("count", "--by", "guest", "--from", str(out), "--where", "guest == 'vm1'", "--json")
+    assert json.loads(ran.said(0).out)["groups"] == [
+        {"value": f"vm1 pid {guests[1].pid}", "count": 1}
+    ]
+
+
+def test_rates_are_by_guest(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
+    words = ("top", EVENT, "--by", "guest", "--interval", "3s", "--once", "--json")
+    running = following(qtctl, guests, *words)
+    guests[1].tell(emit=[read_line(1)] * 3)
+    rows = json.loads(running.finish(None).said(0).out)["rows"]
+    assert [(one["key"], one["total"]) for one in rows] == [(f"vm1 pid {guests[1].pid}", 3)]
 
 
 def test_a_verb_for_one_guest_says_so(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
