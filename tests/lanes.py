@@ -44,6 +44,7 @@ GROUPS = {
     "tests/integration/test_bad_protocol.py::test_every_fault": FAULTS,
     "tests/field/test_fresh_debian.py": DEBIAN,
     "tests/field/": BUILDS,
+    "tests/real/test_clock_real.py::test_no_line_of_a_flood": FLOOD,
     "tests/real/test_flood.py": FLOOD,
     "tests/real/test_guard_real.py": FLOOD,
     "tests/real/test_kills.py": FLOOD,
