@@ -28,6 +28,7 @@ from qtctl.commands.options import (
     FROM,
     GUARD,
     INTERVAL,
+    JOBS,
     KERNEL,
     NDJSON,
     OWN,
@@ -36,6 +37,7 @@ from qtctl.commands.options import (
 from qtctl.commands.output import put
 from qtctl.commands.registry import Options
 from qtctl.commands.replaying import check_read, open_files, read_through, say_end
+from qtctl.commands.values import jobs_of
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.selection import Selection
 from qtctl.model import Declaration
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from qtctl.records.items import Item
     from qtctl.session.merged_stream import Followed
 
-SOURCE = (FROM, BACKEND, KERNEL, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
+SOURCE = (FROM, JOBS, BACKEND, KERNEL, CLOCK, DURATION, INTERVAL, GUARD, NDJSON, STRICT, OWN)
 """The options of such a verb: where records come from, for how long, and how often to print."""
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -106,6 +108,8 @@ class Gathering(Generic[_T]):
         if self.context.json and (options.interval or options.ndjson):
             raise UsageError("--json is one document", hint="--ndjson")
         if not options.traces:
+            if "jobs" in options.given:
+                raise UsageError("--jobs is for files", hint="--from FILE")
             return await self._follow()
         if {"duration", "backend", "interval", "guard", "kernel"} & {*options.given}:
             raise UsageError(
@@ -184,7 +188,10 @@ class Gathering(Generic[_T]):
 
     async def _read(self, paths: Sequence[Path]) -> int:
         context = self.context
-        trace = await open_files(context, paths, self.selection, self.where, ordered=False)
+        jobs = jobs_of(self.options)
+        trace = await open_files(
+            context, paths, self.selection, self.where, ordered=False, jobs=jobs
+        )
         with contextlib.closing(trace):
             table = trace.table
             collector = self.ready(KnownEvents(table.names, table.declarations, str(trace.path)))

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from qtctl.commands.context import Context
 from qtctl.commands.following import until_stopped
-from qtctl.commands.options import ALL, MAX_EVENTS, OUTPUT, PAIR, SELECTION, STRICT, TRACE, WHERE
+from qtctl.commands.options import (
+    ALL,
+    JOBS,
+    MAX_EVENTS,
+    OUTPUT,
+    PAIR,
+    SELECTION,
+    STRICT,
+    TRACE,
+    WHERE,
+)
 from qtctl.commands.places import Out
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import check_read, print_all, read_through, replay_of, say_end
@@ -60,6 +70,7 @@ def _details() -> str:
         WHERE,
         MAX_EVENTS,
         ALL,
+        JOBS,
         STRICT,
         PAIR.but(
             help="perfetto, otlp: a slice (a span) from START to the END with the same KEY "

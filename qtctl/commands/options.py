@@ -95,6 +95,12 @@ FROM = arg(
     help="read a file (-: stdin), not a guest; may be repeated",
 )
 DURATION = arg("--duration", metavar="TIME", type=duration, help="stop after this long (10s, 2m)")
+JOBS = arg(
+    "--jobs",
+    metavar="N",
+    type=count,
+    help="of files: decode ahead in N - 1 threads (default: one for each processor; 1: none)",
+)
 MAX_EVENTS = arg("--max-events", metavar="N", type=count, help="stop after N records")
 GUARD = arg(
     "--guard",

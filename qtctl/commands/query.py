@@ -15,12 +15,13 @@ from qtctl.commands import values
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import check_lost
 from qtctl.commands.formatting import lost_words
-from qtctl.commands.options import OUTPUT, STRICT
+from qtctl.commands.options import JOBS, OUTPUT, STRICT
 from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.replaying import run_stoppable, say_doubts
+from qtctl.commands.values import jobs_of
 from qtctl.errors import DataLost, QtctlError, UsageError
 from qtctl.text.status_line import REDRAW_S
 from qtctl.text.style import Style, counted, escaped
@@ -59,6 +60,7 @@ _T = TypeVar("_T")
             default=[],
             help="the value of $NAME in the SQL (a number, also in hex, or text); may be repeated",
         ),
+        JOBS,
         STRICT,
         OUTPUT,
     ),
@@ -107,6 +109,7 @@ async def query(context: Context, options: Options) -> Result | int:
         options.paths,
         events_all=context.events_all,
         parameters=dict(options.param),
+        jobs=jobs_of(options),
     )
     asked = await run_stoppable(context, opened, options.paths)
     with contextlib.closing(asked):

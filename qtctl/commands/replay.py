@@ -9,6 +9,7 @@ from qtctl.commands.formatting import formatter_of
 from qtctl.commands.options import (
     ALL,
     FOLLOWED,
+    JOBS,
     MAX_EVENTS,
     NDJSON,
     OUTPUT,
@@ -31,6 +32,7 @@ from qtctl.errors import UsageError
         TRACE,
         *SELECTION,
         FOLLOWED,
+        JOBS,
         WHERE,
         MAX_EVENTS,
         TIME,

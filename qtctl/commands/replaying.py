@@ -17,7 +17,7 @@ from qtctl.commands.output import FILE_S, Output, put
 from qtctl.commands.places import Out
 from qtctl.commands.progress import bytes_progress
 from qtctl.commands.registry import Options
-from qtctl.commands.values import files_of, selection
+from qtctl.commands.values import files_of, jobs_of, selection
 from qtctl.errors import QtctlError, UsageError
 from qtctl.text.style import counted
 
@@ -62,10 +62,11 @@ async def open_files(
     limit: int | None = None,
     ordered: bool = True,
     follow: bool = False,
+    jobs: int = 1,
 ) -> Reading:
     """Open one file, or several: ``ordered`` by time, else one after the other.
 
-    ``follow``: it is read on as it grows.
+    ``follow``: it is read on as it grows. ``jobs``: see :func:`open_reading`.
 
     Reports on stderr how they are read.
 
@@ -83,6 +84,7 @@ async def open_files(
         limit=limit,
         ordered=ordered,
         follow=follow,
+        jobs=jobs,
     )
     reading = await run_stoppable(context, opened, paths)
     context.say(*reading.notes)
@@ -114,7 +116,14 @@ async def replay_of(context: Context, options: Options) -> Reading:
     if follow and len(paths) > 1:
         raise UsageError("--follow is for one FILE")
     return await open_files(
-        context, paths, chosen, options.where, text=options.all, limit=limit, follow=follow
+        context,
+        paths,
+        chosen,
+        options.where,
+        text=options.all,
+        limit=limit,
+        follow=follow,
+        jobs=jobs_of(options),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,6 +128,11 @@ def in_order(argv: Sequence[str]) -> list[str]:
         else:
             words.append(word)
     return words
+
+
+def jobs_of(options: Options) -> int:
+    """Return how many threads may work on files at once."""
+    return options.jobs or len(os.sched_getaffinity(0))
 
 
 def files_of(options: Options) -> list[Path]:

@@ -31,6 +31,7 @@ from qtctl.query.spill import SpillFolder
 from qtctl.records.arrow import GENERAL, event_rows, event_schema
 from qtctl.records.batch import Batch
 from qtctl.records.columns import readable
+from qtctl.session.merging import turns_of
 from qtctl.session.replay import Replay
 
 MEMORY_LIMIT = "256MB"
@@ -115,11 +116,16 @@ class QueriedFile:
     file; it is closed.
     """
 
-    def __init__(self, path: Path, events_all: Path | None, stop: threading.Event | None) -> None:
+    def __init__(
+        self, path: Path, events_all: Path | None, stop: threading.Event | None, jobs: int = 1
+    ) -> None:
         self.path = path
         self.taken = 0
         self.whole: Replay | None = None
-        self._open = partial(Replay, path, events_all=events_all, again=True, stop=stop)
+        ahead = turns_of(jobs)
+        self._open = partial(
+            Replay, path, events_all=events_all, again=True, stop=stop, ahead=ahead
+        )
         with contextlib.closing(self._open(selection=Selection())) as trace:
             self.notes = trace.notes
             self.names = trace.picked
@@ -161,9 +167,9 @@ class Query:
     """One SELECT over files; call :meth:`run` once, then :meth:`close`.
 
     SHOW, DESCRIBE, SUMMARIZE, PIVOT and EXPLAIN are also run. ``parameters`` are the values of
-    ``$NAME`` in the SQL. Pipes end when ``stop`` is set. ``notes`` are messages on how the files
-    are read (their detected formats). ``in_hex`` are the arguments that QEMU prints in hex, of the
-    tables that the SQL names.
+    ``$NAME`` in the SQL. Pipes end when ``stop`` is set. ``jobs``: as of ``open_reading``.
+    ``notes`` are messages on how the files are read (their detected formats). ``in_hex`` are the
+    arguments that QEMU prints in hex, of the tables that the SQL names.
 
     Raises:
         UsageError: the SQL has a syntax error or is not one SELECT, or a file cannot be opened.
@@ -178,11 +184,12 @@ class Query:
         events_all: Path | None,
         parameters: Mapping[str, int | str] | None = None,
         stop: threading.Event | None = None,
+        jobs: int = 1,
     ) -> None:
         self._sql = sql
         self._parameters = dict(parameters or {}) or None
         self._explains = False
-        self.files = [QueriedFile(path, events_all, stop) for path in paths]
+        self.files = [QueriedFile(path, events_all, stop, jobs) for path in paths]
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
         self._tables = _table_names(chain.from_iterable(file.names for file in self.files))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -218,16 +219,24 @@ Reading = Replay | Files
 
 
 def open_reading(
-    paths: Sequence[Path], *, ordered: bool, limit: int | None, **options: Any
+    paths: Sequence[Path], *, ordered: bool, limit: int | None, jobs: int = 1, **options: Any
 ) -> Reading:
     """Open one file, or several; ``options`` are those of :class:`Replay`.
+
+    ``jobs`` threads work on them at once, of which one uses the records, and the others read ahead.
 
     Raises:
         NothingMatched, UsageError, QtctlError: as :class:`Files` and :class:`Replay`.
     """
+    options["ahead"] = turns_of(jobs)
     if len(paths) == 1:
         return Replay(paths[0], limit=limit, **options)
     return Files(paths, partial(Replay, **options), ordered=ordered, limit=limit)
+
+
+def turns_of(jobs: int) -> threading.Semaphore | None:
+    """Return the turns of the threads that read ahead; None where no other thread may."""
+    return threading.Semaphore(jobs - 1) if jobs > 1 else None
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

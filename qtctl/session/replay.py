@@ -18,6 +18,7 @@ from qtctl.recordings import saved
 from qtctl.records.batch import Batch
 from qtctl.records.items import Item, Loss, labelled
 from qtctl.records.printf import HexArguments
+from qtctl.session.ahead import ReadAhead
 from qtctl.session.filter import RecordFilter
 
 
@@ -26,8 +27,9 @@ class Replay:
 
     A recording contains its declarations; those of other files come from ``events_all``, else from
     the installed QEMU that fits best. ``again``: it will be opened again, also if it is a pipe.
-    ``follow``: it is read on as it grows. ``label``: its name in origins and losses, none if it is
-    the only file. Pipes, and files that are followed, end when ``stop`` is set.
+    ``follow``: it is read on as it grows. ``ahead``: else, and unless it is a pipe, it is decoded
+    ahead in a thread, while that has a turn. ``label``: its name in origins and losses, none if it
+    is the only file. Pipes, and files that are followed, end when ``stop`` is set.
     ``notes`` describe how the file is read; ``size`` is in bytes, 0 where it is unknown; ``clocks``
     are those of its times so far.
 
@@ -48,6 +50,7 @@ class Replay:
         limit: int | None = None,
         again: bool = False,
         follow: bool = False,
+        ahead: threading.Semaphore | None = None,
         label: str | None = None,
         stop: threading.Event | None = None,
     ) -> None:
@@ -55,6 +58,8 @@ class Replay:
         self._label = label
         self.clocks: set[Clock] = set()
         self._file = open_saved(path, events_all, again=again, follow=follow, stop=stop)
+        if ahead is not None and not follow and self._file.size:
+            self._file = ReadAhead(self._file, ahead)
         self.notes, self.size = self._file.notes, self._file.size
         try:
             self.table = self._file.table

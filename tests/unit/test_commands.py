@@ -307,6 +307,7 @@ def test_an_older_spelling_goes_on_working_and_is_not_shown() -> None:
 def test_an_option_means_the_same_in_every_verb() -> None:
     same = {"--where", "--backend", "--duration", "--max-events", "--guard", "--kernel", "--ring"}
     same |= {"--by", "--limit", "--interval", "--time", "--ndjson", "--strict", "--except", "-o"}
+    same |= {"--jobs"}
     kinds: dict[str, set[object]] = {}
     for row in COMMANDS.rows.values():
         for argument in row.arguments:

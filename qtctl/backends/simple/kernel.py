@@ -18,6 +18,13 @@ COMPILED: bool = cython.compiled
 
 # Why ``walk`` stopped; the numbers are shared with ``decoder.py``.
 MORE, FULL, MAPPING, HEADER, DROPPED, BAD = range(6)
+# The same as C variables, for loops without the GIL.
+_MORE = cython.declare(cython.int, 0)
+_FULL = cython.declare(cython.int, 1)
+_MAPPING = cython.declare(cython.int, 2)
+_HEADER = cython.declare(cython.int, 3)
+_DROPPED = cython.declare(cython.int, 4)
+_BAD = cython.declare(cython.int, 5)
 
 _ORDERS = ("little", "big") if sys.byteorder == "little" else ("big", "little")
 _ONES = cython.declare(cython.ulonglong, 0xFFFFFFFFFFFFFFFF)
@@ -91,58 +98,59 @@ def walk(
     # Bytes before the event's id, and from there to its arguments.
     lead: cython.Py_ssize_t = 8 if version > 3 else 0
     head: cython.Py_ssize_t = 24 if version else 16
-    why: cython.int = MORE
+    why: cython.int = _MORE
     kind: cython.ulonglong
     code: cython.ulonglong
     moment: cython.ulonglong
     size: cython.ulonglong = _FIXED
     writer: cython.longlong = 0
     index: cython.int
-    while end - at >= 8:
-        if rows == room:
-            why = FULL
-            break
-        kind = _u64(text, at, swapped)
-        if kind == _ONES:
-            why = HEADER
-            break
-        if lead and kind != _ONE:
-            why = MAPPING if kind == 0 else BAD
-            break
-        if end - at < lead + head:
-            break
-        code = _u64(text, at + lead, swapped)
-        moment = _u64(text, at + lead + 8, swapped)
-        if version:
-            size = _u32(text, at + lead + 16, swapped)
-        if version > 2:
-            writer = _u32(text, at + lead + 20, swapped)
-        index = ids[code] if code < known else -2
-        if size < 24 or size > _LONGEST or moment >= _LATEST:
-            why = BAD
-            break
-        if index == -2 and code != _DROPPED_ID and (lead == 0 or pid[0] < 0):
-            why = BAD
-            break
-        if writer != pid[0] and pid[0] >= 0:
-            why = BAD
-            break
-        pid[0] = writer
-        if code == _DROPPED_ID:
-            if version and size != 32:
-                why = BAD
-            elif end - at - lead >= cython.cast(cython.longlong, size):
-                why = DROPPED
-            break
-        if end - at - lead < cython.cast(cython.longlong, size):
-            break
-        event[rows] = index if index >= 0 else -1
-        time_ns[rows] = moment
-        start[rows] = at
-        begin[rows] = at + lead + head
-        at += lead + cython.cast(cython.longlong, size)
-        stop[rows] = at
-        rows += 1
+    with cython.nogil:
+        while end - at >= 8:
+            if rows == room:
+                why = _FULL
+                break
+            kind = _u64(text, at, swapped)
+            if kind == _ONES:
+                why = _HEADER
+                break
+            if lead and kind != _ONE:
+                why = _MAPPING if kind == 0 else _BAD
+                break
+            if end - at < lead + head:
+                break
+            code = _u64(text, at + lead, swapped)
+            moment = _u64(text, at + lead + 8, swapped)
+            if version:
+                size = _u32(text, at + lead + 16, swapped)
+            if version > 2:
+                writer = _u32(text, at + lead + 20, swapped)
+            index = ids[code] if code < known else -2
+            if size < 24 or size > _LONGEST or moment >= _LATEST:
+                why = _BAD
+                break
+            if index == -2 and code != _DROPPED_ID and (lead == 0 or pid[0] < 0):
+                why = _BAD
+                break
+            if writer != pid[0] and pid[0] >= 0:
+                why = _BAD
+                break
+            pid[0] = writer
+            if code == _DROPPED_ID:
+                if version and size != 32:
+                    why = _BAD
+                elif end - at - lead >= cython.cast(cython.longlong, size):
+                    why = _DROPPED
+                break
+            if end - at - lead < cython.cast(cython.longlong, size):
+                break
+            event[rows] = index if index >= 0 else -1
+            time_ns[rows] = moment
+            start[rows] = at
+            begin[rows] = at + lead + head
+            at += lead + cython.cast(cython.longlong, size)
+            stop[rows] = at
+            rows += 1
     return rows, at, why
 
 
@@ -277,38 +285,39 @@ def read_arguments(
     bits: cython.longlong
     value: cython.ulonglong
     top: cython.ulonglong
-    for i in range(rows):
-        at = begin[i]
-        to = stop[i]
-        number = edge = i
-        read = 1
-        for j in range(count):
-            bits = fields[2 * j]
-            if bits == 0:
-                if to - at < 4:
-                    break
-                size = _u32(text, at, swapped)
-                if size > to - at - 4:
-                    break
-                if size >= _TEXT:
-                    read = 2
-                spans[edge] = at + 4
-                at += 4 + size
-                spans[edge + rows] = at
-                edge += 2 * rows
+    with cython.nogil:
+        for i in range(rows):
+            at = begin[i]
+            to = stop[i]
+            number = edge = i
+            read = 1
+            for j in range(count):
+                bits = fields[2 * j]
+                if bits == 0:
+                    if to - at < 4:
+                        break
+                    size = _u32(text, at, swapped)
+                    if size > to - at - 4:
+                        break
+                    if size >= _TEXT:
+                        read = 2
+                    spans[edge] = at + 4
+                    at += 4 + size
+                    spans[edge + rows] = at
+                    edge += 2 * rows
+                else:
+                    if to - at < 8:
+                        break
+                    value = _u64(text, at, swapped)
+                    at += 8
+                    # ``integers.extended``, which would cost a tenth of the time here.
+                    if bits < 64:
+                        top = _ONE << bits
+                        value &= top - 1
+                        if fields[2 * j + 1] and value >> (bits - 1):
+                            value |= _ONES ^ (top - 1)
+                    values[number] = value
+                    number += rows
             else:
-                if to - at < 8:
-                    break
-                value = _u64(text, at, swapped)
-                at += 8
-                # ``integers.extended``, which would cost a tenth of the time here.
-                if bits < 64:
-                    top = _ONE << bits
-                    value &= top - 1
-                    if fields[2 * j + 1] and value >> (bits - 1):
-                        value |= _ONES ^ (top - 1)
-                values[number] = value
-                number += rows
-        else:
-            if at == to:
-                ok[i] = read
+                if at == to:
+                    ok[i] = read
