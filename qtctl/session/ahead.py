@@ -15,7 +15,7 @@ _STEPS = 4
 """So many steps of a file wait to be used, each of about a megabyte."""
 
 
-class _Step(NamedTuple):
+class _Decoded(NamedTuple):
     """What a step has read (None: the end, or an error), and how far the file was read then."""
 
     items: list[Item] | None
@@ -37,7 +37,7 @@ class ReadAhead:
         self.unread_lines: Sequence[str] = ()
         self._file = file
         self._turns = turns
-        self._steps: queue.Queue[_Step] = queue.Queue(_STEPS)
+        self._steps: queue.Queue[_Decoded] = queue.Queue(_STEPS)
         self._thread = threading.Thread(target=self._run, daemon=True, name="qtctl-ahead")
         self._begun = self._ended = False
         self._closed = threading.Event()
@@ -73,7 +73,7 @@ class ReadAhead:
             except BaseException as raised:  # raised by read()
                 error = raised
             file = self._file
-            step = _Step(items, file.taken, file.unread, tuple(file.unread_lines), error)
+            step = _Decoded(items, file.taken, file.unread, tuple(file.unread_lines), error)
             self._steps.put(step)
 
     def close(self) -> None:
@@ -84,5 +84,5 @@ class ReadAhead:
                 self._steps.get_nowait()
             self._thread.join(0.01)
         with contextlib.suppress(queue.Full):
-            self._steps.put_nowait(_Step(None, self.taken, self.unread, self.unread_lines))
+            self._steps.put_nowait(_Decoded(None, self.taken, self.unread, self.unread_lines))
         self._file.close()

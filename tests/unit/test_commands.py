@@ -210,7 +210,7 @@ def test_what_cannot_be_right_is_a_usage_error(
         ("on RESET --onec do stop", "qtctl on --once"),
         ("--jason list", "qtctl --json"),
         ("--duration 1s tail x", "qtctl VERB ... --duration, behind its verb"),
-        ("count x --tops 3", "qtctl count --help"),  # --top is an older spelling
+        ("count x --topp 3", "qtctl count --help"),  # --top is an older spelling
         ("ps x", "qtctl ps --help"),
     ],
 )
