@@ -33,6 +33,10 @@ def commands(trace: Path, events: Path, query: bool) -> Iterator[tuple[str, list
         yield PLAIN, [sys.executable, "-m", "benchmarks.traces", "--pairs", str(trace)]
     yield "latency", [*QTCTL, "latency", *PAIR, *source]
     yield "count --by addr", [*QTCTL, "count", "memory_region_ops_read", "--by", "addr", *source]
+    yield (
+        "count --by addr --jobs 1",
+        [*QTCTL, "count", "memory_region_ops_read", "--by", "addr", "--jobs", "1", *source],
+    )
     few = ["--where", "event == 'virtio_blk_handle_read' and nsectors > 8"]
     yield "replay --where", [*QTCTL, "replay", str(trace), *few, *common]
     if query:
