@@ -47,6 +47,10 @@ BENCHMARKS = {
         "a recording's size and CPU, against the simple file, the log, zstd and gzip",
         ("--seconds", "3"),
     ),
+    "ftrace": Row(
+        "marks of ftrace to columns, against trace-cmd report",
+        ("--records", "50000", "--seconds", "0.3"),
+    ),
     "cost": Row(
         "speed of a guest while it is traced, for each backend", ("--seconds", "1", "--only", "log")
     ),

@@ -57,6 +57,7 @@ GROUPS = {
     "tests/real/test_same_records.py": SYSLOG,
     "tests/real/test_saved_real.py": SYSLOG,
     "tests/real/test_ftrace_real.py": TRACEFS,
+    "tests/real/test_kernel_real.py": TRACEFS,
     "tests/real/test_differential.py": TRACEFS,
     "tests/real/test_ust_real.py": LTTNG,
     "tests/integration/test_ust_provider.py": LTTNG,

@@ -50,7 +50,7 @@ class BackendRow(NamedTuple):
     resource: str = ""
     arguments: str = ""
     whole_seconds: bool = False
-    late_s: float = 0.01
+    late_s: float = 0.05
 
     @property
     def signs(self) -> SignsPart | None:
@@ -99,7 +99,7 @@ TABLE: dict[Backend, BackendRow] = {
             cost=2,
             resource="simple",
             arguments="simple",
-            late_s=0.3,
+            late_s=1.0,
         ),
         BackendRow(
             Backend.FTRACE,
@@ -119,7 +119,7 @@ TABLE: dict[Backend, BackendRow] = {
             instead="lttng enable-event -u 'qemu:PATTERN'",
             resource="lttng",
             arguments="ctf fields",
-            late_s=0.3,
+            late_s=1.0,
         ),
         BackendRow(
             Backend.DTRACE,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         "qtctl count 'virtio_*' --interval 5s",
         "qtctl count 'memory_region_ops_*' --where 'size == 4' --by addr --limit 5 --duration 2s",
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
+        "qtctl count 'kvm:kvm_exit' --by exit_reason --duration 10s",
         "qtctl count --by file --from vm1.log --from vm2.log",
     ),
     details=(

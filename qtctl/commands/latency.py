@@ -63,6 +63,7 @@ _REASONS = {
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --interval 1s --ndjson",
         "qtctl latency virtio_blk_handle_read virtio_blk_req_complete --clock kernel",
         "qtctl latency thread_pool_submit_aio thread_pool_complete_aio --from trace-4711 --json",
+        "qtctl latency kvm:kvm_exit kvm:kvm_entry --key vcpu_id --duration 10s",
     ),
     details=(
         "Switches START and END on while it runs, restores on exit (Ctrl-C), then prints what it\n"

@@ -71,15 +71,16 @@ class MarkDecoder(RingDecoder):
         lost = np.zeros(len(own), np.int64)
         if self._threads is not None:
             ours, unknown = self._threads.own(rows.tid)
-            strange = np.flatnonzero(own & unknown & (event >= 0))
-            if len(strange):
-                lost[strange[0]] = len(strange)
+            if unknown.any():
+                strange = np.flatnonzero(own & unknown & (event >= 0))
+                lost[strange[:1]] = len(strange)
             own &= ours
-        if self._nameless is not None:
+        if self._nameless is not None and event.min() < 0:
             self._nameless.name(rows.data, event, begin, first, stop, own)
         time_ns = rows.time_ns if self._timed else np.full_like(rows.time_ns, -1)
         columns = (event, time_ns, rows.tid, first, begin, stop)
-        cut = own & (event >= 0) & (stop - first > MOST_BYTES)
+        cut = stop - first > MOST_BYTES
+        cut &= own & (event >= 0)
         whole = as_batch(
             self._table, rows.data, columns, clocks, Backend.FTRACE, pid=self._pid, cut=cut
         )

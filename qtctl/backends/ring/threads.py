@@ -25,11 +25,11 @@ class Threads:
 
     def own(self, tid: NDArray[np.int32]) -> tuple[BoolArray, BoolArray]:
         """Return which rows are of the process, and of which nobody knows."""
-        distinct, place = np.unique(tid, return_inverse=True)
-        owners = [self._owner(thread) for thread in distinct.tolist()]
+        distinct, place = _distinct(tid)
+        owners = [self._owner(thread) for thread in distinct]
         if None in owners:
             saved = self._read_saved()
-            pairs = zip(owners, distinct.tolist(), strict=True)
+            pairs = zip(owners, distinct, strict=True)
             owners = [saved.get(thread) if owner is None else owner for owner, thread in pairs]
         own = np.array([owner == self._pid for owner in owners], np.bool_)
         unknown = np.array([owner is None for owner in owners], np.bool_)
@@ -49,3 +49,13 @@ class Threads:
             return {}
         pairs = (line.split() for line in lines)
         return {int(pair[0]): int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def _distinct(tid: NDArray[np.int32]) -> tuple[list[int], NDArray[np.int32]]:
+    """Return the threads, and which of them each row has; rows of one stand together."""
+    edges = np.flatnonzero(tid[1:] != tid[:-1]) + 1
+    firsts = np.concatenate(([0], edges))
+    found: dict[int, int] = {}
+    codes = [found.setdefault(thread, len(found)) for thread in tid[firsts].tolist()]
+    sizes = np.diff(np.append(firsts, len(tid)))
+    return list(found), np.repeat(np.array(codes, np.int32), sizes)
