@@ -145,9 +145,13 @@ class TimedFeed:
                 self._clock.ledger.restart()
         for number, item in enumerate(items):
             place = None
-            if isinstance(item, Batch) and number >= known_from:
+            if isinstance(item, Batch) and number >= known_from and self._lacks_times(item):
                 place = self._feed.taken - len(item.data)
             self._held.append(_Held(item, place, *due))
+
+    def _lacks_times(self, batch: Batch) -> bool:
+        """Return whether records of a batch are to get the kernel's times."""
+        return self._every or bool((batch.arrived & (batch.event >= 0)).any())
 
     def _advance(self) -> None:
         """Read what the kernel recorded; see to it that it records the writes to the log."""
