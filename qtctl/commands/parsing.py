@@ -16,7 +16,7 @@ from qtctl.model import EVERY
 
 TARGETS = """\
 TARGET is a socket path, unix:PATH, HOST:PORT, tcp:HOST:PORT, [::1]:4444, a pasted QEMU string
-(unix:P,server=on,wait=off), a pid, a guest's -name, or one of another host as
+(unix:P,server=on,wait=off), a pid, a guest's -name, libvirt:DOMAIN, or one of another host as
 ssh://[USER@]HOST[:PORT]/TARGET. Without -t: $QTCTL_TARGET, $QMP_SOCKET, else the only guest that
 runs. -t may be repeated; -t all, or --all, means all guests of this machine. If a guest fails,
 others go on; the exit code is that of the first in order that failed."""

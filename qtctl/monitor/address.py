@@ -23,7 +23,7 @@ UNIX_PATH_MAX = SUN_PATH_SIZE - 1
 PID_MAX = 4194304
 """``PID_MAX_LIMIT`` of a 64-bit Linux (proc(5), ``/proc/sys/kernel/pid_max``)."""
 
-_FORMS = "a socket path, HOST:PORT, a pid or a guest's name"
+_FORMS = "a socket path, HOST:PORT, a pid, a guest's name or libvirt:DOMAIN"
 _ON = frozenset(("on", "yes", "true", "y"))
 OTHER_FRAMING = ("telnet", "tn3270", "websocket")
 _SOCKET_OPTION_NAMES = (
@@ -36,7 +36,7 @@ _OPTION = re.compile(r"(?!\Z)([^=,]*)(=(?:[^,]|,,)*)?,?")
 
 
 def parse_target(text: str) -> Address | int | str:
-    """Parse a TARGET: an address, a pid, or a guest's name.
+    """Parse a TARGET: an address, a pid, or a guest's name, which may be ``libvirt:DOMAIN``.
 
     Only digits: a pid. Text with a ``/``, ending in ``.sock``, or naming a socket of the current
     directory is a path of a Unix socket. A ``,`` that starts no QEMU option belongs to the path.
@@ -62,6 +62,8 @@ def parse_target(text: str) -> Address | int | str:
         if address is None:
             raise UsageError(f"{shown(text)} is not tcp:HOST:PORT", hint="tcp:127.0.0.1:4444")
         return address
+    if colon and scheme == "libvirt" and rest.strip():
+        return text  # a domain's name may be like a port
     if text.isascii() and text.isdigit():
         return _number(text, PID_MAX, "pid", text)
     if "/" in text or text.endswith(".sock") or is_socket(text):

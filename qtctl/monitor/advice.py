@@ -1,7 +1,4 @@
-"""What to do next, as it fits the process that asks and the one that runs the guest.
-
-libvirt's command lines name its monitor ``charmonitor`` (``qemu_command.c``; 0.9 to 12).
-"""
+"""What to do next, as it fits the process that asks and the one that runs the guest."""
 
 from __future__ import annotations
 
@@ -11,16 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qtctl.model import Guest, Holder
+from qtctl.monitor.libvirt import is_libvirts
 from qtctl.monitor.processes import is_qtctl, uid_of
 
-_LIBVIRT_MONITOR = "charmonitor"
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-_OWN_MONITOR = "-qmp unix:PATH,server=on,wait=off"
-
-
-def is_libvirts(guest: Guest | None) -> bool:
-    """Return whether libvirt started the guest: it holds its monitor, and keeps its log."""
-    return guest is not None and any(_LIBVIRT_MONITOR in word for word in guest.argv)
 
 
 def start_with(guest: Guest | None, options: str) -> str:
@@ -41,9 +32,8 @@ def free_monitor(guest: Guest | None, held: Iterable[Holder]) -> str:
             if uid != os.geteuid():
                 return f"{run_as(uid)}, for that user's qtctl shares the monitor with no other user"
             return f"end process {holder.pid}, a qtctl that does not share the monitor"
-    if is_libvirts(guest):
-        call = "virsh qemu-monitor-command passes single commands on"
-        return f"{start_with(guest, _OWN_MONITOR)}; {call}"
+    if guest is not None and is_libvirts(guest):
+        return f"qtctl -t {shlex.quote(f'libvirt:{guest.name}')}, which asks libvirtd"
     return (
         "end that client and start qtctl share, whose socket serves it too; "
         "or give QEMU a second -qmp socket"

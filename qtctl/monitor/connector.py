@@ -28,6 +28,7 @@ from qtctl.monitor.identity import (
 )
 from qtctl.monitor.lender_commands import HELLO
 from qtctl.monitor.lending import Lender
+from qtctl.monitor.libvirt import is_held, open_bridge
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
 from qtctl.monitor.news import EventQueue, news_of
@@ -182,7 +183,7 @@ class Connector:
     async def _take(self, timeout_s: float, guest: Guest | None) -> Connection:
         """Connect to the guest's own socket once, and lend it where this process is to."""
         began = time.monotonic()
-        only_queues = self.address.path is not None
+        only_queues = self.address.path is not None and not is_held(self.address, self.guest)
         sock = await self._open(_BACKLOG_TIMEOUT_S if only_queues else timeout_s)
         peer = peer_of(sock).pid
         if guest is not None and is_another_guest(peer, guest):
@@ -201,7 +202,9 @@ class Connector:
         return made
 
     async def _open(self, timeout_s: float) -> socket.socket:
-        """Connect to the guest's own socket, in its network namespace."""
+        """Connect to the guest's own socket, in its network namespace, or through libvirtd."""
+        if self.guest is not None and is_held(self.address, self.guest):
+            return await open_bridge(self.guest, timeout_s)
         if not self.elsewhere:
             return await open_socket(self.address, timeout_s)
         assert self.guest is not None

@@ -24,6 +24,7 @@ from qtctl.monitor.guest_paths import (
     taken_addresses,
 )
 from qtctl.monitor.kernel_sockets import LOCALHOST
+from qtctl.monitor.libvirt import SCHEME, is_libvirts
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import (
     PARENT,
@@ -75,7 +76,7 @@ def find_guest(target: Address | int | str) -> Guest | None:
     guests = running_guests()
     if isinstance(target, Address):
         return _listener(target, guests)
-    named = [guest for guest in guests if guest.name == target]
+    named = [guest for guest in guests if _is_named(guest, target)]
     if len(named) > 1:
         raise UsageError(
             f"{len(named)} guests are named {shown(target)}:", hint=_CHOOSE, more=_listing(named)
@@ -213,6 +214,14 @@ def _version(pid: int) -> str | None:
             return _versions[key]
     except (OSError, ValueError):
         return None
+
+
+def _is_named(guest: Guest, target: str) -> bool:
+    """Return whether a guest has a name, or is the domain ``libvirt:DOMAIN``."""
+    domain = target.removeprefix(SCHEME)
+    return guest.name == target or (
+        domain != target and guest.name == domain and is_libvirts(guest)
+    )
 
 
 def _listener(address: Address, guests: Iterable[Guest]) -> Guest | None:

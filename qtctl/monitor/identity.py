@@ -17,6 +17,7 @@ from qtctl.model import Address, Guest
 from qtctl.monitor.answers import checked, name_of
 from qtctl.monitor.guests import described, find_guest, running_guests
 from qtctl.monitor.kernel_sockets import is_loopback, plain_host, tcp_sockets, unix_sockets
+from qtctl.monitor.libvirt import is_held
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link
 from qtctl.monitor.networks import is_elsewhere
 from qtctl.monitor.processes import in_other_user_namespace, same_process, socket_inodes
@@ -35,6 +36,8 @@ async def verified_pid(
     """
     if guest is None:
         return _server_pid(sock)
+    if is_held(address, guest):
+        return guest.pid  # libvirtd was asked for the domain with the guest's UUID
     answers = is_answered_by(sock, guest)
     if answers is False:
         raise wrong_guest(address, guest, described(_server_pid(sock)))
