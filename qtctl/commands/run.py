@@ -107,7 +107,7 @@ def _check(context: Context, options: Options, chosen: bool) -> None:
     """Refuse a call that cannot be meant."""
     if context.json:
         raise UsageError("run prints a stream, not one document", hint="--ndjson")
-    if context.target is not None and "target" in options.given:
+    if options.targets:
         raise UsageError("run starts a guest, and -t names one that runs", hint="qtctl tail")
     if not chosen:
         raise UsageError("run needs the events that are to be on", hint="qtctl run '*' -- PROGRAM")

@@ -28,7 +28,7 @@ from qtctl.monitor.identity import (
 )
 from qtctl.monitor.lender_commands import HELLO
 from qtctl.monitor.lending import Lender
-from qtctl.monitor.libvirt import is_held, open_bridge
+from qtctl.monitor.libvirt import is_held, no_answer, open_bridge
 from qtctl.monitor.link import COMMAND_TIMEOUT_S, Link, negotiate
 from qtctl.monitor.networks import EntryRefused, is_elsewhere, open_network
 from qtctl.monitor.news import EventQueue, news_of
@@ -119,6 +119,8 @@ class Connector:
                 if not taking.done() and (borrowed := await self._borrow(guest)) is not None:
                     return borrowed
                 now = time.monotonic()
+                if now > deadline and self.guest and is_held(self.address, self.guest):
+                    raise no_answer(self.guest, timeout_s)
                 if now > deadline:
                     raise MonitorBusy(
                         f"{self.address} took the connection but did not greet "

@@ -30,6 +30,8 @@ SCHEME = "libvirt:"
 _MONITOR = "charmonitor"
 _SOCKET = "/monitor.sock"
 _RETRY_S = 0.1
+_MARGIN_S = 1.5
+"""How long before the time is up libvirtd is tried no more, so that its error is told."""
 _RETURN_S = 10.0
 """How long a restarted libvirtd may take until the link counts as lost."""
 
@@ -62,6 +64,14 @@ async def open_bridge(guest: Guest, timeout_s: float) -> socket.socket:
             "pip install 'qtctl[libvirt]'",
         ) from error
     return await _in_daemon(lambda: _Bridge(guest, timeout_s).ours)
+
+
+def no_answer(guest: Guest, timeout_s: float) -> ConnectionFailed:
+    """Return the error for a domain that was not reached in time: libvirtd or QEMU hangs."""
+    return ConnectionFailed(
+        f"domain {guest.name!r} did not answer through libvirtd within {timeout_s:.3g} s",
+        hint=f"virsh list; and if the guest is stopped by a signal: kill -CONT {guest.pid}",
+    )
 
 
 async def _in_daemon(work: Callable[[], T]) -> T:
@@ -136,7 +146,7 @@ class _Bridge:
         import libvirt
         import libvirt_qemu
 
-        deadline = time.monotonic() + timeout_s - _RETRY_S
+        deadline = time.monotonic() + timeout_s - _MARGIN_S
         coming = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_NO_DOMAIN)
         while True:
             try:

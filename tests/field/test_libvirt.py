@@ -22,7 +22,7 @@ import pytest
 
 from tests import needs, pages
 from tests.qemus import boot_sector, require
-from tests.running import Qtctl, eventually
+from tests.running import Qtctl, Running, eventually
 
 DOMAIN = f"qtctl-test-{os.getpid()}"
 SOCKET = Path("/run/libvirt/libvirt-sock")
@@ -168,6 +168,13 @@ def pid_of_domain() -> int:
     return int(Path(f"/run/libvirt/qemu/{DOMAIN}.pid").read_text())
 
 
+def followed(run: Qtctl, target: str) -> Running:
+    """Start a tail, and wait for its first records."""
+    tail = run.start("-t", target, "tail", "virtio_blk_handle_read", "--time", "none")
+    eventually(lambda: tail.out.count(b"sector=0") > 3, "records")
+    return tail
+
+
 def given_back(run: Qtctl) -> bool:
     """Check that nothing of qtctl's is left on the domain."""
     assert run.leases() == []
@@ -193,8 +200,7 @@ def test_events_are_listed_and_switched_and_the_definition_stays(run: Qtctl, dom
 
 
 def test_it_is_followed_with_its_qmp_events_and_its_log_goes_back(run: Qtctl, domain: str) -> None:
-    tail = run.start("-t", domain, "tail", "virtio_blk_handle_read", "--time", "none")
-    eventually(lambda: tail.out.count(b"sector=0") > 3, "records")
+    tail = followed(run, domain)
     virsh("suspend", DOMAIN)
     eventually(lambda: b"--- STOP" in tail.out, "a QMP event")
     virsh("resume", DOMAIN)
@@ -220,8 +226,7 @@ def test_a_console_works_on_it(run: Qtctl, domain: str) -> None:
 
 def test_a_killed_qtctl_is_cleared_up_by_the_next_run(run: Qtctl, domain: str) -> None:
     for _ in range(3):
-        tail = run.start("-t", domain, "tail", "virtio_blk_*")
-        eventually(lambda tail=tail: tail.out.count(b"virtio_blk") > 3, "records")
+        tail = followed(run, domain)
         tail.signal(signal.SIGKILL)
         tail.finish(None)
         assert run.leases()
@@ -236,8 +241,7 @@ def test_a_stream_goes_on_when_libvirtd_is_restarted(
     if not daemons.own:
         pytest.skip("the libvirtd of this machine is not restarted")
     run("-t", domain, "enable", "virtio_notify", limit=None).said(0)
-    tail = run.start("-t", domain, "tail", "virtio_blk_handle_read", "--time", "none")
-    eventually(lambda: tail.out.count(b"sector=0") > 3, "records")
+    tail = followed(run, domain)
     daemons.restart(1.0)
     before = tail.out.count(b"sector=0")
     eventually(lambda: tail.out.count(b"sector=0") > before + 3, "records after the restart")
@@ -256,8 +260,7 @@ def test_leases_survive_a_libvirtd_that_stays_away(
 ) -> None:
     if not daemons.own:
         pytest.skip("the libvirtd of this machine is not restarted")
-    tail = run.start("-t", domain, "tail", "virtio_blk_*")
-    eventually(lambda: tail.out.count(b"virtio_blk") > 3, "records")
+    tail = followed(run, domain)
     daemons.end_one()
     ran = tail.finish(None).said(5)
     assert not re.search(r"\b(end|kill|stop) .*libvirtd", ran.err)
@@ -283,8 +286,7 @@ def test_the_examples_of_the_page_work(run: Qtctl, domain: str, tmp_path: Path) 
 
 
 def test_a_domain_that_ends_ends_its_stream(run: Qtctl, domain: str) -> None:
-    tail = run.start("-t", domain, "tail", "virtio_blk_*")
-    eventually(lambda: tail.out.count(b"virtio_blk") > 3, "records")
+    tail = followed(run, domain)
     virsh("destroy", DOMAIN)
     tail.finish(None).said(5, "lost")
     assert run.leases() == []
