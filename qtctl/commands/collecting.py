@@ -89,7 +89,7 @@ class Gathering(Generic[_T]):
     """Passes the records of ``selection`` to a collector, to the end or until stopped.
 
     ``ready`` makes the collector before anything is switched or read, and may raise. ``result``
-    makes the result from the collector and the number of lost records, at the end or each interval.
+    makes the result from the collector, at the end or each interval; losses are added to it.
     An error that ended it early is raised after the result was printed. ``whole``: of a guest only
     the records from while all events were on.
     """
@@ -98,7 +98,7 @@ class Gathering(Generic[_T]):
     options: Options
     selection: Selection
     ready: Callable[[KnownEvents], _T]
-    result: Callable[[_T, int], Result]
+    result: Callable[[_T], Result]
     where: str | None = None
     whole: bool = False
 
@@ -149,7 +149,7 @@ class Gathering(Generic[_T]):
             except LinkLost as error:
                 problem = error
             if blocks is not None:
-                code = await blocks.end(self.result(collector, blocks.lost()))
+                code = await blocks.end(self.result(collector))
             say_sums(context, stream.counts)
         if blocks is None:
             code = self._show(collector, stream.counts)
@@ -178,7 +178,7 @@ class Gathering(Generic[_T]):
                 if taking.done() or self.context.stop.is_set():
                     break
                 async with turn:
-                    lines = blocks.lines(self.result(collector, blocks.lost()))
+                    lines = blocks.lines(self.result(collector))
                     collector.renew()
                 await blocks.put(lines)
             await taking
@@ -204,10 +204,10 @@ class Gathering(Generic[_T]):
 
     def _show(self, collector: _T, counts: Counts) -> int:
         """Print the result; return its exit code."""
-        shown = self.result(collector, counts.lost)
-        from qtctl.records.schema import declarations
+        from qtctl.records.schema import declarations, losses
 
-        shown = shown._replace(document={**shown.document, **declarations(counts)})
+        shown = self.result(collector)
+        shown = shown._replace(document=shown.document | losses(counts) | declarations(counts))
         if self.options.ndjson:
             self.context.write([_object(shown)])
         else:
@@ -221,20 +221,23 @@ class _Blocks:
     def __init__(self, context: Context, options: Options, stream: Followed) -> None:
         self._context = context
         self._stream = stream
-        self._reported_lost = 0
+        self._reported: dict[str, int] = {}
         self._ndjson = options.ndjson
         self._window_s = options.interval
         self._first = True
         self._output = context.output()
 
-    def lost(self) -> int:
-        """Return how many records were lost since the last call."""
-        before, self._reported_lost = self._reported_lost, self._stream.counts.lost
-        return self._reported_lost - before
+    def _losses(self) -> dict[str, int]:
+        """Return the losses since the last call."""
+        from qtctl.records.schema import losses
+
+        before, self._reported = self._reported, losses(self._stream.counts)
+        return {name: number - before.get(name, 0) for name, number in self._reported.items()}
 
     def lines(self, shown: Result) -> list[str]:
         """Return the lines of one interval."""
         if self._ndjson:
+            shown = shown._replace(document=shown.document | self._losses())
             return [_object(shown, self._window_s)]
         above = [] if self._first else [""]
         self._first = False

@@ -78,29 +78,28 @@ async def count(context: Context, options: Options) -> int:
             in_hex = any(name in hex_arguments(one) for one in having)
         return ArgumentValues(name) if options.hist else Tally(name)
 
-    def result(collector: Tally | ArgumentValues, lost: int) -> Result:
+    def result(collector: Tally | ArgumentValues) -> Result:
         from qtctl.analysis.counts import ArgumentValues
 
         if isinstance(collector, ArgumentValues):
-            return _distribution(collector, lost, options.linear, in_hex)
-        return _tally(collector, lost, options.limit, in_hex)
+            return _distribution(collector, options.linear, in_hex)
+        return _tally(collector, options.limit, in_hex)
 
     return await Gathering(context, options, chosen, ready, result, where=options.where).run()
 
 
-def _tally(collector: Tally, lost: int, top: int | None, in_hex: bool) -> Result:
+def _tally(collector: Tally, top: int | None, in_hex: bool) -> Result:
     found = collector.found()
     document = {
         "type": "count",
         "by": collector.by,
         "count": sum(number for _, number in found),
         "groups": [{"value": value, "count": number} for value, number in found],
-        "lost": lost,
     }
     return Result(document, lambda style: _table(style, collector.by, found, top, in_hex))
 
 
-def _distribution(collector: ArgumentValues, lost: int, linear: bool, in_hex: bool) -> Result:
+def _distribution(collector: ArgumentValues, linear: bool, in_hex: bool) -> Result:
     spread = collector.numbers.statistics()
     bars = spread.linear() if linear else spread.log2()
     document = {
@@ -108,7 +107,6 @@ def _distribution(collector: ArgumentValues, lost: int, linear: bool, in_hex: bo
         "hist": collector.argument,
         **figures(spread),
         "histogram": [[bar.low, bar.high, bar.count] for bar in bars],
-        "lost": lost,
     }
     return Result(document, lambda style: _histogram(style, spread, bars, in_hex))
 

@@ -100,12 +100,12 @@ async def latency(context: Context, options: Options) -> int:
     others: list[str] = []
     printed: set[str] = set()
 
-    def result(measured: Latency, lost: int) -> Result:
+    def result(measured: Latency) -> Result:
         for kind, text in warnings(measured, others):
             if kind not in printed:
                 context.complain(text)
             printed.add(kind)
-        return _result(measured, lost)
+        return _result(measured)
 
     chosen = Selection.of(options.start, options.end)
     return await Gathering(context, options, chosen, ready, result, whole=True).run()
@@ -145,7 +145,7 @@ def warnings(measured: Latency, others: Sequence[str]) -> Iterator[tuple[str, st
         )
 
 
-def _result(measured: Latency, lost: int) -> Result:
+def _result(measured: Latency) -> Result:
     question = measured.question
     groups = [] if question.by is None else _groups(measured)
     whole = measured.spans.statistics()
@@ -160,7 +160,6 @@ def _result(measured: Latency, lost: int) -> Result:
         "histogram": [[bar.low, bar.high, bar.count] for bar in whole.log2()],
         "groups": [{"value": value, **figures(spread)} for value, spread in groups],
         **_rest(measured),
-        "lost": lost,
     }
     refused = bool(measured.arrived and not whole.count)
     return Result(document, lambda style: _lines(style, measured, whole, groups), int(refused))

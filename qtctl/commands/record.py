@@ -128,7 +128,7 @@ async def record(context: Context, options: Options) -> Result:
         "read": counts.read,
         "shown": counts.shown,
         "filtered": counts.filtered,
-        "lost": counts.lost,
+        **schema.losses(counts),
         **schema.rare(counts),
     }
     cells = [tuple(map(str, row)) for row in rows]

@@ -147,7 +147,7 @@ def trigger(
 def summary(counts: Counts) -> dict[str, Any]:
     """Return the object that ends a stream; ``read`` is ``shown`` + ``filtered``.
 
-    Those of ``unread``, ``own`` and ``perhaps_own`` are there that are not 0, ``declarations`` if
+    Those of ``own`` and ``perhaps_own`` are there that are not 0, ``declarations`` if
     files were read, ``guests`` if several were followed.
     """
     each = [{"guest": name, **_own_sums(own)} for name, own in counts.guests]
@@ -156,13 +156,18 @@ def summary(counts: Counts) -> dict[str, Any]:
 
 
 def _own_sums(counts: Counts) -> dict[str, int]:
-    numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered", "lost")}
-    return {**numbers, **rare(counts)}
+    numbers = {name: getattr(counts, name) for name in ("read", "shown", "filtered")}
+    return {**numbers, **losses(counts), **rare(counts)}
+
+
+def losses(counts: Counts) -> dict[str, int]:
+    """Return what a stream missed: a number, losses of unknown size, and unread lines of files."""
+    return {name: getattr(counts, name) for name in ("unread", "lost", "unknown_losses")}
 
 
 def rare(counts: Counts) -> dict[str, int]:
-    """Return those of ``unread``, ``own`` and ``perhaps_own`` that are not 0."""
-    found = {name: getattr(counts, name) for name in ("unread", "own", "perhaps_own")}
+    """Return those of ``own`` and ``perhaps_own`` that are not 0."""
+    found = {name: getattr(counts, name) for name in ("own", "perhaps_own")}
     return {name: number for name, number in found.items() if number}
 
 

@@ -109,7 +109,8 @@ def test_ndjson_is_an_object_an_interval_with_news_and_sums(
     kinds = [document["type"] for document in documents]
     assert (kinds[0], kinds[1], kinds[-1]) == ("control", "top", "summary")
     assert documents[-1] == {
-        "type": "summary", "read": 2, "shown": 2, "filtered": 0, "lost": 0,
+        "type": "summary", "read": 2, "shown": 2, "filtered": 0, "unread": 0, "lost": 0,
+        "unknown_losses": 0,
     }  # fmt: skip
     assert max(d["whole"]["total"] for d in documents if d["type"] == "top") == 2
     assert fake.tell()["enabled"] == []

@@ -72,7 +72,8 @@ def test_it_follows_what_is_picked_and_gives_back(guest: RealGuest, run: OwnTemp
     assert read["args"]["vdev"] > 1 << 32
     assert (read["pid"], read["backend"], read["clock"]) == (guest.pid, "ust", "realtime")
     assert found[-1] == {
-        "type": "summary", "read": 300, "shown": 300, "filtered": 0, "lost": 0
+        "type": "summary", "read": 300, "shown": 300, "filtered": 0, "unread": 0, "lost": 0,
+        "unknown_losses": 0,
     }  # fmt: skip
     assert run.left_over() == []
     assert run.leases() == []

@@ -224,10 +224,12 @@ def test_schema() -> None:
         "changed": 61,
         "time_ns": 5,
     }
-    assert schema.summary(Counts(3, 1, 2, 0)) == {
+    assert schema.summary(Counts(3, 1, 2, unknown_losses=1)) == {
         "type": "summary",
         "read": 3,
         "shown": 1,
         "filtered": 2,
+        "unread": 0,
         "lost": 0,
+        "unknown_losses": 1,
     }
