@@ -76,15 +76,22 @@ class RecordingFile(SavedPlain):
             except Malformed:
                 break  # those behind it are numbered on from it
         names = [event.name for event in events]
-        declared = {one.name: one.declaration for one in events if one.declaration is not None}
+        first = {one.name: one.declaration for one in reversed(events) if one.name}
+        declared = {name: one for name, one in first.items() if one is not None}
+        others = {
+            number: one.declaration
+            for number, one in enumerate(events)
+            if one.name and one.declaration != first[one.name]
+        }
         if events_all is not None:
+            others = {}
             declared = dict(read_declarations(events_all).by_name)
             self.declared = Declared(str(events_all), False, 0, 0)
         self.table = EventTable.build(filter(None, names), declared)
         summary = _summary(self.facts, self._sums, len(names))
         self.notes.append(summary if indexed else f"{summary}, without its end")
         numbers = [self.table.indices.get(name, -1) for name in names]
-        self._data = DataReader(self.table, np.array(numbers, np.int32))
+        self._data = DataReader(self.table, np.array(numbers, np.int32), others)
         self._backend = Backend.LOG
         self._cause = ""
         with contextlib.suppress(ValueError):

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -52,18 +53,22 @@ _SIZE = struct.Struct("<I")
 
 @dataclass(slots=True)
 class NameBook:
-    """The events of a recording, in the order of their numbers; it grows as they occur."""
+    """The events of a recording, in the order of their numbers; it grows as they occur.
+
+    An event that two guests declare differently has a number for each.
+    """
 
     names: list[str] = field(default_factory=list)
     _declared: list[Any] = field(default_factory=list)
-    _numbers: dict[str, int] = field(default_factory=dict)
-    _table: EventTable | None = None
-    _of_table: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    _numbers: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _tables: dict[int, tuple[EventTable, NDArray[np.int32]]] = field(default_factory=dict)
     _written: int = 0
 
     def enter(self, name: str, declaration: Declaration | None) -> int:
         """Return the number of an event, a new one if it is new."""
-        number = self._numbers.setdefault(name, len(self.names))
+        of = declaration
+        known = (name,) if of is None else (name, of.format, of.arguments)
+        number = self._numbers.setdefault(known, len(self.names))
         if number == len(self.names):
             self.names.append(name)
             written = declaration and [declaration.format, declaration.arguments]
@@ -73,14 +78,15 @@ class NameBook:
     def numbers(self, batch: Batch) -> NDArray[np.int32]:
         """Return the numbers of a batch's events, row by row; -1 for lines of text."""
         table, event = batch.table, batch.event
-        if table is not self._table:
-            self._table, self._of_table = table, np.full(len(table) + 1, -1, np.int32)
-        found = self._of_table[event]
+        if id(table) not in self._tables:
+            self._tables[id(table)] = table, np.full(len(table) + 1, -1, np.int32)
+        numbers = self._tables[id(table)][1]
+        found = numbers[event]
         unknown = event[(found < 0) & (event >= 0)]
         if len(unknown):
             for one in np.unique(unknown).tolist():
-                self._of_table[one] = self.enter(table.names[one], table.declaration(one))
-            found = self._of_table[event]
+                numbers[one] = self.enter(table.names[one], table.declaration(one))
+            found = numbers[event]
         return found
 
     def news(self) -> list[Chunk]:
@@ -243,11 +249,20 @@ class DataReader:
     """Reads DATA chunks into batches of ``table``.
 
     ``numbers`` maps the recording's number of an event to that of ``table``; -1 where its name is
-    malformed.
+    malformed. ``others`` are the declarations of numbers that differ from that of the table: rows
+    with one of them, and later ones of their guest, have a table of their own.
     """
 
-    def __init__(self, table: EventTable, numbers: NDArray[np.int32]) -> None:
+    def __init__(
+        self,
+        table: EventTable,
+        numbers: NDArray[np.int32],
+        others: Mapping[int, Declaration | None] = MappingProxyType({}),
+    ) -> None:
         self._table = table
+        self._others = others
+        self._of_guest: dict[Origin, dict[str, int]] = {}
+        self._tables: dict[tuple[tuple[str, int], ...], EventTable] = {}
         # Also for lines of text, which have the number -1, and for numbers without a name.
         self._numbers = np.append(numbers, np.int32(-1))
         self._readers: dict[tuple[object, ...], ArgumentReader] = {}
@@ -276,10 +291,13 @@ class DataReader:
         return items
 
     def _batch(self, facts: Mapping[str, Any], rows: Rows) -> Batch:
+        origin = _read_origin(facts)
+        event = self._numbers[np.minimum(rows.event, len(self._numbers) - 1)]
+        table = self._table_of(origin.process, rows.event, event) if self._others else self._table
         return Batch(
-            table=self._table,
+            table=table,
             data=rows.data,
-            event=self._numbers[np.minimum(rows.event, len(self._numbers) - 1)],
+            event=event,
             time_ns=rows.time_ns,
             tid=rows.tid,
             start=rows.begin,
@@ -288,21 +306,40 @@ class DataReader:
             arrived=rows.arrived,
             cut=rows.cut if rows.cut.any() else None,
             origin=np.zeros(len(rows), np.int32),
-            origins=(_read_origin(facts),),
+            origins=(origin,),
             clock=Clock(facts["clock"]),
             backend=Backend(facts["backend"]),
-            reader=self._reader(facts),
+            reader=self._reader(facts, table),
         )
 
-    def _reader(self, facts: Mapping[str, Any]) -> ArgumentReader | None:
+    def _table_of(
+        self, guest: Origin, numbers: NDArray[np.int32], events: NDArray[np.int32]
+    ) -> EventTable:
+        """Return the table with the declarations of a guest's records."""
+        own = self._of_guest.setdefault(guest, {})
+        used, first = np.unique(numbers, return_index=True)
+        for number, event in zip(used.tolist(), events[first].tolist(), strict=True):
+            if event >= 0 and number in self._others:
+                own[self._table.names[event]] = number
+            elif event >= 0:
+                own.pop(self._table.names[event], None)
+        key = tuple(sorted(own.items()))
+        if key and key not in self._tables:
+            changed = {name: self._others[number] for name, number in key}
+            declared = {**self._table.declarations, **changed}
+            known = {name: one for name, one in declared.items() if one is not None}
+            self._tables[key] = EventTable.build(self._table.names, known)
+        return self._tables[key] if key else self._table
+
+    def _reader(self, facts: Mapping[str, Any], table: EventTable) -> ArgumentReader | None:
         """Return the reader of a run of rows, made once for all that have the same facts."""
         arguments = facts["arguments"]
         if arguments == "text":
             return None
         own = ("mark", "layout", "places", "others")
-        key = arguments, *(str(facts.get(name)) for name in own)
+        key = id(table), arguments, *(str(facts.get(name)) for name in own)
         if key not in self._readers:
-            self._readers[key] = recorded_arguments(arguments).reader(self._table, facts)
+            self._readers[key] = recorded_arguments(arguments).reader(table, facts)
         return self._readers[key]
 
 

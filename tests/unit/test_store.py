@@ -18,10 +18,13 @@ from qtctl.backends.log.decoder import LogDecoder
 from qtctl.backends.simple.decoder import SimpleDecoder
 from qtctl.backends.syslog.decoder import SyslogDecoder
 from qtctl.backends.ust.decoder import CtfDecoder
+from qtctl.events.declarations import parse_declarations
+from qtctl.events.selection import Selection
 from qtctl.model import Backend, Control, GuestEvent, Mark
 from qtctl.recordings.packing import pack, unpack
 from qtctl.records.batch import Batch
-from qtctl.records.items import Item, Loss
+from qtctl.records.event_table import EventTable
+from qtctl.records.items import Item, Loss, labelled
 from qtctl.records.rows import Rows
 from tests import ctffiles as ctf
 from tests import printedfields
@@ -255,3 +258,36 @@ def test_filters_views_and_declarations_work_as_on_other_files(tmp_path: Path) -
         declared["virtio_blk_req_complete"].format,
     )
     assert any("vm1 (pid 4711, QEMU 7.2.22)" in note for note in replay.notes)
+
+
+def test_guests_with_other_declarations_of_one_event_are_recorded_together(tmp_path: Path) -> None:
+    texts = {
+        "old": 'io(int n) "n %d"\nsame(int a) "a %d"\n',
+        "new": 'io(const char *name, uint64_t n) "name %s n %" PRIu64\nsame(int a) "a %d"\n',
+        "bare": "",
+    }
+    lines = {
+        "old": b"io n -1\nsame a 1\n",
+        "new": b"io name x n 7\nsame a 2\n",
+        "bare": b"io n 5\n",
+    }
+    items: list[Item] = []
+    for guest, text in texts.items():
+        table = EventTable.build(["io", "same"], parse_declarations(text).by_name)
+        decoder = LogDecoder(table)
+        decoded = [*decoder.feed(lines[guest], Clocks(NOW_NS)), *decoder.flush(Clocks(NOW_NS))]
+        items += [labelled(one, guest=guest) for one in decoded]
+    write(
+        tmp_path / "all.qtr", items, parse_declarations(texts["old"]).by_name, names=["io", "same"]
+    )
+    found, _ = read(tmp_path / "all.qtr")
+    records = [one for item in found if isinstance(item, Batch) for one in item.records()]
+    assert [(one.origin.guest, one.name, one.args, one.raw) for one in records] == [
+        ("old", "io", {"n": -1}, None),
+        ("old", "same", {"a": 1}, None),
+        ("new", "io", {"name": "x", "n": 7}, None),
+        ("new", "same", {"a": 2}, None),
+        ("bare", "io", {}, "n 5"),
+    ]
+    found, _ = read(tmp_path / "all.qtr", selection=Selection.of("io"), where="n > 0")
+    assert [len(item) for item in found if isinstance(item, Batch)] == [1]
