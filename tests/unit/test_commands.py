@@ -27,7 +27,10 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def options(*argv: str) -> Options:
-    return parse(argv, COMMANDS, "0")[1]
+    """Return the options of a call, without the words in which they were given."""
+    found = parse(argv, COMMANDS, "0")[1]
+    found.line = ()
+    return found
 
 
 @pytest.mark.parametrize("verb", VERBS)
