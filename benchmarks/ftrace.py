@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -80,6 +81,9 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
+    if shutil.which("trace-cmd") is None:
+        print("not measured: no trace-cmd here; try: apt install trace-cmd")
+        return 0
     try:
         root = tracefs.find_tracefs()
     except Unsupported as reason:
