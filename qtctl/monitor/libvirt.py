@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ SCHEME = "libvirt:"
 """What stands before the name of a domain in a TARGET."""
 _MONITOR = "charmonitor"
 _SOCKET = "/monitor.sock"
+_DISTRIBUTIONS = "/usr/lib/python3/dist-packages"
+"""Where Debian's python3-libvirt is, which an environment of its own does not see."""
 _RETRY_S = 0.1
 _MARGIN_S = 1.5
 """How long before the time is up libvirtd is tried no more, so that its error is told."""
@@ -54,16 +57,33 @@ async def open_bridge(guest: Guest, timeout_s: float) -> socket.socket:
         ConnectionFailed: libvirtd is not reached, refuses, or has no such domain.
     """
     try:
-        import libvirt  # noqa: F401
-        import libvirt_qemu  # noqa: F401
+        load()
     except ImportError as error:
         raise Unsupported(
             f"libvirtd holds the monitor of domain {guest.name!r}, and the Python module libvirt, "
             "which asks it, is missing",
-            hint="apt install python3-libvirt; in a venv: apt install libvirt-dev pkg-config gcc, "
-            "pip install 'qtctl[libvirt]'",
+            hint="apt install python3-libvirt; for another Python than the system's: "
+            "apt install libvirt-dev pkg-config gcc, pip install 'qtctl[libvirt]'",
         ) from error
     return await _in_daemon(lambda: _Bridge(guest, timeout_s).ours)
+
+
+def load() -> None:
+    """Import libvirt's modules: those of this environment, else the distribution's.
+
+    Raises:
+        ImportError: there are none, or none for this version of Python.
+    """
+    try:
+        import libvirt
+        import libvirt_qemu
+    except ImportError:
+        sys.path.append(_DISTRIBUTIONS)
+        try:
+            import libvirt  # noqa: F401
+            import libvirt_qemu  # noqa: F401
+        finally:
+            sys.path.remove(_DISTRIBUTIONS)
 
 
 def no_answer(guest: Guest, timeout_s: float) -> ConnectionFailed:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from qtctl.monitor import libvirt
 from tests import needs, pages
 from tests.qemus import boot_sector, require
 from tests.running import Qtctl, Running, eventually
@@ -101,7 +102,10 @@ def daemons() -> Iterator[Daemons]:
     if os.geteuid() != 0:
         pytest.skip("libvirtd's system daemon needs root")
     needs.program("libvirtd", "libvirt-daemon-system")
-    pytest.importorskip("libvirt", reason="pip install 'qtctl[libvirt]'")
+    try:
+        libvirt.load()
+    except ImportError:
+        needs.packaged("the Python module libvirt", "python3-libvirt")
     require("path")
     found = Daemons()
     try:
