@@ -26,6 +26,10 @@ BENCHMARKS = {
         "a simple trace to columns and text, against a plain reader and babeltrace2",
         ("--seconds", "0.3"),
     ),
+    "ctf": Row(
+        "a folder of LTTng's to columns, against babeltrace2; a program that is followed live",
+        ("--records", "200000", "--seconds", "0.3", "--live", "500000"),
+    ),
     "files": Row(
         "time and memory of latency, count, replay and query on traces of 10^5 to 10^8 records",
         ("--records", "100000", "1000000"),

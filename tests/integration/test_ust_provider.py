@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -261,3 +262,59 @@ async def test_the_end_of_the_process_loses_nothing(provider: Provider) -> None:
         provider.tell("count 100")
         provider.stop()
         assert len(records(await rest(feed))) == 100
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+async def test_killed_at_any_step_nothing_stays(
+    program: Path, provider: Provider, step: int, tmp_path: Path
+) -> None:
+    """The process that makes the session is killed at its Nth call of ``lttng``."""
+    real, facts = shutil.which("lttng"), lttng.new_facts()
+    wrapper = tmp_path / "bin" / "lttng"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f"#!/bin/sh\necho >> {tmp_path}/calls\n"
+        f'{real} "$@"; code=$?\n'
+        f"[ $(wc -l < {tmp_path}/calls) -lt {step} ] || kill -9 $PPID\nexit $code\n"
+    )
+    wrapper.chmod(0o755)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
+            lttng.open_session(provider.guest, facts, ["own_count"], [])
+        finally:
+            os._exit(0)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    assert os.WIFSIGNALED(status) or step == 8
+    undo.discard(Resource(ust.KIND, facts))
+    assert not Path(facts["folder"]).exists()
+    assert lttngdaemons.marked(facts["folder"], "lttng-sessiond") == []
+    with contextlib.suppress(lttngdaemons.NoDaemon):
+        assert facts["session"] not in lttngdaemons.sessions()
+
+
+async def test_a_full_disk_is_told(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "none", str(disk)]
+    mounted = await asyncio.to_thread(subprocess.run, mount, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted: no permission")
+    try:
+        monkeypatch.setattr(lttng, "_FREE_BYTES", 1 << 20)
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        items: Items = []
+        async with opened(provider, "own_count") as (feed, held):
+            provider.tell("count 2000000")
+            items += await rest(feed)
+            notices, room = [*held.notices], os.statvfs(disk)
+            print(f"{room.f_bavail * room.f_frsize >> 10} KiB left")
+        delivered = sum(len(item) for item in items if isinstance(item, Batch))
+        assert 0 < delivered < 2_000_000
+        assert any(isinstance(item, Loss) and item.count is None for item in items)
+        assert any("has no room left" in one for one in notices)
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "--lazy", str(disk)], check=True)

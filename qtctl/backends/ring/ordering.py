@@ -56,13 +56,19 @@ class Ordering:
         """Return the records older than a time as one batch, and go on holding the others."""
         if not self._batches:
             return None
-        whole = joined(self._batches)
-        if (np.diff(whole.time_ns) < 0).any():
+        due, self._batches = self._batches, []
+        if before_ns is not None:
+            self._batches = [one for one in due if one.time_ns.min() >= before_ns]
+            due = [one for one in due if one.time_ns.min() < before_ns]
+            if not due:
+                return None
+        whole = joined(due)
+        if (whole.time_ns[1:] < whole.time_ns[:-1]).any():
             whole = whole.select(np.argsort(whole.time_ns, kind="stable"))
-        self._batches = []
         if before_ns is None:
             return whole
         count = int(np.searchsorted(whole.time_ns, before_ns))
         if count < len(whole):
-            self._batches = [compacted(whole.select(slice(count, None)))]
-        return whole.select(slice(count)) if count else None
+            rest = whole.select(slice(count, None))
+            self._batches.insert(0, rest if len(due) == 1 else compacted(rest))
+        return whole.select(slice(count))

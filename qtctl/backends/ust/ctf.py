@@ -100,6 +100,11 @@ class TraceClock(NamedTuple):
         """Unix time of its zero, in ns."""
         return self.offset_s * 10**9 + self.offset * 10**9 // self.frequency
 
+    @property
+    def shift_ns(self) -> int:
+        """What makes cycles Unix times in ns if it is added; 0 if that takes more."""
+        return self.offset_ns if self.frequency == 10**9 else 0
+
     def unix_ns(self, cycles: Cycles) -> Cycles:
         """Return Unix times in ns of numbers of cycles."""
         if self.frequency != 10**9:

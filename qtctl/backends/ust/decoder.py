@@ -61,7 +61,7 @@ class CtfDecoder:
         self._begun = False
         self._resume_at = self._resume_clock = 0
         self._registers = np.zeros(REGISTERS, np.int64)
-        self._state = np.zeros(1, np.int64)
+        self._state = np.zeros(2, np.int64)
         self._columns: Arrays = tuple(np.empty(_ROWS, kind) for kind in _KINDS)
         self._views = tuple(column.data for column in self._columns)
         self._row = 0
@@ -198,11 +198,12 @@ class CtfDecoder:
         known[[THREAD, PROCESS]] = -1
         known[CLOCK] = self._resume_clock if self._resume_at else max(0, head.first)
         self._state[0] = base + (self._resume_at or head.records)
+        self._state[1] = stream.clock.shift_ns
         event, cycles, tid, pid, start, begin, stop = self._views
         while True:
             self._row, reason = kernel.split_packet(
                 data, base, base + content, self.layout.program.data,
-                stream.header, stream.context, stream.classes.data, known.data,
+                stream.header, stream.classes.data, known.data,
                 self._state.data, event, cycles, tid, pid, start, begin, stop, self._row,
             )  # fmt: skip
             if reason != kernel.FULL:
@@ -239,11 +240,12 @@ class CtfDecoder:
         """Make a batch of the rows that there are."""
         if not self._row:
             return
-        event, cycles, tid, pid, start, begin, stop = (
-            column[: self._row].copy() for column in self._columns
+        event, time, tid, pid, start, begin, stop = (
+            column[: self._row] for column in self._columns
         )
         self._row = 0
-        columns = (event, self._clock.unix_ns(cycles), tid, start, begin, stop)
+        time_ns = self._clock.unix_ns(time) if not self._clock.shift_ns else time.copy()
+        columns = (event.copy(), time_ns, tid.copy(), start.copy(), begin.copy(), stop.copy())
         known = self._pid or self.layout.process
         one = self._pid is not None or bool((pid == pid[0]).all())
         if one and known is None and pid[0] >= 0:

@@ -93,18 +93,23 @@ class UstFeed:
 
     def _note(self) -> None:
         """Say why records of an unknown number are missing, if that can be seen."""
-        with contextlib.suppress(OSError):
-            room = os.statvfs(self._folder)
-            if room.f_bavail * room.f_frsize < lttng.PACKET_BYTES:
-                self._noted = True
-                self._notices.append(
-                    f"{self._folder} has no room left: LTTng drops what it cannot write there"
-                )
         if self._reader.undeclared:
             self._noted = True
             self._notices.append(
                 "LTTng did not declare some events in time: what followed them is lost"
             )
+        if self._full():
+            self._noted = True
+            self._notices.append(
+                f"{self._folder} has no room left: LTTng drops what it cannot write there"
+            )
+
+    def _full(self) -> bool:
+        """Return whether the files have no room for two packets."""
+        with contextlib.suppress(OSError):
+            room = os.statvfs(self._folder)
+            return room.f_bavail * room.f_frsize < 2 * lttng.PACKET_BYTES
+        return False
 
     def keep_up(self) -> None:
         """Count and drop what LTTng would overwrite."""
@@ -129,7 +134,10 @@ class UstFeed:
         out, now_ns = self._reader.rest(), time.time_ns()
         if not self._final:
             return out
-        if self._discarded is None or not self._settled:
+        full = self._full()
+        if full and not self._noted:
+            self._note()
+        if self._discarded is None or not self._settled or full:
             out.append(Loss(Backend.UST, None, now_ns))
         elif self._discarded > self._reader.discarded:
             out.append(Loss(Backend.UST, self._discarded - self._reader.discarded, now_ns))

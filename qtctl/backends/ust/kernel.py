@@ -37,6 +37,8 @@ SIGNED = 1
 BIG = 2
 #: The number is of whole bytes in this machine's order.
 WHOLE = 4
+#: It lies in 8 bytes that are in this machine's order, and that is little endian.
+NEAR = 8
 
 #: Levels of loops.
 LOOPS = 8
@@ -110,6 +112,7 @@ def _signed(value: cython.ulonglong) -> cython.longlong:
 
 def _run(
     data: cython.p_uchar,
+    size: cython.longlong,
     base: cython.longlong,
     program: cython.p_longlong,
     step: cython.longlong,
@@ -120,7 +123,7 @@ def _run(
 ) -> cython.longlong:
     """Take steps from ``step`` to END; return the bit behind, or -1 for what is not as described.
 
-    ``at`` and ``end`` are bits of data, whose packet begins at bit ``base``.
+    ``at`` and ``end`` are bits of data, which has ``size``, and whose packet begins at ``base``.
     """
     turns: cython.longlong = 0
     place: cython.longlong
@@ -147,7 +150,12 @@ def _run(
                 at += bits
                 continue
             flags = program[place + 4]
-            value = _whole(data, at >> 3, bits) if flags & 4 else _bits(data, at, bits, flags & 2)
+            if flags & 4:
+                value = _whole(data, at >> 3, bits)
+            elif flags & 8 and (at | 7) + 57 <= size:
+                value = (native.u64(data, at >> 3) >> (at & 7)) & ((_ONE << bits) - 1)
+            else:
+                value = _bits(data, at, bits, flags & 2)
             at += bits
             if kind == _READ:
                 if flags & 1:
@@ -226,8 +234,8 @@ def read_registers(
         return -1
     levels = cython.declare(cython.longlong[8], [0] * 8)
     return _run(
-        pointers.to_chars(data), base, pointers.to_longs(program), step, at, len(data) * 8,
-        pointers.to_longs(registers), levels,
+        pointers.to_chars(data), len(data) * 8, base, pointers.to_longs(program), step, at,
+        len(data) * 8, pointers.to_longs(registers), levels,
     )  # fmt: skip
 
 
@@ -237,7 +245,6 @@ def split_packet(
     end: cython.longlong,
     program: cython.longlong[::1],
     header: cython.longlong,
-    context: cython.longlong,
     classes: cython.longlong[::1],
     registers: cython.longlong[::1],
     state: cython.longlong[::1],
@@ -252,10 +259,10 @@ def split_packet(
 ) -> tuple[int, int]:
     """Put the records of one packet into the columns, from ``row`` on.
 
-    ``base`` and ``end`` are bits of data; state[0] is the bit of the next record. ``header`` and
-    ``context`` are steps. classes[5 * NUMBER:] has the event, -1 for one that is passed over, -2
-    for none; the step of its context or -1; align - 1, bits (-1: take steps) and step of its
-    fields. Returns the next row, and why it ended.
+    ``base`` and ``end`` are bits of data; state[0] is the bit of the next record, state[1] is added
+    to times. ``header`` is the step of what all records begin with. classes[5 * NUMBER:] has the
+    event, -1 for one that is passed over, -2 for none; the step of its context or -1; align - 1,
+    bits (-1: take steps) and step of its fields. Returns the next row, and why it ended.
     """
     if len(data) == 0:
         return row, DONE
@@ -271,6 +278,8 @@ def split_packet(
     place: cython.longlong
     clock: cython.longlong
     reason: cython.int = DONE
+    size: cython.longlong = len(data) * 8
+    shift: cython.longlong = state[1]
     while at < end:
         if row == room:
             reason = FULL
@@ -278,7 +287,7 @@ def split_packet(
         reason = BAD
         clock = known[1]
         first = at
-        at = _run(text, base, steps, header, at, end, known, levels)
+        at = _run(text, size, base, steps, header, at, end, known, levels)
         if at < 0:
             break
         if known[0] < 0 or known[0] >= most or classes[known[0] * 5] == -2:
@@ -286,12 +295,8 @@ def split_packet(
             known[1] = clock
             break
         place = known[0] * 5
-        if context >= 0:
-            at = _run(text, base, steps, context, at, end, known, levels)
-            if at < 0:
-                break
         if classes[place + 1] >= 0:
-            at = _run(text, base, steps, classes[place + 1], at, end, known, levels)
+            at = _run(text, size, base, steps, classes[place + 1], at, end, known, levels)
             if at < 0:
                 break
         at = base + ((at - base + classes[place + 2]) & ~classes[place + 2])
@@ -301,12 +306,12 @@ def split_packet(
             if at > end:
                 break
         else:
-            at = _run(text, base, steps, classes[place + 4], at, end, known, levels)
+            at = _run(text, size, base, steps, classes[place + 4], at, end, known, levels)
             if at < 0:
                 break
         if classes[place] >= 0:
             event[row] = cython.cast(cython.int, classes[place])
-            time[row] = known[1]
+            time[row] = known[1] + shift
             tid[row] = -1
             if known[2] >= 0 and known[2] <= 0x7FFFFFFF:
                 tid[row] = cython.cast(cython.int, known[2])

@@ -15,6 +15,7 @@ JUMP: Final[int]
 SIGNED: Final[int]
 BIG: Final[int]
 WHOLE: Final[int]
+NEAR: Final[int]
 LOOPS: Final[int]
 DONE: Final[int]
 FULL: Final[int]
@@ -30,7 +31,6 @@ def split_packet(
     end: int,
     program: memoryview,
     header: int,
-    context: int,
     classes: memoryview,
     registers: memoryview,
     state: memoryview,

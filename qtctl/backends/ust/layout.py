@@ -62,7 +62,6 @@ class StreamLayout(NamedTuple):
 
     packet: StepRange
     header: int
-    context: int
     classes: Int64Array
     clock: TraceClock
 
@@ -94,7 +93,7 @@ class TraceLayout:
         self.reader = reader or CtfArguments.of(table, own_events(trace), big=trace.big)
         self._without = without
         program = StepProgram()
-        self._header = program.add(trace.header, _HEAD, clocked=False)
+        self._header = program.add((trace.header, _HEAD), clocked=False)
         self.streams = {
             number: self._stream(program, number, one) for number, one in trace.streams.items()
         }
@@ -110,9 +109,8 @@ class TraceLayout:
     def _stream(self, program: StepProgram, number: int, one: StreamClass) -> StreamLayout:
         if not {"content_size", "packet_size"} <= {name for name, _ in members(one.packet)}:
             raise ValueError("packets without sizes")
-        packet = program.add(one.packet, _HEAD, clocked=False)
-        header = program.add(one.header, {"id": EVENT}).first
-        context = program.add(one.context, _CONTEXTS).first if one.context else -1
+        packet = program.add((one.packet, _HEAD), clocked=False)
+        header = program.add((one.header, {"id": EVENT}), (one.context, _CONTEXTS)).first
         events = [event for event in self.trace.events if event.stream == number]
         count = 1 + max((event.number for event in events), default=-1)
         if count > _MOST_EVENTS or min((event.number for event in events), default=0) < 0:
@@ -122,10 +120,10 @@ class TraceLayout:
             index = -1
             if event.name.startswith(PROVIDER) and event.name not in self._without:
                 index = self.table.indices.get(event.name.removeprefix(PROVIDER), -1)
-            own = program.add(event.context, {}).first if event.context else -1
-            fields = program.add(event.fields, {})
+            own = program.add((event.context, {})).first if event.context else -1
+            fields = program.add((event.fields, {}))
             classes[event.number] = index, own, fields.align - 1, fields.bits, fields.first
-        return StreamLayout(packet, header, context, classes.reshape(-1), self._clock(one))
+        return StreamLayout(packet, header, classes.reshape(-1), self._clock(one))
 
     def _clock(self, one: StreamClass) -> TraceClock:
         """Return the clock of a stream's records."""

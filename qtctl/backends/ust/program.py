@@ -45,7 +45,7 @@ class StepProgram:
 
     def __init__(self) -> None:
         self._steps: list[list[int]] = []
-        self._known: dict[tuple[CtfType | None, tuple[tuple[str, int], ...], bool], StepRange] = {}
+        self._known: dict[object, StepRange] = {}
         self._registers: dict[str, int] = {}
         self._tags: dict[str, CtfNumber] = {}
         self._barrier = self._depth = 0
@@ -55,32 +55,39 @@ class StepProgram:
         return np.array(self._steps or [[kernel.END, 0, 0, 0, 0]], np.int64).reshape(-1)
 
     def add(
-        self, kind: CtfType | None, wanted: Mapping[str, int], *, clocked: bool = True
+        self, *parts: tuple[CtfType | None, Mapping[str, int]], clocked: bool = True
     ) -> StepRange:
-        """Add the steps of a type; the fields called ``wanted`` are read into registers.
+        """Add the steps of types that follow one another.
 
-        ``clocked``: a field that is the value of a clock sets the record's.
+        The fields that a type is paired with are read into registers. ``clocked``: a field that is
+        the value of a clock sets the record's.
 
         Raises:
             ValueError: the types make no sense.
         """
-        key = kind, tuple(wanted.items()), clocked
+        key = tuple((kind, *wanted.items()) for kind, wanted in parts), clocked
         if key not in self._known:
             first = self._barrier = len(self._steps)
-            self._wanted, self._clocked = dict(wanted), clocked
-            for name in _referenced(kind):
-                if name not in self._registers and name not in wanted:
-                    self._registers[name] = _FIRST_FREE + len(self._registers)
-            if _FIRST_FREE + len(self._registers) > REGISTERS:
-                raise ValueError("too many fields are lengths or tags of others")
-            if kind is not None:
-                self._type("", kind)
+            self._clocked = clocked
+            for kind, wanted in parts:
+                self._add_one(kind, wanted)
             body = self._steps[first:]
             fixed = not body or (len(body) == 1 and body[0][0] == kernel.FIXED)
             bits = (body[0][2] if body else 0) if fixed else -1
             self._step(kernel.END)
-            self._known[key] = StepRange(first, 1 if kind is None else kind.align, bits)
+            align = max((kind.align for kind, _ in parts if kind is not None), default=1)
+            self._known[key] = StepRange(first, align, bits)
         return self._known[key]
+
+    def _add_one(self, kind: CtfType | None, wanted: Mapping[str, int]) -> None:
+        self._wanted = dict(wanted)
+        for name in _referenced(kind):
+            if name not in self._registers and name not in wanted:
+                self._registers[name] = _FIRST_FREE + len(self._registers)
+        if _FIRST_FREE + len(self._registers) > REGISTERS:
+            raise ValueError("too many fields are lengths or tags of others")
+        if kind is not None:
+            self._type("", kind)
 
     def _step(self, *numbers: int) -> int:
         self._steps.append([*numbers, *([0] * (5 - len(numbers)))])
@@ -116,7 +123,9 @@ class StepProgram:
             return
         native = kind.big == (sys.byteorder == "big")
         whole = native and kind.align % 8 == 0 and kind.bits in (8, 16, 32, 64)
-        flags = kind.signed * kernel.SIGNED | kind.big * kernel.BIG | whole * kernel.WHOLE
+        near = native and not kind.big and kind.bits <= 57
+        flags = kind.signed * kernel.SIGNED | kind.big * kernel.BIG
+        flags |= whole * kernel.WHOLE | near * kernel.NEAR
         step = kernel.TICK if ticks else kernel.READ
         self._step(step, kind.align - 1, kind.bits, register, flags)
 
