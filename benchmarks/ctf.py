@@ -37,7 +37,7 @@ from tests.provider.lttng import DECLARED, Provider, build
 from tests.samples import declarations_text, event_table
 
 PEER = "babeltrace2, decoding only"
-LIMITS = {"qtctl, to columns": 10.0, "qtctl, to columns and arguments": 3.0}
+LIMITS = {"qtctl, to columns": 4.0, "qtctl, to columns and arguments": 2.0}
 """Minimum ratios to the peer's rate."""
 _PACKET_RECORDS = 8_000
 _TURN = 1 << 27

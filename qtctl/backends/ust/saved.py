@@ -197,7 +197,10 @@ class LttngFolder:
         if len(self._open) == 1 and not self._ordering:
             return [*items]
         self._ordering.add(items)
-        return [*self._ordering.take(min((s.decoder.last_ns for s in self._open), default=None))]
+        # What comes next is not older, but may be of the same time.
+        return [
+            *self._ordering.take(min((s.decoder.last_ns + 1 for s in self._open), default=None))
+        ]
 
     @property
     def problem(self) -> str:
