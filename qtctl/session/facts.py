@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +22,35 @@ if TYPE_CHECKING:
     from qtctl.events.declarations import Declarations
 
 
+_FILES = 4
+"""So many files of declarations are kept for further guests of the same build."""
+
+
 class Backends(NamedTuple):
     """The backends that a guest has, and those that could not be detected from here."""
 
     known: tuple[Backend, ...]
     undecided: tuple[Backend, ...]
+
+
+def _state_of(path: Path) -> tuple[object, ...]:
+    """Return what changes when a file does; a folder is read anew each time."""
+    if not path.is_file():
+        return (object(),)
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+@lru_cache(_FILES)
+def _text(path: Path, state: tuple[object, ...]) -> str:
+    return declarations_text(path)
+
+
+@lru_cache(_FILES)
+def _parsed(text: str) -> Declarations:
+    from qtctl.events.declarations import parse_declarations
+
+    return parse_declarations(text)
 
 
 class Facts:
@@ -72,14 +96,12 @@ class Facts:
             UsageError: the file given cannot be read as text.
         """
         path = self.declarations_path
-        return None if path is None else declarations_text(path)
+        return None if path is None else _text(path, _state_of(path))
 
     @cached_property
     def declarations(self) -> Declarations:
         """All declarations of the file; empty where there is none."""
-        from qtctl.events.declarations import parse_declarations
-
-        return parse_declarations(self.declarations_text or "")
+        return _parsed(self.declarations_text or "")
 
     def declaration(self, name: str) -> Declaration | None:
         """Find one event's declaration without parsing all the others."""
