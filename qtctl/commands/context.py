@@ -302,16 +302,19 @@ class Context:
         lost.cancel()
 
     @contextlib.asynccontextmanager
-    async def guests(self) -> AsyncIterator[Guests]:
-        """Attach to the guest, or to ``several``, to follow them; see :meth:`attached`."""
+    async def guests(self, *, elsewhere: bool = True) -> AsyncIterator[Guests]:
+        """Attach to the guest, or to ``several``, to follow them; see :meth:`attached`.
+
+        ``elsewhere``: they may be guests of other hosts.
+        """
         if not self.several:
-            async with self.attached(lend=True) as session:
+            async with self.attached(lend=True, elsewhere=elsewhere) as session:
                 yield session
             return
         from qtctl.session.several import Several
 
         def attaching(guest: Chosen) -> contextlib.AbstractAsyncContextManager[Session]:
-            return self.for_guest(guest.target, guest.name).attached(lend=True)
+            return self.for_guest(guest.target, guest.name).attached(lend=True, elsewhere=elsewhere)
 
         def failed(guest: Chosen, error: QtctlError) -> None:
             self.failures.append(GuestFailure(guest, error))
@@ -320,20 +323,23 @@ class Context:
             yield guests
 
     @contextlib.asynccontextmanager
-    async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
+    async def attached(
+        self, *, lend: bool = False, elsewhere: bool = False
+    ) -> AsyncIterator[Session]:
         """Attach to the target, and report what is restored.
 
         ``lend`` is for verbs that run for a while: other consoles reach the guest through them.
+        ``elsewhere`` is for those that only follow: the guest may be one of another host.
         """
         async with contextlib.AsyncExitStack() as stack:
             try:
-                session = await self._attach(stack, lend=lend)
+                session = await self._attach(stack, lend, elsewhere)
             except SeveralGuests:
                 with self._cancelled_by_signals():
                     self.target = await self.choose(self) if self.choose is not None else None
                 if self.target is None:
                     raise
-                session = await self._attach(stack, lend=lend)
+                session = await self._attach(stack, lend, elsewhere)
             if self.verbose:
                 version = ".".join(map(str, session.monitor.version))
                 self.say(f"attached to {session.where}, QEMU {version}")
@@ -345,10 +351,17 @@ class Context:
             finally:
                 self.say(*session.notices)
 
-    async def _attach(self, stack: contextlib.AsyncExitStack, *, lend: bool) -> Session:
+    async def _attach(
+        self, stack: contextlib.AsyncExitStack, lend: bool, elsewhere: bool
+    ) -> Session:
         told = self.say if self.verbose else lambda text: None
         attaching = attach(
-            self.target, events_all=self.events_all, lend=lend, say=self.say, told=told
+            self.target,
+            events_all=self.events_all,
+            lend=lend,
+            say=self.say,
+            told=told,
+            elsewhere=elsewhere,
         )
         with self.waiting(lambda: f"waiting for {waited_for(self.target)}"):
             return await stack.enter_async_context(attaching)

@@ -116,7 +116,7 @@ async def on(context: Context, options: Options) -> int:
     out = Out(options.out, needs_file="a recording") if dumps else None
     context.stops = True
     output = context.output()
-    async with context.guests() as session:
+    async with context.guests(elsewhere=False) as session:
         selection = await _bind(session, triggers, options.also)
         follows = dumps or selection or any(not one.when.guest_event for one in triggers)
         follow = Follow(selection, backend=options.backend, guard=options.guard, own=options.own)

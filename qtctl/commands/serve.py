@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,7 @@ async def serve(context: Context, options: Options) -> int:
     wire.note("hello", qtctl=VERSION, protocol=PROTOCOL)
     calls = IncomingCalls(wire)
     try:
-        await _answer(context, wire, await calls.next())
+        await _answer(context, wire, calls, await calls.next())
     except QtctlError as error:
         wire.put(Chunk.of(ChunkKind.NOTE, error_object(error)))
     except Malformed as malformed:
@@ -63,9 +64,14 @@ class Wire:
         """Send an object."""
         self.put(Chunk.of(ChunkKind.NOTE, {"type": kind, **facts}))
 
-    def put(self, chunk: Chunk) -> None:
-        """Send a chunk."""
-        self._writer.write(chunk.data)
+    def put(self, *chunks: Chunk) -> None:
+        """Send chunks."""
+        for chunk in chunks:
+            self._writer.write(chunk.data)
+
+    async def drain(self) -> None:
+        """Wait while too much is on its way."""
+        await self._writer.drain()
 
     async def finish(self) -> None:
         """Wait until all chunks are on their way."""
@@ -81,6 +87,8 @@ class IncomingCalls:
     """
 
     def __init__(self, wire: Wire) -> None:
+        self.sums: Callable[[], Mapping[str, int]] = dict
+        """The sums of the stream that is followed now."""
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -110,11 +118,11 @@ class IncomingCalls:
             self._queue.put_nowait(call)
             return
         times = {"received_ns": received_ns, "answered_ns": time.time_ns()}
-        self._wire.note("beat", sent_ns=call.get("sent_ns"), **times)
+        self._wire.note("beat", sent_ns=call.get("sent_ns"), **times, sums=self.sums())
 
 
-async def _answer(context: Context, wire: Wire, call: dict[str, Any]) -> None:
-    """Run the verb of a call, and send its result.
+async def _answer(context: Context, wire: Wire, calls: IncomingCalls, call: dict[str, Any]) -> None:
+    """Run the verb of a call and send its result, or follow the guest of a call.
 
     Raises:
         Malformed: the call has another shape.
@@ -129,6 +137,11 @@ async def _answer(context: Context, wire: Wire, call: dict[str, Any]) -> None:
         choose=None,
         alone=False,
     )
+    if call.get("type") == "attach":
+        from qtctl.commands.serving import serve_guest
+
+        await serve_guest(own, wire, calls)
+        return
     words = [any_text(one, "a word") for one in elements(member(call, "words"), "the words")]
     try:
         row, options = parse(words, COMMANDS, VERSION)

@@ -42,6 +42,7 @@ async def attach(
     lend: bool = False,
     say: Callable[[str], None] = lambda text: None,
     told: Callable[[str], None] = lambda text: None,
+    elsewhere: bool = False,
 ) -> AsyncIterator[Session]:
     """Attach to a guest: find it, connect, and restore what a killed run left switched.
 
@@ -49,13 +50,24 @@ async def attach(
     configuration has; without it ``$QTCTL_TARGET``, ``$QMP_SOCKET``,
     else the only guest running. ``say`` is called with a line for each thing restored. The monitor
     is borrowed where another qtctl lends it; with ``lend`` this process lends it to others, and
-    ``told`` is called with a line for each client that comes and goes.
+    ``told`` is called with a line for each client that comes and goes. ``elsewhere``: the guest may
+    be one of another host (``ssh://``); its session can follow it, and no more.
 
     Raises:
         UsageError: the target cannot be right, or several guests are running and none is named.
         ConnectionFailed: no guest or no monitor, or another guest than the one that ``target``
             names answers at its address; MonitorBusy where another client holds it.
     """
+    if elsewhere and (host := other_host(target)) is not None:
+        from qtctl.session.elsewhere import attach_elsewhere
+
+        if events_all is not None:
+            raise UsageError(
+                f"--events-all is a file of this host, and the qtctl of {host.host} does the work"
+            )
+        async with attach_elsewhere(host, say) as far:
+            yield far
+        return
     address, guest = resolve(target)
     try:
         monitor = await connect(address, guest, lend=lend, log=told)
@@ -180,6 +192,8 @@ def _busy(address: Address, guest: Guest | None, busy: MonitorBusy) -> QtctlErro
 
 def waited_for(target: str | None) -> str:
     """Return in words what attaching to a TARGET waits for; raise as :func:`resolve` does."""
+    if (host := other_host(target)) is not None:
+        return f"the qtctl of {host.host}"
     address, guest = resolve(target)
     guest = guest or find_guest(address)
     if guest is not None and _is_stopped(guest):

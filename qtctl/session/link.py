@@ -63,6 +63,8 @@ class HostLink:
         self.host = host
         self.version = ""
         self.offset: Offset | None = None
+        self.on_beat: Callable[[dict[str, Any]], None] = lambda beat: None
+        """Called with each answer to a ping."""
         self._say = say
         self._data = bytearray()
         self._printed: deque[str] = deque(maxlen=8)
@@ -170,6 +172,7 @@ class HostLink:
             note = self._read_note(raw)
             if note.get("type") == "beat":
                 self._measure(note)
+                self.on_beat(note)
             elif note.get("type") == "error":
                 raise self.error(note)
             else:

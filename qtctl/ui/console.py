@@ -74,10 +74,12 @@ class ConsoleContext(ScreenContext):
         return self.screen
 
     @contextlib.asynccontextmanager
-    async def attached(self, *, lend: bool = False) -> AsyncIterator[Session]:
+    async def attached(
+        self, *, lend: bool = False, elsewhere: bool = False
+    ) -> AsyncIterator[Session]:
         """Yield the console's session, or another one for a line with ``-t``."""
         if self.target is not None or self.events_all is not None:
-            async with Context.attached(self, lend=lend) as session:
+            async with Context.attached(self, lend=lend, elsewhere=elsewhere) as session:
                 yield session
             return
         session = self.session
