@@ -216,7 +216,7 @@ class FarStream(Stream):
         return self
 
     def _began(self, told: dict[str, Any]) -> None:
-        self.backend = Backend(told.get("backend"))
+        self.backend = Backend(any_text(member(told, "backend"), "the backend"))
         self.picked = list(texts(member(told, "picked"), "an event"))
         self._kernel = list(texts(member(told, "kernel"), "an event"))
         self._source = any_text(member(told, "source"), "the source")

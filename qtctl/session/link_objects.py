@@ -15,8 +15,6 @@ from qtctl.shapes import any_text, elements, flag, member, members, pair, whole
 
 _SUMS = ("read", "shown", "filtered", "lost", "unknown_losses", "unread", "own", "perhaps_own")
 
-_REPORTED = ("matched", "changed", "already", "unavailable", "failed", "unmatched", "unknown")
-
 
 def follow_object(follow: Follow) -> dict[str, Any]:
     """Return the settings of a stream, with the event sets that they name."""
@@ -75,8 +73,20 @@ def read_report(value: object) -> SwitchReport | None:
     if value is None:
         return None
     told = members(value, "the report")
-    lists = {name: texts(told.get(name, []), name) for name in _REPORTED}
-    return SwitchReport(flag(member(told, "enable"), "enable"), **lists)
+
+    def names(of: str) -> tuple[str, ...]:
+        return texts(told.get(of, []), of)
+
+    return SwitchReport(
+        flag(member(told, "enable"), "enable"),
+        names("matched"),
+        names("changed"),
+        names("already"),
+        names("unavailable"),
+        names("failed"),
+        names("unmatched"),
+        unknown=names("unknown"),
+    )
 
 
 def texts(value: object, what: str) -> tuple[str, ...]:
