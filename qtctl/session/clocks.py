@@ -34,5 +34,5 @@ def _seconds(ns: int) -> str:
     """Return a time in words, rounded up to a unit that fits."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000)):
         if ns >= size:
-            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns / size:,.0f} {unit}"
+            return f"{ns / size:,.0f} {unit}" if ns >= 100 * size else f"{ns / size:.3g} {unit}"
     return f"{ns / 1_000_000:.3f} ms"

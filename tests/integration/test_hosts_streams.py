@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -118,6 +120,60 @@ def test_several_hosts_are_one_stream(
     assert f"ssh://{NAME}/{fake.address}" in guests
     assert len(events) == 40
     assert fake.tell()["enabled"] == []
+
+
+_SLOW_WAY = """
+import os, socket, sys, threading, time
+way = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def carry(read, write):
+    while data := read(1 << 16):
+        time.sleep(0.15)
+        while data:
+            data = data[write(data):]
+    os._exit(0)
+threading.Thread(target=carry, args=(way.recv, lambda data: os.write(1, data))).start()
+carry(lambda size: os.read(0, size), way.send)
+"""
+
+
+def test_a_slow_way_loses_nothing_and_widens_the_bound(
+    qtctl: Qtctl, far: Sshd, fake: FakeProcess, make_fake: MakeFake, tmp_path: Path
+) -> None:
+    relay = tmp_path / "relay.py"
+    relay.write_text(_SLOW_WAY)
+    far.configure(f"ProxyCommand {sys.executable} {relay} {far.port}")
+    near = make_fake(name="near")
+    targets = ("-t", near.address, *on(fake))
+    running = qtctl.start(*targets, "tail", EVENT, "--ndjson", env=far.env)
+    running.said(f"{fake.address}: 1 event on")
+    fake.tell(events=2000)
+    eventually(lambda: running.out.count(b'"event"') == 1000, "all records come")
+    running.signal(signal.SIGINT)
+    ran = running.finish(None).said(130, "1000 read", "0 lost")
+    found = re.search(r"\(within ([0-9.]+) (m?s)\)", ran.err)
+    assert found is not None, ran.err
+    assert float(found[1]) * (1 if found[2] == "ms" else 1000) >= 140
+    assert fake.tell()["enabled"] == []
+
+
+def test_records_of_a_host_with_another_clock_are_put_to_this_one(
+    qtctl: Qtctl, far: Sshd, fake: FakeProcess, make_fake: MakeFake
+) -> None:
+    ahead = "import time; now = time.time_ns; time.time_ns = lambda: now() + 3600 * 10**9; "
+    start = "import sys; from qtctl.cli import main; sys.exit(main(['serve']))"
+    far.has(f'exec {sys.executable} -c "{ahead}{start}"')
+    near = make_fake(name="near")
+    for targets in (on(fake), ["-t", near.address, *on(fake)]):
+        running = qtctl.start(*targets, "tail", EVENT, "--ndjson", env=far.env)
+        running.said("1 event on" if len(targets) == 2 else f"{fake.address}: 1 event on")
+        fake.tell(events=2)
+        eventually(lambda: b'"event"' in running.out, "it came")
+        running.signal(signal.SIGINT)
+        done = "stay as they are" if len(targets) == 2 else "are put to this one"
+        ran = running.finish(None).said(130, "its clock is 3,600 s ahead of this one's", done)
+        [one] = [one for one in objects(ran.out) if one["type"] == "event"]
+        hours = (one["time_ns"] - time.time_ns()) / 3.6e12
+        assert abs(hours - (1 if len(targets) == 2 else 0)) < 0.1
 
 
 def test_a_cut_link_is_told_and_gives_the_guest_back(
