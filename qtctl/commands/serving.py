@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from qtctl.commands.context import Context, error_object
+from qtctl.commands.wire import IncomingCalls, Wire
 from qtctl.errors import QtctlError
 from qtctl.recordings.chunks import Chunk
 from qtctl.recordings.store import DataMaker, NameBook
@@ -16,9 +16,6 @@ from qtctl.records.items import Item
 from qtctl.session.link_objects import read_follow, sums_object, texts
 from qtctl.session.stream import Stream
 from qtctl.shapes import member
-
-if TYPE_CHECKING:
-    from qtctl.commands.serve import IncomingCalls, Wire
 
 _FLUSH_S = 0.03
 """How long a record may wait for others."""

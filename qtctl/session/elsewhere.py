@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Self, cast
 
 import numpy as np
 
+from qtctl.backends.ftrace.events import KernelEvent
 from qtctl.errors import LinkLost, QtctlError, UsageError
 from qtctl.events.declarations import Declarations
 from qtctl.events.states import States
@@ -191,6 +192,7 @@ class FarStream(Stream):
         self._far = session
         self._link = session.link
         self._source = "nowhere"
+        self._besides: tuple[str, ...] = ()
         self._ended = True
         self._ahead_ns = 0
 
@@ -218,7 +220,8 @@ class FarStream(Stream):
     def _began(self, told: dict[str, Any]) -> None:
         self.backend = Backend(any_text(member(told, "backend"), "the backend"))
         self.picked = list(texts(member(told, "picked"), "an event"))
-        self._kernel = list(texts(member(told, "kernel"), "an event"))
+        self._besides = texts(member(told, "kernel"), "an event")
+        self._declared = self._far.declared()
         self._source = any_text(member(told, "source"), "the source")
         self.choices = whole(member(told, "choices"), "the choices")
         passed = members(member(told, "passed_over"), "the backends")
@@ -239,6 +242,14 @@ class FarStream(Stream):
             self._far.say(f"{host}: {offset.words}; {done}")
         elif differs and abs(offset.ahead_ns) > _TOLD_NS:
             self._far.say(f"{host}: {offset.words}; its times stay as they are")
+
+    async def kernel_events(self) -> Mapping[str, KernelEvent]:
+        """Return none: what the other kernel's events are is known once the stream is entered."""
+        return {}
+
+    def events(self) -> tuple[list[str], Mapping[str, Declaration]]:
+        """Return the names of all events that may come, and the declarations."""
+        return [*self.picked, *self._besides], self._far.declared()
 
     def leave_out(self, names: Collection[str]) -> None:
         """Filter these events from now on, there."""

@@ -93,7 +93,7 @@ def test_count_latency_wait_and_record(
         if verb != "wait":
             told = json.loads(ran.out)
             assert told["lost"] == 0
-            assert told.get("count", told.get("shown")) in (9, 20), ran.out
+            assert told.get("count", told.get("shown")) in (9, 20), ran
     ran = qtctl("replay", str(tmp_path / "far.qtr"), "--ndjson", limit=None).said(0)
     assert objects(ran.out)[-1]["shown"] == 20
     ran = qtctl(*on(fake), "tail", "nosuch*", env=far.env, limit=None)
@@ -147,9 +147,9 @@ def test_a_slow_way_loses_nothing_and_widens_the_bound(
     running = qtctl.start(*targets, "tail", EVENT, "--ndjson", env=far.env)
     running.said(f"{fake.address}: 1 event on")
     fake.tell(events=2000)
-    eventually(lambda: running.out.count(b'"event"') == 1000, "all records come")
+    eventually(lambda: running.out.count(b'"event"') == 2000, "all records come")
     running.signal(signal.SIGINT)
-    ran = running.finish(None).said(130, "1000 read", "0 lost")
+    ran = running.finish(None).said(130, "2000 read", "0 lost")
     found = re.search(r"\(within ([0-9.]+) (m?s)\)", ran.err)
     assert found is not None, ran.err
     assert float(found[1]) * (1 if found[2] == "ms" else 1000) >= 140
@@ -164,13 +164,11 @@ def test_records_of_a_host_with_another_clock_are_put_to_this_one(
     far.has(f'exec {sys.executable} -c "{ahead}{start}"')
     near = make_fake(name="near")
     for targets in (on(fake), ["-t", near.address, *on(fake)]):
-        running = qtctl.start(*targets, "tail", EVENT, "--ndjson", env=far.env)
+        running = qtctl.start(*targets, "tail", EVENT, "--ndjson", "--duration", "3s", env=far.env)
         running.said("1 event on" if len(targets) == 2 else f"{fake.address}: 1 event on")
-        fake.tell(events=2)
-        eventually(lambda: b'"event"' in running.out, "it came")
-        running.signal(signal.SIGINT)
+        fake.tell(events=1)
         done = "stay as they are" if len(targets) == 2 else "are put to this one"
-        ran = running.finish(None).said(130, "its clock is 3,600 s ahead of this one's", done)
+        ran = running.finish(None).said(0, "its clock is 3,600 s ahead of this one's", done)
         [one] = [one for one in objects(ran.out) if one["type"] == "event"]
         hours = (one["time_ns"] - time.time_ns()) / 3.6e12
         assert abs(hours - (1 if len(targets) == 2 else 0)) < 0.1
