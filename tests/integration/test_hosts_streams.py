@@ -83,6 +83,7 @@ def test_count_latency_wait_and_record(
     for verb, words in calls.items():
         running = qtctl.start(*on(fake), verb, *words, env=far.env)
         followed(fake, running)
+        time.sleep(0.3)  # latency leaves out what came while events were switched on
         fake.tell(events=20)
         if verb != "wait":
             time.sleep(0.5)
