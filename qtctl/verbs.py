@@ -71,7 +71,7 @@ VERBS = (
         module="ui.repl",
     ),
     _verb("follow", "on", "run an action when an event happens: on WHEN do ACTION"),
-    _verb("follow", "forward", "send records on while they come: OTLP"),
+    _verb("follow", "forward", "send records on while they come: OTLP, Parquet data sets"),
     _verb("follow", "mark", "put a note into the stream of every console on this guest"),
     _verb("measure", "count", "count records by event or by an argument; its histogram"),
     _verb("measure", "latency", "time from one event to another: percentiles and a histogram"),

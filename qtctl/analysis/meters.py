@@ -159,12 +159,12 @@ class Meters:
                 for origin, batch in item.by_process():
                     self._count(origin.guest or self._guest, batch)
             elif isinstance(item, Loss):
-                lost, unknown = self._losses[self._guest]
+                guest = item.guest or self._guest
+                lost, unknown = self._losses.get(guest, (0, 0))
                 more = (lost, unknown + 1) if item.count is None else (lost + item.count, unknown)
-                self._losses[self._guest] = more
-                for measured in self._latencies.values():
-                    for latency in measured:
-                        latency.lose()
+                self._losses[guest] = more
+                for latency in self._latencies.get(guest, ()):
+                    latency.lose()
 
     def _count(self, guest: str, batch: Batch) -> None:
         """Count records of one process."""

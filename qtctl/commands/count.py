@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,13 +17,22 @@ from qtctl.commands.collecting import (
     value_words,
 )
 from qtctl.commands.context import Context, Result
+from qtctl.commands.following import check_lost
+from qtctl.commands.formatting import lost_words
 from qtctl.commands.options import BY, LIMIT, SELECTION, WHERE
 from qtctl.commands.registry import Options, arg, command
 from qtctl.commands.values import selection
+from qtctl.errors import UsageError
+from qtctl.recordings.data_sets import may_be_data_set
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from qtctl.analysis.counts import ArgumentValues, Tally
     from qtctl.analysis.distribution import Bar, Statistics
+    from qtctl.events.selection import Selection
+    from qtctl.query.data_set import SetTally
     from qtctl.text.style import Style
 
 
@@ -49,6 +60,7 @@ if TYPE_CHECKING:
         "qtctl count virtio_blk_handle_read --hist sector --linear --from trace-4711",
         "qtctl count 'kvm:kvm_exit' --by exit_reason --duration 10s",
         "qtctl count --by file --from vm1.log --from vm2.log",
+        "qtctl count --by guest --from s3://traces/disks",
     ),
     details=(
         "Switches the patterns on while it runs, restores on exit (Ctrl-C), then prints what it\n"
@@ -61,6 +73,8 @@ if TYPE_CHECKING:
 async def count(context: Context, options: Options) -> int:
     """Count until stopped, or to the end of a file."""
     chosen = selection(options)
+    if sets := [path for path in options.traces if may_be_data_set(path)]:
+        return await _count_sets(context, options, chosen, sets)
     in_hex = False
 
     def ready(known: KnownEvents) -> Tally | ArgumentValues:
@@ -88,7 +102,48 @@ async def count(context: Context, options: Options) -> int:
     return await Gathering(context, options, chosen, ready, result, where=options.where).run()
 
 
-def _tally(collector: Tally, top: int | None, in_hex: bool) -> Result:
+async def _count_sets(
+    context: Context, options: Options, chosen: Selection, paths: Sequence[Path]
+) -> int:
+    """Count the records of data sets."""
+    from qtctl.records.extra import need_analysis
+
+    need_analysis("a data set", "pyarrow", "duckdb")
+    from qtctl.query.data_set import QueriedSet, SetTally, data_set_at
+    from qtctl.records.counts import Counts
+
+    others = {"where", "hist", "linear", "duration", "interval", "backend", "guard"}
+    if others & {*options.given} or len(paths) < len(options.traces):
+        raise UsageError(
+            "a data set is counted by event, guest, host, tid or argument, and not beside files",
+            hint="qtctl query 'SELECT event, count(*) FROM events GROUP BY event' DIR",
+        )
+
+    def counted() -> tuple[Result, Counts]:
+        places = [data_set_at(path) for path in paths]
+        for path, place in zip(paths, places, strict=True):
+            if place is None:
+                raise UsageError(f"{path} holds no data set of qtctl")
+        sets = [QueriedSet(place) for place in places if place is not None]
+        tally, lost = SetTally(sets, chosen, options.by), Counts()
+        for one in sets:
+            lost += one.counts()
+        shown = _tally(tally, options.limit, False)
+        losses = {"lost": lost.lost, "unknown_losses": lost.unknown_losses}
+        return shown._replace(document={**shown.document, **losses}), lost
+
+    shown, lost = await asyncio.to_thread(counted)
+    if lost.lost or lost.unknown_losses:
+        context.complain(f"{lost_words(lost)} records are missing")
+    if options.strict:
+        check_lost(lost)
+    if options.ndjson:
+        context.write([json.dumps(shown.document)])
+        return 0
+    return context.show(shown)
+
+
+def _tally(collector: Tally | SetTally, top: int | None, in_hex: bool) -> Result:
     found = collector.found()
     document = {
         "type": "count",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qtctl.analysis.meters import Pair
     from qtctl.model import Declaration
     from qtctl.session.session import Session
+    from qtctl.session.several import Guests
 
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to warn of them
 _LABELS = 50
@@ -134,12 +135,15 @@ def pairs_of(
     ]
 
 
-def guest_name(session: Session) -> str:
-    """Return the name by which figures and records of a guest are sent on."""
-    guest = session.guest
+def guest_name(session: Guests) -> str:
+    """Return the name by which figures and records of a guest are sent on.
+
+    It is for those that name none: of several guests, all do.
+    """
+    guest = getattr(session, "guest", None)
     if guest is None:
         return session.where
-    return guest.name or f"pid {guest.pid}"
+    return str(guest.name or f"pid {guest.pid}")
 
 
 def _facts(session: Session) -> dict[str, str]:

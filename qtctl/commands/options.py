@@ -175,6 +175,12 @@ OUTPUT = arg(
     help="write to a new file, a FIFO, a device, or - (stdout)",
     completes="file",
 )
+PARQUET = arg(
+    "--parquet",
+    metavar="DIR",
+    help="write to a data set of Parquet files, in a folder or at s3://BUCKET/PREFIX",
+    completes="file",
+)
 RING = arg(
     "--ring",
     metavar="SIZE|TIME",

@@ -235,10 +235,14 @@ class _Answer:
             say_doubts(context, one)
             if one.counts.lost or one.counts.unknown_losses:
                 context.complain(f"{lost_words(one.counts)} records are missing in {one.path}")
+        sets = [(one.path, one.counts()) for one in self._asked.files if hasattr(one, "counts")]
+        for path, counts in sets:
+            if counts.lost or counts.unknown_losses:
+                context.complain(f"{lost_words(counts)} records are missing in {path}")
         try:
             if self._strict:
-                for one in traces:
-                    check_lost(one.counts)
+                for found in (*(one.counts for one in traces), *(counts for _, counts in sets)):
+                    check_lost(found)
         except DataLost as lost:
             return context.fail(lost)
         problems = [one.problem for one in traces if one.problem]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from qtctl.commands.context import Context, Result
 from qtctl.commands.following import Following, check_lost, follow_of, following
 from qtctl.commands.formatting import lost_words
+from qtctl.commands.forward import record_data_set
 from qtctl.commands.keys import keys
 from qtctl.commands.options import (
     ALL,
@@ -21,6 +22,7 @@ from qtctl.commands.options import (
     GUARD,
     KERNEL,
     OUTPUT,
+    PARQUET,
     PATTERNS,
     RING,
     STRICT,
@@ -44,7 +46,8 @@ _TICK_S = 1.0
     "record",
     arguments=(
         PATTERNS,
-        OUTPUT.but(required=True, help="the new file"),
+        OUTPUT.but(help="the new file"),
+        PARQUET.but(help=f"instead of a file: {PARQUET.options['help']}"),
         EXCEPT,
         FILE,
         *FOLLOW,
@@ -67,6 +70,7 @@ _TICK_S = 1.0
         "qtctl record '*' --except 'memory_region_*' -o all.qtr",
         "qtctl record 'nvme_*' --ring 30s --dump-on GUEST_PANICKED --dump-on 'status != 0' "
         "-o crash.qtr",
+        "qtctl record 'virtio_blk_*' --parquet traces --duration 1h",
     ),
     details=(
         "Without a pattern: records what is on, and switches nothing. Never overwrites a file.\n"
@@ -87,6 +91,12 @@ async def record(context: Context, options: Options) -> Result:
     from qtctl.session.conditions import Condition, When
 
     chosen = selection(options)
+    if (options.out is None) == (options.parquet is None):
+        raise UsageError("record needs -o FILE, or --parquet DIR", hint="-o FILE.qtr")
+    if options.parquet is not None:
+        if options.ring is not None or options.dump_on:
+            raise UsageError("a --ring is written to -o FILE, not to a data set", hint="-o FILE")
+        return await record_data_set(context, options, chosen)
     if options.dump_on and options.ring is None:
         raise UsageError("--dump-on writes a ring, and there is none", hint="--ring 64MiB")
     out = Out(options.out, needs_file="a recording")

@@ -26,6 +26,7 @@ import pyarrow.dataset
 
 from qtctl.errors import QtctlError, UsageError
 from qtctl.events.selection import Selection
+from qtctl.query.data_set import QueriedSet, SetTable, data_set_at
 from qtctl.query.errors import convert_error
 from qtctl.query.spill import SpillFolder
 from qtctl.records.arrow import GENERAL, event_rows, event_schema
@@ -163,6 +164,14 @@ class QueriedFile:
             raise
 
 
+def _queried(
+    path: Path, events_all: Path | None, stop: threading.Event | None, jobs: int
+) -> QueriedFile | QueriedSet:
+    """Open a file, or a data set."""
+    place = data_set_at(path)
+    return QueriedFile(path, events_all, stop, jobs) if place is None else QueriedSet(place)
+
+
 class Query:
     """One SELECT over files; call :meth:`run` once, then :meth:`close`.
 
@@ -189,7 +198,7 @@ class Query:
         self._sql = sql
         self._parameters = dict(parameters or {}) or None
         self._explains = False
-        self.files = [QueriedFile(path, events_all, stop, jobs) for path in paths]
+        self.files = [_queried(path, events_all, stop, jobs) for path in paths]
         self.in_hex: set[str] = set()
         self.notes = list(dict.fromkeys(note for file in self.files for note in file.notes))
         self._tables = _table_names(chain.from_iterable(file.names for file in self.files))
@@ -238,8 +247,9 @@ class Query:
         def wanted(table: str) -> bool:
             return listed or table.casefold() in words or _quoted(table).casefold() in sql
 
-        tables: dict[str, dict[pa.Schema, list[_Table]]] = {}
+        tables: dict[str, dict[pa.Schema, list[Any]]] = {}
         for file in self.files:
+            found: dict[str, _Table | SetTable]
             found = {name: file.general(name) for name in GENERAL if wanted(name)}
             for name in file.names:
                 if wanted(self._tables[name]):
@@ -250,9 +260,12 @@ class Query:
         self._connection.begin()  # for all at once: it is quicker
         for name, alike in tables.items():
             parts = []
-            for number, group in enumerate(alike.values()):
-                part = name if len(alike) == 1 else f"{name} {number}"
-                self._connection.register(part, _Table.joined(group))
+            groups = [g for group in alike.values() for g in _apart(group)]
+            for number, group in enumerate(groups):
+                part = name if len(groups) == 1 else f"{name} {number}"
+                self._connection.register(
+                    part, group[0] if len(group) == 1 else _Table.joined(group)
+                )
                 parts.append(f"SELECT * FROM {_quoted(part)}")
             if len(parts) > 1:
                 union = " UNION ALL BY NAME ".join(parts)
@@ -310,6 +323,13 @@ class Query:
         """Close the database and remove the spill folder."""
         self._connection.close()
         self._spill.close()
+
+
+def _apart(tables: list[Any]) -> list[list[Any]]:
+    """Return the tables of files as one group, and each of a data set as its own."""
+    files = [one for one in tables if isinstance(one, _Table)]
+    sets = [[one] for one in tables if not isinstance(one, _Table)]
+    return [files, *sets] if files else sets
 
 
 def _plan_rows(explained: pa.RecordBatch) -> pa.RecordBatch:

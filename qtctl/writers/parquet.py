@@ -54,7 +54,7 @@ _RENAMED = {"guest": "guest_name"}
 """Columns that would have the name of a partition key."""
 
 
-def _plain(schema: pa.Schema) -> pa.Schema:
+def plain(schema: pa.Schema) -> pa.Schema:
     """Return the columns that a file has, without dictionaries."""
     return pa.schema(
         pa.field(
@@ -67,7 +67,7 @@ def _plain(schema: pa.Schema) -> pa.Schema:
 
 
 _ROWS = pa.schema(one for one in EVENTS if one.name not in _OMITTED)
-WHOLE = _plain(_ROWS)
+WHOLE = plain(_ROWS)
 """Columns of every file of ``parquet``: ``args`` is a JSON object, ``raw`` what could not be read.
 
 Of a line of text, ``raw`` is the line; of a note, ``args`` is its object.
@@ -87,13 +87,26 @@ def open_folder(create: Callable[[], Path], source: Source) -> ParquetExport:
     return ParquetExport(create())
 
 
-def _folder_name(key: str, value: str) -> str:
+def folder_name(key: str, value: str) -> str:
     """Return the name of a partition's folder; a value that is too long ends with its hash."""
     written = f"{key}={quote(value, safe='+')}"
     if len(written) <= _LONGEST_NAME:
         return written
     digest = hashlib.sha256(value.encode()).hexdigest()[:16]
     return f"{re.sub('%.?$', '', written[:_CUT_NAME])}~{digest}"
+
+
+def event_folder(event: str) -> str:
+    """Return the value of the key ``event``; one that another table has gets an underscore."""
+    return event + "_" * (event.rstrip("_") in ("lines", "notes"))
+
+
+def hour_words(hour: int, *, since_boot: bool) -> str:
+    """Return the hour of a partition; ``since_boot``: times may be since the host was booted."""
+    # Marks, and records with a time of arrival, have Unix time beside records that have not.
+    if since_boot and hour < _LONGEST_BOOT_HOURS:
+        return f"boot+{hour:04}h"
+    return datetime.fromtimestamp(hour * HOUR_NS // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H")
 
 
 class ParquetExport:
@@ -142,10 +155,7 @@ class ParquetExport:
             if event < 0:
                 self._buffer("lines", self.lines(batch))
             else:
-                name = batch.names[event]
-                # An event that is called as one of the other tables has an underscore behind.
-                taken = name.rstrip("_") in ("lines", "notes")
-                self._buffer(name + "_" * taken, self.events(batch, event))
+                self._buffer(event_folder(batch.names[event]), self.events(batch, event))
 
     def events(self, batch: Batch, event: int) -> Any:
         """Return the rows of an event."""
@@ -154,19 +164,19 @@ class ParquetExport:
     def lines(self, batch: Batch) -> Any:
         """Return the rows of lines that are no events."""
         rows = lines_rows(batch, LINES)
-        return _fitted(rows, {"raw": rows.column("line")})
+        return fitted(rows, _ROWS, {"raw": rows.column("line")})
 
     def notes(self, note: Mapping[str, Any]) -> Any:
         """Return the row of a note."""
         rows = notes_rows([note], NOTES)
-        return _fitted(rows, {"args": rows.column("note")})
+        return fitted(rows, _ROWS, {"args": rows.column("note")})
 
     def _buffer(self, name: str, rows: Any) -> None:
         times = rows.column("time_ns").to_numpy()
         first, last = int(times.min()) // HOUR_NS, int(times.max()) // HOUR_NS
         hours = None if first == last else times // HOUR_NS
         for hour in [first] if hours is None else np.unique(hours).tolist():
-            partition = _Partition(self._guest, name, self._time(hour))
+            partition = _Partition(self._guest, name, hour_words(hour, since_boot=self._monotonic))
             part = rows if hours is None else rows.filter(pa.array(hours == hour))
             self._buffered[partition].append(part)
             self._rows[partition] += len(part)
@@ -174,20 +184,14 @@ class ParquetExport:
             if self._rows[partition] >= _PART_ROWS:
                 self._write_part(partition)
 
-    def _time(self, hour: int) -> str:
-        # Marks, and records with a time of arrival, have Unix time beside records that have not.
-        if self._monotonic and hour < _LONGEST_BOOT_HOURS:
-            return f"boot+{hour:04}h"
-        return datetime.fromtimestamp(hour * HOUR_NS // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H")
-
     def _write_part(self, partition: _Partition) -> None:
         table = pa.Table.from_batches(self._buffered.pop(partition))
         del self._rows[partition], self._bytes[partition]
         table = table.drop_columns([n for n in table.column_names if n in _OMITTED])
-        schema = _plain(table.schema)
+        schema = plain(table.schema)
         folder = self._folder
         for key in self.keys:
-            folder /= _folder_name(key, readable(str(getattr(partition, key))))
+            folder /= folder_name(key, readable(str(getattr(partition, key))))
             folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"part-{self._parts[partition]}.parquet"
         self._parts[partition] += 1
@@ -208,15 +212,15 @@ class ParquetExport:
         """Do nothing: each file is closed when written."""
 
 
-def _fitted(rows: Any, more: dict[str, Any]) -> Any:
-    """Return rows with the columns of ``_ROWS``; null where they have no such column."""
+def fitted(rows: Any, schema: pa.Schema, more: dict[str, Any]) -> Any:
+    """Return rows with the columns of ``schema``; null where they have no such column."""
     columns = {**dict(zip(rows.schema.names, rows.columns, strict=True)), **more}
     return pa.RecordBatch.from_arrays(
         [
             columns[field.name].cast(field.type)
             if field.name in columns
             else pa.nulls(len(rows), field.type)
-            for field in _ROWS
+            for field in schema
         ],
-        schema=_ROWS,
+        schema=schema,
     )

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class OtlpWriter:
         self._meters.take(item)
         if not isinstance(item, Batch):
             note = records.note_record(to_object(item), now_ns)
-            self._hold("logs", UNKNOWN, note, 0)
+            self._hold("logs", Origin(guest=getattr(item, "guest", None)), note, 0)
             return
         for origin, batch in item.by_process():
             self._put("logs", origin, records.log_records(batch, now_ns))
@@ -173,6 +173,28 @@ class OtlpWriter:
             raise QtctlError(
                 f"{self.sender.endpoint} did not take {dropped} records: {readable(reasons)}"
             )
+
+    @property
+    def problem(self) -> str:
+        """The newest reason why the receiver did not take something; empty if it took all."""
+        found = self.sender.problem
+        return found and f"{self.sender.endpoint}: {found}"
+
+    @property
+    def dropped(self) -> int:
+        """How many records the receiver did not take."""
+        return self.sender.dropped.total()
+
+    def account(self) -> Mapping[str, Any]:
+        """Return what was sent, and what was not, by the reason."""
+        return {"sent": self.sender.sent, "dropped": dict(self.sender.dropped)}
+
+    def words(self) -> str:
+        """Return what was sent, and what was not, in words."""
+        reasons = "".join(f"; {n} dropped: {why}" for why, n in self.sender.dropped.items())
+        timeless = f"; {self.timeless} pairs made no span: their times are since boot"
+        sums = f"{self.sender.sent} sent, {self.dropped} dropped"
+        return f"{sums}{reasons}{timeless if self.timeless else ''}"
 
     def close(self) -> None:
         """Stop sending."""
