@@ -62,6 +62,8 @@ class Selection:
 
     def _test(self) -> Callable[[str], bool]:
         tests = [(include, self._matcher(pattern)) for include, pattern in reversed(self.rules)]
+        if len(tests) == 1 and tests[0][0]:
+            return tests[0][1]
         return lambda name: next((include for include, test in tests if test(name)), False)
 
     def _matcher(self, pattern: str) -> Callable[[str], bool]:

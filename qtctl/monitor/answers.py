@@ -23,6 +23,9 @@ class Version(NamedTuple):
     package: str
 
 
+_STATES = {str(state): state for state in EventState}
+
+
 def checked(address: Address, command: str, answer: object, convert: Callable[[Any], T]) -> T:
     """Return the answer to a command, converted by a function of this module.
 
@@ -54,9 +57,9 @@ def states_of(answer: object) -> dict[str, EventState]:
     for one in elements(answer, "the list of events"):
         entry = members(one, "an event")
         name, state = text(member(entry, "name"), "the name of an event"), member(entry, "state")
-        if state not in list(EventState):
+        if not isinstance(state, str) or state not in _STATES:
             raise Malformed(f"the state of {name} is {shown(state)}")
-        states[name] = EventState(state)
+        states[name] = _STATES[state]
     return states
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
@@ -25,6 +25,8 @@ from qtctl.session.triggers import guest_news
 
 _GRACE_STEPS, _GRACE_STEP_S = 20, 0.005
 """How long a start waits for those that do not answer, once another does: 0.1 s of our own time."""
+_AT_ONCE, _TURN_S = 4, 1.0
+"""So many guests are attached, or begun, at once; one that hangs keeps others no longer waiting."""
 _AGAIN_S = 0.5
 _MORE_AGAIN_S = 2.0
 
@@ -58,6 +60,7 @@ class Several:
         self._waits = waits
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._closing = asyncio.Event()
         self._into: MergedStream | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,8 +154,22 @@ class Several:
         if self._into is not None:
             self._into.add(one, one.failure)
 
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a turn: all guests at once would miss their deadlines."""
+        await self._turns.acquire()
+        end = asyncio.get_running_loop().call_later(_TURN_S, self._turns.release)
+        try:
+            yield
+        finally:
+            if end.when() > asyncio.get_running_loop().time():
+                end.cancel()
+                self._turns.release()
+
     async def _attached(self, one: Member) -> None:
-        async with self._attaching(one.guest) as session:
+        async with contextlib.AsyncExitStack() as held:
+            async with self._turn():
+                session = await held.enter_async_context(self._attaching(one.guest))
             one.session, one.failure, one.attached = session, None, True
             self.changed()
             try:
@@ -180,7 +197,10 @@ class Several:
             async for news in guest_news(session, into.stopped):
                 await into.put(one, news._replace(guest=one.name))
             return
-        async with session.stream(into.follow._replace(guest=one.name)) as stream:
+        async with contextlib.AsyncExitStack() as held:
+            following = session.stream(into.follow._replace(guest=one.name))
+            async with self._turn():
+                stream = await held.enter_async_context(following)
             one.stream, one.begun = stream, True
             into.began(one)
             self.changed()
