@@ -90,6 +90,8 @@ class Context:
     """Lets the user choose one of the running guests; returns its TARGET, None off a terminal."""
     several: Sequence[Chosen] = ()
     """The guests that a verb follows together; none: the one of ``target``."""
+    waits: bool = False
+    """Whether those are waited for that are not there yet, or not there any more."""
     failures: list[GuestFailure] = field(default_factory=list)
     """Which of ``several`` failed, and why."""
     alone: bool = True
@@ -319,7 +321,10 @@ class Context:
         def failed(guest: Chosen, error: QtctlError) -> None:
             self.failures.append(GuestFailure(guest, error))
 
-        async with Several(self.several, attaching, failed, self.stop) as guests:
+        if self.waits:
+            self.say(f"waiting for {', '.join(one.name for one in self.several)}")
+        several = Several(self.several, attaching, failed, self.stop, waits=self.waits)
+        async with several as guests:
             yield guests
 
     @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ from qtctl.commands.context import Context, Result, error_object
 from qtctl.commands.registry import Command, Options
 from qtctl.errors import QtctlError, UsageError, unexpected
 from qtctl.session.attach import other_host
-from qtctl.session.targets import Chosen, chosen_guests, several
+from qtctl.session.targets import Chosen, awaited, chosen_guests, several
 from qtctl.text.style import Style
 
 
@@ -20,7 +20,8 @@ async def run_verb(row: Command, context: Context, options: Options) -> Result |
     Raises:
         UsageError: it names several, and the verb is for one; and what the verb raises.
     """
-    targets = several(options.targets)
+    context.waits = getattr(options, "waits", False)
+    targets = awaited(options.targets) if context.waits else several(options.targets)
     if not targets:
         return await _on_one(row, context, options)
     if not row.guests:

@@ -55,6 +55,13 @@ KERNEL = arg(
 )
 ALL = arg("--all", action="store_true", help="also lines of the log that are no trace events")
 
+WAITS = arg(
+    "--wait",
+    dest="waits",
+    action="store_true",
+    help="wait for guests (-t) that are not there yet, and follow them again once they are back",
+)
+
 # The source, and the end.
 
 BACKEND = arg(

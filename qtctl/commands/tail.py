@@ -18,6 +18,7 @@ from qtctl.commands.options import (
     SELECTION,
     STRICT,
     TIME,
+    WAITS,
     WRAP,
 )
 from qtctl.commands.output import put
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 @command(
     "tail",
-    arguments=(*SELECTION, *FOLLOW, TIME, WRAP, NDJSON, KERNEL, ALL, OUTPUT, GUARD, STRICT),
+    arguments=(*SELECTION, *FOLLOW, TIME, WRAP, NDJSON, KERNEL, ALL, WAITS, OUTPUT, GUARD, STRICT),
     examples=(
         "qtctl tail 'virtio_blk_*'",
         "qtctl tail @migration @qmp",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         "qtctl tail 'virtio_*' --except 'virtio_gpu*' --ndjson --duration 10s",
         "qtctl tail 'virtio_blk_*' --clock kernel --time delta",
         "qtctl tail '*' --guard 100000 -o everything",
+        "qtctl -t vm1 tail --wait @qmp",
         "qtctl tail",
     ),
     details="Without a pattern: follows the events that are on, and switches none.",

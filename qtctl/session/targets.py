@@ -36,6 +36,20 @@ def several(targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(targets) if len(targets) > 1 or EVERY in targets else ()
 
 
+def awaited(targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the TARGETs of guests that may not be there yet.
+
+    Raises:
+        UsageError: they name no guest that could be waited for.
+    """
+    environment = from_environment()
+    found = tuple(targets) if targets or environment is None else (environment,)
+    if not found or EVERY in found:
+        hint = "-t NAME, or -t SOCKET; -t may be repeated"
+        raise UsageError("which guests are waited for must be named", hint=hint)
+    return found
+
+
 def chosen_guests(targets: Sequence[str]) -> list[Chosen]:
     """Return the guests that TARGETs mean, in their order, each once.
 

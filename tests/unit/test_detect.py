@@ -161,8 +161,11 @@ def test_signs_that_only_look_alike(tmp_path: Path, data: bytes) -> None:
     ) == (Backend.FTRACE,)
 
 
+TEXTS = b"trace:PATTERN \0Trace file \"%s\" %s.\n\0%s/trace_marker\0"
+
+
 def test_texts_in_a_binary(tmp_path: Path) -> None:
-    signs = signs_of(write_elf(text=b"trace:PATTERN \0trace-file\0%s/trace_marker\0"), tmp_path)
+    signs = signs_of(write_elf(text=TEXTS), tmp_path)
     assert backends_from(signs) == (Backend.LOG, Backend.SIMPLE)
     assert undecided(signs) == (Backend.FTRACE,)
     for others in (b"", LOG_TEXT):
