@@ -21,7 +21,7 @@ import pytest
 
 from tests import needs, pages
 from tests.qemus import Image, RealGuest, require
-from tests.running import Qtctl
+from tests.running import PATIENCE_SECONDS, Qtctl
 from tests.samples import capture
 from tests.sshd import Sshd
 
@@ -194,6 +194,9 @@ GUESTS = {
 _USUAL = Case(extra=_NAMED)
 
 
+EXAMPLE_SECONDS = 4 * PATIENCE_SECONDS
+
+
 @contextlib.contextmanager
 def shell(page: str, folder: Path) -> Iterator[dict[str, str]]:
     """Run the guest of a page; give the environment of its examples, whose folder is ``folder``."""
@@ -243,3 +246,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def run_examples(page: str, folder: Path) -> None:
+    """Run all examples of a page on its guest, in ``folder``; they must answer as is shown."""
+    with shell(page, folder) as environment:
+        for example in pages.examples(page):
+            pages.run(example, folder, environment, EXAMPLE_SECONDS)

@@ -48,19 +48,20 @@ if TYPE_CHECKING:
 )
 async def wait(context: Context, options: Options) -> Result:
     """Wait for one record."""
-    if options.event is None and not options.waits:
+    event: str | None = vars(options)["event"]
+    if event is None and not options.waits:
         raise UsageError("what is waited for?", hint="qtctl wait EVENT, or --for-guest")
     place = ", ".join(one.name for one in context.several) or "the guest"
     try:
         async with asyncio.timeout(options.timeout if options.waits else None):
             async with context.guests() as guests:
-                if options.event is None:
+                if event is None:
                     document = {"type": "guest", "guest": guests.where}
                     return Result(document, lambda style: [escaped(guests.where)])
                 place = guests.where
                 return await _record(context, options, guests)
     except TimeoutError:
-        happened = "was not there" if options.event is None else f"had no {options.event}"
+        happened = "was not there" if event is None else f"had no {event}"
         raise TimedOut(
             f"{place} {happened} within {options.timeout:g} s",
             hint="a longer --timeout, or qtctl ps",

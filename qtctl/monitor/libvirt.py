@@ -138,6 +138,9 @@ class _Bridge:
 
     def __init__(self, guest: Guest, timeout_s: float) -> None:
         _begin()
+        import libvirt
+
+        self._failure: type[Exception] = libvirt.libvirtError
         self._guest = guest
         self._turn = threading.Lock()
         self._sending = threading.Lock()
@@ -242,8 +245,6 @@ class _Bridge:
 
     def _answer(self, request: dict[str, Any]) -> None:
         """Answer one request; where libvirtd goes away meanwhile, the outcome is unknown."""
-        import libvirt
-
         tag = {"id": request.pop("id")} if "id" in request else {}
         if request.get("execute") == "qmp_capabilities":
             self._send({"return": {}, **tag})
@@ -251,7 +252,7 @@ class _Bridge:
         with self._turn:
             try:
                 reply = self._ask(request)
-            except libvirt.libvirtError as error:
+            except self._failure as error:
                 if not self._connection.isAlive():
                     self._end()
                     return
@@ -269,12 +270,10 @@ class _Bridge:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _leave(self) -> None:
-        import libvirt
-
         self._ended = True
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(self._failure):
             self._connection.unregisterCloseCallback()
-        with contextlib.suppress(libvirt.libvirtError):
+        with contextlib.suppress(self._failure):
             self._connection.close()
 
 

@@ -1,6 +1,6 @@
-"""Every example in the documentation runs on a real guest, and answers as is shown.
+"""The examples of README.md run on a real guest, and answer as is shown.
 
-A page has one guest (see ``tests/cookbook.py``), and its examples run one after the other.
+Those of the other pages run in the field lane (``tests/field/test_pages.py``).
 """
 
 from __future__ import annotations
@@ -13,25 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests import pages
-from tests.cookbook import GUESTS, shell
-from tests.running import PATIENCE_SECONDS
+from tests.cookbook import EXAMPLE_SECONDS, run_examples, shell
 
 pytestmark = pytest.mark.qemu
 
-WITH_EXAMPLES = [page for page in pages.PAGES if any(pages.examples(page))]
-_SECONDS = 4 * PATIENCE_SECONDS
 
-
-@pytest.mark.parametrize("page", WITH_EXAMPLES)
-def test_every_example_answers_as_shown(page: str, tmp_path: Path) -> None:
-    with shell(page, tmp_path) as environment:
-        for example in pages.examples(page):
-            pages.run(example, tmp_path, environment, _SECONDS)
-
-
-def test_the_pages_have_examples() -> None:
-    assert len(WITH_EXAMPLES) > 15
-    assert set(GUESTS) <= set(WITH_EXAMPLES)
+def test_every_example_answers_as_shown(tmp_path: Path) -> None:
+    run_examples("README.md", tmp_path)
 
 
 def test_the_program_in_the_api_documentation_runs(tmp_path: Path) -> None:
@@ -42,7 +30,7 @@ def test_the_program_in_the_api_documentation_runs(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=_SECONDS,
+            timeout=EXAMPLE_SECONDS,
             check=False,
         )
     assert ran.returncode == 0, ran.stderr

@@ -185,7 +185,6 @@ def test_an_events_file_comes_first(tmp_path: Path) -> None:
         ("tail", "--max-events", "-1"),
         ("tail", "--time", "never"),
         ("info",),
-        ("wait",),
         ("wait", "a", "b"),
         ("qmp",),
         ("ps", "x"),

@@ -161,7 +161,7 @@ def test_signs_that_only_look_alike(tmp_path: Path, data: bytes) -> None:
     ) == (Backend.FTRACE,)
 
 
-TEXTS = b"trace:PATTERN \0Trace file \"%s\" %s.\n\0%s/trace_marker\0"
+TEXTS = b'trace:PATTERN \0Trace file "%s" %s.\n\0%s/trace_marker\0'
 
 
 def test_texts_in_a_binary(tmp_path: Path) -> None:
