@@ -76,7 +76,7 @@ def _verb_page(row: Command, version: str, date: str) -> str:
         *_head(f"qtctl-{row.name}", row.summary, version, date),
         ".SH SYNOPSIS",
         f".B qtctl {_roff(row.name)}",
-        " ".join(["[\\fIoptions\\fR]", *map(_usage, positional)]),
+        " ".join(["[\\fIoptions\\fR]", *map(_usage, positional), _roff(row.usage_end)]).rstrip(),
         ".SH DESCRIPTION",
         *_filled(f"{row.summary[:1].upper()}{row.summary[1:]}.\n\n{row.details}".rstrip()),
         ".SH OPTIONS",

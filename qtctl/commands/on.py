@@ -99,6 +99,7 @@ A line of a --file is what stands behind `qtctl on`; # begins a comment."""
     ),
     details=_DETAILS,
     until=_DO,
+    rest="ACTION",
     guests="together",
 )
 async def on(context: Context, options: Options) -> int:

@@ -218,6 +218,10 @@ def verb_parser(row: Command) -> _Parser:
     for argument in row.arguments:
         _add(parser, argument)
     _add_shared(parser, row, default=argparse.SUPPRESS)  # keeps values that stand before the verb
+    if row.until:
+        usage = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
+        indent = " " * len(f"usage: {parser.prog} ")
+        parser.usage = f"{usage}\n{indent}{row.usage_end}"
     return parser
 
 

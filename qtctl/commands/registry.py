@@ -106,7 +106,8 @@ def arg(*flags: str, completes: str = "", **options: Any) -> Arg:
 class Command(NamedTuple):
     """One verb. ``selects``: its patterns are ordered, with ``--except`` between them.
 
-    ``until`` is a word that ends its arguments; the words after it go into ``behind`` unparsed.
+    ``until`` is a word that ends its arguments; the words after it go into ``behind`` unparsed, and
+    the usage calls them ``rest``.
     ``guests``: it may be called for several guests, and is run on ``each`` of them, or on them
     ``together``.
     """
@@ -119,7 +120,13 @@ class Command(NamedTuple):
     details: str = ""
     selects: bool = False
     until: str = ""
+    rest: str = ""
     guests: Literal["", "each", "together"] = ""
+
+    @property
+    def usage_end(self) -> str:
+        """The end of its usage: what stands behind its arguments."""
+        return f"{self.until} {self.rest}".strip()
 
 
 _DECLARED: dict[tuple[str, str], Command] = {}
@@ -134,13 +141,14 @@ def command(
     details: str = "",
     selects: bool = False,
     until: str = "",
+    rest: str = "",
     guests: Literal["", "each", "together"] = "",
 ) -> Callable[[Run], Run]:
     """Declare a verb, which ``qtctl/verbs.py`` lists; the decorated coroutine runs it."""
 
     def declare(run: Run) -> Run:
         _DECLARED[run.__module__, name] = Command(
-            name, "", run, arguments, examples, details, selects, until, guests
+            name, "", run, arguments, examples, details, selects, until, rest, guests
         )
         return run
 

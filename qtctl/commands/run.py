@@ -76,6 +76,7 @@ tool, it is simple, and the log's lines go to stderr. If qtctl is killed, the pr
 """,
     selects=True,
     until=_BEHIND,
+    rest="PROGRAM [ARG ...]",
 )
 async def run(context: Context, options: Options) -> int:
     """Run a program, and return its exit code."""

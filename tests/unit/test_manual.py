@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qtctl import manual
+from qtctl.commands.parsing import verb_parser
 from qtctl.commands.registry import COMMANDS
 from tests import needs
 
@@ -57,6 +58,16 @@ def test_man_shows_what_the_table_says(verb: str, tmp_path: Path) -> None:
     words = " ".join(shown.split())
     assert " ".join(row.details.split()) in words
     assert row.summary in words
+
+
+@pytest.mark.parametrize(("verb", "end"), [("on", "do ACTION"), ("run", "-- PROGRAM [ARG ...]")])
+def test_the_usage_has_what_stands_behind_the_arguments(
+    verb: str, end: str, tmp_path: Path
+) -> None:
+    assert verb_parser(COMMANDS.rows[verb]).format_usage().rstrip().endswith(f" {end}")
+    path = tmp_path / "page.1"
+    path.write_text(PAGES[f"qtctl-{verb}.1"])
+    assert f"...] {end}" in " ".join(rendered(path).split())
 
 
 def test_the_main_page_names_every_verb_and_exit_code(tmp_path: Path) -> None:
