@@ -80,6 +80,9 @@ BENCHMARKS = {
         "eight consoles on one guest: no reply lost or mixed up, nothing leaked",
         ("--seconds", "10"),
     ),
+    "guests": Row(
+        "one process that follows a hundred guests: memory, CPU, records", ("--guests", "10")
+    ),
     "kills": Row(
         "SIGKILL at random moments: does the next run restore the guest?", ("--kills", "10")
     ),
