@@ -131,25 +131,26 @@ class Label(NamedTuple):
 class Meters:
     """Counts the records of a stream, and measures pairs in it.
 
-    ``guest`` names the guest of records that name none. One thread may take items while others
+    ``guest`` names the guest of records that name none; of several guests, all records do, and it
+    is None. One thread may take items while others
     read the figures. ``on_spans`` gets the spans that are in the figures of a pair, once they are.
     """
 
     def __init__(
         self,
-        guest: str,
+        guest: str | None,
         pairs: Sequence[Pair] = (),
         by: Label | None = None,
         on_spans: OnSpans | None = None,
     ) -> None:
         self.by = by
         self._on_spans = on_spans
-        self._guest = guest
+        self._guest = guest or ""
         self._pairs = pairs
         self._values = Groups(by.limit if by is not None else 0)
         self._lock = threading.Lock()
         self._meters: dict[tuple[str, str, int], tuple[int, int]] = {}
-        self._losses = {guest: (0, 0)}
+        self._losses = {} if guest is None else {guest: (0, 0)}
         self._latencies: dict[str, list[Latency]] = {}
 
     def take(self, item: Item) -> None:

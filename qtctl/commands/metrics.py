@@ -16,11 +16,10 @@ from qtctl.errors import UsageError
 from qtctl.events.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qtctl.analysis.meters import Pair
     from qtctl.model import Declaration
-    from qtctl.session.session import Session
     from qtctl.session.several import Guests
 
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to warn of them
@@ -63,6 +62,7 @@ _LABELS = 50
         "Needs qtctl[prometheus]."
     ),
     selects=True,
+    guests="together",
 )
 async def metrics(context: Context, options: Options) -> Result:
     """Serve figures until stopped."""
@@ -75,18 +75,20 @@ async def metrics(context: Context, options: Options) -> Result:
 
     chosen = with_pairs(options)
     context.stops = True
-    async with context.attached(lend=True) as session:
-        names = list(await session.all_states())
-        declared = await asyncio.to_thread(lambda: session.facts.declarations.by_name)
-        pairs = pairs_of(options, names, declared, session.where)
+    async with context.guests(elsewhere=False) as guests:
+        names = list(await guests.all_states())
+        declared = await asyncio.to_thread(guests.declared)
+        pairs = pairs_of(options, names, declared, guests.where)
         by = None
         if options.by is not None:
             picked = chosen.pick(names) if chosen else names
             by = Label.ask(options.by, options.limit or _LABELS, picked, declared)
-        stream = session.stream(follow_of(options, chosen))
-        meters = Meters(guest_name(session), pairs, by)
+        stream = guests.stream(follow_of(options, chosen))
+        meters = Meters(None if context.several else guest_name(guests), pairs, by)
         host, port = options.listen
-        with contextlib.closing(MetricsServer(meters, host, port, _facts(session))) as server:
+        with contextlib.closing(
+            MetricsServer(meters, host, port, partial(_facts, guests))
+        ) as server:
             context.say(f"metrics at {server.url}")
             if host in _ANYWHERE:
                 context.complain(f"{host} is every network of this host: anyone there can read")
@@ -146,8 +148,12 @@ def guest_name(session: Guests) -> str:
     return str(guest.name or f"pid {guest.pid}")
 
 
-def _facts(session: Session) -> dict[str, str]:
-    """Return the labels of the guest's own metric."""
-    version = ".".join(map(str, session.monitor.version))
-    facts = {"guest": guest_name(session), "qemu_version": version}
-    return facts if session.guest is None else {**facts, "pid": str(session.guest.pid)}
+def _facts(guests: Guests) -> Iterator[dict[str, str]]:
+    """Yield the labels of the own metric of each guest that is attached now."""
+    from qtctl.session.several import Several
+
+    sessions = guests.sessions if isinstance(guests, Several) else {guest_name(guests): guests}
+    for name, session in sessions.items():
+        version = ".".join(map(str, session.monitor.version))
+        facts = {"guest": name, "qemu_version": version}
+        yield facts if session.guest is None else {**facts, "pid": str(session.guest.pid)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import (
@@ -17,18 +17,21 @@ from qtctl.analysis.meters import BOUNDS_NS, Measured, Meters
 from qtctl.errors import QtctlError
 from qtctl.records.columns import readable
 
+Facts = Callable[[], Iterable[Mapping[str, str]]]
+
 
 class _Figures(Collector):
-    """Makes the metrics of a scrape; ``facts`` are the labels of the guest's own metric."""
+    """Makes the metrics of a scrape; ``facts`` returns the labels of each guest's own metric."""
 
-    def __init__(self, meters: Meters, facts: dict[str, str]) -> None:
+    def __init__(self, meters: Meters, facts: Facts) -> None:
         self._meters = meters
         self._facts = facts
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
         guest = GaugeMetricFamily("qtctl_guest", "1 for a guest that is followed.")
-        guest.add_sample("qtctl_guest", {k: readable(v) for k, v in self._facts.items()}, 1)
+        for facts in self._facts():
+            guest.add_sample("qtctl_guest", {k: readable(v) for k, v in facts.items()}, 1)
         yield guest
         yield from self._records()
         yield _counters(
@@ -110,7 +113,7 @@ class MetricsServer:
         QtctlError: it cannot listen there.
     """
 
-    def __init__(self, meters: Meters, host: str, port: int, facts: dict[str, str]) -> None:
+    def __init__(self, meters: Meters, host: str, port: int, facts: Facts) -> None:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Figures(meters, facts))
         shown = f"[{host}]" if ":" in host else host

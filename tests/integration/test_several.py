@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,30 @@ def test_rates_are_by_guest(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
     guests[1].tell(emit=[read_line(1)] * 3)
     rows = json.loads(running.finish(None).said(0).out)["rows"]
     assert [(one["key"], one["total"]) for one in rows] == [(f"vm1 pid {guests[1].pid}", 3)]
+
+
+def test_metrics_are_of_each_guest(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
+    running = qtctl.start(*on(guests), "metrics", EVENT, "--listen", "127.0.0.1:0")
+    running.said("metrics at ")
+    eventually(lambda: all(one.tell()["enabled"] for one in guests), "all are followed")
+    url = running.err.decode().partition("metrics at ")[2].split()[0]
+    for number, guest in enumerate(guests):
+        guest.tell(emit=[read_line(number)] * (number + 1))
+    expected = {
+        f'qtctl_records_total{{event="{EVENT}",guest="vm{number}"}} {number + 1}.0'
+        for number in range(3)
+    }
+
+    def scraped() -> str:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    eventually(lambda: expected <= {*scraped().splitlines()}, "each guest has its records")
+    text = scraped()
+    assert [f'qtctl_guest{{guest="vm{number}"' in text for number in range(3)] == [True] * 3
+    running.signal(signal.SIGINT)
+    running.finish().said(130)
+    assert [guest.tell()["enabled"] for guest in guests] == [[]] * 3
 
 
 def test_a_verb_for_one_guest_says_so(qtctl: Qtctl, guests: list[FakeProcess]) -> None:
