@@ -300,24 +300,26 @@ def test_a_measurement_of_prices_is_made_on_each(
 def test_guests_that_are_not_there_yet_are_followed_again_and_again(
     qtctl: Qtctl, folder: Path
 ) -> None:
-    running = qtctl.start("-t", "vm-late", "tail", EVENT, "--wait", "--ndjson")
-    running.said("waiting for vm-late")
+    name = f"vm-again-{os.getpid()}"
+    running = qtctl.start("-t", name, "tail", EVENT, "--wait", "--ndjson")
+    running.said(f"waiting for {name}")
     for times in (1, 2):
-        with fakes(folder, ["vm-late"]) as [guest]:
+        with fakes(folder, [name]) as [guest]:
             running.wrote_often(b'"action": "enable"', times)
             guest.tell(emit=[read_line(times)])
             running.wrote_often(b'"type": "event"', times)
     running.signal(signal.SIGINT)
     ran = running.finish().said(130)
-    assert [one["guest"] for one in objects(ran, "event")] == ["vm-late"] * 2
+    assert [one["guest"] for one in objects(ran, "event")] == [name] * 2
     assert objects(ran, "summary")[0]["read"] == 2
 
 
 def test_a_guest_is_waited_for(qtctl: Qtctl, folder: Path) -> None:
-    qtctl("-t", "vm-late", "wait", "--for-guest", "--timeout", "0.3").said(124, "was not there")
+    name = f"vm-late-{os.getpid()}"
+    qtctl("-t", name, "wait", "--for-guest", "--timeout", "0.3").said(124, "was not there")
     qtctl("wait").said(2, "--for-guest")
     qtctl("wait", "--for-guest").said(2, "-t NAME")
-    running = qtctl.start("-t", "vm-late", "wait", "--for-guest", "--json")
-    with fakes(folder, ["vm-late"]):
+    running = qtctl.start("-t", name, "wait", "--for-guest", "--json")
+    with fakes(folder, [name]):
         ran = running.finish().said(0)
-    assert json.loads(ran.out) == {"type": "guest", "guest": "vm-late"}
+    assert json.loads(ran.out) == {"type": "guest", "guest": name}
