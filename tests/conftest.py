@@ -76,3 +76,9 @@ def qtctl(tmp_path: Path) -> Iterator[Qtctl]:
     """Run qtctl with folders of its own; see :class:`tests.running.Qtctl`."""
     with Qtctl(tmp_path / "home") as runner:
         yield runner
+
+
+@pytest.fixture
+def run(qtctl: Qtctl) -> Qtctl:
+    """Run qtctl, for tests in which ``qtctl`` is the package."""
+    return qtctl

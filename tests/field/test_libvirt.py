@@ -141,12 +141,6 @@ def domain(daemons: Daemons) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
-
-
 def hmp(line: str) -> str:
     return virsh("qemu-monitor-command", DOMAIN, "--hmp", line)
 

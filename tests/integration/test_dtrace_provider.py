@@ -32,7 +32,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.columns import Record
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
-from tests import needs
+from tests import needs, tracing
 from tests.provider import Program
 from tests.running import TOP, Stopwatch, eventually
 
@@ -424,7 +424,6 @@ async def test_what_cannot_be_followed_is_told_by_name(provider: Provider) -> No
 async def test_a_kernel_that_refuses_is_told_and_nothing_is_left(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = tracefs.write
     for name, number, wanted in (
         ("uprobe_events", errno.ENOENT, "CONFIG_UPROBE_EVENTS"),
         ("uprobe_events", errno.EPERM, "refuses uprobes: Operation not permitted"),
@@ -432,16 +431,11 @@ async def test_a_kernel_that_refuses_is_told_and_nothing_is_left(
         ("trace_clock", errno.EINVAL, "cannot set up the tracefs instance"),
         ("enable", errno.EIO, "cannot be followed: Input/output error"),
     ):
-
-        def refusing(path: Path, text: str, *, append: bool = False) -> None:
-            if path.name == name:  # noqa: B023 - called in this turn only
-                raise OSError(number, os.strerror(number), str(path))  # noqa: B023
-            write(path, text, append=append)
-
-        monkeypatch.setattr(tracefs, "write", refusing)
-        with pytest.raises(Unsupported, match=wanted):
+        with (
+            tracing.refused(monkeypatch, name, number),
+            pytest.raises(Unsupported, match=wanted),
+        ):
             await dtrace.open_feed(request_for(provider.guest, "own_count"))
-        monkeypatch.setattr(tracefs, "write", write)
         eventually(lambda: left() == [], "nothing is left")
     for name, wanted in (("parse_format", "of another form"), ("parse_layout", "of another form")):
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +22,6 @@ EVENT = "virtio_blk_handle_read"
 @pytest.fixture(params=LABELS)
 def qemu(request: pytest.FixtureRequest) -> Qemu:
     return require(request.param)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
 
 
 def inheriting(qemu: Qemu, opens: str) -> Qemu:

@@ -22,7 +22,7 @@ from qtctl.records.batch import Batch
 from qtctl.records.items import Loss
 from qtctl.session.attach import attach
 from qtctl.session.stream import Stream
-from tests import needs
+from tests import tracing
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl, eventually
 
@@ -34,25 +34,13 @@ STAMP = re.compile(r"(?:(\d+)@(\d+)\.(\d{6}):|(\S+Z) )")
 
 @pytest.fixture(autouse=True)
 def traceable() -> None:
-    needs.tracefs()
-    if os.geteuid():
-        pytest.skip("only root may read the kernel's trace")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
+    tracing.need()
 
 
 @pytest.fixture
 def guest() -> Iterator[RealGuest]:
     with RealGuest(require("path"), image="virtio-blk", extra=LOG) as started:
         yield started
-
-
-def instances(pid: int) -> list[str]:
-    return [path.name for path in (needs.TRACEFS / "instances").glob(f"qtctl-{pid}-*")]
 
 
 def stamp_of(line: str) -> tuple[int, int | None]:
@@ -201,12 +189,12 @@ def test_after_sigkill_the_next_verb_removes_the_instance(
     if wait:
         eventually(lambda: wait in running.out + running.err, "it has come so far")
     else:
-        eventually(lambda: bool(instances(running.pid)), "the instance is made")
+        eventually(lambda: bool(tracing.instances(running.pid)), "the instance is made")
     running.signal(signal.SIGKILL)
     running.finish(None)
-    assert instances(running.pid)
+    assert tracing.instances(running.pid)
     run("-t", guest.address, "status").said(0, "gave back")
-    assert instances(running.pid) == []
+    assert tracing.instances(running.pid) == []
     assert run.leases() == []
 
 
@@ -216,7 +204,7 @@ def test_a_guest_that_is_killed_takes_the_instance_along(guest: RealGuest, run: 
     running.wrote(b'"realtime"')
     guest.process.kill()
     assert running.finish(None).code == 5
-    assert instances(running.pid) == []
+    assert tracing.instances(running.pid) == []
 
 
 @pytest.mark.parametrize("chosen", ["kernel", "auto"])
@@ -254,21 +242,16 @@ async def test_what_the_kernel_refuses_leaves_nothing(
     own_folders: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = tracefs.write
-
-    def refuse(path: Path, text: str, *, append: bool = False) -> None:
-        if str(path).endswith(part):
-            raise OSError(reason, os.strerror(reason), str(path))
-        write(path, text, append=append)
-
-    monkeypatch.setattr(tracefs, "write", refuse)
     async with attach(guest.address) as session:
-        with pytest.raises(Unsupported, match=part) as raised:
+        with (
+            tracing.refused(monkeypatch, part, reason),
+            pytest.raises(Unsupported, match=part) as raised,
+        ):
             await session.follow("virtio_blk_*", clock="kernel").__aenter__()
         assert hint in raised.value.hint
         assert "timestamp=on" in raised.value.hint
         assert not list(await session.leasing.held("tracefs"))
-    assert instances(os.getpid()) == []
+    assert tracing.instances(os.getpid()) == []
 
 
 async def test_a_kernel_without_tracepoints_of_system_calls(
@@ -278,7 +261,7 @@ async def test_a_kernel_without_tracepoints_of_system_calls(
     async with attach(guest.address) as session:
         with pytest.raises(Unsupported, match="CONFIG_FTRACE_SYSCALLS"):
             await session.follow("virtio_blk_*", clock="kernel").__aenter__()
-    assert instances(os.getpid()) == []
+    assert tracing.instances(os.getpid()) == []
 
 
 async def test_records_stand_where_the_kernel_s_events_are(

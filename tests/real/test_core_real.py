@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,6 @@ ROUND += ["virtio_blk_req_complete"]
 @pytest.fixture(params=LABELS)
 def qemu(request: pytest.FixtureRequest) -> Qemu:
     return require(request.param)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
 
 
 def enabled(guest: RealGuest, run: Qtctl) -> list[str]:

@@ -37,12 +37,6 @@ def guest() -> Iterator[RealGuest]:
         yield running
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
-
-
 def left() -> list[str]:
     """Return the instances and uprobes of any qtctl."""
     lines = (needs.TRACEFS / "uprobe_events").read_text().splitlines()

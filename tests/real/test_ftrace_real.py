@@ -69,12 +69,6 @@ _others: set[str] = set()
 """Instances that others had before the test."""
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
-
-
 class Writer:
     """A process that writes events to trace_marker as QEMU does, when told to."""
 

@@ -21,12 +21,6 @@ GUARD = 2000
 PORTS = ("memory_region_ops_read", "memory_region_ops_write")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
-
-
 def enabled(guest: RealGuest, run: Qtctl) -> list[str]:
     listed = run("-t", guest.address, "list", "--state", "enabled", "--json").said(0)
     return [event["name"] for event in json.loads(listed.out)["events"]]

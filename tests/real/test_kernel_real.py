@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 import qtctl
-from qtctl.backends.ring import tracefs
 from qtctl.records.batch import Batch
-from tests import needs
+from tests import tracing
 from tests.qemus import RealGuest, require
 from tests.running import Qtctl
 
@@ -32,25 +31,13 @@ _COARSE_NS = 1_500
 
 @pytest.fixture(autouse=True)
 def traceable() -> None:
-    needs.tracefs()
-    if os.geteuid():
-        pytest.skip("only root may read the kernel's trace")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
+    tracing.need()
 
 
 @pytest.fixture
 def guest() -> Iterator[RealGuest]:
     with RealGuest(require("path"), image="virtio-blk", extra=STAMPED) as started:
         yield started
-
-
-def instances(pid: int) -> list[str]:
-    return [path.name for path in (needs.TRACEFS / "instances").glob(f"qtctl-{pid}-*")]
 
 
 def events(out: str) -> list[dict[str, Any]]:
@@ -108,11 +95,11 @@ def test_a_log_without_times_gets_the_kernels(run: Qtctl) -> None:
 def test_after_sigkill_nothing_is_left(guest: RealGuest, run: Qtctl) -> None:
     running = run.start("-t", guest.address, "tail", "virtio_blk_*", "--kernel", "sched:*")
     running.wrote(b"sched:sched_switch")
-    assert instances(running.pid) == [f"qtctl-{running.pid}-1-kernel"]
+    assert tracing.instances(running.pid) == [f"qtctl-{running.pid}-1-kernel"]
     running.signal(signal.SIGKILL)
     running.finish(None)
     run("-t", guest.address, "status").said(0, "gave back")
-    assert instances(running.pid) == []
+    assert tracing.instances(running.pid) == []
     assert run.leases() == []
 
 
@@ -198,24 +185,16 @@ def test_a_pattern_of_nothing_is_told_and_nothing_is_left(guest: RealGuest, run:
 async def test_a_kernel_that_refuses_is_told(
     guest: RealGuest, own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = tracefs.write
     for name, number, wanted in (
         ("buffer_size_kb", errno.ENOMEM, "free memory"),
         ("trace_clock", errno.EROFS, "remount,rw"),
         ("set_event_pid", errno.EPERM, "root"),
         ("enable", errno.EINVAL, "Invalid argument"),
     ):
-
-        def refusing(path: Path, text: str, *, append: bool = False) -> None:
-            if path.name == name:  # noqa: B023 - called in this turn only
-                raise OSError(number, os.strerror(number), str(path))  # noqa: B023
-            write(path, text, append=append)
-
-        monkeypatch.setattr(tracefs, "write", refusing)
-        async with qtctl.attach(guest.address) as session:
-            with pytest.raises(qtctl.Unsupported) as raised:
-                async with session.follow("virtio_blk_*", kernel=["sched:sched_switch"]):
-                    pass
-        monkeypatch.setattr(tracefs, "write", write)
+        with tracing.refused(monkeypatch, name, number):
+            async with qtctl.attach(guest.address) as session:
+                with pytest.raises(qtctl.Unsupported) as raised:
+                    async with session.follow("virtio_blk_*", kernel=["sched:sched_switch"]):
+                        pass
         assert wanted in f"{raised.value.message} {raised.value.hint}"
-        assert instances(os.getpid()) == []
+        assert tracing.instances(os.getpid()) == []

@@ -21,12 +21,6 @@ pytestmark = pytest.mark.qemu
 VERB = ("latency", "virtio_blk_handle_read", "virtio_blk_req_complete")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
-
-
 def measured(run: Qtctl, *words: str, says: str) -> dict[str, Any]:
     """Return what ``latency`` finds in a second, or in longer where the guest is slow."""
     for seconds in (1, 5, 30):

@@ -6,7 +6,6 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +16,6 @@ from tests.running import Qtctl
 pytestmark = pytest.mark.qemu
 
 TRAFFIC = ("handle_qmp_", "handle_hmp_", "monitor_", "qmp_", "visit_")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as qtctl_command:
-        yield qtctl_command
 
 
 @pytest.fixture(params=["log", "log with times", "simple"])

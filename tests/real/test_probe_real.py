@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +15,6 @@ from tests.running import Qtctl, eventually
 pytestmark = pytest.mark.qemu
 
 PORTS = {"memory_region_ops_read", "memory_region_ops_write"}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as runner:
-        yield runner
 
 
 def enabled(guest: RealGuest, run: Qtctl) -> list[str]:

@@ -26,12 +26,6 @@ READY = "Ctrl-C gives back"
 STAMPED = ("-msg", "timestamp=on")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
-
-
 @pytest.mark.parametrize("label", LABELS)
 def test_every_turn_of_a_counting_guest_is_recorded(label: str, run: Qtctl, tmp_path: Path) -> None:
     with RealGuest(require(label), image="counting", busy=True, extra=SECOND) as guest:

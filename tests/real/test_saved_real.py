@@ -23,12 +23,6 @@ pytestmark = pytest.mark.qemu
 READ, DONE = "virtio_blk_handle_read", "virtio_blk_req_complete"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
-
-
 @contextlib.contextmanager
 def ftrace_text(into: Path) -> Iterator[None]:
     """Save what is written to trace_marker meanwhile."""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,6 @@ SECOND = ("-qmp", "unix:{dir}/second.sock,server=on,wait=off")
 @pytest.fixture
 def qemu() -> Qemu:
     return require("built")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 def hmp(guest: RealGuest, run: Qtctl, line: str, socket: str = "qmp.sock") -> str:

@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,6 @@ VERBS = {
     "ctf": ["export", "--to", "ctf", "{file}", "-o", "{out}"],
     "parquet": ["export", "--to", "parquet", "{file}", "-o", "{out}"],
 }
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture(params=VERBS)

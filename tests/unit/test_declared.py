@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ from tests.running import Qtctl
 from tests.samples import CASES, DATA, declarations_text
 
 OLD = CASES / "saved/s11-old-formats"
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,6 @@ from tests.recordings import read, write
 from tests.running import Qtctl, eventually
 from tests.samples import capture, declarations_text, only_batch
 from tests.simplefiles import event
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from tests.samples import declarations_text
 
 NOTIFY = ctf.event_text(1, "qemu:virtio_notify", [ctf.NUMBER % (64, 0, 16, "vdev")])
 BIG = struct.pack("<Q", 5)
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture

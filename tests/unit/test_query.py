@@ -9,7 +9,6 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,6 @@ RECORDS = event(0, 1, MOST, b"x", -3) + event(1, 2) + event(0, 3, 5, ODD, 4)
 @pytest.fixture(autouse=True)
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture

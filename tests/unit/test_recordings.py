@@ -235,12 +235,6 @@ def test_many_small_batches_share_a_chunk(tmp_path: Path) -> None:
     assert len(times(tmp_path / "one")[0]) == 500
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
-
-
 def test_replay_prints_a_recording(run: Qtctl, whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(whole)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ from tests.samples import capture, declarations_text
 
 HEAD = "Nov 22 21:39:36 vm qemu-system-x86_64[4711]: "
 EVENT = "virtio_blk_req_complete vdev 0x1 req {:#x} status 0"
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture(scope="module")

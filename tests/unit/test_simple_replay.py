@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.simplefiles import dropped, event, header, mapping
 
 DECLARED = 'few(int8_t a, const char *s) "%d %s"\nnone(void) ""\n'
 BEGIN = header() + mapping(0, "few") + mapping(1, "none")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Qtctl]:
-    with Qtctl(tmp_path / "home") as command:
-        yield command
 
 
 @pytest.fixture
