@@ -9,7 +9,6 @@ from qtctl.monitor.hosts import OtherHost
 from qtctl.session.link import HostLink
 from qtctl.shapes import Malformed, any_text, elements, member, whole
 from qtctl.text.style import escaped
-from qtctl.version import VERSION
 
 
 async def run_there(context: Context, options: Options, host: OtherHost) -> Result:
@@ -30,7 +29,8 @@ async def run_there(context: Context, options: Options, host: OtherHost) -> Resu
                 hint=f"{host.by_hand} qtctl ... {name} FILE",
             )
     async with HostLink(host, lambda text: context.talk([escaped(text)])) as link:
-        say_version(context, link)
+        if link.other_version:
+            context.say(link.other_version)
         link.send(
             type="run",
             words=[*options.line],
@@ -45,9 +45,3 @@ async def run_there(context: Context, options: Options, host: OtherHost) -> Resu
         return Result(member(note, "document"), lambda style: lines, code)
     except Malformed as malformed:
         raise link.senseless(str(malformed)) from None
-
-
-def say_version(context: Context, link: HostLink) -> None:
-    """Say if the qtctl of another host is of another version, and with -v how its clock goes."""
-    if link.version != VERSION:
-        context.say(f"{link.host.host} has qtctl {link.version}; here is {VERSION}")

@@ -36,7 +36,6 @@ from qtctl.session.names import Names
 from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 from qtctl.shapes import Malformed, any_text, elements, member, members, parsed, whole
-from qtctl.version import VERSION
 
 _LEAVE_S = 8.0
 _TOLD_NS = 100_000_000
@@ -51,8 +50,8 @@ async def attach_elsewhere(host: OtherHost, say: Callable[[str], None]) -> Async
         QtctlError: the host cannot be reached; and what attaching raises there.
     """
     async with HostLink(host, say) as link:
-        if link.version != VERSION:
-            say(f"{host.host} has qtctl {link.version}; here is {VERSION}")
+        if link.other_version:
+            say(link.other_version)
         link.send(type="attach", target=host.target, name=host.host)
         session = FarSession(link, say)
         told = await session.note("attached")
@@ -131,12 +130,7 @@ class FarSession(Session):
 
     async def note(self, expected: str) -> dict[str, Any]:
         """Return the next object, which must be of a type."""
-        kind, raw = await self.next()
-        with self.checked():
-            note = members(parsed(raw), "an answer") if kind == ChunkKind.NOTE else {}
-            if note.get("type") != expected:
-                raise Malformed(f"{note.get('type')!r} where {expected!r} was to come")
-        return note
+        return self.link.noted(*await self.next(), expected)
 
     def _learn(self, raw: bytes) -> None:
         for event in read_names(raw)[0]:

@@ -153,6 +153,13 @@ class HostLink:
             f"./{file} (in a checkout; ./dev wheel makes the file)"
         )
 
+    @property
+    def other_version(self) -> str:
+        """A sentence if the qtctl there is of another version; else empty."""
+        if self.version == VERSION:
+            return ""
+        return f"{self.host.host} has qtctl {self.version}; here is {VERSION}"
+
     def send(self, **message: Any) -> None:
         """Send an object."""
         with contextlib.suppress(ConnectionError):  # reported where the answer is awaited
@@ -180,7 +187,10 @@ class HostLink:
 
     async def note(self, expected: str) -> dict[str, Any]:
         """Return the next object, which must be of a type; raise as :meth:`next` does."""
-        kind, raw = await self.next()
+        return self.noted(*await self.next(), expected)
+
+    def noted(self, kind: int, raw: bytes, expected: str) -> dict[str, Any]:
+        """Return the object of a chunk, which must be of a type; raise :meth:`senseless` else."""
         note = self._read_note(raw) if kind == ChunkKind.NOTE else {}
         if note.get("type") != expected:
             raise self.senseless(f"{shown(note)} where {expected!r} was to come")

@@ -7,7 +7,7 @@ import asyncio
 from qtctl.errors import QtctlError
 from qtctl.model import Failure
 from qtctl.records.counts import Counts
-from qtctl.session.rows_by_time import Row
+from qtctl.records.rows_by_time import Row
 from qtctl.session.session import Session
 from qtctl.session.stream import Stream
 from qtctl.session.targets import Chosen

@@ -21,9 +21,9 @@ from qtctl.records.columns import Int64Array
 from qtctl.records.counts import Counts
 from qtctl.records.items import Item
 from qtctl.records.printf import HexArguments
+from qtctl.records.rows_by_time import Row, divide, merged
 from qtctl.session.follow import Follow
 from qtctl.session.member import Member
-from qtctl.session.rows_by_time import Row, divide, merged
 from qtctl.session.stream import Stream
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from qtctl.records.counts import Counts
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Item
 from qtctl.records.printf import HexArguments
+from qtctl.records.rows_by_time import Row, divide, merged
 from qtctl.session.replay import Replay
-from qtctl.session.rows_by_time import Row, divide, merged
 
 _CLOCKS = {
     Clock.REALTIME: "Unix time",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -29,8 +29,10 @@ from qtctl.records.batch import Batch, joined
 from qtctl.records.columns import BoolArray, Int64Array
 from qtctl.records.event_table import EventTable
 from qtctl.records.items import Items, Loss
+from qtctl.records.rows_by_time import Row, divide
 
-_BEGIN = -(1 << 63)
+_BEGIN = -(1 << 62)
+"""Before all times."""
 _STAMPS_NS = {Backend.LOG: 1_000, Backend.SYSLOG: 1_000_000_000}
 """How coarse times are; those of other backends are nanoseconds of the kernel's own clock."""
 _ARRIVED = (
@@ -128,7 +130,7 @@ class _Timed:
     """Items of the guest that were read and are to come; each row has a time that does not fall."""
 
     def __init__(self) -> None:
-        self.items: list[tuple[Batch | Loss, Int64Array]] = []
+        self.rows: list[Row] = []
         self.last_ns = _BEGIN
 
     def add(self, items: Items) -> None:
@@ -140,26 +142,12 @@ class _Timed:
                     stamped = np.where(item.arrived, _BEGIN, stamped)
                 times = np.maximum(np.maximum.accumulate(stamped), self.last_ns)
                 self.last_ns = int(times[-1])
-            self.items.append((item, times))
+            self.rows.append(Row(item, times))
 
     def take(self, before_ns: int | None) -> list[tuple[Batch | Loss, Int64Array]]:
         """Return what is older than a time, or all."""
-        if before_ns is None:
-            out, self.items = self.items, []
-            return out
-        out = []
-        for place, (item, times) in enumerate(self.items):
-            count = int(np.searchsorted(times, before_ns))
-            if isinstance(item, Batch) and 0 < count < len(times):
-                out.append((item.select(slice(count)), times[:count]))
-                self.items[place] = item.select(slice(count, None)), times[count:]
-            elif count:
-                out.append((item, times))
-                continue
-            self.items = self.items[place:]
-            return out
-        self.items = []
-        return out
+        taken, self.rows = divide(self.rows, None if before_ns is None else before_ns - 1)
+        return cast(list[tuple[Batch | Loss, Int64Array]], taken)  # nothing else was added
 
 
 class BesideFeed:
@@ -265,7 +253,7 @@ class BesideFeed:
 
     async def wait(self, timeout_s: float) -> Items:
         """Wait until there is more to read, for at most ``timeout_s``."""
-        if self._guests.items or self._events.items:
+        if self._guests.rows or self._events.rows:
             timeout_s = min(timeout_s, max(self._late_s, 0.001))
         waits = [asyncio.ensure_future(feed.wait(timeout_s)) for feed in (self._feed, self._kernel)]
         try:

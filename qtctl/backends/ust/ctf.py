@@ -19,6 +19,10 @@ Cycles = TypeVar("Cycles", int, Int64Array)
 CtfFields: TypeAlias = "tuple[tuple[str, CtfType], ...]"
 
 
+DEEPEST = 32
+"""Types are nested no deeper in metadata."""
+
+
 class CtfNumber(NamedTuple):
     """An integer, an enumeration (``ranges``: label, first, last) or a ``real`` number.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qtctl.backends.ust.ctf import (
+    DEEPEST,
     CtfArray,
     CtfNumber,
     CtfRanges,
@@ -40,7 +41,6 @@ _ROLES = {
 }
 _TIME = "default-clock-timestamp"
 _NUMBER = "fixed-length-"
-_DEEPEST = 32
 _BYTE = CtfNumber(8, align=8)
 _MOST = (1 << 63) - 1
 
@@ -140,7 +140,7 @@ class _Reading:
 
     def _type(self, value: object, depth: int) -> CtfType:
         """Return a field class as a type."""
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             raise ValueError("types nested too deep")
         if isinstance(value, str):
             if value not in self._aliases:

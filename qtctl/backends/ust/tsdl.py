@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from qtctl.backends.ust.ctf import (
+    DEEPEST,
     CtfArray,
     CtfFields,
     CtfNumber,
@@ -33,7 +34,6 @@ _BASES = {"decimal": 10, "hexadecimal": 16, "hex": 16, "octal": 8, "binary": 2}
 _BASES |= {"dec": 10, "d": 10, "i": 10, "u": 10, "x": 16, "X": 16, "p": 16}
 _BASES |= {"oct": 8, "o": 8, "b": 2}
 _ESCAPES = {"n": "\n", "t": "\t"}
-_DEEPEST = 32
 
 
 def parse_tsdl(text: str) -> TraceMetadata:
@@ -122,7 +122,7 @@ class _TsdlParser:
                 continue
             name = [token]
             while (token := self._next()) not in ("=", ":="):
-                if len(name) > _DEEPEST or token in ("{", "}", ";"):
+                if len(name) > DEEPEST or token in ("{", "}", ";"):
                     raise self._wrong("neither a value nor a type")
                 name.append(token)
             key = "".join(name)
@@ -154,7 +154,7 @@ class _TsdlParser:
     def _type(self) -> CtfType:
         """Parse a type, but for what follows the name that it is given."""
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > DEEPEST:
             raise self._wrong("types nested too deep")
         token = self._next()
         kind: CtfType
